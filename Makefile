@@ -1,0 +1,46 @@
+# make demo   capture the tiny model and show where its time to first token goes
+# make test   ruff, mypy and pytest
+# Both set up .venv themselves and are quick when run again.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test lint clean
+.DEFAULT_GOAL := demo
+
+demo: $(VENV)/.capture
+	$(BIN)/gemma-trace capture --force
+	$(BIN)/gemma-trace summarize traces/tiny-*
+	$(BIN)/gemma-trace stages traces/tiny-*
+	@echo
+	@echo "Next: $(BIN)/gemma-trace kernels traces/tiny-* --stage vision_tower   which ops the vision tower spends it on"
+	@echo "      $(BIN)/gemma-trace capture --image-backend pil                  the same with the other image processor"
+	@echo "      open traces/tiny-*/*.json.gz in https://ui.perfetto.dev         to look at it"
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "gemma-trace needs Python 3.11 or newer: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.capture: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Setting up $(VENV) (torch and transformers; a few minutes the first time)"
+	@$(PIP_INSTALL) --editable '.[capture]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.capture
+	@echo "Adding the development tools to $(VENV)"
+	@$(PIP_INSTALL) --editable '.[capture,dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

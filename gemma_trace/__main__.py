@@ -1,0 +1,7 @@
+"""`python -m gemma_trace`."""
+
+import sys
+
+from gemma_trace.cli import main
+
+sys.exit(main())

@@ -1,0 +1,1 @@
+"""Columns → statistics. Free of torch."""

@@ -1,0 +1,92 @@
+"""The stages of one trace: rows a request, and their mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from gemma_trace.analysis.timeline import Request, StageTime, find_requests, partition, ttft_ns
+from gemma_trace.errors import InputError
+from gemma_trace.stages import Stage
+from gemma_trace.trace.trace import Trace
+
+
+@dataclass(frozen=True)
+class StageTotals:
+    """Sums over the requests of a breakdown.
+
+    Attributes:
+        requests: how many.
+        wall_ns: of all of them; equals the sum of the rows' `time_ns`.
+        ttft_ns: of all of them; None if one has no first token in the trace.
+    """
+
+    requests: int
+    wall_ns: int
+    ttft_ns: int | None
+
+
+@dataclass(frozen=True)
+class StageBreakdown:
+    """Where the wall time of a trace's requests went.
+
+    Attributes:
+        requests: the windows.
+        ttfts_ns: by request; None where the trace doesn't tell.
+        rows: by request, then by stage.
+    """
+
+    requests: tuple[Request, ...]
+    ttfts_ns: tuple[int | None, ...]
+    rows: tuple[StageTime, ...]
+
+    @property
+    def totals(self) -> StageTotals:
+        """Sums over the requests."""
+        known = [ttft for ttft in self.ttfts_ns if ttft is not None]
+        return StageTotals(
+            requests=len(self.requests),
+            wall_ns=sum(request.wall_ns for request in self.requests),
+            ttft_ns=sum(known) if len(known) == len(self.requests) else None,
+        )
+
+    def summed(self) -> list[StageTime]:
+        """A row a stage, each the sum over the requests, in the stages' order; its `request` is -1."""
+        sums: dict[str, StageTime] = {}
+        for row in self.rows:
+            sums[row.stage] = _add(sums[row.stage], row) if row.stage in sums else _add(row, None)
+        order = [*(stage.value for stage in Stage), *sums]
+        return sorted(sums.values(), key=lambda row: order.index(row.stage))
+
+
+def breakdown(trace: Trace, request: int | None = None) -> StageBreakdown:
+    """Break the requests of a trace down into stages.
+
+    Args:
+        request: only the request of this index; None is all.
+
+    Raises:
+        InputError: there is no such request.
+    """
+    requests = find_requests(trace)
+    if request is not None:
+        if not 0 <= request < len(requests):
+            raise InputError(f"{trace.path} has {len(requests)} requests, 0 to {len(requests) - 1}; no {request}")
+        requests = [requests[request]]
+    rows: list[StageTime] = []
+    for window in requests:
+        rows += partition(trace, window)
+    return StageBreakdown(tuple(requests), tuple(ttft_ns(trace, window) for window in requests), tuple(rows))
+
+
+def _add(row: StageTime, other: StageTime | None) -> StageTime:
+    values = asdict(row)
+    for name, value in asdict(other).items() if other else ():
+        if isinstance(value, int):
+            values[name] += value
+    return StageTime(**values | {"request": -1})
+
+
+def by_stage(rows: Sequence[StageTime]) -> dict[str, StageTime]:
+    """Rows of one request by stage name."""
+    return {row.stage: row for row in rows}

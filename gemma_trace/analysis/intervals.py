@@ -1,0 +1,91 @@
+"""Sets of instants as int64 arrays of disjoint half-open intervals, [start, end), sorted by start.
+
+All functions are exact in integers and vectorised. A set is a pair of int64 arrays of equal length.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gemma_trace.trace.events import IntArray
+
+Intervals = tuple[IntArray, IntArray]
+"""Starts and ends of disjoint, sorted, non-empty intervals."""
+
+EMPTY: Intervals = (np.zeros(0, np.int64), np.zeros(0, np.int64))
+
+
+def union(start: IntArray, end: IntArray) -> Intervals:
+    """The union of any intervals; touching ones become one, empty ones vanish.
+
+    >>> union(np.array([5, 0, 2]), np.array([9, 3, 4]))
+    (array([0, 5]), array([4, 9]))
+    """
+    real = end > start
+    start, end = start[real], end[real]
+    if not len(start):
+        return EMPTY
+    order = np.argsort(start, kind="stable")
+    start, end = start[order], end[order]
+    reach = np.maximum.accumulate(end)
+    fresh = np.append(True, start[1:] > reach[:-1])
+    last = np.append(np.flatnonzero(fresh)[1:] - 1, len(start) - 1)
+    return start[fresh], reach[last]
+
+
+def measure(intervals: Intervals) -> int:
+    """The total length."""
+    return int((intervals[1] - intervals[0]).sum())
+
+
+def union_ns(start: IntArray, end: IntArray) -> int:
+    """The length of the union of any intervals."""
+    return measure(union(start, end))
+
+
+def clip(start: IntArray, end: IntArray, low: int, high: int) -> Intervals:
+    """Intervals cut to [low, high); those outside become empty and stay in place."""
+    clipped = np.clip(start, low, high)
+    return clipped, np.maximum(np.clip(end, low, high), clipped)
+
+
+def covered_before(intervals: Intervals, instants: IntArray) -> IntArray:
+    """How much of a set lies before each instant.
+
+    Returns:
+        int64, as long as `instants`.
+    """
+    start, end = intervals
+    if not len(start):
+        return np.zeros(len(instants), dtype=np.int64)
+    before = np.concatenate(([0], np.cumsum(end - start)))
+    place = np.searchsorted(start, instants, side="right")
+    last = np.maximum(place - 1, 0)
+    unfinished = np.where(place > 0, np.maximum(end[last] - instants, 0), 0)
+    return np.asarray(before[place] - unfinished, dtype=np.int64)
+
+
+def overlap(intervals: Intervals, start: IntArray, end: IntArray) -> IntArray:
+    """How much of each interval [start, end) lies in a set.
+
+    Returns:
+        int64, as long as `start`.
+    """
+    return covered_before(intervals, end) - covered_before(intervals, start)
+
+
+def first_come(start: IntArray, end: IntArray) -> Intervals:
+    """The part of each interval that none before it covers: at every instant the earliest started owns it.
+
+    Args:
+        start: int64 [n], ascending.
+        end: int64 [n].
+
+    Returns:
+        n intervals, in place, disjoint; empty (start = end) where an earlier one covers all.
+    """
+    if not len(start):
+        return EMPTY
+    taken = np.concatenate(([start[0]], np.maximum.accumulate(end)[:-1]))
+    owned = np.maximum(start, taken)
+    return owned, np.maximum(end, owned)

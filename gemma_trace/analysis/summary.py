@@ -1,0 +1,202 @@
+"""The TTFT table: a row a run, every measure a `Distribution` over its requests.
+
+Measures come from the timed pass, which ran without the profiler. A trace that has none (everybody else's, or a
+capture with `--runs 0`) gives its profiled requests instead, and the row says so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Final, Literal
+
+from gemma_trace.analysis.breakdown import StageBreakdown, breakdown
+from gemma_trace.analysis.statistics import Distribution, distribution_ms
+from gemma_trace.metadata import RequestSample, RunMetadata, StageSample
+from gemma_trace.stages import DEVICE_STAGES, PREPROCESSING_PARTS, Stage
+from gemma_trace.trace.health import Health, examine
+from gemma_trace.trace.trace import Trace
+
+MEASURES: Final = (
+    "ttft_ms",
+    "image_load_ms",
+    "preprocessing_ms",
+    "chat_template_ms",
+    "image_processing_ms",
+    "tokenization_ms",
+    "transfer_ms",
+    "vision_tower_ms",
+    "projector_ms",
+    "prefill_ms",
+    "sampling_ms",
+    "unattributed_ms",
+    "decode_ms",
+    "tpot_ms",
+    "image_processing_share_pct",
+    "profiled_ttft_ms",
+)
+"""The measures of a row, in order. `preprocessing_ms` is the whole processor call, its parts included;
+`unattributed_ms` is what TTFT has left when all stages are taken off."""
+
+
+_TRACE_SUFFIX: Final = re.compile(r"(\.pt\.trace)?(\.json)?(\.gz)?$")
+
+
+@dataclass(frozen=True)
+class RequestMeasures:
+    """One request in nanoseconds.
+
+    Attributes:
+        stages_ns: exclusive time by stage, up to the first token; `decode` is the mean of a step.
+        unattributed_ns: None where host and device clocks mix, so that a difference means nothing.
+        tpot_ns: the mean interval between the tokens after the first; None for one token.
+    """
+
+    ttft_ns: int | None
+    stages_ns: dict[str, int]
+    unattributed_ns: int | None
+    tpot_ns: int | None
+
+    @property
+    def preprocessing_ns(self) -> int | None:
+        """The whole processor call."""
+        parts = [
+            self.stages_ns[stage] for stage in (Stage.PREPROCESSING, *PREPROCESSING_PARTS) if stage in self.stages_ns
+        ]
+        return sum(parts) if parts else None
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """One run.
+
+    Attributes:
+        run: its name, or the file's where the trace isn't ours.
+        model, weights, dtype, device, image_backend: "" where the trace isn't ours.
+        device_name: marketing name of the device.
+        timing: `timed` (without the profiler) or `profiled`.
+        runs: how many requests the measures are of.
+        requests: those requests.
+        measures: by name, see `MEASURES`; None where the run has no such stage.
+        inflation: profiled over timed TTFT, median over the profiled requests of the ratio to the timed ones with
+            the same image; None without a timed pass.
+    """
+
+    source: Path
+    run: str
+    model: str
+    weights: str
+    dtype: str
+    device: str
+    image_backend: str
+    device_name: str
+    timing: Literal["timed", "profiled"]
+    runs: int
+    requests: tuple[RequestMeasures, ...]
+    measures: dict[str, Distribution | None]
+    inflation: float | None
+    health: Health
+
+
+def summarize(trace: Trace, profiled: StageBreakdown | None = None) -> RunSummary:
+    """Sum a trace up as a row of the TTFT table.
+
+    Args:
+        profiled: the trace's `breakdown`, if it is at hand.
+    """
+    profiled = profiled or breakdown(trace)
+    metadata = trace.metadata
+    timed = metadata.timed_requests if metadata else ()
+    requests = [_timed(sample, metadata) for sample in timed] if metadata and timed else _profiled(profiled)
+    run = metadata.run if metadata else None
+    measures = _measures(requests)
+    known = [ttft for ttft in profiled.ttfts_ns if ttft is not None]
+    measures["profiled_ttft_ms"] = distribution_ms(known)
+    return RunSummary(
+        source=trace.path,
+        run=run.name if run else _TRACE_SUFFIX.sub("", trace.path.name),
+        model=run.model if run else "",
+        weights=run.weights if run else "",
+        dtype=run.dtype if run else "",
+        device=run.device if run else "",
+        image_backend=run.image_backend if run else "",
+        device_name=metadata.environment.device_name if metadata else "",
+        timing="timed" if timed else "profiled",
+        runs=len(requests),
+        requests=tuple(requests),
+        measures={name: measures.get(name) for name in MEASURES},
+        inflation=_inflation(metadata, profiled.ttfts_ns) if metadata else None,
+        health=examine(trace),
+    )
+
+
+def _timed(sample: RequestSample, metadata: RunMetadata) -> RequestMeasures:
+    """A sample of the timed pass. On a GPU the device's stages are read off the device's clock."""
+    by_events = metadata.run.device != "cpu" and not metadata.config.get("sync_stages")
+
+    def time_ns(stage: str, timed: StageSample) -> int:
+        on_device = by_events and timed.device_ns is not None and Stage(stage) in DEVICE_STAGES
+        return timed.device_ns if on_device and timed.device_ns is not None else timed.host_ns
+
+    stages = {stage: time_ns(stage, timed) for stage, timed in sample.ttft_stages.items()}
+    decode = sample.stages.get(Stage.DECODE)
+    inside = sum(ns for stage, ns in stages.items() if stage != Stage.IMAGE_LOAD)
+    if decode:
+        stages[Stage.DECODE] = time_ns(Stage.DECODE, decode) // decode.count
+    tokens = sample.token_ns
+    return RequestMeasures(
+        ttft_ns=sample.ttft_ns,
+        stages_ns=stages,
+        unattributed_ns=None if by_events else sample.ttft_ns - inside,
+        tpot_ns=(tokens[-1] - tokens[0]) // (len(tokens) - 1) if len(tokens) > 1 else None,
+    )
+
+
+def _profiled(profiled: StageBreakdown) -> list[RequestMeasures]:
+    """The profiled requests by their share of the wall time, for want of a timed pass."""
+    requests = []
+    for window, ttft in zip(profiled.requests, profiled.ttfts_ns, strict=True):
+        rows = {row.stage: row.time_ns for row in profiled.rows if row.request == window.index}
+        unattributed = rows.pop(Stage.UNATTRIBUTED.value, 0)
+        requests.append(RequestMeasures(ttft, rows, unattributed, None))
+    return requests
+
+
+def _measures(requests: Sequence[RequestMeasures]) -> dict[str, Distribution | None]:
+    """A distribution a measure, over the requests that have it."""
+
+    def over(values: Sequence[int | None]) -> Distribution | None:
+        return distribution_ms([value for value in values if value is not None])
+
+    measures = {
+        f"{stage.value}_ms": over([request.stages_ns.get(stage.value) for request in requests])
+        for stage in Stage
+        if stage not in (Stage.REQUEST, Stage.PREPROCESSING, Stage.UNATTRIBUTED)
+    }
+    measures["ttft_ms"] = over([request.ttft_ns for request in requests])
+    measures["preprocessing_ms"] = over([request.preprocessing_ns for request in requests])
+    measures["unattributed_ms"] = over([request.unattributed_ns for request in requests])
+    measures["tpot_ms"] = over([request.tpot_ns for request in requests])
+    shares = [
+        100 * request.stages_ns[Stage.IMAGE_PROCESSING] / request.ttft_ns
+        for request in requests
+        if request.ttft_ns and Stage.IMAGE_PROCESSING in request.stages_ns
+    ]
+    measures["image_processing_share_pct"] = Distribution(tuple(shares), "%") if shares else None
+    return measures
+
+
+def _inflation(metadata: RunMetadata, profiled_ttfts_ns: Sequence[int | None]) -> float | None:
+    """How much slower the profiler makes TTFT, image for image."""
+    timed: dict[str, list[int]] = {}
+    for sample in metadata.timed_requests:
+        timed.setdefault(sample.image, []).append(sample.ttft_ns)
+    ratios = [
+        ttft / median(timed[image])
+        for image, ttft in zip(metadata.profiled_images, profiled_ttfts_ns, strict=False)
+        if ttft is not None and image in timed
+    ]
+    return median(ratios) if ratios else None

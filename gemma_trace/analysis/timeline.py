@@ -1,0 +1,219 @@
+"""Requests, and the partition of their wall time into stages.
+
+At every instant a request belongs to exactly one stage: the one whose activity runs on the device (the earliest
+started, where several do); when the device is idle, the innermost stage open on the request's thread; else
+`unattributed`. So the parts add up to the wall time, to the nanosecond.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from gemma_trace.analysis.intervals import clip, first_come, overlap, union, union_ns
+from gemma_trace.stages import Stage
+from gemma_trace.trace.events import NONE, BoolArray, IntArray
+from gemma_trace.trace.trace import STAGES, Trace
+from gemma_trace.trace.tree import innermost_segments, nest
+
+UNLINKED: Final = "unlinked"
+"""The row of device activities whose launch isn't in the trace."""
+
+_ROWS: Final = (*(stage.value for stage in STAGES if stage is not Stage.REQUEST), UNLINKED)
+_ROW_OF_STAGE: Final = np.array(
+    [_ROWS.index(Stage.UNATTRIBUTED if stage is Stage.REQUEST else stage) for stage in STAGES], dtype=np.int64
+)
+_UNATTRIBUTED_ROW: Final = _ROWS.index(Stage.UNATTRIBUTED)
+_UNLINKED_ROW: Final = _ROWS.index(UNLINKED)
+
+_PROFILER_STEP: Final = re.compile(r"ProfilerStep\s*#\s*\d+")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request's window in a trace.
+
+    Attributes:
+        index: 0 for the first.
+        label: "request 0", or what the window is in a trace that has no requests of ours.
+        start_ns, end_ns: on the trace's clock.
+        track: code of the thread that the request runs on.
+    """
+
+    index: int
+    label: str
+    start_ns: int
+    end_ns: int
+    track: int
+
+    @property
+    def wall_ns(self) -> int:
+        """The window's length."""
+        return self.end_ns - self.start_ns
+
+
+@dataclass(frozen=True)
+class StageTime:
+    """What one stage took of one request. design: host_ms, device_busy_ms, device_sum_ms, time_ms.
+
+    Attributes:
+        request: the request's index.
+        stage: the stage's name, or `unlinked`.
+        host_ns: the length of the stage's host ranges less that of the stages nested in them.
+        device_busy_ns: the length of the union of its device activities.
+        device_sum_ns: the sum of their durations.
+        time_ns: the share of the request's wall time that this stage answers for.
+        device_ns: the part of `time_ns` in which the device is active.
+        exposed_host_ns: the part in which it is idle.
+        activities: how many device activities it launched.
+        launches: how many calls launched them.
+    """
+
+    request: int
+    stage: str
+    host_ns: int
+    device_busy_ns: int
+    device_sum_ns: int
+    time_ns: int
+    device_ns: int
+    exposed_host_ns: int
+    activities: int
+    launches: int
+
+
+def find_requests(trace: Trace) -> list[Request]:
+    """The requests of a trace: our own ranges; failing those its `ProfilerStep#N`; failing those the whole trace."""
+    spans = trace.spans
+    ours = np.flatnonzero(trace.stage_range == STAGES.index(Stage.REQUEST))
+    if len(ours):
+        return _windows(trace, ours, "request {index}")
+    is_step = np.array([bool(_PROFILER_STEP.fullmatch(name)) for name in spans.names], dtype=bool)
+    steps = np.flatnonzero(is_step[spans.name] & trace.is_annotation)
+    if len(steps):
+        return _windows(trace, steps, "{name}")
+    host = trace.host
+    busiest = int(np.bincount(spans.track[host]).argmax()) if len(host) else int(spans.track[0])
+    everything = np.union1d(host, trace.activities)
+    return [Request(0, "whole trace", int(spans.ts_ns[everything].min()), int(spans.end_ns[everything].max()), busiest)]
+
+
+def _windows(trace: Trace, indices: IntArray, label: str) -> list[Request]:
+    spans = trace.spans
+    return [
+        Request(
+            position,
+            label.format(index=position, name=spans.names[spans.name[index]]),
+            int(spans.ts_ns[index]),
+            int(spans.end_ns[index]),
+            int(spans.track[index]),
+        )
+        for position, index in enumerate(indices)
+    ]
+
+
+def ttft_ns(trace: Trace, request: Request) -> int | None:
+    """Request start → first token id on the host, less `image_load`; None in a trace without our sampling ranges."""
+    ranges = _ranges_in(trace, request)
+    ends = trace.spans.end_ns[ranges]
+    stage = trace.stage_range[ranges]
+    samplings = ends[stage == STAGES.index(Stage.SAMPLING)]
+    if not len(samplings):
+        return None
+    first_token_ns = int(samplings.min())
+    load = ranges[(stage == STAGES.index(Stage.IMAGE_LOAD)) & (ends <= first_token_ns)]
+    return first_token_ns - request.start_ns - int(trace.spans.dur_ns[load].sum())
+
+
+def partition(trace: Trace, request: Request) -> list[StageTime]:
+    """The request's stages, in the order a request goes through them; those it hasn't are left out.
+
+    `unattributed` is always there. The `time_ns` add up to `request.wall_ns`.
+    """
+    spans, activities = trace.spans, trace.activities
+    rows = len(_ROWS)
+    launch = trace.launch
+    linked = launch >= 0
+    launched_here = linked & _starts_in(trace, launch, request)
+    row = np.full(len(activities), _UNATTRIBUTED_ROW, dtype=np.int64)
+    row[launched_here] = _ROW_OF_STAGE[trace.stage_at(launch[launched_here])]
+    row[~linked] = _UNLINKED_ROW
+
+    start, end = clip(spans.ts_ns[activities], spans.end_ns[activities], request.start_ns, request.end_ns)
+    owned_start, owned_end = first_come(start, end)
+    device_ns = _sum_by(row, owned_end - owned_start, rows)
+
+    segment_start, segment_end, segment_row = _host_segments(trace, request)
+    exposed = segment_end - segment_start - overlap(union(start, end), segment_start, segment_end)
+    exposed_ns = _sum_by(segment_row, exposed, rows)
+
+    host_ns = _sum_by(segment_row, segment_end - segment_start, rows) + _host_elsewhere(trace, request, rows)
+    mine = launched_here | (~linked & (start < end))
+    times = []
+    for index, name in enumerate(_ROWS):
+        own = activities[mine & (row == index)]
+        time_ns = int(device_ns[index] + exposed_ns[index])
+        if not (time_ns or host_ns[index] or len(own) or index == _UNATTRIBUTED_ROW):
+            continue
+        times.append(
+            StageTime(
+                request=request.index,
+                stage=name,
+                host_ns=int(host_ns[index]),
+                device_busy_ns=union_ns(spans.ts_ns[own], spans.end_ns[own]),
+                device_sum_ns=int(spans.dur_ns[own].sum()),
+                time_ns=time_ns,
+                device_ns=int(device_ns[index]),
+                exposed_host_ns=int(exposed_ns[index]),
+                activities=len(own),
+                launches=len(np.unique(launch[mine & linked & (row == index)])),
+            )
+        )
+    return times
+
+
+def _starts_in(trace: Trace, indices: IntArray, request: Request) -> BoolArray:
+    start = trace.spans.ts_ns[indices]
+    inside: BoolArray = (request.start_ns <= start) & (start < request.end_ns)
+    return inside
+
+
+def _ranges_in(trace: Trace, request: Request) -> IntArray:
+    """The stage ranges, other than requests, that start in the window."""
+    ranges = np.flatnonzero((trace.stage_range != NONE) & (trace.stage_range != STAGES.index(Stage.REQUEST)))
+    return ranges[_starts_in(trace, ranges, request)]
+
+
+def _host_segments(trace: Trace, request: Request) -> tuple[IntArray, IntArray, IntArray]:
+    """The request's thread as disjoint segments from its start to its end, each with the row of its innermost stage.
+
+    Returns:
+        int64 [s] each: starts, ends, rows.
+    """
+    spans = trace.spans
+    ranges = _ranges_in(trace, request)
+    ranges = ranges[spans.track[ranges] == request.track]
+    # The request itself comes first, as the root of all.
+    start = np.concatenate(([request.start_ns], spans.ts_ns[ranges]))
+    end = np.concatenate(([request.end_ns], spans.end_ns[ranges]))
+    row = np.concatenate(([_UNATTRIBUTED_ROW], _ROW_OF_STAGE[trace.stage_range[ranges]]))
+    track = np.zeros(len(row), dtype=np.int64)
+    segments = innermost_segments(start, track, nest(start, end, track))
+    return segments.start_ns, segments.end_ns, row[segments.owner]
+
+
+def _host_elsewhere(trace: Trace, request: Request, rows: int) -> IntArray:
+    """Host time of stage ranges on other threads than the request's."""
+    spans = trace.spans
+    ranges = _ranges_in(trace, request)
+    ranges = ranges[spans.track[ranges] != request.track]
+    nesting = nest(spans.ts_ns[ranges], spans.end_ns[ranges], spans.track[ranges])
+    return _sum_by(_ROW_OF_STAGE[trace.stage_range[ranges]], nesting.self_ns, rows)
+
+
+def _sum_by(row: IntArray, values: IntArray, rows: int) -> IntArray:
+    sums = np.zeros(rows, dtype=np.int64)
+    np.add.at(sums, row, values)
+    return sums

@@ -1,0 +1,126 @@
+"""`CaptureConfig`: every option of a capture, in one frozen dataclass. Free of torch."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Final
+
+from gemma_trace.errors import ConfigError
+from gemma_trace.metadata import ConfigValue
+
+DEFAULT_PROMPT: Final = "Describe this image in one sentence."
+DTYPES: Final = ("float32", "bfloat16", "float16")
+IMAGE_BACKENDS: Final = ("torchvision", "pil")
+DETAILS: Final = ("stage", "layer", "module")
+DEVICE_PATTERN: Final = re.compile(r"auto|cpu|cuda(:\d+)?")
+RUN_NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class CaptureConfig:
+    """What to run, how often, and what to record.
+
+    Attributes:
+        model: a preset (`tiny`) or a folder that holds a model saved by `save_pretrained`.
+        device: `auto` (CUDA where there is one, else the CPU), `cpu`, `cuda`, `cuda:N`.
+        dtype: of the weights and activations.
+        image_backend: which image processor transformers uses, what used to be `use_fast=True` and `False`.
+        attn: transformers' attention implementation (`eager`, `sdpa`, `flash_attention_2`); None is its default.
+        images: files to send; requests take them in turn. Empty: JPEGs made for the purpose.
+        prompt: the text that goes with the image.
+        new_tokens: tokens to generate; the stage `decode` appears from 2 on.
+        warmup: requests before the timed pass, not counted.
+        runs: requests timed without the profiler.
+        profile_runs: requests recorded by the profiler, after one more that warms it up.
+        detail: how deep the ranges go: `stage`, `layer`, `module`.
+        stacks: record Python's stack frames.
+        shapes: record the shapes of the ops' inputs.
+        memory: record allocations.
+        sync_stages: wait for the device at both ends of every stage, as the reference study does.
+        seed: of the random weights.
+        name: the run's name, its folder under `output`; None makes one of the options.
+        output: the folder that holds runs.
+        force: replace the traces of a run of the same name.
+
+    Raises:
+        ConfigError: a value makes no sense.
+    """
+
+    model: str = "tiny"
+    device: str = "auto"
+    dtype: str = "float32"
+    image_backend: str = "torchvision"
+    attn: str | None = None
+    images: tuple[Path, ...] = ()
+    prompt: str = DEFAULT_PROMPT
+    new_tokens: int = 1
+    warmup: int = 10
+    runs: int = 10
+    profile_runs: int = 3
+    detail: str = "layer"
+    stacks: bool = False
+    shapes: bool = True
+    memory: bool = False
+    sync_stages: bool = False
+    seed: int = 0
+    name: str | None = None
+    output: Path = Path("traces")
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        _require_one_of("dtype", self.dtype, DTYPES)
+        _require_one_of("image backend", self.image_backend, IMAGE_BACKENDS)
+        _require_one_of("detail", self.detail, DETAILS)
+        if not DEVICE_PATTERN.fullmatch(self.device):
+            raise ConfigError(f"no device {self.device!r}; give auto, cpu, cuda or cuda:N")
+        for option, least in (("new_tokens", 1), ("warmup", 0), ("runs", 0), ("profile_runs", 1)):
+            if getattr(self, option) < least:
+                raise ConfigError(f"{option} is {getattr(self, option)}; it must be {least} or more")
+        if self.name is not None and not RUN_NAME_PATTERN.fullmatch(self.name):
+            raise ConfigError(
+                f"the run name {self.name!r} can't be a folder's; use letters, digits, dot, dash and underscore"
+            )
+        if not self.prompt.strip():
+            raise ConfigError("the prompt is empty; give --prompt some text")
+
+    def run_name(self, device: str) -> str:
+        """The run's name: the one given, or one made of what tells this run from its neighbours.
+
+        Args:
+            device: the kind of device that `device` was resolved to.
+
+        >>> CaptureConfig(image_backend="pil").run_name("cpu")
+        'tiny-float32-cpu-pil'
+        """
+        if self.name is not None:
+            return self.name
+        parts = [self.model_label, self.dtype, device, self.image_backend]
+        parts += [self.attn] if self.attn else []
+        parts += ["sync"] if self.sync_stages else []
+        return re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(parts))
+
+    @property
+    def model_label(self) -> str:
+        """The model without the path to it: what traces and tables may show."""
+        return Path(self.model).name or "model"
+
+    def record(self) -> dict[str, ConfigValue]:
+        """The options as a trace may carry them: file names without their folders."""
+        values: dict[str, ConfigValue] = {}
+        for option in fields(self):
+            value = getattr(self, option.name)
+            if option.name in ("output", "force", "name"):
+                continue
+            if option.name == "model":
+                value = self.model_label
+            elif option.name == "images":
+                value = [path.name for path in self.images]
+            values[option.name] = value
+        return values
+
+
+def _require_one_of(what: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ConfigError(f"no {what} {value!r}; give one of {', '.join(known)}")

@@ -1,0 +1,68 @@
+"""Versions, device and driver: what a number depends on. No user's, host's or path's name."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+from gemma_trace._version import __version__
+from gemma_trace.metadata import Environment
+
+
+def describe_environment(device: torch.device) -> Environment:
+    """Everything about this machine that a timing depends on."""
+    on_cuda = device.type == "cuda"
+    properties = torch.cuda.get_device_properties(device) if on_cuda else None
+    host_cpu = _host_cpu()
+    return Environment(
+        gemma_trace=__version__,
+        python=platform.python_version(),
+        torch=str(torch.__version__),
+        torchvision=_version("torchvision"),
+        transformers=_version("transformers") or "unknown",
+        platform=f"{platform.system()} {platform.machine()}",
+        host_cpu=host_cpu,
+        host_cores=os.cpu_count() or 1,
+        host_memory_bytes=_host_memory_bytes(),
+        torch_threads=torch.get_num_threads(),
+        device_name=properties.name if properties else host_cpu,
+        device_memory_bytes=properties.total_memory if properties else None,
+        driver=_nvidia_driver() if on_cuda else None,
+        cuda=torch.version.cuda or torch.version.hip if on_cuda else None,
+    )
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _host_cpu() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(errors="replace"), re.MULTILINE)
+        if found:
+            return found.group(1).strip()
+    return platform.processor() or platform.machine()
+
+
+def _host_memory_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _nvidia_driver() -> str | None:
+    command = shutil.which("nvidia-smi")
+    if command is None:
+        return None
+    query = [command, "--query-gpu=driver_version", "--format=csv,noheader"]
+    answer = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
+    return answer.stdout.split("\n")[0].strip() or None

@@ -1,0 +1,314 @@
+"""One capture: warm-up → timed pass → profiled pass → trace file."""
+
+from __future__ import annotations
+
+import copy
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+# Kineto reports every start and stop of a session on stderr unless it is told not to.
+os.environ.setdefault("KINETO_LOG_LEVEL", "6")
+
+import torch
+from torch import nn
+from torch.profiler import ProfilerActivity
+
+from gemma_trace.capture.annotate import annotate
+from gemma_trace.capture.config import CaptureConfig
+from gemma_trace.capture.environment import describe_environment
+from gemma_trace.capture.models import LoadedModel, load_model, resolve_device
+from gemma_trace.capture.ranges import ProfilerRanges, RangeSink, RangeStack, SynchronizedRanges
+from gemma_trace.capture.timers import StageTimer
+from gemma_trace.capture.workload import Request, build_requests, load_image, messages_for
+from gemma_trace.capture.writer import trace_path, write_trace
+from gemma_trace.errors import OutputError
+from gemma_trace.metadata import SCHEMA_VERSION, RequestSample, RunIdentity, RunMetadata, Workload
+from gemma_trace.stages import Stage
+
+WORKER = "rank0"
+
+
+class Progress(Protocol):
+    """Hears how far a capture is."""
+
+    def phase(self, name: str, steps: int) -> None:
+        """A phase of so many steps begins; the one before is done."""
+
+    def step(self) -> None:
+        """One step of the phase is done."""
+
+
+class NoProgress:
+    """Says nothing."""
+
+    def phase(self, name: str, steps: int) -> None:
+        """Nothing."""
+
+    def step(self) -> None:
+        """Nothing."""
+
+
+@dataclass(frozen=True)
+class CaptureResult:
+    """Where the trace is, and what it says about itself."""
+
+    path: Path
+    metadata: RunMetadata
+
+
+def profile(
+    config: CaptureConfig | None = None,
+    *,
+    model: nn.Module | None = None,
+    processor: Any = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> CaptureResult:
+    """Capture requests and write their trace: `gemma-trace capture` for a program.
+
+        result = gemma_trace.profile(image_backend="pil", new_tokens=8)
+        print(gemma_trace.load(result.path).metadata.run.name)
+
+    Args:
+        config: what to run; None is the default, the tiny model.
+        model: a model of transformers in hand, on its device, instead of one that `config` names.
+        processor: that model's processor.
+        progress: hears how far it is.
+        options: fields of `CaptureConfig` to set over those of `config`.
+
+    Raises:
+        ConfigError: an option's value makes no sense.
+        OutputError: the run's folder holds a trace and `force` isn't set, or it can't be written.
+        CaptureError: model, image or device isn't there.
+    """
+    config = replace(config or CaptureConfig(), **options)
+    progress = progress or NoProgress()
+    device = resolve_device(config.device) if model is None else next(model.parameters()).device
+    run = _identity(config, model, device)
+    folder = config.output / run.name
+    previous = _previous_traces(folder, force=config.force)
+
+    progress.phase(f"loading {run.model}", 1)
+    loaded = load_model(config) if model is None else LoadedModel(model, processor, device, run.weights)
+    with tempfile.TemporaryDirectory(prefix="gemma-trace-") as scratch:
+        session = _Session(config, loaded, build_requests(config.prompt, config.images, Path(scratch)), progress)
+        with torch.inference_mode(), _greedy_generation(loaded.model, config.new_tokens) as generation:
+            session.generation = generation
+            session.warm_up()
+            timed = session.time_requests()
+            profiler_json = session.profile_requests(Path(scratch))
+    metadata = RunMetadata(
+        schema_version=SCHEMA_VERSION,
+        created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+        run=run,
+        workload=session.workload(),
+        environment=describe_environment(device),
+        config=config.record() | {"device": str(device)},
+        timed_requests=tuple(timed),
+        profiled_images=tuple(session.request(index).label for index in range(config.profile_runs)),
+        warnings=_warnings(device, profiler_json),
+    )
+    path = trace_path(folder, WORKER, time.time_ns())
+    progress.phase("writing the trace", 1)
+    write_trace(profiler_json, metadata, path)
+    for old in previous:
+        old.unlink(missing_ok=True)
+    progress.step()
+    return CaptureResult(path, metadata)
+
+
+class _Session:
+    """The passes over one loaded model."""
+
+    def __init__(self, config: CaptureConfig, loaded: LoadedModel, requests: list[Request], progress: Progress) -> None:
+        self._config = config
+        self._loaded = loaded
+        self._requests = requests
+        self._progress = progress
+        self._prompt_tokens: dict[str, int] = {}
+        self.generation: Any = None
+
+    def request(self, index: int) -> Request:
+        """The requests in turn."""
+        return self._requests[index % len(self._requests)]
+
+    def workload(self) -> Workload:
+        """What the requests were made of; complete once each was run."""
+        return Workload(
+            images=tuple(self._prompt_tokens),
+            prompt_tokens=tuple(self._prompt_tokens.values()),
+            new_tokens=self._config.new_tokens,
+        )
+
+    def warm_up(self) -> None:
+        """Requests that nobody times."""
+        self._progress.phase("warming up", self._config.warmup)
+        ranges = RangeStack(_Deaf())
+        for index in range(self._config.warmup):
+            self._run(self.request(index), ranges, _ignore_token)
+            self._progress.step()
+
+    def time_requests(self) -> list[RequestSample]:
+        """The timed pass: stages on the host's clock and CUDA's events, no profiler."""
+        self._progress.phase("timing without the profiler", self._config.runs)
+        timer = StageTimer(self._loaded.device)
+        samples = []
+        with self._annotated(timer, detail="stage") as ranges:
+            for index in range(self._config.runs):
+                request = self.request(index)
+                timer.start_request()
+                self._run(request, ranges, timer.token_on_host)
+                samples.append(timer.finish_request(request.label))
+                self._progress.step()
+        return samples
+
+    def profile_requests(self, scratch: Path) -> bytes:
+        """The profiled pass; one more request first, which the profiler throws away.
+
+        Returns:
+            The profiler's own JSON.
+        """
+        config = self._config
+        self._progress.phase("profiling", config.profile_runs + 1)
+        exported = scratch / "profiler.json"
+        activities = [ProfilerActivity.CPU]
+        activities += [ProfilerActivity.CUDA] if self._loaded.device.type == "cuda" else []
+        with (
+            self._annotated(ProfilerRanges(), detail=config.detail) as ranges,
+            torch.profiler.profile(
+                activities=activities,
+                schedule=torch.profiler.schedule(wait=0, warmup=1, active=config.profile_runs, repeat=1),
+                on_trace_ready=lambda profiler: profiler.export_chrome_trace(str(exported)),
+                record_shapes=config.shapes,
+                profile_memory=config.memory,
+                with_stack=config.stacks,
+            ) as profiler,
+        ):
+            for index in range(-1, config.profile_runs):
+                self._run(self.request(max(index, 0)), ranges, _ignore_token)
+                if self._loaded.device.type == "cuda":
+                    torch.cuda.synchronize(self._loaded.device)
+                self._progress.step()
+                if index == config.profile_runs - 1:
+                    self._progress.phase("collecting the profile", 1)
+                profiler.step()
+        return exported.read_bytes()
+
+    @contextmanager
+    def _annotated(self, sink: RangeSink, detail: str) -> Iterator[RangeStack]:
+        if self._config.sync_stages:
+            sink = SynchronizedRanges(sink, self._loaded.device)
+        with annotate(self._loaded.model, self._loaded.processor, detail=detail, sink=sink) as ranges:
+            yield ranges
+
+    def _run(self, request: Request, ranges: RangeStack, token_on_host: Callable[[], None]) -> None:
+        """One request, from the messages in hand to its last token on the host."""
+        processor, model = self._loaded.processor, self._loaded.model
+        with ranges.stage(Stage.REQUEST):
+            with ranges.stage(Stage.IMAGE_LOAD):
+                image = load_image(request.image)
+            messages = messages_for(request.prompt, image)
+            with ranges.stage(Stage.PREPROCESSING):
+                text = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+                bos = getattr(processor.tokenizer, "bos_token", None)
+                inputs = processor(
+                    text=[text],
+                    images=[[image]],
+                    return_tensors="pt",
+                    add_special_tokens=not (bos and text.startswith(bos)),
+                )
+            with ranges.stage(Stage.TRANSFER):
+                inputs = inputs.to(self._loaded.device, dtype=model.dtype)
+            model.generate(**inputs, generation_config=self.generation, streamer=_TokenClock(ranges, token_on_host))
+        self._prompt_tokens[request.label] = int(inputs["input_ids"].shape[1])
+
+
+class _TokenClock:
+    """A streamer of transformers': `generate` hands it the prompt, then each token as soon as the host has it."""
+
+    def __init__(self, ranges: RangeStack, token_on_host: Callable[[], None]) -> None:
+        self._ranges = ranges
+        self._token_on_host = token_on_host
+        self._prompt_seen = False
+
+    def put(self, value: torch.Tensor) -> None:
+        """Token ids on the host."""
+        if self._prompt_seen:
+            self._ranges.close(Stage.SAMPLING.range_name)
+            self._token_on_host()
+        self._prompt_seen = True
+
+    def end(self) -> None:
+        """The last token has come."""
+
+
+class _Deaf:
+    """A sink that hears nothing."""
+
+    def begin(self, name: str) -> None:
+        """Nothing."""
+
+    def end(self) -> None:
+        """Nothing."""
+
+
+def _ignore_token() -> None:
+    """Nobody times this token."""
+
+
+@contextmanager
+def _greedy_generation(model: nn.Module, new_tokens: int) -> Iterator[Any]:
+    """The model's own generation settings, made greedy and exactly `new_tokens` long; its own come back after.
+
+    `generate` fills what a config leaves empty from the model's, so the model's has to change for the time being.
+    """
+    original: Any = model.generation_config
+    greedy = copy.deepcopy(original)
+    greedy.do_sample, greedy.num_beams, greedy.max_new_tokens = False, 1, new_tokens
+    greedy.temperature = greedy.top_k = greedy.top_p = greedy.max_length = None
+    greedy.eos_token_id = None  # random weights and a fixed length: no token ends the request early
+    greedy.pad_token_id = original.pad_token_id or 0
+    vars(model)["generation_config"] = greedy
+    try:
+        yield greedy
+    finally:
+        vars(model)["generation_config"] = original
+
+
+def _identity(config: CaptureConfig, model: nn.Module | None, device: torch.device) -> RunIdentity:
+    label, dtype, weights = (
+        config.model_label,
+        config.dtype,
+        "random" if config.model == "tiny" else "pretrained",
+    )
+    if model is not None:
+        label, dtype, weights = (
+            type(model).__name__,
+            str(getattr(model, "dtype", "")).removeprefix("torch."),
+            "given",
+        )
+        config = replace(config, model=label, dtype=dtype)
+    return RunIdentity(config.run_name(device.type), label, weights, dtype, device.type, config.image_backend)
+
+
+def _previous_traces(folder: Path, *, force: bool) -> list[Path]:
+    """The traces that a new one would stand beside; they go when the new one is whole."""
+    previous = sorted(folder.glob("*.pt.trace.json*")) if folder.is_dir() else []
+    if previous and not force:
+        raise OutputError(f"{folder} holds a trace already; give --name another name, or --force to replace it")
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder} is a file; give --name another name, or --output another folder")
+    return previous
+
+
+def _warnings(device: torch.device, profiler_json: bytes) -> tuple[str, ...]:
+    if device.type == "cuda" and b'"cat": "kernel"' not in profiler_json:
+        return ("the profiler recorded no device activity; run with KINETO_LOG_LEVEL=1 to see what CUPTI says",)
+    return ()

@@ -1,0 +1,94 @@
+"""`gemma-trace capture`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gemma_trace.capture.config import DEFAULT_PROMPT, DETAILS, DTYPES, IMAGE_BACKENDS
+
+
+def capture(
+    model: Annotated[str, typer.Option("--model", "-m", help="tiny, or a folder that holds a model.")] = "tiny",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    dtype: Annotated[str, typer.Option(help=f"{', '.join(DTYPES)}.", autocompletion=lambda: list(DTYPES))] = "float32",
+    image_backend: Annotated[
+        str,
+        typer.Option(
+            help="transformers' image processor: torchvision (use_fast=True) or pil.",
+            autocompletion=lambda: list(IMAGE_BACKENDS),
+        ),
+    ] = "torchvision",
+    attn: Annotated[str | None, typer.Option(help="eager, sdpa or flash_attention_2; default is the model's.")] = None,
+    image: Annotated[
+        list[Path] | None, typer.Option(help="An image file to send; repeatable. Default: JPEGs made for it.")
+    ] = None,
+    prompt: Annotated[str, typer.Option(help="The text that goes with the image.")] = DEFAULT_PROMPT,
+    new_tokens: Annotated[int, typer.Option(help="Tokens to generate; decode appears from 2 on.")] = 1,
+    runs: Annotated[int, typer.Option(help="Requests timed without the profiler.")] = 10,
+    warmup: Annotated[int, typer.Option(help="Requests before those, not counted.")] = 10,
+    profile_runs: Annotated[int, typer.Option(help="Requests recorded by the profiler.")] = 3,
+    detail: Annotated[
+        str,
+        typer.Option(help="How deep the ranges go: stage, layer or module.", autocompletion=lambda: list(DETAILS)),
+    ] = "layer",
+    stacks: Annotated[bool, typer.Option("--stacks", help="Record Python's stack frames.")] = False,
+    no_shapes: Annotated[bool, typer.Option("--no-shapes", help="Don't record the ops' input shapes.")] = False,
+    memory: Annotated[bool, typer.Option("--memory", help="Record allocations.")] = False,
+    sync_stages: Annotated[
+        bool,
+        typer.Option("--sync-stages", help="Wait for the device at every stage's ends, as the study does."),
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Of the random weights.")] = 0,
+    name: Annotated[str | None, typer.Option(help="The run's name, its folder. Default: made of the options.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder that holds runs.")] = Path("traces"),
+    force: Annotated[bool, typer.Option("--force", help="Replace the trace of a run of the same name.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; print the trace's path alone.")] = False,
+) -> None:
+    """Run requests under torch.profiler and write a trace.
+
+    The default model, tiny, is a Gemma 3 small enough for a laptop, with random weights; it needs no network.
+
+    Example: gemma-trace capture --image photo.jpg --new-tokens 8
+    """
+    from gemma_trace.capture import require_capture_extra
+    from gemma_trace.capture.config import CaptureConfig
+
+    config = CaptureConfig(
+        model=model,
+        device=device,
+        dtype=dtype,
+        image_backend=image_backend,
+        attn=attn,
+        images=tuple(image or ()),
+        prompt=prompt,
+        new_tokens=new_tokens,
+        warmup=warmup,
+        runs=runs,
+        profile_runs=profile_runs,
+        detail=detail,
+        stacks=stacks,
+        shapes=not no_shapes,
+        memory=memory,
+        sync_stages=sync_stages,
+        seed=seed,
+        name=name,
+        output=output,
+        force=force,
+    )
+    require_capture_extra()
+    from gemma_trace.cli.progress import capture_progress
+
+    with capture_progress(quiet=quiet) as progress:
+        progress.phase("importing torch and transformers", 1)
+        from gemma_trace.capture.session import profile
+
+        result = profile(config, progress=progress)
+    for warning in result.metadata.warnings:
+        print(f"gemma-trace: warning: {warning}", file=sys.stderr)
+    print(result.path)
+    if not quiet:
+        print(f"Next: gemma-trace summarize {result.path.parent}", file=sys.stderr)

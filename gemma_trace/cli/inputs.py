@@ -1,0 +1,54 @@
+"""Paths on the command line → trace files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from gemma_trace.errors import InputError
+
+_OURS = ("*.pt.trace.json.gz", "*.pt.trace.json")
+_ANY = ("*.json.gz", "*.json")
+
+
+def find_traces(paths: Sequence[Path]) -> list[Path]:
+    """The trace files that these paths name: files as they are, folders with all that lies below them.
+
+    In a folder the names that torch.profiler's TensorBoard handler gives count; without one, all JSON files do.
+
+    Raises:
+        InputError: a path doesn't exist, or a folder holds no trace.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if not path.exists():
+            raise InputError(f"no file or folder at {path}; check the path")
+        if not path.is_dir():
+            found.append(path)
+            continue
+        inside = _below(path, _OURS) or _below(path, _ANY)
+        if not inside:
+            raise InputError(f"{path} holds no trace; run: gemma-trace capture --output {path}")
+        found += inside
+    return list(dict.fromkeys(found))
+
+
+def one_trace(path: Path) -> Path:
+    """The trace file that a path names: a file, or a folder that holds just one.
+
+    Raises:
+        InputError: there is none, or there are several.
+    """
+    found = find_traces([path])
+    if len(found) > 1:
+        raise InputError(f"{path} holds {len(found)} traces; give one of them, e.g. {found[0]}")
+    return found[0]
+
+
+def _below(folder: Path, patterns: Sequence[str]) -> list[Path]:
+    return sorted(
+        file
+        for pattern in patterns
+        for file in folder.rglob(pattern)
+        if file.is_file() and not file.name.startswith(".")
+    )

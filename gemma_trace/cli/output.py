@@ -1,0 +1,87 @@
+"""How every command that prints a table prints it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gemma_trace.errors import ConfigError, OutputError
+
+if TYPE_CHECKING:
+    from gemma_trace.report.model import Report
+
+WIDE = 400
+
+
+class Format(StrEnum):
+    """What a table is printed as."""
+
+    TABLE = "table"
+    MARKDOWN = "markdown"
+    CSV = "csv"
+    JSON = "json"
+    PARQUET = "parquet"
+
+
+FormatOption = Annotated[Format, typer.Option("--format", "-f", help="What to print; parquet needs -o.")]
+OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file, not to the terminal.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite the output file.")]
+
+
+def emit(report: Report, form: Format, output: Path | None, *, force: bool) -> None:
+    """Print or write a report.
+
+    Raises:
+        OutputError: the file exists and `force` isn't set, or it can't be written.
+        ConfigError: Parquet to a terminal.
+    """
+    if output is not None and output.exists() and not force:
+        raise OutputError(f"{output} exists already; give --force to overwrite it")
+    if form is Format.PARQUET and output is None:
+        raise ConfigError("parquet is no text; give -o FILE")
+    content = _render(report, form, to_terminal=output is None)
+    if content is None:
+        return
+    if output is None:
+        sys.stdout.write(content.decode())
+        sys.stdout.flush()
+        return
+    partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(content)
+        partial.replace(output)
+    except OSError as error:
+        raise OutputError(f"can't write {output}: {error.strerror}; check --output") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _render(report: Report, form: Format, *, to_terminal: bool) -> bytes | None:
+    """The report as bytes; None where it went to the terminal already."""
+    if form is Format.TABLE:
+        from rich.console import Console
+
+        from gemma_trace.report.tables import print_report
+
+        if to_terminal:
+            # A pipe has no width: then nothing is dropped, unless COLUMNS says how wide it is.
+            piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+            print_report(report, Console(width=WIDE if piped else None))
+            return None
+        with Console(record=True, width=WIDE, file=Path(os.devnull).open("w")) as console:
+            print_report(report, console)
+            return console.export_text(styles=False).encode()
+    if form is Format.MARKDOWN:
+        from gemma_trace.report.markdown import to_markdown
+
+        return to_markdown(report).encode()
+    from gemma_trace.report.files import to_csv, to_json, to_parquet
+
+    if form is Format.PARQUET:
+        return to_parquet(report)
+    return (to_csv(report) if form is Format.CSV else to_json(report)).encode()

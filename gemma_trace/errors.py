@@ -1,0 +1,71 @@
+"""What can go wrong, as one tree. The command line catches the root and prints its one line.
+
+    GemmaTraceError
+    ├── ConfigError            an option's value makes no sense (exit code 2)
+    ├── InputError             a file or folder that can't be used
+    │   └── TraceFormatError   a file that is no trace, or holds no event
+    ├── OutputError            an output that exists already, or can't be written
+    └── CaptureError           a capture that can't run
+        ├── MissingExtraError  a package of an extra isn't installed
+        ├── ModelError         a model that doesn't exist or can't be loaded
+        ├── ImageError         an image that isn't one
+        └── DeviceError        a device that isn't there
+
+Every message is one line: what is wrong, and what to do about it.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class GemmaTraceError(Exception):
+    """The root. `exit_code` is what the command line ends with."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class ConfigError(GemmaTraceError, ValueError):
+    """An option's value makes no sense, alone or with another."""
+
+    exit_code = 2
+
+
+class InputError(GemmaTraceError):
+    """A file or folder that can't be used."""
+
+
+class TraceFormatError(InputError):
+    """A file that is no trace, or holds no event."""
+
+
+class OutputError(GemmaTraceError):
+    """An output that exists already, or can't be written."""
+
+
+class CaptureError(GemmaTraceError):
+    """A capture that can't run."""
+
+
+class MissingExtraError(CaptureError):
+    """A package isn't installed that an extra of gemma-trace brings.
+
+    Args:
+        package: the package whose import failed.
+        extra: the extra that brings it.
+    """
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f'{package} is not installed; run: pip install "gemma-trace[{extra}]"')
+
+
+class ModelError(CaptureError):
+    """A model that doesn't exist or can't be loaded."""
+
+
+class ImageError(CaptureError):
+    """An image that isn't one."""
+
+
+class DeviceError(CaptureError):
+    """A device that isn't there."""

@@ -1,0 +1,154 @@
+"""What was run, on what, and how long it took without the profiler: embedded in every trace we write.
+
+The trace's JSON carries it as its top-level object `gemma_trace`, so that one file is all there is to keep.
+Plain dataclasses, torch-free: a capture writes them, the analysis reads them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+
+SCHEMA_VERSION: Final = 1
+"""Raised when a field changes its meaning; new fields alone don't raise it."""
+
+METADATA_KEY: Final = "gemma_trace"
+"""The top-level key of the trace's JSON that holds the metadata."""
+
+ConfigValue = str | int | float | bool | None | list[str]
+
+
+@dataclass(frozen=True)
+class StageSample:
+    """One stage in one timed request.
+
+    Times are exclusive: the stages nested in this one are taken off.
+
+    Attributes:
+        host_ns: on the host's clock (`time.perf_counter_ns`).
+        device_ns: between CUDA events at the stage's ends, so idle time of the device inside the stage counts;
+            None where there is no CUDA device.
+        count: how many ranges of the stage the request had (`decode` has one a token).
+    """
+
+    host_ns: int
+    device_ns: int | None
+    count: int
+
+
+@dataclass(frozen=True)
+class RequestSample:
+    """One timed request, run without the profiler.
+
+    Attributes:
+        wall_ns: from the messages in hand to the last token on the host.
+        ttft_ns: from the messages in hand to the first token on the host, less `image_load`.
+        token_ns: when each token was on the host, from the request's start.
+        image: which image the request had, as a label ("1024x768", or a file's name).
+        ttft_stages: by stage name, what lies before the first token; with `image_load`, which TTFT leaves out.
+        stages: by stage name, the whole request.
+    """
+
+    wall_ns: int
+    ttft_ns: int
+    token_ns: tuple[int, ...]
+    image: str
+    ttft_stages: dict[str, StageSample]
+    stages: dict[str, StageSample]
+
+
+@dataclass(frozen=True)
+class RunIdentity:
+    """What tells one run from another: the columns of every summary.
+
+    Attributes:
+        name: the run's name, also its folder's.
+        model: a preset's name, a Hub id, or the last part of a local folder's path.
+        weights: `random` or `pretrained`.
+        dtype: as torch names it, without "torch.".
+        device: the kind of device, `cpu` or `cuda`.
+        image_backend: `torchvision` or `pil`.
+    """
+
+    name: str
+    model: str
+    weights: str
+    dtype: str
+    device: str
+    image_backend: str
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Versions and hardware. Never a user's, a host's or a path's name.
+
+    Attributes:
+        device_name: the accelerator's marketing name; the host CPU's where there is none.
+        device_memory_bytes: the device's memory.
+        driver: the device driver's version.
+        cuda: the CUDA version that torch was built with.
+    """
+
+    gemma_trace: str
+    python: str
+    torch: str
+    torchvision: str | None
+    transformers: str
+    platform: str
+    host_cpu: str
+    host_cores: int
+    host_memory_bytes: int
+    torch_threads: int
+    device_name: str
+    device_memory_bytes: int | None = None
+    driver: str | None = None
+    cuda: str | None = None
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What a request was made of.
+
+    Attributes:
+        images: labels of the image files; requests take them in turn.
+        prompt_tokens: tokens of one prompt, image tokens included; one number an image label.
+        new_tokens: tokens that each request generates.
+    """
+
+    images: tuple[str, ...]
+    prompt_tokens: tuple[int, ...]
+    new_tokens: int
+
+
+@dataclass(frozen=True)
+class RunMetadata:
+    """Everything that a trace of ours says about itself."""
+
+    schema_version: int
+    created_utc: str
+    run: RunIdentity
+    workload: Workload
+    environment: Environment
+    config: dict[str, ConfigValue]
+    """The capture's options as they were resolved, a verbatim record."""
+    timed_requests: tuple[RequestSample, ...] = ()
+    """The requests of the timed pass, run without the profiler, in order."""
+    profiled_images: tuple[str, ...] = ()
+    """The image label of each profiled request, in order."""
+    warnings: tuple[str, ...] = field(default=())
+    """What the capture had to say, e.g. that the profiler saw no device activity."""
+
+    def to_json(self) -> bytes:
+        """As JSON, for the trace file."""
+        return msgspec.json.encode(self)
+
+    @staticmethod
+    def from_json(data: bytes | msgspec.Raw) -> RunMetadata:
+        """Read back what `to_json` wrote; fields it doesn't know are left out.
+
+        Raises:
+            msgspec.MsgspecError: it is not what `to_json` writes.
+        """
+        return msgspec.json.decode(data, type=RunMetadata)

@@ -1,0 +1,1 @@
+"""Statistics → tables, files, pictures. Free of torch."""

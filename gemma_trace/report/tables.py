@@ -1,0 +1,86 @@
+"""A `Report` on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from gemma_trace.report.model import Report, Section
+from gemma_trace.trace.health import Severity
+
+LEAST_WIDTH = {"fold": 18, "ellipsis": 32}
+"""What a column keeps whose cells may be folded or cut."""
+
+GAP = 2
+_STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "dim"}
+
+
+def print_report(report: Report, console: Console) -> None:
+    """Print the sections and what is wrong with the trace. Drops columns that a narrow terminal has no room for."""
+    for section in report.sections:
+        print_section(section, console)
+    for finding in report.health.findings:
+        text = Text(f"{finding.severity.value}: ", style=_STYLES[finding.severity])
+        console.print(text.append(f"{finding.message}; {finding.advice}", style="default"))
+
+
+def print_section(section: Section, console: Console) -> None:
+    """Print one table."""
+    widths = column_widths(section, console.width)
+    table = Table(box=box.SIMPLE_HEAD, show_footer=section.footer is not None, padding=(0, 1, 0, 0), pad_edge=False)
+    for index, width in widths.items():
+        column = section.columns[index]
+        table.add_column(
+            Text(column.header),
+            Text(section.footer[index], style="bold") if section.footer else "",
+            justify=column.align,
+            width=width,
+            no_wrap=column.overflow == "ellipsis",
+            overflow="fold" if column.overflow == "fold" else "ellipsis",
+        )
+    for row in section.rows:
+        table.add_row(*(Text(row[index]) for index in widths))
+    console.print(Text(section.title, style="bold"))
+    console.print(table)
+    dropped = [column.header for index, column in enumerate(section.columns) if index not in widths and column.header]
+    notes = [*section.notes, *([f"No room here for: {', '.join(dropped)}."] if dropped else [])]
+    for note in notes:
+        console.print(Text(note, style="dim"))
+
+
+def column_widths(section: Section, room: int) -> dict[int, int]:
+    """The columns that fit, by index, with their widths.
+
+    Where room is short headers take several lines, then the columns of the highest priority go, the last of equals
+    first. What room is left goes to the columns that were cut short, then to the headers.
+    """
+    kept = list(range(len(section.columns)))
+    widths = {index: _least_width(section, index) for index in kept}
+    while _total(widths) > room and any(section.columns[index].priority for index in widths):
+        del widths[max(widths, key=lambda index: (section.columns[index].priority, index))]
+    wishes = [(index, _longest_cell(section, index)) for index in widths]
+    wishes += [(index, len(section.columns[index].header)) for index in widths]
+    for index, wish in wishes:
+        if wish > widths[index]:
+            widths[index] = min(wish, widths[index] + max(0, room - _total(widths)))
+    return widths
+
+
+def _total(widths: Mapping[int, int]) -> int:
+    return sum(width + GAP for width in widths.values())
+
+
+def _least_width(section: Section, index: int) -> int:
+    """What a column can't do without: its cells, unless they may be cut, and the longest word of its header."""
+    cells = _longest_cell(section, index)
+    cells = min(cells, LEAST_WIDTH.get(section.columns[index].overflow, cells))
+    return max([cells, *map(len, section.columns[index].header.split())])
+
+
+def _longest_cell(section: Section, index: int) -> int:
+    footer = [section.footer] if section.footer else []
+    return max((len(row[index]) for row in (*section.rows, *footer)), default=0)

@@ -1,0 +1,47 @@
+"""Times in a trace's JSON are decimal microseconds; inside they are integer nanoseconds. Both ways, exactly.
+
+A float64 holds epoch microseconds to 250 ns only, so nothing here goes through a float.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
+from typing import Final
+
+_PLAIN: Final = re.compile(rb"(-?)(\d+)(?:\.(\d{1,3}))?")
+
+
+def decimal_us_to_ns(text: bytes) -> int:
+    """Decimal microseconds, as a JSON number or the text in a JSON string, to integer nanoseconds.
+
+    Digits beyond the nanosecond are rounded half to even.
+
+    >>> decimal_us_to_ns(b"1600000000000000.001")
+    1600000000000000001
+    >>> decimal_us_to_ns(b"1.5e3")
+    1500000
+
+    Raises:
+        ValueError: it is no finite number.
+    """
+    plain = _PLAIN.fullmatch(text)
+    if plain:
+        sign, whole, fraction = plain.groups(b"")
+        ns = int(whole) * 1000 + int(fraction.ljust(3, b"0"))
+        return -ns if sign else ns
+    try:
+        number = Decimal(text.decode("ascii").strip().strip('"'))
+        return int((number * 1000).to_integral_value(rounding=ROUND_HALF_EVEN))
+    except (InvalidOperation, UnicodeDecodeError, OverflowError) as error:
+        raise ValueError(f"{text!r} is no number of microseconds") from error
+
+
+def ns_to_decimal_us(ns: int) -> bytes:
+    """Integer nanoseconds to decimal microseconds with three digits, as Kineto writes them.
+
+    >>> ns_to_decimal_us(-1_002_003)
+    b'-1002.003'
+    """
+    sign = b"-" if ns < 0 else b""
+    return sign + b"%d.%03d" % divmod(abs(ns), 1000)

@@ -1,0 +1,316 @@
+"""Decoded events → columns, a batch at a time. The one place with a Python loop over events."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+
+from gemma_trace.trace.clock import decimal_us_to_ns
+from gemma_trace.trace.events import NONE, Events, IntArray, Track
+
+EXACT_FLOAT_US: Final = 2.0**43
+"""Below this a float64 of microseconds with three decimals gives its integer nanoseconds back: half a unit in the
+last place is 2**-11 µs, less than half a nanosecond. Kineto's times are relative to a base of this quarter, 2**43 µs
+are 101 days; epoch times are above it."""
+
+NEGATIVE_DURATIONS: Final = "negative_durations"
+MISSING_DURATIONS: Final = "missing_durations"
+TEXT_NUMBERS: Final = "text_numbers"
+UNDECODABLE_EVENTS: Final = "undecodable_events"
+UNPAIRED_BEGINS: Final = "unpaired_begins"
+UNPAIRED_ENDS: Final = "unpaired_ends"
+
+_ABSENT: Final = msgspec.Raw(b"")
+
+
+class Args(msgspec.Struct, gc=False):
+    """The arguments that become columns; all others are passed over."""
+
+    correlation: int | str = NONE
+    external_id: int | str = msgspec.field(name="External id", default=NONE)
+    stream: int | str = NONE
+    device: int | str = NONE
+    bytes: int | str = NONE
+    input_dims: msgspec.Raw = msgspec.field(name="Input Dims", default=_ABSENT)
+    input_types: msgspec.Raw = msgspec.field(name="Input type", default=_ABSENT)
+    grid: msgspec.Raw = _ABSENT
+    block: msgspec.Raw = _ABSENT
+
+
+class Event(msgspec.Struct, gc=False):
+    """A trace event whose times are numbers that a float64 holds exactly enough."""
+
+    ph: str = ""
+    cat: str = ""
+    name: str = ""
+    pid: int | str = ""
+    tid: int | str = ""
+    ts: float = float("nan")
+    dur: float = float("nan")
+    args: Args | None = None
+
+
+class ExactEvent(msgspec.Struct, gc=False):
+    """A trace event whose times are kept as text."""
+
+    ph: str = ""
+    cat: str = ""
+    name: str = ""
+    pid: int | str = ""
+    tid: int | str = ""
+    ts: msgspec.Raw = _ABSENT
+    dur: msgspec.Raw = _ABSENT
+    args: Args | None = None
+
+
+class LooseEvent(msgspec.Struct, gc=False):
+    """A trace event of which nothing is assumed but that it is an object."""
+
+    ph: Any = ""
+    cat: Any = ""
+    name: Any = ""
+    pid: Any = ""
+    tid: Any = ""
+    ts: msgspec.Raw = _ABSENT
+    dur: msgspec.Raw = _ABSENT
+    args: msgspec.Raw = _ABSENT
+
+
+_NO_ARGS: Final = Args()
+
+
+class _Interner(dict[Any, int]):
+    """Values → codes, in order of first sight."""
+
+    def __missing__(self, value: Any) -> int:
+        code = self[value] = len(self)
+        return code
+
+
+class ColumnBuilder:
+    """Takes batches of events, gives `Events`.
+
+    Attributes:
+        phases: how many events there were of each `ph`.
+        repairs: how many events had to be mended or were lost, by what was wrong.
+    """
+
+    def __init__(self) -> None:
+        self.phases: Counter[str] = Counter()
+        self.repairs: Counter[str] = Counter()
+        self._names, self._cats, self._texts, self._tracks = (_Interner() for _ in range(4))
+        self._parts: dict[str, list[np.ndarray]] = {}
+        self._open: dict[int, list[tuple[ExactEvent | Event, int]]] = {}
+
+    def add(self, events: Sequence[Event]) -> bool:
+        """Add a batch; False, and nothing is added, where a float isn't exact enough for its times."""
+        ts_us = np.array([event.ts for event in events], dtype=np.float64)
+        if len(ts_us) and not np.abs(ts_us).max() < EXACT_FLOAT_US:  # NaN is no less than anything either
+            return False
+        dur_us = np.array([event.dur for event in events], dtype=np.float64)
+        missing = np.isnan(dur_us)
+        self._append(events, _us_to_ns(ts_us), _us_to_ns(np.where(missing, 0.0, dur_us)), missing)
+        return True
+
+    def add_exact(self, events: Sequence[ExactEvent]) -> None:
+        """Add a batch whose times are text. Events without a time are counted and left out, unless they need none."""
+        kept, ts_ns, dur_ns, missing = [], [], [], []
+        for event in events:
+            start = self._time_ns(event.ts)
+            if start is None:
+                if event.ph == "M":
+                    self.phases["M"] += 1
+                else:
+                    self.repairs[UNDECODABLE_EVENTS] += 1
+                continue
+            duration = self._time_ns(event.dur)
+            kept.append(event)
+            ts_ns.append(start)
+            dur_ns.append(duration or 0)
+            missing.append(duration is None)
+        self._append(kept, np.array(ts_ns, np.int64), np.array(dur_ns, np.int64), np.array(missing, dtype=bool))
+
+    def add_loose(self, events: Iterable[LooseEvent]) -> None:
+        """Add a batch whose values have the wrong types: what can be read is read, the rest is `NONE`."""
+        self.add_exact([_tightened(event) for event in events])
+
+    def build(self) -> Events:
+        """All batches as columns, sorted by start, the longer first; unpaired `B` events are counted and gone."""
+        self.repairs[UNPAIRED_BEGINS] += sum(map(len, self._open.values()))
+        columns = {}
+        for name in list(self._parts):
+            columns[name] = np.concatenate(self._parts.pop(name))
+        if not columns:
+            columns = {name: np.zeros(0, dtype) for name, dtype in _COLUMNS.items()}
+        order = np.lexsort((-columns["dur_ns"], columns["ts_ns"]))
+        for name in columns:
+            columns[name] = columns[name][order]
+        return Events(
+            **columns,
+            names=tuple(self._names),
+            cats=tuple(self._cats),
+            tracks=tuple(Track(str(pid), str(tid)) for pid, tid in self._tracks),
+            texts=tuple(text.decode("utf-8", "replace") for text in self._texts),
+        )
+
+    def _append(
+        self, events: Sequence[Event | ExactEvent], ts_ns: IntArray, dur_ns: IntArray, missing: np.ndarray
+    ) -> None:
+        phases = [event.ph for event in events]
+        counts = Counter(phases)
+        self.phases.update(counts)
+        if counts["X"] < len(events):
+            chosen = np.array([phase == "X" for phase in phases], dtype=bool)
+            spans = [event for event in events if event.ph == "X"]
+            if counts["B"] or counts["E"]:
+                self._pair(events, ts_ns)
+            ts_ns, dur_ns, missing = ts_ns[chosen], dur_ns[chosen], missing[chosen]
+        else:
+            spans = list(events)
+        if not spans:
+            return
+        negative = dur_ns < 0
+        self.repairs[NEGATIVE_DURATIONS] += int(negative.sum())
+        self.repairs[MISSING_DURATIONS] += int(missing.sum())
+        self._store(spans, ts_ns, np.where(negative, 0, dur_ns))
+
+    def _store(self, spans: Sequence[Event | ExactEvent], ts_ns: IntArray, dur_ns: IntArray) -> None:
+        names, cats, tracks, texts = self._names, self._cats, self._tracks, self._texts
+        args = [span.args or _NO_ARGS for span in spans]
+        batch: dict[str, Any] = {
+            "ts_ns": ts_ns,
+            "dur_ns": dur_ns,
+            "name": [names[span.name] for span in spans],
+            "cat": [cats[span.cat] for span in spans],
+            "track": [tracks[span.pid, span.tid] for span in spans],
+            "correlation": _integers([arg.correlation for arg in args]),
+            "external_id": _integers([arg.external_id for arg in args]),
+            "stream": _integers([arg.stream for arg in args]),
+            "device": _integers([arg.device for arg in args]),
+            "bytes": _integers([arg.bytes for arg in args]),
+            "input_dims": [NONE if arg.input_dims is _ABSENT else texts[bytes(arg.input_dims)] for arg in args],
+            "input_types": [NONE if arg.input_types is _ABSENT else texts[bytes(arg.input_types)] for arg in args],
+            "grid": [NONE if arg.grid is _ABSENT else texts[bytes(arg.grid)] for arg in args],
+            "block": [NONE if arg.block is _ABSENT else texts[bytes(arg.block)] for arg in args],
+        }
+        for name, dtype in _COLUMNS.items():
+            self._parts.setdefault(name, []).append(np.asarray(batch[name], dtype=dtype))
+
+    def _pair(self, events: Sequence[Event | ExactEvent], ts_ns: IntArray) -> None:
+        """Make `B` and `E` events whole: an `E` ends the innermost `B` of its track."""
+        whole, starts, lengths = [], [], []
+        for event, time_ns in zip(events, ts_ns.tolist(), strict=True):
+            if event.ph == "B":
+                self._open.setdefault(self._tracks[event.pid, event.tid], []).append((event, time_ns))
+            elif event.ph == "E":
+                opened = self._open.get(self._tracks[event.pid, event.tid])
+                if not opened:
+                    self.repairs[UNPAIRED_ENDS] += 1
+                    continue
+                begin, start_ns = opened.pop()
+                whole.append(begin)
+                starts.append(start_ns)
+                lengths.append(time_ns - start_ns)
+        if whole:
+            self._store(whole, np.array(starts, np.int64), np.maximum(np.array(lengths, np.int64), 0))
+
+    def _time_ns(self, raw: msgspec.Raw) -> int | None:
+        text = bytes(raw)
+        if text in (b"", b"null"):
+            return None
+        if text.startswith(b'"'):
+            self.repairs[TEXT_NUMBERS] += 1
+            text = text.strip(b'" ')
+        try:
+            return decimal_us_to_ns(text)
+        except ValueError:
+            return None
+
+
+_COLUMNS: Final[dict[str, type[np.generic]]] = {
+    "ts_ns": np.int64,
+    "dur_ns": np.int64,
+    "name": np.int32,
+    "cat": np.int32,
+    "track": np.int32,
+    "correlation": np.int64,
+    "external_id": np.int64,
+    "stream": np.int64,
+    "device": np.int64,
+    "bytes": np.int64,
+    "input_dims": np.int32,
+    "input_types": np.int32,
+    "grid": np.int32,
+    "block": np.int32,
+}
+
+
+def _us_to_ns(us: np.ndarray) -> IntArray:
+    """Microseconds below `EXACT_FLOAT_US` to nanoseconds: the whole part stays exact, the fraction is rounded."""
+    whole = np.floor(us)
+    ns: IntArray = whole.astype(np.int64) * 1000 + np.rint((us - whole) * 1000).astype(np.int64)
+    return ns
+
+
+def _integers(values: list[int | str]) -> IntArray:
+    try:
+        return np.array(values, dtype=np.int64)
+    except (ValueError, OverflowError):
+        return np.array([_integer(value) for value in values], dtype=np.int64)
+
+
+def _integer(value: Any) -> int:
+    """The integer that a number or a text is; `NONE` for all else, and for what 64 bits don't hold."""
+    if isinstance(value, str):
+        value = int(value) if value.strip().lstrip("-").isdigit() and value.isascii() else NONE
+    if isinstance(value, float):
+        value = int(value) if value.is_integer() else NONE
+    return value if isinstance(value, int) and -(2**63) <= value < 2**63 else NONE
+
+
+def _tightened(event: LooseEvent) -> ExactEvent:
+    args = None
+    if bytes(event.args).startswith(b"{"):
+        loose = msgspec.json.decode(event.args, type=dict[str, msgspec.Raw])
+        plain = {
+            name: _integer(msgspec.json.decode(loose[key]))
+            for name, key in (
+                ("correlation", "correlation"),
+                ("external_id", "External id"),
+                ("stream", "stream"),
+                ("device", "device"),
+                ("bytes", "bytes"),
+            )
+            if key in loose
+        }
+        texts = {
+            name: loose[key]
+            for name, key in (
+                ("input_dims", "Input Dims"),
+                ("input_types", "Input type"),
+                ("grid", "grid"),
+                ("block", "block"),
+            )
+            if key in loose
+        }
+        args = Args(**plain, **texts)  # type: ignore[arg-type]
+    return ExactEvent(
+        ph=_text(event.ph),
+        cat=_text(event.cat),
+        name=_text(event.name),
+        pid=_text(event.pid),
+        tid=_text(event.tid),
+        ts=event.ts,
+        dur=event.dur,
+        args=args,
+    )
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return "" if value is None else str(value)

@@ -1,0 +1,114 @@
+"""`Events`: the spans of a trace as columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+IntArray = npt.NDArray[np.int64]
+CodeArray = npt.NDArray[np.int32]
+Codes = IntArray | CodeArray
+BoolArray = npt.NDArray[np.bool_]
+
+NONE: Final = -1
+"""In an integer column: the event has no such value."""
+
+DEVICE_CATEGORIES: Final = frozenset({"kernel", "gpu_memcpy", "gpu_memset", "concurrent_kernel", "memcpy", "memset"})
+"""Categories (in lower case) of spans that are work of a device."""
+
+LAUNCH_CATEGORIES: Final = frozenset({"cuda_runtime", "cuda_driver", "runtime", "driver", "hip_runtime", "hip_driver"})
+"""Categories (in lower case) of the host's calls into a device's runtime or driver."""
+
+OP_CATEGORIES: Final = frozenset({"cpu_op", "operator"})
+"""Categories (in lower case) of PyTorch's ops on the host."""
+
+ANNOTATION_CATEGORIES: Final = frozenset({"user_annotation"})
+"""Categories (in lower case) of `record_function` ranges on the host."""
+
+
+@dataclass(frozen=True)
+class Track:
+    """Where spans are drawn: a thread of the host, or a stream of a device. Ids are text, as some traces write them."""
+
+    pid: str
+    tid: str
+
+
+@dataclass(frozen=True)
+class Events:
+    """The spans of a trace: complete (`X`) events, and `B`/`E` pairs made whole. All columns have the length n.
+
+    Sorted by start, the longer first where two start together, in the file's order where they are alike.
+
+    Attributes:
+        ts_ns: int64, start in ns. The zero is the trace's own.
+        dur_ns: int64, length in ns, never negative.
+        name, cat, track: int32, codes into `names`, `cats`, `tracks`.
+        correlation: int64, ties a device activity to the call that launched it; `NONE` where there is none.
+        external_id: int64, Kineto's `External id`.
+        stream: int64, the device's stream.
+        device: int64, the device's index.
+        bytes: int64, size of a copy or a fill.
+        input_dims, input_types, grid, block: int32, codes into `texts`, the argument's own JSON text; `NONE` if absent.
+    """
+
+    ts_ns: IntArray
+    dur_ns: IntArray
+    name: CodeArray
+    cat: CodeArray
+    track: CodeArray
+    correlation: IntArray
+    external_id: IntArray
+    stream: IntArray
+    device: IntArray
+    bytes: IntArray
+    input_dims: CodeArray
+    input_types: CodeArray
+    grid: CodeArray
+    block: CodeArray
+    names: tuple[str, ...]
+    cats: tuple[str, ...]
+    tracks: tuple[Track, ...]
+    texts: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.ts_ns)
+
+    @property
+    def end_ns(self) -> IntArray:
+        """int64 [n], where each span ends."""
+        return self.ts_ns + self.dur_ns
+
+    def in_categories(self, categories: frozenset[str]) -> BoolArray:
+        """bool [n], which spans are of one of these categories (given in lower case)."""
+        wanted = np.array([cat.lower() in categories for cat in self.cats], dtype=bool)
+        return wanted[self.cat] if len(self.cats) else np.zeros(len(self), dtype=bool)
+
+    def to_frame(self) -> pd.DataFrame:
+        """The columns as a DataFrame, codes spelled out as categoricals, `track` as `pid` and `tid`."""
+        import pandas as pd
+
+        tables: dict[str, tuple[str, ...]] = {"name": self.names, "cat": self.cats}
+        tables |= dict.fromkeys(("input_dims", "input_types", "grid", "block"), self.texts)
+        frame: dict[str, object] = {}
+        for column in fields(self):
+            values = getattr(self, column.name)
+            if not isinstance(values, np.ndarray):
+                continue
+            if column.name == "track":
+                for part in ("pid", "tid"):
+                    ids = np.array([getattr(track, part) for track in self.tracks], dtype=object)
+                    frame[part] = pd.Categorical(ids[values]) if len(ids) else ids
+            elif column.name in tables:
+                frame[column.name] = pd.Categorical.from_codes(
+                    values.tolist(), categories=pd.Index(list(tables[column.name]), dtype=object)
+                )
+            else:
+                frame[column.name] = values
+        return pd.DataFrame(frame)

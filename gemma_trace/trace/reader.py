@@ -1,0 +1,248 @@
+"""A trace file → `Events`: streaming, exact, salvaging.
+
+The file is inflated and decoded a chunk at a time, so memory is the columns plus one chunk. A chunk is cut where an
+event ends and the next begins; that it does is proved by decoding what lies before the cut. What can't be decoded as
+it stands is repaired, and what can't be repaired is left out; either is counted in `ReadReport`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from gemma_trace.errors import TraceFormatError
+from gemma_trace.trace.columns import UNDECODABLE_EVENTS, ColumnBuilder, Event, ExactEvent, LooseEvent
+from gemma_trace.trace.events import Events
+from gemma_trace.trace.repair import find_array, repair_json, split_objects
+from gemma_trace.trace.source import SourceState, read_chunks
+
+EVENTS_KEY: Final = "traceEvents"
+CUTS_TRIED: Final = 8
+MAX_HEADER_BYTES: Final = 256 * 1024 * 1024
+
+_EVENT_START: Final = re.compile(rb"\}\s*,\s*\{")
+
+_fast = msgspec.json.Decoder(list[Event])
+_exact = msgspec.json.Decoder(list[ExactEvent])
+_loose = msgspec.json.Decoder(list[LooseEvent])
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+@dataclass(frozen=True)
+class ReadReport:
+    """What reading brought to light. Nothing is dropped, repaired or rounded without being counted here.
+
+    Attributes:
+        phases: events read, by their `ph`; the spans are `X`, and `B` with `E`.
+        repairs: what was mended or lost, by kind; see `columns.py` and `repair.py`.
+        truncated: the file ends before the trace does.
+        damaged: the compressed data is broken somewhere; what came before it was read.
+        inflated_bytes: size of the JSON.
+    """
+
+    phases: dict[str, int]
+    repairs: dict[str, int]
+    truncated: bool
+    damaged: bool
+    inflated_bytes: int
+
+
+@dataclass(frozen=True)
+class TraceFile:
+    """A trace file's content: its spans, and the JSON text of its other top-level members."""
+
+    events: Events
+    header: dict[str, msgspec.Raw]
+    report: ReadReport
+
+
+def read_trace(path: Path) -> TraceFile:
+    """Read a trace file, gzip or plain, an object with `traceEvents` or a bare list of events.
+
+    Raises:
+        InputError: the file can't be read.
+        TraceFormatError: it is no trace, or holds no event.
+    """
+    return _Reader(path).read()
+
+
+def read_header(path: Path) -> dict[str, msgspec.Raw]:
+    """The top-level members that stand before the events: all of them in the traces we write. Reads no further.
+
+    Raises:
+        InputError: the file can't be read.
+        TraceFormatError: it is no trace.
+    """
+    return _Reader(path).read_header()
+
+
+@dataclass
+class _Reader:
+    path: Path
+    builder: ColumnBuilder = field(default_factory=ColumnBuilder)
+    state: SourceState = field(default_factory=SourceState)
+    repairs: Counter[str] = field(default_factory=Counter)
+
+    def read(self) -> TraceFile:
+        chunks = read_chunks(self.path, self.state)
+        head, rest = self._find_events(chunks)
+        tail = self._read_events(rest, chunks)
+        header, complete = self._header(head, tail)
+        if not self.builder.phases:
+            raise TraceFormatError(f"{self.path} holds no trace event; was the profiler running?")
+        events = self.builder.build()
+        return TraceFile(
+            events,
+            header,
+            ReadReport(
+                phases=dict(self.builder.phases),
+                repairs={kind: count for kind, count in (self.repairs + self.builder.repairs).items() if count},
+                truncated=self.state.truncated or not complete,
+                damaged=self.state.damaged,
+                inflated_bytes=self.state.inflated_bytes,
+            ),
+        )
+
+    def read_header(self) -> dict[str, msgspec.Raw]:
+        chunks = read_chunks(self.path, self.state)
+        head, _ = self._find_events(chunks)
+        return self._header(head, None)[0]
+
+    def _find_events(self, chunks: Iterator[bytes]) -> tuple[bytes, bytes]:
+        """What stands before the events (empty for a bare list), and the first bytes of them."""
+        text = b""
+        for chunk in chunks:
+            text += chunk
+            start = text.removeprefix(b"\xef\xbb\xbf").lstrip()
+            if start.startswith(b"["):
+                return b"", start[1:]
+            if start and not start.startswith(b"{"):
+                raise TraceFormatError(f"{self.path} is no trace: it is neither a JSON object nor a list of events")
+            found = find_array(start, EVENTS_KEY.encode())
+            if found:
+                return start[: found[0]], start[found[1] :]
+            if len(text) > MAX_HEADER_BYTES:
+                raise TraceFormatError(f"{self.path} is no trace: no {EVENTS_KEY} in its first {len(text) >> 20} MiB")
+        if not text.strip():
+            raise TraceFormatError(f"{self.path} is empty; was the trace written to its end?")
+        raise TraceFormatError(f"{self.path} is no trace: it has no {EVENTS_KEY}; give what torch.profiler exported")
+
+    def _read_events(self, text: bytes, chunks: Iterator[bytes]) -> bytes | None:
+        """Decode all events.
+
+        Returns:
+            What stands behind the array's closing bracket; None if there is no closing bracket.
+        """
+        for chunk in chunks:
+            cut = self._add_up_to_a_cut(text)
+            if cut is None:
+                closed, text = self._add_one_by_one(text)
+                if closed:
+                    return b"".join([text, chunk, *chunks])
+            else:
+                text = text[cut:]
+            text += chunk
+        end = self._add_up_to_the_end(text)
+        if end is not None:
+            return text[end:]
+        closed, text = self._add_one_by_one(text)
+        return text if closed else None
+
+    def _add_up_to_a_cut(self, text: bytes) -> int | None:
+        """Decode the events before some cut near the end; None if no cut proves to be one."""
+        end = len(text)
+        for _ in range(CUTS_TRIED):
+            comma = text.rfind(b",", 0, end)
+            while comma >= 0 and not _EVENT_START.match(text, _before(text, comma)):
+                comma = text.rfind(b",", 0, comma)
+            if comma < 0:
+                return None
+            if self._decode(text[:comma]):
+                return comma + 1
+            end = comma
+        return None
+
+    def _add_up_to_the_end(self, text: bytes) -> int | None:
+        """Decode the events before the array's closing bracket; None if no bracket proves to be it."""
+        bracket = len(text)
+        for _ in range(CUTS_TRIED):
+            bracket = text.rfind(b"]", 0, bracket)
+            if bracket < 0:
+                return None
+            if self._decode(text[:bracket]):
+                return bracket + 1
+        return None
+
+    def _decode(self, inside: bytes) -> bool:
+        """Add the events of this inside of an array; False, and nothing is added, if it doesn't decode."""
+        text = b"[" + inside.strip().removesuffix(b",") + b"]"
+        try:
+            try:
+                if not self.builder.add(_fast.decode(text)):
+                    self.builder.add_exact(_exact.decode(text))
+            except msgspec.ValidationError:
+                try:
+                    self.builder.add_exact(_exact.decode(text))
+                except msgspec.ValidationError:
+                    self.builder.add_loose(_loose.decode(text))
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return False
+        return True
+
+    def _add_one_by_one(self, text: bytes) -> tuple[bool, bytes]:
+        """Repair, split by brackets, and add what decodes; what doesn't is counted and left out.
+
+        Returns:
+            Whether the array ends in here, and what is left of the text.
+        """
+        text = repair_json(text, self.repairs)
+        done, spans = 0, []
+        closed = False
+        for start, end in split_objects(text):
+            if end < 0:
+                closed, done = True, start + 1
+                break
+            spans.append((start, end))
+            done = end
+        if spans and not self._decode(b",".join(text[start:end] for start, end in spans)):
+            for start, end in spans:
+                if not self._decode(text[start:end]):
+                    self.repairs[UNDECODABLE_EVENTS] += 1
+        rest = text[done:]
+        return closed, rest if closed else rest.lstrip(b", \t\r\n")
+
+    def _header(self, head: bytes, tail: bytes | None) -> tuple[dict[str, msgspec.Raw], bool]:
+        """The other top-level members, and whether the file ends as it should."""
+        members: dict[str, msgspec.Raw] = {}
+        if head and (found := self._members(head.rstrip().removesuffix(b",") + b"}")):
+            members |= found
+        if tail is None:
+            return members, False
+        if not head:
+            return members, True
+        found = self._members(b"{" + tail.lstrip().removeprefix(b","))
+        return members | (found or {}), found is not None
+
+    def _members(self, text: bytes) -> dict[str, msgspec.Raw] | None:
+        try:
+            return _members.decode(text)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            pass  # once more, repaired
+        try:
+            return _members.decode(repair_json(text, self.repairs))
+        except msgspec.DecodeError:
+            return None
+
+
+def _before(text: bytes, comma: int) -> int:
+    """The position of the last character before the comma that is no white space; the text's end if there is none."""
+    position = comma - 1
+    while position >= 0 and text[position] in b" \t\r\n":
+        position -= 1
+    return position if position >= 0 else len(text)

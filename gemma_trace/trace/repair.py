@@ -1,0 +1,96 @@
+"""JSON that isn't quite: what profilers write into strings and numbers, mended and counted."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final
+
+_STRING: Final = rb'"(?:[^"\\]|\\.)*"'
+_SUSPECTS: Final = re.compile(_STRING + rb"|-?\b(?:NaN|nan|Infinity|inf)\b", re.DOTALL)
+_CONTROL: Final = re.compile(rb"[\x00-\x1f]")
+_BAD_ESCAPE: Final = re.compile(rb'\\(?:(["\\/bfnrt]|u[0-9a-fA-F]{4})|)', re.DOTALL)
+_STRUCTURE: Final = re.compile(_STRING + rb"|[\[\]{}]", re.DOTALL)
+
+CONTROL_CHARACTERS: Final = "control_characters"
+BROKEN_ESCAPES: Final = "broken_escapes"
+BAD_UTF8: Final = "bad_utf8"
+NOT_A_NUMBER: Final = "not_a_number"
+
+
+def repair_json(text: bytes, repairs: Counter[str]) -> bytes:
+    """Mend what JSON forbids and traces contain; each mend is counted in `repairs`.
+
+    Control characters inside strings become escapes, a backslash that escapes nothing becomes a backslash, bytes
+    that are no UTF-8 become U+FFFD, `NaN` and `Infinity` become `null`.
+    """
+    try:
+        text.decode("utf-8")
+    except UnicodeDecodeError:
+        mended = text.decode("utf-8", errors="replace")
+        repairs[BAD_UTF8] += mended.count("\ufffd") - text.count("\ufffd".encode())
+        text = mended.encode("utf-8")
+
+    def mend(match: re.Match[bytes]) -> bytes:
+        token = match.group()
+        if not token.startswith(b'"'):
+            repairs[NOT_A_NUMBER] += 1
+            return b"null"
+        token, count = _CONTROL.subn(lambda found: b"\\u%04x" % found.group()[0], token)
+        repairs[CONTROL_CHARACTERS] += count
+        if b"\\" in token:
+            token = _BAD_ESCAPE.sub(mend_escape, token)
+        return token
+
+    def mend_escape(match: re.Match[bytes]) -> bytes:
+        if match.group(1):
+            return match.group()
+        repairs[BROKEN_ESCAPES] += 1
+        return b"\\\\"
+
+    return _SUSPECTS.sub(mend, text)
+
+
+def split_objects(text: bytes) -> Iterator[tuple[int, int]]:
+    """Where the objects of a JSON array's inside start and end, by counting brackets outside strings.
+
+    Yields:
+        (start, end) of each whole object in order; at the array's closing bracket (its position, -1), and no more.
+    """
+    depth, start = 0, 0
+    for token in _STRUCTURE.finditer(text):
+        bracket = token.group()
+        if bracket in (b"{", b"["):
+            if depth == 0:
+                start = token.start()
+            depth += 1
+        elif bracket in (b"}", b"]"):
+            if depth == 0:
+                yield token.start(), -1
+                return
+            depth -= 1
+            if depth == 0:
+                yield start, token.end()
+
+
+def find_array(text: bytes, key: bytes) -> tuple[int, int] | None:
+    """Where the top-level object's member `key` starts, and where the inside of its array does.
+
+    Returns:
+        (position of the key's opening quote, position after the array's opening bracket); None if it isn't there.
+    """
+    depth = 0
+    wanted: int | None = None
+    for token in _STRUCTURE.finditer(text):
+        bracket = token.group()
+        if bracket.startswith(b'"'):
+            if depth == 1:
+                wanted = token.start() if bracket == b'"' + key + b'"' else None
+        elif bracket in (b"{", b"["):
+            if depth == 1 and wanted is not None and bracket == b"[":
+                return wanted, token.end()
+            depth += 1
+        else:
+            depth -= 1
+    return None
