@@ -1,0 +1,84 @@
+"""A fluent builder of synthetic traces, so that a test can work its values out by hand. All times are ns."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+
+from gemma_trace.metadata import METADATA_KEY, RunMetadata
+from gemma_trace.trace.clock import ns_to_decimal_us
+from gemma_trace.trace.trace import Trace, load
+
+MAIN = 100
+"""The thread that ranges, ops and launches are on unless they say otherwise."""
+
+
+def decimal_us(ns: int) -> msgspec.Raw:
+    """Nanoseconds as the JSON number that Kineto writes, to the last digit."""
+    return msgspec.Raw(ns_to_decimal_us(ns))
+
+
+class TraceBuilder:
+    """Collects events in the order they are added."""
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+        self.header: dict[str, Any] = {"schemaVersion": 1, "deviceProperties": []}
+
+    def span(
+        self, cat: str, name: str, start_ns: int, dur_ns: int, *, tid: int | str = MAIN, pid: int | str = 1, **args: Any
+    ) -> Self:
+        """A complete event."""
+        event = {"ph": "X", "cat": cat, "name": name, "pid": pid, "tid": tid}
+        self.events.append(event | {"ts": decimal_us(start_ns), "dur": decimal_us(dur_ns), "args": args})
+        return self
+
+    def range(self, name: str, start_ns: int, dur_ns: int, *, tid: int = MAIN) -> Self:
+        """A `record_function` range; a bare stage name gets our prefix."""
+        full = name if "::" in name or "#" in name else f"gemma_trace::{name}"
+        return self.span("user_annotation", full, start_ns, dur_ns, tid=tid)
+
+    def op(self, name: str, start_ns: int, dur_ns: int, *, tid: int = MAIN, **args: Any) -> Self:
+        """A PyTorch op."""
+        return self.span("cpu_op", name, start_ns, dur_ns, tid=tid, **args)
+
+    def launch(
+        self, correlation: int, start_ns: int, dur_ns: int = 2, *, name: str = "cudaLaunchKernel", tid: int = MAIN
+    ) -> Self:
+        """A call of the runtime."""
+        return self.span("cuda_runtime", name, start_ns, dur_ns, tid=tid, correlation=correlation)
+
+    def kernel(
+        self, name: str, start_ns: int, dur_ns: int, *, correlation: int = 0, stream: int = 7, cat: str = "kernel"
+    ) -> Self:
+        """A device activity."""
+        args = {"correlation": correlation, "stream": stream, "device": 0}
+        return self.span(cat, name, start_ns, dur_ns, pid=0, tid=stream, **args)
+
+    def raw(self, **event: Any) -> Self:
+        """Any event at all."""
+        self.events.append(event)
+        return self
+
+    def metadata(self, metadata: RunMetadata) -> Self:
+        """What our capture says of itself."""
+        self.header[METADATA_KEY] = msgspec.Raw(metadata.to_json())
+        return self
+
+    def json(self) -> bytes:
+        """The trace as JSON, indented as Kineto does it."""
+        return msgspec.json.format(msgspec.json.encode(self.header | {"traceEvents": self.events}), indent=2)
+
+    def write(self, path: Path) -> Path:
+        """Write the trace; gzip if the name ends in .gz."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        data = self.json()
+        path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+        return path
+
+    def load(self, folder: Path) -> Trace:
+        """Write the trace into a folder and read it back."""
+        return load(self.write(folder / "built.json"))
