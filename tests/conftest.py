@@ -16,3 +16,14 @@ def corpus() -> Path:
     if not folder.is_dir():
         pytest.skip("needs ../shared/corpus, real traces that this project reads but does not ship")
     return folder
+
+
+@pytest.fixture(scope="session")
+def captured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trace of `tiny` on the CPU: 2 timed and 2 profiled requests of 3 tokens each."""
+    from gemma_trace.capture.config import CaptureConfig
+    from gemma_trace.capture.session import profile
+
+    folder = tmp_path_factory.mktemp("captured")
+    config = CaptureConfig(device="cpu", warmup=1, runs=2, profile_runs=2, new_tokens=3, output=folder)
+    return profile(config).path

@@ -41,8 +41,9 @@ class TraceBuilder:
         full = name if "::" in name or "#" in name else f"gemma_trace::{name}"
         return self.span("user_annotation", full, start_ns, dur_ns, tid=tid)
 
-    def op(self, name: str, start_ns: int, dur_ns: int, *, tid: int = MAIN, **args: Any) -> Self:
+    def op(self, name: str, start_ns: int, dur_ns: int, *, tid: int = MAIN, dims: Any = None) -> Self:
         """A PyTorch op."""
+        args = {} if dims is None else {"Input Dims": dims}
         return self.span("cpu_op", name, start_ns, dur_ns, tid=tid, **args)
 
     def launch(

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 NOISY_IQR_SHARE: Final = 0.10
 """An interquartile range over this share of the median is flagged, as torch.utils.benchmark does."""
@@ -59,12 +60,17 @@ class Distribution:
     @cached_property
     def std(self) -> float | None:
         """The sample's standard deviation, with n - 1 below; None for one value."""
-        return float(np.std(self.values, ddof=1)) if self.n > 1 else None
+        return float(np.std(self._deviations, ddof=1)) if self.n > 1 else None
 
     @cached_property
     def population_std(self) -> float:
         """The standard deviation with n below, as the reference study has it."""
-        return float(np.std(self.values))
+        return float(np.std(self._deviations))
+
+    @property
+    def _deviations(self) -> npt.NDArray[np.float64]:
+        """Taken from the median first, so that equal values deviate by nothing at all."""
+        return np.asarray(self.values) - self.median
 
     @property
     def min(self) -> float:
@@ -94,7 +100,7 @@ class Distribution:
     @cached_property
     def max_deviation(self) -> float:
         """The largest distance of a value from the median."""
-        return float(np.abs(np.asarray(self.values) - self.median).max())
+        return float(np.abs(self._deviations).max())
 
     @cached_property
     def p99(self) -> float | None:

@@ -83,7 +83,9 @@ def _load_tiny(config: CaptureConfig) -> tuple[nn.Module, Any]:
 
 def _load_folder(config: CaptureConfig) -> tuple[nn.Module, Any]:
     from transformers import AutoModelForImageTextToText, AutoProcessor
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # ours shows what is loading
     try:
         model = AutoModelForImageTextToText.from_pretrained(
             config.model, dtype=getattr(torch, config.dtype), local_files_only=True
@@ -92,6 +94,8 @@ def _load_folder(config: CaptureConfig) -> tuple[nn.Module, Any]:
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())
         raise ModelError(f"{config.model} holds no model and processor that transformers loads: {reason}") from error
+    finally:
+        logging.enable_progress_bar()
     return model, processor
 
 

@@ -28,7 +28,7 @@ from gemma_trace.capture.ranges import ProfilerRanges, RangeSink, RangeStack, Sy
 from gemma_trace.capture.timers import StageTimer
 from gemma_trace.capture.workload import Request, build_requests, load_image, messages_for
 from gemma_trace.capture.writer import trace_path, write_trace
-from gemma_trace.errors import OutputError
+from gemma_trace.errors import ConfigError, OutputError
 from gemma_trace.metadata import SCHEMA_VERSION, RequestSample, RunIdentity, RunMetadata, Workload
 from gemma_trace.stages import Stage
 
@@ -66,7 +66,7 @@ class CaptureResult:
 def profile(
     config: CaptureConfig | None = None,
     *,
-    model: nn.Module | None = None,
+    model: nn.Module | str | None = None,
     processor: Any = None,
     progress: Progress | None = None,
     **options: Any,
@@ -78,8 +78,8 @@ def profile(
 
     Args:
         config: what to run; None is the default, the tiny model.
-        model: a model of transformers in hand, on its device, instead of one that `config` names.
-        processor: that model's processor.
+        model: a preset's name or a folder, as in `CaptureConfig`; or a model of transformers in hand, on its device.
+        processor: the processor of a model in hand.
         progress: hears how far it is.
         options: fields of `CaptureConfig` to set over those of `config`.
 
@@ -88,19 +88,22 @@ def profile(
         OutputError: the run's folder holds a trace and `force` isn't set, or it can't be written.
         CaptureError: model, image or device isn't there.
     """
+    if isinstance(model, str):
+        options, model = options | {"model": model}, None
     config = replace(config or CaptureConfig(), **options)
+    if (model is None) != (processor is None):
+        raise ConfigError("give a model and its processor together, or neither")
     progress = progress or NoProgress()
     device = resolve_device(config.device) if model is None else next(model.parameters()).device
     run = _identity(config, model, device)
     folder = config.output / run.name
     previous = _previous_traces(folder, force=config.force)
-
-    progress.phase(f"loading {run.model}", 1)
-    loaded = load_model(config) if model is None else LoadedModel(model, processor, device, run.weights)
     with tempfile.TemporaryDirectory(prefix="gemma-trace-") as scratch:
-        session = _Session(config, loaded, build_requests(config.prompt, config.images, Path(scratch)), progress)
+        requests = build_requests(config.prompt, config.images, Path(scratch))
+        progress.phase(f"loading {run.model}", 1)
+        loaded = load_model(config) if model is None else LoadedModel(model, processor, device, run.weights)
         with torch.inference_mode(), _greedy_generation(loaded.model, config.new_tokens) as generation:
-            session.generation = generation
+            session = _Session(config, loaded, generation, requests, progress)
             session.warm_up()
             timed = session.time_requests()
             profiler_json = session.profile_requests(Path(scratch))
@@ -127,13 +130,20 @@ def profile(
 class _Session:
     """The passes over one loaded model."""
 
-    def __init__(self, config: CaptureConfig, loaded: LoadedModel, requests: list[Request], progress: Progress) -> None:
+    def __init__(
+        self,
+        config: CaptureConfig,
+        loaded: LoadedModel,
+        generation: Any,
+        requests: list[Request],
+        progress: Progress,
+    ) -> None:
         self._config = config
         self._loaded = loaded
+        self._generation = generation
         self._requests = requests
         self._progress = progress
         self._prompt_tokens: dict[str, int] = {}
-        self.generation: Any = None
 
     def request(self, index: int) -> Request:
         """The requests in turn."""
@@ -226,7 +236,7 @@ class _Session:
                 )
             with ranges.stage(Stage.TRANSFER):
                 inputs = inputs.to(self._loaded.device, dtype=model.dtype)
-            model.generate(**inputs, generation_config=self.generation, streamer=_TokenClock(ranges, token_on_host))
+            model.generate(**inputs, generation_config=self._generation, streamer=_TokenClock(ranges, token_on_host))
         self._prompt_tokens[request.label] = int(inputs["input_ids"].shape[1])
 
 

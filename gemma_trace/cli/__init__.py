@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        0 done; 1 the input or the analysis failed; 2 usage; 130 interrupted.
+        0 done; 1 the input or the analysis failed; 2 usage.
     """
     try:
         app(args=arguments, standalone_mode=True)
@@ -59,11 +59,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except GemmaTraceError as error:
         print(f"gemma-trace: {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
-        print("gemma-trace: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        # Whoever read our output has seen enough; Python would complain when it flushes stdout at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     return 0

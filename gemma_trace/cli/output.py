@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from enum import StrEnum
@@ -73,9 +74,9 @@ def _render(report: Report, form: Format, *, to_terminal: bool) -> bytes | None:
             piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
             print_report(report, Console(width=WIDE if piped else None))
             return None
-        with Console(record=True, width=WIDE, file=Path(os.devnull).open("w")) as console:
-            print_report(report, console)
-            return console.export_text(styles=False).encode()
+        text = io.StringIO()
+        print_report(report, Console(file=text, width=WIDE))
+        return text.getvalue().encode()
     if form is Format.MARKDOWN:
         from gemma_trace.report.markdown import to_markdown
 

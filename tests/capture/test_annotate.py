@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from gemma_trace.capture.annotate import annotate
+from gemma_trace.capture.models import LoadedModel
+from gemma_trace.capture.workload import messages_for
+from gemma_trace.errors import ConfigError
+from gemma_trace.stages import Stage
+
+IMAGE = Image.new("RGB", (320, 200), (10, 200, 30))
+
+
+class Recorder:
+    """A sink that writes down what it hears, indented by depth."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+        self.depth = 0
+
+    def begin(self, name: str) -> None:
+        self.heard.append("  " * self.depth + name.removeprefix("gemma_trace::"))
+        self.depth += 1
+
+    def end(self) -> None:
+        self.depth -= 1
+        assert self.depth >= 0
+
+
+def hooks_of(tiny: LoadedModel) -> list[Any]:
+    """All that `annotate` could leave behind."""
+    modules = [(len(m._forward_pre_hooks), len(m._forward_hooks)) for m in tiny.model.modules()]
+    parts = (tiny.processor, tiny.processor.image_processor, tiny.processor.tokenizer)
+    return [modules, [type(part) for part in parts], sorted(vars(tiny.processor)), sorted(vars(tiny.model))]
+
+
+def test_generate_has_its_stages_in_order(tiny: LoadedModel, inputs: Any) -> None:
+    recorder = Recorder()
+    with annotate(tiny.model, tiny.processor, detail="stage", sink=recorder), torch.inference_mode():
+        tiny.model.generate(**inputs, max_new_tokens=3, min_new_tokens=3, do_sample=False)
+    assert recorder.depth == 0
+    encoder = ["vision_tower", "projector"]
+    assert recorder.heard == [*encoder, "prefill", "sampling", "decode", "sampling", "decode", "sampling"]
+
+
+def test_a_plain_call_nests_the_encoder_in_the_prefill(tiny: LoadedModel, inputs: Any) -> None:
+    recorder = Recorder()
+    with annotate(tiny.model, tiny.processor, detail="stage", sink=recorder), torch.inference_mode():
+        first = tiny.model(**inputs, use_cache=True)
+        token = first.logits[:, -1:].argmax(-1)
+        tiny.model(input_ids=token, past_key_values=first.past_key_values)
+    assert recorder.heard == ["prefill", "  vision_tower", "  projector", "decode"]
+
+
+def test_the_bare_decoder_is_prefill_too(tiny: LoadedModel) -> None:
+    recorder = Recorder()
+    with annotate(tiny.model, detail="stage", sink=recorder), torch.inference_mode():
+        tiny.model.get_decoder()(inputs_embeds=torch.zeros(1, 4, 128))
+    assert recorder.heard == ["prefill"]
+
+
+def test_chunked_prefill_is_prefill_throughout(tiny: LoadedModel, inputs: Any) -> None:
+    recorder = Recorder()
+    length = inputs["input_ids"].shape[1]
+    with annotate(tiny.model, detail="stage", sink=recorder), torch.inference_mode():
+        tiny.model.generate(
+            **inputs, max_new_tokens=2, min_new_tokens=2, do_sample=False, prefill_chunk_size=length // 2 + 1
+        )
+    stages = [name for name in recorder.heard if name != "sampling"]
+    assert stages == ["vision_tower", "projector", "prefill", "prefill", "decode"]
+
+
+def test_the_processor_has_its_parts(tiny: LoadedModel) -> None:
+    recorder = Recorder()
+    with annotate(tiny.model, tiny.processor, sink=recorder) as ranges:
+        with ranges.stage(Stage.PREPROCESSING):
+            text = tiny.processor.apply_chat_template(messages_for("Hi", IMAGE), tokenize=False)
+            tiny.processor(text=[text], images=[[IMAGE]], return_tensors="pt")
+        tiny.processor.apply_chat_template(messages_for("Hi", IMAGE), tokenize=True, return_dict=True)
+    assert recorder.heard[:4] == ["preprocessing", "  chat_template", "  image_processing", "  tokenization"]
+    assert recorder.heard[4:] == ["preprocessing", "  image_processing", "  tokenization"]
+
+
+@pytest.mark.parametrize(("detail", "layers", "modules"), [("stage", 0, 0), ("layer", 10, 0), ("module", 10, 100)])
+def test_detail_says_how_deep(tiny: LoadedModel, inputs: Any, detail: str, layers: int, modules: int) -> None:
+    recorder = Recorder()
+    with annotate(tiny.model, detail=detail, sink=recorder), torch.inference_mode():
+        tiny.model(**inputs)
+    heard = [name.strip() for name in recorder.heard]
+    assert sum(name.startswith("layer::") for name in heard) == layers
+    assert sum(name.startswith("module::") for name in heard) >= modules
+    assert (sum(name.startswith("module::") for name in heard) > 0) == (modules > 0)
+    if layers:
+        assert "layer::model.language_model.layers.5" in heard
+        assert heard.count("layer::model.vision_tower.encoder.layers.0") == 1
+
+
+def test_an_unknown_detail_is_refused(tiny: LoadedModel) -> None:
+    with pytest.raises(ConfigError, match="no detail 'deep'"), annotate(tiny.model, detail="deep"):
+        pass
+
+
+def test_every_hook_is_gone_after_the_block(tiny: LoadedModel) -> None:
+    before = hooks_of(tiny)
+    with annotate(tiny.model, tiny.processor, detail="module", sink=Recorder()):
+        assert hooks_of(tiny) != before
+    assert hooks_of(tiny) == before
+
+
+def test_every_hook_is_gone_and_every_range_closed_after_a_failure(tiny: LoadedModel, inputs: Any) -> None:
+    before = hooks_of(tiny)
+    recorder = Recorder()
+    layer = tiny.model.get_decoder().layers[2]
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("boom")
+
+    handle = layer.register_forward_pre_hook(fail)
+    try:
+        with (
+            pytest.raises(RuntimeError, match="boom"),
+            torch.inference_mode(),
+            annotate(tiny.model, tiny.processor, sink=recorder),
+        ):
+            tiny.model.generate(**inputs, max_new_tokens=2)
+    finally:
+        handle.remove()
+    assert recorder.depth == 0
+    assert "prefill" in recorder.heard
+    assert hooks_of(tiny) == before
+
+
+def test_annotated_parts_are_still_what_they_were(tiny: LoadedModel) -> None:
+    kind = type(tiny.processor.image_processor)
+    with annotate(tiny.model, tiny.processor, sink=Recorder()):
+        assert isinstance(tiny.processor.image_processor, kind)
+        assert type(tiny.processor.image_processor).__name__ == kind.__name__
+
+
+def test_ranges_land_in_the_callers_own_profiler_session(tiny: LoadedModel, inputs: Any) -> None:
+    with (
+        torch.inference_mode(),
+        torch.profiler.profile() as profiler,
+        annotate(tiny.model, tiny.processor) as ranges,
+        ranges.stage(Stage.REQUEST),
+    ):
+        tiny.model.generate(**inputs, max_new_tokens=1)
+    names = {event.name for event in profiler.events()}
+    assert {"gemma_trace::request", "gemma_trace::vision_tower", "gemma_trace::prefill"} <= names
+    assert "gemma_trace::layer::model.language_model.layers.0" in names

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from gemma_trace.capture import writer
+from gemma_trace.capture.writer import trace_path, write_trace
+from gemma_trace.errors import CaptureError, OutputError
+from gemma_trace.metadata import Environment, RunIdentity, RunMetadata, Workload
+from gemma_trace.trace.trace import load
+from tests.trace_builder import TraceBuilder
+
+METADATA = RunMetadata(
+    schema_version=1,
+    created_utc="2026-01-01T00:00:00+00:00",
+    run=RunIdentity("r", "tiny", "random", "float32", "cpu", "pil"),
+    workload=Workload(("1x1",), (5,), 1),
+    environment=Environment("0", "3", "2", None, "5", "Linux", "CPU", 1, 1, 1, "CPU"),
+    config={"warmup": 1},
+)
+
+
+def edges(path: Path) -> dict[str, tuple[int, int]]:
+    spans = load(path).spans
+    return {
+        spans.names[name]: (start, end)
+        for name, start, end in zip(spans.name.tolist(), spans.ts_ns.tolist(), spans.end_ns.tolist(), strict=True)
+    }
+
+
+def test_metadata_comes_back_and_the_machine_is_not_named(tmp_path: Path) -> None:
+    built = TraceBuilder().range("request", 0, 10)
+    built.header |= {"host_name": "secret-host", "traceName": "/tmp/abc/profiler.json"}
+    path = trace_path(tmp_path / "run", "rank0", 12)
+    write_trace(built.json(), METADATA, path)
+    assert path.name == "rank0.12.pt.trace.json.gz"
+    assert load(path).metadata == METADATA
+    text = gzip.decompress(path.read_bytes())
+    assert b"secret-host" not in text
+    assert b"/tmp/abc" not in text
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_the_home_folder_becomes_a_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ann")
+    built = TraceBuilder().span("python_function", "/home/ann/run.py(3): main", 0, 10)
+    built.span("python_function", "/home/anna/run.py(3): main", 20, 10).range("request", 0, 50)
+    write_trace(built.json(), METADATA, tmp_path / "a.json.gz")
+    assert {"~/run.py(3): main", "/home/anna/run.py(3): main"} <= set(edges(tmp_path / "a.json.gz"))
+
+
+def test_frames_that_cross_a_ranges_edge_end_there(tmp_path: Path) -> None:
+    built = TraceBuilder().range("request", 100, 800).range("prefill", 300, 200)
+    built.span("python_function", "around", 0, 1000)
+    built.span("python_function", "enters request", 50, 60)
+    built.span("python_function", "inside", 400, 50)
+    built.span("python_function", "leaves prefill", 480, 40)
+    built.span("python_function", "leaves request", 890, 30)
+    built.span("python_function", "other thread", 50, 100, tid=7)
+    write_trace(built.json(), METADATA, tmp_path / "a.json.gz")
+    found = edges(tmp_path / "a.json.gz")
+    assert found["gemma_trace::request"] == (100, 900)
+    assert found["gemma_trace::prefill"] == (300, 500)
+    assert found["around"] == (0, 1000)
+    assert found["enters request"] == (50, 100)
+    assert found["inside"] == (400, 450)
+    assert found["leaves prefill"] == (500, 520)
+    assert found["leaves request"] == (900, 920)
+    assert found["other thread"] == (50, 150)
+    assert load(tmp_path / "a.json.gz").nesting.clipped == 0
+
+
+def test_a_frame_that_leaves_one_range_and_enters_the_next_keeps_what_lies_between(tmp_path: Path) -> None:
+    built = TraceBuilder().range("prefill", 0, 100).range("sampling", 120, 100)
+    built.span("python_function", "between", 90, 50)
+    write_trace(built.json(), METADATA, tmp_path / "a.json.gz")
+    assert edges(tmp_path / "a.json.gz")["between"] == (100, 120)
+
+
+def test_events_that_need_no_trimming_stay_byte_for_byte(tmp_path: Path) -> None:
+    built = TraceBuilder().range("request", 0, 10).op("aten::mm \u2581\t", 1, 2, dims=[[1, 2]])
+    write_trace(built.json(), METADATA, tmp_path / "a.json.gz")
+    written = msgspec.json.decode(gzip.decompress((tmp_path / "a.json.gz").read_bytes()), type=dict[str, msgspec.Raw])
+    original = msgspec.json.decode(built.json(), type=dict[str, msgspec.Raw])
+    decode = msgspec.json.Decoder(list[msgspec.Raw]).decode
+    assert [bytes(raw) for raw in decode(written["traceEvents"])] == [
+        bytes(raw) for raw in decode(original["traceEvents"])
+    ]
+
+
+def test_a_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(writer, "_serialize", fail)
+    with pytest.raises(OutputError, match="No space left on device"):
+        write_trace(TraceBuilder().range("request", 0, 1).json(), METADATA, tmp_path / "run" / "a.json.gz")
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_an_export_that_is_no_json_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CaptureError, match="no valid JSON"):
+        write_trace(b'{"traceEvents": [', METADATA, tmp_path / "a.json.gz")
+
+
+def test_metadata_stands_before_the_events(tmp_path: Path) -> None:
+    write_trace(TraceBuilder().range("request", 0, 1).json(), METADATA, tmp_path / "a.json.gz")
+    keys = list(json.loads(gzip.decompress((tmp_path / "a.json.gz").read_bytes())))
+    assert keys.index("gemma_trace") < keys.index("traceEvents")

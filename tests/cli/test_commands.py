@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gemma_trace import cli
+from gemma_trace.trace.trace import load
+from tests.trace_builder import TraceBuilder
+
+COMMANDS = ("capture", "summarize", "stages", "kernels")
+KERNEL_KEYS = ["name", "family", "count", "sum_ns", "busy_ns", "min_ns", "median_ns", "max_ns", "share_pct"]
+STAGE_KEYS = ["request", "stage", "host_ns", "device_busy_ns", "device_sum_ns", "time_ns", "device_ns"]
+STAGE_KEYS += ["exposed_host_ns", "activities", "launches"]
+
+
+@pytest.fixture
+def built(tmp_path: Path) -> Path:
+    trace = TraceBuilder().range("request", 0, 100_000).range("prefill", 1000, 50_000).op("aten::mm", 2000, 30_000)
+    return trace.write(tmp_path / "in" / "rank0.1.pt.trace.json.gz")
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:
+    code = cli.main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_stages_as_json_is_what_the_analysis_found(captured: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "stages", captured, "--format", "json")
+    found = json.loads(out)
+    assert code == 0
+    assert (found["schema_version"], found["command"], found["health"]["verdict"]) == (1, "stages", "ok")
+    assert list(found["rows"][0]) == (
+        [
+            "request",
+            "stage",
+            "host_ns",
+            "device_busy_ns",
+            "device_sum_ns",
+            "time_ns",
+            "device_ns",
+            "exposed_host_ns",
+            "activities",
+            "launches",
+        ]
+    )
+    assert found["totals"]["wall_ns"] == sum(row["time_ns"] for row in found["rows"])
+    spans = load(captured).spans
+    assert found["totals"]["wall_ns"] == spans.dur_ns[spans.name == spans.names.index("gemma_trace::request")].sum()
+
+
+def test_one_request_alone(captured: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(capsys, "stages", captured, "--request", "1", "-f", "json")
+    found = json.loads(out)
+    assert {row["request"] for row in found["rows"]} == {1}
+    assert found["totals"]["requests"] == 1
+    code, _, err = run(capsys, "stages", captured, "--request", "9")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "has 2 requests, 0 to 1; no 9" in err
+
+
+def test_kernels_as_json_has_the_schemas_keys(captured: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(capsys, "kernels", captured, "-s", "vision_tower", "--top", "0", "-f", "json")
+    found = json.loads(out)
+    assert list(found["rows"][0]) == (
+        ["name", "family", "count", "sum_ns", "busy_ns", "min_ns", "median_ns", "max_ns", "share_pct"]
+    )
+    assert {"activities", "unlinked", "device_sum_ns", "device_busy_ns"} <= set(found["totals"])
+    _, out, _ = run(capsys, "stages", captured, "-f", "json")
+    host_ns = sum(row["host_ns"] for row in json.loads(out)["rows"] if row["stage"] == "vision_tower")
+    assert sum(row["sum_ns"] for row in found["rows"]) == host_ns
+
+
+def test_summarize_shows_timed_and_profiled_ttft_and_their_ratio(
+    captured: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, out, _ = run(capsys, "summarize", captured)
+    for header in ("TTFT ms", "profiled TTFT ms", "× timed"):
+        assert header in out
+    _, out, _ = run(capsys, "summarize", captured, "-f", "json")
+    (row,) = json.loads(out)["rows"]
+    assert row["runs"] == 2
+    assert row["profiler_inflation"] > 0
+    assert row["ttft_ms"]["n"] == 2
+
+
+def test_the_study_style_is_the_studys(captured: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(capsys, "summarize", captured, "--style", "study", "-f", "markdown")
+    lines = out.splitlines()
+    assert lines[0] == "## tiny float32"
+    headers = [cell.strip() for cell in lines[2].strip("|").split("|")]
+    assert headers == [
+        "Config",
+        "ttft [s]",
+        "preprocessing [s]",
+        "img encoder [s]",
+        "text model prefill [s]",
+        "preproc./ttft [%]",
+        "img. enc. tower time [s]",
+        "img. enc. multi-modal projector time [s]",
+        "preproc. / preproc. with overhead [s]",
+    ]
+    cells = [cell.strip() for cell in lines[4].strip("|").split("|")]
+    assert cells[0] == "cpu use_fast=True"
+    assert all(len(cell.split()) == 3 and [float(number) for number in cell.split()] for cell in cells[1:])
+
+
+@pytest.mark.parametrize("form", ["table", "markdown", "csv", "json", "parquet"])
+@pytest.mark.parametrize("command", ["summarize", "stages", "kernels"])
+def test_every_format_is_written_whole_and_never_over_a_file(
+    command: str, form: str, built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "report"
+    assert run(capsys, command, built, "-f", form, "-o", out) == (0, "", "")
+    written = out.read_bytes()
+    assert len(written) > 50
+    code, _, err = run(capsys, command, built, "-f", form, "-o", out)
+    assert (code, err) == (1, f"gemma-trace: {out} exists already; give --force to overwrite it\n")
+    assert run(capsys, command, built, "-f", form, "-o", out, "--force")[0] == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "report"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["summarize", "EMPTY"], 1, "EMPTY holds no trace; run: gemma-trace capture --output EMPTY"),
+        (["stages", "EMPTY/none.json"], 1, "no file or folder at EMPTY/none.json; check the path"),
+        (["stages", "TEXT"], 1, "TEXT is no trace: it is neither a JSON object nor a list of events"),
+        (["kernels", "BUILT", "-s", "prefil"], 1, "no stage 'prefil'; the stages are image_load"),
+        (["stages", "BUILT", "-f", "parquet"], 2, "parquet is no text; give -o FILE"),
+        (["stages", "BUILT", "-o", "EMPTY/no/such/x.csv", "-f", "csv"], 1, "can't write EMPTY/no/such/x.csv"),
+        (["capture", "--dtype", "int8"], 2, "no dtype 'int8'; give one of float32, bfloat16, float16"),
+        (["capture", "--image", "EMPTY/cat.jpg"], 1, "no image at EMPTY/cat.jpg; check --image"),
+        (["capture", "--image", "TEXT"], 1, "TEXT is no image that Pillow can read"),
+        (["capture", "--model", "gemma-9000"], 1, "no model 'gemma-9000'"),
+        (["capture", "--device", "cuda:99"], 1, "no device cuda:99"),
+    ],
+)
+def test_bad_input_is_one_line_that_says_what_to_do(
+    arguments: list[str],
+    code: int,
+    message: str,
+    built: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes.txt").write_text("hello")
+    monkeypatch.chdir(tmp_path)
+
+    def spelled(text: str) -> str:
+        return text.replace("EMPTY", "empty").replace("TEXT", "notes.txt").replace("BUILT", str(built))
+
+    before = sorted(tmp_path.rglob("*"))
+    found, out, err = run(capsys, *(spelled(argument) for argument in arguments))
+    lines = [line for line in err.splitlines() if line.startswith("gemma-trace:")]
+    assert found == code
+    assert out == ""
+    assert len(lines) == 1
+    assert spelled(message) in lines[0]
+    assert "Traceback" not in err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_one_bad_file_among_many_is_named_and_the_rest_is_shown(
+    built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (built.parent / "rank1.2.pt.trace.json").write_text("{")
+    code, out, err = run(capsys, "summarize", built.parent, "-f", "csv")
+    assert code == 1
+    assert len(out.splitlines()) == 2
+    assert "rank1.2.pt.trace.json is no trace" in err
+
+
+def test_a_folder_of_several_traces_is_not_one(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (built.parent / "rank1.2.pt.trace.json").write_text("{}")
+    code, _, err = run(capsys, "stages", built.parent)
+    assert code == 1
+    assert "holds 2 traces; give one of them" in err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, command, "--help")
+    assert code == 0
+    assert f"Example: gemma-trace {command}" in " ".join(out.split())
+
+
+def test_usage_errors_end_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "frobnicate")[0] == 2
+    assert run(capsys, "stages")[0] == 2
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(built: Path) -> None:
+    code = "import sys; from gemma_trace.cli import main; sys.exit(main(['kernels', sys.argv[1], '-f', 'json']))"
+    shell = f'"{sys.executable}" -c "{code}" "{built}" | true; echo "${{PIPESTATUS[0]}}"'
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert int(done.stdout) in (0, 1)
+
+
+def test_a_pipe_gets_every_column_and_no_colour(captured: Path) -> None:
+    command = [sys.executable, "-m", "gemma_trace", "summarize", str(captured)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env={"PATH": "", "FORCE_COLOR": ""})
+    assert "No room" not in done.stdout
+    assert "\x1b" not in done.stdout

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from gemma_trace.report.markdown import section_to_markdown
+from gemma_trace.report.model import Column, Report, Section
+from gemma_trace.report.tables import column_widths, print_report, print_section
+from gemma_trace.trace.health import Finding, Health, Severity
+
+SECTION = Section(
+    "Title",
+    (
+        Column("name", align="left", overflow="ellipsis"),
+        Column("sum ms"),
+        Column("count", 2),
+        Column("rare thing", 5),
+    ),
+    (("x" * 60, "1.000", "10", "12345678"), ("short", "22.00", "7", "1")),
+    footer=("all", "23.00", "17", ""),
+)
+
+
+def printed(section: Section, width: int) -> list[str]:
+    out = io.StringIO()
+    print_section(section, Console(file=out, width=width))
+    return out.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120, 400])
+def test_no_line_is_wider_than_the_terminal(width: int) -> None:
+    assert max(len(line) for line in printed(SECTION, width)) <= width
+
+
+def test_columns_go_by_priority_and_are_named() -> None:
+    assert list(column_widths(SECTION, 400)) == [0, 1, 2, 3]
+    assert list(column_widths(SECTION, 52)) == [0, 1, 2]
+    assert list(column_widths(SECTION, 44)) == [0, 1]
+    assert list(column_widths(SECTION, 10)) == [0, 1], "what has no priority stays"
+    assert "No room here for: count, rare thing." in printed(SECTION, 44)
+    assert not any("No room" in line for line in printed(SECTION, 400))
+
+
+def test_long_names_are_cut_and_numbers_never() -> None:
+    lines = printed(SECTION, 60)
+    row = next(line for line in lines if "xxx" in line)
+    assert "…" in row
+    assert "1.000" in row
+    assert "12345678" not in row or row.rstrip().endswith("12345678")
+
+
+def test_names_that_look_like_markup_are_shown_as_they_are() -> None:
+    section = Section("[bold]T[/]", (Column("name", align="left"),), (("[red]kernel[/red]",),))
+    assert any("[red]kernel[/red]" in line for line in printed(section, 80))
+    assert "[bold]T[/]" in printed(section, 80)
+
+
+def test_findings_are_printed_under_the_tables() -> None:
+    finding = Finding("truncated", Severity.ERROR, 1, "the file ends early", "copy it again")
+    report = Report("stages", ["x"], (SECTION,), [], health=Health((finding,)))
+    out = io.StringIO()
+    print_report(report, Console(file=out, width=100))
+    assert "error: the file ends early; copy it again" in out.getvalue()
+
+
+def test_markdown_escapes_what_would_break_it() -> None:
+    section = Section("T", (Column("name", align="left"), Column("n")), (("a|b <img src=x>\n", "1"),), notes=("N.",))
+    assert section_to_markdown(section).splitlines() == [
+        "## T",
+        "",
+        "| name                 |   n |",
+        "|:---------------------|----:|",
+        "| a\\|b &lt;img src=x>  |   1 |",
+        "",
+        "N.",
+    ]
+
+
+def test_a_row_that_does_not_fit_its_columns_is_a_mistake() -> None:
+    with pytest.raises(ValueError, match="a row of 1 cells in a table of 2 columns"):
+        Section("T", (Column("a"), Column("b")), (("1",),))
