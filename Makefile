@@ -7,17 +7,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint picture clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.capture
-	$(BIN)/gemma-trace capture --force
-	$(BIN)/gemma-trace summarize traces/tiny-*
-	$(BIN)/gemma-trace stages traces/tiny-*
+	@$(BIN)/gemma-trace capture --name demo --force
 	@echo
-	@echo "Next: $(BIN)/gemma-trace kernels traces/tiny-* --stage vision_tower   which ops the vision tower spends it on"
-	@echo "      $(BIN)/gemma-trace capture --image-backend pil                  the same with the other image processor"
-	@echo "      open traces/tiny-*/*.json.gz in https://ui.perfetto.dev         to look at it"
+	@$(BIN)/gemma-trace summarize traces/demo
+	@echo
+	@$(BIN)/gemma-trace stages traces/demo
+	@echo
+	@echo "Next:"
+	@echo "  $(BIN)/gemma-trace kernels traces/demo --stage vision_tower   what the vision tower spends its time on"
+	@echo "  $(BIN)/gemma-trace capture --image-backend pil                the other image processor, to compare"
+	@echo "  open traces/demo/*.json.gz in https://ui.perfetto.dev         to look at it"
 
 test: lint
 	$(BIN)/python -m pytest
@@ -41,6 +44,9 @@ $(VENV)/.dev: $(VENV)/.capture
 	@echo "Adding the development tools to $(VENV)"
 	@$(PIP_INSTALL) --editable '.[capture,dev]'
 	@touch $@
+
+picture: $(VENV)/.capture
+	$(BIN)/python analysis/pictures/make.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

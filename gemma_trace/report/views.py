@@ -168,7 +168,7 @@ def stages_report(found: StageBreakdown, run: RunSummary) -> Report:
     window = found.requests[0].label if requests == 1 else f"mean of {requests} requests"
     notes = ["time: the share of the wall clock that a stage answers for; preprocessing is without the parts below it."]
     if timed:
-        notes.append("timed: the median of the requests that ran without the profiler, up to the first token.")
+        notes.append("timed: medians without the profiler, up to the first token; of decode, one step.")
     if totals.ttft_ns is not None:
         notes.append(_ttft_note(totals.ttft_ns / requests, run))
     return Report(
