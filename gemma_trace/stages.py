@@ -6,8 +6,13 @@ A range's name is `gemma_trace::<stage>`. Requests nest stages; stages nest laye
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+
+from gemma_trace.errors import ConfigError
 
 PREFIX: Final = "gemma_trace::"
 LAYER_PREFIX: Final = PREFIX + "layer::"
@@ -79,3 +84,71 @@ def stage_of_range(name: str) -> Stage | None:
     True
     """
     return _BY_RANGE_NAME.get(name)
+
+
+TEXT_TOWER: Final = "text_tower"
+"""A stage of dual encoders (CLIP, OWL-ViT), which have no prefill."""
+
+RESERVED: Final = frozenset({Stage.REQUEST.value, Stage.UNATTRIBUTED.value, "unlinked"})
+"""Names that no rule can give to a span."""
+
+
+@dataclass(frozen=True)
+class StageRule:
+    """Spans of the host whose whole name matches `pattern` are ranges of the stage `stage`."""
+
+    stage: str
+    pattern: re.Pattern[str]
+
+    def matches(self, name: str) -> bool:
+        """Whether a span of this name is a range of the stage."""
+        return self.pattern.fullmatch(name) is not None
+
+
+def stage_rule(stage: str, pattern: str) -> StageRule:
+    """A rule; the pattern may match anywhere in a span's name.
+
+    >>> stage_rule("moe", "MoELayer").matches("nn.Module: MoELayer_3")
+    True
+
+    Raises:
+        ConfigError: the name is reserved or unfit, or the pattern is no regular expression.
+    """
+    if stage in RESERVED or not re.fullmatch(r"[A-Za-z][\w.-]*", stage):
+        raise ConfigError(f"{stage!r} can't be a stage's name; use letters, digits and underscore")
+    try:
+        return StageRule(stage, re.compile(f".*(?:{pattern}).*", re.DOTALL))
+    except re.error as error:
+        raise ConfigError(f"{pattern!r} is no regular expression: {error}") from error
+
+
+def _rules(*pairs: tuple[str, str]) -> tuple[StageRule, ...]:
+    return tuple(StageRule(stage, re.compile(pattern)) for stage, pattern in pairs)
+
+
+FOREIGN_RULES: Final = _rules(
+    # vLLM names a step after its tokens of context (prefill) and of generation (decode); a step with both is prefill.
+    (Stage.PREFILL, r"execute_(\w+_)?context_[1-9]\d*\(.*"),
+    (Stage.DECODE, r"execute_(\w+_)?context_0\(.*\)_generation_[1-9].*"),
+    # SGLang: step[EXTEND bs=15 toks=15360], step[DECODE bs=8].
+    (Stage.PREFILL, r"step\[(EXTEND|MIXED)\b.*"),
+    (Stage.DECODE, r"step\[DECODE\b.*"),
+    # torch.utils.data and transformers' processors, the latter with Python's stack frames.
+    (Stage.PREPROCESSING, r"enumerate\(DataLoader\)#.*"),
+    (Stage.IMAGE_PROCESSING, r".*\bimage_processing_\w+\.py\(\d+\): (preprocess|__call__)"),
+    (Stage.TOKENIZATION, r".*\btokenization_\w+\.py\(\d+\): __call__"),
+    (Stage.PREPROCESSING, r".*\b(?<!image_)processing_\w+\.py\(\d+\): __call__"),
+    # torch.profiler's with_stack and with_modules name modules after their class.
+    (Stage.PROJECTOR, r"nn\.Module: \w*(Projector|Connector|Aligner|PatchMerger)\w*"),
+    (
+        Stage.VISION_TOWER,
+        r"nn\.Module: (?!VisionEncoderDecoder)\w*Vision\w*(Transformer|Tower|Model|Encoder|Backbone)\w*",
+    ),
+    (TEXT_TOWER, r"nn\.Module: \w*Text(Transformer|Tower|Encoder)\w*"),
+)
+"""Stages of traces that others made, first match wins. They hold where a trace has no ranges of ours."""
+
+
+def stage_names_of(rules: Sequence[StageRule]) -> tuple[str, ...]:
+    """All stages that a trace can have under these rules: our own, then the rules' own in order of appearance."""
+    return tuple(dict.fromkeys([*(stage.value for stage in Stage), *(str(rule.stage) for rule in rules)]))

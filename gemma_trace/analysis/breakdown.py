@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from gemma_trace.analysis.timeline import Request, StageTime, find_requests, partition, ttft_ns
+from gemma_trace.analysis.timeline import UNLINKED, Request, StageTime, find_requests, partition, ttft_ns
 from gemma_trace.errors import InputError
 from gemma_trace.stages import Stage
 from gemma_trace.trace.trace import Trace
@@ -55,7 +55,9 @@ class StageBreakdown:
         sums: dict[str, StageTime] = {}
         for row in self.rows:
             sums[row.stage] = _add(sums[row.stage], row) if row.stage in sums else _add(row, None)
-        order = [*(stage.value for stage in Stage), *sums]
+        last = (Stage.UNATTRIBUTED.value, UNLINKED)
+        known = [stage.value for stage in Stage if stage is not Stage.UNATTRIBUTED]
+        order = list(dict.fromkeys([*known, *(stage for stage in sums if stage not in last), *last]))
         return sorted(sums.values(), key=lambda row: order.index(row.stage))
 
 

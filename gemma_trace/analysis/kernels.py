@@ -13,7 +13,7 @@ from gemma_trace.analysis.timeline import UNLINKED, Request, find_requests
 from gemma_trace.errors import InputError
 from gemma_trace.stages import Stage
 from gemma_trace.trace.events import NONE, BoolArray, Codes, IntArray
-from gemma_trace.trace.trace import STAGES, Trace
+from gemma_trace.trace.trace import REQUEST, UNATTRIBUTED, Trace
 
 OUTSIDE_OPS: Final = "(host work outside ops)"
 """The row of host time in which no PyTorch op is the innermost span: Python, Pillow, waiting."""
@@ -85,7 +85,7 @@ def kernel_table(trace: Trace, stage: str | None = None, request: int | None = N
     Raises:
         InputError: no such stage or request in this trace.
     """
-    codes = _stage_codes(stage)
+    codes = _stage_codes(trace, stage)
     windows = _windows(trace, stage, request)
     activities, unlinked = _select_activities(trace, stage, codes, windows)
     if stage is not None and not len(activities) and not _has_ranges(trace, codes):
@@ -111,15 +111,15 @@ def kernel_table(trace: Trace, stage: str | None = None, request: int | None = N
     )
 
 
-def _stage_codes(stage: str | None) -> list[int]:
+def _stage_codes(trace: Trace, stage: str | None) -> list[int]:
     if stage is None:
-        return list(range(len(STAGES)))
+        return list(range(len(trace.stage_names)))
     if stage == UNLINKED:
         return []
-    if stage not in {known.value for known in STAGES} or stage == Stage.REQUEST:
-        known = ", ".join(known.value for known in STAGES if known is not Stage.REQUEST)
-        raise InputError(f"no stage {stage!r}; the stages are {known}, {UNLINKED}")
-    return [STAGES.index(Stage(stage))]
+    known = [name for name in trace.stage_names if name != Stage.REQUEST]
+    if stage not in known:
+        raise InputError(f"no stage {stage!r}; the stages are {', '.join(known)}, {UNLINKED}")
+    return [trace.stage_names.index(stage)]
 
 
 def _windows(trace: Trace, stage: str | None, request: int | None) -> list[Request] | None:
@@ -129,7 +129,7 @@ def _windows(trace: Trace, stage: str | None, request: int | None) -> list[Reque
         if not 0 <= request < len(requests):
             raise InputError(f"{trace.path} has {len(requests)} requests, 0 to {len(requests) - 1}; no {request}")
         return [requests[request]]
-    ours = STAGES.index(Stage.REQUEST) in trace.stage_range
+    ours = REQUEST in trace.stage_range
     return requests if ours and stage != UNLINKED and not len(trace.activities) else None
 
 
@@ -158,12 +158,12 @@ def _select_activities(
 
 
 def _has_ranges(trace: Trace, codes: list[int]) -> bool:
-    return bool(np.isin(trace.stage_range, codes).any()) or codes == [STAGES.index(Stage.UNATTRIBUTED)]
+    return bool(np.isin(trace.stage_range, codes).any()) or codes == [UNATTRIBUTED]
 
 
 def _stages_of(trace: Trace) -> list[str]:
     present = np.unique(trace.stage_range[trace.stage_range != NONE])
-    return [STAGES[code].value for code in present if STAGES[code] is not Stage.REQUEST]
+    return [trace.stage_names[code] for code in present if code != REQUEST]
 
 
 def _op_rows(trace: Trace, codes: list[int], windows: list[Request] | None) -> list[KernelRow]:

@@ -16,19 +16,14 @@ import numpy as np
 from gemma_trace.analysis.intervals import clip, first_come, overlap, union, union_ns
 from gemma_trace.stages import Stage
 from gemma_trace.trace.events import NONE, BoolArray, IntArray
-from gemma_trace.trace.trace import STAGES, Trace
+from gemma_trace.trace.trace import REQUEST, UNATTRIBUTED, Trace
 from gemma_trace.trace.tree import innermost_segments, nest
 
 UNLINKED: Final = "unlinked"
 """The row of device activities whose launch isn't in the trace."""
 
-_ROWS: Final = (*(stage.value for stage in STAGES if stage is not Stage.REQUEST), UNLINKED)
-_ROW_OF_STAGE: Final = np.array(
-    [_ROWS.index(Stage.UNATTRIBUTED if stage is Stage.REQUEST else stage) for stage in STAGES], dtype=np.int64
-)
-_UNATTRIBUTED_ROW: Final = _ROWS.index(Stage.UNATTRIBUTED)
-_UNLINKED_ROW: Final = _ROWS.index(UNLINKED)
-
+_SAMPLING: Final = list(Stage).index(Stage.SAMPLING)
+_IMAGE_LOAD: Final = list(Stage).index(Stage.IMAGE_LOAD)
 _PROFILER_STEP: Final = re.compile(r"ProfilerStep\s*#\s*\d+")
 
 
@@ -87,7 +82,7 @@ class StageTime:
 def find_requests(trace: Trace) -> list[Request]:
     """The requests of a trace: our own ranges; failing those its `ProfilerStep#N`; failing those the whole trace."""
     spans = trace.spans
-    ours = np.flatnonzero(trace.stage_range == STAGES.index(Stage.REQUEST))
+    ours = np.flatnonzero(trace.stage_range == REQUEST)
     if len(ours):
         return _windows(trace, ours, "request {index}")
     is_step = np.array([bool(_PROFILER_STEP.fullmatch(name)) for name in spans.names], dtype=bool)
@@ -119,11 +114,11 @@ def ttft_ns(trace: Trace, request: Request) -> int | None:
     ranges = _ranges_in(trace, request)
     ends = trace.spans.end_ns[ranges]
     stage = trace.stage_range[ranges]
-    samplings = ends[stage == STAGES.index(Stage.SAMPLING)]
+    samplings = ends[stage == _SAMPLING]
     if not len(samplings):
         return None
     first_token_ns = int(samplings.min())
-    load = ranges[(stage == STAGES.index(Stage.IMAGE_LOAD)) & (ends <= first_token_ns)]
+    load = ranges[(stage == _IMAGE_LOAD) & (ends <= first_token_ns)]
     return first_token_ns - request.start_ns - int(trace.spans.dur_ns[load].sum())
 
 
@@ -133,13 +128,14 @@ def partition(trace: Trace, request: Request) -> list[StageTime]:
     `unattributed` is always there. The `time_ns` add up to `request.wall_ns`.
     """
     spans, activities = trace.spans, trace.activities
-    rows = len(_ROWS)
+    unlinked = len(trace.stage_names)
+    rows = unlinked + 1
     launch = trace.launch
     linked = launch >= 0
     launched_here = linked & _starts_in(trace, launch, request)
-    row = np.full(len(activities), _UNATTRIBUTED_ROW, dtype=np.int64)
-    row[launched_here] = _ROW_OF_STAGE[trace.stage_at(launch[launched_here])]
-    row[~linked] = _UNLINKED_ROW
+    row = np.full(len(activities), UNATTRIBUTED, dtype=np.int64)
+    row[launched_here] = trace.stage_at(launch[launched_here])
+    row[~linked] = unlinked
 
     start, end = clip(spans.ts_ns[activities], spans.end_ns[activities], request.start_ns, request.end_ns)
     owned_start, owned_end = first_come(start, end)
@@ -152,10 +148,10 @@ def partition(trace: Trace, request: Request) -> list[StageTime]:
     host_ns = _sum_by(segment_row, segment_end - segment_start, rows) + _host_elsewhere(trace, request, rows)
     mine = launched_here | (~linked & (start < end))
     times = []
-    for index, name in enumerate(_ROWS):
+    for index, name in _in_order(trace):
         own = activities[mine & (row == index)]
         time_ns = int(device_ns[index] + exposed_ns[index])
-        if not (time_ns or host_ns[index] or len(own) or index == _UNATTRIBUTED_ROW):
+        if not (time_ns or host_ns[index] or len(own) or index == UNATTRIBUTED):
             continue
         times.append(
             StageTime(
@@ -174,6 +170,12 @@ def partition(trace: Trace, request: Request) -> list[StageTime]:
     return times
 
 
+def _in_order(trace: Trace) -> list[tuple[int, str]]:
+    """The rows of a partition, code and name: the stages, then those that rules add, then what no stage answers for."""
+    stages = [(code, name) for code, name in enumerate(trace.stage_names) if code not in (REQUEST, UNATTRIBUTED)]
+    return [*stages, (UNATTRIBUTED, Stage.UNATTRIBUTED.value), (len(trace.stage_names), UNLINKED)]
+
+
 def _starts_in(trace: Trace, indices: IntArray, request: Request) -> BoolArray:
     start = trace.spans.ts_ns[indices]
     inside: BoolArray = (request.start_ns <= start) & (start < request.end_ns)
@@ -182,7 +184,7 @@ def _starts_in(trace: Trace, indices: IntArray, request: Request) -> BoolArray:
 
 def _ranges_in(trace: Trace, request: Request) -> IntArray:
     """The stage ranges, other than requests, that start in the window."""
-    ranges = np.flatnonzero((trace.stage_range != NONE) & (trace.stage_range != STAGES.index(Stage.REQUEST)))
+    ranges = np.flatnonzero((trace.stage_range != NONE) & (trace.stage_range != REQUEST))
     return ranges[_starts_in(trace, ranges, request)]
 
 
@@ -198,7 +200,7 @@ def _host_segments(trace: Trace, request: Request) -> tuple[IntArray, IntArray, 
     # The request itself comes first, as the root of all.
     start = np.concatenate(([request.start_ns], spans.ts_ns[ranges]))
     end = np.concatenate(([request.end_ns], spans.end_ns[ranges]))
-    row = np.concatenate(([_UNATTRIBUTED_ROW], _ROW_OF_STAGE[trace.stage_range[ranges]]))
+    row = np.concatenate(([UNATTRIBUTED], trace.stage_range[ranges]))
     track = np.zeros(len(row), dtype=np.int64)
     segments = innermost_segments(start, track, nest(start, end, track))
     return segments.start_ns, segments.end_ns, row[segments.owner]
@@ -210,7 +212,7 @@ def _host_elsewhere(trace: Trace, request: Request, rows: int) -> IntArray:
     ranges = _ranges_in(trace, request)
     ranges = ranges[spans.track[ranges] != request.track]
     nesting = nest(spans.ts_ns[ranges], spans.end_ns[ranges], spans.track[ranges])
-    return _sum_by(_ROW_OF_STAGE[trace.stage_range[ranges]], nesting.self_ns, rows)
+    return _sum_by(trace.stage_range[ranges], nesting.self_ns, rows)
 
 
 def _sum_by(row: IntArray, values: IntArray, rows: int) -> IntArray:

@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from gemma_trace.cli.output import ForceOption, Format, FormatOption, OutputOption
+from gemma_trace.cli.rules import RulesFileOption
+from gemma_trace.errors import ConfigError
 from gemma_trace.stages import Stage
 
 
@@ -18,9 +20,16 @@ def _stage_names() -> list[str]:
 def kernels(
     trace: Annotated[Path, typer.Argument(help="A trace file, or a folder that holds one.", metavar="TRACE")],
     stage: Annotated[
-        str | None,
-        typer.Option("--stage", "-s", help="Only what this stage launched.", autocompletion=_stage_names),
+        list[str] | None,
+        typer.Option(
+            "--stage",
+            "-s",
+            metavar="NAME[=REGEX]",
+            help="Only what this stage launched. NAME=REGEX makes spans whose name matches a stage; repeatable.",
+            autocompletion=_stage_names,
+        ),
     ] = None,
+    stages_file: RulesFileOption = None,
     request: Annotated[int | None, typer.Option(help="Only this request, 0 is the first.")] = None,
     top: Annotated[int, typer.Option(min=0, help="How many rows; 0 is all.")] = 20,
     form: FormatOption = Format.TABLE,
@@ -36,11 +45,16 @@ def kernels(
     from gemma_trace.analysis.kernels import kernel_table
     from gemma_trace.cli.inputs import one_trace
     from gemma_trace.cli.output import emit
+    from gemma_trace.cli.rules import read_rules
     from gemma_trace.report.views import kernels_report
     from gemma_trace.trace.health import examine
     from gemma_trace.trace.trace import load
 
+    chosen = [text for text in stage or () if "=" not in text]
+    if len(chosen) > 1:
+        raise ConfigError(f"one stage at a time; --stage was given {' and '.join(chosen)}")
+    rules = [text for text in stage or () if "=" in text]
     path = one_trace(trace)
-    loaded = load(path)
-    table = kernel_table(loaded, stage, request)
+    loaded = load(path, read_rules(rules, stages_file))
+    table = kernel_table(loaded, chosen[0] if chosen else None, request)
     emit(kernels_report(table, examine(loaded), path, top), form, output, force=force)

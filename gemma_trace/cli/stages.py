@@ -8,29 +8,34 @@ from typing import Annotated
 import typer
 
 from gemma_trace.cli.output import ForceOption, Format, FormatOption, OutputOption
+from gemma_trace.cli.rules import RulesFileOption, RulesOption
 
 
 def stages(
     trace: Annotated[Path, typer.Argument(help="A trace file, or a folder that holds one.", metavar="TRACE")],
     request: Annotated[int | None, typer.Option(help="Only this request, 0 is the first.")] = None,
+    stage: RulesOption = None,
+    stages_file: RulesFileOption = None,
     form: FormatOption = Format.TABLE,
     output: OutputOption = None,
     force: ForceOption = False,
 ) -> None:
     """Show every stage of one trace, host and device.
 
-    The times add up to the wall time of the requests, to the nanosecond.
+    The times add up to the wall time of the requests, to the nanosecond. Traces that others made get stages by
+    known names (nn.Module frames, vLLM's and SGLang's steps), and by your own rules.
 
-    Example: gemma-trace stages traces/tiny-float32-cpu-torchvision
+    Example: gemma-trace stages foreign.json.gz --stage moe='nn.Module: MoE' --stage prefill='my_prefill'
     """
     from gemma_trace.analysis.breakdown import breakdown
     from gemma_trace.analysis.summary import summarize
     from gemma_trace.cli.inputs import one_trace
     from gemma_trace.cli.output import emit
+    from gemma_trace.cli.rules import read_rules
     from gemma_trace.report.views import stages_report
     from gemma_trace.trace.trace import load
 
-    loaded = load(one_trace(trace))
+    loaded = load(one_trace(trace), read_rules(stage, stages_file))
     everything = breakdown(loaded)
     shown = everything if request is None else breakdown(loaded, request)
     emit(stages_report(shown, summarize(loaded, everything)), form, output, force=force)

@@ -5,11 +5,26 @@ from __future__ import annotations
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gemma_trace.cli.output import ForceOption, Format, FormatOption, OutputOption
+from gemma_trace.errors import InputError
+
+if TYPE_CHECKING:
+    from gemma_trace.analysis.summary import RunSummary
+
+
+def summarize_file(path: Path) -> RunSummary | InputError:
+    """One trace's row, or why there is none."""
+    from gemma_trace.analysis.summary import summarize
+    from gemma_trace.trace.trace import load
+
+    try:
+        return summarize(load(path))
+    except InputError as error:
+        return error
 
 
 class Style(StrEnum):
@@ -34,19 +49,15 @@ def summarize(
 
     Example: gemma-trace summarize traces/ --format markdown
     """
-    from gemma_trace.analysis.summary import summarize as summarize_trace
+    from gemma_trace.analysis.summary import RunSummary
     from gemma_trace.cli.inputs import find_traces
     from gemma_trace.cli.output import emit
-    from gemma_trace.errors import InputError
+    from gemma_trace.cli.workers import map_files
     from gemma_trace.report.views import study_report, summary_report
-    from gemma_trace.trace.trace import load
 
-    runs, failures = [], []
-    for path in find_traces(paths):
-        try:
-            runs.append(summarize_trace(load(path)))
-        except InputError as error:
-            failures.append(error)
+    done = map_files(summarize_file, find_traces(paths))
+    runs = [result for result in done if isinstance(result, RunSummary)]
+    failures = [result for result in done if isinstance(result, InputError)]
     if runs:
         report = study_report if style is Style.STUDY else summary_report
         emit(report(runs, [str(path) for path in paths]), form, output, force=force)

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from gemma_trace.trace.clock import decimal_us_to_ns
-from gemma_trace.trace.events import NONE, Events, IntArray, Track
+from gemma_trace.trace.events import NONE, Events, Flows, IntArray, Track
 
 EXACT_FLOAT_US: Final = 2.0**43
 """Below this a float64 of microseconds with three decimals gives its integer nanoseconds back: half a unit in the
@@ -51,6 +51,7 @@ class Event(msgspec.Struct, gc=False):
     tid: int | str = ""
     ts: float = float("nan")
     dur: float = float("nan")
+    id: int | str = NONE
     args: Args | None = None
 
 
@@ -64,6 +65,7 @@ class ExactEvent(msgspec.Struct, gc=False):
     tid: int | str = ""
     ts: msgspec.Raw = _ABSENT
     dur: msgspec.Raw = _ABSENT
+    id: int | str = NONE
     args: Args | None = None
 
 
@@ -77,6 +79,7 @@ class LooseEvent(msgspec.Struct, gc=False):
     tid: Any = ""
     ts: msgspec.Raw = _ABSENT
     dur: msgspec.Raw = _ABSENT
+    id: Any = NONE
     args: msgspec.Raw = _ABSENT
 
 
@@ -103,7 +106,9 @@ class ColumnBuilder:
         self.phases: Counter[str] = Counter()
         self.repairs: Counter[str] = Counter()
         self._names, self._cats, self._texts, self._tracks = (_Interner() for _ in range(4))
+        self._flow_keys = _Interner()
         self._parts: dict[str, list[np.ndarray]] = {}
+        self._flow_parts: list[tuple[IntArray, list[int], list[int], list[bool]]] = []
         self._open: dict[int, list[tuple[ExactEvent | Event, int]]] = {}
 
     def add(self, events: Sequence[Event]) -> bool:
@@ -157,6 +162,16 @@ class ColumnBuilder:
             texts=tuple(text.decode("utf-8", "replace") for text in self._texts),
         )
 
+    def build_flows(self) -> Flows:
+        """All flow events."""
+        parts = self._flow_parts
+
+        def column(place: int, dtype: type[np.generic]) -> Any:
+            return np.concatenate([np.asarray(part[place], dtype) for part in parts] or [np.zeros(0, dtype)])
+
+        cats = tuple(cat for cat, _ in self._flow_keys)
+        return Flows(column(0, np.int64), column(1, np.int32), column(2, np.int32), column(3, np.bool_), cats)
+
     def _append(
         self, events: Sequence[Event | ExactEvent], ts_ns: IntArray, dur_ns: IntArray, missing: np.ndarray
     ) -> None:
@@ -168,6 +183,8 @@ class ColumnBuilder:
             spans = [event for event in events if event.ph == "X"]
             if counts["B"] or counts["E"]:
                 self._pair(events, ts_ns)
+            if counts["s"] or counts["f"]:
+                self._store_flows(events, phases, ts_ns)
             ts_ns, dur_ns, missing = ts_ns[chosen], dur_ns[chosen], missing[chosen]
         else:
             spans = list(events)
@@ -199,6 +216,19 @@ class ColumnBuilder:
         }
         for name, dtype in _COLUMNS.items():
             self._parts.setdefault(name, []).append(np.asarray(batch[name], dtype=dtype))
+
+    def _store_flows(self, events: Sequence[Event | ExactEvent], phases: list[str], ts_ns: IntArray) -> None:
+        tracks, keys = self._tracks, self._flow_keys
+        chosen = [index for index, phase in enumerate(phases) if phase in ("s", "f")]
+        ends = [events[index] for index in chosen]
+        self._flow_parts.append(
+            (
+                ts_ns[chosen],
+                [tracks[end.pid, end.tid] for end in ends],
+                [keys[end.cat, end.id] for end in ends],
+                [end.ph == "s" for end in ends],
+            )
+        )
 
     def _pair(self, events: Sequence[Event | ExactEvent], ts_ns: IntArray) -> None:
         """Make `B` and `E` events whole: an `E` ends the innermost `B` of its track."""
@@ -306,6 +336,7 @@ def _tightened(event: LooseEvent) -> ExactEvent:
         tid=_text(event.tid),
         ts=event.ts,
         dur=event.dur,
+        id=_text(event.id),
         args=args,
     )
 

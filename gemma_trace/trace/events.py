@@ -33,6 +33,28 @@ ANNOTATION_CATEGORIES: Final = frozenset({"user_annotation"})
 
 
 @dataclass(frozen=True)
+class Flows:
+    """The arrows of a trace: flow events (`s` and `f`), each bound to the span that starts at its instant on its track.
+
+    Attributes:
+        ts_ns: int64 [m].
+        track: int32 [m], codes into `Events.tracks`.
+        key: int32 [m], category and id as one code: the ends of one arrow share it.
+        is_start: bool [m], whether the arrow starts here.
+        cats: category of each key.
+    """
+
+    ts_ns: IntArray
+    track: CodeArray
+    key: CodeArray
+    is_start: BoolArray
+    cats: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.ts_ns)
+
+
+@dataclass(frozen=True)
 class Track:
     """Where spans are drawn: a thread of the host, or a stream of a device. Ids are text, as some traces write them."""
 

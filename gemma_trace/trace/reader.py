@@ -18,7 +18,7 @@ import msgspec
 
 from gemma_trace.errors import TraceFormatError
 from gemma_trace.trace.columns import UNDECODABLE_EVENTS, ColumnBuilder, Event, ExactEvent, LooseEvent
-from gemma_trace.trace.events import Events
+from gemma_trace.trace.events import Events, Flows
 from gemma_trace.trace.repair import find_array, repair_json, split_objects
 from gemma_trace.trace.source import SourceState, read_chunks
 
@@ -55,9 +55,10 @@ class ReadReport:
 
 @dataclass(frozen=True)
 class TraceFile:
-    """A trace file's content: its spans, and the JSON text of its other top-level members."""
+    """A trace file's content: its spans, its arrows, and the JSON text of its other top-level members."""
 
     events: Events
+    flows: Flows
     header: dict[str, msgspec.Raw]
     report: ReadReport
 
@@ -96,9 +97,11 @@ class _Reader:
         header, complete = self._header(head, tail)
         if not self.builder.phases:
             raise TraceFormatError(f"{self.path} holds no trace event; was the profiler running?")
+        flows = self.builder.build_flows()  # first: the spans' tracks include theirs
         events = self.builder.build()
         return TraceFile(
             events,
+            flows,
             header,
             ReadReport(
                 phases=dict(self.builder.phases),

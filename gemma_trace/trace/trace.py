@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import numpy as np
 
 from gemma_trace.errors import TraceFormatError
 from gemma_trace.metadata import METADATA_KEY, SCHEMA_VERSION, RunMetadata
-from gemma_trace.stages import Stage, stage_of_range
+from gemma_trace.stages import (
+    FOREIGN_RULES,
+    LAYER_PREFIX,
+    MODULE_PREFIX,
+    Stage,
+    StageRule,
+    stage_names_of,
+    stage_of_range,
+)
 from gemma_trace.trace.events import (
     ANNOTATION_CATEGORIES,
     DEVICE_CATEGORIES,
@@ -20,17 +29,22 @@ from gemma_trace.trace.events import (
     BoolArray,
     IntArray,
 )
-from gemma_trace.trace.links import link_launches
+from gemma_trace.trace.links import link_backward, link_launches
 from gemma_trace.trace.reader import ReadReport, TraceFile, read_header, read_trace
 from gemma_trace.trace.tree import Nesting, Segments, inherit, innermost_segments, nest
 
 if TYPE_CHECKING:
     import pandas as pd
 
-STAGES = tuple(Stage)
-"""Stage codes are indices into this."""
+REQUEST: Final = list(Stage).index(Stage.REQUEST)
+"""The stage code of requests. Codes are indices into `Trace.stage_names`, which starts with all of `Stage`."""
 
-_UNATTRIBUTED = STAGES.index(Stage.UNATTRIBUTED)
+UNATTRIBUTED: Final = list(Stage).index(Stage.UNATTRIBUTED)
+"""The stage code of what no stage answers for."""
+
+_ELSEWHERE: Final = frozenset({"gpu_user_annotation", "overhead", "trace", "cuda_sync"})
+_PYTHON: Final = frozenset({"python_function"})
+_MODULE_PREFIXES: Final = (LAYER_PREFIX, MODULE_PREFIX, "nn.Module: ")
 
 
 class Trace:
@@ -39,6 +53,7 @@ class Trace:
     Attributes:
         path: the file it was read from.
         spans: the columns.
+        flows: the arrows between them.
         report: what reading brought to light.
         metadata: what our capture says of itself; None in everybody else's traces.
 
@@ -46,11 +61,13 @@ class Trace:
     >>> trace.events().groupby("cat", observed=True)["dur_ns"].sum()      # doctest: +SKIP
     """
 
-    def __init__(self, file: TraceFile, path: Path) -> None:
+    def __init__(self, file: TraceFile, path: Path, rules: Sequence[StageRule] = ()) -> None:
         self.path = path
         self.spans = file.events
+        self.flows = file.flows
         self.report: ReadReport = file.report
         self.metadata = metadata_of(file.header, path)
+        self._rules = tuple(rules)
         if not len(self.spans):
             raise TraceFormatError(f"{path} holds metadata but no span; was anything run under the profiler?")
 
@@ -74,8 +91,7 @@ class Trace:
 
         That is all but device activities, annotations mirrored onto the device, and the profiler's own marks.
         """
-        elsewhere = frozenset({"gpu_user_annotation", "overhead", "trace", "cuda_sync"})
-        return np.flatnonzero(~self.is_activity & ~self.spans.in_categories(elsewhere))
+        return np.flatnonzero(~self.is_activity & ~self.spans.in_categories(_ELSEWHERE))
 
     @cached_property
     def nesting(self) -> Nesting:
@@ -93,7 +109,7 @@ class Trace:
     @cached_property
     def launch(self) -> IntArray:
         """int64 [m], the index of the call that launched each activity; `NONE` where it is unlinked."""
-        return link_launches(self.spans, self.activities, self.host)
+        return link_launches(self.spans, self.flows, self.activities, self.host)
 
     @cached_property
     def is_op(self) -> BoolArray:
@@ -106,24 +122,79 @@ class Trace:
         return self.spans.in_categories(ANNOTATION_CATEGORIES)
 
     @cached_property
+    def stage_names(self) -> tuple[str, ...]:
+        """What stage codes stand for: all of `Stage`, then what the rules add."""
+        return stage_names_of([*self._rules, *FOREIGN_RULES])
+
+    @cached_property
     def stage_range(self) -> IntArray:
-        """int64 [n], the stage code of the spans that are stage ranges; `NONE` for all others."""
-        stages = [stage_of_range(name) for name in self.spans.names]
-        of_name = np.array([NONE if stage is None else STAGES.index(stage) for stage in stages], dtype=np.int64)
-        return np.where(self.is_annotation, of_name[self.spans.name], NONE)
+        """int64 [n], the stage code of the spans that are stage ranges; `NONE` for all others.
+
+        The rules given to `load` come first and may take any span of the host; then our own ranges; and where there
+        is none of those, the rules for foreign traces, on annotations and Python frames.
+        """
+        ours = self._codes([stage_of_range(name) for name in self.spans.names], self.is_annotation)
+        found = self._codes([_first_match(self._rules, name) for name in self.spans.names], self._on_host)
+        if (ours == NONE).all():
+            framed = self.is_annotation | self.spans.in_categories(_PYTHON)
+            ours = self._codes([_first_match(FOREIGN_RULES, name) for name in self.spans.names], framed)
+        return np.where(found == NONE, ours, found)
+
+    def _codes(self, stages: Sequence[str | None], allowed: BoolArray) -> IntArray:
+        """Stage names by name code → stage codes by span."""
+        codes = [NONE if stage is None else self.stage_names.index(stage) for stage in stages]
+        return np.where(allowed, np.array(codes, dtype=np.int64)[self.spans.name], NONE)
+
+    @cached_property
+    def _on_host(self) -> BoolArray:
+        on_host = np.zeros(len(self.spans), dtype=bool)
+        on_host[self.host] = True
+        return on_host
+
+    def innermost(self, wanted: BoolArray) -> IntArray:
+        """For each span of the host, the innermost wanted span around it on its thread, or itself if it is wanted.
+
+        Args:
+            wanted: bool [n], e.g. `is_op`.
+
+        Returns:
+            int64 [n], indices of spans; `NONE` where there is none, and for all that isn't on the host.
+        """
+        host = self.host
+        found = inherit(np.where(wanted[host], np.arange(len(host)), NONE), self.nesting)
+        result = np.full(len(self.spans), NONE, dtype=np.int64)
+        result[host] = np.where(found >= 0, host[found], NONE)
+        return result
+
+    @cached_property
+    def innermost_op(self) -> IntArray:
+        """int64 [n], for each span of the host the innermost op around it; see `innermost`."""
+        return self.innermost(self.is_op)
+
+    @cached_property
+    def innermost_module(self) -> IntArray:
+        """int64 [n], for each span of the host the innermost `nn.Module` frame or module range around it."""
+        is_module = np.array([name.startswith(_MODULE_PREFIXES) for name in self.spans.names], dtype=bool)
+        return self.innermost(is_module[self.spans.name])
 
     @cached_property
     def innermost_range(self) -> IntArray:
         """int64 [n], for each span of the host the index of the innermost stage range around it, or of itself.
 
+        An op of the autograd thread that no range of its own thread holds is in its forward op's.
         `NONE` outside of all stage ranges, and for all that isn't on the host.
         """
-        host = self.host
-        own = np.where(self.stage_range[host] != NONE, np.arange(len(host)), NONE)
-        found = inherit(own, self.nesting)
-        result = np.full(len(self.spans), NONE, dtype=np.int64)
-        result[host] = np.where(found >= 0, host[found], NONE)
-        return result
+        found = self.innermost(self.stage_range != NONE)
+        backward, forward = link_backward(self.spans, self.flows, np.flatnonzero(self.is_op))
+        if not len(backward):
+            return found
+        asked = np.zeros(len(self.spans), dtype=bool)
+        asked[backward] = True
+        range_of_forward = np.full(len(self.spans), NONE, dtype=np.int64)
+        range_of_forward[backward] = found[forward]
+        gradient = self.innermost(asked)
+        through = np.where(gradient >= 0, range_of_forward[gradient], NONE)
+        return np.where(found == NONE, through, found)
 
     def stage_at(self, spans: IntArray) -> IntArray:
         """The stage code each of these host spans runs in.
@@ -132,25 +203,30 @@ class Trace:
             spans: int64, indices of spans, or `NONE`.
 
         Returns:
-            int64; the code of `unattributed` outside of all stages, in none but a request, or for `NONE`.
+            int64; `UNATTRIBUTED` outside of all stages, in none but a request, or for `NONE`.
         """
         ranges = np.where(spans >= 0, self.innermost_range[spans], NONE)
-        stage = np.where(ranges >= 0, self.stage_range[ranges], _UNATTRIBUTED)
-        return np.where(stage == STAGES.index(Stage.REQUEST), _UNATTRIBUTED, stage)
+        stage = np.where(ranges >= 0, self.stage_range[ranges], UNATTRIBUTED)
+        return np.where(stage == REQUEST, UNATTRIBUTED, stage)
 
 
-def load(path: str | Path) -> Trace:
+def _first_match(rules: Sequence[StageRule], name: str) -> str | None:
+    return next((rule.stage for rule in rules if rule.matches(name)), None)
+
+
+def load(path: str | Path, rules: Sequence[StageRule] = ()) -> Trace:
     """Read a trace file.
 
     Args:
         path: gzip or plain, as torch.profiler wrote it or as `gemma-trace capture` did.
+        rules: which spans are ranges of which stage, on top of those that are known; see `stages.stage_rule`.
 
     Raises:
         InputError: the file can't be read, or is of a newer gemma-trace.
         TraceFormatError: it is no trace, or holds no span.
     """
     path = Path(path)
-    return Trace(read_trace(path), path)
+    return Trace(read_trace(path), path, rules)
 
 
 def load_metadata(path: str | Path) -> RunMetadata | None:

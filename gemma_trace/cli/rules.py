@@ -1,0 +1,59 @@
+"""`--stage NAME=REGEX` and `--stages FILE` on the command line → stage rules."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gemma_trace.errors import ConfigError, InputError
+from gemma_trace.stages import StageRule, stage_rule
+
+RulesOption = Annotated[
+    list[str] | None,
+    typer.Option("--stage", "-s", metavar="NAME=REGEX", help="Spans whose name matches are this stage; repeatable."),
+]
+RulesFileOption = Annotated[
+    Path | None,
+    typer.Option("--stages", metavar="FILE", help='A TOML file of such rules: [stages] and lines NAME = "REGEX".'),
+]
+
+
+def read_rules(given: Sequence[str] | None, file: Path | None) -> list[StageRule]:
+    """The rules on the command line, then those of the file.
+
+    Raises:
+        ConfigError: a rule isn't NAME=REGEX, or its regex isn't one.
+        InputError: the file can't be read as TOML, or holds no [stages].
+    """
+    rules = [_parsed(text) for text in given or ()]
+    return rules if file is None else rules + _read_file(file)
+
+
+def _parsed(text: str) -> StageRule:
+    name, equals, pattern = text.partition("=")
+    if not equals or not pattern:
+        raise ConfigError(f"--stage {text!r} is no rule; give NAME=REGEX, e.g. vision_tower='nn.Module: Siglip'")
+    return stage_rule(name, pattern)
+
+
+def _read_file(path: Path) -> list[StageRule]:
+    try:
+        content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"no file at {path}; check --stages") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"can't read {path} as TOML: {error}") from error
+    stages = content.get("stages")
+    if not isinstance(stages, dict):
+        raise InputError(f'{path} has no [stages]; write [stages] and lines such as vision_tower = "nn.Module: Siglip"')
+    rules = []
+    for name, patterns in stages.items():
+        for pattern in patterns if isinstance(patterns, list) else [patterns]:
+            if not isinstance(pattern, str):
+                raise InputError(f"{path}: the stage {name} has a rule that is no text; give a regular expression")
+            rules.append(stage_rule(name, pattern))
+    return rules
