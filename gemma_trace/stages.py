@@ -59,6 +59,11 @@ class Stage(StrEnum):
         return PREFIX + self.value
 
 
+REQUEST_CODE: Final = list(Stage).index(Stage.REQUEST)
+"""Stages are integers in columns: indices into `stage_names_of(...)`, which starts with all of `Stage`."""
+
+UNATTRIBUTED_CODE: Final = list(Stage).index(Stage.UNATTRIBUTED)
+
 PREPROCESSING_PARTS: Final = (Stage.CHAT_TEMPLATE, Stage.IMAGE_PROCESSING, Stage.TOKENIZATION)
 """The stages that nest in `preprocessing`."""
 

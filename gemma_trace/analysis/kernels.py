@@ -11,9 +11,9 @@ from gemma_trace.analysis.intervals import union_ns
 from gemma_trace.analysis.taxonomy import OTHER, family_of
 from gemma_trace.analysis.timeline import UNLINKED, Request, find_requests
 from gemma_trace.errors import InputError
-from gemma_trace.stages import Stage
+from gemma_trace.stages import REQUEST_CODE, UNATTRIBUTED_CODE, Stage
 from gemma_trace.trace.events import NONE, BoolArray, Codes, IntArray
-from gemma_trace.trace.trace import REQUEST, UNATTRIBUTED, Trace
+from gemma_trace.trace.trace import Trace
 
 OUTSIDE_OPS: Final = "(host work outside ops)"
 """The row of host time in which no PyTorch op is the innermost span: Python, Pillow, waiting."""
@@ -129,7 +129,7 @@ def _windows(trace: Trace, stage: str | None, request: int | None) -> list[Reque
         if not 0 <= request < len(requests):
             raise InputError(f"{trace.path} has {len(requests)} requests, 0 to {len(requests) - 1}; no {request}")
         return [requests[request]]
-    ours = REQUEST in trace.stage_range
+    ours = REQUEST_CODE in trace.stage_range
     return requests if ours and stage != UNLINKED and not len(trace.activities) else None
 
 
@@ -158,12 +158,12 @@ def _select_activities(
 
 
 def _has_ranges(trace: Trace, codes: list[int]) -> bool:
-    return bool(np.isin(trace.stage_range, codes).any()) or codes == [UNATTRIBUTED]
+    return bool(np.isin(trace.stage_range, codes).any()) or codes == [UNATTRIBUTED_CODE]
 
 
 def _stages_of(trace: Trace) -> list[str]:
     present = np.unique(trace.stage_range[trace.stage_range != NONE])
-    return [trace.stage_names[code] for code in present if code != REQUEST]
+    return [trace.stage_names[code] for code in present if code != REQUEST_CODE]
 
 
 def _op_rows(trace: Trace, codes: list[int], windows: list[Request] | None) -> list[KernelRow]:

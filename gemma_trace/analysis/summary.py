@@ -17,7 +17,7 @@ from gemma_trace.analysis.breakdown import StageBreakdown, breakdown
 from gemma_trace.analysis.statistics import Distribution, distribution_ms
 from gemma_trace.metadata import RequestSample, RunMetadata, StageSample
 from gemma_trace.stages import DEVICE_STAGES, PREPROCESSING_PARTS, Stage
-from gemma_trace.trace.health import Health, examine
+from gemma_trace.trace.health import Finding, Health, Severity, examine
 from gemma_trace.trace.trace import Trace
 
 MEASURES: Final = (
@@ -41,6 +41,9 @@ MEASURES: Final = (
 """The measures of a row, in order. `preprocessing_ms` is the whole processor call, its parts included;
 `unattributed_ms` is what TTFT has left when all stages are taken off."""
 
+
+NOTABLE_INFLATION: Final = 1.25
+"""A profiler that slows TTFT down by more than this changes where the time goes."""
 
 _TRACE_SUFFIX: Final = re.compile(r"(\.pt\.trace)?(\.json)?(\.gz)?$")
 
@@ -115,6 +118,7 @@ def summarize(trace: Trace, profiled: StageBreakdown | None = None) -> RunSummar
     measures = _measures(requests)
     known = [ttft for ttft in profiled.ttfts_ns if ttft is not None]
     measures["profiled_ttft_ms"] = distribution_ms(known)
+    inflation = _inflation(metadata, profiled.ttfts_ns) if metadata else None
     return RunSummary(
         source=trace.path,
         run=run.name if run else _TRACE_SUFFIX.sub("", trace.path.name),
@@ -128,9 +132,23 @@ def summarize(trace: Trace, profiled: StageBreakdown | None = None) -> RunSummar
         runs=len(requests),
         requests=tuple(requests),
         measures={name: measures.get(name) for name in MEASURES},
-        inflation=_inflation(metadata, profiled.ttfts_ns) if metadata else None,
-        health=examine(trace),
+        inflation=inflation,
+        health=examine(trace).plus(_inflation_findings(inflation)),
     )
+
+
+def _inflation_findings(inflation: float | None) -> list[Finding]:
+    if inflation is None or inflation < NOTABLE_INFLATION:
+        return []
+    return [
+        Finding(
+            "profiler_inflation",
+            Severity.WARNING,
+            1,
+            f"the profiler made TTFT {inflation:.2f} times what it is without it",
+            "trust the timed columns for times, and the profiled ones for shares; capture without --stacks",
+        )
+    ]
 
 
 def _timed(sample: RequestSample, metadata: RunMetadata) -> RequestMeasures:

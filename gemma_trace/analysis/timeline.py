@@ -14,9 +14,9 @@ from typing import Final
 import numpy as np
 
 from gemma_trace.analysis.intervals import clip, first_come, overlap, union, union_ns
-from gemma_trace.stages import Stage
+from gemma_trace.stages import REQUEST_CODE, UNATTRIBUTED_CODE, Stage
 from gemma_trace.trace.events import NONE, BoolArray, IntArray
-from gemma_trace.trace.trace import REQUEST, UNATTRIBUTED, Trace
+from gemma_trace.trace.trace import Trace
 from gemma_trace.trace.tree import innermost_segments, nest
 
 UNLINKED: Final = "unlinked"
@@ -82,7 +82,7 @@ class StageTime:
 def find_requests(trace: Trace) -> list[Request]:
     """The requests of a trace: our own ranges; failing those its `ProfilerStep#N`; failing those the whole trace."""
     spans = trace.spans
-    ours = np.flatnonzero(trace.stage_range == REQUEST)
+    ours = np.flatnonzero(trace.stage_range == REQUEST_CODE)
     if len(ours):
         return _windows(trace, ours, "request {index}")
     is_step = np.array([bool(_PROFILER_STEP.fullmatch(name)) for name in spans.names], dtype=bool)
@@ -133,7 +133,7 @@ def partition(trace: Trace, request: Request) -> list[StageTime]:
     launch = trace.launch
     linked = launch >= 0
     launched_here = linked & _starts_in(trace, launch, request)
-    row = np.full(len(activities), UNATTRIBUTED, dtype=np.int64)
+    row = np.full(len(activities), UNATTRIBUTED_CODE, dtype=np.int64)
     row[launched_here] = trace.stage_at(launch[launched_here])
     row[~linked] = unlinked
 
@@ -151,7 +151,7 @@ def partition(trace: Trace, request: Request) -> list[StageTime]:
     for index, name in _in_order(trace):
         own = activities[mine & (row == index)]
         time_ns = int(device_ns[index] + exposed_ns[index])
-        if not (time_ns or host_ns[index] or len(own) or index == UNATTRIBUTED):
+        if not (time_ns or host_ns[index] or len(own) or index == UNATTRIBUTED_CODE):
             continue
         times.append(
             StageTime(
@@ -172,8 +172,10 @@ def partition(trace: Trace, request: Request) -> list[StageTime]:
 
 def _in_order(trace: Trace) -> list[tuple[int, str]]:
     """The rows of a partition, code and name: the stages, then those that rules add, then what no stage answers for."""
-    stages = [(code, name) for code, name in enumerate(trace.stage_names) if code not in (REQUEST, UNATTRIBUTED)]
-    return [*stages, (UNATTRIBUTED, Stage.UNATTRIBUTED.value), (len(trace.stage_names), UNLINKED)]
+    stages = [
+        (code, name) for code, name in enumerate(trace.stage_names) if code not in (REQUEST_CODE, UNATTRIBUTED_CODE)
+    ]
+    return [*stages, (UNATTRIBUTED_CODE, Stage.UNATTRIBUTED.value), (len(trace.stage_names), UNLINKED)]
 
 
 def _starts_in(trace: Trace, indices: IntArray, request: Request) -> BoolArray:
@@ -184,7 +186,7 @@ def _starts_in(trace: Trace, indices: IntArray, request: Request) -> BoolArray:
 
 def _ranges_in(trace: Trace, request: Request) -> IntArray:
     """The stage ranges, other than requests, that start in the window."""
-    ranges = np.flatnonzero((trace.stage_range != NONE) & (trace.stage_range != REQUEST))
+    ranges = np.flatnonzero((trace.stage_range != NONE) & (trace.stage_range != REQUEST_CODE))
     return ranges[_starts_in(trace, ranges, request)]
 
 
@@ -200,7 +202,7 @@ def _host_segments(trace: Trace, request: Request) -> tuple[IntArray, IntArray, 
     # The request itself comes first, as the root of all.
     start = np.concatenate(([request.start_ns], spans.ts_ns[ranges]))
     end = np.concatenate(([request.end_ns], spans.end_ns[ranges]))
-    row = np.concatenate(([UNATTRIBUTED], trace.stage_range[ranges]))
+    row = np.concatenate(([UNATTRIBUTED_CODE], trace.stage_range[ranges]))
     track = np.zeros(len(row), dtype=np.int64)
     segments = innermost_segments(start, track, nest(start, end, track))
     return segments.start_ns, segments.end_ns, row[segments.owner]

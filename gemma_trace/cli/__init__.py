@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from gemma_trace._version import __version__
-from gemma_trace.cli import capture, kernels, stages, summarize
+from gemma_trace.cli import capture, check, kernels, stages, summarize
 from gemma_trace.errors import GemmaTraceError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command()(capture.capture)
 app.command()(summarize.summarize)
 app.command()(stages.stages)
 app.command()(kernels.kernels)
+app.command()(check.check)
 
 
 def _print_version(wanted: bool) -> None:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gemma_trace.errors import InputError
 
+if TYPE_CHECKING:
+    from gemma_trace.stages import StageRule
+    from gemma_trace.trace.trace import Trace
+
+_LARGE_BYTES = 8 * 1024 * 1024
 _OURS = ("*.pt.trace.json.gz", "*.pt.trace.json")
 _ANY = ("*.json.gz", "*.json")
 
@@ -43,6 +50,25 @@ def one_trace(path: Path) -> Path:
     if len(found) > 1:
         raise InputError(f"{path} holds {len(found)} traces; give one of them, e.g. {found[0]}")
     return found[0]
+
+
+def open_trace(path: Path, rules: Sequence[StageRule] = ()) -> Trace:
+    """Read a trace, with progress on a terminal where it takes more than a moment.
+
+    Raises:
+        InputError: as `load` does.
+    """
+    from gemma_trace.trace.trace import load
+
+    size = path.stat().st_size
+    if size < _LARGE_BYTES or not sys.stderr.isatty():
+        return load(path, rules)
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task(f"reading {path.name}", total=size)
+        return load(path, rules, lambda count: bars.advance(task, count))
 
 
 def _below(folder: Path, patterns: Sequence[str]) -> list[Path]:

@@ -43,18 +43,17 @@ def kernels(
     Example: gemma-trace kernels traces/tiny-float32-cpu-torchvision --stage vision_tower
     """
     from gemma_trace.analysis.kernels import kernel_table
-    from gemma_trace.cli.inputs import one_trace
+    from gemma_trace.cli.inputs import one_trace, open_trace
     from gemma_trace.cli.output import emit
     from gemma_trace.cli.rules import read_rules
     from gemma_trace.report.views import kernels_report
     from gemma_trace.trace.health import examine
-    from gemma_trace.trace.trace import load
 
     chosen = [text for text in stage or () if "=" not in text]
     if len(chosen) > 1:
         raise ConfigError(f"one stage at a time; --stage was given {' and '.join(chosen)}")
     rules = [text for text in stage or () if "=" in text]
     path = one_trace(trace)
-    loaded = load(path, read_rules(rules, stages_file))
+    loaded = open_trace(path, read_rules(rules, stages_file))
     table = kernel_table(loaded, chosen[0] if chosen else None, request)
     emit(kernels_report(table, examine(loaded), path, top), form, output, force=force)

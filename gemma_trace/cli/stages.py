@@ -29,13 +29,12 @@ def stages(
     """
     from gemma_trace.analysis.breakdown import breakdown
     from gemma_trace.analysis.summary import summarize
-    from gemma_trace.cli.inputs import one_trace
+    from gemma_trace.cli.inputs import one_trace, open_trace
     from gemma_trace.cli.output import emit
     from gemma_trace.cli.rules import read_rules
     from gemma_trace.report.views import stages_report
-    from gemma_trace.trace.trace import load
 
-    loaded = load(one_trace(trace), read_rules(stage, stages_file))
+    loaded = open_trace(one_trace(trace), read_rules(stage, stages_file))
     everything = breakdown(loaded)
     shown = everything if request is None else breakdown(loaded, request)
     emit(stages_report(shown, summarize(loaded, everything)), form, output, force=force)

@@ -23,7 +23,7 @@ def print_report(report: Report, console: Console) -> None:
     """Print the sections and what is wrong with the trace. Drops columns that a narrow terminal has no room for."""
     for section in report.sections:
         print_section(section, console)
-    for finding in report.health.findings:
+    for finding in report.health.findings if report.command != "check" else ():
         text = Text(f"{finding.severity.value}: ", style=_STYLES[finding.severity])
         console.print(text.append(f"{finding.message}; {finding.advice}", style="default"))
 
@@ -45,7 +45,8 @@ def print_section(section: Section, console: Console) -> None:
     for row in section.rows:
         table.add_row(*(Text(row[index]) for index in widths))
     console.print(Text(section.title, style="bold"))
-    console.print(table)
+    if section.rows:
+        console.print(table)
     dropped = [column.header for index, column in enumerate(section.columns) if index not in widths and column.header]
     notes = [*section.notes, *([f"No room here for: {', '.join(dropped)}."] if dropped else [])]
     for note in notes:
@@ -62,12 +63,18 @@ def column_widths(section: Section, room: int) -> dict[int, int]:
     widths = {index: _least_width(section, index) for index in kept}
     while _total(widths) > room and any(section.columns[index].priority for index in widths):
         del widths[max(widths, key=lambda index: (section.columns[index].priority, index))]
-    wishes = [(index, _longest_cell(section, index)) for index in widths]
-    wishes += [(index, len(section.columns[index].header)) for index in widths]
-    for index, wish in wishes:
-        if wish > widths[index]:
-            widths[index] = min(wish, widths[index] + max(0, room - _total(widths)))
+    _widen(widths, {index: _longest_cell(section, index) for index in widths}, room)
+    _widen(widths, {index: len(section.columns[index].header) for index in widths}, room)
     return widths
+
+
+def _widen(widths: dict[int, int], wishes: Mapping[int, int], room: int) -> None:
+    """Share the room that is left among the columns that wish for it, a cell at a time."""
+    left = room - _total(widths)
+    while left > 0 and (wanting := [index for index, wish in wishes.items() if widths[index] < wish]):
+        for index in wanting[:left]:
+            widths[index] += 1
+        left -= len(wanting[:left])
 
 
 def _total(widths: Mapping[int, int]) -> int:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
+from gemma_trace.stages import UNATTRIBUTED_CODE
 from gemma_trace.trace import columns, repair
+from gemma_trace.trace.events import NONE, Events
+from gemma_trace.trace.tree import nest
 
 if TYPE_CHECKING:
     from gemma_trace.trace.trace import Trace
@@ -47,6 +54,12 @@ class Health:
 
     findings: tuple[Finding, ...] = ()
 
+    def plus(self, findings: Iterable[Finding]) -> Health:
+        """With some more findings, still the worst first."""
+        order = list(Severity)
+        both = (*self.findings, *findings)
+        return Health(tuple(sorted(both, key=lambda finding: -order.index(finding.severity))))
+
     @property
     def verdict(self) -> str:
         """`ok`, `warning` or `error`: the worst severity."""
@@ -59,137 +72,254 @@ class Health:
 _REPAIRS: dict[str, tuple[Severity, str, str]] = {
     repair.CONTROL_CHARACTERS: (
         Severity.INFO,
-        "control characters stood bare in strings; they were escaped",
+        "control characters that stood bare in strings and were escaped",
         "nothing to do",
     ),
     repair.BROKEN_ESCAPES: (
         Severity.INFO,
-        "backslashes that escape nothing; they were taken as they stand",
+        "backslashes that escape nothing and were taken as they stand",
         "nothing to do",
     ),
     repair.BAD_UTF8: (
         Severity.INFO,
-        "characters that are no UTF-8; they became U+FFFD",
+        "bytes that are no UTF-8 and became U+FFFD",
         "names may differ from other traces of the same program",
     ),
     repair.NOT_A_NUMBER: (
         Severity.WARNING,
-        "numbers were NaN or infinite",
+        "numbers that were NaN or infinite",
         "capture again if a span of interest is hit",
     ),
     columns.TEXT_NUMBERS: (
         Severity.INFO,
-        "times were written as text; they were read exactly",
+        "times written as text, read exactly all the same",
         "nothing to do",
     ),
     columns.NEGATIVE_DURATIONS: (
         Severity.WARNING,
-        "spans had a negative length; they count as 0",
+        "spans of negative length, which count as 0",
         "the profiler's clocks disagreed: capture again with a newer torch or driver",
     ),
     columns.MISSING_DURATIONS: (
         Severity.WARNING,
-        "spans had no length; they count as 0",
+        "spans without a length, which count as 0",
         "the profiler stopped inside them: stop it outside the region of interest",
     ),
     columns.UNDECODABLE_EVENTS: (
         Severity.ERROR,
-        "events couldn't be read and were left out",
+        "events that couldn't be read and were left out",
         "capture again, or look at the file around them",
     ),
     columns.UNPAIRED_BEGINS: (
         Severity.WARNING,
-        "begin events have no end and were left out",
+        "begin events without an end, which were left out",
         "stop the profiler outside the region of interest",
     ),
     columns.UNPAIRED_ENDS: (
         Severity.WARNING,
-        "end events have no begin and were left out",
+        "end events without a begin, which were left out",
         "start the profiler outside the region of interest",
     ),
 }
 
 
+SLOW_FIRST_STEP: Final = 2.0
+"""A first step over this many times the median of the others was no warmed-up one."""
+
+UNEVEN_STEPS: Final = 1.5
+"""Steps of which the longest is over this many times the shortest are no steady state."""
+
+_GRAPH_LAUNCH: Final = re.compile(r"graph_?launch", re.IGNORECASE)
+_STEP: Final = re.compile(r"ProfilerStep\s*#\s*\d+")
+
+
 def examine(trace: Trace) -> Health:
     """Find what is wrong with a trace."""
-    findings = [*_of_the_file(trace), *_of_the_links(trace), *_of_the_capture(trace)]
-    order = list(Severity)
-    return Health(tuple(sorted(findings, key=lambda finding: -order.index(finding.severity))))
+    return Health().plus(
+        [
+            *_of_the_file(trace),
+            *_of_the_links(trace),
+            *_of_the_device(trace),
+            *_of_the_steps(trace),
+            *_of_the_viewers(trace),
+            *_of_the_capture(trace),
+        ]
+    )
 
 
-def _of_the_file(trace: Trace) -> list[Finding]:
+def _of_the_file(trace: Trace) -> Iterator[Finding]:
     report = trace.report
-    findings = []
     if report.damaged:
-        findings.append(
-            Finding(
-                "damaged",
-                Severity.ERROR,
-                1,
-                "the compressed data is broken; events after the break are lost",
-                "copy the file again from where it was captured",
-            )
+        yield Finding(
+            "damaged",
+            Severity.ERROR,
+            1,
+            f"the compressed data is broken; {len(trace.spans):,} spans before the break were read",
+            "copy the file again from where it was captured",
         )
-    if report.truncated:
-        findings.append(
-            Finding(
-                "truncated",
-                Severity.ERROR,
-                1,
-                f"the file ends before the trace does; {len(trace.spans):,} spans were read",
-                "copy it again, or let the profiler finish its export",
-            )
+    if report.truncated and not report.damaged:
+        yield Finding(
+            "truncated",
+            Severity.ERROR,
+            1,
+            f"the file ends before the trace does; {len(trace.spans):,} spans were read",
+            "copy it again, or let the profiler finish its export",
         )
     for kind, count in report.repairs.items():
         severity, message, advice = _REPAIRS[kind]
-        findings.append(Finding(kind, severity, count, f"{count:,} {message}", advice))
-    if trace.nesting.clipped:
-        count = trace.nesting.clipped
-        findings.append(
-            Finding(
-                "crossing_spans",
-                Severity.INFO,
-                count,
-                f"{count:,} spans cross the end of the span around them; they were clipped to it",
-                "Perfetto drops such spans",
-            )
+        yield Finding(kind, severity, count, f"{message}: {count:,}", advice)
+    if count := trace.nesting.clipped:
+        yield Finding(
+            "crossing_spans",
+            Severity.INFO,
+            count,
+            f"host spans that cross the end of the span around them: {count:,}; clipped to it",
+            "nothing to do",
         )
-    return findings
 
 
-def _of_the_links(trace: Trace) -> list[Finding]:
-    unlinked = trace.activities[trace.launch < 0]
-    if not len(unlinked):
-        return []
-    durations = trace.spans.dur_ns
-    share = 100 * durations[unlinked].sum() / max(1, durations[trace.activities].sum())
-    return [
-        Finding(
+def _of_the_links(trace: Trace) -> Iterator[Finding]:
+    spans, activities = trace.spans, trace.activities
+    total = max(1, int(spans.dur_ns[activities].sum()))
+    unlinked = activities[trace.launch == NONE]
+    if len(unlinked):
+        share = 100 * spans.dur_ns[unlinked].sum() / total
+        yield Finding(
             "unlinked_activities",
             Severity.WARNING,
             len(unlinked),
-            f"{len(unlinked):,} of {len(trace.activities):,} device activities ({share:.1f}% of device time) "
-            "have no launch in the trace",
+            f"device activities without their launch in the trace: {len(unlinked):,} of {len(activities):,} "
+            f"({share:.1f}% of device time)",
             "they have a row of their own; start the profiler, or its warm-up, earlier",
         )
-    ]
+    linked = activities[trace.launch != NONE]
+    launch = trace.launch[trace.launch != NONE]
+    stages = trace.stage_at(launch)
+    outside = linked[stages == UNATTRIBUTED_CODE]
+    if len(outside) and (trace.stage_range != NONE).any():
+        share = 100 * spans.dur_ns[outside].sum() / total
+        yield Finding(
+            "launched_outside_stages",
+            Severity.INFO,
+            len(outside),
+            f"device activities launched outside of all stages: {len(outside):,} ({share:.1f}% of device time)",
+            "they count as unattributed; name their ranges with --stage NAME=REGEX",
+        )
+    is_graph = np.array([bool(_GRAPH_LAUNCH.search(name)) for name in spans.names], dtype=bool)
+    replayed = int(is_graph[spans.name[launch]].sum()) if len(launch) else 0
+    if replayed:
+        yield Finding(
+            "graph_replays",
+            Severity.INFO,
+            replayed,
+            f"device activities replayed by a graph: {replayed:,} of {len(activities):,}; a replay carries no ops "
+            "and no shapes",
+            "for the ops, capture with graphs off (vLLM: enforce_eager)",
+        )
+    early = int((spans.ts_ns[linked] < spans.ts_ns[launch]).sum())
+    if early:
+        yield Finding(
+            "activities_before_launch",
+            Severity.WARNING,
+            early,
+            f"device activities that start before the call that launched them: {early:,}; the clocks of host and "
+            "device disagree",
+            "shares near stage boundaries may be off; capture again with a newer driver",
+        )
 
 
-def _of_the_capture(trace: Trace) -> list[Finding]:
+def _of_the_device(trace: Trace) -> Iterator[Finding]:
+    """Activities of one stream run one after the other; where they overlap, something is recorded wrongly."""
+    spans = trace.spans
+    order = trace.activities[np.argsort(spans.track[trace.activities], kind="stable")]
+    start, end, track = spans.ts_ns[order], spans.end_ns[order], spans.track[order]
+    if len(order) < 2:
+        return
+    overlap = (track[1:] == track[:-1]) & (start[1:] < end[:-1])
+    if overlap.any():
+        ns = int((np.minimum(end[:-1], end[1:]) - start[1:])[overlap].sum())
+        yield Finding(
+            "overlaps_on_a_stream",
+            Severity.WARNING,
+            int(overlap.sum()),
+            f"device activities that overlap the one before on their stream: {int(overlap.sum()):,}, "
+            f"by {ns / 1e6:.3f} ms together",
+            "sums count the overlap twice; the busy columns don't",
+        )
+
+
+def _of_the_steps(trace: Trace) -> Iterator[Finding]:
+    spans = trace.spans
+    is_step = np.array([bool(_STEP.fullmatch(name)) for name in spans.names], dtype=bool)
+    lengths = spans.dur_ns[is_step[spans.name] & trace.is_annotation]
+    if len(lengths) < 3:
+        return
+    first, others = lengths[0], lengths[1:]
+    if first > SLOW_FIRST_STEP * np.median(others):
+        yield Finding(
+            "slow_first_step",
+            Severity.WARNING,
+            1,
+            f"the first step took {first / np.median(others):.1f} times the median of the others: nothing warmed up",
+            "run some steps before the profiler starts (schedule(wait=…, warmup=…))",
+        )
+    elif lengths.max() > UNEVEN_STEPS * max(1, lengths.min()):
+        yield Finding(
+            "uneven_steps",
+            Severity.WARNING,
+            len(lengths),
+            f"the longest of {len(lengths)} steps took {lengths.max() / max(1, lengths.min()):.1f} times the shortest",
+            "look at steps one by one (--request N) before you trust a mean",
+        )
+
+
+def _of_the_viewers(trace: Trace) -> Iterator[Finding]:
+    dropped = _dropped_by_perfetto(trace.spans)
+    if dropped:
+        yield Finding(
+            "dropped_by_perfetto",
+            Severity.INFO,
+            dropped,
+            f"slices that Perfetto up to v56 drops without a word, since they cross another on their track: "
+            f"about {dropped:,}",
+            "don't conclude from what Perfetto doesn't show; the figures here have them all",
+        )
+    negative = sum(track.tid.startswith("-") for track in trace.spans.tracks)
+    if negative:
+        yield Finding(
+            "negative_thread_ids",
+            Severity.INFO,
+            negative,
+            f"threads with a negative id, which Perfetto folds into others: {negative}",
+            "don't conclude from where Perfetto shows their spans",
+        )
+
+
+def _dropped_by_perfetto(spans: Events) -> int:
+    """How many slices cross another of their track once their times have been through a float64.
+
+    Perfetto reads a time with a fraction as float64 microseconds and multiplies by 1000; at epoch times that is
+    good to 256 ns only. Whole microseconds it reads exactly.
+    """
+    whole, fraction = np.divmod(spans.ts_ns, 1000)
+    us = whole.astype(np.float64) + fraction / 1000
+    start = (us * 1000).astype(np.int64) if fraction.any() else spans.ts_ns
+    end = start + spans.dur_ns
+    order = np.lexsort((-spans.dur_ns, start))
+    return nest(start[order], end[order], spans.track[order]).clipped
+
+
+def _of_the_capture(trace: Trace) -> Iterator[Finding]:
     metadata = trace.metadata
     if metadata is None:
-        return []
-    findings = [
-        Finding("capture_warning", Severity.WARNING, 1, warning, "see the message") for warning in metadata.warnings
-    ]
+        return
+    for warning in metadata.warnings:
+        yield Finding("capture_warning", Severity.WARNING, 1, warning, "see the message")
     if metadata.config.get("warmup") == 0:
-        findings.append(
-            Finding(
-                "no_warmup",
-                Severity.WARNING,
-                1,
-                "nothing ran before the timed requests; first runs are up to 20 times slower",
-                "capture with --warmup 10",
-            )
+        yield Finding(
+            "no_warmup",
+            Severity.WARNING,
+            1,
+            "nothing ran before the timed requests; first runs are up to 20 times slower",
+            "capture with --warmup 10",
         )
-    return findings

@@ -7,9 +7,10 @@ it stands is repaired, and what can't be repaired is left out; either is counted
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -24,7 +25,8 @@ from gemma_trace.trace.source import SourceState, read_chunks
 
 EVENTS_KEY: Final = "traceEvents"
 CUTS_TRIED: Final = 8
-MAX_HEADER_BYTES: Final = 256 * 1024 * 1024
+MAX_HEADER_BYTES: Final = 256 << 20
+MAX_EVENT_BYTES: Final = 64 << 20
 
 _EVENT_START: Final = re.compile(rb"\}\s*,\s*\{")
 
@@ -63,14 +65,17 @@ class TraceFile:
     report: ReadReport
 
 
-def read_trace(path: Path) -> TraceFile:
+def read_trace(path: Path, on_bytes: Callable[[int], None] | None = None) -> TraceFile:
     """Read a trace file, gzip or plain, an object with `traceEvents` or a bare list of events.
+
+    Args:
+        on_bytes: hears how many bytes of the file were read, each time some are.
 
     Raises:
         InputError: the file can't be read.
         TraceFormatError: it is no trace, or holds no event.
     """
-    return _Reader(path).read()
+    return _Reader(path, state=SourceState(on_bytes)).read()
 
 
 def read_header(path: Path) -> dict[str, msgspec.Raw]:
@@ -120,8 +125,12 @@ class _Reader:
     def _find_events(self, chunks: Iterator[bytes]) -> tuple[bytes, bytes]:
         """What stands before the events (empty for a bare list), and the first bytes of them."""
         text = b""
-        for chunk in chunks:
+        looked = 0
+        for chunk in itertools.chain(chunks, [b""]):
             text += chunk
+            if chunk and len(text) < 2 * looked:  # a header longer than a chunk: look again once there is twice as much
+                continue
+            looked = len(text)
             start = text.removeprefix(b"\xef\xbb\xbf").lstrip()
             if start.startswith(b"["):
                 return b"", start[1:]
@@ -142,14 +151,23 @@ class _Reader:
         Returns:
             What stands behind the array's closing bracket; None if there is no closing bracket.
         """
+        tried = 0
         for chunk in chunks:
+            if len(text) < 2 * tried:  # an event longer than a chunk: look again once there is twice as much of it
+                text += chunk
+                continue
             cut = self._add_up_to_a_cut(text)
             if cut is None:
                 closed, text = self._add_one_by_one(text)
                 if closed:
                     return b"".join([text, chunk, *chunks])
+                if len(text) > MAX_EVENT_BYTES:
+                    raise TraceFormatError(
+                        f"{self.path} holds an event of over {MAX_EVENT_BYTES >> 20} MiB; is it a trace?"
+                    )
+                tried = len(text)
             else:
-                text = text[cut:]
+                text, tried = text[cut:], 0
             text += chunk
         end = self._add_up_to_the_end(text)
         if end is not None:
@@ -194,8 +212,8 @@ class _Reader:
                     self.builder.add_exact(_exact.decode(text))
                 except msgspec.ValidationError:
                     self.builder.add_loose(_loose.decode(text))
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return False
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return False  # msgspec raises RecursionError where values nest deeper than any trace's
         return True
 
     def _add_one_by_one(self, text: bytes) -> tuple[bool, bytes]:

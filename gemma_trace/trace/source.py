@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, cast
@@ -13,13 +13,22 @@ from gemma_trace.errors import InputError
 
 GZIP_MAGIC: Final = b"\x1f\x8b"
 CHUNK_BYTES: Final = 4 * 1024 * 1024
+MAX_INFLATED_BYTES: Final = 64 << 30
+"""No profiler writes more; a small file that claims to is a bomb."""
+
 _READ_BYTES: Final = 1024 * 1024
 _INFLATE_ERROR: Final = cast(type[Exception], igzip_lib.IsalError)  # its stub says it is an instance
 
 
 @dataclass
 class SourceState:
-    """What reading a file brought to light; filled while the chunks are drawn."""
+    """What reading a file brought to light; filled while the chunks are drawn.
+
+    Attributes:
+        on_bytes: hears how many bytes were read from the file, each time some are.
+    """
+
+    on_bytes: Callable[[int], None] | None = None
 
     compressed: bool = False
     inflated_bytes: int = 0
@@ -41,9 +50,10 @@ def read_chunks(path: Path, state: SourceState) -> Iterator[bytes]:
         with path.open("rb") as file:
             state.compressed = file.read(2) == GZIP_MAGIC
             file.seek(0)
-            parts = _inflate(file, state) if state.compressed else iter(lambda: file.read(CHUNK_BYTES), b"")
-            for part in parts:
+            for part in _inflate(file, state) if state.compressed else _plain(file, state):
                 state.inflated_bytes += len(part)
+                if state.inflated_bytes > MAX_INFLATED_BYTES:
+                    raise InputError(f"{path} inflates to over {MAX_INFLATED_BYTES >> 30} GiB; capture fewer steps")
                 yield part
     except FileNotFoundError:
         raise InputError(f"no file at {path}; check the path") from None
@@ -53,10 +63,22 @@ def read_chunks(path: Path, state: SourceState) -> Iterator[bytes]:
         raise InputError(f"can't read {path}: {error.strerror or error}") from error
 
 
+def _read(file: BinaryIO, size: int, state: SourceState) -> bytes:
+    data = file.read(size)
+    if state.on_bytes:
+        state.on_bytes(len(data))
+    return data
+
+
+def _plain(file: BinaryIO, state: SourceState) -> Iterator[bytes]:
+    while part := _read(file, CHUNK_BYTES, state):
+        yield part
+
+
 def _inflate(file: BinaryIO, state: SourceState) -> Iterator[bytes]:
     """Inflate every member of a gzip file, CHUNK_BYTES at a time."""
     inflater = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
-    pending = file.read(_READ_BYTES)
+    pending = _read(file, _READ_BYTES, state)
     started = False
     while pending or not inflater.needs_input:
         if inflater.eof:
@@ -72,5 +94,5 @@ def _inflate(file: BinaryIO, state: SourceState) -> Iterator[bytes]:
         started = True
         if part:
             yield part
-        pending = file.read(_READ_BYTES) if inflater.eof or inflater.needs_input else b""
+        pending = _read(file, _READ_BYTES, state) if inflater.eof or inflater.needs_input else b""
     state.truncated = started and not inflater.eof

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -16,7 +16,8 @@ from gemma_trace.stages import (
     FOREIGN_RULES,
     LAYER_PREFIX,
     MODULE_PREFIX,
-    Stage,
+    REQUEST_CODE,
+    UNATTRIBUTED_CODE,
     StageRule,
     stage_names_of,
     stage_of_range,
@@ -35,12 +36,6 @@ from gemma_trace.trace.tree import Nesting, Segments, inherit, innermost_segment
 
 if TYPE_CHECKING:
     import pandas as pd
-
-REQUEST: Final = list(Stage).index(Stage.REQUEST)
-"""The stage code of requests. Codes are indices into `Trace.stage_names`, which starts with all of `Stage`."""
-
-UNATTRIBUTED: Final = list(Stage).index(Stage.UNATTRIBUTED)
-"""The stage code of what no stage answers for."""
 
 _ELSEWHERE: Final = frozenset({"gpu_user_annotation", "overhead", "trace", "cuda_sync"})
 _PYTHON: Final = frozenset({"python_function"})
@@ -203,30 +198,31 @@ class Trace:
             spans: int64, indices of spans, or `NONE`.
 
         Returns:
-            int64; `UNATTRIBUTED` outside of all stages, in none but a request, or for `NONE`.
+            int64; `UNATTRIBUTED_CODE` outside of all stages, in none but a request, or for `NONE`.
         """
         ranges = np.where(spans >= 0, self.innermost_range[spans], NONE)
-        stage = np.where(ranges >= 0, self.stage_range[ranges], UNATTRIBUTED)
-        return np.where(stage == REQUEST, UNATTRIBUTED, stage)
+        stage = np.where(ranges >= 0, self.stage_range[ranges], UNATTRIBUTED_CODE)
+        return np.where(stage == REQUEST_CODE, UNATTRIBUTED_CODE, stage)
 
 
 def _first_match(rules: Sequence[StageRule], name: str) -> str | None:
     return next((rule.stage for rule in rules if rule.matches(name)), None)
 
 
-def load(path: str | Path, rules: Sequence[StageRule] = ()) -> Trace:
+def load(path: str | Path, rules: Sequence[StageRule] = (), on_bytes: Callable[[int], None] | None = None) -> Trace:
     """Read a trace file.
 
     Args:
         path: gzip or plain, as torch.profiler wrote it or as `gemma-trace capture` did.
         rules: which spans are ranges of which stage, on top of those that are known; see `stages.stage_rule`.
+        on_bytes: hears how many bytes of the file were read, each time some are.
 
     Raises:
         InputError: the file can't be read, or is of a newer gemma-trace.
         TraceFormatError: it is no trace, or holds no span.
     """
     path = Path(path)
-    return Trace(read_trace(path), path, rules)
+    return Trace(read_trace(path, on_bytes), path, rules)
 
 
 def load_metadata(path: str | Path) -> RunMetadata | None:

@@ -1,0 +1,34 @@
+"""`gemma-trace check`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gemma_trace.cli.output import ForceOption, Format, FormatOption, OutputOption
+
+
+def check(
+    trace: Annotated[Path, typer.Argument(help="A trace file, or a folder that holds one.", metavar="TRACE")],
+    form: FormatOption = Format.TABLE,
+    output: OutputOption = None,
+    force: ForceOption = False,
+) -> None:
+    """Say whether a trace can be trusted: what is missing, damaged or odd, and what to do about it.
+
+    Exit code 1 where part of the trace is missing, else 0.
+
+    Example: gemma-trace check traces/demo
+    """
+    from gemma_trace.analysis.summary import summarize
+    from gemma_trace.cli.inputs import one_trace, open_trace
+    from gemma_trace.cli.output import emit
+    from gemma_trace.report.views import check_report
+
+    loaded = open_trace(one_trace(trace))
+    run = summarize(loaded)
+    emit(check_report(run, len(loaded.spans)), form, output, force=force)
+    if run.health.verdict == "error":
+        raise typer.Exit(1)
