@@ -6,10 +6,13 @@ A float64 holds epoch microseconds to 250 ns only, so nothing here goes through 
 from __future__ import annotations
 
 import re
-from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
+from decimal import ROUND_HALF_EVEN, Decimal, DecimalException, localcontext
 from typing import Final
 
-_PLAIN: Final = re.compile(rb"(-?)(\d+)(?:\.(\d{1,3}))?")
+_PLAIN: Final = re.compile(rb"(-?)(\d{1,30})(?:\.(\d{1,3}))?")
+
+MAX_DIGITS: Final = 300
+"""No clock writes a number longer than this, nor one with more digits before the point."""
 
 
 def decimal_us_to_ns(text: bytes) -> int:
@@ -31,10 +34,15 @@ def decimal_us_to_ns(text: bytes) -> int:
         ns = int(whole) * 1000 + int(fraction.ljust(3, b"0"))
         return -ns if sign else ns
     try:
-        number = Decimal(text.decode("ascii").strip().strip('"'))
-        return int((number * 1000).to_integral_value(rounding=ROUND_HALF_EVEN))
-    except (InvalidOperation, UnicodeDecodeError, OverflowError) as error:
-        raise ValueError(f"{text!r} is no number of microseconds") from error
+        if len(text) > MAX_DIGITS:
+            raise ValueError("too long")
+        with localcontext(prec=len(text) + 8):  # so that nothing is rounded before the end
+            number = Decimal(text.decode("ascii").strip().strip('"'))
+            if not number.is_finite() or number.adjusted() > MAX_DIGITS:
+                raise ValueError("too large")
+            return int((number * 1000).to_integral_value(rounding=ROUND_HALF_EVEN))
+    except (DecimalException, UnicodeDecodeError, ValueError) as error:
+        raise ValueError(f"{text[:40]!r} is no number of microseconds") from error
 
 
 def ns_to_decimal_us(ns: int) -> bytes:

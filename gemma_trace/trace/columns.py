@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -17,6 +18,9 @@ EXACT_FLOAT_US: Final = 2.0**43
 last place is 2**-11 µs, less than half a nanosecond. Kineto's times are relative to a base of this quarter, 2**43 µs
 are 101 days; epoch times are above it."""
 
+MAX_TIME_NS: Final = 2**62
+"""Times and lengths below this fit 64 bits, and so does their sum. It is the year 2116."""
+
 NEGATIVE_DURATIONS: Final = "negative_durations"
 MISSING_DURATIONS: Final = "missing_durations"
 TEXT_NUMBERS: Final = "text_numbers"
@@ -25,6 +29,7 @@ UNPAIRED_BEGINS: Final = "unpaired_begins"
 UNPAIRED_ENDS: Final = "unpaired_ends"
 
 _ABSENT: Final = msgspec.Raw(b"")
+_INTEGER: Final = re.compile(r"-?[0-9]{1,19}")
 
 
 class Args(msgspec.Struct, gc=False):
@@ -94,6 +99,22 @@ class _Interner(dict[Any, int]):
         return code
 
 
+class _PairInterner(dict[tuple[Any, Any], int]):
+    """Pairs of ids → codes. An id is the same as a number and as text: 7, 7.0 and "7" are one thread.
+
+    Attributes:
+        known: the pairs, by code.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.known: dict[tuple[int | str, int | str], int] = {}
+
+    def __missing__(self, pair: tuple[Any, Any]) -> int:
+        code = self[pair] = self.known.setdefault((_id(pair[0]), _id(pair[1])), len(self.known))
+        return code
+
+
 class ColumnBuilder:
     """Takes batches of events, gives `Events`.
 
@@ -105,11 +126,12 @@ class ColumnBuilder:
     def __init__(self) -> None:
         self.phases: Counter[str] = Counter()
         self.repairs: Counter[str] = Counter()
-        self._names, self._cats, self._texts, self._tracks = (_Interner() for _ in range(4))
-        self._flow_keys = _Interner()
+        self._names, self._cats, self._texts = (_Interner() for _ in range(3))
+        self._tracks, self._flow_keys = _PairInterner(), _PairInterner()
         self._parts: dict[str, list[np.ndarray]] = {}
         self._flow_parts: list[tuple[IntArray, list[int], list[int], list[bool]]] = []
-        self._open: dict[int, list[tuple[ExactEvent | Event, int]]] = {}
+        self._open: dict[int, list[tuple[ExactEvent | Event, int, int]]] = {}
+        self._begun = 0
 
     def add(self, events: Sequence[Event]) -> bool:
         """Add a batch; False, and nothing is added, where a float isn't exact enough for its times."""
@@ -118,6 +140,8 @@ class ColumnBuilder:
             return False
         dur_us = np.array([event.dur for event in events], dtype=np.float64)
         missing = np.isnan(dur_us)
+        if (np.abs(dur_us) >= EXACT_FLOAT_US).any():
+            return False
         self._append(events, _us_to_ns(ts_us), _us_to_ns(np.where(missing, 0.0, dur_us)), missing)
         return True
 
@@ -158,7 +182,7 @@ class ColumnBuilder:
             **columns,
             names=tuple(self._names),
             cats=tuple(self._cats),
-            tracks=tuple(Track(str(pid), str(tid)) for pid, tid in self._tracks),
+            tracks=tuple(Track(str(pid), str(tid)) for pid, tid in self._tracks.known),
             texts=tuple(text.decode("utf-8", "replace") for text in self._texts),
         )
 
@@ -169,7 +193,7 @@ class ColumnBuilder:
         def column(place: int, dtype: type[np.generic]) -> Any:
             return np.concatenate([np.asarray(part[place], dtype) for part in parts] or [np.zeros(0, dtype)])
 
-        cats = tuple(cat for cat, _ in self._flow_keys)
+        cats = tuple(str(cat) for cat, _ in self._flow_keys.known)
         return Flows(column(0, np.int64), column(1, np.int32), column(2, np.int32), column(3, np.bool_), cats)
 
     def _append(
@@ -232,21 +256,24 @@ class ColumnBuilder:
 
     def _pair(self, events: Sequence[Event | ExactEvent], ts_ns: IntArray) -> None:
         """Make `B` and `E` events whole: an `E` ends the innermost `B` of its track."""
-        whole, starts, lengths = [], [], []
+        whole: list[tuple[int, Event | ExactEvent, int, int]] = []
         for event, time_ns in zip(events, ts_ns.tolist(), strict=True):
             if event.ph == "B":
-                self._open.setdefault(self._tracks[event.pid, event.tid], []).append((event, time_ns))
+                self._begun += 1
+                self._open.setdefault(self._tracks[event.pid, event.tid], []).append((event, time_ns, self._begun))
             elif event.ph == "E":
                 opened = self._open.get(self._tracks[event.pid, event.tid])
                 if not opened:
                     self.repairs[UNPAIRED_ENDS] += 1
                     continue
-                begin, start_ns = opened.pop()
-                whole.append(begin)
-                starts.append(start_ns)
-                lengths.append(time_ns - start_ns)
+                begin, start_ns, order = opened.pop()
+                whole.append((order, begin, start_ns, time_ns - start_ns))
         if whole:
-            self._store(whole, np.array(starts, np.int64), np.maximum(np.array(lengths, np.int64), 0))
+            whole.sort(key=lambda pair: pair[0])  # in the order they began: of two alike the first is the outer one
+            _, begins, starts, lengths = zip(*whole, strict=True)
+            length = np.array(lengths, np.int64)
+            self.repairs[NEGATIVE_DURATIONS] += int((length < 0).sum())
+            self._store(begins, np.array(starts, np.int64), np.maximum(length, 0))
 
     def _time_ns(self, raw: msgspec.Raw) -> int | None:
         text = bytes(raw)
@@ -256,9 +283,10 @@ class ColumnBuilder:
             self.repairs[TEXT_NUMBERS] += 1
             text = text.strip(b'" ')
         try:
-            return decimal_us_to_ns(text)
+            time_ns = decimal_us_to_ns(text)
         except ValueError:
             return None
+        return time_ns if abs(time_ns) < MAX_TIME_NS else None
 
 
 _COLUMNS: Final[dict[str, type[np.generic]]] = {
@@ -296,7 +324,7 @@ def _integers(values: list[int | str]) -> IntArray:
 def _integer(value: Any) -> int:
     """The integer that a number or a text is; `NONE` for all else, and for what 64 bits don't hold."""
     if isinstance(value, str):
-        value = int(value) if value.strip().lstrip("-").isdigit() and value.isascii() else NONE
+        value = int(value) if _INTEGER.fullmatch(value) else NONE
     if isinstance(value, float):
         value = int(value) if value.is_integer() else NONE
     return value if isinstance(value, int) and -(2**63) <= value < 2**63 else NONE
@@ -332,13 +360,21 @@ def _tightened(event: LooseEvent) -> ExactEvent:
         ph=_text(event.ph),
         cat=_text(event.cat),
         name=_text(event.name),
-        pid=_text(event.pid),
-        tid=_text(event.tid),
+        pid=event.pid,
+        tid=event.tid,
         ts=event.ts,
         dur=event.dur,
-        id=_text(event.id),
+        id=event.id,
         args=args,
     )
+
+
+def _id(value: Any) -> int | str:
+    """A process's, thread's or arrow's id; a number if it is one, however it is written."""
+    if type(value) is int:
+        return value
+    number = _integer(value)
+    return number if number != NONE else _text(value)
 
 
 def _text(value: Any) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from gemma_trace.stages import UNATTRIBUTED_CODE
-from gemma_trace.trace import columns, repair
+from gemma_trace.trace import columns, reader, repair
 from gemma_trace.trace.events import NONE, Events
 from gemma_trace.trace.tree import nest
 
@@ -109,6 +109,11 @@ _REPAIRS: dict[str, tuple[Severity, str, str]] = {
         Severity.ERROR,
         "events that couldn't be read and were left out",
         "capture again, or look at the file around them",
+    ),
+    reader.UNREADABLE_HEADER: (
+        Severity.WARNING,
+        "headers that couldn't be read, and with them the device's properties and the metadata",
+        "capture again, or mend the JSON before traceEvents",
     ),
     columns.UNPAIRED_BEGINS: (
         Severity.WARNING,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -25,10 +25,16 @@ from gemma_trace.trace.source import SourceState, read_chunks
 
 EVENTS_KEY: Final = "traceEvents"
 CUTS_TRIED: Final = 8
+UNREADABLE_HEADER: Final = "unreadable_header"
 MAX_HEADER_BYTES: Final = 256 << 20
 MAX_EVENT_BYTES: Final = 64 << 20
 
 _EVENT_START: Final = re.compile(rb"\}\s*,\s*\{")
+
+_CLOSE, _COMMA = b"],"
+
+_SCALAR: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[^\s,{}\[\]"]+', re.DOTALL)
+"""What stands between objects where it is no white space and no comma."""
 
 _fast = msgspec.json.Decoder(list[Event])
 _exact = msgspec.json.Decoder(list[ExactEvent])
@@ -151,89 +157,103 @@ class _Reader:
         Returns:
             What stands behind the array's closing bracket; None if there is no closing bracket.
         """
+        pending = _array(text)
         tried = 0
         for chunk in chunks:
-            if len(text) < 2 * tried:  # an event longer than a chunk: look again once there is twice as much of it
-                text += chunk
+            if len(pending) < 2 * tried:  # an event longer than a chunk: look again once there is twice as much of it
+                pending += chunk
                 continue
-            cut = self._add_up_to_a_cut(text)
+            cut = self._add_up_to_a_cut(pending)
             if cut is None:
-                closed, text = self._add_one_by_one(text)
+                closed, rest = self._add_one_by_one(bytes(pending[1:]))
                 if closed:
-                    return b"".join([text, chunk, *chunks])
-                if len(text) > MAX_EVENT_BYTES:
+                    return self._tail(itertools.chain([rest, chunk], chunks))
+                if len(rest) > MAX_EVENT_BYTES:
                     raise TraceFormatError(
                         f"{self.path} holds an event of over {MAX_EVENT_BYTES >> 20} MiB; is it a trace?"
                     )
-                tried = len(text)
+                pending, tried = _array(rest), len(rest)
             else:
-                text, tried = text[cut:], 0
-            text += chunk
-        end = self._add_up_to_the_end(text)
+                pending, tried = _array(pending[cut + 1 :]), 0
+            pending += chunk
+        end = self._add_up_to_the_end(pending)
         if end is not None:
-            return text[end:]
-        closed, text = self._add_one_by_one(text)
-        return text if closed else None
+            return bytes(pending[end + 1 :])
+        closed, rest = self._add_one_by_one(bytes(pending[1:]))
+        return rest if closed else None
 
-    def _add_up_to_a_cut(self, text: bytes) -> int | None:
-        """Decode the events before some cut near the end; None if no cut proves to be one."""
-        end = len(text)
+    def _tail(self, parts: Iterable[bytes]) -> bytes:
+        """What stands behind the events, as far as it may be trusted to be a header."""
+        tail = b""
+        for part in parts:
+            tail += part
+            if len(tail) > MAX_HEADER_BYTES:
+                raise TraceFormatError(f"{self.path} is no trace: over {MAX_HEADER_BYTES >> 20} MiB follow its events")
+        return tail
+
+    def _add_up_to_a_cut(self, pending: bytearray) -> int | None:
+        """Decode the events before some comma near the end, and say where it is; None if none proves to be a cut.
+
+        Args:
+            pending: an opening bracket and events, the last of them perhaps not whole.
+        """
+        end = len(pending)
         for _ in range(CUTS_TRIED):
-            comma = text.rfind(b",", 0, end)
-            while comma >= 0 and not _EVENT_START.match(text, _before(text, comma)):
-                comma = text.rfind(b",", 0, comma)
+            comma = pending.rfind(b",", 0, end)
+            while comma >= 0 and not _EVENT_START.match(pending, _before(pending, comma)):
+                comma = pending.rfind(b",", 0, comma)
             if comma < 0:
                 return None
-            if self._decode(text[:comma]):
-                return comma + 1
+            pending[comma] = _CLOSE
+            if self._decode(memoryview(pending)[: comma + 1]):
+                return comma
+            pending[comma] = _COMMA
             end = comma
         return None
 
-    def _add_up_to_the_end(self, text: bytes) -> int | None:
-        """Decode the events before the array's closing bracket; None if no bracket proves to be it."""
-        bracket = len(text)
+    def _add_up_to_the_end(self, pending: bytearray) -> int | None:
+        """Decode the events before the array's closing bracket, and say where it is; None if none proves to be it."""
+        bracket = len(pending)
         for _ in range(CUTS_TRIED):
-            bracket = text.rfind(b"]", 0, bracket)
+            bracket = pending.rfind(b"]", 0, bracket)
             if bracket < 0:
                 return None
-            if self._decode(text[:bracket]):
-                return bracket + 1
+            if self._decode(memoryview(pending)[: bracket + 1]):
+                return bracket
         return None
 
-    def _decode(self, inside: bytes) -> bool:
-        """Add the events of this inside of an array; False, and nothing is added, if it doesn't decode."""
-        text = b"[" + inside.strip().removesuffix(b",") + b"]"
+    def _decode(self, array: bytes | memoryview) -> bool:
+        """Add the events of a JSON array; False, and nothing is added, if it doesn't decode."""
         try:
             try:
-                if not self.builder.add(_fast.decode(text)):
-                    self.builder.add_exact(_exact.decode(text))
+                if not self.builder.add(_fast.decode(array)):
+                    self.builder.add_exact(_exact.decode(array))
             except msgspec.ValidationError:
                 try:
-                    self.builder.add_exact(_exact.decode(text))
+                    self.builder.add_exact(_exact.decode(array))
                 except msgspec.ValidationError:
-                    self.builder.add_loose(_loose.decode(text))
+                    self.builder.add_loose(_loose.decode(array))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return False  # msgspec raises RecursionError where values nest deeper than any trace's
         return True
 
     def _add_one_by_one(self, text: bytes) -> tuple[bool, bytes]:
-        """Repair, split by brackets, and add what decodes; what doesn't is counted and left out.
+        """Split by brackets and add what decodes, as it stands or repaired; what doesn't is counted and left out.
 
         Returns:
             Whether the array ends in here, and what is left of the text.
         """
-        text = repair_json(text, self.repairs)
-        done, spans = 0, []
+        done, objects = 0, []
         closed = False
         for start, end in split_objects(text):
-            if end < 0:
-                closed, done = True, start + 1
-                break
-            spans.append((start, end))
-            done = end
-        if spans and not self._decode(b",".join(text[start:end] for start, end in spans)):
-            for start, end in spans:
-                if not self._decode(text[start:end]):
+            self.repairs[UNDECODABLE_EVENTS] += len(_SCALAR.findall(text, done, start))
+            closed = end < 0
+            done = start + 1 if closed else end
+            if not closed:
+                objects.append(text[start:end])
+        if objects and not self._decode(b"[%b]" % b",".join(objects)):
+            for one in objects:
+                if not (self._decode(b"[%b]" % one) or self._decode(b"[%b]" % repair_json(one, self.repairs))):
                     self.repairs[UNDECODABLE_EVENTS] += 1
         rest = text[done:]
         return closed, rest if closed else rest.lstrip(b", \t\r\n")
@@ -241,8 +261,10 @@ class _Reader:
     def _header(self, head: bytes, tail: bytes | None) -> tuple[dict[str, msgspec.Raw], bool]:
         """The other top-level members, and whether the file ends as it should."""
         members: dict[str, msgspec.Raw] = {}
-        if head and (found := self._members(head.rstrip().removesuffix(b",") + b"}")):
-            members |= found
+        if head:
+            found = self._members(head.rstrip().removesuffix(b",") + b"}")
+            self.repairs[UNREADABLE_HEADER] += found is None
+            members |= found or {}
         if tail is None:
             return members, False
         if not head:
@@ -261,7 +283,12 @@ class _Reader:
             return None
 
 
-def _before(text: bytes, comma: int) -> int:
+def _array(events: bytes | bytearray) -> bytearray:
+    """An opening bracket and events, to be closed in place: a chunk is copied once, not once a step."""
+    return bytearray(b"[") + events
+
+
+def _before(text: bytearray, comma: int) -> int:
     """The position of the last character before the comma that is no white space; the text's end if there is none."""
     position = comma - 1
     while position >= 0 and text[position] in b" \t\r\n":

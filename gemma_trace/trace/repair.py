@@ -8,10 +8,14 @@ from collections.abc import Iterator
 from typing import Final
 
 _STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'  # possessive: what is no string is given up at once
-_SUSPECTS: Final = re.compile(_STRING + rb"|-?\b(?:NaN|nan|Infinity|inf)\b", re.DOTALL)
+_CUT_STRING: Final = rb'".*'  # a string without its end is all that is left
+_SUSPECTS: Final = re.compile(rb"|".join((_STRING, _CUT_STRING, rb"-?\b(?:NaN|nan|Infinity|inf)\b")), re.DOTALL)
+_STRUCTURE: Final = re.compile(rb"|".join((_STRING, _CUT_STRING, rb"[\[\]{}]")), re.DOTALL)
 _CONTROL: Final = re.compile(rb"[\x00-\x1f]")
-_BAD_ESCAPE: Final = re.compile(rb'\\(?:(["\\/bfnrt]|u[0-9a-fA-F]{4})|)', re.DOTALL)
-_STRUCTURE: Final = re.compile(_STRING + rb"|[\[\]{}]", re.DOTALL)
+_ESCAPE: Final = re.compile(
+    rb'\\(?:(?P<good>["\\/bfnrt]|u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})'
+    rb"|(?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2})|(?P<plain>u[0-9a-fA-F]{4})|)"
+)
 
 CONTROL_CHARACTERS: Final = "control_characters"
 BROKEN_ESCAPES: Final = "broken_escapes"
@@ -37,15 +41,20 @@ def repair_json(text: bytes, repairs: Counter[str]) -> bytes:
         if not token.startswith(b'"'):
             repairs[NOT_A_NUMBER] += 1
             return b"null"
+        if len(token) < 2 or not token.endswith(b'"'):
+            return token
+        if b"\\" in token:
+            token = _ESCAPE.sub(mend_escape, token)
         token, count = _CONTROL.subn(lambda found: b"\\u%04x" % found.group()[0], token)
         repairs[CONTROL_CHARACTERS] += count
-        if b"\\" in token:
-            token = _BAD_ESCAPE.sub(mend_escape, token)
         return token
 
     def mend_escape(match: re.Match[bytes]) -> bytes:
-        if match.group(1):
+        if match["good"] or match["plain"]:
             return match.group()
+        if match["half"]:  # one half of a surrogate pair is no character
+            repairs[BAD_UTF8] += 1
+            return b"\\ufffd"
         repairs[BROKEN_ESCAPES] += 1
         return b"\\\\"
 
@@ -67,8 +76,10 @@ def split_objects(text: bytes) -> Iterator[tuple[int, int]]:
             depth += 1
         elif bracket in (b"}", b"]"):
             if depth == 0:
-                yield token.start(), -1
-                return
+                if bracket == b"]":
+                    yield token.start(), -1
+                    return
+                continue  # a brace too many
             depth -= 1
             if depth == 0:
                 yield start, token.end()

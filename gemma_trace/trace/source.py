@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ MAX_INFLATED_BYTES: Final = 64 << 30
 """No profiler writes more; a small file that claims to is a bomb."""
 
 _READ_BYTES: Final = 1024 * 1024
+_SALVAGE_BYTES: Final = 64 * 1024
+_ZLIB_GZIP: Final = 31  # zlib.h: 15 bits of window, and 16 for a gzip header
 _INFLATE_ERROR: Final = cast(type[Exception], igzip_lib.IsalError)  # its stub says it is an instance
 
 
@@ -90,9 +93,53 @@ def _inflate(file: BinaryIO, state: SourceState) -> Iterator[bytes]:
             part = inflater.decompress(pending, CHUNK_BYTES)
         except _INFLATE_ERROR:
             state.damaged = True
+            yield from _salvage(file, state.inflated_bytes)
             return
         started = True
         if part:
             yield part
         pending = _read(file, _READ_BYTES, state) if inflater.eof or inflater.needs_input else b""
     state.truncated = started and not inflater.eof
+
+
+def _salvage(file: BinaryIO, skip: int) -> Iterator[bytes]:
+    """Inflate a damaged file from its start, up to the very byte that is damaged.
+
+    igzip keeps nothing of the call in which it fails. zlib does no better, but it can be taken back to where it was
+    before the call, and then be fed byte by byte.
+
+    Args:
+        skip: how much of the inflated data has been yielded already.
+    """
+    file.seek(0)
+    inflater: zlib._Decompress | None = zlib.decompressobj(_ZLIB_GZIP)
+    while inflater and (piece := file.read(_SALVAGE_BYTES)):
+        before = inflater.copy()
+        parts, inflater = _inflate_members(inflater, piece, len(piece))
+        if inflater is None:
+            parts, _ = _inflate_members(before, piece, 1)
+        data = b"".join(parts)
+        yield data[skip:]
+        skip = max(0, skip - len(data))
+
+
+def _inflate_members(
+    inflater: zlib._Decompress, piece: bytes, step: int
+) -> tuple[list[bytes], zlib._Decompress | None]:
+    """Inflate a piece of a file, `step` bytes at a time, across the ends of its members.
+
+    Returns:
+        What it inflates to, and the inflater to go on with; None where the data is damaged.
+    """
+    parts = []
+    for start in range(0, len(piece), step):
+        data = piece[start : start + step]
+        try:
+            while data:
+                parts.append(inflater.decompress(data))
+                data = inflater.unused_data
+                if inflater.eof:
+                    inflater = zlib.decompressobj(_ZLIB_GZIP)
+        except zlib.error:
+            return parts, None
+    return parts, inflater

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 
 from gemma_trace.trace.events import NONE, Codes, IntArray
-
-MAX_CLIPPINGS: Final = 64
 
 
 @dataclass(frozen=True)
@@ -43,11 +40,12 @@ def nest(ts_ns: IntArray, end_ns: IntArray, track: Codes) -> Nesting:
         track: integer [n], which spans belong together.
     """
     n = len(ts_ns)
+    zero = ts_ns.min() if n else 0
     order = np.argsort(track, kind="stable")
     # Each track gets a stretch of time of its own, so that one pass nests them all. Times are doubled so that an
     # empty span can have an inside, which makes it end after its start.
-    start = 2 * (ts_ns[order] - ts_ns.min(initial=0))
-    end = np.maximum(2 * (end_ns[order] - ts_ns.min(initial=0)), start + 1)
+    start = 2 * (ts_ns[order] - zero)
+    end = np.maximum(2 * (end_ns[order] - zero), start + 1)
     first = np.flatnonzero(np.diff(track[order], prepend=NONE - 1))
     stretch = int(end.max(initial=0)) + 1
     if len(first) * stretch >= 2**62:
@@ -72,7 +70,7 @@ def nest(ts_ns: IntArray, end_ns: IntArray, track: Codes) -> Nesting:
     return Nesting(
         parent=np.where(children, order[parent], NONE)[back],
         depth=depth[back],
-        end_ns=(clipped_end // 2)[back] + ts_ns.min(initial=0),
+        end_ns=(clipped_end // 2)[back] + zero,
         self_ns=self_ns[back],
         clipped=clipped,
     )
@@ -81,26 +79,44 @@ def nest(ts_ns: IntArray, end_ns: IntArray, track: Codes) -> Nesting:
 def _nest_line(start: IntArray, end: IntArray) -> tuple[IntArray, IntArray, IntArray, int]:
     """Parent, depth, clipped end and number of clipped spans of one line of spans, sorted by start, longer first.
 
-    How many spans are open where one starts is how many started before less how many ended before; the parent is
-    the last span before that is one level up. Both need spans that nest, so those that cross are clipped first,
-    outermost first, until none does.
+    How many spans are open where one starts is how many started before less how many ended before; the parent is the
+    last span before that is one level up. Both need spans that nest, so where some cross they are clipped first.
     """
-    n = len(start)
+    end, clipped = _clipped(start, end)
+    depth = np.arange(len(start)) - np.searchsorted(np.sort(end), start, side="right")
+    return _parents(depth), depth, end, clipped
+
+
+def _clipped(start: IntArray, end: IntArray) -> tuple[IntArray, int]:
+    """Clip the spans that start inside another and end after it; how many they were.
+
+    A span is clipped to what is left of the one around it, so the order matters and a loop it is, over the runs of
+    spans in which some cross, from the instant at which nothing else was open.
+    """
+    reach = np.maximum.accumulate(end)
+    alone = np.append(True, start[1:] >= reach[:-1])  # nothing is open where these start
+    run = np.cumsum(alone) - 1
+    depth = np.arange(len(start)) - np.searchsorted(np.sort(end), start, side="right")
+    parent = _parents(depth)
+    crossing = (parent >= 0) & (end > end[parent])
+    if not crossing.any():
+        return end, 0
     end = end.copy()
-    ever = np.zeros(n, dtype=bool)
-    parent = np.full(n, NONE, dtype=np.int64)
-    depth = np.zeros(n, dtype=np.int64)
-    for _ in range(MAX_CLIPPINGS):
-        depth = np.arange(n) - np.searchsorted(np.sort(end), start, side="right")
-        parent = _parents(depth)
-        inside = parent >= 0
-        parent_end = np.where(inside, end[parent], np.iinfo(np.int64).max)
-        crossing = (end > parent_end) & (start < parent_end)
-        if not crossing.any():
-            break
-        ever |= crossing
-        end[crossing] = parent_end[crossing]
-    return parent, depth, end, int(ever.sum())
+    count = 0
+    affected = np.zeros(int(run[-1]) + 1, dtype=bool)
+    affected[run[crossing]] = True
+    chosen = np.flatnonzero(affected[run])
+    ends = end[chosen].tolist()
+    open_ends: list[int] = []
+    for place, (begins, ends_at) in enumerate(zip(start[chosen].tolist(), ends, strict=True)):
+        while open_ends and open_ends[-1] <= begins:
+            open_ends.pop()
+        if open_ends and ends_at > open_ends[-1]:
+            ends[place] = ends_at = open_ends[-1]
+            count += 1
+        open_ends.append(ends_at)
+    end[chosen] = ends
+    return end, count
 
 
 def _parents(depth: IntArray) -> IntArray:

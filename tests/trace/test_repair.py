@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import pytest
+
+from gemma_trace.trace.repair import (
+    BAD_UTF8,
+    BROKEN_ESCAPES,
+    CONTROL_CHARACTERS,
+    NOT_A_NUMBER,
+    find_array,
+    repair_json,
+    split_objects,
+)
+
+
+def repaired(text: bytes) -> tuple[bytes, dict[str, int]]:
+    repairs: Counter[str] = Counter()
+    text = repair_json(text, repairs)
+    return text, {kind: count for kind, count in repairs.items() if count}
+
+
+def objects(text: bytes) -> list[bytes | int]:
+    """Each object's text, and the closing bracket's position."""
+    return [text[start:end] if end >= 0 else start for start, end in split_objects(text)]
+
+
+@pytest.mark.parametrize("token", [b"NaN", b"nan", b"Infinity", b"inf", b"-NaN", b"-nan", b"-Infinity", b"-inf"])
+def test_what_is_no_number_becomes_null(token: bytes) -> None:
+    assert repaired(b'{"a": ' + token + b', "b": 1}') == (b'{"a": null, "b": 1}', {NOT_A_NUMBER: 1})
+
+
+def test_each_one_that_is_no_number_counts() -> None:
+    assert repaired(b"[NaN,-Infinity,NaN]") == (b"[null,null,null]", {NOT_A_NUMBER: 3})
+
+
+@pytest.mark.parametrize("text", [b"[nano, info]", b"[Infinitys, NaNs]", b"[banan, sinf]"])
+def test_longer_words_are_not_taken_for_numbers(text: bytes) -> None:
+    assert repaired(text) == (text, {})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"loss is NaN": "NaN, -Infinity, inf, nan"}',
+        b'["a [NaN] {inf} b", "]}", "{["]',
+        rb'["she said \"NaN\" and left", "\\", "NaN"]',
+        rb'["\" \\ \/ \b \f \n \r \t \u00e4 \u00E4"]',
+        '["größer 漢字 \U0001f600 \ufffd"]'.encode(),
+        b'{\n\t"indented": [\r\n1 ]\n}',
+        b"",
+    ],
+)
+def test_sound_json_stays_as_it_is(text: bytes) -> None:
+    assert repaired(text) == (text, {})
+
+
+def test_control_characters_in_strings_become_escapes() -> None:
+    text, repairs = repaired(b'{"a\x01": "line\nbreak\ttab\x00nul\x1f"}')
+    assert text == rb'{"a\u0001": "line\u000abreak\u0009tab\u0000nul\u001f"}'
+    assert repairs == {CONTROL_CHARACTERS: 5}
+    assert json.loads(text) == {"a\x01": "line\nbreak\ttab\x00nul\x1f"}
+
+
+@pytest.mark.parametrize(
+    ("broken", "meant", "count"),
+    [
+        (rb'["C:\path\data"]', r"C:\path\data", 2),
+        (rb'["\x41"]', r"\x41", 1),
+        (rb'["\u12"]', r"\u12", 1),
+        (rb'["\u12g4"]', r"\u12g4", 1),
+        (rb'["\\\d"]', r"\\d", 1),
+        (rb'["\"\q\""]', r'"\q"', 1),
+    ],
+)
+def test_a_backslash_that_escapes_nothing_is_taken_as_it_stands(broken: bytes, meant: str, count: int) -> None:
+    text, repairs = repaired(broken)
+    assert json.loads(text) == [meant]
+    assert repairs == {BROKEN_ESCAPES: count}
+
+
+@pytest.mark.parametrize(
+    ("broken", "meant", "count"),
+    [
+        (b'["a\xffb"]', "a\ufffdb", 1),
+        (b'["\xff\xfe"]', "\ufffd\ufffd", 2),
+        (b'["latin \xe4"]', "latin \ufffd", 1),
+        (b'["\xef\xbf\xbd then \xff"]', "\ufffd then \ufffd", 1),
+    ],
+)
+def test_bytes_that_are_no_utf8_become_replacement_characters(broken: bytes, meant: str, count: int) -> None:
+    text, repairs = repaired(broken)
+    assert json.loads(text) == [meant]
+    assert repairs == {BAD_UTF8: count}
+
+
+def test_all_repairs_at_once_are_counted_apart() -> None:
+    text, repairs = repaired(b'{"a": "x\x01\\y\xff", "b": NaN}')
+    assert json.loads(text) == {"a": "x\x01\\y\ufffd", "b": None}
+    assert repairs == {BAD_UTF8: 1, CONTROL_CHARACTERS: 1, BROKEN_ESCAPES: 1, NOT_A_NUMBER: 1}
+
+
+def test_what_was_repaired_needs_no_repair() -> None:
+    text, _ = repaired(b'{"a": "x\x01\\y\xff", "b": NaN}')
+    assert repaired(text) == (text, {})
+
+
+def test_objects_are_split_at_their_outermost_brackets() -> None:
+    assert objects(b' {"a":1} , {"b":{"c":[1,{}]}},{}') == [b'{"a":1}', b'{"b":{"c":[1,{}]}}', b"{}"]
+
+
+def test_the_closing_bracket_of_the_array_ends_the_splitting() -> None:
+    assert objects(b'{"a":1} ], {"b":2}') == [b'{"a":1}', 8]
+
+
+def test_brackets_in_strings_dont_split() -> None:
+    text = rb'{"a":"},{"},{"]":"\"}]"},{"c":"\\"}'
+    assert objects(text) == [rb'{"a":"},{"}', rb'{"]":"\"}]"}', rb'{"c":"\\"}']
+
+
+def test_an_object_without_its_end_isnt_yielded() -> None:
+    assert objects(b'{"a":1},{"b":[2}') == [b'{"a":1}']
+
+
+def test_an_object_that_ends_within_a_string_isnt_yielded() -> None:
+    assert objects(b'{"a":1},{"b":"x') == [b'{"a":1}']
+
+
+def test_nothing_is_split_from_nothing() -> None:
+    assert objects(b"") == []
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        b"{",
+        b'{"a": 1, ',
+        b'{"traceEvents_": [1], ',
+        b'{"nested": {"traceEvents": [1, 2]}, ',
+        b'{"list": ["traceEvents", [3]], "deep": [{"traceEvents": [4]}], ',
+        b'{"text": "traceEvents", "list": [5], ',
+        rb'{"text": "\"traceEvents\": [6]", ',
+        rb'{"\"traceEvents": [7], ',
+        b'{"brackets": "}}]]{{[[", ',
+    ],
+)
+def test_the_top_level_array_is_found_whatever_stands_before_it(before: bytes) -> None:
+    text = before + b'"traceEvents" : [{"a": 1}], "more": []}'
+    assert find_array(text, b"traceEvents") == (len(before), len(before) + len(b'"traceEvents" : ['))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"{}",
+        b'{"traceEvents"',
+        b'{"traceEvents": ',
+        b'{"traceEvents": {"a": [1]}, "b": [2]}',
+        b'{"traceEvents": null, "b": [2]}',
+        b'{"a": {"traceEvents": [1]}}',
+        b'{"a": "traceEvents", "b": [1]}',
+        rb'{"a": "\"traceEvents\": [1]"}',
+    ],
+)
+def test_a_key_that_isnt_the_top_level_array_isnt_taken_for_it(text: bytes) -> None:
+    assert find_array(text, b"traceEvents") is None

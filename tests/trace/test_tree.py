@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from gemma_trace.trace.events import NONE, IntArray
+from gemma_trace.trace.tree import Nesting, Segments, inherit, innermost_segments, nest
+from tests.trace_builder import TraceBuilder
+
+Spans = list[tuple[int, int]]
+
+
+def columns(spans: Spans, tracks: list[int] | None = None) -> tuple[IntArray, IntArray, IntArray]:
+    """Starts, ends and tracks of spans given as (start, end)."""
+    return (
+        np.array([start for start, _ in spans], np.int64),
+        np.array([end for _, end in spans], np.int64),
+        np.array(tracks or [0] * len(spans), np.int64),
+    )
+
+
+def nested(spans: Spans, tracks: list[int] | None = None) -> Nesting:
+    return nest(*columns(spans, tracks))
+
+
+def cut(spans: Spans, tracks: list[int] | None = None) -> list[tuple[int, int, int]]:
+    """The innermost segments as (start, end, owner)."""
+    start, end, track = columns(spans, tracks)
+    found: Segments = innermost_segments(start, track, nest(start, end, track))
+    return list(zip(found.start_ns.tolist(), found.end_ns.tolist(), found.owner.tolist(), strict=True))
+
+
+def test_no_spans_make_no_trees() -> None:
+    nesting = nested([])
+    assert len(nesting.parent) == len(nesting.depth) == len(nesting.end_ns) == len(nesting.self_ns) == 0
+    assert nesting.clipped == 0
+    assert cut([]) == []
+
+
+def test_children_are_taken_off_their_parent_only() -> None:
+    # 0: [0, 100) holds 1: [10, 40) and 3: [50, 90); 1 holds 2: [20, 30).
+    nesting = nested([(0, 100), (10, 40), (20, 30), (50, 90)])
+    assert nesting.parent.tolist() == [NONE, 0, 1, 0]
+    assert nesting.depth.tolist() == [0, 1, 2, 1]
+    assert nesting.self_ns.tolist() == [100 - 30 - 40, 20, 10, 40]
+    assert nesting.end_ns.tolist() == [100, 40, 30, 90]
+    assert nesting.clipped == 0
+
+
+def test_touching_spans_are_siblings() -> None:
+    nesting = nested([(0, 10), (10, 20), (20, 30)])
+    assert nesting.parent.tolist() == [NONE, NONE, NONE]
+    assert nesting.self_ns.tolist() == [10, 10, 10]
+    assert nesting.clipped == 0
+
+
+def test_touching_children_fill_their_parent() -> None:
+    nesting = nested([(0, 20), (0, 10), (10, 20)])
+    assert nesting.parent.tolist() == [NONE, 0, 0]
+    assert nesting.self_ns.tolist() == [0, 10, 10]
+
+
+def test_the_later_of_identical_spans_is_inside_the_earlier() -> None:
+    nesting = nested([(5, 9), (5, 9), (5, 9)])
+    assert nesting.parent.tolist() == [NONE, 0, 1]
+    assert nesting.depth.tolist() == [0, 1, 2]
+    assert nesting.self_ns.tolist() == [0, 0, 4]
+
+
+def test_empty_spans_have_the_span_around_them_as_parent() -> None:
+    # At the parent's start and middle they are inside, at its end they are not.
+    nesting = nested([(0, 10), (0, 0), (4, 4), (10, 10)])
+    assert nesting.parent.tolist() == [NONE, 0, 0, NONE]
+    assert nesting.end_ns.tolist() == [10, 0, 4, 10]
+    assert nesting.self_ns.tolist() == [10, 0, 0, 0]
+    assert nesting.clipped == 0
+
+
+def test_of_two_empty_spans_at_one_instant_the_later_is_inside_the_earlier() -> None:
+    nesting = nested([(0, 10), (4, 4), (4, 4), (5, 6)])
+    assert nesting.parent.tolist() == [NONE, 0, 1, 0]
+    assert nesting.self_ns.tolist() == [9, 0, 0, 1]
+
+
+def test_a_span_that_crosses_its_parents_end_is_clipped_and_counted() -> None:
+    nesting = nested([(0, 10), (6, 13)])
+    assert nesting.parent.tolist() == [NONE, 0]
+    assert nesting.end_ns.tolist() == [10, 10]
+    assert nesting.self_ns.tolist() == [6, 4]
+    assert nesting.clipped == 1
+
+
+def test_what_a_clipped_span_holds_is_clipped_with_it() -> None:
+    # 1 crosses the end of 0, and 2 then crosses the new end of 1.
+    nesting = nested([(0, 10), (6, 13), (8, 12)])
+    assert nesting.parent.tolist() == [NONE, 0, 1]
+    assert nesting.end_ns.tolist() == [10, 10, 10]
+    assert nesting.self_ns.tolist() == [6, 2, 2]
+    assert nesting.clipped == 2
+
+
+def test_a_span_behind_a_clipped_one_is_not_inside_it() -> None:
+    # 2 starts in what is clipped off 1, so nothing is around it.
+    nesting = nested([(0, 10), (6, 14), (11, 13)])
+    assert nesting.parent.tolist() == [NONE, 0, NONE]
+    assert nesting.end_ns.tolist() == [10, 10, 13]
+    assert nesting.clipped == 1
+
+
+def test_tracks_dont_nest_in_each_other() -> None:
+    # Track 5 holds spans 0 and 2, track 3 holds 1 and 3.
+    nesting = nested([(0, 100), (10, 50), (20, 30), (20, 60)], [5, 3, 5, 3])
+    assert nesting.parent.tolist() == [NONE, NONE, 0, 1]
+    assert nesting.depth.tolist() == [0, 0, 1, 1]
+    assert nesting.end_ns.tolist() == [100, 50, 30, 50]
+    assert nesting.self_ns.tolist() == [90, 10, 10, 30]
+    assert nesting.clipped == 1
+
+
+def test_times_of_any_sign_and_size_nest_alike() -> None:
+    spans: Spans = [(0, 100), (10, 40), (20, 30), (30, 50), (90, 120)]
+    tracks = [0, 0, 0, 1, 0]
+    expected = nested(spans, tracks)
+    for shift in (-1_000, 7, 1_700_000_000_000_000_000, 2**60):
+        moved = nested([(start + shift, end + shift) for start, end in spans], tracks)
+        assert moved.parent.tolist() == expected.parent.tolist() == [NONE, 0, 1, NONE, 0]
+        assert moved.self_ns.tolist() == expected.self_ns.tolist() == [60, 20, 10, 20, 10]
+        assert (moved.end_ns - shift).tolist() == expected.end_ns.tolist() == [100, 40, 30, 50, 100]
+        assert moved.clipped == expected.clipped == 1
+
+
+def test_spans_without_a_value_inherit_their_nearest_ancestors() -> None:
+    nesting = nested([(0, 100), (10, 90), (20, 80), (30, 70), (200, 300), (210, 220)])
+    own = np.array([NONE, 7, NONE, NONE, NONE, 9])
+    assert inherit(own, nesting).tolist() == [NONE, 7, 7, 7, NONE, 9]
+    assert own.tolist() == [NONE, 7, NONE, NONE, NONE, 9]
+
+
+def test_a_value_of_its_own_comes_before_an_inherited_one() -> None:
+    nesting = nested([(0, 100), (10, 90), (20, 80), (95, 99)])
+    assert inherit(np.array([1, 2, NONE, NONE]), nesting).tolist() == [1, 2, 2, 1]
+
+
+def test_zero_is_a_value() -> None:
+    assert inherit(np.array([5, 0, NONE]), nested([(0, 9), (1, 8), (2, 7)])).tolist() == [5, 0, 0]
+
+
+def test_nothing_inherits_from_another_track() -> None:
+    nesting = nested([(0, 100), (10, 20), (10, 20)], [1, 1, 2])
+    assert inherit(np.array([4, NONE, NONE]), nesting).tolist() == [4, 4, NONE]
+
+
+def test_each_instant_is_the_innermost_spans() -> None:
+    assert cut([(0, 100), (10, 40), (20, 30), (50, 90)]) == [
+        (0, 10, 0),
+        (10, 20, 1),
+        (20, 30, 2),
+        (30, 40, 1),
+        (40, 50, 0),
+        (50, 90, 3),
+        (90, 100, 0),
+    ]
+
+
+def test_gaps_between_roots_are_nobodys() -> None:
+    assert cut([(0, 10), (15, 20), (20, 22)]) == [(0, 10, 0), (15, 20, 1), (20, 22, 2)]
+
+
+def test_of_identical_spans_the_innermost_owns_it_all() -> None:
+    assert cut([(0, 10), (2, 6), (2, 6)]) == [(0, 2, 0), (2, 6, 2), (6, 10, 0)]
+
+
+def test_empty_spans_own_nothing_and_cut_nothing() -> None:
+    assert cut([(0, 10), (0, 0), (4, 4), (10, 10)]) == [(0, 10, 0)]
+
+
+def test_a_clipped_span_owns_its_time_up_to_its_parents_end() -> None:
+    assert cut([(0, 10), (6, 13), (12, 15)]) == [(0, 6, 0), (6, 10, 1), (12, 15, 2)]
+
+
+def test_segments_of_each_track_are_cut_by_its_own_spans() -> None:
+    assert sorted(cut([(0, 100), (10, 50), (20, 30)], [5, 3, 5])) == [
+        (0, 20, 0),
+        (10, 50, 1),
+        (20, 30, 2),
+        (30, 100, 0),
+    ]
+
+
+def test_segments_of_one_owner_add_up_to_its_self_time() -> None:
+    spans: Spans = [(0, 100), (0, 100), (3, 9), (3, 9), (9, 9), (20, 130), (50, 60), (60, 140), (150, 151), (150, 150)]
+    tracks = [0, 1, 0, 1, 0, 1, 0, 1, 0, 0]
+    owned = [0] * len(spans)
+    for start, end, owner in cut(spans, tracks):
+        assert start < end
+        owned[owner] += end - start
+    # By hand: 0 loses 6 and 10; 1 loses 6 and, to 5, which is clipped to 100, 80; 5 loses 40 to 7.
+    assert owned == nested(spans, tracks).self_ns.tolist() == [84, 14, 6, 6, 0, 40, 10, 40, 1, 0]
+
+
+def test_a_traces_segments_name_spans_among_all_of_them(tmp_path: Path) -> None:
+    built = TraceBuilder().kernel("gemm", 0, 50).op("outer", 10, 30).op("inner", 20, 10).op("other", 15, 5, tid=7)
+    trace = built.load(tmp_path)
+    segments = trace.segments
+    owners = [trace.spans.names[code] for code in trace.spans.name[segments.owner]]
+    found = sorted(zip(segments.start_ns.tolist(), segments.end_ns.tolist(), owners, strict=True))
+    assert found == [(10, 20, "outer"), (15, 20, "other"), (20, 30, "inner"), (30, 40, "outer")]
