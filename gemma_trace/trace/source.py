@@ -13,11 +13,11 @@ from isal import igzip_lib
 from gemma_trace.errors import InputError
 
 GZIP_MAGIC: Final = b"\x1f\x8b"
-CHUNK_BYTES: Final = 4 * 1024 * 1024
+CHUNK_BYTES: Final = 1024 * 1024
 MAX_INFLATED_BYTES: Final = 64 << 30
 """No profiler writes more; a small file that claims to is a bomb."""
 
-_READ_BYTES: Final = 1024 * 1024
+_READ_BYTES: Final = 256 * 1024
 _SALVAGE_BYTES: Final = 64 * 1024
 _ZLIB_GZIP: Final = 31  # zlib.h: 15 bits of window, and 16 for a gzip header
 _INFLATE_ERROR: Final = cast(type[Exception], igzip_lib.IsalError)  # its stub says it is an instance
@@ -42,7 +42,7 @@ class SourceState:
 
 
 def read_chunks(path: Path, state: SourceState) -> Iterator[bytes]:
-    """The file's content in chunks of some 4 MiB. Gzip is told by its first bytes, not by the file's name.
+    """The file's content in chunks of some 1 MiB. Gzip is told by its first bytes, not by the file's name.
 
     What a damaged or truncated gzip stream still yields is yielded, and `state` says so.
 
