@@ -90,6 +90,7 @@ _REPAIRS: dict[str, tuple[Severity, str, str]] = {
         "numbers that were NaN or infinite",
         "capture again if a span of interest is hit",
     ),
+    repair.STRAY_BRACES: (Severity.WARNING, "closing braces that close nothing", "look at the file around them"),
     columns.TEXT_NUMBERS: (
         Severity.INFO,
         "times written as text, read exactly all the same",

@@ -147,6 +147,8 @@ class _Reader:
                 return start[: found[0]], start[found[1] :]
             if len(text) > MAX_HEADER_BYTES:
                 raise TraceFormatError(f"{self.path} is no trace: no {EVENTS_KEY} in its first {len(text) >> 20} MiB")
+        if self.state.damaged or (self.state.truncated and text.strip()):
+            raise TraceFormatError(f"{self.path} is damaged or cut before its first event; copy it again")
         if not text.strip():
             raise TraceFormatError(f"{self.path} is empty; was the trace written to its end?")
         raise TraceFormatError(f"{self.path} is no trace: it has no {EVENTS_KEY}; give what torch.profiler exported")
@@ -245,7 +247,7 @@ class _Reader:
         """
         done, objects = 0, []
         closed = False
-        for start, end in split_objects(text):
+        for start, end in split_objects(text, self.repairs):
             self.repairs[UNDECODABLE_EVENTS] += len(_SCALAR.findall(text, done, start))
             closed = end < 0
             done = start + 1 if closed else end
@@ -269,7 +271,7 @@ class _Reader:
             return members, False
         if not head:
             return members, True
-        found = self._members(b"{" + tail.lstrip().removeprefix(b","))
+        found = self._members(b"{" + tail.lstrip().removeprefix(b",").rstrip(b"\0 \t\r\n"))
         return members | (found or {}), found is not None
 
     def _members(self, text: bytes) -> dict[str, msgspec.Raw] | None:

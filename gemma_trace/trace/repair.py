@@ -21,6 +21,7 @@ CONTROL_CHARACTERS: Final = "control_characters"
 BROKEN_ESCAPES: Final = "broken_escapes"
 BAD_UTF8: Final = "bad_utf8"
 NOT_A_NUMBER: Final = "not_a_number"
+STRAY_BRACES: Final = "stray_braces"
 
 
 def repair_json(text: bytes, repairs: Counter[str]) -> bytes:
@@ -61,8 +62,11 @@ def repair_json(text: bytes, repairs: Counter[str]) -> bytes:
     return _SUSPECTS.sub(mend, text)
 
 
-def split_objects(text: bytes) -> Iterator[tuple[int, int]]:
+def split_objects(text: bytes, repairs: Counter[str] | None = None) -> Iterator[tuple[int, int]]:
     """Where the objects of a JSON array's inside start and end, by counting brackets outside strings.
+
+    Args:
+        repairs: counts the closing braces that close nothing and are passed over.
 
     Yields:
         (start, end) of each whole object in order; at the array's closing bracket (its position, -1), and no more.
@@ -79,7 +83,9 @@ def split_objects(text: bytes) -> Iterator[tuple[int, int]]:
                 if bracket == b"]":
                     yield token.start(), -1
                     return
-                continue  # a brace too many
+                if repairs is not None:
+                    repairs[STRAY_BRACES] += 1
+                continue
             depth -= 1
             if depth == 0:
                 yield start, token.end()

@@ -125,15 +125,21 @@ class Trace:
     def stage_range(self) -> IntArray:
         """int64 [n], the stage code of the spans that are stage ranges; `NONE` for all others.
 
-        The rules given to `load` come first and may take any span of the host; then our own ranges; and where there
-        is none of those, the rules for foreign traces, on annotations and Python frames.
+        Our own ranges; then, on any other span of the host, the rules given to `load`; and where a trace has no
+        range of ours, the rules for foreign traces, on annotations and Python frames.
         """
         ours = self._codes([stage_of_range(name) for name in self.spans.names], self.is_annotation)
         found = self._codes([_first_match(self._rules, name) for name in self.spans.names], self._on_host)
-        if (ours == NONE).all():
+        if not self._is_ours.any():
             framed = self.is_annotation | self.spans.in_categories(_PYTHON)
             ours = self._codes([_first_match(FOREIGN_RULES, name) for name in self.spans.names], framed)
-        return np.where(found == NONE, ours, found)
+        return np.where((found == NONE) | self._is_ours, ours, found)
+
+    @cached_property
+    def _is_ours(self) -> BoolArray:
+        """bool [n], which spans are stage ranges of our own capture."""
+        named = np.array([stage_of_range(name) is not None for name in self.spans.names], dtype=bool)
+        return named[self.spans.name] & self.is_annotation
 
     def _codes(self, stages: Sequence[str | None], allowed: BoolArray) -> IntArray:
         """Stage names by name code → stage codes by span."""

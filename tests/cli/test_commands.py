@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from gemma_trace import cli
 from gemma_trace.trace.trace import load
 from tests.trace_builder import TraceBuilder
 
-COMMANDS = ("capture", "summarize", "stages", "kernels")
+COMMANDS = ("capture", "summarize", "stages", "kernels", "check")
 KERNEL_KEYS = ["name", "family", "count", "sum_ns", "busy_ns", "min_ns", "median_ns", "max_ns", "share_pct"]
 STAGE_KEYS = ["request", "stage", "host_ns", "device_busy_ns", "device_sum_ns", "time_ns", "device_ns"]
 STAGE_KEYS += ["exposed_host_ns", "activities", "launches"]
@@ -33,7 +34,8 @@ def test_stages_as_json_is_what_the_analysis_found(captured: Path, capsys: pytes
     code, out, _ = run(capsys, "stages", captured, "--format", "json")
     found = json.loads(out)
     assert code == 0
-    assert (found["schema_version"], found["command"], found["health"]["verdict"]) == (1, "stages", "ok")
+    assert (found["schema_version"], found["command"]) == (1, "stages")
+    assert found["health"]["verdict"] in ("ok", "warning"), "a warning where the profiler slowed this machine down"
     assert list(found["rows"][0]) == (
         [
             "request",
@@ -209,3 +211,63 @@ def test_a_pipe_gets_every_column_and_no_colour(captured: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True, env={"PATH": "", "FORCE_COLOR": ""})
     assert "No room" not in done.stdout
     assert "\x1b" not in done.stdout
+
+
+def test_check_says_what_is_wrong_and_ends_with_1_only_on_errors(
+    built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = run(capsys, "check", built)
+    assert code == 0
+    assert "Nothing wrong was found." in out
+    cut = tmp_path / "cut.json"
+    cut.write_bytes(gzip.decompress(built.read_bytes())[:-40])
+    code, out, _ = run(capsys, "check", cut, "-f", "json")
+    found = json.loads(out)
+    assert code == 1
+    assert found["health"]["verdict"] == "error"
+    assert [(row["code"], row["severity"], row["count"]) for row in found["rows"]] == [("truncated", "error", 1)]
+
+
+def test_stages_by_the_users_own_rules(built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rules = tmp_path / "rules.toml"
+    rules.write_text('[stages]\nmatmul = ["aten::m", "gemm"]\n')
+    for arguments in (["--stage", "matmul=aten::mm"], ["--stages", rules]):
+        _, out, _ = run(capsys, "stages", built, "-f", "json", *arguments)
+        rows = {row["stage"]: row["time_ns"] for row in json.loads(out)["rows"]}
+        assert rows == {"prefill": 20_000, "matmul": 30_000, "unattributed": 50_000}
+    _, out, _ = run(capsys, "kernels", built, "-f", "json", "-s", "matmul=aten::mm", "-s", "matmul")
+    assert [row["name"] for row in json.loads(out)["rows"]] == ["aten::mm"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["stages", "BUILT", "--stage", "prefill"], 2, "--stage 'prefill' is no rule; give NAME=REGEX"),
+        (["stages", "BUILT", "--stage", "request=x"], 2, "'request' can't be a stage's name"),
+        (["stages", "BUILT", "--stage", "x=(("], 2, "'((' is no regular expression"),
+        (["stages", "BUILT", "--stages", "none.toml"], 1, "no file at none.toml; check --stages"),
+        (["stages", "BUILT", "--stages", "BUILT"], 1, "as TOML"),
+        (["kernels", "BUILT", "-s", "prefill", "-s", "decode"], 2, "one stage at a time"),
+    ],
+)
+def test_rules_that_are_none_are_refused(
+    arguments: list[str], code: int, message: str, built: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found, _, err = run(capsys, *(argument.replace("BUILT", str(built)) for argument in arguments))
+    assert (found, err.count("\n")) == (code, 1)
+    assert message in err
+
+
+def test_many_large_files_are_read_by_all_cores_in_their_order(
+    built: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from gemma_trace.cli import workers
+
+    monkeypatch.setattr(workers, "WORTHWHILE_BYTES", 1)
+    for index in range(4):
+        (built.parent / f"copy{index}.1.pt.trace.json.gz").write_bytes(built.read_bytes())
+    (built.parent / "broken.1.pt.trace.json").write_text("{")
+    code, out, err = run(capsys, "summarize", built.parent, "-f", "json")
+    assert code == 1
+    assert [row["run"].split(".")[0] for row in json.loads(out)["rows"]] == [f"copy{i}" for i in range(4)] + ["rank0"]
+    assert "broken.1.pt.trace.json" in err

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gemma_trace.trace import source
+from gemma_trace.trace import reader, source
 from gemma_trace.trace.events import Events
 from gemma_trace.trace.reader import TraceFile, read_header, read_trace
 
-CHUNKS = [333, 1024]
+CHUNKS = [40, 97, 200, 333, 1024]
 TRICKY = [
     "plain",
     "a},{b",
@@ -106,7 +106,7 @@ def test_begin_and_end_are_paired_across_chunks(
     assert file.report.repairs == {"unpaired_begins": 1}
 
 
-@pytest.mark.parametrize("chunk_bytes", [200, 1024])
+@pytest.mark.parametrize("chunk_bytes", [64, 200, 1024])
 def test_a_tail_larger_than_a_chunk_is_found_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk_bytes: int
 ) -> None:
@@ -119,7 +119,7 @@ def test_a_tail_larger_than_a_chunk_is_found_whole(
     assert (file.report.truncated, file.report.repairs) == (False, {})
 
 
-@pytest.mark.parametrize("chunk_bytes", [200, 1024])
+@pytest.mark.parametrize("chunk_bytes", [64, 200, 1024])
 def test_a_head_larger_than_a_chunk_is_found_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk_bytes: int
 ) -> None:
@@ -179,3 +179,56 @@ def test_a_trace_cut_anywhere_yields_the_events_before_the_cut(
         file = chunked(path, monkeypatch, chunk_bytes)
         assert sum(file.report.phases.values()) == int((ends <= cut).sum())
         assert file.report.truncated
+
+
+@pytest.mark.parametrize("chunk_bytes", [20, 39, 58, 77, 200])
+def test_a_chunks_border_within_a_name_leaves_the_name_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk_bytes: int
+) -> None:
+    wanted = [f"loss is NaN, größer 漢字 {index}" for index in range(20)]
+    path = tmp_path / "trace.json"
+    events = [{"ph": "X", "name": name, "pid": 1, "tid": 1, "ts": i, "dur": 1} for i, name in enumerate(wanted)]
+    path.write_text(json.dumps({"traceEvents": events}, ensure_ascii=False), encoding="utf-8")
+    monkeypatch.setattr(reader, "CUTS_TRIED", 0)  # as where something in every chunk needs repair
+    file = chunked(path, monkeypatch, chunk_bytes)
+    assert [file.events.names[code] for code in file.events.name] == wanted
+    assert file.report.repairs == {}
+
+
+def test_a_chunks_border_within_the_tail_leaves_the_tail_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "trace.json"
+    note = "NaN 漢字 " * 100
+    path.write_text(json.dumps({"traceEvents": trace_events(2), "note": note}, ensure_ascii=False), encoding="utf-8")
+    for chunk_bytes in range(64, 96):
+        file = chunked(path, monkeypatch, chunk_bytes)
+        assert members(file)["note"] == note
+        assert file.report.repairs == {}
+
+
+@pytest.mark.parametrize("chunk_bytes", CHUNKS)
+@pytest.mark.parametrize("indent", [None, 2])
+def test_chunks_read_event_by_event_give_the_same_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk_bytes: int, indent: int | None
+) -> None:
+    path = tmp_path / "trace.json"
+    path.write_text(json.dumps({"a": 1, "traceEvents": trace_events(), "b": "x]"}, indent=indent))
+    whole = read_trace(path)
+    monkeypatch.setattr(reader, "CUTS_TRIED", 0)  # as where something in every chunk needs repair
+    assert_alike(chunked(path, monkeypatch, chunk_bytes), whole)
+
+
+def loose_among_others(folder: Path, monkeypatch: pytest.MonkeyPatch, chunk_bytes: int) -> TraceFile:
+    events: list[dict[str, Any]] = [
+        {"ph": "X", "name": "op", "cat": "cpu_op", "pid": 1, "tid": 2, "ts": index, "dur": 9 - index}
+        for index in range(8)
+    ]
+    events[5]["args"] = {"stream": None}
+    path = folder / "trace.json"
+    path.write_text(json.dumps(events))
+    return chunked(path, monkeypatch, chunk_bytes)
+
+
+def test_a_loosely_read_event_stays_on_its_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = loose_among_others(tmp_path, monkeypatch, 200)
+    assert len(set(file.events.track.tolist())) == 1
+    assert len(file.events.tracks) == 1

@@ -116,3 +116,15 @@ def test_every_int64_survives_scientific_notation(ns: int) -> None:
 def test_rounding_agrees_with_exact_fractions(digits: int, places: int) -> None:
     # round() of a Fraction rounds half to even.
     assert decimal_us_to_ns(b"%de-%d" % (digits, places)) == round(Fraction(digits, 10**places) * 1000)
+
+
+@pytest.mark.parametrize("number", [b"1e999999", b"1e9999999", b"-1e999999"])
+def test_a_number_beyond_decimals_range_is_a_value_error(number: bytes) -> None:
+    with pytest.raises(ValueError, match="number"):
+        decimal_us_to_ns(number)
+
+
+def test_rounding_looks_at_all_digits() -> None:
+    # Decimal's context rounds the product to 28 digits first, to a tie that isn't one.
+    assert decimal_us_to_ns(b"0.00250000000000000000000000000001") == 3
+    assert decimal_us_to_ns(b"1600000000000000.00050000000000001") == 1_600_000_000_000_000_001

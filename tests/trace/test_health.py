@@ -62,6 +62,7 @@ def test_a_sound_trace_has_no_finding(tmp_path: Path) -> None:
         (b'"dur": 77.000', b'"x": 1', ("missing_durations", "warning", 1), "warning"),
         (b'"ts": 9.000', b'"x": 9', ("undecodable_events", "error", 1), "error"),
         (b'"victim"', b"victim", ("undecodable_events", "error", 1), "error"),
+        (b'"schemaVersion": 1', b'"schemaVersion": one', ("unreadable_header", "warning", 1), "warning"),
     ],
 )
 def test_each_repair_is_a_finding(

@@ -169,3 +169,10 @@ def test_a_gradients_launch_has_the_stage_of_its_forward_op(tmp_path: Path) -> N
     built.raw(ph="s", cat="fwdbwd", id=1, pid=1, tid=MAIN, ts=decimal_us(10))
     built.raw(ph="f", cat="fwdbwd", id=1, pid=1, tid=300, ts=decimal_us(200))
     assert stages(built.load(tmp_path)) == [Stage.PREFILL]
+
+
+def test_an_arrow_stays_one_where_its_ends_write_the_id_differently(tmp_path: Path) -> None:
+    built = TraceBuilder().span("cuda_runtime", "call", 0, 5).span("kernel", "gemm", 20, 5, pid=0, tid=7)
+    built.raw(ph="s", cat="ac2g", id=4, pid=1, tid=str(MAIN), ts=decimal_us(0))
+    built.raw(ph="f", cat="ac2g", id="4", pid=0, tid=7, ts=decimal_us(20))
+    assert links(built.load(tmp_path)) == [("gemm", "call")]

@@ -108,7 +108,7 @@ def test_any_beginning_of_a_trace_holds_its_first_events(
     else:
         found = set(spans_of(file))
         assert len(file.events) == len(found)
-        assert file.report.truncated
+        assert (file.report.truncated, file.report.repairs) == (True, {})
     assert found == set(spans[: len(found)])
     if not compressed:
         # Two spaces of indent: the braces of events, and nothing else, stand behind four spaces of a line of their own.
@@ -207,3 +207,26 @@ def test_segments_tell_the_innermost_span_at_any_moment(length: int, moment: int
     segments = innermost_segments(start, track, nest(start, 100 - start, track))
     at = segments.owner[(segments.start_ns <= moment) & (moment < segments.end_ns)].tolist()
     assert at == [min(moment, 99 - moment, length - 1)]
+
+
+def nested_one_by_one(start: list[int], end: list[int]) -> tuple[list[int], list[int]]:
+    """Parents and clipped ends as a stack finds them, span by span."""
+    stack: list[int] = []
+    parents, ends = [], list(end)
+    for index, at in enumerate(start):
+        while stack and max(2 * ends[stack[-1]], 2 * start[stack[-1]] + 1) <= 2 * at:
+            stack.pop()
+        parents.append(stack[-1] if stack else -1)
+        if stack:
+            ends[index] = min(ends[index], ends[stack[-1]])
+        stack.append(index)
+    return parents, ends
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), min_size=1, max_size=7))
+def test_crossing_spans_nest_as_a_stack_nests_them(rows: list[tuple[int, int]]) -> None:
+    spans = sorted(((first, first + length) for first, length in rows), key=lambda span: (span[0], -span[1]))
+    start, end = [first for first, _ in spans], [last for _, last in spans]
+    nesting = nest(np.array(start), np.array(end), np.zeros(len(spans), np.int64))
+    assert (nesting.parent.tolist(), nesting.end_ns.tolist()) == nested_one_by_one(start, end)

@@ -213,13 +213,6 @@ def test_an_event_that_cant_be_mended_is_left_out_and_counted(tmp_path: Path) ->
     assert not file.report.truncated
 
 
-def test_arguments_nested_too_deep_lose_their_event_only(tmp_path: Path) -> None:
-    deep = b'{"x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
-    file = read(tmp_path, text_of(event(name="deep", args=deep), event(ts=6)))
-    assert names_of(file.events) == ["op"]
-    assert file.report.repairs == {"undecodable_events": 1}
-
-
 def test_all_top_level_members_but_the_events_are_kept(tmp_path: Path) -> None:
     data = '{"a": {"traceEvents": [1]}, "traceEvents": [' + event() + '], "b": [1, {"c": "]}"}], "d": null}'
     header = read(tmp_path, data).header
@@ -247,34 +240,6 @@ def test_a_bare_list_has_no_header(tmp_path: Path) -> None:
     path = tmp_path / "trace.json"
     path.write_text("[" + event() + "]")
     assert read_header(path) == {} == read_trace(path).header
-
-
-def test_pairs_of_begin_and_end_become_spans(tmp_path: Path) -> None:
-    marks = [("B", "outer", 1), ("B", "inner", 2), ("E", "", 5), ("B", "second", 6), ("E", "", 7), ("E", "", 9)]
-    file = read(tmp_path, text_of(*(event(ph=phase, name=name, ts=ts, dur=...) for phase, name, ts in marks)))
-    assert spans_of(file) == [("outer", 1000, 8000), ("inner", 2000, 3000), ("second", 6000, 1000)]
-    assert (file.report.phases, file.report.repairs) == ({"B": 3, "E": 3}, {})
-
-
-def test_an_end_closes_the_begin_of_its_own_track(tmp_path: Path) -> None:
-    marks = [("B", "one", 1, 1), ("B", "two", 2, 2), ("E", "", 1, 5), ("E", "", 2, 9)]
-    file = read(
-        tmp_path, text_of(*(event(ph=phase, name=name, tid=tid, ts=ts, dur=...) for phase, name, tid, ts in marks))
-    )
-    assert spans_of(file) == [("one", 1000, 4000), ("two", 2000, 7000)]
-
-
-def test_a_begins_arguments_stay_with_its_span(tmp_path: Path) -> None:
-    begin = event(ph="B", cat="cuda_runtime", name="launch", dur=..., args={"correlation": 8})
-    events = read(tmp_path, text_of(begin, event(ph="E", ts=6, dur=...))).events
-    assert (events.names, events.cats, events.correlation.tolist()) == (("launch",), ("cuda_runtime",), [8])
-
-
-def test_unpaired_begins_and_ends_are_left_out_and_counted(tmp_path: Path) -> None:
-    marks = [("E", 1), ("E", 2), ("B", 3), ("B", 4), ("E", 5), ("B", 6)]
-    file = read(tmp_path, text_of(*(event(ph=phase, name=f"at {ts}", ts=ts, dur=...) for phase, ts in marks)))
-    assert spans_of(file) == [("at 4", 4000, 1000)]
-    assert file.report.repairs == {"unpaired_ends": 2, "unpaired_begins": 2}
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 
 import pytest
@@ -167,3 +168,33 @@ def test_the_top_level_array_is_found_whatever_stands_before_it(before: bytes) -
 )
 def test_a_key_that_isnt_the_top_level_array_isnt_taken_for_it(text: bytes) -> None:
     assert find_array(text, b"traceEvents") is None
+
+
+@pytest.mark.parametrize("text", [b'{"a":1},{"b":"x]}', b'{"a":1},{"b":"x}', b'{"a":1},{"b":["]]}'])
+def test_brackets_in_a_string_that_is_cut_are_no_structure(text: bytes) -> None:
+    assert list(split_objects(text)) == [(0, 7)]
+
+
+def test_a_word_in_a_string_that_is_cut_is_no_number() -> None:
+    repairs: Counter[str] = Counter()
+    assert repair_json(b'{"name": "loss is NaN ', repairs) == b'{"name": "loss is NaN '
+    assert repairs.total() == 0
+
+
+@pytest.mark.parametrize("work", ["find", "repair", "split"])
+def test_a_long_string_that_is_cut_takes_time_linear_in_its_length(work: str) -> None:
+    text = b'{"json in a string": "' + rb"{\"key\": 1}, " * 4000
+    start = time.perf_counter()
+    if work == "find":
+        assert find_array(text, b"traceEvents") is None
+    elif work == "repair":
+        assert repair_json(text, Counter()) == text
+    else:
+        assert list(split_objects(text)) == []
+    assert time.perf_counter() - start < 0.3
+
+
+def test_a_control_character_behind_a_lone_backslash_keeps_both() -> None:
+    repairs: Counter[str] = Counter()
+    assert json.loads(repair_json(b'["a\\\nb"]', repairs)) == ["a\\\nb"]
+    assert dict(repairs) == {"control_characters": 1, "broken_escapes": 1}

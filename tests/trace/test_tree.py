@@ -206,3 +206,16 @@ def test_a_traces_segments_name_spans_among_all_of_them(tmp_path: Path) -> None:
     owners = [trace.spans.names[code] for code in trace.spans.name[segments.owner]]
     found = sorted(zip(segments.start_ns.tolist(), segments.end_ns.tolist(), owners, strict=True))
     assert found == [(10, 20, "outer"), (15, 20, "other"), (20, 30, "inner"), (30, 40, "outer")]
+
+
+def test_a_span_isnt_clipped_to_what_was_itself_clipped_before_it() -> None:
+    # 1 and 2 are clipped to the end of 0, at 3; so 3 starts in the open and is whole.
+    nesting = nest(np.array([1, 2, 2, 5]), np.array([3, 6, 6, 10]), np.zeros(4, np.int64))
+    assert nesting.end_ns.tolist() == [3, 3, 3, 10]
+    assert nesting.clipped == 2
+
+
+def test_a_long_chain_of_crossing_spans_is_clipped_to_its_first() -> None:
+    start = np.arange(200)
+    nesting = nest(start, 1000 + start, np.zeros(200, np.int64))
+    assert nesting.end_ns.tolist() == [1000] * 200
