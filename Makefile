@@ -1,13 +1,14 @@
 # make demo   capture the tiny model and show where its time to first token goes
 # make test   ruff, mypy and pytest
-# Both set up .venv themselves and are quick when run again.
+# make bench  speed and memory beside the peers
+# All set up .venv themselves and are quick when run again.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint picture clean
+.PHONY: demo test lint bench picture clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.capture
@@ -44,6 +45,10 @@ $(VENV)/.dev: $(VENV)/.capture
 	@echo "Adding the development tools to $(VENV)"
 	@$(PIP_INSTALL) --editable '.[capture,dev]'
 	@touch $@
+
+# Beside Holistic Trace Analysis and Perfetto's engine; BENCH="--full -o bench.json" for traces of up to 1 GB.
+bench: $(VENV)/.dev
+	$(BIN)/python -m tests.benchmarks.run $(BENCH)
 
 picture: $(VENV)/.capture
 	$(BIN)/python analysis/pictures/make.py
