@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from gemma_trace.trace.clock import decimal_us_to_ns
 from gemma_trace.trace.events import NONE, Events, Flows, IntArray, Track
+from gemma_trace.trace.wire import ABSENT, Args, Event, ExactEvent, LooseEvent, id_of, integer, text, tightened
 
 EXACT_FLOAT_US: Final = 2.0**43
 """Below this a float64 of microseconds with three decimals gives its integer nanoseconds back: half a unit in the
@@ -28,65 +29,6 @@ UNDECODABLE_EVENTS: Final = "undecodable_events"
 UNPAIRED_BEGINS: Final = "unpaired_begins"
 UNPAIRED_ENDS: Final = "unpaired_ends"
 
-_ABSENT: Final = msgspec.Raw(b"")
-_INTEGER: Final = re.compile(r"-?[0-9]{1,19}")
-
-
-class Args(msgspec.Struct, gc=False):
-    """The arguments that become columns; all others are passed over."""
-
-    correlation: int | str = NONE
-    external_id: int | str = msgspec.field(name="External id", default=NONE)
-    stream: int | str = NONE
-    device: int | str = NONE
-    bytes: int | str = NONE
-    input_dims: msgspec.Raw = msgspec.field(name="Input Dims", default=_ABSENT)
-    input_types: msgspec.Raw = msgspec.field(name="Input type", default=_ABSENT)
-    grid: msgspec.Raw = _ABSENT
-    block: msgspec.Raw = _ABSENT
-
-
-class Event(msgspec.Struct, gc=False):
-    """A trace event whose times are numbers that a float64 holds exactly enough."""
-
-    ph: str = ""
-    cat: str = ""
-    name: str = ""
-    pid: int | str = ""
-    tid: int | str = ""
-    ts: float = float("nan")
-    dur: float = float("nan")
-    id: int | str = NONE
-    args: Args | None = None
-
-
-class ExactEvent(msgspec.Struct, gc=False):
-    """A trace event whose times are kept as text."""
-
-    ph: str = ""
-    cat: str = ""
-    name: str = ""
-    pid: int | str = ""
-    tid: int | str = ""
-    ts: msgspec.Raw = _ABSENT
-    dur: msgspec.Raw = _ABSENT
-    id: int | str = NONE
-    args: Args | None = None
-
-
-class LooseEvent(msgspec.Struct, gc=False):
-    """A trace event of which nothing is assumed but that it is an object."""
-
-    ph: Any = ""
-    cat: Any = ""
-    name: Any = ""
-    pid: Any = ""
-    tid: Any = ""
-    ts: msgspec.Raw = _ABSENT
-    dur: msgspec.Raw = _ABSENT
-    id: Any = NONE
-    args: msgspec.Raw = _ABSENT
-
 
 _NO_ARGS: Final = Args()
 
@@ -99,20 +41,42 @@ class _Interner(dict[Any, int]):
         return code
 
 
-class _PairInterner(dict[tuple[Any, Any], int]):
-    """Pairs of ids → codes. An id is the same as a number and as text: 7, 7.0 and "7" are one thread.
+class _TrackInterner(dict[tuple[Any, Any], int]):
+    """Process and thread → codes. An id is the same as a number and as text: 7, 7.0 and "7" are one thread.
 
     Attributes:
-        known: the pairs, by code.
+        known: the tracks, by code.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.known: dict[tuple[int | str, int | str], int] = {}
 
-    def __missing__(self, pair: tuple[Any, Any]) -> int:
-        code = self[pair] = self.known.setdefault((_id(pair[0]), _id(pair[1])), len(self.known))
+    def __missing__(self, ids: tuple[Any, Any]) -> int:
+        code = self[ids] = self.known.setdefault((id_of(ids[0]), id_of(ids[1])), len(self.known))
         return code
+
+
+class _GrowingColumn:
+    """A column that grows in place, so that a large trace's columns are in memory once and not as parts and whole."""
+
+    def __init__(self, dtype: type[np.generic]) -> None:
+        self._values = np.empty(1024, dtype=dtype)
+        self._used = 0
+
+    def extend(self, values: npt.ArrayLike) -> None:
+        """Append values."""
+        added = np.asarray(values, dtype=self._values.dtype)
+        end = self._used + len(added)
+        if end > len(self._values):
+            self._values.resize(max(end, 2 * len(self._values)), refcheck=False)
+        self._values[self._used : end] = added
+        self._used = end
+
+    def take(self) -> npt.NDArray[Any]:
+        """The column; it can't grow any more."""
+        self._values.resize(self._used, refcheck=False)
+        return self._values
 
 
 class ColumnBuilder:
@@ -127,9 +91,10 @@ class ColumnBuilder:
         self.phases: Counter[str] = Counter()
         self.repairs: Counter[str] = Counter()
         self._names, self._cats, self._texts = (_Interner() for _ in range(3))
-        self._tracks, self._flow_keys = _PairInterner(), _PairInterner()
-        self._parts: dict[str, list[np.ndarray]] = {}
-        self._flow_parts: list[tuple[IntArray, list[int], list[int], list[bool]]] = []
+        self._flow_cats, self._flow_ids = _Interner(), _Interner()
+        self._tracks = _TrackInterner()
+        self._columns = {name: _GrowingColumn(dtype) for name, dtype in _COLUMNS.items()}
+        self._flow_columns = {name: _GrowingColumn(dtype) for name, dtype in _FLOW_COLUMNS.items()}
         self._open: dict[int, list[tuple[ExactEvent | Event, int, int]]] = {}
         self._begun = 0
 
@@ -165,16 +130,12 @@ class ColumnBuilder:
 
     def add_loose(self, events: Iterable[LooseEvent]) -> None:
         """Add a batch whose values have the wrong types: what can be read is read, the rest is `NONE`."""
-        self.add_exact([_tightened(event) for event in events])
+        self.add_exact([tightened(event) for event in events])
 
     def build(self) -> Events:
         """All batches as columns, sorted by start, the longer first; unpaired `B` events are counted and gone."""
         self.repairs[UNPAIRED_BEGINS] += sum(map(len, self._open.values()))
-        columns = {}
-        for name in list(self._parts):
-            columns[name] = np.concatenate(self._parts.pop(name))
-        if not columns:
-            columns = {name: np.zeros(0, dtype) for name, dtype in _COLUMNS.items()}
+        columns = {name: column.take() for name, column in self._columns.items()}
         order = np.lexsort((-columns["dur_ns"], columns["ts_ns"]))
         for name in columns:
             columns[name] = columns[name][order]
@@ -188,13 +149,8 @@ class ColumnBuilder:
 
     def build_flows(self) -> Flows:
         """All flow events."""
-        parts = self._flow_parts
-
-        def column(place: int, dtype: type[np.generic]) -> Any:
-            return np.concatenate([np.asarray(part[place], dtype) for part in parts] or [np.zeros(0, dtype)])
-
-        cats = tuple(str(cat) for cat, _ in self._flow_keys.known)
-        return Flows(column(0, np.int64), column(1, np.int32), column(2, np.int32), column(3, np.bool_), cats)
+        columns = {name: column.take() for name, column in self._flow_columns.items()}
+        return Flows(**columns, cats=tuple(self._flow_cats))
 
     def _append(
         self, events: Sequence[Event | ExactEvent], ts_ns: IntArray, dur_ns: IntArray, missing: np.ndarray
@@ -221,38 +177,52 @@ class ColumnBuilder:
 
     def _store(self, spans: Sequence[Event | ExactEvent], ts_ns: IntArray, dur_ns: IntArray) -> None:
         names, cats, tracks, texts = self._names, self._cats, self._tracks, self._texts
-        args = [span.args or _NO_ARGS for span in spans]
-        batch: dict[str, Any] = {
+        batch: dict[str, npt.ArrayLike] = {
             "ts_ns": ts_ns,
             "dur_ns": dur_ns,
             "name": [names[span.name] for span in spans],
             "cat": [cats[span.cat] for span in spans],
             "track": [tracks[span.pid, span.tid] for span in spans],
+        }
+        # Python frames, most of a trace with stacks, have none of the arguments that are columns.
+        plain = cats.get("python_function", NONE)
+        place = np.flatnonzero(np.asarray(batch["cat"]) != plain)
+        args = [spans[index].args or _NO_ARGS for index in place.tolist()]
+        some: dict[str, npt.ArrayLike] = {
             "correlation": _integers([arg.correlation for arg in args]),
             "external_id": _integers([arg.external_id for arg in args]),
             "stream": _integers([arg.stream for arg in args]),
             "device": _integers([arg.device for arg in args]),
             "bytes": _integers([arg.bytes for arg in args]),
-            "input_dims": [NONE if arg.input_dims is _ABSENT else texts[bytes(arg.input_dims)] for arg in args],
-            "input_types": [NONE if arg.input_types is _ABSENT else texts[bytes(arg.input_types)] for arg in args],
-            "grid": [NONE if arg.grid is _ABSENT else texts[bytes(arg.grid)] for arg in args],
-            "block": [NONE if arg.block is _ABSENT else texts[bytes(arg.block)] for arg in args],
+            "input_dims": [NONE if arg.input_dims is ABSENT else texts[bytes(arg.input_dims)] for arg in args],
+            "input_types": [NONE if arg.input_types is ABSENT else texts[bytes(arg.input_types)] for arg in args],
+            "grid": [NONE if arg.grid is ABSENT else texts[bytes(arg.grid)] for arg in args],
+            "block": [NONE if arg.block is ABSENT else texts[bytes(arg.block)] for arg in args],
         }
-        for name, dtype in _COLUMNS.items():
-            self._parts.setdefault(name, []).append(np.asarray(batch[name], dtype=dtype))
+        for name, values in some.items():
+            column = np.full(len(spans), NONE, dtype=_COLUMNS[name])
+            column[place] = values
+            batch[name] = column
+        for name, growing in self._columns.items():
+            growing.extend(batch[name])
 
     def _store_flows(self, events: Sequence[Event | ExactEvent], phases: list[str], ts_ns: IntArray) -> None:
-        tracks, keys = self._tracks, self._flow_keys
         chosen = [index for index, phase in enumerate(phases) if phase in ("s", "f")]
         ends = [events[index] for index in chosen]
-        self._flow_parts.append(
-            (
-                ts_ns[chosen],
-                [tracks[end.pid, end.tid] for end in ends],
-                [keys[end.cat, end.id] for end in ends],
-                [end.ph == "s" for end in ends],
-            )
-        )
+        batch: dict[str, npt.ArrayLike] = {
+            "ts_ns": ts_ns[chosen],
+            "track": [self._tracks[end.pid, end.tid] for end in ends],
+            "cat": [self._flow_cats[end.cat] for end in ends],
+            "id": [end.id if type(end.id) is int and 0 <= end.id < 2**63 else self._flow_id(end.id) for end in ends],
+            "is_start": [end.ph == "s" for end in ends],
+        }
+        for name, growing in self._flow_columns.items():
+            growing.extend(batch[name])
+
+    def _flow_id(self, value: Any) -> int:
+        """An id as a number: text that is one, as it is; all else gets a number below zero of its own."""
+        number = integer(value)
+        return number if number >= 0 else -2 - self._flow_ids[text(value)]
 
     def _pair(self, events: Sequence[Event | ExactEvent], ts_ns: IntArray) -> None:
         """Make `B` and `E` events whole: an `E` ends the innermost `B` of its track."""
@@ -298,12 +268,20 @@ _COLUMNS: Final[dict[str, type[np.generic]]] = {
     "correlation": np.int64,
     "external_id": np.int64,
     "stream": np.int64,
-    "device": np.int64,
+    "device": np.int32,
     "bytes": np.int64,
     "input_dims": np.int32,
     "input_types": np.int32,
     "grid": np.int32,
     "block": np.int32,
+}
+
+_FLOW_COLUMNS: Final[dict[str, type[np.generic]]] = {
+    "ts_ns": np.int64,
+    "track": np.int32,
+    "cat": np.int32,
+    "id": np.int64,
+    "is_start": np.bool_,
 }
 
 
@@ -318,66 +296,4 @@ def _integers(values: list[int | str]) -> IntArray:
     try:
         return np.array(values, dtype=np.int64)
     except (ValueError, OverflowError):
-        return np.array([_integer(value) for value in values], dtype=np.int64)
-
-
-def _integer(value: Any) -> int:
-    """The integer that a number or a text is; `NONE` for all else, and for what 64 bits don't hold."""
-    if isinstance(value, str):
-        value = int(value) if _INTEGER.fullmatch(value) else NONE
-    if isinstance(value, float):
-        value = int(value) if value.is_integer() else NONE
-    return value if isinstance(value, int) and -(2**63) <= value < 2**63 else NONE
-
-
-def _tightened(event: LooseEvent) -> ExactEvent:
-    args = None
-    if bytes(event.args).startswith(b"{"):
-        loose = msgspec.json.decode(event.args, type=dict[str, msgspec.Raw])
-        plain = {
-            name: _integer(msgspec.json.decode(loose[key]))
-            for name, key in (
-                ("correlation", "correlation"),
-                ("external_id", "External id"),
-                ("stream", "stream"),
-                ("device", "device"),
-                ("bytes", "bytes"),
-            )
-            if key in loose
-        }
-        texts = {
-            name: loose[key]
-            for name, key in (
-                ("input_dims", "Input Dims"),
-                ("input_types", "Input type"),
-                ("grid", "grid"),
-                ("block", "block"),
-            )
-            if key in loose
-        }
-        args = Args(**plain, **texts)  # type: ignore[arg-type]
-    return ExactEvent(
-        ph=_text(event.ph),
-        cat=_text(event.cat),
-        name=_text(event.name),
-        pid=event.pid,
-        tid=event.tid,
-        ts=event.ts,
-        dur=event.dur,
-        id=event.id,
-        args=args,
-    )
-
-
-def _id(value: Any) -> int | str:
-    """A process's, thread's or arrow's id; a number if it is one, however it is written."""
-    if type(value) is int:
-        return value
-    number = _integer(value)
-    return number if number != NONE else _text(value)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    return "" if value is None else str(value)
+        return np.array([integer(value) for value in values], dtype=np.int64)

@@ -39,14 +39,15 @@ class Flows:
     Attributes:
         ts_ns: int64 [m].
         track: int32 [m], codes into `Events.tracks`.
-        key: int32 [m], category and id as one code: the ends of one arrow share it.
+        cat: int32 [m], codes into `cats`.
+        id: int64 [m]; both ends of an arrow have its category and its id. Ids that are no numbers are below zero.
         is_start: bool [m], whether the arrow starts here.
-        cats: category of each key.
     """
 
     ts_ns: IntArray
     track: CodeArray
-    key: CodeArray
+    cat: CodeArray
+    id: IntArray
     is_start: BoolArray
     cats: tuple[str, ...]
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from gemma_trace.stages import UNATTRIBUTED_CODE
 from gemma_trace.trace import columns, reader, repair
-from gemma_trace.trace.events import NONE, Events
+from gemma_trace.trace.events import NONE
 from gemma_trace.trace.tree import nest
 
 if TYPE_CHECKING:
@@ -280,7 +280,7 @@ def _of_the_steps(trace: Trace) -> Iterator[Finding]:
 
 
 def _of_the_viewers(trace: Trace) -> Iterator[Finding]:
-    dropped = _dropped_by_perfetto(trace.spans)
+    dropped = _dropped_by_perfetto(trace)
     if dropped:
         yield Finding(
             "dropped_by_perfetto",
@@ -301,18 +301,22 @@ def _of_the_viewers(trace: Trace) -> Iterator[Finding]:
         )
 
 
-def _dropped_by_perfetto(spans: Events) -> int:
+def _dropped_by_perfetto(trace: Trace) -> int:
     """How many slices cross another of their track once their times have been through a float64.
 
     Perfetto reads a time with a fraction as float64 microseconds and multiplies by 1000; at epoch times that is
-    good to 256 ns only. Whole microseconds it reads exactly.
+    good to 256 ns only. Whole microseconds it reads exactly, and so it does relative times.
     """
+    spans = trace.spans
+    if not len(spans) or spans.ts_ns[-1] < 1000 * columns.EXACT_FLOAT_US or not (spans.ts_ns % 1000).any():
+        elsewhere = np.ones(len(spans), dtype=bool)
+        elsewhere[trace.host] = False
+        rest = np.flatnonzero(elsewhere)
+        return trace.nesting.clipped + nest(spans.ts_ns[rest], spans.end_ns[rest], spans.track[rest]).clipped
     whole, fraction = np.divmod(spans.ts_ns, 1000)
-    us = whole.astype(np.float64) + fraction / 1000
-    start = (us * 1000).astype(np.int64) if fraction.any() else spans.ts_ns
-    end = start + spans.dur_ns
+    start = ((whole.astype(np.float64) + fraction / 1000) * 1000).astype(np.int64)
     order = np.lexsort((-spans.dur_ns, start))
-    return nest(start[order], end[order], spans.track[order]).clipped
+    return nest(start[order], (start + spans.dur_ns)[order], spans.track[order]).clipped
 
 
 def _of_the_capture(trace: Trace) -> Iterator[Finding]:

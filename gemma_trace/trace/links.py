@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 from gemma_trace.trace.events import LAUNCH_CATEGORIES, NONE, BoolArray, Codes, Events, Flows, IntArray
 
@@ -43,7 +46,7 @@ def link_backward(events: Events, flows: Flows, ops: IntArray) -> tuple[IntArray
         int64 [a] each: the backward ops, and the forward op of each.
     """
     is_gradient = np.array([cat in FORWARD_BACKWARD for cat in flows.cats], dtype=bool)
-    chosen = is_gradient[flows.key] if len(flows) else np.zeros(0, dtype=bool)
+    chosen = is_gradient[flows.cat] if len(flows) else np.zeros(0, dtype=bool)
     sources, targets = _arrows(flows, chosen)
     at = _SpanFinder(events, ops)
     backward = at.find(flows.track[targets], flows.ts_ns[targets])
@@ -81,11 +84,21 @@ def _arrows(flows: Flows, chosen: BoolArray) -> tuple[IntArray, IntArray]:
     ends = np.flatnonzero(chosen & ~flows.is_start)
     if not len(starts):
         return starts, starts
-    starts = starts[np.argsort(flows.key[starts], kind="stable")]
-    keys = flows.key[starts]
-    place = np.minimum(np.searchsorted(keys, flows.key[ends]), len(keys) - 1)
-    matched = keys[place] == flows.key[ends]
+    key = _rank(flows.cat, flows.id)
+    starts = starts[np.argsort(key[starts], kind="stable")]
+    keys = key[starts]
+    place = np.minimum(np.searchsorted(keys, key[ends]), len(keys) - 1)
+    matched = keys[place] == key[ends]
     return starts[place[matched]], ends[matched]
+
+
+def _rank(first: npt.NDArray[Any], second: IntArray) -> IntArray:
+    """Pairs → integers in the pairs' order, the same for the same pair."""
+    order = np.lexsort((second, first))
+    fresh = np.append(True, (np.diff(first[order]) != 0) | (np.diff(second[order]) != 0))
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.cumsum(fresh[: len(order)])
+    return rank
 
 
 class _SpanFinder:
@@ -99,12 +112,8 @@ class _SpanFinder:
         """int64, the span's index; `NONE` where none starts there."""
         if not len(self._spans):
             return np.full(len(track), NONE, dtype=np.int64)
-        # One order for both sides: rank the pairs of track and time together, then look the ranks up.
-        both = np.lexsort((np.concatenate((self._times, ts_ns)), np.concatenate((self._tracks, track))))
-        times = np.concatenate((self._times, ts_ns))[both]
-        tracks = np.concatenate((self._tracks, track))[both]
-        rank = np.empty(len(both), dtype=np.int64)
-        rank[both] = np.cumsum(np.append(True, (np.diff(times) != 0) | (np.diff(tracks) != 0)))
+        # Both sides are ranked together, then the ranks are looked up.
+        rank = _rank(np.concatenate((self._tracks, track)), np.concatenate((self._times, ts_ns)))
         known, wanted = rank[: len(self._spans)], rank[len(self._spans) :]
         place = np.searchsorted(known, wanted, side="right") - 1
         hit = (place >= 0) & (known[np.maximum(place, 0)] == wanted)

@@ -18,10 +18,11 @@ from typing import Final
 import msgspec
 
 from gemma_trace.errors import TraceFormatError
-from gemma_trace.trace.columns import UNDECODABLE_EVENTS, ColumnBuilder, Event, ExactEvent, LooseEvent
+from gemma_trace.trace.columns import UNDECODABLE_EVENTS, ColumnBuilder
 from gemma_trace.trace.events import Events, Flows
 from gemma_trace.trace.repair import find_array, repair_json, split_objects
 from gemma_trace.trace.source import SourceState, read_chunks
+from gemma_trace.trace.wire import Event, ExactEvent, LooseEvent
 
 EVENTS_KEY: Final = "traceEvents"
 CUTS_TRIED: Final = 8

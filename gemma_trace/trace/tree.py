@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gemma_trace.trace.events import NONE, Codes, IntArray
+from gemma_trace.trace.events import NONE, BoolArray, Codes, IntArray
 
 
 @dataclass(frozen=True)
@@ -82,12 +82,22 @@ def _nest_line(start: IntArray, end: IntArray) -> tuple[IntArray, IntArray, IntA
     How many spans are open where one starts is how many started before less how many ended before; the parent is the
     last span before that is one level up. Both need spans that nest, so where some cross they are clipped first.
     """
-    end, clipped = _clipped(start, end)
+    depth, parent = _levels(start, end)
+    crossing = (parent >= 0) & (end > end[parent])
+    if not crossing.any():
+        return parent, depth, end, 0
+    end, clipped = _clipped(start, end, crossing)
+    depth, parent = _levels(start, end)
+    return parent, depth, end, clipped
+
+
+def _levels(start: IntArray, end: IntArray) -> tuple[IntArray, IntArray]:
+    """Depth and parent of spans that nest."""
     depth = np.arange(len(start)) - np.searchsorted(np.sort(end), start, side="right")
-    return _parents(depth), depth, end, clipped
+    return depth, _parents(depth)
 
 
-def _clipped(start: IntArray, end: IntArray) -> tuple[IntArray, int]:
+def _clipped(start: IntArray, end: IntArray, crossing: BoolArray) -> tuple[IntArray, int]:
     """Clip the spans that start inside another and end after it; how many they were.
 
     A span is clipped to what is left of the one around it, so the order matters and a loop it is, over the runs of
@@ -96,11 +106,6 @@ def _clipped(start: IntArray, end: IntArray) -> tuple[IntArray, int]:
     reach = np.maximum.accumulate(end)
     alone = np.append(True, start[1:] >= reach[:-1])  # nothing is open where these start
     run = np.cumsum(alone) - 1
-    depth = np.arange(len(start)) - np.searchsorted(np.sort(end), start, side="right")
-    parent = _parents(depth)
-    crossing = (parent >= 0) & (end > end[parent])
-    if not crossing.any():
-        return end, 0
     end = end.copy()
     count = 0
     affected = np.zeros(int(run[-1]) + 1, dtype=bool)

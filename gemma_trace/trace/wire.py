@@ -1,0 +1,118 @@
+"""What of an event's JSON is decoded: three structs, from the fastest to the one that takes anything."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+import msgspec
+
+from gemma_trace.trace.events import NONE
+
+ABSENT: Final = msgspec.Raw(b"")
+"""An argument that isn't there."""
+
+_INTEGER: Final = re.compile(r"-?[0-9]{1,19}")
+
+
+class Args(msgspec.Struct, gc=False):
+    """The arguments that become columns; all others are passed over."""
+
+    correlation: int | str = NONE
+    external_id: int | str = msgspec.field(name="External id", default=NONE)
+    stream: int | str = NONE
+    device: int | str = NONE
+    bytes: int | str = NONE
+    input_dims: msgspec.Raw = msgspec.field(name="Input Dims", default=ABSENT)
+    input_types: msgspec.Raw = msgspec.field(name="Input type", default=ABSENT)
+    grid: msgspec.Raw = ABSENT
+    block: msgspec.Raw = ABSENT
+
+
+class Event(msgspec.Struct, gc=False):
+    """A trace event whose times are numbers that a float64 holds exactly enough."""
+
+    ph: str = ""
+    cat: str = ""
+    name: str = ""
+    pid: int | str = ""
+    tid: int | str = ""
+    ts: float = float("nan")
+    dur: float = float("nan")
+    id: int | str = NONE
+    args: Args | None = None
+
+
+class ExactEvent(msgspec.Struct, gc=False):
+    """A trace event whose times are kept as text."""
+
+    ph: str = ""
+    cat: str = ""
+    name: str = ""
+    pid: int | str = ""
+    tid: int | str = ""
+    ts: msgspec.Raw = ABSENT
+    dur: msgspec.Raw = ABSENT
+    id: int | str = NONE
+    args: Args | None = None
+
+
+class LooseEvent(msgspec.Struct, gc=False):
+    """A trace event of which nothing is assumed but that it is an object."""
+
+    ph: Any = ""
+    cat: Any = ""
+    name: Any = ""
+    pid: Any = ""
+    tid: Any = ""
+    ts: msgspec.Raw = ABSENT
+    dur: msgspec.Raw = ABSENT
+    id: Any = NONE
+    args: msgspec.Raw = ABSENT
+
+
+def tightened(event: LooseEvent) -> ExactEvent:
+    """The event with the types it should have; what can't be read as its type is absent."""
+    args = None
+    if bytes(event.args).startswith(b"{"):
+        given = msgspec.json.decode(event.args, type=dict[str, msgspec.Raw])
+        values: dict[str, Any] = {}
+        for field in msgspec.structs.fields(Args):
+            if (raw := given.get(field.encode_name)) is not None:
+                values[field.name] = raw if field.type is msgspec.Raw else integer(msgspec.json.decode(raw))
+        args = Args(**values)
+    return ExactEvent(
+        ph=text(event.ph),
+        cat=text(event.cat),
+        name=text(event.name),
+        pid=event.pid,
+        tid=event.tid,
+        ts=event.ts,
+        dur=event.dur,
+        id=event.id,
+        args=args,
+    )
+
+
+def integer(value: Any) -> int:
+    """The integer that a number or a text is; `NONE` for all else, and for what 64 bits don't hold."""
+    if isinstance(value, str):
+        value = int(value) if _INTEGER.fullmatch(value) else NONE
+    if isinstance(value, float):
+        value = int(value) if value.is_integer() else NONE
+    return value if isinstance(value, int) and -(2**63) <= value < 2**63 else NONE
+
+
+def id_of(value: Any) -> int | str:
+    """A process's, thread's or arrow's id; a number if it is one, however it is written."""
+    if type(value) is int:
+        return value
+    number = integer(value)
+    return number if number != NONE else text(value)
+
+
+def text(value: Any) -> str:
+    """A value as text; nothing is the empty text."""
+    if isinstance(value, str):
+        return value
+    return "" if value is None else str(value)
