@@ -12,7 +12,8 @@ from rich.text import Text
 from gemma_trace.analysis.breakdown import breakdown
 from gemma_trace.analysis.summary import summarize
 from gemma_trace.report.tables import print_report
-from gemma_trace.report.views import stages_report, summary_report
+from gemma_trace.report.views.stages import stages_report
+from gemma_trace.report.views.summary import summary_report
 from gemma_trace.trace.trace import load
 
 HERE = Path(__file__).parent

@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from gemma_trace._version import __version__
-from gemma_trace.cli import capture, check, kernels, stages, summarize
 from gemma_trace.errors import GemmaTraceError
 
-app = typer.Typer(
-    name="gemma-trace",
-    help="Where does the time to the first token of a multimodal model go?",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Start with: gemma-trace capture && gemma-trace summarize traces/",
-)
-app.command()(capture.capture)
-app.command()(summarize.summarize)
-app.command()(stages.stages)
-app.command()(kernels.kernels)
-app.command()(check.check)
+COMMANDS: Final = ("capture", "summarize", "stages", "kernels", "check")
+"""In the order of the help. Each is the function of that name in the module of that name."""
+
+RUNS_MODELS: Final = frozenset({"capture"})
+"""The commands that use every core for arithmetic."""
+
+
+def build_app(arguments: Sequence[str]) -> typer.Typer:
+    """The command line for these arguments: with the one command that they name, or, for help, with all."""
+    app = typer.Typer(
+        name="gemma-trace",
+        help="Where does the time to the first token of a multimodal model go?",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        epilog="Start with: gemma-trace capture && gemma-trace summarize traces/",
+    )
+    app.callback()(root)
+    named = next((argument for argument in arguments if argument in COMMANDS), None)
+    for command in (named,) if named else COMMANDS:
+        app.command(command)(getattr(importlib.import_module(f"{__name__}.{command}"), command))
+    return app
 
 
 def _print_version(wanted: bool) -> None:
@@ -34,17 +43,19 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def root(
+    context: typer.Context,
     version: Annotated[
-        bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end."),
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
     ] = False,
     no_color: Annotated[bool, typer.Option("--no-color", help="No colours; so does NO_COLOR=1.")] = False,
 ) -> None:
     """Where does the time to the first token of a multimodal model go?"""
     if no_color:
         os.environ["NO_COLOR"] = "1"
+    if context.invoked_subcommand not in RUNS_MODELS:
+        # Reading a trace multiplies no matrices; starting OpenBLAS's threads is half of what importing numpy takes.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,8 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0 done; 1 the input or the analysis failed; 2 usage.
     """
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        app(args=arguments, standalone_mode=True)
+        build_app(given)(args=given, standalone_mode=True)
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except GemmaTraceError as error:

@@ -25,7 +25,7 @@ def check(
     from gemma_trace.analysis.summary import summarize
     from gemma_trace.cli.inputs import one_trace, open_trace
     from gemma_trace.cli.output import emit
-    from gemma_trace.report.views import check_report
+    from gemma_trace.report.views.check import check_report
 
     loaded = open_trace(one_trace(trace))
     run = summarize(loaded)

@@ -46,7 +46,7 @@ def kernels(
     from gemma_trace.cli.inputs import one_trace, open_trace
     from gemma_trace.cli.output import emit
     from gemma_trace.cli.rules import read_rules
-    from gemma_trace.report.views import kernels_report
+    from gemma_trace.report.views.kernels import kernels_report
     from gemma_trace.trace.health import examine
 
     chosen = [text for text in stage or () if "=" not in text]

@@ -32,7 +32,7 @@ def stages(
     from gemma_trace.cli.inputs import one_trace, open_trace
     from gemma_trace.cli.output import emit
     from gemma_trace.cli.rules import read_rules
-    from gemma_trace.report.views import stages_report
+    from gemma_trace.report.views.stages import stages_report
 
     loaded = open_trace(one_trace(trace), read_rules(stage, stages_file))
     everything = breakdown(loaded)

@@ -53,7 +53,7 @@ def summarize(
     from gemma_trace.cli.inputs import find_traces
     from gemma_trace.cli.output import emit
     from gemma_trace.cli.workers import map_files
-    from gemma_trace.report.views import study_report, summary_report
+    from gemma_trace.report.views.summary import study_report, summary_report
 
     done = map_files(summarize_file, find_traces(paths))
     runs = [result for result in done if isinstance(result, RunSummary)]

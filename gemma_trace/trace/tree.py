@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gemma_trace.trace.events import NONE, BoolArray, Codes, IntArray
+from gemma_trace.trace.events import NONE, Codes, IntArray
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def nest(ts_ns: IntArray, end_ns: IntArray, track: Codes) -> Nesting:
     """
     n = len(ts_ns)
     zero = ts_ns.min() if n else 0
-    order = np.argsort(track, kind="stable")
+    order = _stable_order(track)
     # Each track gets a stretch of time of its own, so that one pass nests them all. Times are doubled so that an
     # empty span can have an inside, which makes it end after its start.
     start = 2 * (ts_ns[order] - zero)
@@ -82,13 +82,14 @@ def _nest_line(start: IntArray, end: IntArray) -> tuple[IntArray, IntArray, IntA
     How many spans are open where one starts is how many started before less how many ended before; the parent is the
     last span before that is one level up. Both need spans that nest, so where some cross they are clipped first.
     """
+    original = end
     depth, parent = _levels(start, end)
-    crossing = (parent >= 0) & (end > end[parent])
-    if not crossing.any():
-        return parent, depth, end, 0
-    end, clipped = _clipped(start, end, crossing)
-    depth, parent = _levels(start, end)
-    return parent, depth, end, clipped
+    while (crossing := (parent >= 0) & (end > end[parent])).any():
+        before, end = end, _clipped(start, end, np.unique(end[parent[crossing]]))
+        depth, parent = _levels(start, end)
+        if (end == before).all():  # each round clips something; this is for the round that doesn't
+            break
+    return parent, depth, end, int((end < original).sum())
 
 
 def _levels(start: IntArray, end: IntArray) -> tuple[IntArray, IntArray]:
@@ -97,20 +98,17 @@ def _levels(start: IntArray, end: IntArray) -> tuple[IntArray, IntArray]:
     return depth, _parents(depth)
 
 
-def _clipped(start: IntArray, end: IntArray, crossing: BoolArray) -> tuple[IntArray, int]:
-    """Clip the spans that start inside another and end after it; how many they were.
+def _clipped(start: IntArray, end: IntArray, edges: IntArray) -> IntArray:
+    """The ends once the spans that cross one of these edges are clipped to it.
 
-    A span is clipped to what is left of the one around it, so the order matters and a loop it is, over the runs of
-    spans in which some cross, from the instant at which nothing else was open.
+    A span is clipped to what is left of the one around it, so the order matters and a loop it is: over those spans
+    only that end at an edge or hold one.
+
+    Args:
+        edges: int64, ascending: ends that other spans cross.
     """
-    reach = np.maximum.accumulate(end)
-    alone = np.append(True, start[1:] >= reach[:-1])  # nothing is open where these start
-    run = np.cumsum(alone) - 1
-    end = end.copy()
-    count = 0
-    affected = np.zeros(int(run[-1]) + 1, dtype=bool)
-    affected[run[crossing]] = True
-    chosen = np.flatnonzero(affected[run])
+    holds = np.searchsorted(edges, start, side="right") < np.searchsorted(edges, end, side="left")
+    chosen = np.flatnonzero(holds | np.isin(end, edges))
     ends = end[chosen].tolist()
     open_ends: list[int] = []
     for place, (begins, ends_at) in enumerate(zip(start[chosen].tolist(), ends, strict=True)):
@@ -118,16 +116,16 @@ def _clipped(start: IntArray, end: IntArray, crossing: BoolArray) -> tuple[IntAr
             open_ends.pop()
         if open_ends and ends_at > open_ends[-1]:
             ends[place] = ends_at = open_ends[-1]
-            count += 1
         open_ends.append(ends_at)
-    end[chosen] = ends
-    return end, count
+    clipped = end.copy()
+    clipped[chosen] = ends
+    return clipped
 
 
 def _parents(depth: IntArray) -> IntArray:
     """The last index before each that is one level up."""
     parent = np.full(len(depth), NONE, dtype=np.int64)
-    by_depth = np.argsort(depth, kind="stable")
+    by_depth = _stable_order(depth)
     levels = np.searchsorted(depth[by_depth], np.arange(depth.max(initial=-1) + 2))
     for level in range(1, len(levels) - 1):
         above = by_depth[levels[level - 1] : levels[level]]
@@ -136,6 +134,12 @@ def _parents(depth: IntArray) -> IntArray:
             found = np.searchsorted(above, here) - 1
             parent[here] = np.where(found >= 0, above[found], NONE)
     return parent
+
+
+def _stable_order(small: Codes) -> IntArray:
+    """`argsort`, stable; integers of 16 bits are sorted by radix, some ten times faster than wider ones."""
+    fits = len(small) == 0 or (small.min() >= -(2**15) and small.max() < 2**15)
+    return np.argsort(small.astype(np.int16) if fits else small, kind="stable")
 
 
 def inherit(own: IntArray, nesting: Nesting) -> IntArray:
@@ -148,7 +152,7 @@ def inherit(own: IntArray, nesting: Nesting) -> IntArray:
         int64 [n].
     """
     value = own.copy()
-    by_depth = np.argsort(nesting.depth, kind="stable")
+    by_depth = _stable_order(nesting.depth)
     levels = np.searchsorted(nesting.depth[by_depth], np.arange(nesting.depth.max(initial=-1) + 2))
     for level in range(1, len(levels) - 1):
         here = by_depth[levels[level] : levels[level + 1]]

@@ -1,0 +1,106 @@
+"""The TTFT table of many runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gemma_trace.analysis.study import COLUMNS, study_sections
+from gemma_trace.analysis.summary import MEASURES, RunSummary
+from gemma_trace.report.model import Column, Report, Section
+from gemma_trace.report.numbers import ABSENT, NOISY_MARK, spread
+from gemma_trace.trace.health import Finding, Health
+
+_SUMMARY_COLUMNS = (
+    ("ttft_ms", "TTFT ms", 0),
+    ("image_processing_share_pct", "image proc. %", 3),
+    ("image_processing_ms", "image proc. ms", 1),
+    ("preprocessing_ms", "preproc. ms", 7),
+    ("vision_tower_ms", "vision ms", 2),
+    ("projector_ms", "projector ms", 8),
+    ("prefill_ms", "prefill ms", 2),
+    ("sampling_ms", "sampling ms", 9),
+    ("unattributed_ms", "unattr. ms", 6),
+    ("tpot_ms", "TPOT ms", 5),
+)
+
+
+def summary_report(runs: Sequence[RunSummary], source: Sequence[str]) -> Report:
+    """The TTFT table: a row a run."""
+    shown = [
+        (key, header, priority) for key, header, priority in _SUMMARY_COLUMNS if any(r.measures[key] for r in runs)
+    ]
+    columns = (
+        Column("run", align="left", overflow="fold"),
+        *(Column(header, priority) for _, header, priority in shown),
+        Column("profiled TTFT ms", 4),
+        Column("× timed", 1),
+        Column("n", 5),
+    )
+    rows = tuple(
+        (
+            run.run,
+            *(spread(run.measures[key]) for key, _, _ in shown),
+            spread(run.measures["profiled_ttft_ms"]),
+            ABSENT if run.inflation is None else f"{run.inflation:.2f}",
+            str(run.runs),
+        )
+        for run in runs
+    )
+    notes = ["Medians ± half the interquartile range of requests run without the profiler, but for the profiled TTFT."]
+    if any(NOISY_MARK in cell for row in rows for cell in row):
+        notes.append(f"{NOISY_MARK} noisy: the interquartile range is over 10% of the median.")
+    if random := sorted({run.model for run in runs if run.weights == "random"}):
+        notes.append(f"Random weights: {', '.join(random)}. Times depend on the shapes, not on the weights.")
+    if profiled := [run.run for run in runs if run.timing == "profiled"]:
+        notes.append(f"Under the profiler, for want of a timed pass: {', '.join(profiled)}.")
+    return Report(
+        command="summarize",
+        source=source,
+        sections=(Section("Time to first token", columns, rows, notes=tuple(notes)),),
+        records=[_summary_record(run) for run in runs],
+        totals={"runs": len(runs)},
+        health=_merged([run.health for run in runs]),
+    )
+
+
+def study_report(runs: Sequence[RunSummary], source: Sequence[str]) -> Report:
+    """The same runs in exactly the reference study's sections, columns and cells."""
+    columns = (Column("Config", align="left"), *(Column(header, align="left") for header, _ in COLUMNS))
+    return Report(
+        command="summarize",
+        source=source,
+        sections=tuple(
+            Section(section.title, columns, tuple((config, *cells) for config, cells in section.rows))
+            for section in study_sections(runs)
+        ),
+        records=[_summary_record(run) for run in runs],
+        totals={"runs": len(runs)},
+        health=_merged([run.health for run in runs]),
+    )
+
+
+def _summary_record(run: RunSummary) -> dict[str, object]:
+    identity = (
+        "run",
+        "model",
+        "weights",
+        "dtype",
+        "device",
+        "device_name",
+        "image_backend",
+        "timing",
+        "runs",
+    )
+    record: dict[str, object] = {name: getattr(run, name) for name in identity}
+    record |= {name: run.measures[name] for name in MEASURES}
+    return record | {"profiler_inflation": run.inflation}
+
+
+def _merged(healths: Sequence[Health]) -> Health:
+    """The findings of several traces; one that several have is listed once, its counts added."""
+    merged: dict[tuple[str, str], Finding] = {}
+    for finding in (finding for health in healths for finding in health.findings):
+        key = (finding.code, finding.message)
+        count = finding.count + (merged[key].count if key in merged else 0)
+        merged[key] = Finding(finding.code, finding.severity, count, finding.message, finding.advice)
+    return Health(tuple(merged.values()))
