@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gemma_trace.cli.output import ForceOption, Format, FormatOption, OutputOption
+from gemma_trace.cli.output import ForceOption, Format, FormatOption, NoCacheOption, OutputOption
 
 
 def check(
@@ -15,6 +15,7 @@ def check(
     form: FormatOption = Format.TABLE,
     output: OutputOption = None,
     force: ForceOption = False,
+    no_cache: NoCacheOption = False,
 ) -> None:
     """Say whether a trace can be trusted: what is missing, damaged or odd, and what to do about it.
 
@@ -27,7 +28,7 @@ def check(
     from gemma_trace.cli.output import emit
     from gemma_trace.report.views.check import check_report
 
-    loaded = open_trace(one_trace(trace))
+    loaded = open_trace(one_trace(trace), cached=not no_cache)
     run = summarize(loaded)
     emit(check_report(run, len(loaded.spans)), form, output, force=force)
     if run.health.verdict == "error":

@@ -52,23 +52,28 @@ def one_trace(path: Path) -> Path:
     return found[0]
 
 
-def open_trace(path: Path, rules: Sequence[StageRule] = ()) -> Trace:
+def open_trace(path: Path, rules: Sequence[StageRule] = (), *, cached: bool = True) -> Trace:
     """Read a trace, with progress on a terminal where it takes more than a moment.
+
+    Args:
+        cached: keep a large trace's columns for the next time, and find them again.
 
     Raises:
         InputError: as `load` does.
     """
+    from gemma_trace.trace.cache import TraceCache
     from gemma_trace.trace.trace import load
 
+    cache = TraceCache() if cached else None
     size = path.stat().st_size
     if size < _LARGE_BYTES or not sys.stderr.isatty():
-        return load(path, rules)
+        return load(path, rules, cache=cache)
     from rich.console import Console
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True), transient=True) as bars:
         task = bars.add_task(f"reading {path.name}", total=size)
-        return load(path, rules, lambda count: bars.advance(task, count))
+        return load(path, rules, lambda count: bars.advance(task, count), cache)
 
 
 def _below(folder: Path, patterns: Sequence[str]) -> list[Path]:

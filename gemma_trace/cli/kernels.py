@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gemma_trace.cli.output import ForceOption, Format, FormatOption, OutputOption
+from gemma_trace.cli.output import ForceOption, Format, FormatOption, NoCacheOption, OutputOption
 from gemma_trace.cli.rules import RulesFileOption
 from gemma_trace.errors import ConfigError
 from gemma_trace.stages import Stage
@@ -35,6 +35,7 @@ def kernels(
     form: FormatOption = Format.TABLE,
     output: OutputOption = None,
     force: ForceOption = False,
+    no_cache: NoCacheOption = False,
 ) -> None:
     """Show which kernels cost a trace, or one of its stages, its time.
 
@@ -54,6 +55,6 @@ def kernels(
         raise ConfigError(f"one stage at a time; --stage was given {' and '.join(chosen)}")
     rules = [text for text in stage or () if "=" in text]
     path = one_trace(trace)
-    loaded = open_trace(path, read_rules(rules, stages_file))
+    loaded = open_trace(path, read_rules(rules, stages_file), cached=not no_cache)
     table = kernel_table(loaded, chosen[0] if chosen else None, request)
     emit(kernels_report(table, examine(loaded), path, top), form, output, force=force)

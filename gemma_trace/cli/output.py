@@ -31,6 +31,9 @@ class Format(StrEnum):
 
 FormatOption = Annotated[Format, typer.Option("--format", "-f", help="What to print; parquet needs -o.")]
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file, not to the terminal.")]
+NoCacheOption = Annotated[
+    bool, typer.Option("--no-cache", help="Read a large trace afresh, and keep nothing for the next time.")
+]
 ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite the output file.")]
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gemma_trace.cli.output import ForceOption, Format, FormatOption, OutputOption
+from gemma_trace.cli.output import ForceOption, Format, FormatOption, NoCacheOption, OutputOption
 from gemma_trace.cli.rules import RulesFileOption, RulesOption
 
 
@@ -19,6 +19,7 @@ def stages(
     form: FormatOption = Format.TABLE,
     output: OutputOption = None,
     force: ForceOption = False,
+    no_cache: NoCacheOption = False,
 ) -> None:
     """Show every stage of one trace, host and device.
 
@@ -34,7 +35,7 @@ def stages(
     from gemma_trace.cli.rules import read_rules
     from gemma_trace.report.views.stages import stages_report
 
-    loaded = open_trace(one_trace(trace), read_rules(stage, stages_file))
+    loaded = open_trace(one_trace(trace), read_rules(stage, stages_file), cached=not no_cache)
     everything = breakdown(loaded)
     shown = everything if request is None else breakdown(loaded, request)
     emit(stages_report(shown, summarize(loaded, everything)), form, output, force=force)

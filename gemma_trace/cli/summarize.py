@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import sys
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gemma_trace.cli.output import ForceOption, Format, FormatOption, OutputOption
+from gemma_trace.cli.output import ForceOption, Format, FormatOption, NoCacheOption, OutputOption
 from gemma_trace.errors import InputError
 
 if TYPE_CHECKING:
     from gemma_trace.analysis.summary import RunSummary
 
 
-def summarize_file(path: Path) -> RunSummary | InputError:
+def summarize_file(path: Path, *, cached: bool) -> RunSummary | InputError:
     """One trace's row, or why there is none."""
     from gemma_trace.analysis.summary import summarize
+    from gemma_trace.trace.cache import TraceCache
     from gemma_trace.trace.trace import load
 
     try:
-        return summarize(load(path))
+        return summarize(load(path, cache=TraceCache() if cached else None))
     except InputError as error:
         return error
 
@@ -42,6 +44,7 @@ def summarize(
     form: FormatOption = Format.TABLE,
     output: OutputOption = None,
     force: ForceOption = False,
+    no_cache: NoCacheOption = False,
 ) -> None:
     """Show where the time to the first token went, a row a run.
 
@@ -55,7 +58,7 @@ def summarize(
     from gemma_trace.cli.workers import map_files
     from gemma_trace.report.views.summary import study_report, summary_report
 
-    done = map_files(summarize_file, find_traces(paths))
+    done = map_files(partial(summarize_file, cached=not no_cache), find_traces(paths))
     runs = [result for result in done if isinstance(result, RunSummary)]
     failures = [result for result in done if isinstance(result, InputError)]
     if runs:

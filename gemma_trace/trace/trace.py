@@ -22,6 +22,7 @@ from gemma_trace.stages import (
     stage_names_of,
     stage_of_range,
 )
+from gemma_trace.trace.cache import WORTHWHILE_BYTES, TraceCache
 from gemma_trace.trace.events import (
     ANNOTATION_CATEGORIES,
     DEVICE_CATEGORIES,
@@ -215,20 +216,33 @@ def _first_match(rules: Sequence[StageRule], name: str) -> str | None:
     return next((rule.stage for rule in rules if rule.matches(name)), None)
 
 
-def load(path: str | Path, rules: Sequence[StageRule] = (), on_bytes: Callable[[int], None] | None = None) -> Trace:
+def load(
+    path: str | Path,
+    rules: Sequence[StageRule] = (),
+    on_bytes: Callable[[int], None] | None = None,
+    cache: TraceCache | None = None,
+) -> Trace:
     """Read a trace file.
 
     Args:
         path: gzip or plain, as torch.profiler wrote it or as `gemma-trace capture` did.
         rules: which spans are ranges of which stage, on top of those that are known; see `stages.stage_rule`.
         on_bytes: hears how many bytes of the file were read, each time some are.
+        cache: where a large trace's columns are kept for the next time; None keeps and finds nothing.
 
     Raises:
         InputError: the file can't be read, or is of a newer gemma-trace.
         TraceFormatError: it is no trace, or holds no span.
     """
     path = Path(path)
-    return Trace(read_trace(path, on_bytes), path, rules)
+    if cache is None or not path.is_file() or path.stat().st_size < WORTHWHILE_BYTES:
+        return Trace(read_trace(path, on_bytes), path, rules)
+    kept = cache.path_of(path)
+    file = cache.load(kept)
+    if file is None:
+        file = read_trace(path, on_bytes)
+        cache.keep(file, kept)
+    return Trace(file, path, rules)
 
 
 def load_metadata(path: str | Path) -> RunMetadata | None:
