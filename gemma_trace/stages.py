@@ -100,14 +100,19 @@ RESERVED: Final = frozenset({Stage.REQUEST.value, Stage.UNATTRIBUTED.value, "unl
 
 @dataclass(frozen=True)
 class StageRule:
-    """Spans of the host whose whole name matches `pattern` are ranges of the stage `stage`."""
+    """Spans of the host whose whole name matches `pattern` are ranges of the stage `stage`.
+
+    Attributes:
+        hint: a part of every name that matches, which is looked for first: most names have none of them.
+    """
 
     stage: str
     pattern: re.Pattern[str]
+    hint: str = ""
 
     def matches(self, name: str) -> bool:
         """Whether a span of this name is a range of the stage."""
-        return self.pattern.fullmatch(name) is not None
+        return self.hint in name and self.pattern.fullmatch(name) is not None
 
 
 def stage_rule(stage: str, pattern: str) -> StageRule:
@@ -127,29 +132,31 @@ def stage_rule(stage: str, pattern: str) -> StageRule:
         raise ConfigError(f"{pattern!r} is no regular expression: {error}") from error
 
 
-def _rules(*pairs: tuple[str, str]) -> tuple[StageRule, ...]:
-    return tuple(StageRule(stage, re.compile(pattern)) for stage, pattern in pairs)
+def _rules(*rows: tuple[str, str, str]) -> tuple[StageRule, ...]:
+    return tuple(StageRule(stage, re.compile(pattern), hint) for stage, hint, pattern in rows)
 
 
+# (stage, a part of every name that matches, the whole name)
 FOREIGN_RULES: Final = _rules(
     # vLLM names a step after its tokens of context (prefill) and of generation (decode); a step with both is prefill.
-    (Stage.PREFILL, r"execute_(\w+_)?context_[1-9]\d*\(.*"),
-    (Stage.DECODE, r"execute_(\w+_)?context_0\(.*\)_generation_[1-9].*"),
+    (Stage.PREFILL, "execute_", r"execute_(\w+_)?context_[1-9]\d*\(.*"),
+    (Stage.DECODE, "execute_", r"execute_(\w+_)?context_0\(.*\)_generation_[1-9].*"),
     # SGLang: step[EXTEND bs=15 toks=15360], step[DECODE bs=8].
-    (Stage.PREFILL, r"step\[(EXTEND|MIXED)\b.*"),
-    (Stage.DECODE, r"step\[DECODE\b.*"),
+    (Stage.PREFILL, "step[", r"step\[(EXTEND|MIXED)\b.*"),
+    (Stage.DECODE, "step[", r"step\[DECODE\b.*"),
     # torch.utils.data and transformers' processors, the latter with Python's stack frames.
-    (Stage.PREPROCESSING, r"enumerate\(DataLoader\)#.*"),
-    (Stage.IMAGE_PROCESSING, r".*\bimage_processing_\w+\.py\(\d+\): (preprocess|__call__)"),
-    (Stage.TOKENIZATION, r".*\btokenization_\w+\.py\(\d+\): __call__"),
-    (Stage.PREPROCESSING, r".*\b(?<!image_)processing_\w+\.py\(\d+\): __call__"),
+    (Stage.PREPROCESSING, "enumerate(", r"enumerate\(DataLoader\)#.*"),
+    (Stage.IMAGE_PROCESSING, "image_processing_", r".*\bimage_processing_\w+\.py\(\d+\): (preprocess|__call__)"),
+    (Stage.TOKENIZATION, "tokenization_", r".*\btokenization_\w+\.py\(\d+\): __call__"),
+    (Stage.PREPROCESSING, "processing_", r".*\bprocessing_\w+\.py\(\d+\): __call__"),
     # torch.profiler's with_stack and with_modules name modules after their class.
-    (Stage.PROJECTOR, r"nn\.Module: \w*(Projector|Connector|Aligner|PatchMerger)\w*"),
+    (Stage.PROJECTOR, "nn.Module: ", r"nn\.Module: \w*(Projector|Connector|Aligner|PatchMerger)\w*"),
     (
         Stage.VISION_TOWER,
+        "nn.Module: ",
         r"nn\.Module: (?!VisionEncoderDecoder)\w*Vision\w*(Transformer|Tower|Model|Encoder|Backbone)\w*",
     ),
-    (TEXT_TOWER, r"nn\.Module: \w*Text(Transformer|Tower|Encoder)\w*"),
+    (TEXT_TOWER, "nn.Module: ", r"nn\.Module: \w*Text(Transformer|Tower|Encoder)\w*"),
 )
 """Stages of traces that others made, first match wins. They hold where a trace has no ranges of ours."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import compress
 from typing import Any, Final
 
 import msgspec
@@ -136,6 +137,7 @@ class ColumnBuilder:
         """All batches as columns, sorted by start, the longer first; unpaired `B` events are counted and gone."""
         self.repairs[UNPAIRED_BEGINS] += sum(map(len, self._open.values()))
         columns = {name: column.take() for name, column in self._columns.items()}
+        self._columns.clear()  # or each column would be in memory twice, sorted and not
         order = _start_order(columns["ts_ns"], columns["dur_ns"])
         for name in columns:
             columns[name] = columns[name][order]
@@ -159,8 +161,8 @@ class ColumnBuilder:
         counts = Counter(phases)
         self.phases.update(counts)
         if counts["X"] < len(events):
-            chosen = np.array([phase == "X" for phase in phases], dtype=bool)
-            spans = [event for event in events if event.ph == "X"]
+            chosen = [phase == "X" for phase in phases]
+            spans = list(compress(events, chosen))
             if counts["B"] or counts["E"]:
                 self._pair(events, ts_ns)
             if counts["s"] or counts["f"]:
@@ -185,9 +187,8 @@ class ColumnBuilder:
             "track": [tracks[span.pid, span.tid] for span in spans],
         }
         # Python frames, most of a trace with stacks, have none of the arguments that are columns.
-        plain = cats.get("python_function", NONE)
-        place = np.flatnonzero(np.asarray(batch["cat"]) != plain)
-        args = [spans[index].args or _NO_ARGS for index in place.tolist()]
+        place = [place for place, span in enumerate(spans) if span.args is not None and span.args != _NO_ARGS]
+        args = [spans[index].args or _NO_ARGS for index in place]
         some: dict[str, npt.ArrayLike] = {
             "correlation": _integers([arg.correlation for arg in args]),
             "external_id": _integers([arg.external_id for arg in args]),
