@@ -23,8 +23,8 @@ from gemma_trace.errors import CaptureError, OutputError
 from gemma_trace.metadata import METADATA_KEY, RunMetadata
 from gemma_trace.trace.clock import decimal_us_to_ns, ns_to_decimal_us
 
-LEFT_OUT: Final = frozenset({"host_name", "traceName"})
-"""Top-level keys of Kineto's that name this machine or a path on it."""
+LEFT_OUT: Final = re.compile(r"host|user|traceName", re.IGNORECASE)
+"""Top-level keys of Kineto's that name this machine, its user or a path on it."""
 
 _COMPRESSION_LEVEL: Final = 2
 _EVENTS_A_WRITE: Final = 4096
@@ -71,7 +71,7 @@ def write_trace(profiler_json: bytes, metadata: RunMetadata, path: Path) -> None
     if b'"python_function"' in profiler_json:
         for index, edges in _frames_to_trim(events).items():
             events[index] = _with_edges(events[index], edges)
-    header = {key: value for key, value in top.items() if key not in LEFT_OUT}
+    header = {key: value for key, value in top.items() if not LEFT_OUT.search(key)}
     header[METADATA_KEY] = msgspec.Raw(metadata.to_json())
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -11,20 +12,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gemma_trace.cli.output import ForceOption, Format, FormatOption, NoCacheOption, OutputOption
+from gemma_trace.cli.rules import RulesFileOption, RulesOption
 from gemma_trace.errors import InputError
 
 if TYPE_CHECKING:
     from gemma_trace.analysis.summary import RunSummary
+    from gemma_trace.stages import StageRule
 
 
-def summarize_file(path: Path, *, cached: bool) -> RunSummary | InputError:
+def summarize_file(path: Path, *, rules: Sequence[StageRule], cached: bool) -> RunSummary | InputError:
     """One trace's row, or why there is none."""
     from gemma_trace.analysis.summary import summarize
     from gemma_trace.trace.cache import TraceCache
     from gemma_trace.trace.trace import load
 
     try:
-        return summarize(load(path, cache=TraceCache() if cached else None))
+        return summarize(load(path, rules, cache=TraceCache() if cached else None))
     except InputError as error:
         return error
 
@@ -41,6 +44,8 @@ def summarize(
     style: Annotated[
         Style, typer.Option(help="study: the reference study's sections, columns and cells.")
     ] = Style.TTFT,
+    stage: RulesOption = None,
+    stages_file: RulesFileOption = None,
     form: FormatOption = Format.TABLE,
     output: OutputOption = None,
     force: ForceOption = False,
@@ -55,10 +60,12 @@ def summarize(
     from gemma_trace.analysis.summary import RunSummary
     from gemma_trace.cli.inputs import find_traces
     from gemma_trace.cli.output import emit
+    from gemma_trace.cli.rules import read_rules
     from gemma_trace.cli.workers import map_files
     from gemma_trace.report.views.summary import study_report, summary_report
 
-    done = map_files(partial(summarize_file, cached=not no_cache), find_traces(paths))
+    work = partial(summarize_file, rules=read_rules(stage, stages_file), cached=not no_cache)
+    done = map_files(work, find_traces(paths))
     runs = [result for result in done if isinstance(result, RunSummary)]
     failures = [result for result in done if isinstance(result, InputError)]
     if runs:

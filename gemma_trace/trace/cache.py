@@ -7,7 +7,6 @@ that does, has another key, so what is found is never stale. What can't be read 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +14,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
+from gemma_trace.metadata import METADATA_KEY
 from gemma_trace.trace.events import Events, Flows, Track
 from gemma_trace.trace.reader import ReadReport, TraceFile
 
@@ -23,6 +23,10 @@ WORTHWHILE_BYTES: Final = 8 * 1024 * 1024
 
 MAX_BYTES: Final = 4 << 30
 """What the cache may take on disk; what was used longest ago goes first."""
+
+KEPT_MEMBERS: Final = frozenset({METADATA_KEY, "deviceProperties", "baseTimeNanoseconds", "schemaVersion"})
+"""The top-level members of a trace that are kept. The rest is nobody's business here: some profilers write the whole
+environment of their process, tokens and all, into it."""
 
 _FLOWS: Final = "flow_"
 _TABLES: Final = b"gemma_trace"
@@ -66,6 +70,8 @@ class TraceCache:
         Raises:
             OSError: the trace can't be read.
         """
+        import hashlib
+
         digest = hashlib.blake2b(digest_size=20)
         for module in sorted(Path(__file__).parent.glob("*.py")):
             digest.update(module.read_bytes())
@@ -111,7 +117,7 @@ class TraceCache:
             tracks=tuple((track.pid, track.tid) for track in file.events.tracks),
             texts=file.events.texts,
             flow_cats=file.flows.cats,
-            header={name: bytes(text) for name, text in file.header.items()},
+            header={name: bytes(text) for name, text in file.header.items() if name in KEPT_MEMBERS},
             report=file.report,
         )
         # One row, each column a list: the columns of events and of flows differ in length.

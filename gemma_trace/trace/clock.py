@@ -6,7 +6,6 @@ A float64 holds epoch microseconds to 250 ns only, so nothing here goes through 
 from __future__ import annotations
 
 import re
-from decimal import ROUND_HALF_EVEN, Decimal, DecimalException, localcontext
 from typing import Final
 
 _PLAIN: Final = re.compile(rb"(-?)(\d{1,30})(?:\.(\d{1,3}))?")
@@ -33,6 +32,13 @@ def decimal_us_to_ns(text: bytes) -> int:
         sign, whole, fraction = plain.groups(b"")
         ns = int(whole) * 1000 + int(fraction.ljust(3, b"0"))
         return -ns if sign else ns
+    return _unusual_us_to_ns(text)
+
+
+def _unusual_us_to_ns(text: bytes) -> int:
+    """Exponents, more than three decimals, quotes."""
+    from decimal import ROUND_HALF_EVEN, Decimal, DecimalException, localcontext
+
     try:
         if len(text) > MAX_DIGITS:
             raise ValueError("too long")

@@ -99,6 +99,14 @@ def test_a_damaged_cache_is_read_afresh_and_mended(
     assert seen == [path]
 
 
+def test_a_header_that_holds_secrets_is_not_kept(tmp_path: Path, cache: TraceCache) -> None:
+    built = TraceBuilder().range("request", 0, 10)
+    built.header["metadata"] = {"environment": {"HF_TOKEN": "hf_secret"}}
+    load(built.write(tmp_path / "a.json"), cache=cache)
+    (kept,) = cache.folder.iterdir()
+    assert b"hf_secret" not in kept.read_bytes()
+
+
 def test_without_a_cache_nothing_is_kept(tmp_path: Path, cache: TraceCache) -> None:
     load(written(tmp_path))
     assert not cache.folder.exists()
