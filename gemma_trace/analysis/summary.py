@@ -6,7 +6,6 @@ capture with `--runs 0`) gives its profiled requests instead, and the row says s
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,8 +43,6 @@ MEASURES: Final = (
 
 NOTABLE_INFLATION: Final = 1.25
 """A profiler that slows TTFT down by more than this changes where the time goes."""
-
-_TRACE_SUFFIX: Final = re.compile(r"(\.pt\.trace)?(\.json)?(\.gz)?$")
 
 
 @dataclass(frozen=True)
@@ -121,7 +118,7 @@ def summarize(trace: Trace, profiled: StageBreakdown | None = None) -> RunSummar
     inflation = _inflation(metadata, profiled.ttfts_ns) if metadata else None
     return RunSummary(
         source=trace.path,
-        run=run.name if run else _TRACE_SUFFIX.sub("", trace.path.name),
+        run=trace.label,
         model=run.model if run else "",
         weights=run.weights if run else "",
         dtype=run.dtype if run else "",

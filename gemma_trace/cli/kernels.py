@@ -54,7 +54,6 @@ def kernels(
     if len(chosen) > 1:
         raise ConfigError(f"one stage at a time; --stage was given {' and '.join(chosen)}")
     rules = [text for text in stage or () if "=" in text]
-    path = one_trace(trace)
-    loaded = open_trace(path, read_rules(rules, stages_file), cached=not no_cache)
+    loaded = open_trace(one_trace(trace), read_rules(rules, stages_file), cached=not no_cache)
     table = kernel_table(loaded, chosen[0] if chosen else None, request)
-    emit(kernels_report(table, examine(loaded), path, top), form, output, force=force)
+    emit(kernels_report(table, loaded, examine(loaded), top), form, output, force=force)

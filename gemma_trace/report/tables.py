@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 
 from rich import box
@@ -9,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gemma_trace.report.model import Report, Section
+from gemma_trace.report.model import Column, Report, Section
 from gemma_trace.trace.health import Severity
 
 LEAST_WIDTH = {"fold": 18, "ellipsis": 32}
@@ -43,7 +44,7 @@ def print_section(section: Section, console: Console) -> None:
             overflow="fold" if column.overflow == "fold" else "ellipsis",
         )
     for row in section.rows:
-        table.add_row(*(Text(row[index]) for index in widths))
+        table.add_row(*(Text(_folded(row[index], section.columns[index], width)) for index, width in widths.items()))
     console.print(Text(section.title, style="bold"))
     if section.rows:
         console.print(table)
@@ -51,6 +52,11 @@ def print_section(section: Section, console: Console) -> None:
     notes = [*section.notes, *([f"No room here for: {', '.join(dropped)}."] if dropped else [])]
     for note in notes:
         console.print(Text(note, style="dim"))
+
+
+def _folded(cell: str, column: Column, width: int) -> str:
+    """A cell that may go on in the next line, broken at its spaces and hyphens."""
+    return "\n".join(textwrap.wrap(cell, width)) if column.overflow == "fold" else cell
 
 
 def column_widths(section: Section, room: int) -> dict[int, int]:

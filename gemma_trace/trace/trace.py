@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -38,6 +39,7 @@ from gemma_trace.trace.tree import Nesting, Segments, inherit, innermost_segment
 if TYPE_CHECKING:
     import pandas as pd
 
+_TRACE_SUFFIX: Final = re.compile(r"(\.pt\.trace)?(\.json)?(\.gz)?$")
 _ELSEWHERE: Final = frozenset({"gpu_user_annotation", "overhead", "trace", "cuda_sync"})
 _PYTHON: Final = frozenset({"python_function"})
 _MODULE_PREFIXES: Final = (LAYER_PREFIX, MODULE_PREFIX, "nn.Module: ")
@@ -66,6 +68,11 @@ class Trace:
         self._rules = tuple(rules)
         if not len(self.spans):
             raise TraceFormatError(f"{path} holds metadata but no span; was anything run under the profiler?")
+
+    @property
+    def label(self) -> str:
+        """The run's name; in a trace that isn't ours the file's, without its endings."""
+        return self.metadata.run.name if self.metadata else _TRACE_SUFFIX.sub("", self.path.name)
 
     def events(self) -> pd.DataFrame:
         """The spans as a DataFrame, a row each."""

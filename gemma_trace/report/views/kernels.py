@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 
 from gemma_trace.analysis.kernels import KernelTable
 from gemma_trace.report.model import Column, Report, Section
 from gemma_trace.report.numbers import microseconds, milliseconds
 from gemma_trace.trace.health import Health
+from gemma_trace.trace.trace import Trace
 
 
-def kernels_report(table: KernelTable, health: Health, source: Path, top: int) -> Report:
+def kernels_report(table: KernelTable, trace: Trace, health: Health, top: int) -> Report:
     """The drilldown's `top` rows; 0 is all."""
     shown = table.rows[:top] if top else table.rows
     columns = (
@@ -47,10 +47,10 @@ def kernels_report(table: KernelTable, health: Health, source: Path, top: int) -
     whole = sum(row.sum_ns for row in table.rows)
     return Report(
         command="kernels",
-        source=[str(source)],
+        source=[str(trace.path)],
         sections=(
             Section(
-                f"{what}{where}, {source.name}",
+                f"{what}{where}, {trace.label}",
                 columns,
                 rows,
                 footer=(
