@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from gemma_trace.analysis.timeline import UNLINKED, Request, StageTime, find_requests, partition, ttft_ns
@@ -87,8 +86,3 @@ def _add(row: StageTime, other: StageTime | None) -> StageTime:
         if isinstance(value, int):
             values[name] += value
     return StageTime(**values | {"request": -1})
-
-
-def by_stage(rows: Sequence[StageTime]) -> dict[str, StageTime]:
-    """Rows of one request by stage name."""
-    return {row.stage: row for row in rows}

@@ -313,8 +313,9 @@ def _previous_traces(folder: Path, *, force: bool) -> list[Path]:
     previous = sorted(folder.glob("*.pt.trace.json*")) if folder.is_dir() else []
     if previous and not force:
         raise OutputError(f"{folder} holds a trace already; give --name another name, or --force to replace it")
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{folder} is a file; give --name another name, or --output another folder")
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise OutputError(f"can't write into {existing}; give --output a folder that can be written")
     return previous
 
 

@@ -206,6 +206,13 @@ def test_a_reader_that_has_seen_enough_is_no_error(built: Path) -> None:
     assert int(done.stdout) in (0, 1)
 
 
+def test_a_terminal_that_knows_ascii_alone_gets_a_table(captured: Path) -> None:
+    command = [sys.executable, "-m", "gemma_trace", "stages", str(captured)]
+    done = subprocess.run(command, capture_output=True, check=True, env={"PATH": "", "PYTHONIOENCODING": "ascii"})
+    assert b"vision_tower" in done.stdout
+    assert done.stderr == b""
+
+
 def test_a_pipe_gets_every_column_and_no_colour(captured: Path) -> None:
     command = [sys.executable, "-m", "gemma_trace", "summarize", str(captured)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env={"PATH": "", "FORCE_COLOR": ""})

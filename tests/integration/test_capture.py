@@ -140,6 +140,13 @@ def test_an_output_that_exists_is_kept_unless_forced(tmp_path: Path) -> None:
     assert second != first
 
 
+def test_an_output_that_cannot_be_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for output, name in ((tmp_path / "file", "mine"), (tmp_path / "file" / "deeper", "mine"), (tmp_path, "file")):
+        with pytest.raises(OutputError, match=r"can't write into .*file; give --output"):
+            profile(device="cpu", model="no such model: it isn't looked for", output=output, name=name)
+
+
 @pytest.mark.parametrize(
     ("options", "kind", "message"),
     [
