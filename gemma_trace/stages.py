@@ -103,16 +103,17 @@ class StageRule:
     """Spans of the host whose whole name matches `pattern` are ranges of the stage `stage`.
 
     Attributes:
+        pattern: a regular expression; `re` compiles it when it is needed, and keeps it.
         hint: a part of every name that matches, which is looked for first: most names have none of them.
     """
 
     stage: str
-    pattern: re.Pattern[str]
+    pattern: str
     hint: str = ""
 
     def matches(self, name: str) -> bool:
         """Whether a span of this name is a range of the stage."""
-        return self.hint in name and self.pattern.fullmatch(name) is not None
+        return self.hint in name and re.fullmatch(self.pattern, name, re.DOTALL) is not None
 
 
 def stage_rule(stage: str, pattern: str) -> StageRule:
@@ -127,13 +128,14 @@ def stage_rule(stage: str, pattern: str) -> StageRule:
     if stage in RESERVED or not re.fullmatch(r"[A-Za-z][\w.-]*", stage):
         raise ConfigError(f"{stage!r} can't be a stage's name; use letters, digits and underscore")
     try:
-        return StageRule(stage, re.compile(f".*(?:{pattern}).*", re.DOTALL))
+        re.compile(pattern)
     except re.error as error:
         raise ConfigError(f"{pattern!r} is no regular expression: {error}") from error
+    return StageRule(stage, f".*(?:{pattern}).*")
 
 
 def _rules(*rows: tuple[str, str, str]) -> tuple[StageRule, ...]:
-    return tuple(StageRule(stage, re.compile(pattern), hint) for stage, hint, pattern in rows)
+    return tuple(StageRule(stage, pattern, hint) for stage, hint, pattern in rows)
 
 
 # (stage, a part of every name that matches, the whole name)

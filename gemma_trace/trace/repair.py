@@ -9,10 +9,10 @@ from typing import Final
 
 _STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'  # possessive: what is no string is given up at once
 _CUT_STRING: Final = rb'".*'  # a string without its end is all that is left
-_SUSPECTS: Final = re.compile(rb"|".join((_STRING, _CUT_STRING, rb"-?\b(?:NaN|nan|Infinity|inf)\b")), re.DOTALL)
+_SUSPECTS: Final = rb"(?s:" + rb"|".join((_STRING, _CUT_STRING, rb"-?\b(?:NaN|nan|Infinity|inf)\b")) + rb")"
 _STRUCTURE: Final = re.compile(rb"|".join((_STRING, _CUT_STRING, rb"[\[\]{}]")), re.DOTALL)
-_CONTROL: Final = re.compile(rb"[\x00-\x1f]")
-_ESCAPE: Final = re.compile(
+_CONTROL: Final = rb"[\x00-\x1f]"
+_ESCAPE: Final = (
     rb'\\(?:(?P<good>["\\/bfnrt]|u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})'
     rb"|(?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2})|(?P<plain>u[0-9a-fA-F]{4})|)"
 )
@@ -45,8 +45,8 @@ def repair_json(text: bytes, repairs: Counter[str]) -> bytes:
         if len(token) < 2 or not token.endswith(b'"'):
             return token
         if b"\\" in token:
-            token = _ESCAPE.sub(mend_escape, token)
-        token, count = _CONTROL.subn(lambda found: b"\\u%04x" % found.group()[0], token)
+            token = re.sub(_ESCAPE, mend_escape, token)
+        token, count = re.subn(_CONTROL, lambda found: b"\\u%04x" % found.group()[0], token)
         repairs[CONTROL_CHARACTERS] += count
         return token
 
@@ -59,7 +59,7 @@ def repair_json(text: bytes, repairs: Counter[str]) -> bytes:
         repairs[BROKEN_ESCAPES] += 1
         return b"\\\\"
 
-    return _SUSPECTS.sub(mend, text)
+    return re.sub(_SUSPECTS, mend, text)
 
 
 def split_objects(text: bytes, repairs: Counter[str] | None = None) -> Iterator[tuple[int, int]]:

@@ -83,12 +83,15 @@ def _nest_line(start: IntArray, end: IntArray) -> tuple[IntArray, IntArray, IntA
     last span before that is one level up. Both need spans that nest, so where some cross they are clipped first.
     """
     original = end
+    edges = np.zeros(0, dtype=np.int64)
     depth, parent = _levels(start, end)
     while (crossing := (parent >= 0) & (end > end[parent])).any():
-        before, end = end, _clipped(start, end, np.unique(end[parent[crossing]]))
-        depth, parent = _levels(start, end)
-        if (end == before).all():  # each round clips something; this is for the round that doesn't
+        more = np.union1d(edges, end[parent[crossing]])
+        if len(more) == len(edges):  # each round finds an edge; this is for the round that doesn't
             break
+        edges = more
+        end = _clipped(start, original, edges)  # from the start: with an edge missing, others were clipped too late
+        depth, parent = _levels(start, end)
     return parent, depth, end, int((end < original).sum())
 
 

@@ -45,7 +45,7 @@ def main() -> int:
         traces = _traces(results, Path(folder), _sizes(options), readers)
         for number, (trace, path) in enumerate(traces):
             results.series += interleave(
-                _tasks(trace, path, readers, first=number == 0, hta_timeout_s=options.hta_timeout),
+                _tasks(trace, path, readers, options, first=number == 0),
                 options.repeats or (3 if options.quick else 5),
                 say,
             )
@@ -73,6 +73,9 @@ def _options() -> argparse.Namespace:
     extent.add_argument("--full", action="store_true", help="generated traces of 100 MB, 300 MB and 1 GB too")
     extent.add_argument("--sizes", type=int, nargs="*", metavar="MB", help="generated traces of these sizes, inflated")
     parser.add_argument("--repeats", type=int, help="how often each task runs (5; 3 with --quick)")
+    parser.add_argument(
+        "--hta-repeats", type=int, help="how often HTA runs on large traces too (2 at 300 MB, 1 at 1 GB)"
+    )
     parser.add_argument("--hta-timeout", type=float, default=600, metavar="S", help="for one run of HTA (600)")
     parser.add_argument("--temp", type=Path, help="where generated traces lie until the end")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the figures as JSON")
@@ -175,10 +178,11 @@ def _count(results: Results, name: str, path: Path, readers: list[str]) -> Input
     return Input(name, size, ours.inflated_bytes, ours.events, ours.spans, ours.activities)
 
 
-def _tasks(trace: Input, path: Path, readers: list[str], *, first: bool, hta_timeout_s: float) -> list[Task]:
+def _tasks(trace: Input, path: Path, readers: list[str], options: argparse.Namespace, *, first: bool) -> list[Task]:
     """What is measured on a trace; whole processes on the first only."""
     megabytes = trace.inflated_bytes / MB
-    often = None if megabytes <= HTA_OFTEN_MB else 2 if megabytes <= 3 * HTA_OFTEN_MB else 1
+    hta_timeout_s: float = options.hta_timeout
+    often = options.hta_repeats or (None if megabytes <= HTA_OFTEN_MB else 2 if megabytes <= 3 * HTA_OFTEN_MB else 1)
     limit = ("--memory-limit", str(_memory_limit()))
     tasks = []
     for reader in readers:

@@ -219,3 +219,11 @@ def test_a_long_chain_of_crossing_spans_is_clipped_to_its_first() -> None:
     start = np.arange(200)
     nesting = nest(start, 1000 + start, np.zeros(200, np.int64))
     assert nesting.end_ns.tolist() == [1000] * 200
+
+
+def test_a_span_is_not_clipped_to_an_end_that_is_itself_clipped_away() -> None:
+    # 3 and 4 are clipped to the end of 2, at 4, where 5 starts in the open.
+    start, end = np.array([0, 1, 2, 3, 3, 4]), np.array([2, 3, 4, 5, 5, 6])
+    nesting = nest(start, end, np.zeros(6, np.int64))
+    assert nesting.end_ns.tolist() == [2, 2, 4, 4, 4, 6]
+    assert nesting.parent.tolist() == [-1, 0, -1, 2, 3, -1]
