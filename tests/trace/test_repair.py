@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
 
 import pytest
@@ -182,16 +181,15 @@ def test_a_word_in_a_string_that_is_cut_is_no_number() -> None:
 
 
 @pytest.mark.parametrize("work", ["find", "repair", "split"])
-def test_a_long_string_that_is_cut_takes_time_linear_in_its_length(work: str) -> None:
-    text = b'{"json in a string": "' + rb"{\"key\": 1}, " * 4000
-    start = time.perf_counter()
+def test_a_long_string_that_is_cut_is_passed_over(work: str) -> None:
+    # Of 5 MB: work that grows with the square of the length would never end.
+    text = b'{"json in a string": "' + rb"{\"key\": 1}, " * 400_000
     if work == "find":
         assert find_array(text, b"traceEvents") is None
     elif work == "repair":
         assert repair_json(text, Counter()) == text
     else:
         assert list(split_objects(text)) == []
-    assert time.perf_counter() - start < 0.3
 
 
 def test_a_control_character_behind_a_lone_backslash_keeps_both() -> None:
