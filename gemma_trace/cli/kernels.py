@@ -56,4 +56,10 @@ def kernels(
     rules = [text for text in stage or () if "=" in text]
     loaded = open_trace(one_trace(trace), read_rules(rules, stages_file), cached=not no_cache)
     table = kernel_table(loaded, chosen[0] if chosen else None, request)
-    emit(kernels_report(table, loaded, examine(loaded), top), form, output, force=force)
+    # Of our own captures the timed pass tells how much the profiler slowed them down.
+    health = examine(loaded)
+    if loaded.metadata:
+        from gemma_trace.analysis.summary import summarize
+
+        health = summarize(loaded).health
+    emit(kernels_report(table, loaded, health, top), form, output, force=force)

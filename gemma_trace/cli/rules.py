@@ -18,7 +18,9 @@ RulesOption = Annotated[
 ]
 RulesFileOption = Annotated[
     Path | None,
-    typer.Option("--stages", metavar="FILE", help='A TOML file of such rules: [stages] and lines NAME = "REGEX".'),
+    typer.Option(
+        "--stages", metavar="FILE", help='A TOML file of such rules: a table "stages" of lines NAME = "REGEX".'
+    ),
 ]
 
 

@@ -6,6 +6,7 @@ from gemma_trace.analysis.statistics import Distribution
 
 NOISY_MARK = "!"
 ABSENT = "–"
+NOISY_NOTE = f"{NOISY_MARK} noisy: the interquartile range is over 10% of the median."
 
 
 def decimals(value: float) -> int:

@@ -193,6 +193,20 @@ def test_every_command_has_help_with_an_example(command: str, capsys: pytest.Cap
     assert f"Example: gemma-trace {command}" in " ".join(out.split())
 
 
+def test_help_shows_brackets_as_they_are_or_not_at_all(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(capsys, "stages", "--help")
+    words = " ".join(out.replace("│", " ").split())
+    assert 'a table "stages" of lines NAME = "REGEX".' in words
+
+
+def test_every_json_has_the_same_health(captured: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = []
+    for command in ("summarize", "stages", "kernels", "check"):
+        _, out, _ = run(capsys, command, captured, "-f", "json")
+        found.append(json.loads(out)["health"])
+    assert all(health == found[0] for health in found)
+
+
 def test_usage_errors_end_with_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "frobnicate")[0] == 2
     assert run(capsys, "stages")[0] == 2

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from gemma_trace.analysis.breakdown import StageBreakdown
 from gemma_trace.analysis.summary import RunSummary
 from gemma_trace.report.model import Column, Report, Section
-from gemma_trace.report.numbers import milliseconds, percent, significant, spread
+from gemma_trace.report.numbers import NOISY_MARK, NOISY_NOTE, milliseconds, percent, significant, spread
 from gemma_trace.stages import PREPROCESSING_PARTS, Stage
 
 BAR_WIDTH = 20
@@ -61,6 +61,8 @@ def stages_report(found: StageBreakdown, run: RunSummary) -> Report:
     notes = ["time: the share of the wall clock that a stage answers for; preprocessing is without the parts below it."]
     if timed:
         notes.append("timed: medians without the profiler, up to the first token; of decode, one step.")
+    if any(NOISY_MARK in cell for cells in rows for cell in cells):
+        notes.append(NOISY_NOTE)
     if totals.ttft_ns is not None:
         notes.append(_ttft_note(totals.ttft_ns / requests, run))
     return Report(

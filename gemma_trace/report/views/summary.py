@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from gemma_trace.analysis.study import COLUMNS, study_sections
 from gemma_trace.analysis.summary import MEASURES, RunSummary
 from gemma_trace.report.model import Column, Report, Section
-from gemma_trace.report.numbers import ABSENT, NOISY_MARK, spread
+from gemma_trace.report.numbers import ABSENT, NOISY_MARK, NOISY_NOTE, spread
 from gemma_trace.trace.health import Finding, Health
 
 _SUMMARY_COLUMNS = (
@@ -48,7 +48,7 @@ def summary_report(runs: Sequence[RunSummary], source: Sequence[str]) -> Report:
     )
     notes = ["Medians ± half the interquartile range of requests run without the profiler, but for the profiled TTFT."]
     if any(NOISY_MARK in cell for row in rows for cell in row):
-        notes.append(f"{NOISY_MARK} noisy: the interquartile range is over 10% of the median.")
+        notes.append(NOISY_NOTE)
     if random := sorted({run.model for run in runs if run.weights == "random"}):
         notes.append(f"Random weights: {', '.join(random)}. Times depend on the shapes, not on the weights.")
     if profiled := [run.run for run in runs if run.timing == "profiled"]:
