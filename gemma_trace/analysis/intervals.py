@@ -43,6 +43,31 @@ def union_ns(start: IntArray, end: IntArray) -> int:
     return measure(union(start, end))
 
 
+def union_ns_by(group: IntArray, start: IntArray, end: IntArray, groups: int) -> IntArray:
+    """The length of the union of each group's intervals, in one pass.
+
+    Args:
+        group: int64 [n], which group each interval is in.
+        groups: how many there are.
+
+    Returns:
+        int64 [groups].
+    """
+    lengths = np.zeros(groups, dtype=np.int64)
+    order = np.lexsort((start, group))
+    group, start, end = group[order], start[order], end[order]
+    fresh = np.append(True, group[1:] != group[:-1])[: len(group)]
+    # How far the group has reached before each interval: a running maximum that starts afresh with every group, which
+    # one maximum over ranks gives, since a later group's ranks are all higher.
+    rank = np.empty(len(end), dtype=np.int64)
+    by_end = np.lexsort((end, group))
+    rank[by_end] = np.arange(len(end))
+    reached = end[by_end][np.maximum.accumulate(rank)]
+    before = np.where(fresh, start, np.append(0, reached[:-1])[: len(end)])
+    np.add.at(lengths, group, np.maximum(end - np.maximum(start, before), 0))
+    return lengths
+
+
 def clip(start: IntArray, end: IntArray, low: int, high: int) -> Intervals:
     """Intervals cut to [low, high); those outside become empty and stay in place."""
     clipped = np.clip(start, low, high)

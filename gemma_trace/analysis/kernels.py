@@ -1,4 +1,4 @@
-"""The drilldown: which kernels cost a stage its time; on a trace without device, which ops by self time."""
+"""The drilldown: what costs a stage its time, by kernel, op, module, layer, family or shape."""
 
 from __future__ import annotations
 
@@ -7,28 +7,34 @@ from typing import Final, Literal
 
 import numpy as np
 
-from gemma_trace.analysis.intervals import union_ns
-from gemma_trace.analysis.taxonomy import OTHER, family_of
-from gemma_trace.analysis.timeline import UNLINKED, Request, find_requests
-from gemma_trace.errors import InputError
-from gemma_trace.stages import REQUEST_CODE, UNATTRIBUTED_CODE, Stage
-from gemma_trace.trace.events import NONE, BoolArray, Codes, IntArray
+from gemma_trace.analysis.intervals import union_ns, union_ns_by
+from gemma_trace.analysis.statistics import MIN_N_FOR_P90
+from gemma_trace.analysis.work import By, Groups, Work, families, group, select
+from gemma_trace.trace.events import NONE, IntArray
 from gemma_trace.trace.trace import Trace
 
-OUTSIDE_OPS: Final = "(host work outside ops)"
-"""The row of host time in which no PyTorch op is the innermost span: Python, Pillow, waiting."""
+SORTS: Final = ("sum", "busy", "count", "mean", "median", "max", "latency", "name")
+"""What rows can be sorted by: all but the name from the largest down."""
 
 
 @dataclass(frozen=True)
 class KernelRow:
-    """All activities of one name; on the host, all calls of one op by self time.
+    """A row of the drilldown: on a device activities, on the host calls by self time.
 
     Attributes:
-        family: what kind of work it is.
-        count: how many.
+        family: what kind of work it is; of a row of several kinds, the kind that most of its time is.
+        count: how many activities; on the host how many calls.
         sum_ns: the sum of their lengths.
         busy_ns: the length of the union of their intervals.
-        share_pct: of the sum of all rows' `sum_ns`.
+        min_ns, median_ns, mean_ns, max_ns: of their lengths.
+        p90_ns: the 90th percentile; None under ten.
+        share_pct: of the sum of all rows' `sum_ns`, which is the stage's where one is selected.
+        request_share_pct: of the same sum over all stages of the request, or of the trace where none is selected.
+        launch_latency_ns: median time from the start of the launching call to the start of the activity; None where
+            nothing was launched. A device that is behind makes it long.
+        grid, block: of the launches, as recorded; the commonest where `launch_shapes` is over 1.
+        launch_shapes: how many different pairs of grid and block there are; 0 where none is recorded.
+        occupancy_pct: mean of the estimated achieved occupancy, weighted by time; None where it isn't recorded.
     """
 
     name: str
@@ -38,8 +44,16 @@ class KernelRow:
     busy_ns: int
     min_ns: int
     median_ns: float
+    p90_ns: float | None
     max_ns: int
+    mean_ns: float
     share_pct: float
+    request_share_pct: float
+    launch_latency_ns: float | None
+    grid: str | None
+    block: str | None
+    launch_shapes: int
+    occupancy_pct: float | None
 
 
 @dataclass(frozen=True)
@@ -50,7 +64,7 @@ class KernelTotals:
         activities: device activities.
         unlinked: those of them without a launch in the trace.
         device_sum_ns, device_busy_ns: the sum of their lengths, and of their union.
-        host_self_ns: the sum of the rows where they are ops on the host, else 0.
+        host_self_ns: the sum of the rows where they are of the host, else 0.
     """
 
     activities: int
@@ -62,154 +76,212 @@ class KernelTotals:
 
 @dataclass(frozen=True)
 class KernelTable:
-    """Rows by descending sum.
+    """Rows in the order that was asked for; their `sum_ns` add up to the total's to the nanosecond.
 
     Attributes:
-        on: `device` (activities), or `host` (ops by self time, where the selection has no activity).
+        on: `device` (activities), or `host` (self time, where the selection has no activity).
+        by: what a row is.
         stage: the stage that was selected, if one was.
+        request: the request that was selected, if one was.
     """
 
     on: Literal["device", "host"]
+    by: By
     stage: str | None
+    request: int | None
     rows: tuple[KernelRow, ...]
     totals: KernelTotals
 
 
-def kernel_table(trace: Trace, stage: str | None = None, request: int | None = None) -> KernelTable:
-    """Sum up device activities by name, or, where the selection has none, ops by self time.
+def kernel_table(
+    trace: Trace,
+    stage: str | None = None,
+    request: int | None = None,
+    by: By | str = By.KERNEL,
+    sort: str = "sum",
+) -> KernelTable:
+    """Sum up device activities, or, where the selection has none, the host's self time.
 
     Args:
         stage: only what this stage launched; `preprocessing` comes with the stages inside it. None is everything.
         request: only this request's. None is all of the trace.
+        by: what a row is: `kernel`, `op`, `module`, `layer`, `family` or `shape`.
+        sort: one of `SORTS`.
 
     Raises:
         InputError: no such stage or request in this trace.
+        ValueError: no such `by` or `sort`.
+
+    >>> kernel_table(load("trace.json.gz"), "prefill", by="family").rows      # doctest: +SKIP
     """
-    codes = _stage_codes(trace, stage)
-    windows = _windows(trace, stage, request)
-    activities, unlinked = _select_activities(trace, stage, codes, windows)
-    if stage is not None and not len(activities) and not _has_ranges(trace, codes):
-        raise InputError(f"{trace.path} has no stage {stage!r}; it has {', '.join(_stages_of(trace)) or 'none'}")
-    spans = trace.spans
-    on_device = len(activities) > 0
-    if on_device:
-        names = [spans.names[code] for code in range(len(spans.names))]
-        rows = _rows(spans.name[activities], names, spans.ts_ns[activities], spans.end_ns[activities])
-    else:
-        rows = _op_rows(trace, codes, windows)
+    if sort not in SORTS:
+        raise ValueError(f"no order {sort!r}; there are {', '.join(SORTS)}")
+    by = By(by)
+    work = select(trace, stage, request)
+    whole = work if stage is None else select(trace, None, request)
+    # A stage that ran on the host alone is held against the host's time of the request.
+    whole_ns = int(whole.length_ns.sum()) if whole.on == work.on else 0
+    rows = _rows(trace, work, by, whole_ns)
+    on_device = work.on == "device"
+    length = int(work.length_ns.sum())
     return KernelTable(
-        on="device" if on_device else "host",
+        on=work.on,
+        by=by,
         stage=stage,
-        rows=tuple(rows),
+        request=request,
+        rows=tuple(sorted(rows, key=lambda row: _rank(row, sort))),
         totals=KernelTotals(
-            activities=len(activities),
-            unlinked=unlinked,
-            device_sum_ns=int(spans.dur_ns[activities].sum()),
-            device_busy_ns=union_ns(spans.ts_ns[activities], spans.end_ns[activities]),
-            host_self_ns=0 if on_device else sum(row.sum_ns for row in rows),
+            activities=len(work) if on_device else 0,
+            unlinked=int((work.caller == NONE).sum()),
+            device_sum_ns=length if on_device else 0,
+            device_busy_ns=union_ns(work.start_ns, work.end_ns) if on_device else 0,
+            host_self_ns=0 if on_device else length,
         ),
     )
 
 
-def _stage_codes(trace: Trace, stage: str | None) -> list[int]:
-    if stage is None:
-        return list(range(len(trace.stage_names)))
-    if stage == UNLINKED:
+def _rank(row: KernelRow, sort: str) -> tuple[float, str]:
+    values: dict[str, float | None] = {
+        "sum": row.sum_ns,
+        "busy": row.busy_ns,
+        "count": row.count,
+        "mean": row.mean_ns,
+        "median": row.median_ns,
+        "max": row.max_ns,
+        "latency": row.launch_latency_ns,
+        "name": 0,
+    }
+    value = values[sort]
+    return (-value if value is not None else float("inf"), row.name)
+
+
+def _rows(trace: Trace, work: Work, by: By, whole_ns: int) -> list[KernelRow]:
+    """A row a group that has any work."""
+    groups = group(trace, work, by)
+    used, code = np.unique(groups.code, return_inverse=True)
+    if not len(used):
         return []
-    known = [name for name in trace.stage_names if name != Stage.REQUEST]
-    if stage not in known:
-        raise InputError(f"no stage {stage!r}; the stages are {', '.join(known)}, {UNLINKED}")
-    return [trace.stage_names.index(stage)]
-
-
-def _windows(trace: Trace, stage: str | None, request: int | None) -> list[Request] | None:
-    """The requests to look at; None is everywhere."""
-    requests = find_requests(trace)
-    if request is not None:
-        if not 0 <= request < len(requests):
-            raise InputError(f"{trace.path} has {len(requests)} requests, 0 to {len(requests) - 1}; no {request}")
-        return [requests[request]]
-    ours = REQUEST_CODE in trace.stage_range
-    return requests if ours and stage != UNLINKED and not len(trace.activities) else None
-
-
-def _within(instants: IntArray, windows: list[Request] | None) -> BoolArray:
-    if windows is None:
-        return np.ones(len(instants), dtype=bool)
-    inside = np.zeros(len(instants), dtype=bool)
-    for window in windows:
-        inside |= (window.start_ns <= instants) & (instants < window.end_ns)
-    return inside
-
-
-def _select_activities(
-    trace: Trace, stage: str | None, codes: list[int], windows: list[Request] | None
-) -> tuple[IntArray, int]:
-    """The activities, and how many of them are unlinked."""
-    launch = trace.launch
-    linked = launch >= 0
-    asked_at = np.where(linked, trace.spans.ts_ns[launch], trace.spans.ts_ns[trace.activities])
-    chosen = _within(asked_at, windows)
-    if stage == UNLINKED:
-        chosen &= ~linked
-    elif stage is not None:
-        chosen &= linked & np.isin(trace.stage_at(launch), codes)
-    return trace.activities[chosen], int((chosen & ~linked).sum())
-
-
-def _has_ranges(trace: Trace, codes: list[int]) -> bool:
-    return bool(np.isin(trace.stage_range, codes).any()) or codes == [UNATTRIBUTED_CODE]
-
-
-def _stages_of(trace: Trace) -> list[str]:
-    present = np.unique(trace.stage_range[trace.stage_range != NONE])
-    return [trace.stage_names[code] for code in present if code != REQUEST_CODE]
-
-
-def _op_rows(trace: Trace, codes: list[int], windows: list[Request] | None) -> list[KernelRow]:
-    """Ops by self time, and the row of what lies outside them."""
-    spans, segments = trace.spans, trace.segments
-    stage = trace.stage_at(segments.owner)
-    chosen = np.isin(stage, codes) & _within(segments.start_ns, windows)
-    owner = segments.owner[chosen]
-    start, end = segments.start_ns[chosen], segments.end_ns[chosen]
-    is_op = trace.is_op[owner]
-    names = [*spans.names, OUTSIDE_OPS]
-    code = np.where(is_op, spans.name[owner], len(spans.names))
-    # An op's call may have several segments; outside ops each segment stands for itself.
-    call = np.where(is_op, owner, len(spans) + np.arange(len(owner)))
-    return _rows(code, names, start, end, call)
-
-
-def _rows(
-    code: Codes, names: list[str], start: IntArray, end: IntArray, call: IntArray | None = None
-) -> list[KernelRow]:
-    """A row a name. Intervals with the same `call` count as one, of their summed length."""
-    length = end - start
-    total = max(1, int(length.sum()))
+    lengths, owner = _call_lengths(work, groups, code)
+    edges = np.searchsorted(owner, np.arange(len(used) + 1))
+    busy = union_ns_by(code, work.start_ns, work.end_ns, len(used))
+    family = _dominant_family(trace, work, code, len(used))
+    latency = _launch_latencies(trace, work, code, len(used))
+    launches = _launch_shapes(trace, work, code, len(used))
+    occupancy = _occupancies(trace, work, code, len(used))
+    total = max(1, int(work.length_ns.sum()))
     rows = []
-    order = np.argsort(code, kind="stable")
-    for group in np.split(order, np.flatnonzero(np.diff(code[order])) + 1):
-        if not len(group):
-            continue
-        lengths = length[group]
-        if call is not None:
-            ids, place = np.unique(call[group], return_inverse=True)
-            summed = np.zeros(len(ids), dtype=np.int64)
-            np.add.at(summed, place, lengths)
-            lengths = summed
-        name = names[code[group[0]]]
+    for index, name_code in enumerate(used.tolist()):
+        own = lengths[edges[index] : edges[index + 1]]
+        summed = int(own.sum())
+        grid, block, shapes = launches[index]
         rows.append(
             KernelRow(
-                name=name,
-                family=OTHER if name == OUTSIDE_OPS else family_of(name),
-                count=len(lengths),
-                sum_ns=int(lengths.sum()),
-                busy_ns=union_ns(start[group], end[group]),
-                min_ns=int(lengths.min()),
-                median_ns=float(np.median(lengths)),
-                max_ns=int(lengths.max()),
-                share_pct=100 * int(lengths.sum()) / total,
+                name=groups.names[name_code],
+                family=family[index],
+                count=len(own),
+                sum_ns=summed,
+                busy_ns=int(busy[index]),
+                min_ns=int(own[0]),
+                median_ns=_percentile(own, 50),
+                p90_ns=_percentile(own, 90) if len(own) >= MIN_N_FOR_P90 else None,
+                max_ns=int(own[-1]),
+                mean_ns=summed / len(own),
+                share_pct=100 * summed / total,
+                request_share_pct=100 * summed / (whole_ns or total),
+                launch_latency_ns=latency[index],
+                grid=grid,
+                block=block,
+                launch_shapes=shapes,
+                occupancy_pct=occupancy[index],
             )
         )
-    return sorted(rows, key=lambda row: (-row.sum_ns, row.name))
+    return rows
+
+
+def _call_lengths(work: Work, groups: Groups, code: IntArray) -> tuple[IntArray, IntArray]:
+    """The length of every call, by group and ascending, and the group of each."""
+    length = work.length_ns
+    if work.on == "host":
+        # Several stretches of self time are one call.
+        order = np.lexsort((groups.call, code))
+        fresh = np.append(True, (np.diff(code[order]) != 0) | (np.diff(groups.call[order]) != 0))
+        first = np.flatnonzero(fresh)
+        length, code = np.add.reduceat(length[order], first), code[order][first]
+    order = np.lexsort((length, code))
+    return length[order], code[order]
+
+
+def _percentile(ascending: IntArray, percent: int) -> float:
+    """Interpolated linearly, as `Distribution` does it."""
+    place = (len(ascending) - 1) * percent / 100
+    low = int(place)
+    high = min(low + 1, len(ascending) - 1)
+    return float(ascending[low] + (place - low) * (ascending[high] - ascending[low]))
+
+
+def _dominant_family(trace: Trace, work: Work, code: IntArray, groups: int) -> list[str]:
+    """The family that most of each group's time is."""
+    family, names = families(trace, work)
+    sums = np.zeros((groups, len(names)), dtype=np.int64)
+    np.add.at(sums, (code, family), work.length_ns)
+    return [names[index] for index in sums.argmax(axis=1).tolist()]
+
+
+def _launch_latencies(trace: Trace, work: Work, code: IntArray, groups: int) -> list[float | None]:
+    """Median time from the launching call to the activity."""
+    if work.on == "host":
+        return [None] * groups
+    linked = work.caller >= 0
+    waited = work.start_ns[linked] - trace.spans.ts_ns[work.caller[linked]]
+    owner = code[linked]
+    order = np.lexsort((waited, owner))
+    edges = np.searchsorted(owner[order], np.arange(groups + 1))
+    ascending = waited[order]
+    return [
+        _percentile(ascending[low:high], 50) if high > low else None
+        for low, high in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)
+    ]
+
+
+def _launch_shapes(trace: Trace, work: Work, code: IntArray, groups: int) -> list[tuple[str | None, str | None, int]]:
+    """The commonest grid and block of each group, and how many different ones it has."""
+    found: list[tuple[str | None, str | None, int]] = [(None, None, 0)] * groups
+    spans = trace.spans
+    grid, block = (column[work.span].astype(np.int64) for column in (spans.grid, spans.block))
+    known = (grid >= 0) & (block >= 0)
+    if work.on == "host" or not known.any():
+        return found
+    texts = len(spans.texts)
+    keys, counts = np.unique((code[known] * texts + grid[known]) * texts + block[known], return_counts=True)
+    owners = keys // texts**2
+    best = np.lexsort((-counts, owners))  # of each group the commonest first
+    first = best[np.append(True, np.diff(owners[best]) != 0)]
+    for index, owner in zip(first.tolist(), owners[first].tolist(), strict=True):
+        _, pair = divmod(int(keys[index]), texts**2)
+        found[owner] = (
+            _dimensions(spans.texts[pair // texts]),
+            _dimensions(spans.texts[pair % texts]),
+            int((owners == owner).sum()),
+        )
+    return found
+
+
+def _dimensions(text: str) -> str:
+    """Kineto's `[128, 1, 1]` as people write it.
+
+    >>> _dimensions("[128, 1, 1]")
+    '128×1×1'
+    """
+    return "×".join(part.strip() for part in text.strip("[] \n").split(","))
+
+
+def _occupancies(trace: Trace, work: Work, code: IntArray, groups: int) -> list[float | None]:
+    """Mean occupancy of each group, weighted by time."""
+    recorded = trace.spans.occupancy_pct[work.span] >= 0
+    if work.on == "host" or not recorded.any():
+        return [None] * groups
+    weight = np.bincount(code[recorded], work.length_ns[recorded], groups)
+    summed = np.bincount(
+        code[recorded], work.length_ns[recorded] * trace.spans.occupancy_pct[work.span[recorded]], groups
+    )
+    return [total / length if length else None for total, length in zip(summed.tolist(), weight.tolist(), strict=True)]

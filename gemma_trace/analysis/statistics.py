@@ -16,6 +16,9 @@ NOISY_IQR_SHARE: Final = 0.10
 MIN_N_FOR_INTERVAL: Final = 5
 """Below this many values a bootstrap interval of the median says nothing."""
 
+MIN_N_FOR_P90: Final = 10
+"""Below this many values there is no 90th percentile."""
+
 MIN_N_FOR_P99: Final = 100
 """Below this many values there is no 99th percentile."""
 
@@ -103,6 +106,11 @@ class Distribution:
         return float(np.abs(self._deviations).max())
 
     @cached_property
+    def p90(self) -> float | None:
+        """The 90th percentile; None under 10 values."""
+        return float(np.percentile(self.values, 90)) if self.n >= MIN_N_FOR_P90 else None
+
+    @cached_property
     def p99(self) -> float | None:
         """The 99th percentile; None under 100 values."""
         return float(np.percentile(self.values, 99)) if self.n >= MIN_N_FOR_P99 else None
@@ -136,6 +144,7 @@ class Distribution:
             "q3": self.q3,
             "iqr": self.iqr,
             "max_deviation": self.max_deviation,
+            "p90": self.p90,
             "p99": self.p99,
             "median_interval": self.median_interval,
             "is_noisy": self.is_noisy,

@@ -34,7 +34,10 @@ _RULES: Final[tuple[tuple[str, str], ...]] = (
     ("softmax", r"softmax"),
     ("normalization", r"norm|welford|::var_mean|rsqrt|\bbn_(fw|bw)|cudnn::bn_|gammabeta|rowwisemoments"),
     ("sampling", r"argmax|argmin|multinomial|topk|top_k|top_p|sampl|sort|cumsum|cumprod|scan"),
-    ("embedding", r"embedding|gather|scatter|index_?select|index_?put|::index\b|indexing|take_along|masked_fill"),
+    (
+        "embedding/gather",
+        r"embedding|gather|scatter|index_?select|index_?put|::index\b|indexing|take_along|masked_fill",
+    ),
     ("rope", r"rotary|rope"),
     ("activation", r"gelu|silu|relu|sigmoid|tanh|swish|swiglu|geglu|elu\b"),
     ("pooling", r"pool"),
@@ -51,13 +54,18 @@ _COMPILED: Final = tuple((family, re.compile(pattern)) for family, pattern in _R
 
 
 @cache
-def family_of(name: str) -> str:
-    """The family of a kernel, copy or op of this name; `other` where no rule knows it.
+def family_of(name: str, op: str = "") -> str:
+    """The family of a kernel, copy or op: by its name, failing that by the op that launched it; else `other`.
 
     >>> family_of("ampere_bf16_s16816gemm_bf16_128x64_ldg8_relu_f2f_stages_64x4_tn")
     'gemm'
     >>> family_of("Memcpy HtoD (Pageable -> Device)")
     'memcpy HtoD'
+    >>> family_of("kernel_0", "aten::softmax")
+    'softmax'
     """
-    lowered = name.lower()
-    return next((family for family, pattern in _COMPILED if pattern.search(lowered)), OTHER)
+    for text in (name.lower(), op.lower()):
+        for family, pattern in _COMPILED:
+            if pattern.search(text):
+                return family
+    return OTHER

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,30 @@ from gemma_trace.cli.output import ForceOption, Format, FormatOption, NoCacheOpt
 from gemma_trace.cli.rules import RulesFileOption
 from gemma_trace.errors import ConfigError
 from gemma_trace.stages import Stage
+
+
+class By(StrEnum):
+    """What a row is."""
+
+    KERNEL = "kernel"
+    OP = "op"
+    MODULE = "module"
+    LAYER = "layer"
+    FAMILY = "family"
+    SHAPE = "shape"
+
+
+class Sort(StrEnum):
+    """What rows are sorted by."""
+
+    SUM = "sum"
+    BUSY = "busy"
+    COUNT = "count"
+    MEAN = "mean"
+    MEDIAN = "median"
+    MAX = "max"
+    LATENCY = "latency"
+    NAME = "name"
 
 
 def _stage_names() -> list[str]:
@@ -31,6 +56,13 @@ def kernels(
     ] = None,
     stages_file: RulesFileOption = None,
     request: Annotated[int | None, typer.Option(help="Only this request, 0 is the first.")] = None,
+    by: Annotated[
+        By, typer.Option(help="What a row is; op, module, layer and shape are what launched it.")
+    ] = By.KERNEL,
+    sort: Annotated[Sort, typer.Option(help="What rows are sorted by, the largest first.")] = Sort.SUM,
+    full_names: Annotated[
+        bool, typer.Option("--full-names", help="Kernel names as recorded, template arguments and all.")
+    ] = False,
     top: Annotated[int, typer.Option(min=0, help="How many rows; 0 is all.")] = 20,
     form: FormatOption = Format.TABLE,
     output: OutputOption = None,
@@ -41,7 +73,7 @@ def kernels(
 
     Where nothing ran on a device, ops are listed by self time, which are on a CPU what kernels are on a GPU.
 
-    Example: gemma-trace kernels traces/tiny-float32-cpu-torchvision --stage vision_tower
+    Example: gemma-trace kernels traces/tiny-float32-cpu-torchvision --stage vision_tower --by family
     """
     from gemma_trace.analysis.kernels import kernel_table
     from gemma_trace.cli.inputs import one_trace, open_trace
@@ -55,11 +87,11 @@ def kernels(
         raise ConfigError(f"one stage at a time; --stage was given {' and '.join(chosen)}")
     rules = [text for text in stage or () if "=" in text]
     loaded = open_trace(one_trace(trace), read_rules(rules, stages_file), cached=not no_cache)
-    table = kernel_table(loaded, chosen[0] if chosen else None, request)
+    table = kernel_table(loaded, chosen[0] if chosen else None, request, by.value, sort.value)
     # Of our own captures the timed pass tells how much the profiler slowed them down.
     health = examine(loaded)
     if loaded.metadata:
         from gemma_trace.analysis.summary import summarize
 
         health = summarize(loaded).health
-    emit(kernels_report(table, loaded, health, top), form, output, force=force)
+    emit(kernels_report(table, loaded, health, top, full_names=full_names), form, output, force=force)

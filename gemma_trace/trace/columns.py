@@ -195,6 +195,7 @@ class ColumnBuilder:
             "stream": _integers([arg.stream for arg in args]),
             "device": _integers([arg.device for arg in args]),
             "bytes": _integers([arg.bytes for arg in args]),
+            "occupancy_pct": _integers([arg.occupancy_pct for arg in args]),
             "input_dims": [NONE if arg.input_dims is ABSENT else texts[bytes(arg.input_dims)] for arg in args],
             "input_types": [NONE if arg.input_types is ABSENT else texts[bytes(arg.input_types)] for arg in args],
             "grid": [NONE if arg.grid is ABSENT else texts[bytes(arg.grid)] for arg in args],
@@ -271,6 +272,7 @@ _COLUMNS: Final[dict[str, type[np.generic]]] = {
     "stream": np.int64,
     "device": np.int32,
     "bytes": np.int64,
+    "occupancy_pct": np.int32,
     "input_dims": np.int32,
     "input_types": np.int32,
     "grid": np.int32,
@@ -302,7 +304,7 @@ def _us_to_ns(us: np.ndarray) -> IntArray:
     return ns
 
 
-def _integers(values: list[int | str]) -> IntArray:
+def _integers(values: Sequence[int | float | str]) -> IntArray:
     try:
         return np.array(values, dtype=np.int64)
     except (ValueError, OverflowError):

@@ -78,6 +78,7 @@ class Events:
         stream: int64, the device's stream.
         device: int64, the device's index.
         bytes: int64, size of a copy or a fill.
+        occupancy_pct: int32, what Kineto calls the estimated achieved occupancy, in whole percent.
         input_dims, input_types, grid, block: int32, codes into `texts`, the argument's own JSON text; `NONE` if absent.
     """
 
@@ -91,6 +92,7 @@ class Events:
     stream: IntArray
     device: IntArray
     bytes: IntArray
+    occupancy_pct: CodeArray
     input_dims: CodeArray
     input_types: CodeArray
     grid: CodeArray

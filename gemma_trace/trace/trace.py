@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 _TRACE_SUFFIX: Final = re.compile(r"(\.pt\.trace)?(\.json)?(\.gz)?$")
 _ELSEWHERE: Final = frozenset({"gpu_user_annotation", "overhead", "trace", "cuda_sync"})
 _PYTHON: Final = frozenset({"python_function"})
+_LAYER: Final = re.compile(rf"{re.escape(LAYER_PREFIX)}|nn\.Module: \w*(?:Layer|Block)_\d+$")
 _MODULE_PREFIXES: Final = (LAYER_PREFIX, MODULE_PREFIX, "nn.Module: ")
 
 
@@ -185,6 +186,15 @@ class Trace:
         """int64 [n], for each span of the host the innermost `nn.Module` frame or module range around it."""
         is_module = np.array([name.startswith(_MODULE_PREFIXES) for name in self.spans.names], dtype=bool)
         return self.innermost(is_module[self.spans.name])
+
+    @cached_property
+    def innermost_layer(self) -> IntArray:
+        """int64 [n], for each span of the host the innermost layer around it: our range, or a frame that is named so.
+
+        A layer's frame is an `nn.Module` whose class ends in Layer or Block, e.g. `Owlv2EncoderLayer_3`.
+        """
+        is_layer = np.array([bool(_LAYER.match(name)) for name in self.spans.names], dtype=bool)
+        return self.innermost(is_layer[self.spans.name])
 
     @cached_property
     def innermost_range(self) -> IntArray:

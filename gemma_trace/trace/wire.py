@@ -27,6 +27,7 @@ class Args(msgspec.Struct, gc=False):
     input_types: msgspec.Raw = msgspec.field(name="Input type", default=ABSENT)
     grid: msgspec.Raw = ABSENT
     block: msgspec.Raw = ABSENT
+    occupancy_pct: int | float | str = msgspec.field(name="est. achieved occupancy %", default=NONE)
 
 
 class Event(msgspec.Struct, gc=False):

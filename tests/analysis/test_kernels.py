@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from gemma_trace.analysis.kernels import OUTSIDE_OPS, kernel_table
+from gemma_trace.analysis.kernels import KernelTable, kernel_table
+from gemma_trace.analysis.statistics import Distribution
+from gemma_trace.analysis.work import OUTSIDE_MODULES, OUTSIDE_OPS, WITHOUT_OP, By
 from gemma_trace.errors import InputError
 from gemma_trace.trace.trace import load
 from tests.trace_builder import TraceBuilder
@@ -80,6 +82,94 @@ def test_an_unknown_or_absent_stage_is_refused(tmp_path: Path) -> None:
         kernel_table(trace, "prefil")
     with pytest.raises(InputError, match="has no stage 'decode'; it has prefill"):
         kernel_table(trace, "decode")
+
+
+def _drilldown() -> TraceBuilder:
+    built = TraceBuilder().range("request", 0, 1000)
+    for layer, start in ((0, 0), (1, 100)):
+        built.range("prefill", start, 90).range(f"gemma_trace::layer::decoder.layers.{layer}", start + 1, 80)
+        built.op("aten::linear", start + 5, 60).op("aten::addmm", start + 10, 40, dims=[[8], [2, 4], [4, 8]])
+        built.launch(2 * layer + 1, start + 20).op("aten::mul", start + 70, 8, dims=[[2, 8], []])
+        built.launch(2 * layer + 2, start + 72)
+    built.launch(9, 195)
+    built.kernel("sm80_gemm", 200, 30, correlation=1).kernel("sm80_gemm", 230, 50, correlation=3)
+    built.kernel("frobnicate", 300, 7, correlation=2).kernel("frobnicate", 310, 9, correlation=4)
+    return built.kernel("Memset (Device)", 400, 3, correlation=9, cat="gpu_memset").kernel("sm80_gemm", 500, 11)
+
+
+def _sums(table: KernelTable) -> dict[str, tuple[int, int]]:
+    return {row.name: (row.count, row.sum_ns) for row in table.rows}
+
+
+def test_activities_are_grouped_by_what_launched_them(tmp_path: Path) -> None:
+    trace = _drilldown().load(tmp_path)
+    rest = {WITHOUT_OP: (1, 3), "unlinked": (1, 11)}
+    assert _sums(kernel_table(trace, by="op")) == {"aten::addmm": (2, 80), "aten::mul": (2, 16), **rest}
+    shapes = {"aten::addmm 8, 2×4, 4×8": (2, 80), "aten::mul 2×8": (2, 16)}
+    assert _sums(kernel_table(trace, by="shape")) == {**shapes, **rest}
+    layers = {"decoder.layers.0": (2, 37), "decoder.layers.1": (2, 59)}
+    outside = {OUTSIDE_MODULES: (1, 3), "unlinked": (1, 11)}
+    assert _sums(kernel_table(trace, by="layer")) == {**layers, **outside}
+    assert _sums(kernel_table(trace, by="module")) == {**layers, **outside}
+    families = {"gemm": (2, 80), "elementwise": (2, 16), "memset": (1, 3), "unlinked": (1, 11)}
+    assert _sums(kernel_table(trace, by="family")) == families
+    assert next(row.family for row in kernel_table(trace, by="layer").rows) == "gemm"
+
+
+def test_rows_tell_launch_latency_shares_and_percentiles(tmp_path: Path) -> None:
+    trace = _drilldown().load(tmp_path)
+    gemm = kernel_table(trace, "prefill").rows[0]
+    assert gemm.launch_latency_ns == ((200 - 20) + (230 - 120)) / 2
+    assert (gemm.mean_ns, gemm.p90_ns) == (40.0, None)
+    assert gemm.share_pct == 100 * 80 / 96
+    assert gemm.request_share_pct == 100 * 80 / (96 + 3 + 11)
+    assert [row.name for row in kernel_table(trace, sort="name").rows] == ["Memset (Device)", "frobnicate", "sm80_gemm"]
+    latencies = [(row.name, row.launch_latency_ns) for row in kernel_table(trace, sort="latency").rows]
+    assert latencies == [("Memset (Device)", 205.0), ("frobnicate", 183.0), ("sm80_gemm", 145.0)]
+    with pytest.raises(ValueError, match="no order 'size'"):
+        kernel_table(trace, sort="size")
+
+
+def test_rows_tell_grid_block_and_occupancy_where_recorded(tmp_path: Path) -> None:
+    built = TraceBuilder().range("request", 0, 1000)
+    for index, (grid, occupancy, length) in enumerate((([4, 1, 1], 50, 10), ([4, 1, 1], 50, 10), ([8, 1, 1], 90, 20))):
+        args = {"grid": grid, "block": [128, 1, 1], "est. achieved occupancy %": occupancy}
+        built.span("kernel", "k", 100 * index, length, pid=0, tid=7, stream=7, device=0, **args)
+    row = kernel_table(built.kernel("bare", 500, 5).load(tmp_path)).rows[0]
+    assert (row.grid, row.block, row.launch_shapes) == ("4×1×1", "128×1×1", 2)
+    assert row.occupancy_pct == (50 * 20 + 90 * 20) / 40
+    bare = kernel_table(built.load(tmp_path)).rows[1]
+    assert (bare.grid, bare.launch_shapes, bare.occupancy_pct) == (None, 0, None)
+
+
+def test_statistics_are_those_of_a_distribution(corpus: Path) -> None:
+    trace = load(corpus / "h100_bert_small.json.gz")
+    for row in kernel_table(trace).rows:
+        own = [i for i in trace.activities if trace.spans.names[trace.spans.name[i]] == row.name]
+        found = Distribution(tuple(float(trace.spans.dur_ns[i]) for i in own), "ns")
+        assert row.median_ns == found.median
+        assert row.mean_ns == pytest.approx(found.mean)
+        assert row.p90_ns == (None if found.p90 is None else pytest.approx(found.p90))
+
+
+@pytest.mark.parametrize("by", list(By))
+def test_every_grouping_adds_up_on_every_trace_of_the_corpus(corpus: Path, by: By) -> None:
+    for path in sorted(corpus.glob("*.json.gz")):
+        trace = load(path)
+        table = kernel_table(trace, by=by)
+        assert sum(row.sum_ns for row in table.rows) == table.totals.device_sum_ns + table.totals.host_self_ns
+        unlinked = [row for row in table.rows if row.name == "unlinked"]
+        if by is not By.KERNEL and table.totals.unlinked:
+            assert [row.count for row in unlinked] == [table.totals.unlinked], path.name
+
+
+def test_on_a_cpu_work_is_grouped_too(tmp_path: Path) -> None:
+    built = TraceBuilder().range("request", 0, 1000).range("prefill", 100, 200)
+    built.range("gemma_trace::layer::layers.0", 110, 100).op("aten::addmm", 120, 60, dims=[[2, 4], [4, 8]])
+    trace = built.op("aten::mul", 130, 10).op("aten::mul", 220, 20).load(tmp_path)
+    assert _sums(kernel_table(trace, "prefill", by="layer")) == {"layers.0": (1, 100), OUTSIDE_MODULES: (4, 100)}
+    families = {"gemm": (1, 50), "elementwise": (2, 30), OUTSIDE_OPS: (5, 120)}
+    assert _sums(kernel_table(trace, "prefill", by="family")) == families
 
 
 def test_sums_equal_the_device_sum_on_every_trace_of_the_corpus(corpus: Path) -> None:

@@ -27,7 +27,7 @@ from gemma_trace.trace.trace import load
         ("void (anonymous namespace)::softmax_warp_forward<float, float, float, 8, false, false>", "softmax"),
         ("void cudnn::bn_bw_1C11_kernel_new<float, float, float2, 128, true, 1>", "normalization"),
         ("triton_poi_fused_add_cos_sin_0", "elementwise"),
-        ("aten::embedding", "embedding"),
+        ("aten::embedding", "embedding/gather"),
         ("aten::gelu", "activation"),
         ("void at::native::elementwise_kernel<128, 4, gpu_kernel_impl_nocast<MulFunctor<float>>>", "elementwise"),
         ("aten::argmax", "sampling"),
@@ -38,6 +38,12 @@ from gemma_trace.trace.trace import load
 )
 def test_names_have_their_family(name: str, family: str) -> None:
     assert family_of(name) == family
+
+
+def test_the_launching_op_counts_where_the_name_says_nothing() -> None:
+    assert family_of("kernel_0", "aten::softmax") == "softmax"
+    assert family_of("sm80_xmma_gemm_f32f32", "aten::convolution") == "gemm"
+    assert family_of("kernel_0", "mine::secret") == "other"
 
 
 def test_other_is_at_most_a_twentieth_of_device_time_on_the_corpus(corpus: Path) -> None:

@@ -68,13 +68,23 @@ def test_one_request_alone(captured: Path, capsys: pytest.CaptureFixture[str]) -
 def test_kernels_as_json_has_the_schemas_keys(captured: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = run(capsys, "kernels", captured, "-s", "vision_tower", "--top", "0", "-f", "json")
     found = json.loads(out)
-    assert list(found["rows"][0]) == (
-        ["name", "family", "count", "sum_ns", "busy_ns", "min_ns", "median_ns", "max_ns", "share_pct"]
-    )
+    schema = {"name", "family", "count", "sum_ns", "busy_ns", "min_ns", "median_ns", "max_ns", "share_pct"}
+    added = {"p90_ns", "mean_ns", "request_share_pct", "launch_latency_ns", "grid", "block", "occupancy_pct"}
+    assert set(found["rows"][0]) == schema | added | {"launch_shapes"}
     assert {"activities", "unlinked", "device_sum_ns", "device_busy_ns"} <= set(found["totals"])
     _, out, _ = run(capsys, "stages", captured, "-f", "json")
     host_ns = sum(row["host_ns"] for row in json.loads(out)["rows"] if row["stage"] == "vision_tower")
     assert sum(row["sum_ns"] for row in found["rows"]) == host_ns
+
+
+@pytest.mark.parametrize("by", ["kernel", "op", "module", "layer", "family", "shape"])
+def test_kernels_of_any_grouping_have_the_same_sum(captured: Path, capsys: pytest.CaptureFixture[str], by: str) -> None:
+    code, out, _ = run(capsys, "kernels", captured, "--by", by, "--top", "0", "--sort", "mean", "-f", "json")
+    found = json.loads(out)
+    means = [row["mean_ns"] for row in found["rows"]]
+    assert (code, means) == (0, sorted(means, reverse=True))
+    assert sum(row["sum_ns"] for row in found["rows"]) == found["totals"]["host_self_ns"]
+    assert run(capsys, "kernels", captured, "--by", by)[0] == 0
 
 
 def test_summarize_shows_timed_and_profiled_ttft_and_their_ratio(

@@ -1,0 +1,266 @@
+"""What cost time: device activities or, where there are none, the host's ops by self time; and ways to group them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, Literal
+
+import numpy as np
+
+from gemma_trace.analysis.taxonomy import OTHER, family_of
+from gemma_trace.analysis.timeline import UNLINKED, Request, find_requests
+from gemma_trace.errors import InputError
+from gemma_trace.stages import LAYER_PREFIX, MODULE_PREFIX, REQUEST_CODE, UNATTRIBUTED_CODE, Stage
+from gemma_trace.trace.events import NONE, BoolArray, IntArray
+from gemma_trace.trace.trace import Trace
+
+OUTSIDE_OPS: Final = "(host work outside ops)"
+"""The row of host time in which no PyTorch op is the innermost span: Python, Pillow, waiting."""
+
+OUTSIDE_MODULES: Final = "(outside modules)"
+"""The row of work that no `nn.Module` frame and no module or layer range holds."""
+
+WITHOUT_OP: Final = "(launched outside ops)"
+"""The row of activities whose launching call lies in no op."""
+
+_MODULE_PREFIX: Final = re.compile(rf"^(?:{re.escape(LAYER_PREFIX)}|{re.escape(MODULE_PREFIX)}|nn\.Module: )")
+
+
+class By(StrEnum):
+    """What rows are made of."""
+
+    KERNEL = "kernel"
+    OP = "op"
+    MODULE = "module"
+    LAYER = "layer"
+    FAMILY = "family"
+    SHAPE = "shape"
+
+
+@dataclass(frozen=True)
+class Work:
+    """Pieces of work of a trace, each an interval. All columns have the length n.
+
+    Attributes:
+        on: `device` (a piece is an activity) or `host` (a piece is a stretch of an op's or another span's self time).
+        start_ns, end_ns: int64 [n].
+        span: int64 [n], index of the activity, or of the innermost span on the host.
+        caller: int64 [n], index of the host span it belongs to: the launching call, `NONE` if unlinked; or `span`.
+    """
+
+    on: Literal["device", "host"]
+    start_ns: IntArray
+    end_ns: IntArray
+    span: IntArray
+    caller: IntArray
+
+    def __len__(self) -> int:
+        return len(self.start_ns)
+
+    @property
+    def length_ns(self) -> IntArray:
+        """int64 [n], the pieces' lengths."""
+        return self.end_ns - self.start_ns
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Which group each piece of work is in, and which call. All columns have the work's length.
+
+    Attributes:
+        code: int64 [n], the group, an index into `names`.
+        names: a name a group; a name may be a group's that has no piece.
+        call: int64 [n], pieces of one call count as one; two pieces of different groups never share a call.
+    """
+
+    code: IntArray
+    names: list[str]
+    call: IntArray
+
+
+def device_work(trace: Trace) -> Work:
+    """All device activities, by start."""
+    spans, activities = trace.spans, trace.activities
+    return Work("device", spans.ts_ns[activities], spans.end_ns[activities], activities, trace.launch)
+
+
+def host_work(trace: Trace) -> Work:
+    """The host's time on all its threads, each stretch with its innermost span."""
+    segments = trace.segments
+    return Work("host", segments.start_ns, segments.end_ns, segments.owner, segments.owner)
+
+
+def stage_of_work(trace: Trace, work: Work) -> IntArray:
+    """int64 [n], the stage code of each piece; the number of stages stands for `unlinked`."""
+    return np.where(work.caller >= 0, trace.stage_at(work.caller), len(trace.stage_names))
+
+
+def request_of_work(trace: Trace, work: Work, requests: list[Request]) -> IntArray:
+    """int64 [n], the index of the request in whose window a piece was asked for; `NONE` outside of all.
+
+    A device activity was asked for when its launch was called (an unlinked one when it starts); host work when it ran.
+    """
+    asked_at = _asked_at(trace, work)
+    found = np.full(len(work), NONE, dtype=np.int64)
+    for request in requests:
+        found[(request.start_ns <= asked_at) & (asked_at < request.end_ns)] = request.index
+    return found
+
+
+def select(trace: Trace, stage: str | None = None, request: int | None = None) -> Work:
+    """The work of a stage, of a request, or of everything; on the host if the selection has no device activity.
+
+    Args:
+        stage: only what this stage launched or ran; `unlinked` is the activities without a launch. None is everything.
+        request: only this request's, by index. None is the whole trace on a device, and on the host all requests.
+
+    Raises:
+        InputError: no such stage or request in this trace.
+    """
+    codes = _stage_codes(trace, stage)
+    requests = find_requests(trace)
+    if request is not None:
+        if not 0 <= request < len(requests):
+            raise InputError(f"{trace.path} has {len(requests)} requests, 0 to {len(requests) - 1}; no {request}")
+        requests = [requests[request]]
+    found = _chosen(trace, device_work(trace), codes, requests if request is not None else None)
+    if len(found):
+        return found
+    if stage is not None and not _has_ranges(trace, codes):
+        present = np.unique(trace.stage_range[trace.stage_range != NONE])
+        stages = [trace.stage_names[code] for code in present if code != REQUEST_CODE]
+        raise InputError(f"{trace.path} has no stage {stage!r}; it has {', '.join(stages) or 'none'}")
+    ours = REQUEST_CODE in trace.stage_range
+    windows = requests if request is not None or (ours and not len(trace.activities)) else None
+    return _chosen(trace, host_work(trace), codes, windows)
+
+
+def group(trace: Trace, work: Work, by: By) -> Groups:
+    """Group work by what it is, or by what asked for it. An unlinked activity is in a group of its own but `by` kernel.
+
+    On the host there are no kernels: `by` kernel is by op there.
+    """
+    if by is By.FAMILY:
+        return _by_family(trace, work)
+    if by is By.KERNEL and work.on == "device":
+        return Groups(trace.spans.name[work.span].astype(np.int64), list(trace.spans.names), work.span)
+    if by in (By.MODULE, By.LAYER):
+        inner = trace.innermost_module if by is By.MODULE else trace.innermost_layer
+        names = [_MODULE_PREFIX.sub("", name) for name in trace.spans.names]
+        return _by_owner(trace, work, _found(inner, work.caller), names, OUTSIDE_MODULES)
+    owner = _found(trace.innermost_op, work.caller)
+    if work.on == "host":
+        owner = np.where(owner == work.caller, owner, NONE)  # self time: the op is the innermost span itself
+    outside = WITHOUT_OP if work.on == "device" else OUTSIDE_OPS
+    if by is By.SHAPE:
+        return _by_shape(trace, work, owner, outside)
+    return _by_owner(trace, work, owner, list(trace.spans.names), outside)
+
+
+def families(trace: Trace, work: Work) -> tuple[IntArray, list[str]]:
+    """The family of each piece, by the names of kernel and launching op, whether it is linked or not.
+
+    Returns:
+        int64 [n], codes into the list.
+    """
+    spans = trace.spans
+    op = _found(trace.innermost_op, work.caller)
+    if work.on == "host":
+        first, second = np.where(op == work.caller, spans.name[work.span], NONE), np.full(len(work), NONE)
+    else:
+        first, second = spans.name[work.span], np.where(op >= 0, spans.name[np.maximum(op, 0)], NONE)
+    base = len(spans.names) + 1
+    pairs, place = np.unique((first.astype(np.int64) + 1) * base + second + 1, return_inverse=True)
+    texts = ["", *spans.names]
+    named = [family_of(texts[pair // base], texts[pair % base]) if pair >= base else OTHER for pair in pairs.tolist()]
+    distinct = list(dict.fromkeys(named))
+    codes = np.array([distinct.index(name) for name in named], dtype=np.int64)
+    return codes[place] if len(place) else np.zeros(0, dtype=np.int64), distinct
+
+
+def _by_family(trace: Trace, work: Work) -> Groups:
+    code, names = families(trace, work)
+    if work.on == "device":
+        return Groups(np.where(work.caller == NONE, len(names), code), [*names, UNLINKED], work.span)
+    is_op = _found(trace.innermost_op, work.caller) == work.caller
+    call = _calls(np.where(is_op, work.span, NONE), len(trace.spans))
+    return Groups(np.where(is_op, code, len(names)), [*names, OUTSIDE_OPS], call)
+
+
+def _by_shape(trace: Trace, work: Work, owner: IntArray, outside: str) -> Groups:
+    """By op and the dimensions of its inputs."""
+    spans = trace.spans
+    op_name = spans.name[np.maximum(owner, 0)].astype(np.int64)
+    dims = spans.input_dims[np.maximum(owner, 0)].astype(np.int64)
+    pairs, place = np.unique(op_name * (len(spans.texts) + 1) + dims + 1, return_inverse=True)
+    names = []
+    for pair in pairs.tolist():
+        name_code, dims_code = divmod(pair, len(spans.texts) + 1)
+        names.append(f"{spans.names[name_code]} {shape_text(spans.texts[dims_code - 1]) if dims_code else ''}".rstrip())
+    return _with_rest(trace, work, owner, np.asarray(place, dtype=np.int64), names, outside)
+
+
+def shape_text(dims: str) -> str:
+    """Kineto's `Input Dims` as people write shapes; inputs that are no tensors are left out.
+
+    >>> shape_text("[[1, 256], [256, 768], [], []]")
+    '1×256, 256×768'
+    """
+    shapes = re.findall(r"\[((?:\s*\d+\s*,?)+)\]", dims)
+    return ", ".join("×".join(re.findall(r"\d+", shape)) for shape in shapes)
+
+
+def _by_owner(trace: Trace, work: Work, owner: IntArray, names: list[str], outside: str) -> Groups:
+    """By the name of the host span that owns each piece."""
+    code = trace.spans.name[np.maximum(owner, 0)].astype(np.int64)
+    return _with_rest(trace, work, owner, code, names, outside)
+
+
+def _with_rest(trace: Trace, work: Work, owner: IntArray, code: IntArray, names: list[str], outside: str) -> Groups:
+    """Adds the groups of what has no owner and of what is unlinked."""
+    code = np.where(owner >= 0, code, len(names))
+    code = np.where(work.caller == NONE, len(names) + 1, code)
+    call = work.span if work.on == "device" else _calls(owner, len(trace.spans))
+    return Groups(code, [*names, outside, UNLINKED], call)
+
+
+def _calls(owner: IntArray, beyond: int) -> IntArray:
+    """A call an owner; a piece without one stands for itself."""
+    return np.where(owner >= 0, owner, beyond + np.arange(len(owner)))
+
+
+def _found(innermost: IntArray, caller: IntArray) -> IntArray:
+    """The span of a kind around each caller; `NONE` for no caller."""
+    return np.where(caller >= 0, innermost[np.maximum(caller, 0)], NONE)
+
+
+def _asked_at(trace: Trace, work: Work) -> IntArray:
+    if work.on == "host":
+        return work.start_ns
+    return np.where(work.caller >= 0, trace.spans.ts_ns[np.maximum(work.caller, 0)], work.start_ns)
+
+
+def _chosen(trace: Trace, work: Work, codes: list[int], windows: list[Request] | None) -> Work:
+    chosen: BoolArray = np.ones(len(work), dtype=bool)
+    if windows is not None:
+        chosen &= request_of_work(trace, work, windows) != NONE
+    if len(codes) <= len(trace.stage_names):  # fewer than all and unlinked
+        chosen &= np.isin(stage_of_work(trace, work), codes)
+    return Work(work.on, work.start_ns[chosen], work.end_ns[chosen], work.span[chosen], work.caller[chosen])
+
+
+def _stage_codes(trace: Trace, stage: str | None) -> list[int]:
+    if stage is None:
+        return list(range(len(trace.stage_names) + 1))
+    if stage == UNLINKED:
+        return [len(trace.stage_names)]
+    known = [name for name in trace.stage_names if name != Stage.REQUEST]
+    if stage not in known:
+        raise InputError(f"no stage {stage!r}; the stages are {', '.join(known)}, {UNLINKED}")
+    return [trace.stage_names.index(stage)]
+
+
+def _has_ranges(trace: Trace, codes: list[int]) -> bool:
+    return bool(np.isin(trace.stage_range, codes).any()) or codes == [UNATTRIBUTED_CODE]
