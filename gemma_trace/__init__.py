@@ -6,6 +6,7 @@
     gemma_trace.breakdown(trace).rows              # where the wall time went, stage by stage
     gemma_trace.kernel_table(trace, "prefill")     # which kernels cost a stage its time
     gemma_trace.summarize(trace).measures          # TTFT and its parts, with spread
+    gemma_trace.diff(trace, other).stages          # what changed, with intervals
 
     gemma_trace.profile(image_backend="pil")       # capture; needs the extra gemma-trace[capture]
 
@@ -21,6 +22,7 @@ from gemma_trace._version import __version__
 
 if TYPE_CHECKING:
     from gemma_trace.analysis.breakdown import breakdown
+    from gemma_trace.analysis.diff import diff
     from gemma_trace.analysis.kernels import kernel_table
     from gemma_trace.analysis.statistics import Distribution
     from gemma_trace.analysis.summary import summarize
@@ -40,6 +42,7 @@ __all__ = [
     "__version__",
     "annotate",
     "breakdown",
+    "diff",
     "kernel_table",
     "load",
     "profile",
@@ -54,6 +57,7 @@ _HOME = {
     "Trace": "gemma_trace.trace.trace",
     "annotate": "gemma_trace.capture.annotate",
     "breakdown": "gemma_trace.analysis.breakdown",
+    "diff": "gemma_trace.analysis.diff",
     "kernel_table": "gemma_trace.analysis.kernels",
     "load": "gemma_trace.trace.trace",
     "profile": "gemma_trace.capture.session",

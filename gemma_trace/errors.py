@@ -4,6 +4,7 @@
     ├── ConfigError            an option's value makes no sense (exit code 2)
     ├── InputError             a file or folder that can't be used
     │   └── TraceFormatError   a file that is no trace, or holds no event
+    ├── GateError              a difference over the limit that was set (exit code 3)
     ├── OutputError            an output that exists already, or can't be written
     └── CaptureError           a capture that can't run
         ├── MissingExtraError  a package of an extra isn't installed
@@ -37,6 +38,12 @@ class InputError(GemmaTraceError):
 
 class TraceFormatError(InputError):
     """A file that is no trace, or holds no event."""
+
+
+class GateError(GemmaTraceError):
+    """A difference over the limit that was set for it."""
+
+    exit_code = 3
 
 
 class OutputError(GemmaTraceError):

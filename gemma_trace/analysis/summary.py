@@ -110,7 +110,7 @@ def summarize(trace: Trace, profiled: StageBreakdown | None = None) -> RunSummar
     profiled = profiled or breakdown(trace)
     metadata = trace.metadata
     timed = metadata.timed_requests if metadata else ()
-    requests = [_timed(sample, metadata) for sample in timed] if metadata and timed else _profiled(profiled)
+    requests = [_timed(sample, metadata) for sample in timed] if metadata and timed else profiled_requests(profiled)
     run = metadata.run if metadata else None
     measures = _measures(requests)
     known = [ttft for ttft in profiled.ttfts_ns if ttft is not None]
@@ -170,7 +170,7 @@ def _timed(sample: RequestSample, metadata: RunMetadata) -> RequestMeasures:
     )
 
 
-def _profiled(profiled: StageBreakdown) -> list[RequestMeasures]:
+def profiled_requests(profiled: StageBreakdown) -> list[RequestMeasures]:
     """The profiled requests by their share of the wall time, for want of a timed pass."""
     requests = []
     for window, ttft in zip(profiled.requests, profiled.ttfts_ns, strict=True):

@@ -15,7 +15,7 @@ import typer
 from gemma_trace._version import __version__
 from gemma_trace.errors import GemmaTraceError
 
-COMMANDS: Final = ("capture", "summarize", "stages", "kernels", "check")
+COMMANDS: Final = ("capture", "summarize", "stages", "kernels", "diff", "check")
 """In the order of the help. Each is the function of that name in the module of that name."""
 
 RUNS_MODELS: Final = frozenset({"capture"})
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        0 done; 1 the input or the analysis failed; 2 usage.
+        0 done; 1 the input or the analysis failed; 2 usage; 3 a gate was exceeded.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     for stream in (sys.stdout, sys.stderr):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
@@ -333,3 +333,13 @@ def _of_the_capture(trace: Trace) -> Iterator[Finding]:
             "nothing ran before the timed requests; first runs are up to 20 times slower",
             "capture with --warmup 10",
         )
+
+
+def merged(healths: Sequence[Health]) -> Health:
+    """The findings of several traces; one that several have is listed once, its counts added."""
+    found: dict[tuple[str, str], Finding] = {}
+    for finding in (finding for health in healths for finding in health.findings):
+        key = (finding.code, finding.message)
+        count = finding.count + (found[key].count if key in found else 0)
+        found[key] = Finding(finding.code, finding.severity, count, finding.message, finding.advice)
+    return Health(tuple(found.values()))

@@ -73,7 +73,7 @@ class Trace:
     @property
     def label(self) -> str:
         """The run's name; in a trace that isn't ours the file's, without its endings."""
-        return self.metadata.run.name if self.metadata else _TRACE_SUFFIX.sub("", self.path.name)
+        return label_of(self.path, self.metadata)
 
     def events(self) -> pd.DataFrame:
         """The spans as a DataFrame, a row each."""
@@ -260,6 +260,11 @@ def load(
         file = read_trace(path, on_bytes)
         cache.keep(file, kept)
     return Trace(file, path, rules)
+
+
+def label_of(path: Path, metadata: RunMetadata | None) -> str:
+    """The run's name; of a trace that isn't ours the file's, without its endings."""
+    return metadata.run.name if metadata else _TRACE_SUFFIX.sub("", path.name)
 
 
 def load_metadata(path: str | Path) -> RunMetadata | None:

@@ -12,7 +12,7 @@ from gemma_trace import cli
 from gemma_trace.trace.trace import load
 from tests.trace_builder import TraceBuilder
 
-COMMANDS = ("capture", "summarize", "stages", "kernels", "check")
+COMMANDS = ("capture", "summarize", "stages", "kernels", "diff", "check")
 KERNEL_KEYS = ["name", "family", "count", "sum_ns", "busy_ns", "min_ns", "median_ns", "max_ns", "share_pct"]
 STAGE_KEYS = ["request", "stage", "host_ns", "device_busy_ns", "device_sum_ns", "time_ns", "device_ns"]
 STAGE_KEYS += ["exposed_host_ns", "activities", "launches"]
@@ -302,3 +302,40 @@ def test_many_large_files_are_read_by_all_cores_in_their_order(
     assert code == 1
     assert [row["run"].split(".")[0] for row in json.loads(out)["rows"]] == [f"copy{i}" for i in range(4)] + ["rank0"]
     assert "broken.1.pt.trace.json" in err
+
+
+def test_diff_of_a_trace_with_itself_passes_its_gate(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "diff", built, built, "--fail-on", "1%", "-f", "json")
+    found = json.loads(out)
+    assert (code, err) == (0, "gemma-trace: nothing is slower than allowed\n")
+    assert {row["status"] for row in found["rows"]} == {"same"}
+    assert found["totals"] == {"pairs": 1, "changed": 0, "unmatched": []}
+
+
+def test_a_gate_that_is_exceeded_ends_with_3_and_says_which(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sides = []
+    for name, length in (("a", 50_000), ("b", 55_000)):
+        built = TraceBuilder().range("request", 0, 100_000).range("prefill", 1000, length).op("aten::mm", 2000, 30_000)
+        sides.append(built.write(tmp_path / f"{name}.json"))
+    code, out, err = run(capsys, "diff", *sides, "--fail-on", "5%", "-f", "markdown")
+    assert (code, err) == (3, "gemma-trace: slower than allowed: prefill +10.0% (limit 5%)\n")
+    assert "| prefill" in out, "the table is there for the comment"
+    code, _, _ = run(capsys, "diff", *sides, "--fail-on", "11%")
+    assert code == 0
+    code, _, err = run(capsys, "diff", *sides, "--fail-on", "much")
+    assert (code, err.count("\n")) == (2, 1)
+
+
+def test_folders_are_compared_run_by_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trace = TraceBuilder().range("request", 0, 100_000).range("prefill", 1000, 50_000)
+    for name in ("old/one.json", "old/two.json", "new/two.json", "new/three.json"):
+        trace.write(tmp_path / name)
+    code, out, _ = run(capsys, "diff", tmp_path / "old", tmp_path / "new", "-f", "json")
+    totals = json.loads(out)["totals"]
+    assert code == 0
+    assert totals["pairs"] == 1
+    assert [line.split(",")[0] for line in totals["unmatched"]] == ["one", "three"]
+    (tmp_path / "new/two.json").unlink()
+    code, _, err = run(capsys, "diff", tmp_path / "old", tmp_path / "new")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "no run in common" in err

@@ -8,7 +8,7 @@ from gemma_trace.analysis.study import COLUMNS, study_sections
 from gemma_trace.analysis.summary import MEASURES, RunSummary
 from gemma_trace.report.model import Column, Report, Section
 from gemma_trace.report.numbers import ABSENT, NOISY_MARK, NOISY_NOTE, spread
-from gemma_trace.trace.health import Finding, Health
+from gemma_trace.trace.health import merged
 
 _SUMMARY_COLUMNS = (
     ("ttft_ms", "TTFT ms", 0),
@@ -59,7 +59,7 @@ def summary_report(runs: Sequence[RunSummary], source: Sequence[str]) -> Report:
         sections=(Section("Time to first token", columns, rows, notes=tuple(notes)),),
         records=[_summary_record(run) for run in runs],
         totals={"runs": len(runs)},
-        health=_merged([run.health for run in runs]),
+        health=merged([run.health for run in runs]),
     )
 
 
@@ -75,7 +75,7 @@ def study_report(runs: Sequence[RunSummary], source: Sequence[str]) -> Report:
         ),
         records=[_summary_record(run) for run in runs],
         totals={"runs": len(runs)},
-        health=_merged([run.health for run in runs]),
+        health=merged([run.health for run in runs]),
     )
 
 
@@ -94,13 +94,3 @@ def _summary_record(run: RunSummary) -> dict[str, object]:
     record: dict[str, object] = {name: getattr(run, name) for name in identity}
     record |= {name: run.measures[name] for name in MEASURES}
     return record | {"profiler_inflation": run.inflation}
-
-
-def _merged(healths: Sequence[Health]) -> Health:
-    """The findings of several traces; one that several have is listed once, its counts added."""
-    merged: dict[tuple[str, str], Finding] = {}
-    for finding in (finding for health in healths for finding in health.findings):
-        key = (finding.code, finding.message)
-        count = finding.count + (merged[key].count if key in merged else 0)
-        merged[key] = Finding(finding.code, finding.severity, count, finding.message, finding.advice)
-    return Health(tuple(merged.values()))

@@ -1,0 +1,166 @@
+"""What changed between traces."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from gemma_trace.analysis.diff import Change, TraceDiff
+from gemma_trace.report.model import Column, Report, Section
+from gemma_trace.report.names import folded
+from gemma_trace.report.numbers import ABSENT, NOISY_MARK, NOISY_NOTE, decimals, significant, spread
+from gemma_trace.stages import PREPROCESSING_PARTS
+from gemma_trace.trace.health import merged
+
+TOO_SMALL = "n too small"
+
+_STAGE_COLUMNS = (
+    Column("stage", align="left"),
+    Column("before ms"),
+    Column("after ms"),
+    Column("Δ ms"),
+    Column("Δ %"),
+    Column("95% interval of Δ ms", 1),
+    Column("", align="left"),
+)
+_INSIDE_COLUMNS = (
+    Column("stage", align="left"),
+    Column("what", align="left", overflow="ellipsis"),
+    Column("before ms", 1),
+    Column("after ms", 1),
+    Column("Δ ms"),
+    Column("Δ %"),
+    Column("95% interval of Δ ms", 3),
+    Column("calls", 2),
+    Column("", align="left"),
+)
+_TITLES = {"family": "Families", "op": "Ops and shapes", "kernel": "Kernels"}
+
+
+def diff_report(
+    found: Sequence[TraceDiff], unmatched: Sequence[str], source: Sequence[str], top: int, *, full_names: bool = False
+) -> Report:
+    """The comparison of one pair of traces, or of several.
+
+    Args:
+        unmatched: runs of one side only, each a line.
+        top: how many rows of families, ops and kernels there are at most; 0 is all.
+    """
+    sections: list[Section] = []
+    for pair in found:
+        sections.append(_stage_section(pair, unmatched if pair is found[-1] else ()))
+        for level, title in _TITLES.items():
+            rows = [change for change in pair.inside if change.level == level and change.status != "same"]
+            if rows:
+                sections.append(_inside_section(title, rows, top, full_names=full_names))
+    return Report(
+        command="diff",
+        source=source,
+        sections=tuple(sections),
+        records=[_record(pair, change) for pair in found for change in (*pair.stages, *pair.inside)],
+        totals={"pairs": len(found), "changed": sum(len(pair.changed) for pair in found), "unmatched": list(unmatched)},
+        health=merged([run.health for pair in found for run in (pair.before, pair.after)]),
+    )
+
+
+def _stage_section(pair: TraceDiff, unmatched: Sequence[str]) -> Section:
+    parts = {part.value for part in PREPROCESSING_PARTS}
+    rows = tuple(
+        (
+            f"  {change.stage}" if change.stage in parts else change.stage,
+            spread(change.before),
+            spread(change.after),
+            *_difference(change),
+            _verdict(change),
+        )
+        for change in pair.stages
+    )
+    names = [pair.before.run, pair.after.run]
+    title = " → ".join(names) if names[0] != names[1] else f"{names[0]}, before → after"
+    return Section(title, _STAGE_COLUMNS, rows, notes=tuple(_notes(pair, rows, unmatched)))
+
+
+def _notes(pair: TraceDiff, rows: Sequence[Sequence[str]], unmatched: Sequence[str]) -> list[str]:
+    changed = [change for change in pair.stages if change.status != "same"]
+    notes = [f"Medians of {pair.timing} requests ± half the interquartile range; a change is 1% of what was before"]
+    notes[0] += ", and its interval leaves out 0."
+    if any(TOO_SMALL in row for row in rows):
+        notes.append(f"{TOO_SMALL}: an interval needs 5 requests a side; what changed is judged by the medians alone.")
+    if any(NOISY_MARK in cell for row in rows for cell in row):
+        notes.append(NOISY_NOTE)
+    if pair.settings:
+        notes.append(f"Configured differently: {'; '.join(pair.settings)}.")
+    kernels = [change for change in pair.inside if change.level == "kernel"]
+    if any(change.before for change in kernels) != any(change.after for change in kernels):
+        notes.append("Only one side has device activities, so nothing inside the stages can be compared.")
+    if not changed:
+        notes.append("No stage changed.")
+    if len(pair.inside) and not any(change.status != "same" for change in pair.inside):
+        notes.append("No family, op or kernel changed by 0.1% of a request.")
+    return [*notes, *(f"Not compared: {line}." for line in unmatched)]
+
+
+def _inside_section(title: str, rows: Sequence[Change], top: int, *, full_names: bool) -> Section:
+    shown = rows[:top] if top else rows
+    cells = tuple(
+        (
+            change.stage,
+            change.name if full_names else folded(change.name),
+            spread(change.before),
+            spread(change.after),
+            *_difference(change),
+            _counts(change),
+            _verdict(change),
+        )
+        for change in shown
+    )
+    left = len(rows) - len(shown)
+    notes = (f"{left} more changed; --top 0 shows all.",) if left else ()
+    return Section(f"{title}, by the size of the change (profiled requests)", _INSIDE_COLUMNS, cells, notes=notes)
+
+
+def _difference(change: Change) -> tuple[str, str, str]:
+    relative = change.relative_pct
+    if not (change.before and change.after):
+        interval = ABSENT
+    elif change.interval_ms is None:
+        interval = TOO_SMALL
+    else:
+        interval = " to ".join(_signed(end) for end in change.interval_ms)
+    return _signed(change.difference_ms), ABSENT if relative is None else f"{relative:+.1f}", interval
+
+
+def _signed(value: float) -> str:
+    return f"{value:+,.{decimals(value)}f}"
+
+
+def _counts(change: Change) -> str:
+    before, after = (
+        ABSENT if count is None else significant(count) for count in (change.before_count, change.after_count)
+    )
+    return before if before == after else f"{before} → {after}"
+
+
+def _verdict(change: Change) -> str:
+    return "" if change.status == "same" else change.status
+
+
+def _record(pair: TraceDiff, change: Change) -> dict[str, Any]:
+    low, high = change.interval_ms or (None, None)
+    return {
+        "before_run": pair.before.run,
+        "after_run": pair.after.run,
+        "timing": pair.timing if change.level == "stage" else "profiled",
+        "level": change.level,
+        "stage": change.stage,
+        "name": change.name,
+        "before_ms": change.before,
+        "after_ms": change.after,
+        "difference_ms": change.difference_ms,
+        "relative_pct": change.relative_pct,
+        "interval_low_ms": low,
+        "interval_high_ms": high,
+        "before_count": change.before_count,
+        "after_count": change.after_count,
+        "status": change.status,
+    }

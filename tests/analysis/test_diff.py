@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gemma_trace.analysis.diff import Change, TraceDiff, diff
+from gemma_trace.analysis.gate import Gate, parse_gate
+from gemma_trace.errors import ConfigError, InputError
+from gemma_trace.metadata import RequestSample, RunMetadata, StageSample
+from gemma_trace.trace.trace import Trace, load
+from tests.conftest import SAMPLES
+from tests.trace_builder import TraceBuilder
+
+PIL, TORCHVISION = (SAMPLES / f"sample-tiny-cpu-{backend}" for backend in ("pil", "torchvision"))
+
+
+def sample(folder: Path) -> Trace:
+    return load(next(folder.glob("*.json.gz")))
+
+
+def slowed(folder: Path, tmp_path: Path, factor: float, requests: int = 6) -> Trace:
+    """A sample's metadata with every time of its timed pass multiplied, on a trace of a few spans."""
+    metadata = sample(folder).metadata
+    assert metadata is not None
+
+    def scaled(ns: int) -> int:
+        return round(ns * factor)
+
+    def stages(found: dict[str, StageSample]) -> dict[str, StageSample]:
+        return {name: _scaled(s, factor) for name, s in found.items()}
+
+    timed = tuple(
+        RequestSample(
+            wall_ns=scaled(r.wall_ns),
+            ttft_ns=scaled(r.ttft_ns),
+            token_ns=tuple(scaled(t) for t in r.token_ns),
+            image=r.image,
+            ttft_stages=stages(r.ttft_stages),
+            stages=stages(r.stages),
+        )
+        for r in metadata.timed_requests[:requests]
+    )
+    fields = {name: getattr(metadata, name) for name in RunMetadata.__dataclass_fields__} | {"timed_requests": timed}
+    built = TraceBuilder().range("request", 0, 100_000).range("prefill", 1000, 50_000).op("aten::mm", 2000, 30_000)
+    return built.metadata(RunMetadata(**fields)).load(tmp_path / f"{factor}")
+
+
+def _scaled(stage: StageSample, factor: float) -> StageSample:
+    return StageSample(round(stage.host_ns * factor), stage.device_ns, stage.count)
+
+
+def device_trace(tmp_path: Path, name: str, kernels: list[tuple[str, str, int]], requests: int = 1) -> Trace:
+    """Requests of 10 µs, each of which launches these kernels (op, kernel, length) from its prefill."""
+    built = TraceBuilder()
+    for request in range(requests):
+        start = request * 20_000
+        built.range("request", start, 10_000).range("prefill", start + 100, 5000)
+        for place, (op, kernel, length) in enumerate(kernels):
+            at, correlation = start + 200 + 100 * place, 100 * request + place + 1
+            built.op(op, at, 50, dims=[[8, 8], [8, 8]]).launch(correlation, at + 10)
+            built.kernel(kernel, start + 1000 + 800 * place, length + request, correlation=correlation)
+    return built.load(tmp_path / name)
+
+
+def at(found: TraceDiff, level: str, stage: str, name: str = "") -> Change:
+    rows = found.stages if level == "stage" else found.inside
+    return next(row for row in rows if (row.level, row.stage, row.name) == (level, stage, name))
+
+
+@pytest.mark.parametrize("folder", [PIL, TORCHVISION])
+def test_a_trace_against_itself_has_no_change(folder: Path) -> None:
+    found = diff(sample(folder), sample(folder))
+    assert found.changed == ()
+    assert found.stages
+    assert found.inside
+    assert all(change.difference_ms == 0 for change in (*found.stages, *found.inside))
+    assert found.settings == ()
+
+
+def test_the_other_image_backend_is_found_in_image_processing() -> None:
+    found = diff(sample(TORCHVISION), sample(PIL))
+    assert found.settings == ("image_backend: torchvision → pil",)
+    stages = sorted(found.stages, key=lambda change: -abs(change.difference_ms))
+    inner = [change.stage for change in stages if change.stage not in ("ttft", "preprocessing")]
+    assert inner[0] == "image_processing"
+    image = at(found, "stage", "image_processing")
+    assert image.status == "slower"
+    assert image.interval_ms is not None
+    assert image.interval_ms[0] > 0
+    assert found.inside[0].stage == "image_processing", "the largest change inside of a stage"
+    gone = at(found, "family", "image_processing", "image operations")
+    assert (gone.status, gone.after, gone.after_count) == ("vanished", None, 0.0)
+
+
+def test_new_and_vanished_kernels_and_the_ones_that_changed(tmp_path: Path) -> None:
+    before = device_trace(tmp_path, "a", [("aten::mm", "gemm_a", 400), ("aten::gelu", "gelu", 100)])
+    after = device_trace(tmp_path, "b", [("aten::mm", "gemm_b", 300), ("aten::gelu", "gelu", 150)])
+    found = diff(before, after)
+    assert found.timing == "profiled"
+    statuses = {row.name: (row.status, row.difference_ms) for row in found.inside if row.level == "kernel"}
+    assert statuses == {
+        "gemm_a": ("vanished", -0.0004),
+        "gemm_b": ("new", 0.0003),
+        "gelu": ("slower", pytest.approx(0.00005)),
+    }
+    op = at(found, "op", "prefill", "aten::mm 8×8, 8×8")
+    assert op.status == "faster"
+    assert op.relative_pct == pytest.approx(-25)
+    assert at(found, "family", "prefill", "gemm").difference_ms == pytest.approx(-0.0001)
+
+
+def test_five_requests_a_side_have_an_interval_and_four_have_none(tmp_path: Path) -> None:
+    kernels, slower = [("aten::mm", "gemm", 400)], [("aten::mm", "gemm", 600)]
+    for requests, expected in ((4, None), (5, (0.000196, 0.000204))):
+        sides = [
+            device_trace(tmp_path, f"{requests}{len(name)}", k, requests)
+            for name, k in (("a", kernels), ("bb", slower))
+        ]
+        row = at(diff(*sides), "kernel", "prefill", "gemm")
+        assert row.status == "slower"
+        assert row.difference_ms == pytest.approx(0.0002)
+        assert (row.interval_ms is None) == (expected is None)
+        if row.interval_ms and expected:
+            assert expected[0] <= row.interval_ms[0] <= 0.0002 <= row.interval_ms[1] <= expected[1]
+
+
+def test_ops_that_differ_in_no_tensor_are_one_row(tmp_path: Path) -> None:
+    built = TraceBuilder().range("request", 0, 10_000).range("prefill", 100, 5000)
+    built.op("aten::add", 200, 100, dims=[[8], [8]]).op("aten::add", 400, 300, dims=[[8], [8], []])
+    row = at(diff(built.load(tmp_path), built.load(tmp_path)), "op", "prefill", "aten::add 8, 8")
+    assert row.before is not None
+    assert (row.before.median, row.before_count) == (0.0004, 2)
+
+
+def test_a_gate_of_five_percent_stops_ten_and_lets_one_through(tmp_path: Path) -> None:
+    before = slowed(TORCHVISION, tmp_path, 1.0)
+    gate = parse_gate("5%")
+    assert gate.exceeded(diff(before, slowed(TORCHVISION, tmp_path, 1.01))) == []
+    over = gate.exceeded(diff(before, slowed(TORCHVISION, tmp_path, 1.1)))
+    names = {change.stage for change, _ in over}
+    assert {"ttft", "vision_tower"} <= names
+    assert "chat_template" not in names, "a stage below 1% of TTFT has no limit unless it is named"
+    assert all(limit == 5 and change.relative_pct == pytest.approx(10, abs=0.2) for change, limit in over)
+
+
+def test_a_gate_on_a_stage_holds_for_that_stage(tmp_path: Path) -> None:
+    found = diff(slowed(TORCHVISION, tmp_path, 1.0, 3), slowed(TORCHVISION, tmp_path, 1.1, 3))
+    assert [change.stage for change, _ in parse_gate("chat_template:5%").exceeded(found)] == ["chat_template"]
+    assert parse_gate("ttft:20%,prefill:11%").exceeded(found) == []
+    with pytest.raises(InputError, match="no 'text_tower' on both sides"):
+        parse_gate("text_tower:5%").exceeded(found)
+
+
+def test_what_is_no_limit_is_refused() -> None:
+    assert parse_gate("5%, prefill : 2.5%") == Gate(5.0, {"prefill": 2.5})
+    for text in ("5", "", "ttft", "-5%", "ttft:five%"):
+        with pytest.raises(ConfigError, match="write it like 5%"):
+            parse_gate(text)
