@@ -74,29 +74,30 @@ def clip(start: IntArray, end: IntArray, low: int, high: int) -> Intervals:
     return clipped, np.maximum(np.clip(end, low, high), clipped)
 
 
-def covered_before(intervals: Intervals, instants: IntArray) -> IntArray:
-    """How much of a set lies before each instant.
+def gaps(busy: Intervals, low: int, high: int) -> Intervals:
+    """What a set inside [low, high) leaves of it."""
+    start, end = np.append(low, busy[1]), np.append(busy[0], high)
+    real = end > start
+    return start[real], end[real]
+
+
+def intersect(first: Intervals, second: Intervals) -> tuple[IntArray, IntArray, IntArray, IntArray]:
+    """Two sets' common pieces. Touching intervals of a set stay apart, so each piece lies in one of either.
 
     Returns:
-        int64, as long as `instants`.
+        int64 [p] each: starts, ends, and the index of the interval of the first and of the second set.
     """
-    start, end = intervals
-    if not len(start):
-        return np.zeros(len(instants), dtype=np.int64)
-    before = np.concatenate(([0], np.cumsum(end - start)))
-    place = np.searchsorted(start, instants, side="right")
-    last = np.maximum(place - 1, 0)
-    unfinished = np.where(place > 0, np.maximum(end[last] - instants, 0), 0)
-    return np.asarray(before[place] - unfinished, dtype=np.int64)
-
-
-def overlap(intervals: Intervals, start: IntArray, end: IntArray) -> IntArray:
-    """How much of each interval [start, end) lies in a set.
-
-    Returns:
-        int64, as long as `start`.
-    """
-    return covered_before(intervals, end) - covered_before(intervals, start)
+    edges = np.unique(np.concatenate((*first, *second)))
+    start, end = edges[:-1], edges[1:]
+    inside = np.ones(len(start), dtype=bool)
+    places = []
+    for low, high in (first, second):
+        place = np.searchsorted(low, start, side="right") - 1
+        inside &= place >= 0
+        if len(low):
+            inside &= high[np.maximum(place, 0)] > start
+        places.append(place)
+    return start[inside], end[inside], places[0][inside], places[1][inside]
 
 
 def first_come(start: IntArray, end: IntArray) -> Intervals:

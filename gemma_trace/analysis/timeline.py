@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from gemma_trace.analysis.intervals import clip, first_come, overlap, union, union_ns
+from gemma_trace.analysis.intervals import Intervals, clip, first_come, gaps, intersect, union, union_ns
 from gemma_trace.stages import REQUEST_CODE, UNATTRIBUTED_CODE, Stage
 from gemma_trace.trace.events import NONE, BoolArray, IntArray
 from gemma_trace.trace.trace import Trace
@@ -122,34 +122,75 @@ def ttft_ns(trace: Trace, request: Request) -> int | None:
     return first_token_ns - request.start_ns - int(trace.spans.dur_ns[load].sum())
 
 
+@dataclass(frozen=True)
+class Pieces:
+    """A request's wall time, cut up: each instant is in one of the pieces of `device` or of `idle`.
+
+    Attributes:
+        device: [m], of each activity the instants that it owns: those that no activity before it has.
+        device_row: int64 [m], the stage code of each activity; the number of stages stands for `unlinked`.
+        idle: [s], the stretches of the request's thread, cut where the stage changes, in which the device is idle.
+        idle_row: int64 [s], the stage code of each.
+        gaps: [g], the stretches in which the device is idle, whatever the host does.
+        gap: int64 [s], the gap each idle stretch is in.
+        stretches: [t], the request's thread cut where the stage changes.
+        stretch_row: int64 [t], the stage code of each.
+        own: bool [m], which activities are the request's: launched in it, or unlinked and running in it.
+    """
+
+    device: Intervals
+    device_row: IntArray
+    idle: Intervals
+    idle_row: IntArray
+    gaps: Intervals
+    gap: IntArray
+    stretches: Intervals
+    stretch_row: IntArray
+    own: BoolArray
+
+
+def cut(trace: Trace, request: Request) -> Pieces:
+    """Cut a request's wall time up by what the device and the request's thread do."""
+    spans, activities, launch = trace.spans, trace.activities, trace.launch
+    linked = launch >= 0
+    launched = linked & _starts_in(trace, launch, request)
+    row = np.full(len(activities), UNATTRIBUTED_CODE, dtype=np.int64)
+    row[launched] = trace.stage_at(launch[launched])
+    row[~linked] = len(trace.stage_names)
+    start, end = clip(spans.ts_ns[activities], spans.end_ns[activities], request.start_ns, request.end_ns)
+    idle_gaps = gaps(union(start, end), request.start_ns, request.end_ns)
+    stretch_start, stretch_end, stretch_row = _host_segments(trace, request)
+    idle_start, idle_end, stretch, gap = intersect((stretch_start, stretch_end), idle_gaps)
+    return Pieces(
+        device=first_come(start, end),
+        device_row=row,
+        idle=(idle_start, idle_end),
+        idle_row=stretch_row[stretch],
+        gaps=idle_gaps,
+        gap=gap,
+        stretches=(stretch_start, stretch_end),
+        stretch_row=stretch_row,
+        own=launched | (~linked & (start < end)),
+    )
+
+
 def partition(trace: Trace, request: Request) -> list[StageTime]:
     """The request's stages, in the order a request goes through them; those it hasn't are left out.
 
     `unattributed` is always there. The `time_ns` add up to `request.wall_ns`.
     """
-    spans, activities = trace.spans, trace.activities
-    unlinked = len(trace.stage_names)
-    rows = unlinked + 1
-    launch = trace.launch
-    linked = launch >= 0
-    launched_here = linked & _starts_in(trace, launch, request)
-    row = np.full(len(activities), UNATTRIBUTED_CODE, dtype=np.int64)
-    row[launched_here] = trace.stage_at(launch[launched_here])
-    row[~linked] = unlinked
-
-    start, end = clip(spans.ts_ns[activities], spans.end_ns[activities], request.start_ns, request.end_ns)
-    owned_start, owned_end = first_come(start, end)
-    device_ns = _sum_by(row, owned_end - owned_start, rows)
-
-    segment_start, segment_end, segment_row = _host_segments(trace, request)
-    exposed = segment_end - segment_start - overlap(union(start, end), segment_start, segment_end)
-    exposed_ns = _sum_by(segment_row, exposed, rows)
-
-    host_ns = _sum_by(segment_row, segment_end - segment_start, rows) + _host_elsewhere(trace, request, rows)
-    mine = launched_here | (~linked & (start < end))
+    spans, activities, launch = trace.spans, trace.activities, trace.launch
+    rows = len(trace.stage_names) + 1
+    pieces = cut(trace, request)
+    row = pieces.device_row
+    device_ns = _sum_by(row, pieces.device[1] - pieces.device[0], rows)
+    exposed_ns = _sum_by(pieces.idle_row, pieces.idle[1] - pieces.idle[0], rows)
+    host_ns = _sum_by(pieces.stretch_row, pieces.stretches[1] - pieces.stretches[0], rows)
+    host_ns += _host_elsewhere(trace, request, rows)
     times = []
-    for index, name in _in_order(trace):
-        own = activities[mine & (row == index)]
+    for index, name in rows_in_order(trace):
+        mine = pieces.own & (row == index)
+        own = activities[mine]
         time_ns = int(device_ns[index] + exposed_ns[index])
         if not (time_ns or host_ns[index] or len(own) or index == UNATTRIBUTED_CODE):
             continue
@@ -164,13 +205,13 @@ def partition(trace: Trace, request: Request) -> list[StageTime]:
                 device_ns=int(device_ns[index]),
                 exposed_host_ns=int(exposed_ns[index]),
                 activities=len(own),
-                launches=len(np.unique(launch[mine & linked & (row == index)])),
+                launches=len(np.unique(launch[mine & (launch >= 0)])),
             )
         )
     return times
 
 
-def _in_order(trace: Trace) -> list[tuple[int, str]]:
+def rows_in_order(trace: Trace) -> list[tuple[int, str]]:
     """The rows of a partition, code and name: the stages, then those that rules add, then what no stage answers for."""
     stages = [
         (code, name) for code, name in enumerate(trace.stage_names) if code not in (REQUEST_CODE, UNATTRIBUTED_CODE)

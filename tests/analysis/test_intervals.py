@@ -11,10 +11,10 @@ from gemma_trace.analysis.intervals import (
     EMPTY,
     Intervals,
     clip,
-    covered_before,
     first_come,
+    gaps,
+    intersect,
     measure,
-    overlap,
     union,
     union_ns,
 )
@@ -79,18 +79,21 @@ def test_clip_cuts_and_keeps_what_is_outside_in_place_and_empty() -> None:
     assert pairs_of(clipped) == [(5, 5), (5, 10), (9, 10), (10, 10), (5, 5)]
 
 
-def test_covered_before_counts_whole_and_unfinished_intervals() -> None:
-    covered = covered_before(columns([(10, 20), (30, 35)]), np.array([0, 10, 13, 20, 25, 30, 31, 35, 99]))
-    assert covered.tolist() == [0, 0, 3, 10, 10, 10, 11, 15, 15]
+def test_gaps_are_what_a_set_leaves_of_a_window() -> None:
+    busy = columns([(2, 5), (7, 9)])
+    assert pairs_of(gaps(busy, 0, 10)) == [(0, 2), (5, 7), (9, 10)]
+    assert pairs_of(gaps(busy, 2, 9)) == [(5, 7)]
+    assert pairs_of(gaps(EMPTY, 3, 4)) == [(3, 4)]
+    assert pairs_of(gaps(EMPTY, 3, 3)) == []
 
 
-def test_nothing_is_covered_by_the_empty_set() -> None:
-    assert covered_before(EMPTY, np.array([1, 2])).tolist() == [0, 0]
-
-
-def test_overlap_of_each_interval_with_a_set() -> None:
-    start, end = columns([(0, 10), (0, 15), (12, 18), (19, 31), (21, 29), (0, 99), (15, 15)])
-    assert overlap(columns([(10, 20), (30, 35)]), start, end).tolist() == [0, 5, 6, 2, 0, 15, 0]
+def test_common_pieces_know_where_they_are_from() -> None:
+    start, end, first, second = intersect(columns([(0, 5), (5, 9), (20, 30)]), columns([(3, 7), (8, 25)]))
+    assert pairs_of((start, end)) == [(3, 5), (5, 7), (8, 9), (20, 25)]
+    assert first.tolist() == [0, 1, 1, 2]
+    assert second.tolist() == [0, 0, 1, 1]
+    assert pairs_of(intersect(EMPTY, columns([(0, 5)]))[:2]) == []
+    assert pairs_of(intersect(columns([(0, 5)]), EMPTY)[:2]) == []
 
 
 def test_first_come_gives_the_earliest_started_what_overlaps() -> None:
@@ -133,16 +136,18 @@ def test_clip_keeps_the_instants_inside(pairs: Pairs, one: int, other: int) -> N
     assert all(low <= start <= end <= high for start, end in clipped)
 
 
-@given(ANY, st.lists(SMALL, max_size=6))
-def test_covered_before_counts_the_instants_before(pairs: Pairs, when: list[int]) -> None:
-    covered = covered_before(union(*columns(pairs)), np.array(when, np.int64)).tolist()
-    assert covered == [sum(instant < each for instant in instants(pairs)) for each in when]
+@given(ANY, ANY)
+def test_common_pieces_hold_exactly_the_common_instants(pairs: Pairs, others: Pairs) -> None:
+    first, second = union(*columns(pairs)), union(*columns(others))
+    start, end, *_ = intersect(first, second)
+    assert instants(pairs_of((start, end))) == instants(pairs) & instants(others)
+    assert union_ns(start, end) == int((end - start).sum())
 
 
-@given(ANY, PROPER)
-def test_overlap_counts_the_common_instants(pairs: Pairs, others: Pairs) -> None:
-    shared = overlap(union(*columns(pairs)), *columns(others)).tolist()
-    assert shared == [len(instants(pairs) & instants([other])) for other in others]
+@given(ANY)
+def test_gaps_and_what_is_busy_fill_the_window(pairs: Pairs) -> None:
+    busy = union(*columns(pairs))
+    assert instants(pairs_of(gaps(busy, -6, 12))) == set(range(-6, 12)) - instants(pairs)
 
 
 @given(PROPER)

@@ -55,6 +55,21 @@ def test_stages_as_json_is_what_the_analysis_found(captured: Path, capsys: pytes
     assert found["totals"]["wall_ns"] == spans.dur_ns[spans.name == spans.names.index("gemma_trace::request")].sum()
 
 
+def test_a_verdict_stands_under_the_stages_and_why_shows_what_it_rests_on(
+    built: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, out, _ = run(capsys, "stages", built)
+    assert "host work: 60% gemm, 40% outside ops (Python, other libraries)" in out
+    assert "Split of time" not in out
+    _, out, _ = run(capsys, "stages", built, "--why")
+    assert "Split of time" in out
+    _, out, _ = run(capsys, "stages", built, "-f", "json")
+    found = json.loads(out)
+    reasons = {reason["stage"]: reason for reason in found["totals"]["reasons"]}
+    assert reasons["prefill"]["host_ns"] == 50_000
+    assert sum(reason["time_ns"] for reason in reasons.values()) == found["totals"]["wall_ns"]
+
+
 def test_one_request_alone(captured: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = run(capsys, "stages", captured, "--request", "1", "-f", "json")
     found = json.loads(out)

@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 from gemma_trace.analysis.breakdown import StageBreakdown
+from gemma_trace.analysis.reasons import Kind, StageReason
 from gemma_trace.analysis.summary import RunSummary
 from gemma_trace.report.model import Column, Report, Section
 from gemma_trace.report.numbers import NOISY_MARK, NOISY_NOTE, milliseconds, percent, significant, spread
+from gemma_trace.report.verdicts import verdict
 from gemma_trace.stages import PREPROCESSING_PARTS, Stage
 
 BAR_WIDTH = 20
 
 
-def stages_report(found: StageBreakdown, run: RunSummary) -> Report:
+WORTH_A_VERDICT = 0.01
+"""A stage below this share of the wall time gets no line."""
+
+FEWEST_PARTS_PCT = 1.0
+
+
+def stages_report(
+    found: StageBreakdown, run: RunSummary, reasons: Sequence[StageReason], *, split: bool = False
+) -> Report:
     """Every stage of one trace, host and device. For people the mean a request; for machines a row a request.
 
     Args:
         found: the trace's requests, or one of them.
         run: the same trace summed up, for its timed pass.
+        reasons: why its stages take their time, of the same requests.
+        split: show the parts as well, not the verdicts alone.
     """
     requests, totals = len(found.requests), found.totals
     timed = (
@@ -76,11 +90,65 @@ def stages_report(found: StageBreakdown, run: RunSummary) -> Report:
                 footer=("wall", milliseconds(totals.wall_ns / requests), "100.0", *blank),
                 notes=tuple(notes),
             ),
+            _verdict_section(reasons, totals.wall_ns),
+            *((_split_section(reasons),) if split else ()),
         ),
         records=[asdict(row) for row in found.rows],
-        totals=asdict(totals),
+        totals=asdict(totals) | {"reasons": [_reason_record(reason) for reason in reasons]},
         health=run.health,
     )
+
+
+def _verdict_section(reasons: Sequence[StageReason], wall_ns: int) -> Section:
+    """A line a stage that matters, the costliest first."""
+    shown = sorted(reasons, key=lambda reason: -reason.time_ns)
+    rows = tuple(
+        (reason.stage, percent(reason.time_ns, wall_ns), verdict(reason))
+        for reason in shown
+        if reason.time_ns >= WORTH_A_VERDICT * wall_ns
+    )
+    columns = (Column("stage", align="left"), Column("%"), Column("why", align="left", overflow="fold"))
+    return Section("Why", columns, rows)
+
+
+def _split_section(reasons: Sequence[StageReason]) -> Section:
+    """The parts of every stage's time; those under 1% of it are one row."""
+    rows: list[tuple[str, ...]] = []
+    for reason in reasons:
+        large = [part for part in reason.parts if 100 * part.time_ns >= FEWEST_PARTS_PCT * reason.time_ns]
+        small = reason.parts[len(large) :]
+        cells = [(part.kind.value, part.name, part.time_ns) for part in large]
+        if small:
+            cells.append(("", f"({len(small)} more)", sum(part.time_ns for part in small)))
+        for place, (kind, name, time_ns) in enumerate(cells):
+            mean = milliseconds(time_ns / reason.requests)
+            rows.append((reason.stage if not place else "", kind, name, mean, percent(time_ns, reason.time_ns)))
+    columns = (
+        Column("stage", align="left"),
+        Column("kind", align="left"),
+        Column("what", align="left", overflow="ellipsis"),
+        Column("time ms"),
+        Column("%"),
+    )
+    notes = (
+        "device: what the device computes. transfer: copies, and calls that copy while the device is idle.",
+        "launch: the device waits for the host to launch. sync: the host waits in a call though the device is idle.",
+        "host: the host's own work.",
+    )
+    return Section("Split of time", columns, tuple(rows), notes=notes)
+
+
+def _reason_record(reason: StageReason) -> dict[str, Any]:
+    return {
+        "stage": reason.stage,
+        "time_ns": reason.time_ns,
+        **{f"{kind.value}_ns": reason.by_kind_ns(kind) for kind in Kind},
+        "activities": reason.activities,
+        "launches": reason.launches,
+        "median_activity_ns": reason.median_activity_ns,
+        "verdict": verdict(reason),
+        "parts": [asdict(part) for part in reason.parts],
+    }
 
 
 def _ttft_note(profiled_ns: float, run: RunSummary) -> str:

@@ -1,0 +1,236 @@
+"""Why a stage takes its time: its `time_ns` split by what the device and the host do in it, to the nanosecond.
+
+While the device is active, time goes by the family of the activity that owns the instant. While it is idle, time goes
+by what the request's thread does there:
+
+* `sync`: it waits in a synchronising call, though the device has nothing to do;
+* `transfer`: it is in a call that copies;
+* `launch`: it is on its way to the stage's next launch, which ends the gap: the device waits for the host;
+* `host`: it works for itself (Python, Pillow, ops that launch nothing).
+
+A stage that gives the device nothing has `host` time alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+import numpy as np
+
+from gemma_trace.analysis.intervals import gaps, intersect
+from gemma_trace.analysis.timeline import Pieces, Request, cut, find_requests, rows_in_order
+from gemma_trace.analysis.work import OUTSIDE_OPS, Work, device_work, families
+from gemma_trace.trace.events import LAUNCH_CATEGORIES, NONE, BoolArray, IntArray
+from gemma_trace.trace.trace import Trace
+
+_BLOCKING: Final = re.compile(r"\w*Synchronize\w*", re.I)
+_OVERHEAD: Final = "allocation and views"
+
+
+class Kind(StrEnum):
+    """What a piece of time is spent on."""
+
+    DEVICE = "device"
+    TRANSFER = "transfer"
+    LAUNCH = "launch"
+    SYNC = "sync"
+    HOST = "host"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a stage's time.
+
+    Attributes:
+        name: the family of the work; of `launch` and `sync` their own name.
+    """
+
+    kind: Kind
+    name: str
+    time_ns: int
+
+
+@dataclass(frozen=True)
+class StageReason:
+    """Why one stage takes its time; over all of the requests.
+
+    Attributes:
+        time_ns: as in `StageTime`; equals the sum of the parts.
+        parts: the largest first.
+        activities: device activities that the stage launched.
+        launches: the calls that launched them.
+        median_activity_ns: the median of the activities' lengths; None without any.
+        requests: how many the figures are of.
+    """
+
+    stage: str
+    time_ns: int
+    parts: tuple[Part, ...]
+    activities: int
+    launches: int
+    median_activity_ns: float | None
+    requests: int
+
+    def by_kind_ns(self, kind: Kind) -> int:
+        """The time of all parts of a kind."""
+        return sum(part.time_ns for part in self.parts if part.kind is kind)
+
+
+def stage_reasons(trace: Trace, request: int | None = None) -> list[StageReason]:
+    """Split every stage's time, in the order a request goes through them.
+
+    Args:
+        request: only the request of this index; None is all, summed up.
+
+    >>> [(part.name, part.time_ns) for part in stage_reasons(trace)[0].parts]      # doctest: +SKIP
+    """
+    requests = [found for found in find_requests(trace) if request in (None, found.index)]
+    splitter = _Splitter(trace)
+    sums: dict[int, dict[tuple[Kind, str], int]] = {}
+    launched: dict[int, list[IntArray]] = {}
+    for window in requests:
+        pieces = cut(trace, window)
+        for row, kind, name, time_ns in splitter.split(pieces, window):
+            own_sums = sums.setdefault(row, {})
+            own_sums[kind, name] = own_sums.get((kind, name), 0) + time_ns
+        for row in np.unique(pieces.device_row[pieces.own]).tolist():
+            launched.setdefault(row, []).append(np.flatnonzero(pieces.own & (pieces.device_row == row)))
+    reasons = []
+    for row, stage in rows_in_order(trace):
+        if row not in sums:
+            continue
+        parts = [Part(kind, name, time_ns) for (kind, name), time_ns in sums[row].items()]
+        own = np.concatenate(launched.get(row, [np.zeros(0, np.int64)]))
+        reasons.append(
+            StageReason(
+                stage=stage,
+                time_ns=sum(part.time_ns for part in parts),
+                parts=tuple(sorted(parts, key=lambda part: -part.time_ns)),
+                activities=len(own),
+                launches=len(np.unique(trace.launch[own][trace.launch[own] >= 0])),
+                median_activity_ns=float(np.median(trace.spans.dur_ns[trace.activities[own]])) if len(own) else None,
+                requests=len(requests),
+            )
+        )
+    return reasons
+
+
+class _Splitter:
+    """Splits pieces of requests; what it needs of the whole trace is worked out once."""
+
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
+        self._device_family, self._device_names = families(trace, device_work(trace))
+        spans, launch = trace.spans, trace.launch
+        self._is_copy = np.array([name.startswith("memcpy") for name in self._device_names], dtype=bool)
+        copies = launch[self._is_copy[self._device_family]] if len(launch) else launch
+        self._copies = np.zeros(len(spans), dtype=bool)
+        self._copies[copies[copies >= 0]] = True
+        blocking = np.array([bool(_BLOCKING.fullmatch(name)) for name in spans.names], dtype=bool)
+        self._waits = blocking[spans.name] & spans.in_categories(LAUNCH_CATEGORIES)
+        self._segments: dict[int, tuple[IntArray, IntArray, IntArray]] = {}
+
+    def split(self, pieces: Pieces, request: Request) -> Sequence[tuple[int, Kind, str, int]]:
+        """Stage code, kind, name and time of every part of a request."""
+        return [*self._device(pieces), *self._idle(pieces, request)]
+
+    def _device(self, pieces: Pieces) -> list[tuple[int, Kind, str, int]]:
+        length = pieces.device[1] - pieces.device[0]
+        found = _summed(pieces.device_row, self._device_family, length, len(self._device_names))
+        kinds = [Kind.TRANSFER if copy else Kind.DEVICE for copy in self._is_copy.tolist()]
+        return [(row, kinds[family], self._device_names[family], time_ns) for row, family, time_ns in found]
+
+    def _idle(self, pieces: Pieces, request: Request) -> list[tuple[int, Kind, str, int]]:
+        idle, row, gap, span = self._with_spans(pieces, request)
+        length = idle[1] - idle[0]
+        kinds = list(Kind)
+        kind = np.full(len(row), kinds.index(Kind.HOST))
+        held = np.where(span >= 0, span, 0)
+        kind[self._leads_to_launch(pieces, row, gap) & ~self._is_own_work(request, span)] = kinds.index(Kind.LAUNCH)
+        kind[(span >= 0) & self._copies[held]] = kinds.index(Kind.TRANSFER)
+        kind[(span >= 0) & self._waits[held]] = kinds.index(Kind.SYNC)
+        family, names = self._host_families(idle, span)
+        names = [*names, Kind.LAUNCH.value, Kind.SYNC.value, "calls that copy"]
+        for place, own in enumerate((Kind.LAUNCH, Kind.SYNC, Kind.TRANSFER)):
+            family = np.where(kind == kinds.index(own), len(names) - 3 + place, family)
+        found = _summed(row * len(kinds) + kind, family, length, len(names))
+        return [(code // len(kinds), kinds[code % len(kinds)], names[name], time_ns) for code, name, time_ns in found]
+
+    def _with_spans(
+        self, pieces: Pieces, request: Request
+    ) -> tuple[tuple[IntArray, IntArray], IntArray, IntArray, IntArray]:
+        """The idle stretches cut where the thread's innermost span changes: interval, stage code, gap, span."""
+        segment_start, segment_end, owner = self._thread(request)
+        bare = gaps((segment_start, segment_end), request.start_ns, request.end_ns)
+        start = np.concatenate((segment_start, bare[0]))
+        order = np.argsort(start, kind="stable")
+        span = np.concatenate((owner, np.full(len(bare[0]), NONE)))[order]
+        everything = (start[order], np.concatenate((segment_end, bare[1]))[order])
+        low, high, stretch, place = intersect(pieces.idle, everything)
+        return (low, high), pieces.idle_row[stretch], pieces.gap[stretch], span[place]
+
+    def _thread(self, request: Request) -> tuple[IntArray, IntArray, IntArray]:
+        """The segments of the request's thread in the request's window."""
+        if request.track not in self._segments:
+            segments = self._trace.segments
+            own = self._trace.spans.track[segments.owner] == request.track
+            self._segments[request.track] = (segments.start_ns[own], segments.end_ns[own], segments.owner[own])
+        start, end, owner = self._segments[request.track]
+        low, high = np.searchsorted(end, request.start_ns, "right"), np.searchsorted(start, request.end_ns, "left")
+        return (
+            np.maximum(start[low:high], request.start_ns),
+            np.minimum(end[low:high], request.end_ns),
+            owner[low:high],
+        )
+
+    def _leads_to_launch(self, pieces: Pieces, row: IntArray, gap: IntArray) -> BoolArray:
+        """Whether the gap of each piece is ended by an activity that the piece's own stage launched."""
+        if not len(pieces.device_row) or not len(gap):
+            return np.zeros(len(row), dtype=bool)
+        owns = np.flatnonzero(pieces.device[1] > pieces.device[0])
+        place = np.searchsorted(pieces.device[0][owns], pieces.gaps[1], side="left")
+        ended = place < len(owns)
+        by = np.where(ended, pieces.device_row[owns[np.minimum(place, len(owns) - 1)]] if len(owns) else NONE, NONE)
+        leads: BoolArray = by[gap] == row
+        return leads
+
+    def _is_own_work(self, request: Request, span: IntArray) -> BoolArray:
+        """Whether the innermost op around a span launches nothing and does more than to shape a tensor."""
+        trace = self._trace
+        spans = trace.spans
+        op = np.where(span >= 0, trace.innermost_op[np.maximum(span, 0)], NONE)
+        ops, back = np.unique(op, return_inverse=True)
+        calls = trace.launch[trace.launch >= 0]
+        calls = np.sort(spans.ts_ns[calls[spans.track[calls] == request.track]])
+        known = np.maximum(ops, 0)
+        launches = np.searchsorted(calls, spans.end_ns[known]) > np.searchsorted(calls, spans.ts_ns[known])
+        zero = np.zeros(len(ops), np.int64)
+        family, names = families(trace, Work("host", zero, zero, known, known))
+        real = np.array([name != _OVERHEAD for name in names], dtype=bool)[family] if len(ops) else np.zeros(0, bool)
+        own: BoolArray = ((ops >= 0) & ~launches & real)[back]
+        return own
+
+    def _host_families(self, idle: tuple[IntArray, IntArray], span: IntArray) -> tuple[IntArray, list[str]]:
+        """The family of the op that each piece is in; what is in none has a name of its own."""
+        trace = self._trace
+        known = np.maximum(span, 0)
+        op = np.where(span >= 0, trace.innermost_op[known], NONE)
+        family, names = families(trace, Work("host", *idle, known, known))
+        outside = (op == NONE) | (op != span)
+        return np.where(outside, len(names), family), [*names, OUTSIDE_OPS]
+
+
+def _summed(row: IntArray, name: IntArray, length: IntArray, names: int) -> list[tuple[int, int, int]]:
+    """Sums of lengths by row and name, those of nothing left out."""
+    if not len(row):
+        return []
+    pairs, place = np.unique(row * names + name, return_inverse=True)
+    sums = np.zeros(len(pairs), dtype=np.int64)
+    np.add.at(sums, place, length)
+    return [
+        (*divmod(pair, names), time_ns) for pair, time_ns in zip(pairs.tolist(), sums.tolist(), strict=True) if time_ns
+    ]

@@ -1,0 +1,82 @@
+"""What binds a stage, in a line: computed from its split, with the figures it rests on."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gemma_trace.analysis.reasons import Kind, StageReason
+from gemma_trace.analysis.work import OUTSIDE_OPS
+
+
+def verdict(reason: StageReason) -> str:
+    """What binds a stage, in a line, with the figures that it rests on.
+
+    >>> from gemma_trace.analysis.reasons import Part
+    >>> parts = (Part(Kind.LAUNCH, "launch", 71), Part(Kind.DEVICE, "gemm", 29))
+    >>> verdict(StageReason("prefill", 100, parts, 4, 4, 6e3, 1))
+    'host-bound: 71% of the time the device waits for the launches of 4 activities of 6.0 µs (median)'
+    """
+    if not reason.time_ns:
+        return ""
+    shares = sorted(((100 * reason.by_kind_ns(kind) / reason.time_ns, kind) for kind in Kind), reverse=True)
+    share, kind = shares[0]
+    if share < 50:
+        return "mixed: " + ", ".join(f"{value:.0f}% {_PLAIN[other]}" for value, other in shares if value >= 5)
+    return _SENTENCES[kind](reason, f"{share:.0f}%")
+
+
+_PLAIN: Final = {
+    Kind.DEVICE: "device compute",
+    Kind.TRANSFER: "transfers",
+    Kind.LAUNCH: "waiting for launches",
+    Kind.SYNC: "synchronising",
+    Kind.HOST: "host work",
+}
+
+
+_SHORT: Final = {OUTSIDE_OPS: "outside ops (Python, other libraries)"}
+
+
+def _largest(reason: StageReason, kind: Kind, count: int) -> str:
+    """The largest parts of a kind with their share of the stage, those under 5% left out but for the first."""
+    parts = [part for part in reason.parts if part.kind is kind][:count]
+    shares = [(100 * part.time_ns / reason.time_ns, _SHORT.get(part.name, part.name)) for part in parts]
+    return ", ".join(f"{share:.0f}% {name}" for place, (share, name) in enumerate(shares) if not place or share >= 5)
+
+
+def _activities(reason: StageReason) -> str:
+    each = reason.activities / reason.requests
+    count = f"{each:,.0f}" if each >= 10 or each == int(each) else f"{each:.1f}"
+    return f"{count} activities of {(reason.median_activity_ns or 0) / 1e3:,.1f} µs (median)"
+
+
+def _host_sentence(reason: StageReason, share: str) -> str:
+    if reason.activities:
+        return f"host-bound: {share} of the time the host works for itself: {_largest(reason, Kind.HOST, 3)}"
+    return f"host work: {_largest(reason, Kind.HOST, 3)}"
+
+
+def _device_sentence(reason: StageReason, share: str) -> str:
+    families = _largest(reason, Kind.DEVICE, 3)
+    return f"device-bound: {share} of the time the device computes: {families}; {_activities(reason)}"
+
+
+def _transfer_sentence(reason: StageReason, share: str) -> str:
+    return f"transfer-bound: {share} of the time goes to transfers: {_largest(reason, Kind.TRANSFER, 2)}"
+
+
+def _launch_sentence(reason: StageReason, share: str) -> str:
+    return f"host-bound: {share} of the time the device waits for the launches of {_activities(reason)}"
+
+
+def _sync_sentence(reason: StageReason, share: str) -> str:
+    return f"sync-bound: {share} of the time the host waits in synchronising calls while the device is idle"
+
+
+_SENTENCES: Final = {
+    Kind.DEVICE: _device_sentence,
+    Kind.TRANSFER: _transfer_sentence,
+    Kind.LAUNCH: _launch_sentence,
+    Kind.SYNC: _sync_sentence,
+    Kind.HOST: _host_sentence,
+}
