@@ -87,17 +87,12 @@ def intersect(first: Intervals, second: Intervals) -> tuple[IntArray, IntArray, 
     Returns:
         int64 [p] each: starts, ends, and the index of the interval of the first and of the second set.
     """
-    edges = np.unique(np.concatenate((*first, *second)))
-    start, end = edges[:-1], edges[1:]
-    inside = np.ones(len(start), dtype=bool)
-    places = []
-    for low, high in (first, second):
-        place = np.searchsorted(low, start, side="right") - 1
-        inside &= place >= 0
-        if len(low):
-            inside &= high[np.maximum(place, 0)] > start
-        places.append(place)
-    return start[inside], end[inside], places[0][inside], places[1][inside]
+    # Those of the second set that begin before the end of one of the first and end after its start.
+    low = np.searchsorted(second[1], first[0], side="right")
+    count = np.maximum(np.searchsorted(second[0], first[1], side="left") - low, 0)
+    mine = np.repeat(np.arange(len(low)), count)
+    other = np.arange(len(mine)) + np.repeat(low - np.cumsum(count) + count, count)
+    return np.maximum(first[0][mine], second[0][other]), np.minimum(first[1][mine], second[1][other]), mine, other
 
 
 def first_come(start: IntArray, end: IntArray) -> Intervals:

@@ -203,16 +203,17 @@ class _Splitter:
         trace = self._trace
         spans = trace.spans
         op = np.where(span >= 0, trace.innermost_op[np.maximum(span, 0)], NONE)
-        ops, back = np.unique(op, return_inverse=True)
+        ops = np.flatnonzero(np.bincount(op[op >= 0], minlength=1))
         calls = trace.launch[trace.launch >= 0]
         calls = np.sort(spans.ts_ns[calls[spans.track[calls] == request.track]])
-        known = np.maximum(ops, 0)
-        launches = np.searchsorted(calls, spans.end_ns[known]) > np.searchsorted(calls, spans.ts_ns[known])
+        launches = np.searchsorted(calls, spans.end_ns[ops]) > np.searchsorted(calls, spans.ts_ns[ops])
         zero = np.zeros(len(ops), np.int64)
-        family, names = families(trace, Work("host", zero, zero, known, known))
-        real = np.array([name != _OVERHEAD for name in names], dtype=bool)[family] if len(ops) else np.zeros(0, bool)
-        own: BoolArray = ((ops >= 0) & ~launches & real)[back]
-        return own
+        family, names = families(trace, Work("host", zero, zero, ops, ops))
+        real = np.array([name != _OVERHEAD for name in names], dtype=bool)[family] if len(ops) else False
+        own = np.zeros(len(spans) + 1, dtype=bool)  # the last is for no op
+        own[ops] = ~launches & real
+        found: BoolArray = own[op]
+        return found
 
     def _host_families(self, idle: tuple[IntArray, IntArray], span: IntArray) -> tuple[IntArray, list[str]]:
         """The family of the op that each piece is in; what is in none has a name of its own."""
@@ -228,9 +229,7 @@ def _summed(row: IntArray, name: IntArray, length: IntArray, names: int) -> list
     """Sums of lengths by row and name, those of nothing left out."""
     if not len(row):
         return []
-    pairs, place = np.unique(row * names + name, return_inverse=True)
-    sums = np.zeros(len(pairs), dtype=np.int64)
-    np.add.at(sums, place, length)
-    return [
-        (*divmod(pair, names), time_ns) for pair, time_ns in zip(pairs.tolist(), sums.tolist(), strict=True) if time_ns
-    ]
+    sums = np.zeros((int(row.max()) + 1) * names, dtype=np.int64)
+    np.add.at(sums, row * names + name, length)
+    used = np.flatnonzero(sums).tolist()
+    return [(*divmod(pair, names), int(sums[pair])) for pair in used]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Literal
@@ -168,16 +169,28 @@ def families(trace: Trace, work: Work) -> tuple[IntArray, list[str]]:
     spans = trace.spans
     op = _found(trace.innermost_op, work.caller)
     if work.on == "host":
-        first, second = np.where(op == work.caller, spans.name[work.span], NONE), np.full(len(work), NONE)
-    else:
-        first, second = spans.name[work.span], np.where(op >= 0, spans.name[np.maximum(op, 0)], NONE)
+        names = np.where(op == work.caller, spans.name[work.span], NONE) + 1
+        return _named(names, lambda code: family_of(spans.names[code - 1]) if code else OTHER, len(spans.names) + 1)
+    second = np.where(op >= 0, spans.name[np.maximum(op, 0)], NONE).astype(np.int64)
     base = len(spans.names) + 1
-    pairs, place = np.unique((first.astype(np.int64) + 1) * base + second + 1, return_inverse=True)
+    pairs, place = np.unique(spans.name[work.span] * base + second + 1, return_inverse=True)
     texts = ["", *spans.names]
-    named = [family_of(texts[pair // base], texts[pair % base]) if pair >= base else OTHER for pair in pairs.tolist()]
+    pair_list = pairs.tolist()
+    return _named(
+        place,
+        lambda place: family_of(spans.names[pair_list[place] // base], texts[pair_list[place] % base]),
+        len(pairs),
+    )
+
+
+def _named(code: IntArray, name_of: Callable[[int], str], codes: int) -> tuple[IntArray, list[str]]:
+    """Codes → codes of their names, and the names; only codes that occur are named."""
+    used = np.flatnonzero(np.bincount(code, minlength=codes)).tolist()
+    named = [name_of(each) for each in used]
     distinct = list(dict.fromkeys(named))
-    codes = np.array([distinct.index(name) for name in named], dtype=np.int64)
-    return codes[place] if len(place) else np.zeros(0, dtype=np.int64), distinct
+    table = np.zeros(codes, dtype=np.int64)
+    table[used] = [distinct.index(name) for name in named]
+    return table[code], distinct
 
 
 def _by_family(trace: Trace, work: Work) -> Groups:
