@@ -85,7 +85,7 @@ def find_requests(trace: Trace) -> list[Request]:
     ours = np.flatnonzero(trace.stage_range == REQUEST_CODE)
     if len(ours):
         return _windows(trace, ours, "request {index}")
-    is_step = np.array([bool(_PROFILER_STEP.fullmatch(name)) for name in spans.names], dtype=bool)
+    is_step = np.array([is_step_name(name) for name in spans.names], dtype=bool)
     steps = np.flatnonzero(is_step[spans.name] & trace.is_annotation)
     if len(steps):
         return _windows(trace, steps, "{name}")
@@ -93,6 +93,11 @@ def find_requests(trace: Trace) -> list[Request]:
     busiest = int(np.bincount(spans.track[host]).argmax()) if len(host) else int(spans.track[0])
     everything = np.union1d(host, trace.activities)
     return [Request(0, "whole trace", int(spans.ts_ns[everything].min()), int(spans.end_ns[everything].max()), busiest)]
+
+
+def is_step_name(name: str) -> bool:
+    """Whether a range of this name is a step of torch.profiler's schedule: `ProfilerStep#N`."""
+    return _PROFILER_STEP.fullmatch(name) is not None
 
 
 def _windows(trace: Trace, indices: IntArray, label: str) -> list[Request]:

@@ -9,9 +9,7 @@ from typing import Annotated
 import typer
 
 from gemma_trace.cli.output import ForceOption, Format, FormatOption, NoCacheOption, OutputOption
-from gemma_trace.cli.rules import RulesFileOption
-from gemma_trace.errors import ConfigError
-from gemma_trace.stages import Stage
+from gemma_trace.cli.rules import ChosenStageOption, RulesFileOption
 
 
 class By(StrEnum):
@@ -38,22 +36,9 @@ class Sort(StrEnum):
     NAME = "name"
 
 
-def _stage_names() -> list[str]:
-    return [stage.value for stage in Stage if stage is not Stage.REQUEST]
-
-
 def kernels(
     trace: Annotated[Path, typer.Argument(help="A trace file, or a folder that holds one.", metavar="TRACE")],
-    stage: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--stage",
-            "-s",
-            metavar="NAME[=REGEX]",
-            help="Only what this stage launched. NAME=REGEX makes spans whose name matches a stage; repeatable.",
-            autocompletion=_stage_names,
-        ),
-    ] = None,
+    stage: ChosenStageOption = None,
     stages_file: RulesFileOption = None,
     request: Annotated[int | None, typer.Option(help="Only this request, 0 is the first.")] = None,
     by: Annotated[
@@ -78,16 +63,13 @@ def kernels(
     from gemma_trace.analysis.kernels import kernel_table
     from gemma_trace.cli.inputs import one_trace, open_trace
     from gemma_trace.cli.output import emit
-    from gemma_trace.cli.rules import read_rules
+    from gemma_trace.cli.rules import chosen_stage, read_rules
     from gemma_trace.report.views.kernels import kernels_report
     from gemma_trace.trace.health import examine
 
-    chosen = [text for text in stage or () if "=" not in text]
-    if len(chosen) > 1:
-        raise ConfigError(f"one stage at a time; --stage was given {' and '.join(chosen)}")
-    rules = [text for text in stage or () if "=" in text]
+    chosen, rules = chosen_stage(stage)
     loaded = open_trace(one_trace(trace), read_rules(rules, stages_file), cached=not no_cache)
-    table = kernel_table(loaded, chosen[0] if chosen else None, request, by.value, sort.value)
+    table = kernel_table(loaded, chosen, request, by.value, sort.value)
     # Of our own captures the timed pass tells how much the profiler slowed them down.
     health = examine(loaded)
     if loaded.metadata:

@@ -10,11 +10,27 @@ from typing import Annotated, Any
 import typer
 
 from gemma_trace.errors import ConfigError, InputError
-from gemma_trace.stages import StageRule, stage_rule
+from gemma_trace.stages import Stage, StageRule, stage_rule
 
 RulesOption = Annotated[
     list[str] | None,
     typer.Option("--stage", "-s", metavar="NAME=REGEX", help="Spans whose name matches are this stage; repeatable."),
+]
+
+
+def _stage_names() -> list[str]:
+    return [stage.value for stage in Stage if stage is not Stage.REQUEST]
+
+
+ChosenStageOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--stage",
+        "-s",
+        metavar="NAME[=REGEX]",
+        help="Only this stage. NAME=REGEX makes spans whose name matches a stage; repeatable.",
+        autocompletion=_stage_names,
+    ),
 ]
 RulesFileOption = Annotated[
     Path | None,
@@ -22,6 +38,18 @@ RulesFileOption = Annotated[
         "--stages", metavar="FILE", help='A TOML file of such rules: a table "stages" of lines NAME = "REGEX".'
     ),
 ]
+
+
+def chosen_stage(given: Sequence[str] | None) -> tuple[str | None, list[str]]:
+    """The one stage that is asked for, if any, and the rules beside it.
+
+    Raises:
+        ConfigError: two stages are asked for.
+    """
+    chosen = [text for text in given or () if "=" not in text]
+    if len(chosen) > 1:
+        raise ConfigError(f"one stage at a time; --stage was given {' and '.join(chosen)}")
+    return (chosen[0] if chosen else None), [text for text in given or () if "=" in text]
 
 
 def read_rules(given: Sequence[str] | None, file: Path | None) -> list[StageRule]:

@@ -12,7 +12,7 @@ from gemma_trace import cli
 from gemma_trace.trace.trace import load
 from tests.trace_builder import TraceBuilder
 
-COMMANDS = ("capture", "summarize", "stages", "kernels", "diff", "check")
+COMMANDS = ("capture", "summarize", "stages", "kernels", "tree", "diff", "check")
 KERNEL_KEYS = ["name", "family", "count", "sum_ns", "busy_ns", "min_ns", "median_ns", "max_ns", "share_pct"]
 STAGE_KEYS = ["request", "stage", "host_ns", "device_busy_ns", "device_sum_ns", "time_ns", "device_ns"]
 STAGE_KEYS += ["exposed_host_ns", "activities", "launches"]
@@ -354,3 +354,21 @@ def test_folders_are_compared_run_by_run(tmp_path: Path, capsys: pytest.CaptureF
     code, _, err = run(capsys, "diff", tmp_path / "old", tmp_path / "new")
     assert (code, err.count("\n")) == (1, 1)
     assert "no run in common" in err
+
+
+def test_tree_as_json_is_every_node_with_its_depth(captured: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "tree", captured, "--depth", "0", "--min-pct", "0", "-f", "json")
+    found = json.loads(out)
+    assert code == 0
+    assert list(found["rows"][0]) == ["depth", "name", "kind", "count", "host_ns", "device_ns"]
+    assert sum(row["host_ns"] for row in found["rows"] if row["depth"] == 0) == found["totals"]["host_ns"]
+    assert {"vision_tower", "prefill"} <= {row["name"] for row in found["rows"] if row["kind"] == "stage"}
+
+
+def test_tree_of_one_stage_starts_there(captured: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(capsys, "tree", captured, "-s", "vision_tower", "-f", "json")
+    rows = json.loads(out)["rows"]
+    assert [(row["kind"], row["name"]) for row in rows if row["depth"] == 0] == [("stage", "vision_tower")]
+    code, _, err = run(capsys, "tree", captured, "-s", "text_tower")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "has no stage 'text_tower'; it has image_load, preprocessing" in err

@@ -1,0 +1,333 @@
+"""Request → stage → layer or module → op → kernel, with the time of each: one tree, whoever draws it.
+
+A node's host time is the time in which a span below it was the innermost on its thread; its device time is the sum of
+the activities that were launched from below it. So the children of a node add up to it, in both, to the nanosecond:
+what a node keeps for itself is a child of its own, `(self)`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final
+
+import numpy as np
+
+from gemma_trace.analysis.timeline import UNLINKED, Request, find_requests, is_step_name
+from gemma_trace.errors import InputError
+from gemma_trace.stages import LAYER_PREFIX, MODULE_PREFIX, REQUEST_CODE, Stage
+from gemma_trace.trace.events import NONE, BoolArray, Codes, IntArray
+from gemma_trace.trace.trace import Trace
+from gemma_trace.trace.tree import inherit
+
+OTHER_THREADS: Final = "other threads"
+OUTSIDE: Final = "outside requests"
+SELF: Final = "(self)"
+
+DEEPEST: Final = 300
+"""No tree is pruned to more levels than this."""
+
+_FRAME: Final = "nn.Module: "
+_NUMBER: Final = re.compile(r"(?<=[._])\d+(?=\.|$)")
+
+
+class NodeKind(StrEnum):
+    """What a node stands for."""
+
+    TRACE = "trace"
+    REQUEST = "request"
+    STAGE = "stage"
+    LAYER = "layer"
+    MODULE = "module"
+    RANGE = "range"
+    OP = "op"
+    KERNEL = "kernel"
+    REST = "rest"
+
+
+@dataclass(frozen=True)
+class TreeNode:
+    """A node, and what is below it.
+
+    Attributes:
+        name: of `layer` and `module` without what torch or we put before it.
+        count: how many spans or activities it is; of a request how many requests; of a rest how many nodes, or 0.
+        host_ns: equals the sum over the children, if there are any.
+        device_ns: likewise.
+        children: stages in the order a request goes through them, all others by time, the rest last.
+    """
+
+    name: str
+    kind: NodeKind
+    count: int
+    host_ns: int
+    device_ns: int
+    children: tuple[TreeNode, ...] = ()
+
+    def walk(self, depth: int = 0) -> Iterator[tuple[int, TreeNode]]:
+        """This node and all below it, each with its depth, parents first."""
+        left = [(depth, self)]
+        while left:
+            level, node = left.pop()
+            yield level, node
+            left += [(level + 1, child) for child in reversed(node.children)]
+
+    def find(self, kind: NodeKind, name: str) -> list[TreeNode]:
+        """The topmost nodes of a kind and a name."""
+        found, below = [], -1
+        for depth, node in self.walk():
+            if below < 0 or depth <= below:
+                below = -1
+                if node.kind is kind and node.name == name:
+                    found.append(node)
+                    below = depth
+        return found
+
+
+def call_tree(trace: Trace, request: int | None = None, *, each_layer: bool = False) -> TreeNode:
+    """The tree of a trace, its requests as one.
+
+    Args:
+        request: only the request of this index.
+        each_layer: a node a layer; else layers that differ in their number alone are one, e.g. `layers.*`.
+
+    Raises:
+        InputError: there is no such request.
+
+    >>> [child.name for child in call_tree(trace).children]      # doctest: +SKIP
+    ['request', 'outside requests']
+    """
+    requests = find_requests(trace)
+    if request is not None:
+        if not 0 <= request < len(requests):
+            raise InputError(f"{trace.path} has {len(requests)} requests, 0 to {len(requests) - 1}; no {request}")
+        requests = [requests[request]]
+    builder = _Builder(trace, requests, everything=request is None, each_layer=each_layer)
+    return builder.build()
+
+
+def prune(node: TreeNode, depth: int, min_pct: float) -> TreeNode:
+    """The tree without what lies deeper, and with small children as one: `(3 more)`. Sums stay what they are.
+
+    Args:
+        depth: how many levels below this node are kept.
+        min_pct: children are small that have less than this share of this node's host and of its device time. Stages
+            never are.
+    """
+    return _pruned(node, min(depth, DEEPEST), min_pct / 100 * node.host_ns, min_pct / 100 * node.device_ns)
+
+
+def _pruned(node: TreeNode, depth: int, least_host_ns: float, least_device_ns: float) -> TreeNode:
+    if depth <= 0:
+        return replace(node, children=())
+    large: list[TreeNode] = []
+    small: list[TreeNode] = []
+    for child in node.children:
+        counts = child.host_ns >= least_host_ns > 0 or child.device_ns >= least_device_ns > 0
+        everything = not (least_host_ns or least_device_ns)
+        (large if counts or everything or child.kind is NodeKind.STAGE else small).append(child)
+    kept = [_pruned(child, depth - 1, least_host_ns, least_device_ns) for child in large]
+    if small and not large:
+        return replace(node, children=())
+    if small:
+        host, device = sum(child.host_ns for child in small), sum(child.device_ns for child in small)
+        name = SELF if [child.name for child in small] == [SELF] else f"({len(small)} more)"
+        kept.append(TreeNode(name, NodeKind.REST, len(small), host, device))
+    return replace(node, children=tuple(kept))
+
+
+class _Builder:
+    """Builds the tree in columns, a level at a time; only nodes become objects."""
+
+    ROOTS: Final = (Stage.REQUEST.value, OTHER_THREADS, OUTSIDE, UNLINKED)
+
+    def __init__(self, trace: Trace, requests: Sequence[Request], *, everything: bool, each_layer: bool) -> None:
+        self._trace = trace
+        self._requests = requests
+        self._everything = everything
+        self._labels, self._kinds = self._name_nodes(each_layer)
+        # Columns of the nodes, the roots first; a parent always comes before its children.
+        self._parent = [np.full(len(self.ROOTS), NONE, dtype=np.int64)]
+        self._label = [np.arange(len(self.ROOTS), dtype=np.int64)]
+        self._count = [np.zeros(len(self.ROOTS), dtype=np.int64)]
+        self._root = [np.arange(len(self.ROOTS), dtype=np.int64)]
+        self._nodes = len(self.ROOTS)
+
+    def build(self) -> TreeNode:
+        spans = self._trace.spans
+        node_of = self._paths()
+        segments = self._trace.segments
+        held = self._held(node_of[segments.owner], self._root_of(segments.start_ns, spans.track[segments.owner]))
+        self._host = self._sums(held, segments.end_ns - segments.start_ns)
+        kernels, device = self._kernels(node_of)
+        return self._assemble(kernels, device)
+
+    def _name_nodes(self, each_layer: bool) -> tuple[list[str], list[NodeKind]]:
+        """Labels and kinds: the roots, the stages, then every name as a range, module, layer or op."""
+        trace = self._trace
+        labels = [*self.ROOTS, *trace.stage_names]
+        kinds = [NodeKind.REQUEST] + [NodeKind.REST] * (len(self.ROOTS) - 1) + [NodeKind.STAGE] * len(trace.stage_names)
+        known = {(kind, label): place for place, (kind, label) in enumerate(zip(kinds, labels, strict=True))}
+        is_op = np.zeros(len(trace.spans.names), dtype=bool)
+        is_op[np.unique(trace.spans.name[trace.is_op])] = True
+        self._of_name = np.zeros(len(trace.spans.names), dtype=np.int64)
+        for code, name in enumerate(trace.spans.names):
+            kind, label = _kind_and_label(name, is_op=bool(is_op[code]))
+            if not each_layer and kind in (NodeKind.LAYER, NodeKind.MODULE):
+                label = _NUMBER.sub("*", label)
+            if (kind, label) not in known:
+                known[kind, label] = len(labels)
+                labels.append(label)
+                kinds.append(kind)
+            self._of_name[code] = known[kind, label]
+        return labels, kinds
+
+    def _own_label(self) -> IntArray:
+        """int64 [n], the label of each span that is a node; `NONE` for all others."""
+        trace = self._trace
+        spans = trace.spans
+        framed = np.array([name.startswith(_FRAME) for name in spans.names], dtype=bool)[spans.name]
+        step = np.array([is_step_name(name) for name in spans.names], dtype=bool)[spans.name]
+        wanted = trace.is_op | trace.is_annotation | framed
+        label = np.where(wanted & ~step, self._of_name[spans.name], NONE)
+        stage = np.where(trace.stage_range == REQUEST_CODE, NONE, len(self.ROOTS) + trace.stage_range)
+        label = np.where(trace.stage_range != NONE, stage, label)
+        # A range inside of one of the same stage (a vision tower's encoder) is not the stage once more.
+        host, parent = trace.host, trace.nesting.parent
+        around = np.where(parent >= 0, trace.innermost_range[host[np.maximum(parent, 0)]], NONE)
+        outer = np.where(around >= 0, trace.stage_range[np.maximum(around, 0)], NONE)
+        again = host[(outer == trace.stage_range[host]) & (outer != NONE) & (outer != REQUEST_CODE)]
+        label[again] = self._of_name[spans.name[again]]
+        return label
+
+    def _paths(self) -> IntArray:
+        """int64 [n], the node that each span of the host is in; `NONE` where that is a root."""
+        trace = self._trace
+        spans, host, nesting = trace.spans, trace.host, trace.nesting
+        label = self._own_label()[host]
+        wanted = label != NONE
+        if not self._everything:
+            wanted &= self._in_windows(spans.ts_ns[host])
+        inner = inherit(np.where(wanted, np.arange(len(host)), NONE), nesting)
+        above = np.where(nesting.parent >= 0, inner[np.maximum(nesting.parent, 0)], NONE)
+        # A range around whole requests is outside of them; what is inside of them isn't below it.
+        root = self._root_of(spans.ts_ns[host], spans.track[host])
+        above = np.where(root == root[np.maximum(above, 0)], above, NONE)
+        level = self._levels(wanted, above)
+        node = np.full(len(host), NONE, dtype=np.int64)
+        for depth in range(level.max(initial=-1) + 1):
+            here = np.flatnonzero(level == depth)
+            parent = root[here] if depth == 0 else node[above[here]]
+            node[here] = self._add(parent, label[here])
+        found = np.full(len(spans), NONE, dtype=np.int64)
+        found[host] = np.where(inner >= 0, node[np.maximum(inner, 0)], NONE)
+        return found
+
+    def _levels(self, wanted: BoolArray, above: IntArray) -> IntArray:
+        """How many nodes are above each that is wanted; `NONE` for all others."""
+        level = np.where(wanted, 0, NONE)
+        left = np.flatnonzero(wanted & (above >= 0))
+        by_depth = left[np.argsort(self._trace.nesting.depth[left], kind="stable")]
+        edges = np.flatnonzero(np.diff(self._trace.nesting.depth[by_depth], prepend=NONE))
+        for here in np.split(by_depth, edges[1:]) if len(by_depth) else ():
+            level[here] = level[above[here]] + 1
+        return level
+
+    def _add(self, parent: IntArray, label: IntArray) -> IntArray:
+        """New nodes for these pairs of parent and label, each once; the node of each pair."""
+        pairs, place = np.unique(parent * len(self._labels) + label, return_inverse=True)
+        self._parent.append(pairs // len(self._labels))
+        self._label.append(pairs % len(self._labels))
+        self._count.append(np.bincount(place, minlength=len(pairs)))
+        self._root.append(np.concatenate(self._root)[pairs // len(self._labels)])
+        first, self._nodes = self._nodes, self._nodes + len(pairs)
+        return np.asarray(first + place, dtype=np.int64)
+
+    def _held(self, node: IntArray, root: IntArray) -> IntArray:
+        """The node that holds each thing; its root where there is none, or one of another root."""
+        roots = np.concatenate(self._root)
+        return np.where((node >= 0) & (roots[np.maximum(node, 0)] == root), node, root)
+
+    def _in_windows(self, when: IntArray) -> BoolArray:
+        inside = np.zeros(len(when), dtype=bool)
+        for request in self._requests:
+            inside |= (request.start_ns <= when) & (when < request.end_ns)
+        return inside
+
+    def _root_of(self, when: IntArray, track: Codes) -> IntArray:
+        """The root under which what starts then on this thread belongs."""
+        root = np.full(len(when), self.ROOTS.index(OUTSIDE), dtype=np.int64)
+        for request in self._requests:
+            inside = (request.start_ns <= when) & (when < request.end_ns)
+            root[inside] = np.where(track[inside] == request.track, 0, self.ROOTS.index(OTHER_THREADS))
+        return root
+
+    def _sums(self, node: IntArray, length: IntArray) -> IntArray:
+        sums = np.zeros(self._nodes, dtype=np.int64)
+        np.add.at(sums, node, length)
+        return sums
+
+    def _kernels(self, node_of: IntArray) -> tuple[dict[int, list[TreeNode]], IntArray]:
+        """The kernels below each node, and what they take in all."""
+        spans, activities, launch = self._trace.spans, self._trace.activities, self._trace.launch
+        call = np.maximum(launch, 0)
+        node = self._held(node_of[call], self._root_of(spans.ts_ns[call], spans.track[call]))
+        node[launch < 0] = self.ROOTS.index(UNLINKED)
+        chosen = np.ones(len(activities), dtype=bool)
+        if not self._everything:
+            chosen = self._in_windows(spans.ts_ns[np.where(launch >= 0, call, activities)])
+        length = spans.dur_ns[activities]
+        below: dict[int, list[TreeNode]] = {}
+        names = len(spans.names)
+        pairs, place = np.unique(node[chosen] * names + spans.name[activities[chosen]], return_inverse=True)
+        sums = np.zeros(len(pairs), dtype=np.int64)
+        np.add.at(sums, place, length[chosen])
+        counts = np.bincount(place, minlength=len(pairs))
+        for pair, count, total in zip(pairs.tolist(), counts.tolist(), sums.tolist(), strict=True):
+            kernel = TreeNode(spans.names[pair % names], NodeKind.KERNEL, count, 0, total)
+            below.setdefault(pair // names, []).append(kernel)
+        return below, self._sums(node[chosen], length[chosen])
+
+    def _assemble(self, kernels: dict[int, list[TreeNode]], device: IntArray) -> TreeNode:
+        """From the last node to the first, so that children are there before their parents."""
+        parent, label, count = (np.concatenate(column).tolist() for column in (self._parent, self._label, self._count))
+        own_host, own_device = self._host.tolist(), device.tolist()
+        below: list[list[TreeNode]] = [[] for _ in parent]
+        order = {label: place for place, label in enumerate(self._labels)}
+        top: list[TreeNode] = []
+        for node in range(self._nodes - 1, -1, -1):
+            children = [*below[node], *kernels.get(node, [])]
+            host = own_host[node] + sum(child.host_ns for child in below[node])
+            total = own_device[node] + sum(child.device_ns for child in below[node])
+            children.sort(key=lambda child: _rank(child, order))
+            if children and own_host[node]:
+                children.append(TreeNode(SELF, NodeKind.REST, 0, own_host[node], 0))
+            kind, name = self._kinds[label[node]], self._labels[label[node]]
+            number = len(self._requests) if node == 0 else count[node]
+            made = TreeNode(name, kind, number, host, total, tuple(children))
+            if parent[node] == NONE:
+                if host or total or node == 0:
+                    top.append(made)
+            else:
+                below[parent[node]].append(made)
+        top.reverse()
+        if not self._everything:
+            top = [root for root in top if root.name != OUTSIDE]
+        host, total = sum(root.host_ns for root in top), sum(root.device_ns for root in top)
+        return TreeNode(self._trace.label, NodeKind.TRACE, 1, host, total, tuple(top))
+
+
+def _kind_and_label(name: str, *, is_op: bool) -> tuple[NodeKind, str]:
+    for prefix, kind in ((LAYER_PREFIX, NodeKind.LAYER), (MODULE_PREFIX, NodeKind.MODULE), (_FRAME, NodeKind.MODULE)):
+        if name.startswith(prefix):
+            return kind, name.removeprefix(prefix)
+    return (NodeKind.OP if is_op else NodeKind.RANGE), name
+
+
+def _rank(node: TreeNode, order: dict[str, int]) -> tuple[int, int, str]:
+    """Stages first, in their order; then by time, the device's and the host's."""
+    if node.kind is NodeKind.STAGE:
+        return (0, order[node.name], "")
+    return (1, -(node.host_ns + node.device_ns), node.name)

@@ -1,0 +1,60 @@
+"""`gemma-trace tree`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gemma_trace.cli.output import ForceOption, Format, FormatOption, NoCacheOption, OutputOption
+from gemma_trace.cli.rules import ChosenStageOption, RulesFileOption
+from gemma_trace.errors import InputError
+
+
+def tree(
+    trace: Annotated[Path, typer.Argument(help="A trace file, or a folder that holds one.", metavar="TRACE")],
+    depth: Annotated[int, typer.Option(min=0, help="How many levels; 0 is all.")] = 4,
+    min_pct: Annotated[
+        float,
+        typer.Option(min=0, max=100, help="Fold what has less than this share of the host's and the device's time."),
+    ] = 1.0,
+    stage: ChosenStageOption = None,
+    stages_file: RulesFileOption = None,
+    request: Annotated[int | None, typer.Option(help="Only this request, 0 is the first.")] = None,
+    layers: Annotated[bool, typer.Option("--layers", help="Each layer by itself, not all of a kind as one.")] = False,
+    full_names: Annotated[
+        bool, typer.Option("--full-names", help="Kernel names as recorded, template arguments and all.")
+    ] = False,
+    form: FormatOption = Format.TABLE,
+    output: OutputOption = None,
+    force: ForceOption = False,
+    no_cache: NoCacheOption = False,
+) -> None:
+    """Show where time goes as a tree: request, stage, layer or module, op, kernel.
+
+    Children add up to their parent, host and device time alike; what is folded is a row with its time.
+
+    Example: gemma-trace tree traces/tiny-float32-cpu-torchvision --stage prefill --depth 6 --min-pct 0.5
+    """
+    from gemma_trace.analysis.summary import summarize
+    from gemma_trace.analysis.tree import NodeKind, call_tree, prune
+    from gemma_trace.cli.inputs import one_trace, open_trace
+    from gemma_trace.cli.output import emit
+    from gemma_trace.cli.rules import chosen_stage, read_rules
+    from gemma_trace.report.views.tree import tree_report
+
+    chosen, rules = chosen_stage(stage)
+    loaded = open_trace(one_trace(trace), read_rules(rules, stages_file), cached=not no_cache)
+    whole = call_tree(loaded, request, each_layer=layers)
+    tops = whole.find(NodeKind.STAGE, chosen) if chosen else list(whole.children)
+    if not tops:
+        names = dict.fromkeys(node.name for _, node in whole.walk() if node.kind is NodeKind.STAGE)
+        raise InputError(f"{loaded.path} has no stage {chosen!r}; it has {', '.join(names) or 'none'}")
+    levels = depth or max(level for level, _ in whole.walk()) + 1
+    pruned = [prune(top, levels, min_pct) for top in tops]
+    requests = sum(root.count for root in whole.children[:1])
+    health = summarize(loaded).health
+    emit(
+        tree_report(pruned, whole, requests, str(loaded.path), health, full_names=full_names), form, output, force=force
+    )
