@@ -13,6 +13,7 @@ from gemma_trace.metadata import ConfigValue
 DEFAULT_PROMPT: Final = "Describe this image in one sentence."
 DTYPES: Final = ("float32", "bfloat16", "float16")
 IMAGE_BACKENDS: Final = ("torchvision", "pil")
+WEIGHTS: Final = ("auto", "hub", "random")
 DETAILS: Final = ("stage", "layer", "module")
 DEVICE_PATTERN: Final = re.compile(r"auto|cpu|cuda(:\d+)?")
 RUN_NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -23,7 +24,10 @@ class CaptureConfig:
     """What to run, how often, and what to record.
 
     Attributes:
-        model: a preset (`tiny`) or a folder that holds a model saved by `save_pretrained`.
+        model: a preset (`tiny`, `4b`, `12b`, `27b`), a Hub id (`OWNER/NAME`), or a folder that holds a model saved by
+            `save_pretrained`.
+        weights: `hub` (the published ones), `random` (at the exact shape, without a download where it is a preset), or
+            `auto`: of a preset the Hub's where they are cached or there is a token, else random; of all else its own.
         device: `auto` (CUDA where there is one, else the CPU), `cpu`, `cuda`, `cuda:N`.
         dtype: of the weights and activations.
         image_backend: which image processor transformers uses, what used to be `use_fast=True` and `False`.
@@ -49,6 +53,7 @@ class CaptureConfig:
     """
 
     model: str = "tiny"
+    weights: str = "auto"
     device: str = "auto"
     dtype: str = "float32"
     image_backend: str = "torchvision"
@@ -70,6 +75,7 @@ class CaptureConfig:
     force: bool = False
 
     def __post_init__(self) -> None:
+        _require_one_of("weights", self.weights, WEIGHTS)
         _require_one_of("dtype", self.dtype, DTYPES)
         _require_one_of("image backend", self.image_backend, IMAGE_BACKENDS)
         _require_one_of("detail", self.detail, DETAILS)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import nn
 
+from gemma_trace.capture import hub
 from gemma_trace.capture.config import CaptureConfig
+from gemma_trace.capture.hub import CHECKPOINTS
+from gemma_trace.capture.memory import check_fits, parameter_count
+from gemma_trace.capture.progress import NoProgress, Progress
+from gemma_trace.capture.random_weights import build_random
 from gemma_trace.capture.torchvision_ops import declare_missing_operators
 from gemma_trace.errors import DeviceError, ModelError
-
-PRESETS: Final = ("tiny",)
 
 
 @dataclass(frozen=True)
@@ -22,12 +25,14 @@ class LoadedModel:
 
     Attributes:
         weights: `random` or `pretrained`.
+        warnings: what has to be said of it, a line each.
     """
 
     model: nn.Module
     processor: Any
     device: torch.device
     weights: str
+    warnings: tuple[str, ...] = ()
 
 
 def resolve_device(name: str) -> torch.device:
@@ -50,53 +55,95 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def load_model(config: CaptureConfig) -> LoadedModel:
+def load_model(config: CaptureConfig, progress: Progress | None = None) -> LoadedModel:
     """Build or load the model of a capture.
 
     Raises:
-        ModelError: there is no such preset or folder, or the folder holds no model that transformers loads.
-        DeviceError: the device isn't there.
+        ModelError: there is no such model, no access to it, or transformers can't load it.
+        DeviceError: the device isn't there, or the model is too large for it.
     """
     device = resolve_device(config.device)
     declare_missing_operators()
-    if config.model in PRESETS:
-        model, processor = _load_tiny(config)
-        weights = "random"
-    elif Path(config.model).is_dir():
-        model, processor = _load_folder(config)
-        weights = "pretrained"
-    else:
-        raise ModelError(
-            f"no model {config.model!r}: it is neither a preset ({', '.join(PRESETS)}) nor a folder; check --model"
-        )
-    model = model.to(device=device, dtype=getattr(torch, config.dtype)).eval()
+    loaded = _load(config, device, progress or NoProgress())
     if config.attn is not None:
-        _set_attention(model, config.attn)
-    return LoadedModel(model, processor, device, weights)
+        _set_attention(loaded.model, config.attn)
+    return loaded
 
 
-def _load_tiny(config: CaptureConfig) -> tuple[nn.Module, Any]:
-    from gemma_trace.capture.tiny import tiny_model, tiny_processor
+def _load(config: CaptureConfig, device: torch.device, progress: Progress) -> LoadedModel:
+    if config.model == "tiny":
+        return _tiny(config, device)
+    if Path(config.model).is_dir():
+        return _from_folder(config, Path(config.model), device, random=config.weights == "random")
+    repo = CHECKPOINTS.get(config.model, config.model)
+    if "/" not in repo:
+        presets = ", ".join(["tiny", *CHECKPOINTS])
+        raise ModelError(
+            f"no model {config.model!r}: it is no preset ({presets}), folder or Hub id (OWNER/NAME); check --model"
+        )
+    is_preset = config.model in CHECKPOINTS
+    wanted = config.weights
+    if wanted == "auto" and is_preset and not hub.is_within_reach(repo):
+        wanted = "random"
+    if wanted == "random" and is_preset:
+        return _random_preset(config, device)
+    try:
+        folder = _download(repo, progress, weights=wanted != "random")
+    except ModelError as error:
+        if not (config.weights == "auto" and is_preset):
+            raise
+        return replace(_random_preset(config, device), warnings=(f"random weights at the exact shape, since {error}",))
+    return _from_folder(config, folder, device, random=wanted == "random")
 
-    return tiny_model(config.seed), tiny_processor(config.image_backend)
+
+def _download(repo: str, progress: Progress, *, weights: bool) -> Path:
+    def start(files: int) -> None:
+        progress.phase(f"fetching {repo}", files)
+
+    return hub.download(repo, weights=weights, on_files=start, on_file=progress.step)
 
 
-def _load_folder(config: CaptureConfig) -> tuple[nn.Module, Any]:
-    from transformers import AutoModelForImageTextToText, AutoProcessor
+def _tiny(config: CaptureConfig, device: torch.device) -> LoadedModel:
+    from gemma_trace.capture.gemma3 import gemma3_processor
+    from gemma_trace.capture.tiny import tiny_model
+
+    model = tiny_model(config.seed)
+    processor = gemma3_processor(model.config, config.image_backend)
+    model = model.to(device=device, dtype=getattr(torch, config.dtype)).eval()
+    return LoadedModel(model, processor, device, "random")
+
+
+def _random_preset(config: CaptureConfig, device: torch.device) -> LoadedModel:
+    """A size of Gemma 3 at its public shape; no network."""
+    from gemma_trace.capture.gemma3 import gemma3_config, gemma3_processor
+
+    shape = gemma3_config(config.model)
+    check_fits(config.model, parameter_count(shape), config.dtype, device)
+    model = build_random(shape, device, getattr(torch, config.dtype), config.seed).eval()
+    return LoadedModel(model, gemma3_processor(shape, config.image_backend), device, "random")
+
+
+def _from_folder(config: CaptureConfig, folder: Path, device: torch.device, *, random: bool) -> LoadedModel:
+    """A model saved by `save_pretrained`; at random, its shape and its processor alone."""
+    from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
     from transformers.utils import logging
 
+    dtype = getattr(torch, config.dtype)
     logging.disable_progress_bar()  # ours shows what is loading
     try:
-        model = AutoModelForImageTextToText.from_pretrained(
-            config.model, dtype=getattr(torch, config.dtype), local_files_only=True
-        )
-        processor = AutoProcessor.from_pretrained(config.model, backend=config.image_backend, local_files_only=True)
+        shape = AutoConfig.from_pretrained(folder, local_files_only=True)
+        processor = AutoProcessor.from_pretrained(folder, backend=config.image_backend, local_files_only=True)
+        check_fits(config.model_label, parameter_count(shape), config.dtype, device)
+        if random:
+            model = build_random(shape, device, dtype, config.seed)
+        else:
+            model = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())
         raise ModelError(f"{config.model} holds no model and processor that transformers loads: {reason}") from error
     finally:
         logging.enable_progress_bar()
-    return model, processor
+    return LoadedModel(model.to(device).eval(), processor, device, "random" if random else "pretrained")
 
 
 def _set_attention(model: nn.Module, implementation: str) -> None:

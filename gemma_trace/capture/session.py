@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 # Kineto reports every start and stop of a session on stderr unless it is told not to.
 os.environ.setdefault("KINETO_LOG_LEVEL", "6")
@@ -24,6 +24,7 @@ from gemma_trace.capture.annotate import annotate
 from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.environment import describe_environment
 from gemma_trace.capture.models import LoadedModel, load_model, resolve_device
+from gemma_trace.capture.progress import NoProgress, Progress
 from gemma_trace.capture.ranges import ProfilerRanges, RangeSink, RangeStack, SynchronizedRanges
 from gemma_trace.capture.timers import StageTimer
 from gemma_trace.capture.workload import Request, build_requests, load_image, messages_for
@@ -33,26 +34,6 @@ from gemma_trace.metadata import SCHEMA_VERSION, RequestSample, RunIdentity, Run
 from gemma_trace.stages import Stage
 
 WORKER = "rank0"
-
-
-class Progress(Protocol):
-    """Hears how far a capture is."""
-
-    def phase(self, name: str, steps: int) -> None:
-        """A phase of so many steps begins; the one before is done."""
-
-    def step(self) -> None:
-        """One step of the phase is done."""
-
-
-class NoProgress:
-    """Says nothing."""
-
-    def phase(self, name: str, steps: int) -> None:
-        """Nothing."""
-
-    def step(self) -> None:
-        """Nothing."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +82,9 @@ def profile(
     with tempfile.TemporaryDirectory(prefix="gemma-trace-") as scratch:
         requests = build_requests(config.prompt, config.images, Path(scratch))
         progress.phase(f"loading {run.model}", 1)
-        loaded = load_model(config) if model is None else LoadedModel(model, processor, device, run.weights)
+        loaded = load_model(config, progress) if model is None else LoadedModel(model, processor, device, run.weights)
         with torch.inference_mode(), _greedy_generation(loaded.model, config.new_tokens) as generation:
+            run = replace(run, weights=loaded.weights)
             session = _Session(config, loaded, generation, requests, progress)
             session.warm_up()
             timed = session.time_requests()
@@ -116,7 +98,7 @@ def profile(
         config=config.record() | {"device": str(device)},
         timed_requests=tuple(timed),
         profiled_images=tuple(session.request(index).label for index in range(config.profile_runs)),
-        warnings=_warnings(device, profiler_json),
+        warnings=(*loaded.warnings, *_warnings(device, profiler_json)),
     )
     path = trace_path(folder, WORKER, time.time_ns())
     progress.phase("writing the trace", 1)
@@ -296,7 +278,7 @@ def _identity(config: CaptureConfig, model: nn.Module | None, device: torch.devi
     label, dtype, weights = (
         config.model_label,
         config.dtype,
-        "random" if config.model == "tiny" else "pretrained",
+        "",  # known once the model is loaded
     )
     if model is not None:
         label, dtype, weights = (

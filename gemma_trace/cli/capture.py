@@ -8,11 +8,26 @@ from typing import Annotated
 
 import typer
 
-from gemma_trace.capture.config import DEFAULT_PROMPT, DETAILS, DTYPES, IMAGE_BACKENDS
+from gemma_trace.capture.config import DEFAULT_PROMPT, DETAILS, DTYPES, IMAGE_BACKENDS, WEIGHTS
 
 
 def capture(
-    model: Annotated[str, typer.Option("--model", "-m", help="tiny, or a folder that holds a model.")] = "tiny",
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            help="tiny, 4b, 12b, 27b, a Hub id (OWNER/NAME), or a folder.",
+            autocompletion=lambda: ["tiny", "4b", "12b", "27b"],
+        ),
+    ] = "tiny",
+    weights: Annotated[
+        str,
+        typer.Option(
+            help="hub, random (exact shape, no download), or auto: the Hub's if there is access.",
+            autocompletion=lambda: list(WEIGHTS),
+        ),
+    ] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     dtype: Annotated[str, typer.Option(help=f"{', '.join(DTYPES)}.", autocompletion=lambda: list(DTYPES))] = "float32",
     image_backend: Annotated[
@@ -59,6 +74,7 @@ def capture(
 
     config = CaptureConfig(
         model=model,
+        weights=weights,
         device=device,
         dtype=dtype,
         image_backend=image_backend,

@@ -71,7 +71,7 @@ def test_each_token_comes_after_the_one_before(captured: Path) -> None:
         assert sample.stages["decode"].count == 2
         assert sample.stages["sampling"].count == 3
     assert metadata.workload.new_tokens == 3
-    assert set(metadata.workload.prompt_tokens) == {354}, "a 98-character prompt and 256 image tokens"
+    assert set(metadata.workload.prompt_tokens) == {314}, "58 tokens of text and 256 of the image"
 
 
 def test_the_file_is_one_that_tensorboard_finds(captured: Path) -> None:
@@ -150,7 +150,7 @@ def test_an_output_that_cannot_be_is_refused_before_anything_runs(tmp_path: Path
 @pytest.mark.parametrize(
     ("options", "kind", "message"),
     [
-        ({"model": "gemma-9000"}, ModelError, "no model 'gemma-9000': it is neither a preset"),
+        ({"model": "gemma-9000"}, ModelError, "no model 'gemma-9000': it is no preset"),
         ({"model": "."}, ModelError, "holds no model and processor that transformers loads"),
         ({"attn": "magic"}, ModelError, "no attention 'magic' for this model"),
         ({"device": "cuda:77"}, DeviceError, "no device cuda:77"),
@@ -179,11 +179,12 @@ def test_a_failed_run_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_folder_with_a_saved_model_is_captured(tmp_path: Path) -> None:
-    from gemma_trace.capture.tiny import tiny_model, tiny_processor
+    from gemma_trace.capture.gemma3 import gemma3_processor
+    from gemma_trace.capture.tiny import tiny_config, tiny_model
 
     saved = tmp_path / "my-gemma"
     tiny_model(0).save_pretrained(saved)
-    tiny_processor("torchvision").save_pretrained(saved)
+    gemma3_processor(tiny_config(), "torchvision").save_pretrained(saved)
     options: dict[str, Any] = {
         "warmup": 0,
         "runs": 1,
@@ -199,9 +200,10 @@ def test_a_folder_with_a_saved_model_is_captured(tmp_path: Path) -> None:
 
 
 def test_a_model_in_hand_is_captured(tmp_path: Path) -> None:
-    from gemma_trace.capture.tiny import tiny_model, tiny_processor
+    from gemma_trace.capture.gemma3 import gemma3_processor
+    from gemma_trace.capture.tiny import tiny_config, tiny_model
 
-    model, processor = tiny_model(0).eval(), tiny_processor("torchvision")
+    model, processor = tiny_model(0).eval(), gemma3_processor(tiny_config(), "torchvision")
     settings = model.generation_config
     found = profile(model=model, processor=processor, warmup=0, runs=1, profile_runs=1, output=tmp_path)
     assert found.metadata.run.model == "Gemma3ForConditionalGeneration"

@@ -1,0 +1,108 @@
+"""The real path to the Hub's models, against a Hub on loopback."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gemma_trace.trace.trace import load
+from tests.capture.hub_server import REPO, Hub, serving
+
+TOKEN = "hf_madeUpForThisTestOnly0123456789"
+FETCH = (
+    "import sys; from gemma_trace.capture.hub import download\n"
+    "from gemma_trace.errors import ModelError\n"
+    "try: print(download(sys.argv[1], weights=True, on_files=print, on_file=lambda: None))\n"
+    "except ModelError as error: sys.exit(str(error))\n"
+)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small Gemma 3 as `save_pretrained` leaves it, of more than the 10 MB that a download writes at a time."""
+    import torch
+
+    from gemma_trace.capture.gemma3 import gemma3_processor
+    from gemma_trace.capture.random_weights import build_random
+    from gemma_trace.capture.tiny import tiny_config
+
+    folder = tmp_path_factory.mktemp("checkpoint")
+    config = tiny_config()
+    config.text_config.intermediate_size = 4096
+    build_random(config, torch.device("cpu"), torch.float32, 0).save_pretrained(folder)
+    gemma3_processor(config, "torchvision").save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def hub(checkpoint: Path) -> Iterator[Hub]:
+    with serving(Hub(checkpoint, TOKEN)) as running:
+        yield running
+
+
+def environment(hub: Hub, home: Path, token: str | None = TOKEN) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
+    kept |= {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_TELEMETRY": "1"}
+    return kept | ({"HF_TOKEN": token} if token else {})
+
+
+def fetch(hub: Hub, home: Path, repo: str = REPO, token: str | None = TOKEN) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", FETCH, repo]
+    return subprocess.run(command, env=environment(hub, home, token), capture_output=True, text=True, timeout=120)
+
+
+def test_a_model_of_the_hub_is_captured_and_the_token_is_nowhere(hub: Hub, tmp_path: Path) -> None:
+    hub.breaks = {"model.safetensors"}
+    command = [sys.executable, "-m", "gemma_trace", "capture", "--model", REPO, "--runs", "1", "--warmup", "0"]
+    command += ["--profile-runs", "1", "--device", "cpu", "--output", str(tmp_path / "out"), "--stacks"]
+    done = subprocess.run(
+        command, env=environment(hub, tmp_path / "home"), cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert hub.ranges["model.safetensors"], "the broken download was taken up where it ended"
+    assert not hub.ranges["model.safetensors"][0].startswith("bytes=0-")
+    trace = load(tmp_path / "out" / done.stdout.strip().split("out/")[1])
+    assert trace.metadata is not None
+    assert (trace.metadata.run.model, trace.metadata.run.weights) == ("tiny-gemma", "pretrained")
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert any(path.suffix == ".gz" for path in written)
+    for path in written:
+        data = path.read_bytes()
+        assert TOKEN.encode() not in (gzip.decompress(data) if path.suffix == ".gz" else data), path.name
+    assert TOKEN not in done.stdout + done.stderr
+
+
+def test_the_second_time_the_cache_answers(hub: Hub, tmp_path: Path) -> None:
+    assert fetch(hub, tmp_path).returncode == 0
+    before = dict(hub.ranges)
+    done = fetch(hub, tmp_path)
+    assert (done.returncode, hub.ranges) == (0, before)
+
+
+def test_a_gated_model_without_access_names_the_page_and_the_command(hub: Hub, tmp_path: Path) -> None:
+    for token in (None, "hf_anotherMadeUpToken9876543210"):
+        done = fetch(hub, tmp_path, token=token)
+        assert done.returncode == 1
+        page = f"{hub.endpoint}/{REPO}"
+        expected = f"{REPO} is gated: ask for access at {page}, then run: hf auth login; or use --weights random\n"
+        assert done.stderr == expected
+
+
+def test_a_model_that_is_not_there_is_one_line(hub: Hub, tmp_path: Path) -> None:
+    done = fetch(hub, tmp_path, repo="nobody/nothing")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "no model 'nobody/nothing' on the Hub, or it is private" in done.stderr
+
+
+def test_a_hub_out_of_reach_is_one_line(checkpoint: Path, tmp_path: Path) -> None:
+    gone = Hub(checkpoint, TOKEN, endpoint="http://127.0.0.1:9")
+    done = fetch(gone, tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert f"can't get {REPO} from the Hub" in done.stderr
+    assert TOKEN not in done.stderr
