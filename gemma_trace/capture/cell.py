@@ -1,0 +1,71 @@
+"""One cell of a sweep, in a process of its own: options in as JSON, progress out as a JSON object a line.
+
+python -m gemma_trace.capture.cell < options.json
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from gemma_trace.capture.config import CaptureConfig
+from gemma_trace.errors import GemmaTraceError
+
+
+class _Lines:
+    """Progress as lines."""
+
+    def phase(self, name: str, steps: int) -> None:
+        """A phase begins."""
+        if steps:
+            say(phase=name)
+
+    def step(self) -> None:
+        """Nothing: a phase a line is enough."""
+
+
+def say(**what: str) -> None:
+    """One object on stdout."""
+    print(json.dumps(what), flush=True)
+
+
+def main() -> int:
+    """Run the capture that stdin describes.
+
+    Returns:
+        0 done, 1 it failed; why, the last line says.
+    """
+    options: dict[str, Any] = json.load(sys.stdin)
+    options |= {"output": Path(options["output"]), "images": tuple(Path(image) for image in options["images"])}
+    try:
+        from gemma_trace.capture import require_capture_extra
+
+        require_capture_extra()
+        from gemma_trace.capture.session import profile
+
+        result = profile(CaptureConfig(**options), progress=_Lines())
+    except GemmaTraceError as error:
+        say(error=str(error))
+        return 1
+    except MemoryError:
+        say(error="out of memory")
+        return 1
+    except Exception as error:
+        say(error=_line(error))
+        return 1
+    say(trace=result.path.name)
+    return 0
+
+
+def _line(error: Exception) -> str:
+    """An error nobody foresaw in one line, without the way to this machine's files."""
+    if type(error).__name__ == "OutOfMemoryError":
+        return "out of memory on the device"
+    first = str(error).strip().split("\n")[0][:200].replace(str(Path.home()), "~")
+    return f"{type(error).__name__}: {first}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

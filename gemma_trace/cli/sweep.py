@@ -1,0 +1,124 @@
+"""`gemma-trace sweep`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gemma_trace.cli.output import ForceOption, Format, FormatOption
+from gemma_trace.errors import CaptureError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from gemma_trace.capture.sweep import Cell
+
+
+def sweep(
+    matrix: Annotated[
+        str, typer.Option("--matrix", "-m", help="A TOML file with the tables [matrix] and [options], or study.")
+    ] = "study",
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="OPTION=VALUE[,VALUE]", help="Stands over the matrix; repeatable."),
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder that holds runs.")] = Path("traces"),
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan with its memory needs, run nothing.")
+    ] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Run cells again that failed before.")] = False,
+    form: FormatOption = Format.TABLE,
+    save: Annotated[Path | None, typer.Option("--save", help="Write the summary to this file.")] = None,
+    force: ForceOption = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; the summary alone.")] = False,
+) -> None:
+    """Capture a matrix of configurations, one process each, and sum them up.
+
+    A cell that fails is recorded and costs nothing but itself. Run it again to go on where it stopped; what is done
+    isn't done twice. The matrix "study" is the reference study's: 3 sizes, 2 dtypes, 2 devices, 2 image processors.
+
+    Example: gemma-trace sweep --matrix study --set model=tiny --set device=cpu -o traces/tiny
+    """
+    from gemma_trace.capture import require_capture_extra
+    from gemma_trace.capture.sweep import STUDY, plan, read_matrix, run_sweep
+
+    cells = plan(STUDY if matrix == "study" else read_matrix(Path(matrix)), output, change or ())
+    require_capture_extra()
+    if dry_run:
+        _print_plan(cells, output, form, save, force=force)
+        return
+    with _watching(quiet=quiet) as watch:
+        ended = run_sweep(cells, retry=retry, on_change=watch)
+    done = [cell for cell in ended if cell.state == "done"]
+    failed = [cell for cell in ended if cell.state == "failed"]
+    if done:
+        _summarize(done, form, save, force=force)
+    for cell in failed:
+        print(f"gemma-trace: {cell.name}: {cell.error}", file=sys.stderr)
+    if failed:
+        raise CaptureError(f"{len(failed)} of {len(ended)} cells failed; --retry runs them again")
+
+
+def _summarize(done: Sequence[Cell], form: Format, save: Path | None, *, force: bool) -> None:
+    from gemma_trace.analysis.summary import summarize
+    from gemma_trace.cli.inputs import find_traces
+    from gemma_trace.cli.output import emit
+    from gemma_trace.report.views.summary import summary_report
+    from gemma_trace.trace.trace import load
+
+    runs = [summarize(load(path)) for path in find_traces([cell.folder for cell in done])]
+    emit(summary_report(runs, [str(done[0].config.output)]), form, save, force=force)
+
+
+def _print_plan(cells: Sequence[Cell], output: Path, form: Format, save: Path | None, *, force: bool) -> None:
+    from gemma_trace.capture.plan import describe
+    from gemma_trace.cli.output import emit
+    from gemma_trace.report.views.plan import plan_report
+
+    emit(plan_report(describe(cells), str(output)), form, save, force=force)
+
+
+@contextmanager
+def _watching(*, quiet: bool) -> Iterator[Callable[[list[Cell]], None]]:
+    """A live table on a terminal; elsewhere a line a cell, on stderr."""
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console(stderr=True)
+    said: set[str] = set()
+
+    def print_lines(cells: list[Cell]) -> None:
+        for cell in cells:
+            if cell.state in ("done", "failed") and cell.name not in said:
+                said.add(cell.name)
+                after = f" in {cell.seconds:.0f} s" if cell.seconds else " before"
+                print(f"{cell.name}: {cell.state}{after}", file=sys.stderr)
+
+    if quiet:
+        yield lambda cells: None
+    elif not console.is_terminal:
+        yield print_lines
+    else:
+        with Live(console=console, refresh_per_second=4) as live:
+            yield lambda cells: live.update(_table(cells))
+
+
+def _table(cells: Sequence[Cell]) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for header in ("run", "state", "", "s"):
+        table.add_column(header, justify="right" if header == "s" else "left", overflow="fold")
+    styles = {"done": "green", "failed": "bold red", "running": "cyan", "waiting": "dim"}
+    for cell in cells:
+        state = Text(cell.state, style=styles[cell.state])
+        seconds = f"{cell.seconds:.0f}" if cell.seconds else ""
+        table.add_row(Text(cell.name), state, Text(cell.error or cell.phase), seconds)
+    return table

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gemma_trace.capture.plan import describe
+from gemma_trace.capture.sweep import RECORD_NAME, STUDY, Cell, plan, read_matrix, run_sweep
+from gemma_trace.errors import ConfigError, InputError
+from gemma_trace.trace.trace import load_metadata
+
+ONE = ["runs=1", "warmup=0", "profile_runs=1"]
+
+
+def test_the_study_is_24_cells_in_its_own_order(tmp_path: Path) -> None:
+    cells = plan(STUDY, tmp_path)
+    assert len({cell.name for cell in cells}) == 24
+    assert [cells[0].name, cells[-1].name] == ["4b-bfloat16-cuda-torchvision", "27b-float32-cpu-pil"]
+    assert {(cell.config.runs, cell.config.warmup) for cell in cells} == {(10, 10)}
+
+
+def test_a_matrix_comes_from_a_file_and_the_command_line_stands_over_it(tmp_path: Path) -> None:
+    file = tmp_path / "sweep.toml"
+    file.write_text('[matrix]\nmodel = ["4b"]\nattn = ["sdpa", "eager"]\nseed = [1, 2]\n[options]\nruns = 3\n')
+    cells = plan(read_matrix(file), tmp_path, ["model=tiny", "runs=1", "sync_stages=true"])
+    assert [(c.config.model, c.config.attn, c.config.seed, c.config.runs) for c in cells] == [
+        ("tiny", "sdpa", 1, 1),
+        ("tiny", "sdpa", 2, 1),
+        ("tiny", "eager", 1, 1),
+        ("tiny", "eager", 2, 1),
+    ]
+    assert all(cell.config.sync_stages for cell in cells)
+    assert len({cell.name for cell in cells}) == 4, "the seed isn't in a run's name unless it has to be"
+
+
+@pytest.mark.parametrize(
+    ("content", "changes", "message"),
+    [
+        ("[matrix]\nmodle = ['tiny']", [], "no option 'modle'"),
+        ("[matrix]\nmodel = 'tiny'", [], "is no list"),
+        ("[more]\nmodel = ['tiny']", [], r"not more"),
+        ("[matrix]\ndtype = ['float8']", [], "no dtype 'float8'"),
+        ("", ["model"], "is no OPTION=VALUE"),
+        ("", ["runs=many"], "is no whole number"),
+    ],
+)
+def test_a_matrix_that_makes_no_sense_is_one_line(
+    tmp_path: Path, content: str, changes: list[str], message: str
+) -> None:
+    file = tmp_path / "sweep.toml"
+    file.write_text(content)
+    with pytest.raises(ConfigError, match=message):
+        plan(read_matrix(file), tmp_path, changes)
+    with pytest.raises(InputError, match="no file at"):
+        read_matrix(tmp_path / "absent.toml")
+
+
+def test_the_plan_tells_what_fits(tmp_path: Path) -> None:
+    (tiny, large) = describe(plan({"matrix": {"model": ["tiny", "27b"]}, "options": {"device": "cpu"}}, tmp_path))
+    assert (tiny.outlook, tiny.device) == ("fits", "cpu")
+    assert large.parameters == 27_432_406_640
+    assert large.needed_bytes == 27_432_406_640 * 4 + 3_400_000_000
+
+
+def test_a_cell_that_dies_costs_itself_and_is_recorded(tmp_path: Path) -> None:
+    cells = plan({"matrix": {"model": ["5b", "tiny"]}, "options": {"device": "cpu"}}, tmp_path, ONE)
+    states: list[list[str]] = []
+    ended = run_sweep(cells, retry=False, on_change=lambda now: states.append([cell.state for cell in now]))
+    assert [cell.state for cell in ended] == ["failed", "done"]
+    assert "no model '5b'" in ended[0].error
+    assert json.loads((tmp_path / RECORD_NAME).read_text())["failed"] == {ended[0].name: ended[0].error}
+    assert ["failed", "running"] in states
+    again = run_sweep(cells, retry=False, on_change=lambda _: None)
+    assert [(cell.state, cell.seconds) for cell in again] == [("failed", 0.0), ("done", 0.0)], "nothing ran"
+    other = [Cell(replace(cells[1].config, seed=5))]
+    assert run_sweep(other, retry=False, on_change=lambda _: None)[0].seconds > 0, "other options, another run"
+
+
+def test_a_sweep_that_is_killed_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "gemma_trace", "sweep", "--set", "model=tiny", "--set", "device=cpu", "--quiet"]
+    command += [part for option in ONE for part in ("--set", option)]
+
+    def sweep(folder: Path) -> list[str]:
+        done = subprocess.run(
+            [*command, "--output", str(folder), "--format", "json"], capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stderr
+        return [row["run"] for row in json.loads(done.stdout)["rows"]]
+
+    killed = tmp_path / "killed"
+    process = subprocess.Popen([*command, "--output", str(killed)], stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (first := list(killed.glob("*/*.pt.trace.json.gz"))) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert len(first) == 1
+    written = first[0].stat().st_mtime_ns
+    rows = sweep(killed)
+    assert rows == sweep(tmp_path / "whole")
+    assert len(rows) == 4
+    assert first[0].stat().st_mtime_ns == written, "what was done wasn't done again"
+    traces = list(killed.glob("*/*.pt.trace.json.gz"))
+    assert len(traces) == 4
+    assert all(load_metadata(trace) is not None for trace in traces)
