@@ -7,7 +7,7 @@ that one object. `annotate` removes all of them when its block ends, also by an 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -21,7 +21,12 @@ from gemma_trace.stages import LAYER_PREFIX, MODULE_PREFIX, Stage
 
 @contextmanager
 def annotate(
-    model: nn.Module, processor: Any = None, *, detail: str = "layer", sink: RangeSink | None = None
+    model: nn.Module,
+    processor: Any = None,
+    *,
+    detail: str = "layer",
+    stage_modules: Mapping[str, str] | None = None,
+    sink: RangeSink | None = None,
 ) -> Iterator[RangeStack]:
     """Put the stage ranges around a model of transformers for as long as the block runs.
 
@@ -37,19 +42,20 @@ def annotate(
         model: a vision-language model of transformers; `generate` and a plain call both get their stages.
         processor: its processor; None leaves the preprocessing without ranges.
         detail: `stage`, `layer` (one more range a decoder or encoder layer) or `module` (one a submodule).
+        stage_modules: paths of the modules that are `vision`, `projector` or `decoder`, where they aren't found.
         sink: who listens; by default the profiler that is running.
 
     Yields:
         The open ranges; its `stage(...)` puts a range around a block of the caller's own.
 
     Raises:
-        ConfigError: no such detail.
+        ConfigError: no such detail, or no module at a path.
     """
     if detail not in ("stage", "layer", "module"):
         raise ConfigError(f"no detail {detail!r}; give stage, layer or module")
     ranges = RangeStack(sink or ProfilerRanges())
     with ExitStack() as undo:
-        modules = find_stage_modules(model)
+        modules = find_stage_modules(model, stage_modules)
         _annotate_processor(processor, ranges, undo)
         _annotate_encoder(modules, ranges, undo)
         _annotate_text_model(model, modules, ranges, undo)

@@ -15,6 +15,7 @@ DTYPES: Final = ("float32", "bfloat16", "float16")
 IMAGE_BACKENDS: Final = ("torchvision", "pil")
 WEIGHTS: Final = ("auto", "hub", "random")
 DETAILS: Final = ("stage", "layer", "module")
+STAGE_MODULES: Final = ("vision", "projector", "decoder")
 DEVICE_PATTERN: Final = re.compile(r"auto|cpu|cuda(:\d+)?")
 RUN_NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -32,6 +33,7 @@ class CaptureConfig:
         dtype: of the weights and activations.
         image_backend: which image processor transformers uses, what used to be `use_fast=True` and `False`.
         attn: transformers' attention implementation (`eager`, `sdpa`, `flash_attention_2`); None is its default.
+        stage_modules: `vision=PATH`, `projector=PATH` or `decoder=PATH`: modules that stand over what is found.
         images: files to send; requests take them in turn. Empty: JPEGs made for the purpose.
         prompt: the text that goes with the image.
         new_tokens: tokens to generate; the stage `decode` appears from 2 on.
@@ -58,6 +60,7 @@ class CaptureConfig:
     dtype: str = "float32"
     image_backend: str = "torchvision"
     attn: str | None = None
+    stage_modules: tuple[str, ...] = ()
     images: tuple[Path, ...] = ()
     prompt: str = DEFAULT_PROMPT
     new_tokens: int = 1
@@ -79,6 +82,10 @@ class CaptureConfig:
         _require_one_of("dtype", self.dtype, DTYPES)
         _require_one_of("image backend", self.image_backend, IMAGE_BACKENDS)
         _require_one_of("detail", self.detail, DETAILS)
+        for text in self.stage_modules:
+            name, _, path = text.partition("=")
+            if name not in STAGE_MODULES or not path:
+                raise ConfigError(f"--stage-module {text!r} is none of {', '.join(f'{n}=PATH' for n in STAGE_MODULES)}")
         if not DEVICE_PATTERN.fullmatch(self.device):
             raise ConfigError(f"no device {self.device!r}; give auto, cpu, cuda or cuda:N")
         for option, least in (("new_tokens", 1), ("warmup", 0), ("runs", 0), ("profile_runs", 1)):
@@ -90,6 +97,11 @@ class CaptureConfig:
             )
         if not self.prompt.strip():
             raise ConfigError("the prompt is empty; give --prompt some text")
+
+    @property
+    def stage_module_paths(self) -> dict[str, str]:
+        """The given stage modules, paths by name."""
+        return dict(text.split("=", 1) for text in self.stage_modules)
 
     def run_name(self, device: str) -> str:
         """The run's name: the one given, or one made of what tells this run from its neighbours.
@@ -123,6 +135,8 @@ class CaptureConfig:
                 value = self.model_label
             elif option.name == "images":
                 value = [path.name for path in self.images]
+            elif isinstance(value, tuple):
+                value = list(value)
             values[option.name] = value
         return values
 

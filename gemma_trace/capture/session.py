@@ -22,6 +22,7 @@ from torch.profiler import ProfilerActivity
 
 from gemma_trace.capture.annotate import annotate
 from gemma_trace.capture.config import CaptureConfig
+from gemma_trace.capture.discovery import find_stage_modules, missing_stages
 from gemma_trace.capture.environment import describe_environment
 from gemma_trace.capture.models import LoadedModel, load_model, resolve_device
 from gemma_trace.capture.progress import NoProgress, Progress
@@ -84,6 +85,7 @@ def profile(
         progress.phase(f"loading {run.model}", 1)
         loaded = load_model(config, progress) if model is None else LoadedModel(model, processor, device, run.weights)
         with torch.inference_mode(), _greedy_generation(loaded.model, config.new_tokens) as generation:
+            modules = find_stage_modules(loaded.model, config.stage_module_paths)
             run = replace(run, weights=loaded.weights)
             session = _Session(config, loaded, generation, requests, progress)
             session.warm_up()
@@ -98,7 +100,7 @@ def profile(
         config=config.record() | {"device": str(device)},
         timed_requests=tuple(timed),
         profiled_images=tuple(session.request(index).label for index in range(config.profile_runs)),
-        warnings=(*loaded.warnings, *_warnings(device, profiler_json)),
+        warnings=(*loaded.warnings, *missing_stages(modules), *_warnings(device, profiler_json)),
     )
     path = trace_path(folder, WORKER, time.time_ns())
     progress.phase("writing the trace", 1)
@@ -197,7 +199,13 @@ class _Session:
     def _annotated(self, sink: RangeSink, detail: str) -> Iterator[RangeStack]:
         if self._config.sync_stages:
             sink = SynchronizedRanges(sink, self._loaded.device)
-        with annotate(self._loaded.model, self._loaded.processor, detail=detail, sink=sink) as ranges:
+        with annotate(
+            self._loaded.model,
+            self._loaded.processor,
+            detail=detail,
+            stage_modules=self._config.stage_module_paths,
+            sink=sink,
+        ) as ranges:
             yield ranges
 
     def _run(self, request: Request, ranges: RangeStack, token_on_host: Callable[[], None]) -> None:

@@ -38,6 +38,10 @@ def capture(
         ),
     ] = "torchvision",
     attn: Annotated[str | None, typer.Option(help="eager, sdpa or flash_attention_2; default is the model's.")] = None,
+    stage_module: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=PATH", help="A module that is vision, projector or decoder; repeatable."),
+    ] = None,
     image: Annotated[
         list[Path] | None, typer.Option(help="An image file to send; repeatable. Default: JPEGs made for it.")
     ] = None,
@@ -79,6 +83,7 @@ def capture(
         dtype=dtype,
         image_backend=image_backend,
         attn=attn,
+        stage_modules=tuple(stage_module or ()),
         images=tuple(image or ()),
         prompt=prompt,
         new_tokens=new_tokens,

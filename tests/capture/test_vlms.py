@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from gemma_trace.capture.annotate import annotate
+from gemma_trace.capture.config import CaptureConfig
+from gemma_trace.capture.discovery import StageModules, find_stage_modules, missing_stages
+from gemma_trace.capture.random_weights import build_random
+from gemma_trace.capture.torchvision_ops import declare_missing_operators
+from gemma_trace.errors import ConfigError
+from gemma_trace.stages import Stage
+
+declare_missing_operators()
+
+NEW_TOKENS = 3
+
+
+def build(family: str) -> tuple[Any, dict[str, torch.Tensor]]:
+    from tests.capture.vlms import FAMILIES
+
+    torch.manual_seed(0)
+    config, inputs = FAMILIES[family]()
+    return build_random(config, torch.device("cpu"), torch.float32, 0).eval(), inputs
+
+
+@pytest.mark.parametrize("family", ["gemma3", "gemma4", "qwen2_5_vl", "llava", "paligemma", "smolvlm", "internvl"])
+def test_the_stages_of_a_family_are_its_own(family: str, tmp_path: Path) -> None:
+    from gemma_trace.analysis.summary import summarize
+    from gemma_trace.trace.trace import load
+
+    model, inputs = build(family)
+    exported = tmp_path / f"{family}.json"
+    with (
+        torch.inference_mode(),
+        torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler,
+        annotate(model) as ranges,
+        ranges.stage(Stage.REQUEST),
+    ):
+        model.generate(**inputs, max_new_tokens=NEW_TOKENS, min_new_tokens=NEW_TOKENS, do_sample=False)
+    profiler.export_chrome_trace(str(exported))
+    trace = load(exported)
+    spans = trace.spans
+    counts = {
+        stage: int((trace.stage_range == code).sum())
+        for code, stage in enumerate(trace.stage_names)
+        if (trace.stage_range == code).any()
+    }
+    assert counts == {
+        "request": 1,
+        "vision_tower": 1,
+        "projector": 1,
+        "prefill": 1,
+        "sampling": NEW_TOKENS,
+        "decode": NEW_TOKENS - 1,
+    }
+    measures = summarize(trace).measures
+    assert all(measures[f"{stage}_ms"] for stage in ("vision_tower", "projector", "prefill", "sampling", "decode"))
+    # Times are exclusive wherever one stage lies inside another, as Qwen's merger does in its tower.
+    codes = {stage: list(Stage).index(Stage(stage)) for stage in ("vision_tower", "projector")}
+    tower, projector = (spans.dur_ns[trace.stage_range == code].sum() for code in codes.values())
+    inside = family == "qwen2_5_vl"
+    vision_ms = measures["vision_tower_ms"]
+    assert vision_ms is not None
+    assert vision_ms.median == pytest.approx((tower - projector * inside) / 1e6)
+    layers = {name for name in spans.names if name.startswith("gemma_trace::layer::")}
+    assert len(layers) == 4, "two of the tower, two of the decoder"
+
+
+def test_a_module_can_be_named_where_none_is_found() -> None:
+    model, _ = build("llava")
+    given = find_stage_modules(model, {"vision": "model.language_model", "projector": "lm_head"})
+    assert given.vision_tower is model.model.language_model
+    assert given.projector is model.lm_head
+    assert given.decoder is model.model.language_model, "found, since it isn't given"
+    with pytest.raises(ConfigError, match=r"no module at 'model\.tower'; it has model, model\.vision_tower"):
+        find_stage_modules(model, {"vision": "model.tower"})
+    assert CaptureConfig(stage_modules=("vision=a.b",)).stage_module_paths == {"vision": "a.b"}
+    for text in ("tower=a.b", "vision", "vision="):
+        with pytest.raises(ConfigError, match="is none of vision=PATH, projector=PATH, decoder=PATH"):
+            CaptureConfig(stage_modules=(text,))
+
+
+def test_what_is_not_there_is_said() -> None:
+    nothing = find_stage_modules(nn.Sequential(nn.Linear(2, 2)))
+    assert nothing == StageModules(None, None, None)
+    said = missing_stages(nothing)
+    assert [line.split(" was found")[0] for line in said] == ["no vision tower", "no projector", "no text decoder"]
+    assert all("--stage-module" in line for line in said)
+    model, _ = build("llava")
+    assert missing_stages(find_stage_modules(model)) == []
