@@ -101,6 +101,8 @@ def _annotate_text_model(model: nn.Module, modules: StageModules, ranges: RangeS
             undo.callback(after.remove)
     if hasattr(model, "generate") and hasattr(model, "prepare_inputs_for_generation"):
         _set_attribute(model, "generate", text.around_generate(model.generate), undo)
+        if hasattr(model, "_prefill"):
+            _set_attribute(model, "_prefill", text.around_prefill(model._prefill), undo)
         prepare = text.around_prepare_inputs(model.prepare_inputs_for_generation)
         _set_attribute(model, "prepare_inputs_for_generation", prepare, undo)
 
@@ -118,6 +120,7 @@ class _TextModel:
         self._outermost: nn.Module | None = None
         self._stage = Stage.PREFILL
         self._generating = False
+        self._prefilling = False
 
     def before_forward(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self._outermost is not None:
@@ -133,7 +136,7 @@ class _TextModel:
             return
         self._outermost = None
         self._ranges.close(self._stage.range_name)
-        if self._generating and output is not None:
+        if self._generating and not self._prefilling and output is not None:
             self._ranges.open(Stage.SAMPLING.range_name)
 
     def around_generate(self, generate: Callable[..., Any]) -> Callable[..., Any]:
@@ -143,10 +146,23 @@ class _TextModel:
             try:
                 return generate(*args, **kwargs)
             finally:
-                self._generating, self._outermost = False, None
+                self._generating, self._prefilling, self._outermost = False, False, None
                 self._ranges.close(Stage.SAMPLING.range_name)
 
         return annotated_generate
+
+    def around_prefill(self, prefill: Callable[..., Any]) -> Callable[..., Any]:
+        """Transformers' own prefill, of one forward or of several chunks: sampling begins after the last of them."""
+
+        @functools.wraps(prefill)
+        def annotated_prefill(*args: Any, **kwargs: Any) -> Any:
+            self._prefilling = True
+            output = prefill(*args, **kwargs)
+            self._prefilling = False
+            self._ranges.open(Stage.SAMPLING.range_name)
+            return output
+
+        return annotated_prefill
 
     def around_prepare_inputs(self, prepare: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(prepare)

@@ -17,6 +17,9 @@ WEIGHTS: Final = ("auto", "hub", "random")
 DETAILS: Final = ("stage", "layer", "module")
 STAGE_MODULES: Final = ("vision", "projector", "decoder")
 DEVICE_PATTERN: Final = re.compile(r"auto|cpu|cuda(:\d+)?")
+IMAGE_DEVICE_PATTERN: Final = re.compile(r"cpu|cuda(:\d+)?")
+COMPILE_MODES: Final = ("off", "stages")
+_MORE_LEAST: Final = (("images_per_request", 1), ("batch", 1), ("prompt_tokens", 1), ("prefill_chunk", 1))
 RUN_NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -35,7 +38,14 @@ class CaptureConfig:
         attn: transformers' attention implementation (`eager`, `sdpa`, `flash_attention_2`); None is its default.
         stage_modules: `vision=PATH`, `projector=PATH` or `decoder=PATH`: modules that stand over what is found.
         images: files to send; requests take them in turn. Empty: JPEGs made for the purpose.
+        images_per_request: how many images each request has.
+        batch: how many prompts, all alike, are one request.
         prompt: the text that goes with the image.
+        prompt_tokens: lengthen the prompt to so many tokens, those of the images included; None leaves it as it is.
+        image_device: where images are processed, `cpu` or `cuda`; None is the processor's default, the CPU. Takes the
+            torchvision backend.
+        prefill_chunk: tokens of a forward of the prefill, which then makes several; None is all at once.
+        compile: `stages` compiles vision tower, projector and decoder each by itself, so that their ranges survive.
         new_tokens: tokens to generate; the stage `decode` appears from 2 on.
         warmup: requests before the timed pass, not counted.
         runs: requests timed without the profiler.
@@ -62,7 +72,13 @@ class CaptureConfig:
     attn: str | None = None
     stage_modules: tuple[str, ...] = ()
     images: tuple[Path, ...] = ()
+    images_per_request: int = 1
+    batch: int = 1
     prompt: str = DEFAULT_PROMPT
+    prompt_tokens: int | None = None
+    image_device: str | None = None
+    prefill_chunk: int | None = None
+    compile: str = "off"
     new_tokens: int = 1
     warmup: int = 10
     runs: int = 10
@@ -88,9 +104,14 @@ class CaptureConfig:
                 raise ConfigError(f"--stage-module {text!r} is none of {', '.join(f'{n}=PATH' for n in STAGE_MODULES)}")
         if not DEVICE_PATTERN.fullmatch(self.device):
             raise ConfigError(f"no device {self.device!r}; give auto, cpu, cuda or cuda:N")
-        for option, least in (("new_tokens", 1), ("warmup", 0), ("runs", 0), ("profile_runs", 1)):
-            if getattr(self, option) < least:
+        for option, least in (("new_tokens", 1), ("warmup", 0), ("runs", 0), ("profile_runs", 1), *_MORE_LEAST):
+            if (getattr(self, option) or least) < least or getattr(self, option) == 0 < least:
                 raise ConfigError(f"{option} is {getattr(self, option)}; it must be {least} or more")
+        _require_one_of("compile mode", self.compile, COMPILE_MODES)
+        if self.image_device is not None and self.image_backend != "torchvision":
+            raise ConfigError("--image-device takes --image-backend torchvision; Pillow runs on the CPU alone")
+        if self.image_device is not None and not IMAGE_DEVICE_PATTERN.fullmatch(self.image_device):
+            raise ConfigError(f"no image device {self.image_device!r}; give cpu, cuda or cuda:N")
         if self.name is not None and not RUN_NAME_PATTERN.fullmatch(self.name):
             raise ConfigError(
                 f"the run name {self.name!r} can't be a folder's; use letters, digits, dot, dash and underscore"
@@ -117,6 +138,12 @@ class CaptureConfig:
         parts = [self.model_label, self.dtype, device, self.image_backend]
         parts += [self.attn] if self.attn else []
         parts += ["sync"] if self.sync_stages else []
+        parts += ["compiled"] if self.compile != "off" else []
+        parts += [f"batch{self.batch}"] if self.batch > 1 else []
+        parts += [f"images{self.images_per_request}"] if self.images_per_request > 1 else []
+        parts += [f"prompt{self.prompt_tokens}"] if self.prompt_tokens else []
+        parts += [f"images-on-{self.image_device}"] if self.image_device else []
+        parts += [f"chunk{self.prefill_chunk}"] if self.prefill_chunk else []
         return re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(parts))
 
     @property

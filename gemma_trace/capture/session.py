@@ -17,10 +17,12 @@ from typing import Any
 os.environ.setdefault("KINETO_LOG_LEVEL", "6")
 
 import torch
+from PIL.Image import Image
 from torch import nn
 from torch.profiler import ProfilerActivity
 
 from gemma_trace.capture.annotate import annotate
+from gemma_trace.capture.compiled import MOST_WARMUPS, compilations, compiled_stages
 from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.discovery import find_stage_modules, missing_stages
 from gemma_trace.capture.environment import describe_environment
@@ -28,7 +30,7 @@ from gemma_trace.capture.models import LoadedModel, load_model, resolve_device
 from gemma_trace.capture.progress import NoProgress, Progress
 from gemma_trace.capture.ranges import ProfilerRanges, RangeSink, RangeStack, SynchronizedRanges
 from gemma_trace.capture.timers import StageTimer
-from gemma_trace.capture.workload import Request, build_requests, load_image, messages_for
+from gemma_trace.capture.workload import Request, build_requests, lengthened, load_image, messages_for
 from gemma_trace.capture.writer import trace_path, write_trace
 from gemma_trace.errors import ConfigError, OutputError
 from gemma_trace.metadata import SCHEMA_VERSION, RequestSample, RunIdentity, RunMetadata, Workload
@@ -84,8 +86,12 @@ def profile(
         requests = build_requests(config.prompt, config.images, Path(scratch))
         progress.phase(f"loading {run.model}", 1)
         loaded = load_model(config, progress) if model is None else LoadedModel(model, processor, device, run.weights)
-        with torch.inference_mode(), _greedy_generation(loaded.model, config.new_tokens) as generation:
-            modules = find_stage_modules(loaded.model, config.stage_module_paths)
+        modules = find_stage_modules(loaded.model, config.stage_module_paths)
+        with (
+            torch.inference_mode(),
+            compiled_stages(modules, config.compile),
+            _greedy_generation(loaded.model, config) as generation,
+        ):
             run = replace(run, weights=loaded.weights)
             session = _Session(config, loaded, generation, requests, progress)
             session.warm_up()
@@ -100,7 +106,7 @@ def profile(
         config=config.record() | {"device": str(device)},
         timed_requests=tuple(timed),
         profiled_images=tuple(session.request(index).label for index in range(config.profile_runs)),
-        warnings=(*loaded.warnings, *missing_stages(modules), *_warnings(device, profiler_json)),
+        warnings=(*loaded.warnings, *session.warnings, *missing_stages(modules), *_warnings(device, profiler_json)),
     )
     path = trace_path(folder, WORKER, time.time_ns())
     progress.phase("writing the trace", 1)
@@ -128,6 +134,8 @@ class _Session:
         self._requests = requests
         self._progress = progress
         self._prompt_tokens: dict[str, int] = {}
+        self.warnings: tuple[str, ...] = ()
+        self._prompt = self._lengthened_prompt(config.prompt_tokens) if config.prompt_tokens else ""
 
     def request(self, index: int) -> Request:
         """The requests in turn."""
@@ -148,6 +156,20 @@ class _Session:
         for index in range(self._config.warmup):
             self._run(self.request(index), ranges, _ignore_token)
             self._progress.step()
+        if self._config.compile != "off":
+            self._compile_all(ranges)
+
+    def _compile_all(self, ranges: RangeStack) -> None:
+        """Run every kind of request until none makes torch.compile compile once more."""
+        self._progress.phase("compiling", 1)
+        for _ in range(MOST_WARMUPS):
+            before = compilations()
+            for request in self._requests:
+                self._run(request, ranges, _ignore_token)
+            if compilations() == before:
+                self._progress.step()
+                return
+        self.warnings += (f"torch.compile still compiled after {MOST_WARMUPS} rounds of requests",)
 
     def time_requests(self) -> list[RequestSample]:
         """The timed pass: stages on the host's clock and CUDA's events, no profiler."""
@@ -172,10 +194,11 @@ class _Session:
         config = self._config
         self._progress.phase("profiling", config.profile_runs + 1)
         exported = scratch / "profiler.json"
+        detail = config.detail if config.compile == "off" else "stage"  # inside of a compiled stage there are no hooks
         activities = [ProfilerActivity.CPU]
         activities += [ProfilerActivity.CUDA] if self._loaded.device.type == "cuda" else []
         with (
-            self._annotated(ProfilerRanges(), detail=config.detail) as ranges,
+            self._annotated(ProfilerRanges(), detail=detail) as ranges,
             torch.profiler.profile(
                 activities=activities,
                 schedule=torch.profiler.schedule(wait=0, warmup=1, active=config.profile_runs, repeat=1),
@@ -210,24 +233,40 @@ class _Session:
 
     def _run(self, request: Request, ranges: RangeStack, token_on_host: Callable[[], None]) -> None:
         """One request, from the messages in hand to its last token on the host."""
-        processor, model = self._loaded.processor, self._loaded.model
+        model = self._loaded.model
         with ranges.stage(Stage.REQUEST):
             with ranges.stage(Stage.IMAGE_LOAD):
-                image = load_image(request.image)
-            messages = messages_for(request.prompt, image)
+                images = [load_image(request.image) for _ in range(self._config.images_per_request)]
             with ranges.stage(Stage.PREPROCESSING):
-                text = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-                bos = getattr(processor.tokenizer, "bos_token", None)
-                inputs = processor(
-                    text=[text],
-                    images=[[image]],
-                    return_tensors="pt",
-                    add_special_tokens=not (bos and text.startswith(bos)),
-                )
+                inputs = self._inputs(self._prompt or request.prompt, images)
             with ranges.stage(Stage.TRANSFER):
                 inputs = inputs.to(self._loaded.device, dtype=model.dtype)
             model.generate(**inputs, generation_config=self._generation, streamer=_TokenClock(ranges, token_on_host))
         self._prompt_tokens[request.label] = int(inputs["input_ids"].shape[1])
+
+    def _inputs(self, prompt: str, images: list[Image]) -> Any:
+        """What the processor makes of a prompt and its images, `batch` times the same."""
+        config, processor = self._config, self._loaded.processor
+        text = processor.apply_chat_template(messages_for(prompt, images), add_generation_prompt=True, tokenize=False)
+        bos = getattr(processor.tokenizer, "bos_token", None)
+        return processor(
+            text=[text] * config.batch,
+            images=[images] * config.batch,
+            return_tensors="pt",
+            add_special_tokens=not (bos and text.startswith(bos)),
+            **({"device": config.image_device} if config.image_device else {}),
+        )
+
+    def _lengthened_prompt(self, wanted: int) -> str:
+        """The prompt that makes a request so many tokens long."""
+        request, tokenizer = self.request(0), self._loaded.processor.tokenizer
+        images = [load_image(request.image) for _ in range(self._config.images_per_request)]
+        now = int(self._inputs(request.prompt, images)["input_ids"].shape[1])
+
+        def count(text: str) -> int:
+            return len(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+        return lengthened(request.prompt, wanted - now, count)
 
 
 class _TokenClock:
@@ -264,15 +303,16 @@ def _ignore_token() -> None:
 
 
 @contextmanager
-def _greedy_generation(model: nn.Module, new_tokens: int) -> Iterator[Any]:
-    """The model's own generation settings, made greedy and exactly `new_tokens` long; its own come back after.
+def _greedy_generation(model: nn.Module, config: CaptureConfig) -> Iterator[Any]:
+    """The model's own generation settings, made greedy and exactly as long as asked for; its own come back after.
 
     `generate` fills what a config leaves empty from the model's, so the model's has to change for the time being.
     """
     original: Any = model.generation_config
     greedy = copy.deepcopy(original)
-    greedy.do_sample, greedy.num_beams, greedy.max_new_tokens = False, 1, new_tokens
+    greedy.do_sample, greedy.num_beams, greedy.max_new_tokens = False, 1, config.new_tokens
     greedy.temperature = greedy.top_k = greedy.top_p = greedy.max_length = None
+    greedy.prefill_chunk_size = config.prefill_chunk
     greedy.eos_token_id = None  # random weights and a fixed length: no token ends the request early
     greedy.pad_token_id = original.pad_token_id or 0
     vars(model)["generation_config"] = greedy

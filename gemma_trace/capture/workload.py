@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from gemma_trace.errors import ImageError
+from gemma_trace.errors import ConfigError, ImageError
 
 SAMPLE_SIZES: Final = ((1024, 768), (768, 1024), (896, 896), (1280, 720))
 """Width and height in pixels of the images made here: of differing shape, alike in area."""
@@ -65,9 +65,30 @@ def load_image(path: Path) -> Image.Image:
         raise ImageError(f"{path} is no image that Pillow can read; give --image a JPEG or PNG file") from None
 
 
-def messages_for(prompt: str, image: Image.Image) -> list[dict[str, Any]]:
+def messages_for(prompt: str, images: Sequence[Image.Image]) -> list[dict[str, Any]]:
     """The chat messages of a request, in transformers' form."""
-    return [{"role": "user", "content": [{"type": "image", "image": image}, {"type": "text", "text": prompt}]}]
+    content: list[dict[str, Any]] = [{"type": "image", "image": image} for image in images]
+    return [{"role": "user", "content": [*content, {"type": "text", "text": prompt}]}]
+
+
+def lengthened(prompt: str, more: int, count: Callable[[str], int]) -> str:
+    """A prompt with so many more tokens, by words of one letter; as near as the tokenizer allows.
+
+    Args:
+        count: how many tokens a text is.
+
+    Raises:
+        ConfigError: it would have to be shorter.
+    """
+    if more < 0:
+        raise ConfigError(f"the prompt is {-more} tokens longer than --prompt-tokens allows; shorten --prompt")
+    wanted = count(prompt) + more
+    words = 0
+    while words < more and count(prompt + " a" * (words + 1)) <= wanted:
+        # In strides as long as what is missing, since a word is a token or two.
+        words += max(1, (wanted - count(prompt + " a" * (words + 1))) // 2)
+    text = prompt + " a" * words
+    return text + "." if count(text) < wanted else text
 
 
 def write_sample_image(folder: Path, width: int, height: int) -> Path:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from gemma_trace.capture.config import DEFAULT_PROMPT, DETAILS, DTYPES, IMAGE_BACKENDS, WEIGHTS
+from gemma_trace.capture.config import COMPILE_MODES, DEFAULT_PROMPT, DETAILS, DTYPES, IMAGE_BACKENDS, WEIGHTS
 
 
 def capture(
@@ -46,6 +46,21 @@ def capture(
         list[Path] | None, typer.Option(help="An image file to send; repeatable. Default: JPEGs made for it.")
     ] = None,
     prompt: Annotated[str, typer.Option(help="The text that goes with the image.")] = DEFAULT_PROMPT,
+    prompt_tokens: Annotated[
+        int | None, typer.Option(help="Lengthen the prompt to so many tokens, the images' included.")
+    ] = None,
+    images: Annotated[int, typer.Option(help="Images a request.")] = 1,
+    batch: Annotated[int, typer.Option(help="Prompts a request.")] = 1,
+    image_device: Annotated[str | None, typer.Option(help="Where images are processed: cpu or cuda.")] = None,
+    prefill_chunk: Annotated[int | None, typer.Option(help="Tokens of a forward of the prefill.")] = None,
+    compile_mode: Annotated[
+        str,
+        typer.Option(
+            "--compile",
+            help="off, or stages: tower, projector and decoder each by itself.",
+            autocompletion=lambda: list(COMPILE_MODES),
+        ),
+    ] = "off",
     new_tokens: Annotated[int, typer.Option(help="Tokens to generate; decode appears from 2 on.")] = 1,
     runs: Annotated[int, typer.Option(help="Requests timed without the profiler.")] = 10,
     warmup: Annotated[int, typer.Option(help="Requests before those, not counted.")] = 10,
@@ -85,7 +100,13 @@ def capture(
         attn=attn,
         stage_modules=tuple(stage_module or ()),
         images=tuple(image or ()),
+        images_per_request=images,
+        batch=batch,
         prompt=prompt,
+        prompt_tokens=prompt_tokens,
+        image_device=image_device,
+        prefill_chunk=prefill_chunk,
+        compile=compile_mode,
         new_tokens=new_tokens,
         warmup=warmup,
         runs=runs,

@@ -1,0 +1,102 @@
+"""What the options of a request do to the inputs, the stages and the trace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from gemma_trace.analysis.timeline import find_requests, ttft_ns
+from gemma_trace.capture.config import CaptureConfig
+from gemma_trace.capture.models import LoadedModel
+from gemma_trace.capture.session import profile
+from gemma_trace.capture.workload import lengthened
+from gemma_trace.errors import ConfigError
+from gemma_trace.trace.trace import Trace, load
+
+COUNTED: dict[str, Any] = {"device": "cpu", "warmup": 0, "runs": 1, "profile_runs": 1}
+
+
+def captured(tiny: LoadedModel, folder: Path, **options: Any) -> Trace:
+    model, processor = tiny.model, tiny.processor
+    return load(profile(model=model, processor=processor, output=folder, **COUNTED, **options).path)
+
+
+def ranges(trace: Trace, stage: str) -> int:
+    return int((trace.stage_range == trace.stage_names.index(stage)).sum())
+
+
+def test_batch_and_images_multiply_what_the_tower_sees(tiny: LoadedModel, tmp_path: Path) -> None:
+    trace = captured(tiny, tmp_path, batch=2, images_per_request=2)
+    assert trace.metadata is not None
+    assert trace.metadata.workload.prompt_tokens[0] >= 2 * 256
+    assert trace.label.endswith("-batch2-images2")
+    (conv,) = {
+        trace.spans.texts[dims]
+        for dims, name in zip(trace.spans.input_dims, trace.spans.name, strict=True)
+        if trace.spans.names[name] == "aten::conv2d"
+    }
+    assert conv.startswith("[[4, 3, 896, 896]"), "two prompts of two images each"
+
+
+def test_a_prompt_is_as_long_as_asked_for(tiny: LoadedModel, tmp_path: Path) -> None:
+    metadata = captured(tiny, tmp_path, prompt_tokens=600).metadata
+    assert metadata is not None
+    assert set(metadata.workload.prompt_tokens) == {600}
+    with pytest.raises(ConfigError, match=r"tokens longer than --prompt-tokens allows"):
+        captured(tiny, tmp_path, prompt_tokens=100, name="short")
+
+
+@pytest.mark.parametrize("more", [0, 1, 2, 7, 100])
+def test_words_fill_a_prompt(more: int) -> None:
+    assert len(lengthened("What?", more, len)) == 5 + more, "each letter a token"
+    words = lengthened("What is it?", more, lambda text: len(text.split()))
+    assert len(words.split()) == 3 + more, "each word a token"
+
+
+def test_a_prefill_in_chunks_is_several_and_the_first_token_comes_after_the_last(
+    tiny: LoadedModel, tmp_path: Path
+) -> None:
+    trace = captured(tiny, tmp_path, prefill_chunk=128)
+    assert (ranges(trace, "prefill"), ranges(trace, "sampling")) == (3, 1)
+    (request,) = find_requests(trace)
+    prefills = trace.stage_range == trace.stage_names.index("prefill")
+    last = int(trace.spans.end_ns[prefills].max())
+    load_ns = int(trace.spans.dur_ns[trace.stage_range == trace.stage_names.index("image_load")].sum())
+    ttft = ttft_ns(trace, request)
+    assert ttft is not None
+    assert ttft > last - request.start_ns - load_ns
+
+
+def test_compiled_stages_keep_their_ranges(tiny: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, asked = torch.compile, []
+
+    def eager(forward: Any) -> Any:  # the compiler's back end would take a minute; that it is asked is what counts
+        asked.append(forward.__self__)
+        return real(forward, backend="eager")
+
+    monkeypatch.setattr(torch, "compile", eager)
+    before = type(tiny.model.model.vision_tower).forward
+    trace = captured(tiny, tmp_path, compile="stages")
+    for stage in ("vision_tower", "projector", "prefill", "sampling"):
+        assert ranges(trace, stage) == 1, stage
+    inner = tiny.model.model
+    assert asked == [inner.vision_tower, inner.multi_modal_projector, inner.language_model]
+    assert inner.vision_tower.forward.__func__ is before, "as it was"
+    assert trace.metadata is not None
+    assert trace.metadata.warnings == ()
+
+
+def test_options_that_make_no_sense_are_refused() -> None:
+    for options, message in (
+        ({"batch": 0}, "batch is 0"),
+        ({"images_per_request": 0}, "images_per_request is 0"),
+        ({"prompt_tokens": 0}, "prompt_tokens is 0"),
+        ({"compile": "all"}, "no compile mode 'all'"),
+        ({"image_device": "cuda", "image_backend": "pil"}, "takes --image-backend torchvision"),
+        ({"image_device": "tpu"}, "no image device 'tpu'"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            CaptureConfig(**options)
