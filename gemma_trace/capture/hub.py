@@ -63,12 +63,12 @@ def download(repo: str, *, weights: bool, on_files: Callable[[int], None], on_fi
     except Exception as error:
         if not isinstance(error, OSError | ValueError) and not type(error).__module__.startswith(_THEIRS):
             raise
-        raise ModelError(_explained(repo, error)) from error
+        raise ModelError(explained(repo, error)) from error
     finally:
         enable_progress_bars()
 
 
-def _explained(repo: str, error: Exception) -> str:
+def explained(repo: str, error: Exception) -> str:
     """One line on what went wrong. Of the error's own text nothing is repeated: it may hold addresses and headers."""
     from huggingface_hub import constants, errors
 

@@ -12,7 +12,7 @@ from gemma_trace import cli
 from gemma_trace.trace.trace import load
 from tests.trace_builder import TraceBuilder
 
-COMMANDS = ("capture", "sweep", "summarize", "stages", "kernels", "tree", "diff", "check")
+COMMANDS = ("capture", "sweep", "summarize", "stages", "kernels", "tree", "diff", "check", "doctor")
 KERNEL_KEYS = ["name", "family", "count", "sum_ns", "busy_ns", "min_ns", "median_ns", "max_ns", "share_pct"]
 STAGE_KEYS = ["request", "stage", "host_ns", "device_busy_ns", "device_sum_ns", "time_ns", "device_ns"]
 STAGE_KEYS += ["exposed_host_ns", "activities", "launches"]

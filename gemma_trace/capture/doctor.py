@@ -1,0 +1,190 @@
+"""What this machine can capture, what is missing, and the command that mends it.
+
+Works without torch. It asks no network, unless it is told to look at the Hub.
+"""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib import metadata, util
+from typing import Final
+
+from gemma_trace._version import __version__
+
+EXTRAS: Final = {
+    "capture": ("torch", "torchvision", "transformers", "pillow", "huggingface_hub"),
+    "hta": ("HolisticTraceAnalysis",),
+    "view": ("viztracer",),
+    "scale": ("duckdb", "dask", "fsspec"),
+}
+"""The packages that each extra brings."""
+
+
+class Status(StrEnum):
+    """How a check went."""
+
+    OK = "ok"
+    MISSING = "missing"
+    """A capture needs it."""
+    ABSENT = "absent"
+    """Nothing needs it, but something more could be done with it."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at.
+
+    Attributes:
+        found: what is there, or what isn't.
+        mend: the command or the step that mends it; "" where there is nothing to mend.
+    """
+
+    name: str
+    status: Status
+    found: str
+    mend: str = ""
+
+
+def examine_machine(*, ask_hub: bool = False) -> list[Check]:
+    """Look at everything a capture depends on.
+
+    Args:
+        ask_hub: ask the Hub whether it lets this machine have Gemma 3's weights; that goes over the network.
+    """
+    checks = [_python(), *_extras()]
+    if util.find_spec("torch") is not None and util.find_spec("transformers") is not None:
+        checks += [*_devices(), _profiler(), _compiler(), _sizes()]
+    if util.find_spec("huggingface_hub") is not None:
+        checks += [_token(), *([_hub()] if ask_hub else [])]
+    return checks
+
+
+def _python() -> Check:
+    found = f"Python {platform.python_version()}, gemma-trace {__version__}, {platform.system()} {platform.machine()}"
+    return Check("python", Status.OK, found)
+
+
+def _extras() -> Iterator[Check]:
+    for extra, packages in EXTRAS.items():
+        versions = {package: _version(package) for package in packages}
+        missing = [package for package, version in versions.items() if version is None]
+        if missing:
+            status = Status.MISSING if extra == "capture" else Status.ABSENT
+            mend = f'pip install "gemma-trace[{extra}]"'
+            yield Check(f"extra {extra}", status, f"not installed: {', '.join(missing)}", mend)
+        else:
+            found = ", ".join(f"{package} {version}" for package, version in versions.items())
+            yield Check(f"extra {extra}", Status.OK, found)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _devices() -> Iterator[Check]:
+    import torch
+
+    from gemma_trace.capture.memory import free_bytes
+
+    free = free_bytes(torch.device("cpu")) / 1e9
+    yield Check("cpu", Status.OK, f"{torch.get_num_threads()} threads, {free:.1f} GB of memory free")
+    if not torch.cuda.is_available():
+        built = torch.version.cuda or torch.version.hip
+        found = f"torch is built for {built}, but no device is visible" if built else "torch is built without CUDA"
+        mend = "check the driver: nvidia-smi" if built else "install a CUDA build of torch: https://pytorch.org"
+        yield Check("cuda", Status.ABSENT, found, mend)
+        return
+    for index in range(torch.cuda.device_count()):
+        name = torch.cuda.get_device_properties(index).name
+        free = free_bytes(torch.device("cuda", index)) / 1e9
+        yield Check(f"cuda:{index}", Status.OK, f"{name}, {free:.1f} GB of memory free")
+
+
+def _profiler() -> Check:
+    """Whether the profiler sees the device: by what it says, and where there is a device by trying it."""
+    import torch
+    from torch.profiler import ProfilerActivity, profile, supported_activities
+
+    if ProfilerActivity.CUDA not in supported_activities():
+        return Check("profiler", Status.OK, "records the CPU; this torch has no CUPTI or roctracer")
+    if not torch.cuda.is_available():
+        return Check("profiler", Status.OK, "records the CPU, and CUDA where there is a device")
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as recorded:
+        torch.ones(1024, device="cuda").sum().item()
+        torch.cuda.synchronize()
+    seen = sum(event.device_type == torch.autograd.DeviceType.CUDA for event in recorded.events())
+    if seen:
+        return Check("profiler", Status.OK, f"records the CPU and CUDA: saw {seen} device activities of a trial")
+    mend = "see what CUPTI says: KINETO_LOG_LEVEL=1; another profiler may hold it, or the driver may forbid it"
+    return Check("profiler", Status.MISSING, "saw no device activity of a trial", mend)
+
+
+def _compiler() -> Check:
+    found = next((name for name in ("g++", "clang++", "c++") if shutil.which(name)), None)
+    if found:
+        return Check("compiler", Status.OK, f"{found}, for --compile stages on the CPU")
+    return Check("compiler", Status.ABSENT, "no C++ compiler, which --compile stages takes on the CPU", "install g++")
+
+
+def _sizes() -> Check:
+    """Which sizes of Gemma 3 fit into the best device."""
+    from gemma_trace.capture.models import resolve_device
+    from gemma_trace.capture.torchvision_ops import declare_missing_operators
+
+    declare_missing_operators()
+    from gemma_trace.capture.gemma3 import SHAPES, gemma3_config
+    from gemma_trace.capture.memory import free_bytes, needed_bytes, parameter_count
+
+    device = resolve_device("auto")
+    free = free_bytes(device)
+    fits = [
+        f"{size} in {dtype}"
+        for size in SHAPES
+        for dtype in ("bfloat16", "float32")
+        if needed_bytes(parameter_count(gemma3_config(size)), dtype, device.type) <= free
+    ]
+    found = f"on {device}: tiny, {', '.join(fits)}" if fits else f"on {device}: tiny alone"
+    return Check("models that fit", Status.OK, found)
+
+
+def _token() -> Check:
+    import huggingface_hub
+
+    from gemma_trace.capture.hub import CHECKPOINTS
+
+    cached = [
+        repo
+        for repo in CHECKPOINTS.values()
+        if isinstance(huggingface_hub.try_to_load_from_cache(repo, "config.json"), str)
+    ]
+    here = f"in the cache: {', '.join(cached)}" if cached else "none of Gemma 3's weights in the cache"
+    if huggingface_hub.get_token() is None:
+        return Check("hub", Status.ABSENT, f"no token; {here}", "hf auth login; --weights random needs none")
+    return Check("hub", Status.OK, f"there is a token; {here}")
+
+
+def _hub() -> Check:
+    """Ask the Hub for access to the smallest checkpoint."""
+    import huggingface_hub
+
+    from gemma_trace.capture.hub import CHECKPOINTS, explained
+
+    repo = CHECKPOINTS["4b"]
+    try:
+        huggingface_hub.HfApi().auth_check(repo)
+    except Exception as error:
+        return Check("hub access", Status.ABSENT, explained(repo, error))
+    return Check("hub access", Status.OK, f"yes, to {repo}")
+
+
+def is_capable(checks: list[Check]) -> bool:
+    """Whether a capture can run here at all."""
+    return all(check.status is not Status.MISSING for check in checks) and sys.version_info >= (3, 11)

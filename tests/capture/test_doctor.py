@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from gemma_trace.capture import doctor
+from gemma_trace.capture.doctor import Check, Status, examine_machine, is_capable
+
+TOKEN = "hf_madeUpForTheDoctor0123456789"
+
+
+def test_a_machine_with_everything_can_capture() -> None:
+    checks = {check.name: check for check in examine_machine()}
+    assert {"python", "extra capture", "cpu", "profiler", "models that fit", "hub"} <= set(checks)
+    assert f"torch {metadata.version('torch')}" in checks["extra capture"].found
+    assert "tiny" in checks["models that fit"].found
+    assert is_capable(list(checks.values()))
+
+
+def without(*missing: str) -> Callable[[str], str | None]:
+    return lambda package: None if package in missing else "1.0"
+
+
+def test_what_is_missing_has_the_command_that_mends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_version", without("torch", "duckdb"))
+    checks = {check.name: check for check in doctor._extras()}
+    assert checks["extra capture"] == Check(
+        "extra capture", Status.MISSING, "not installed: torch", 'pip install "gemma-trace[capture]"'
+    )
+    assert checks["extra scale"].status is Status.ABSENT
+    assert checks["extra hta"].status is Status.OK
+    assert not is_capable(list(checks.values()))
+
+
+def test_the_token_is_a_yes_or_no(tmp_path: Path) -> None:
+    answers = {}
+    for token in ("", TOKEN):
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+        done = subprocess.run(
+            [sys.executable, "-m", "gemma_trace", "doctor", "--format", "json"],
+            env=kept | {"HF_HOME": str(tmp_path)} | ({"HF_TOKEN": token} if token else {}),
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        answers[token] = next(row["found"] for row in json.loads(done.stdout)["rows"] if row["name"] == "hub")
+        assert TOKEN not in done.stdout + done.stderr
+    assert answers[""].startswith("no token")
+    assert answers[TOKEN].startswith("there is a token")
