@@ -168,7 +168,8 @@ class _TextModel:
         @functools.wraps(prepare)
         def annotated_prepare(*args: Any, **kwargs: Any) -> Any:
             self._ranges.close(Stage.SAMPLING.range_name)
-            self._stage = Stage.PREFILL if kwargs.get("is_first_iteration") else Stage.DECODE
+            first = self._prefilling or kwargs.get("is_first_iteration")
+            self._stage = Stage.PREFILL if first else Stage.DECODE
             return prepare(*args, **kwargs)
 
         return annotated_prepare
