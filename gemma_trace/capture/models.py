@@ -11,6 +11,7 @@ from torch import nn
 
 from gemma_trace.capture import hub
 from gemma_trace.capture.config import CaptureConfig
+from gemma_trace.capture.distributed import this_rank
 from gemma_trace.capture.hub import CHECKPOINTS
 from gemma_trace.capture.memory import check_fits, parameter_count
 from gemma_trace.capture.progress import NoProgress, Progress
@@ -51,7 +52,7 @@ def resolve_device(name: str) -> torch.device:
             raise DeviceError(f"no device {name}: torch {torch.__version__} is {built}; use --device cpu")
         if (device.index or 0) >= available:
             raise DeviceError(f"no device {name}: there are {available}, cuda:0 to cuda:{available - 1}")
-        device = torch.device("cuda", device.index or 0)
+        device = torch.device("cuda", device.index if device.index is not None else this_rank().local % available)
     return device
 
 
@@ -67,6 +68,9 @@ def load_model(config: CaptureConfig, progress: Progress | None = None) -> Loade
     loaded = _load(config, device, progress or NoProgress())
     if config.attn is not None:
         _set_attention(loaded.model, config.attn)
+    if this_rank().world > 1 and loaded.weights == "random":
+        said = "random weights aren't split: each rank runs the whole model; save it to a folder to have it split"
+        loaded = replace(loaded, warnings=(*loaded.warnings, said))
     return loaded
 
 
@@ -137,13 +141,27 @@ def _from_folder(config: CaptureConfig, folder: Path, device: torch.device, *, r
         if random:
             model = build_random(shape, device, dtype, config.seed)
         else:
-            model = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype, local_files_only=True)
+            model = AutoModelForImageTextToText.from_pretrained(
+                folder, dtype=dtype, local_files_only=True, **_parallel_plan()
+            )
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())
         raise ModelError(f"{config.model} holds no model and processor that transformers loads: {reason}") from error
     finally:
         logging.enable_progress_bar()
     return LoadedModel(model.to(device).eval(), processor, device, "random" if random else "pretrained")
+
+
+def _parallel_plan() -> dict[str, Any]:
+    """Under torchrun each rank gets its part of the weights, by transformers' own plan for the model."""
+    if this_rank().world == 1:
+        return {}
+    try:
+        from transformers.distributed import DistributedConfig
+
+        return {"distributed_config": DistributedConfig(tp_plan="auto")}
+    except (ImportError, TypeError):  # before transformers 5.18
+        return {"tp_plan": "auto"}
 
 
 def _set_attention(model: nn.Module, implementation: str) -> None:

@@ -25,6 +25,7 @@ from gemma_trace.capture.annotate import annotate
 from gemma_trace.capture.compiled import MOST_WARMUPS, compilations, compiled_stages
 from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.discovery import find_stage_modules, missing_stages
+from gemma_trace.capture.distributed import process_group, this_rank
 from gemma_trace.capture.environment import describe_environment
 from gemma_trace.capture.models import LoadedModel, load_model, resolve_device
 from gemma_trace.capture.progress import NoProgress, Progress
@@ -35,8 +36,6 @@ from gemma_trace.capture.writer import trace_path, write_trace
 from gemma_trace.errors import ConfigError, OutputError
 from gemma_trace.metadata import SCHEMA_VERSION, RequestSample, RunIdentity, RunMetadata, Workload
 from gemma_trace.stages import Stage
-
-WORKER = "rank0"
 
 
 @dataclass(frozen=True)
@@ -80,9 +79,9 @@ def profile(
     progress = progress or NoProgress()
     device = resolve_device(config.device) if model is None else next(model.parameters()).device
     run = _identity(config, model, device)
-    folder = config.output / run.name
-    previous = _previous_traces(folder, force=config.force)
-    with tempfile.TemporaryDirectory(prefix="gemma-trace-") as scratch:
+    folder, rank = config.output / run.name, this_rank()
+    previous = _previous_traces(folder, rank.worker, force=config.force)
+    with process_group(rank, device), tempfile.TemporaryDirectory(prefix="gemma-trace-") as scratch:
         requests = build_requests(config.prompt, config.images, Path(scratch))
         progress.phase(f"loading {run.model}", 1)
         loaded = load_model(config, progress) if model is None else LoadedModel(model, processor, device, run.weights)
@@ -108,7 +107,7 @@ def profile(
         profiled_images=tuple(session.request(index).label for index in range(config.profile_runs)),
         warnings=(*loaded.warnings, *session.warnings, *missing_stages(modules), *_warnings(device, profiler_json)),
     )
-    path = trace_path(folder, WORKER, time.time_ns())
+    path = trace_path(folder, rank.worker, time.time_ns())
     progress.phase("writing the trace", 1)
     write_trace(profiler_json, metadata, path)
     for old in previous:
@@ -338,9 +337,9 @@ def _identity(config: CaptureConfig, model: nn.Module | None, device: torch.devi
     return RunIdentity(config.run_name(device.type), label, weights, dtype, device.type, config.image_backend)
 
 
-def _previous_traces(folder: Path, *, force: bool) -> list[Path]:
+def _previous_traces(folder: Path, worker: str, *, force: bool) -> list[Path]:
     """The traces that a new one would stand beside; they go when the new one is whole."""
-    previous = sorted(folder.glob("*.pt.trace.json*")) if folder.is_dir() else []
+    previous = sorted(folder.glob(f"{worker}.*.pt.trace.json*")) if folder.is_dir() else []
     if previous and not force:
         raise OutputError(f"{folder} holds a trace already; give --name another name, or --force to replace it")
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())

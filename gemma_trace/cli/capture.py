@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -124,7 +125,7 @@ def capture(
     require_capture_extra()
     from gemma_trace.cli.progress import capture_progress
 
-    with capture_progress(quiet=quiet) as progress:
+    with capture_progress(quiet=quiet or os.environ.get("RANK", "0") != "0") as progress:
         progress.phase("importing torch and transformers", 1)
         from gemma_trace.capture.session import profile
 

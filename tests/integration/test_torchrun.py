@@ -1,0 +1,35 @@
+"""A capture under torchrun: two ranks on the CPU, over gloo."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from gemma_trace.trace.trace import load
+
+
+def test_two_ranks_write_a_trace_each(tmp_path: Path) -> None:
+    import torch
+
+    from gemma_trace.capture.gemma3 import gemma3_processor
+    from gemma_trace.capture.random_weights import build_random
+    from gemma_trace.capture.tiny import tiny_config
+
+    saved = tmp_path / "small-gemma"
+    build_random(tiny_config(), torch.device("cpu"), torch.float32, 0).save_pretrained(saved)
+    gemma3_processor(tiny_config(), "torchvision").save_pretrained(saved)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["-m", "gemma_trace", "capture", "--model", str(saved), "--device", "cpu", "--quiet"]
+    command += ["--runs", "1", "--warmup", "0", "--profile-runs", "1", "--output", str(tmp_path / "out")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    traces = sorted((tmp_path / "out").glob("*/*.pt.trace.json.gz"))
+    assert [trace.name.split(".")[0] for trace in traces] == ["rank0", "rank1"]
+    for path in traces:
+        trace = load(path)
+        assert {"vision_tower", "projector", "prefill", "sampling"} <= {
+            trace.stage_names[code] for code in set(trace.stage_range[trace.stage_range >= 0].tolist())
+        }
+        names = " ".join(trace.spans.names)
+        assert "allreduce" in names or "all_reduce" in names, "the layers are split, so their parts are added up"
