@@ -325,6 +325,14 @@ def _of_the_capture(trace: Trace) -> Iterator[Finding]:
         return
     for warning in metadata.warnings:
         yield Finding("capture_warning", Severity.WARNING, 1, warning, "see the message")
+    if metadata.run.weights == "random":
+        yield Finding(
+            "random_weights",
+            Severity.INFO,
+            1,
+            f"the weights of {metadata.run.model} are random",
+            "times depend on the shapes, not on the values; what the model writes makes no sense",
+        )
     if metadata.config.get("warmup") == 0:
         yield Finding(
             "no_warmup",

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from gemma_trace.capture.plan import describe
 from gemma_trace.capture.sweep import RECORD_NAME, STUDY, Cell, plan, read_matrix, run_sweep
@@ -83,14 +84,16 @@ def test_a_cell_that_dies_costs_itself_and_is_recorded(tmp_path: Path) -> None:
 
 
 def test_a_sweep_that_is_killed_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "gemma_trace", "sweep", "--set", "model=tiny", "--set", "device=cpu", "--quiet"]
+    command = [sys.executable, "-m", "gemma_trace", "sweep", "--set", "model=tiny", "--quiet"]
     command += [part for option in ONE for part in ("--set", option)]
 
     def sweep(folder: Path) -> list[str]:
         done = subprocess.run(
             [*command, "--output", str(folder), "--format", "json"], capture_output=True, text=True, timeout=300
         )
-        assert done.returncode == 0, done.stderr
+        without_cuda = not torch.cuda.is_available()
+        assert done.returncode == without_cuda, "without a CUDA device half of the 8 cells fail, and are recorded"
+        assert done.stderr.count("no device cuda") == 4 * without_cuda
         return [row["run"] for row in json.loads(done.stdout)["rows"]]
 
     killed = tmp_path / "killed"
@@ -104,8 +107,8 @@ def test_a_sweep_that_is_killed_goes_on_where_it_stopped(tmp_path: Path) -> None
     written = first[0].stat().st_mtime_ns
     rows = sweep(killed)
     assert rows == sweep(tmp_path / "whole")
-    assert len(rows) == 4
+    assert len(rows) == (8 if torch.cuda.is_available() else 4)
     assert first[0].stat().st_mtime_ns == written, "what was done wasn't done again"
     traces = list(killed.glob("*/*.pt.trace.json.gz"))
-    assert len(traces) == 4
+    assert len(traces) == len(rows)
     assert all(load_metadata(trace) is not None for trace in traces)

@@ -119,7 +119,7 @@ def test_a_run_without_a_timed_pass_says_so(tmp_path: Path) -> None:
     found = profile(device="cpu", warmup=0, runs=0, profile_runs=1, output=tmp_path, shapes=False)
     run = summarize(load(found.path))
     assert (run.timing, run.runs, run.inflation) == ("profiled", 1, None)
-    assert [finding.code for finding in run.health.findings] == ["no_warmup"]
+    assert [finding.code for finding in run.health.findings] == ["no_warmup", "random_weights"]
 
 
 def test_an_output_that_exists_is_kept_unless_forced(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_ops_of_a_stage_add_up_to_its_host_time(sample: Path) -> None:
 
 def test_nothing_is_wrong_with_it(sample: Path) -> None:
     run = summarize(load(sample))
-    assert run.health.findings == ()
+    assert [finding.code for finding in run.health.findings] == ["random_weights"], "which is no fault"
     assert (run.timing, run.runs, run.weights) == ("timed", 10, "random")
     assert run.inflation is not None
     assert 0.9 < run.inflation < 1.25

@@ -15,7 +15,7 @@ from tests.trace_builder import TraceBuilder, decimal_us
 METADATA = RunMetadata(
     schema_version=1,
     created_utc="2025-01-01T00:00:00Z",
-    run=RunIdentity("run", "tiny", "random", "float32", "cpu", "torchvision"),
+    run=RunIdentity("run", "tiny", "pretrained", "float32", "cpu", "torchvision"),
     workload=Workload(("64x64",), (10,), 3),
     environment=Environment("1", "3.11", "2.9", None, "5.17", "linux", "cpu", 4, 2**30, 4, "cpu"),
     config={"warmup": 1},
@@ -225,3 +225,11 @@ def test_every_finding_says_what_to_do_in_one_line(tmp_path: Path) -> None:
         assert each.message
         assert each.advice
         assert "\n" not in each.message + each.advice
+
+
+def test_random_weights_are_worth_knowing_in_every_table(tmp_path: Path) -> None:
+    metadata = replace(METADATA, run=replace(METADATA.run, model="27b", weights="random"))
+    trace = TraceBuilder().op("a", 0, 5).metadata(metadata).load(tmp_path)
+    assert found(trace) == [("random_weights", "info", 1)]
+    assert examine(trace).verdict == "ok"
+    assert examine(trace).findings[0].message == "the weights of 27b are random"

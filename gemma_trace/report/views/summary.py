@@ -49,8 +49,6 @@ def summary_report(runs: Sequence[RunSummary], source: Sequence[str]) -> Report:
     notes = ["Medians ± half the interquartile range of requests run without the profiler, but for the profiled TTFT."]
     if any(NOISY_MARK in cell for row in rows for cell in row):
         notes.append(NOISY_NOTE)
-    if random := sorted({run.model for run in runs if run.weights == "random"}):
-        notes.append(f"Random weights: {', '.join(random)}. Times depend on the shapes, not on the weights.")
     if profiled := [run.run for run in runs if run.timing == "profiled"]:
         notes.append(f"Under the profiler, for want of a timed pass: {', '.join(profiled)}.")
     return Report(
