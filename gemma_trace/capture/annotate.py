@@ -176,7 +176,7 @@ class _TextModel:
 
 
 def _extends_cache_by_one(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    cache = kwargs.get("past_key_values")
+    cache = kwargs.get("cache", kwargs.get("past_key_values"))  # transformers 5.24 renamed it
     tokens = kwargs.get("input_ids", kwargs.get("inputs_embeds"))
     if tokens is None and args:
         tokens = args[0]

@@ -52,7 +52,8 @@ def test_a_plain_call_nests_the_encoder_in_the_prefill(tiny: LoadedModel, inputs
     with annotate(tiny.model, tiny.processor, detail="stage", sink=recorder), torch.inference_mode():
         first = tiny.model(**inputs, use_cache=True)
         token = first.logits[:, -1:].argmax(-1)
-        tiny.model(input_ids=token, past_key_values=first.past_key_values)
+        cache = "cache" if "cache" in first else "past_key_values"  # until transformers 5.23
+        tiny.model(input_ids=token, **{cache: first[cache]})
     assert recorder.heard == ["prefill", "  vision_tower", "  projector", "decode"]
 
 
