@@ -1,6 +1,7 @@
 # make demo   capture the tiny model and show where its time to first token goes
 # make test   ruff, mypy and pytest
 # make bench  speed and memory beside the peers
+# make browser  Debian's Chromium, for the tests that open our pages; without it they are skipped
 # All set up .venv themselves and are quick when run again.
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 # A plain path in a .pth file: the finder that is the default costs 8 ms at every start.
 EDITABLE := --config-settings editable_mode=compat --editable
 
-.PHONY: demo test lint bench picture clean
+.PHONY: demo test lint browser bench picture clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.capture
@@ -32,6 +33,10 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+browser:
+	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || \
+		{ apt-get update -qq && apt-get install -y -qq chromium chromium-driver >/dev/null; }
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
