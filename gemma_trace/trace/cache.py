@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from gemma_trace.metadata import METADATA_KEY
-from gemma_trace.trace.events import Events, Flows, Track
+from gemma_trace.trace.events import Events, Flows, MemoryEvents, Track
 from gemma_trace.trace.reader import ReadReport, TraceFile
 
 WORTHWHILE_BYTES: Final = 8 * 1024 * 1024
@@ -29,6 +29,7 @@ KEPT_MEMBERS: Final = frozenset({METADATA_KEY, "deviceProperties", "baseTimeNano
 environment of their process, tokens and all, into it."""
 
 _FLOWS: Final = "flow_"
+_MEMORY: Final = "memory_"
 _TABLES: Final = b"gemma_trace"
 _BOOLEAN: Final = frozenset({"flow_is_start"})
 
@@ -94,11 +95,15 @@ class TraceCache:
             os.utime(path)
         except (OSError, pa.ArrowException, msgspec.MsgspecError, KeyError, IndexError):
             return None
-        flows = {name.removeprefix(_FLOWS): columns.pop(name) for name in list(columns) if name.startswith(_FLOWS)}
+        flows, memory = (
+            {name.removeprefix(prefix): columns.pop(name) for name in list(columns) if name.startswith(prefix)}
+            for prefix in (_FLOWS, _MEMORY)
+        )
         tracks = tuple(Track(pid, tid) for pid, tid in tables.tracks)
         return TraceFile(
             Events(**columns, names=tables.names, cats=tables.cats, tracks=tracks, texts=tables.texts),
             Flows(**flows, cats=tables.flow_cats),
+            MemoryEvents(**memory),
             {name: msgspec.Raw(text) for name, text in tables.header.items()},
             tables.report,
         )
@@ -111,6 +116,7 @@ class TraceCache:
         for name, column in vars(file.flows).items():
             if isinstance(column, np.ndarray):
                 arrays[_FLOWS + name] = column.view(np.int8) if column.dtype == np.bool_ else column
+        arrays |= {_MEMORY + name: column for name, column in vars(file.memory).items()}
         tables = _Tables(
             names=file.events.names,
             cats=file.events.cats,

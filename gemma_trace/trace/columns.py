@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gemma_trace.trace.clock import decimal_us_to_ns
-from gemma_trace.trace.events import NONE, Events, Flows, IntArray, Track
+from gemma_trace.trace.events import NONE, CodeArray, Events, Flows, IntArray, MemoryEvents, Track
 from gemma_trace.trace.wire import ABSENT, Args, Event, ExactEvent, LooseEvent, id_of, integer, text, tightened
 
 EXACT_FLOAT_US: Final = 2.0**43
@@ -30,6 +30,8 @@ UNDECODABLE_EVENTS: Final = "undecodable_events"
 UNPAIRED_BEGINS: Final = "unpaired_begins"
 UNPAIRED_ENDS: Final = "unpaired_ends"
 
+MEMORY_NAME: Final = "[memory]"
+"""The instants that torch's allocators leave where memory is profiled."""
 
 _NO_ARGS: Final = Args()
 
@@ -86,6 +88,7 @@ class ColumnBuilder:
     Attributes:
         phases: how many events there were of each `ph`.
         repairs: how many events had to be mended or were lost, by what was wrong.
+        first_ns: the earliest time of an event that isn't metadata; None before there is one.
     """
 
     def __init__(self) -> None:
@@ -96,8 +99,10 @@ class ColumnBuilder:
         self._tracks = _TrackInterner()
         self._columns = {name: _GrowingColumn(dtype) for name, dtype in _COLUMNS.items()}
         self._flow_columns = {name: _GrowingColumn(dtype) for name, dtype in _FLOW_COLUMNS.items()}
+        self._memory_columns = {name: _GrowingColumn(dtype) for name, dtype in _MEMORY_COLUMNS.items()}
         self._open: dict[int, list[tuple[ExactEvent | Event, int, int]]] = {}
         self._begun = 0
+        self.first_ns: int | None = None
 
     def add(self, events: Sequence[Event]) -> bool:
         """Add a batch; False, and nothing is added, where a float isn't exact enough for its times."""
@@ -138,7 +143,7 @@ class ColumnBuilder:
         self.repairs[UNPAIRED_BEGINS] += sum(map(len, self._open.values()))
         columns = {name: column.take() for name, column in self._columns.items()}
         self._columns.clear()  # or each column would be in memory twice, sorted and not
-        order = _start_order(columns["ts_ns"], columns["dur_ns"])
+        order = _start_order(columns["ts_ns"], columns["dur_ns"], columns["place"])
         for name in columns:
             columns[name] = columns[name][order]
         return Events(
@@ -154,34 +159,52 @@ class ColumnBuilder:
         columns = {name: column.take() for name, column in self._flow_columns.items()}
         return Flows(**columns, cats=tuple(self._flow_cats))
 
+    def build_memory(self) -> MemoryEvents:
+        """All memory events."""
+        return MemoryEvents(**{name: column.take() for name, column in self._memory_columns.items()})
+
     def _append(
         self, events: Sequence[Event | ExactEvent], ts_ns: IntArray, dur_ns: IntArray, missing: np.ndarray
     ) -> None:
         phases = [event.ph for event in events]
         counts = Counter(phases)
         self.phases.update(counts)
+        place = np.arange(self._begun, self._begun + counts["X"])
         if counts["X"] < len(events):
             chosen = [phase == "X" for phase in phases]
             spans = list(compress(events, chosen))
             if counts["B"] or counts["E"]:
-                self._pair(events, ts_ns)
+                begun = self._begun + np.cumsum([phase in ("X", "B") for phase in phases]) - 1
+                place = begun[chosen]
+                self._pair(events, ts_ns, begun)
             if counts["s"] or counts["f"]:
                 self._store_flows(events, phases, ts_ns)
+            if counts["i"]:
+                self._store_memory(events, ts_ns)
+            self._note_first(ts_ns[[phase != "M" for phase in phases]])
             ts_ns, dur_ns, missing = ts_ns[chosen], dur_ns[chosen], missing[chosen]
         else:
             spans = list(events)
+            self._note_first(ts_ns)
+        self._begun += counts["X"] + counts["B"]
         if not spans:
             return
         negative = dur_ns < 0
         self.repairs[NEGATIVE_DURATIONS] += int(negative.sum())
         self.repairs[MISSING_DURATIONS] += int(missing.sum())
-        self._store(spans, ts_ns, np.where(negative, 0, dur_ns))
+        self._store(spans, ts_ns, np.where(negative, 0, dur_ns), place)
 
-    def _store(self, spans: Sequence[Event | ExactEvent], ts_ns: IntArray, dur_ns: IntArray) -> None:
+    def _note_first(self, ts_ns: IntArray) -> None:
+        if len(ts_ns):
+            first = int(ts_ns.min())
+            self.first_ns = first if self.first_ns is None else min(self.first_ns, first)
+
+    def _store(self, spans: Sequence[Event | ExactEvent], ts_ns: IntArray, dur_ns: IntArray, begun: IntArray) -> None:
         names, cats, tracks, texts = self._names, self._cats, self._tracks, self._texts
         batch: dict[str, npt.ArrayLike] = {
             "ts_ns": ts_ns,
             "dur_ns": dur_ns,
+            "place": begun,
             "name": [names[span.name] for span in spans],
             "cat": [cats[span.cat] for span in spans],
             "track": [tracks[span.pid, span.tid] for span in spans],
@@ -226,13 +249,29 @@ class ColumnBuilder:
         number = integer(value)
         return number if number >= 0 else -2 - self._flow_ids[text(value)]
 
-    def _pair(self, events: Sequence[Event | ExactEvent], ts_ns: IntArray) -> None:
+    def _store_memory(self, events: Sequence[Event | ExactEvent], ts_ns: IntArray) -> None:
+        chosen = [
+            index
+            for index, event in enumerate(events)
+            if event.ph == "i" and event.name == MEMORY_NAME and event.args is not None
+        ]
+        args = [events[index].args or _NO_ARGS for index in chosen]
+        batch: dict[str, npt.ArrayLike] = {
+            "ts_ns": ts_ns[chosen],
+            "device": _integers([arg.memory_device for arg in args]),
+            "bytes": _integers([arg.memory_bytes for arg in args]),
+            "allocated_bytes": _integers([arg.allocated_bytes for arg in args]),
+            "reserved_bytes": _integers([arg.reserved_bytes for arg in args]),
+        }
+        for name, growing in self._memory_columns.items():
+            growing.extend(batch[name])
+
+    def _pair(self, events: Sequence[Event | ExactEvent], ts_ns: IntArray, begun: IntArray) -> None:
         """Make `B` and `E` events whole: an `E` ends the innermost `B` of its track."""
         whole: list[tuple[int, Event | ExactEvent, int, int]] = []
-        for event, time_ns in zip(events, ts_ns.tolist(), strict=True):
+        for event, time_ns, place in zip(events, ts_ns.tolist(), begun.tolist(), strict=True):
             if event.ph == "B":
-                self._begun += 1
-                self._open.setdefault(self._tracks[event.pid, event.tid], []).append((event, time_ns, self._begun))
+                self._open.setdefault(self._tracks[event.pid, event.tid], []).append((event, time_ns, place))
             elif event.ph == "E":
                 opened = self._open.get(self._tracks[event.pid, event.tid])
                 if not opened:
@@ -241,11 +280,10 @@ class ColumnBuilder:
                 begin, start_ns, order = opened.pop()
                 whole.append((order, begin, start_ns, time_ns - start_ns))
         if whole:
-            whole.sort(key=lambda pair: pair[0])  # in the order they began: of two alike the first is the outer one
-            _, begins, starts, lengths = zip(*whole, strict=True)
+            places, begins, starts, lengths = zip(*whole, strict=True)
             length = np.array(lengths, np.int64)
             self.repairs[NEGATIVE_DURATIONS] += int((length < 0).sum())
-            self._store(begins, np.array(starts, np.int64), np.maximum(length, 0))
+            self._store(begins, np.array(starts, np.int64), np.maximum(length, 0), np.array(places, np.int64))
 
     def _time_ns(self, raw: msgspec.Raw) -> int | None:
         text = bytes(raw)
@@ -264,6 +302,7 @@ class ColumnBuilder:
 _COLUMNS: Final[dict[str, type[np.generic]]] = {
     "ts_ns": np.int64,
     "dur_ns": np.int64,
+    "place": np.int32,
     "name": np.int32,
     "cat": np.int32,
     "track": np.int32,
@@ -287,13 +326,22 @@ _FLOW_COLUMNS: Final[dict[str, type[np.generic]]] = {
     "is_start": np.bool_,
 }
 
+_MEMORY_COLUMNS: Final[dict[str, type[np.generic]]] = {
+    "ts_ns": np.int64,
+    "device": np.int32,
+    "bytes": np.int64,
+    "allocated_bytes": np.int64,
+    "reserved_bytes": np.int64,
+}
 
-def _start_order(ts_ns: IntArray, dur_ns: IntArray) -> IntArray:
-    """The order by start, the longer first; stable. Few spans start together, so only those are sorted twice."""
+
+def _start_order(ts_ns: IntArray, dur_ns: IntArray, place: CodeArray) -> IntArray:
+    """The order by start, the longer first, then the file's. Few spans start together: only those are sorted twice."""
     order = np.argsort(ts_ns, kind="stable")
     together = np.diff(ts_ns[order]) == 0
     alike = np.flatnonzero(np.append(together, False) | np.append(False, together))
-    order[alike] = order[alike][np.lexsort((-dur_ns[order[alike]], ts_ns[order[alike]]))]
+    same = order[alike]
+    order[alike] = same[np.lexsort((place[same], -dur_ns[same], ts_ns[same]))]
     return order
 
 

@@ -56,6 +56,27 @@ class Flows:
 
 
 @dataclass(frozen=True)
+class MemoryEvents:
+    """What torch's allocators said while memory was profiled, in the file's order. All columns have the length k.
+
+    Attributes:
+        ts_ns: int64.
+        device: int32, the device's index; `NONE` is the host.
+        bytes: int64, what was allocated; below zero what was freed.
+        allocated_bytes, reserved_bytes: int64, the allocator's totals after it; reserved is 0 on the host.
+    """
+
+    ts_ns: IntArray
+    device: CodeArray
+    bytes: IntArray
+    allocated_bytes: IntArray
+    reserved_bytes: IntArray
+
+    def __len__(self) -> int:
+        return len(self.ts_ns)
+
+
+@dataclass(frozen=True)
 class Track:
     """Where spans are drawn: a thread of the host, or a stream of a device. Ids are text, as some traces write them."""
 
@@ -72,6 +93,7 @@ class Events:
     Attributes:
         ts_ns: int64, start in ns. The zero is the trace's own.
         dur_ns: int64, length in ns, never negative.
+        place: int32, how many spans begin before this one in the file.
         name, cat, track: int32, codes into `names`, `cats`, `tracks`.
         correlation: int64, ties a device activity to the call that launched it; `NONE` where there is none.
         external_id: int64, Kineto's `External id`.
@@ -84,6 +106,7 @@ class Events:
 
     ts_ns: IntArray
     dur_ns: IntArray
+    place: CodeArray
     name: CodeArray
     cat: CodeArray
     track: CodeArray

@@ -13,13 +13,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
 from gemma_trace.errors import TraceFormatError
 from gemma_trace.trace.columns import UNDECODABLE_EVENTS, ColumnBuilder
-from gemma_trace.trace.events import Events, Flows
+from gemma_trace.trace.events import Events, Flows, MemoryEvents
 from gemma_trace.trace.repair import find_array, repair_json, split_objects
 from gemma_trace.trace.source import SourceState, read_chunks
 from gemma_trace.trace.wire import Event, ExactEvent, LooseEvent
@@ -37,6 +37,9 @@ _CLOSE, _COMMA = b"],"
 _SCALAR: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[^\s,{}\[\]"]+', re.DOTALL)
 """What stands between objects where it is no white space and no comma."""
 
+UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises on text that is no JSON; RecursionError where values nest deeper than any trace's."""
+
 _fast = msgspec.json.Decoder(list[Event])
 _exact = msgspec.json.Decoder(list[ExactEvent])
 _loose = msgspec.json.Decoder(list[LooseEvent])
@@ -53,6 +56,7 @@ class ReadReport:
         truncated: the file ends before the trace does.
         damaged: the compressed data is broken somewhere; what came before it was read.
         inflated_bytes: size of the JSON.
+        first_ns: the earliest time of any event that isn't metadata; None where none has a time.
     """
 
     phases: dict[str, int]
@@ -60,16 +64,26 @@ class ReadReport:
     truncated: bool
     damaged: bool
     inflated_bytes: int
+    first_ns: int | None = None
 
 
 @dataclass(frozen=True)
 class TraceFile:
-    """A trace file's content: its spans, its arrows, and the JSON text of its other top-level members."""
+    """A trace file's content: its spans, arrows and memory events, and the JSON text of its other top-level members."""
 
     events: Events
     flows: Flows
+    memory: MemoryEvents
     header: dict[str, msgspec.Raw]
     report: ReadReport
+
+
+class EventSink(Protocol):
+    """Who takes the events that are read, batch by batch, in the file's order."""
+
+    def decode(self, array: bytes | memoryview) -> bool:
+        """Take the events of a JSON array; False, and nothing is taken, where it doesn't decode."""
+        ...
 
 
 def read_trace(path: Path, on_bytes: Callable[[int], None] | None = None) -> TraceFile:
@@ -82,7 +96,36 @@ def read_trace(path: Path, on_bytes: Callable[[int], None] | None = None) -> Tra
         InputError: the file can't be read.
         TraceFormatError: it is no trace, or holds no event.
     """
-    return _Reader(path, state=SourceState(on_bytes)).read()
+    columns = _ColumnSink()
+    reader = _Reader(path, columns, SourceState(on_bytes))
+    header, complete = reader.run()
+    builder, state = columns.builder, reader.state
+    if not builder.phases:
+        raise TraceFormatError(f"{path} holds no trace event; was the profiler running?")
+    flows, memory = builder.build_flows(), builder.build_memory()  # first: the spans' tracks include theirs
+    events = builder.build()
+    report = ReadReport(
+        phases=dict(builder.phases),
+        repairs={kind: count for kind, count in (reader.repairs + builder.repairs).items() if count},
+        truncated=state.truncated or not complete,
+        damaged=state.damaged,
+        inflated_bytes=state.inflated_bytes,
+        first_ns=builder.first_ns,
+    )
+    return TraceFile(events, flows, memory, header, report)
+
+
+def stream_events(path: Path, sink: EventSink, on_bytes: Callable[[int], None] | None = None) -> None:
+    """Hand a trace file's events to a sink, the very events that `read_trace` makes columns of, in the same order.
+
+    Args:
+        on_bytes: hears how many bytes of the file were read, each time some are.
+
+    Raises:
+        InputError: the file can't be read.
+        TraceFormatError: it is no trace.
+    """
+    _Reader(path, sink, SourceState(on_bytes)).run()
 
 
 def read_header(path: Path) -> dict[str, msgspec.Raw]:
@@ -92,37 +135,46 @@ def read_header(path: Path) -> dict[str, msgspec.Raw]:
         InputError: the file can't be read.
         TraceFormatError: it is no trace.
     """
-    return _Reader(path).read_header()
+    return _Reader(path, _ColumnSink()).read_header()
+
+
+class _ColumnSink:
+    """Events → columns."""
+
+    def __init__(self) -> None:
+        self.builder = ColumnBuilder()
+
+    def decode(self, array: bytes | memoryview) -> bool:
+        try:
+            try:
+                if not self.builder.add(_fast.decode(array)):
+                    self.builder.add_exact(_exact.decode(array))
+            except msgspec.ValidationError:
+                try:
+                    self.builder.add_exact(_exact.decode(array))
+                except msgspec.ValidationError:
+                    self.builder.add_loose(_loose.decode(array))
+        except UNDECODABLE:
+            return False
+        return True
 
 
 @dataclass
 class _Reader:
     path: Path
-    builder: ColumnBuilder = field(default_factory=ColumnBuilder)
+    sink: EventSink
     state: SourceState = field(default_factory=SourceState)
     repairs: Counter[str] = field(default_factory=Counter)
 
-    def read(self) -> TraceFile:
+    def run(self) -> tuple[dict[str, msgspec.Raw], bool]:
+        """Hand all events to the sink.
+
+        Returns:
+            The other top-level members, and whether the file ends as it should.
+        """
         chunks = read_chunks(self.path, self.state)
         head, rest = self._find_events(chunks)
-        tail = self._read_events(rest, chunks)
-        header, complete = self._header(head, tail)
-        if not self.builder.phases:
-            raise TraceFormatError(f"{self.path} holds no trace event; was the profiler running?")
-        flows = self.builder.build_flows()  # first: the spans' tracks include theirs
-        events = self.builder.build()
-        return TraceFile(
-            events,
-            flows,
-            header,
-            ReadReport(
-                phases=dict(self.builder.phases),
-                repairs={kind: count for kind, count in (self.repairs + self.builder.repairs).items() if count},
-                truncated=self.state.truncated or not complete,
-                damaged=self.state.damaged,
-                inflated_bytes=self.state.inflated_bytes,
-            ),
-        )
+        return self._header(head, self._read_events(rest, chunks))
 
     def read_header(self) -> dict[str, msgspec.Raw]:
         chunks = read_chunks(self.path, self.state)
@@ -208,7 +260,7 @@ class _Reader:
             if comma < 0:
                 return None
             pending[comma] = _CLOSE
-            if self._decode(memoryview(pending)[: comma + 1]):
+            if self.sink.decode(memoryview(pending)[: comma + 1]):
                 return comma
             pending[comma] = _COMMA
             end = comma
@@ -221,24 +273,9 @@ class _Reader:
             bracket = pending.rfind(b"]", 0, bracket)
             if bracket < 0:
                 return None
-            if self._decode(memoryview(pending)[: bracket + 1]):
+            if self.sink.decode(memoryview(pending)[: bracket + 1]):
                 return bracket
         return None
-
-    def _decode(self, array: bytes | memoryview) -> bool:
-        """Add the events of a JSON array; False, and nothing is added, if it doesn't decode."""
-        try:
-            try:
-                if not self.builder.add(_fast.decode(array)):
-                    self.builder.add_exact(_exact.decode(array))
-            except msgspec.ValidationError:
-                try:
-                    self.builder.add_exact(_exact.decode(array))
-                except msgspec.ValidationError:
-                    self.builder.add_loose(_loose.decode(array))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return False  # msgspec raises RecursionError where values nest deeper than any trace's
-        return True
 
     def _add_one_by_one(self, text: bytes) -> tuple[bool, bytes]:
         """Split by brackets and add what decodes, as it stands or repaired; what doesn't is counted and left out.
@@ -254,9 +291,9 @@ class _Reader:
             done = start + 1 if closed else end
             if not closed:
                 objects.append(text[start:end])
-        if objects and not self._decode(b"[%b]" % b",".join(objects)):
+        if objects and not self.sink.decode(b"[%b]" % b",".join(objects)):
             for one in objects:
-                if not (self._decode(b"[%b]" % one) or self._decode(b"[%b]" % repair_json(one, self.repairs))):
+                if not (self.sink.decode(b"[%b]" % one) or self.sink.decode(b"[%b]" % repair_json(one, self.repairs))):
                     self.repairs[UNDECODABLE_EVENTS] += 1
         rest = text[done:]
         return closed, rest if closed else rest.lstrip(b", \t\r\n")

@@ -53,6 +53,7 @@ class Trace:
         path: the file it was read from.
         spans: the columns.
         flows: the arrows between them.
+        memory: what torch's allocators said, where memory was profiled.
         report: what reading brought to light.
         metadata: what our capture says of itself; None in everybody else's traces.
 
@@ -64,6 +65,7 @@ class Trace:
         self.path = path
         self.spans = file.events
         self.flows = file.flows
+        self.memory = file.memory
         self.report: ReadReport = file.report
         self.metadata = metadata_of(file.header, path)
         self._rules = tuple(rules)

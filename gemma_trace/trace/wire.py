@@ -28,6 +28,10 @@ class Args(msgspec.Struct, gc=False):
     grid: msgspec.Raw = ABSENT
     block: msgspec.Raw = ABSENT
     occupancy_pct: int | float | str = msgspec.field(name="est. achieved occupancy %", default=NONE)
+    memory_device: int | str = msgspec.field(name="Device Id", default=NONE)
+    memory_bytes: int | str = msgspec.field(name="Bytes", default=NONE)
+    allocated_bytes: int | str = msgspec.field(name="Total Allocated", default=NONE)
+    reserved_bytes: int | str = msgspec.field(name="Total Reserved", default=NONE)
 
 
 class Event(msgspec.Struct, gc=False):

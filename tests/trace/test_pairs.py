@@ -51,3 +51,13 @@ def test_a_pair_that_ends_before_it_begins_is_counted(tmp_path: Path) -> None:
     file = read(tmp_path, text_of(event(ph="B", dur=...), event(ph="E", ts=3, dur=...)))
     assert spans_of(file) == [("op", 5000, 0)]
     assert file.report.repairs == {"negative_durations": 1}
+
+
+def test_the_place_of_a_span_is_where_it_begins_in_the_file(tmp_path: Path) -> None:
+    marks = [("B", "outer", 1), ("X", "late", 8), ("B", "lost", 2), ("X", "early", 0), ("E", "", 3), ("E", "", 9)]
+    file = read(
+        tmp_path,
+        text_of(*(event(ph=phase, name=name, ts=ts, dur=1 if phase == "X" else ...) for phase, name, ts in marks)),
+    )
+    places = dict(zip(names_of(file.events), file.events.place.tolist(), strict=True))
+    assert places == {"outer": 0, "late": 1, "lost": 2, "early": 3}

@@ -66,7 +66,9 @@ def test_a_trace_is_read_in_whatever_form_it_comes(tmp_path: Path, data: bytes) 
     assert file.events.tracks == (Track("1", "2"),)
     assert file.events.cats == ("cpu_op",)
     inflated = len(gzip.decompress(data)) if data.startswith(b"\x1f\x8b") else len(data)
-    assert file.report == ReadReport({"X": 1}, {}, truncated=False, damaged=False, inflated_bytes=inflated)
+    assert file.report == ReadReport(
+        {"X": 1}, {}, truncated=False, damaged=False, inflated_bytes=inflated, first_ns=5000
+    )
 
 
 def test_spans_are_sorted_by_start_then_longest_then_as_in_the_file(tmp_path: Path) -> None:
