@@ -21,12 +21,14 @@ class Column:
         priority: 0 is never dropped; where the terminal is narrow the highest go first.
         overflow: what happens to cells for which there is no room: none may lack it, or they go on in the next
             line, or they end in an ellipsis.
+        holds: what a terminal may colour: the bars, measures that are marked as noisy, and words like "slower".
     """
 
     header: str
     priority: int = 0
     align: Literal["left", "right"] = "right"
     overflow: Literal["never", "fold", "ellipsis"] = "never"
+    holds: Literal["text", "bar", "measure", "status"] = "text"
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gemma_trace.report.model import Column, Report, Section
+from gemma_trace.report.numbers import NOISY_MARK
 from gemma_trace.trace.health import Severity
 
 LEAST_WIDTH = {"fold": 18, "ellipsis": 32}
@@ -18,6 +19,17 @@ LEAST_WIDTH = {"fold": 18, "ellipsis": 32}
 
 GAP = 2
 _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "dim"}
+_BAR_STYLE = "cyan"
+_NOISY_STYLE = "yellow"
+_STATUS_STYLES = {severity.value: style for severity, style in _STYLES.items()} | {
+    "slower": "red",
+    "new": "red",
+    "faster": "green",
+    "vanished": "green",
+    "ok": "green",
+    "missing": "bold red",
+    "absent": "dim",
+}
 
 
 def print_report(report: Report, console: Console) -> None:
@@ -44,7 +56,7 @@ def print_section(section: Section, console: Console) -> None:
             overflow="fold" if column.overflow == "fold" else "ellipsis",
         )
     for row in section.rows:
-        table.add_row(*(Text(_folded(row[index], section.columns[index], width)) for index, width in widths.items()))
+        table.add_row(*(_cell(row[index], section.columns[index], width) for index, width in widths.items()))
     console.print(Text(section.title, style="bold"))
     if section.rows:
         console.print(table)
@@ -54,9 +66,18 @@ def print_section(section: Section, console: Console) -> None:
         console.print(Text(note, style="dim"))
 
 
-def _folded(cell: str, column: Column, width: int) -> str:
-    """A cell that may go on in the next line, broken at its spaces and hyphens."""
-    return "\n".join(textwrap.wrap(cell, width)) if column.overflow == "fold" else cell
+def _cell(cell: str, column: Column, width: int) -> Text:
+    """A cell in its colour; one that may go on in the next line is broken at its spaces and hyphens."""
+    folded = "\n".join(textwrap.wrap(cell, width)) if column.overflow == "fold" else cell
+    return Text(folded, style=_style(cell, column))
+
+
+def _style(cell: str, column: Column) -> str:
+    if column.holds == "bar":
+        return _BAR_STYLE
+    if column.holds == "measure" and cell.endswith(NOISY_MARK):
+        return _NOISY_STYLE
+    return _STATUS_STYLES.get(cell, "") if column.holds == "status" else ""
 
 
 def column_widths(section: Section, room: int) -> dict[int, int]:

@@ -15,7 +15,7 @@ def check_report(run: RunSummary, spans: int) -> Report:
         spans: how many the trace has.
     """
     columns = (
-        Column("severity", align="left"),
+        Column("severity", align="left", holds="status"),
         Column("finding", 1, align="left"),
         Column("count", 1),
         Column("what", align="left", overflow="fold"),

@@ -16,23 +16,23 @@ TOO_SMALL = "n too small"
 
 _STAGE_COLUMNS = (
     Column("stage", align="left"),
-    Column("before ms"),
-    Column("after ms"),
+    Column("before ms", holds="measure"),
+    Column("after ms", holds="measure"),
     Column("Δ ms"),
     Column("Δ %"),
     Column("95% interval of Δ ms", 1),
-    Column("", align="left"),
+    Column("", align="left", holds="status"),
 )
 _INSIDE_COLUMNS = (
     Column("stage", align="left"),
     Column("what", align="left", overflow="ellipsis"),
-    Column("before ms", 1),
-    Column("after ms", 1),
+    Column("before ms", 1, holds="measure"),
+    Column("after ms", 1, holds="measure"),
     Column("Δ ms"),
     Column("Δ %"),
     Column("95% interval of Δ ms", 3),
     Column("calls", 2),
-    Column("", align="left"),
+    Column("", align="left", holds="status"),
 )
 _TITLES = {"family": "Families", "op": "Ops and shapes", "kernel": "Kernels"}
 

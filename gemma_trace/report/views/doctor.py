@@ -16,7 +16,7 @@ def doctor_report(checks: Sequence[Check], *, capable: bool) -> Report:
     """A row a check."""
     columns = (
         Column("check", align="left"),
-        Column("", align="left"),
+        Column("", align="left", holds="status"),
         Column("found", align="left", overflow="fold"),
         Column("mend", 1, align="left", overflow="fold"),
     )

@@ -31,8 +31,8 @@ def summary_report(runs: Sequence[RunSummary], source: Sequence[str]) -> Report:
     ]
     columns = (
         Column("run", align="left", overflow="fold"),
-        *(Column(header, priority) for _, header, priority in shown),
-        Column("profiled TTFT ms", 4),
+        *(Column(header, priority, holds="measure") for _, header, priority in shown),
+        Column("profiled TTFT ms", 4, holds="measure"),
         Column("× timed", 1),
         Column("n", 5),
     )
