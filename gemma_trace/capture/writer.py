@@ -8,25 +8,22 @@ and drops one that crosses another; with stacks, `record_function`'s own frames 
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
-from isal import igzip
 
 from gemma_trace.errors import CaptureError, OutputError
 from gemma_trace.metadata import METADATA_KEY, RunMetadata
 from gemma_trace.trace.clock import decimal_us_to_ns, ns_to_decimal_us
+from gemma_trace.trace.files import atomic_file, home_scrubber
 
 LEFT_OUT: Final = re.compile(r"host|user|traceName", re.IGNORECASE)
 """Top-level keys of Kineto's that name this machine, its user or a path on it."""
 
-_COMPRESSION_LEVEL: Final = 2
 _EVENTS_A_WRITE: Final = 4096
 
 
@@ -75,7 +72,7 @@ def write_trace(profiler_json: bytes, metadata: RunMetadata, path: Path) -> None
     header[METADATA_KEY] = msgspec.Raw(metadata.to_json())
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _atomic_gzip(path) as out:
+        with atomic_file(path) as out:
             for part in _serialize(header, events):
                 out.write(part)
     except OSError as error:
@@ -84,7 +81,7 @@ def write_trace(profiler_json: bytes, metadata: RunMetadata, path: Path) -> None
 
 def _serialize(header: dict[str, msgspec.Raw], events: list[msgspec.Raw]) -> Iterator[bytes]:
     """The header first, so that what is left of a damaged file still says what it is."""
-    scrub = _home_scrubber()
+    scrub = home_scrubber()
     yield b"{\n"
     for key, value in header.items():
         yield msgspec.json.encode(key) + b": " + scrub(bytes(value)) + b",\n"
@@ -93,34 +90,6 @@ def _serialize(header: dict[str, msgspec.Raw], events: list[msgspec.Raw]) -> Ite
         text = b",\n".join(bytes(event) for event in events[start : start + _EVENTS_A_WRITE])
         yield (b",\n" if start else b"") + scrub(text)
     yield b"\n]\n}\n"
-
-
-class _HomeScrubber:
-    """Puts `~` for the user's home folder wherever it begins a path."""
-
-    def __init__(self, home: str) -> None:
-        escaped = msgspec.json.encode(home)[1:-1]
-        self._pattern = re.compile(re.escape(escaped) + rb"(?=[/\\\"])") if len(home) > 1 else None
-
-    def __call__(self, text: bytes) -> bytes:
-        return self._pattern.sub(b"~", text) if self._pattern else text
-
-
-def _home_scrubber() -> _HomeScrubber:
-    return _HomeScrubber(os.path.expanduser("~").rstrip("/\\"))  # noqa: PTH111  Path.home() raises where there is none
-
-
-@contextlib.contextmanager
-def _atomic_gzip(path: Path) -> Iterator[BinaryIO]:
-    """A gzip file that appears under its name when it is whole; a failure leaves nothing behind."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        opened: BinaryIO = igzip.open(partial, "wb", compresslevel=_COMPRESSION_LEVEL)  # type: ignore[no-untyped-call]
-        with opened as out:
-            yield out
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _frames_to_trim(events: list[msgspec.Raw]) -> dict[int, _Edges]:

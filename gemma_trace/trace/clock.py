@@ -10,6 +10,9 @@ from typing import Final
 
 _PLAIN: Final = re.compile(rb"(-?)(\d{1,30})(?:\.(\d{1,3}))?")
 
+MAX_TIME_NS: Final = 2**62
+"""Times and lengths below this fit 64 bits, and so does their sum. It is the year 2116."""
+
 MAX_DIGITS: Final = 300
 """No clock writes a number longer than this, nor one with more digits before the point."""
 
@@ -33,6 +36,22 @@ def decimal_us_to_ns(text: bytes) -> int:
         ns = int(whole) * 1000 + int(fraction.ljust(3, b"0"))
         return -ns if sign else ns
     return _unusual_us_to_ns(text)
+
+
+def time_ns(value: bytes) -> int | None:
+    """The nanoseconds of an event's `ts` or `dur`, as the JSON text of its value.
+
+    Returns:
+        None where there is no value, it is no number, or 64 bits don't hold its sum with another.
+
+    >>> time_ns(b'"12.5"'), time_ns(b"null")
+    (12500, None)
+    """
+    try:
+        ns = decimal_us_to_ns(value.strip(b'" ') if value.startswith(b'"') else value)
+    except ValueError:
+        return None
+    return ns if abs(ns) < MAX_TIME_NS else None
 
 
 def _unusual_us_to_ns(text: bytes) -> int:

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from gemma_trace.trace.clock import decimal_us_to_ns
+from gemma_trace.trace.clock import time_ns
 from gemma_trace.trace.events import NONE, CodeArray, Events, Flows, IntArray, MemoryEvents, Track
 from gemma_trace.trace.wire import ABSENT, Args, Event, ExactEvent, LooseEvent, id_of, integer, text, tightened
 
@@ -19,9 +19,6 @@ EXACT_FLOAT_US: Final = 2.0**43
 """Below this a float64 of microseconds with three decimals gives its integer nanoseconds back: half a unit in the
 last place is 2**-11 µs, less than half a nanosecond. Kineto's times are relative to a base of this quarter, 2**43 µs
 are 101 days; epoch times are above it."""
-
-MAX_TIME_NS: Final = 2**62
-"""Times and lengths below this fit 64 bits, and so does their sum. It is the year 2116."""
 
 NEGATIVE_DURATIONS: Final = "negative_durations"
 MISSING_DURATIONS: Final = "missing_durations"
@@ -269,16 +266,16 @@ class ColumnBuilder:
     def _pair(self, events: Sequence[Event | ExactEvent], ts_ns: IntArray, begun: IntArray) -> None:
         """Make `B` and `E` events whole: an `E` ends the innermost `B` of its track."""
         whole: list[tuple[int, Event | ExactEvent, int, int]] = []
-        for event, time_ns, place in zip(events, ts_ns.tolist(), begun.tolist(), strict=True):
+        for event, at_ns, place in zip(events, ts_ns.tolist(), begun.tolist(), strict=True):
             if event.ph == "B":
-                self._open.setdefault(self._tracks[event.pid, event.tid], []).append((event, time_ns, place))
+                self._open.setdefault(self._tracks[event.pid, event.tid], []).append((event, at_ns, place))
             elif event.ph == "E":
                 opened = self._open.get(self._tracks[event.pid, event.tid])
                 if not opened:
                     self.repairs[UNPAIRED_ENDS] += 1
                     continue
                 begin, start_ns, order = opened.pop()
-                whole.append((order, begin, start_ns, time_ns - start_ns))
+                whole.append((order, begin, start_ns, at_ns - start_ns))
         if whole:
             places, begins, starts, lengths = zip(*whole, strict=True)
             length = np.array(lengths, np.int64)
@@ -287,16 +284,8 @@ class ColumnBuilder:
 
     def _time_ns(self, raw: msgspec.Raw) -> int | None:
         text = bytes(raw)
-        if text in (b"", b"null"):
-            return None
-        if text.startswith(b'"'):
-            self.repairs[TEXT_NUMBERS] += 1
-            text = text.strip(b'" ')
-        try:
-            time_ns = decimal_us_to_ns(text)
-        except ValueError:
-            return None
-        return time_ns if abs(time_ns) < MAX_TIME_NS else None
+        self.repairs[TEXT_NUMBERS] += text.startswith(b'"')
+        return time_ns(text)
 
 
 _COLUMNS: Final[dict[str, type[np.generic]]] = {
