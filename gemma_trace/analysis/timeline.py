@@ -116,7 +116,7 @@ def _windows(trace: Trace, indices: IntArray, label: str) -> list[Request]:
 
 def ttft_ns(trace: Trace, request: Request) -> int | None:
     """Request start → first token id on the host, less `image_load`; None in a trace without our sampling ranges."""
-    ranges = _ranges_in(trace, request)
+    ranges = ranges_in(trace, request)
     ends = trace.spans.end_ns[ranges]
     stage = trace.stage_range[ranges]
     samplings = ends[stage == _SAMPLING]
@@ -230,7 +230,7 @@ def _starts_in(trace: Trace, indices: IntArray, request: Request) -> BoolArray:
     return inside
 
 
-def _ranges_in(trace: Trace, request: Request) -> IntArray:
+def ranges_in(trace: Trace, request: Request) -> IntArray:
     """The stage ranges, other than requests, that start in the window."""
     ranges = np.flatnonzero((trace.stage_range != NONE) & (trace.stage_range != REQUEST_CODE))
     return ranges[_starts_in(trace, ranges, request)]
@@ -243,7 +243,7 @@ def _host_segments(trace: Trace, request: Request) -> tuple[IntArray, IntArray, 
         int64 [s] each: starts, ends, rows.
     """
     spans = trace.spans
-    ranges = _ranges_in(trace, request)
+    ranges = ranges_in(trace, request)
     ranges = ranges[spans.track[ranges] == request.track]
     # The request itself comes first, as the root of all.
     start = np.concatenate(([request.start_ns], spans.ts_ns[ranges]))
@@ -257,7 +257,7 @@ def _host_segments(trace: Trace, request: Request) -> tuple[IntArray, IntArray, 
 def _host_elsewhere(trace: Trace, request: Request, rows: int) -> IntArray:
     """Host time of stage ranges on other threads than the request's."""
     spans = trace.spans
-    ranges = _ranges_in(trace, request)
+    ranges = ranges_in(trace, request)
     ranges = ranges[spans.track[ranges] != request.track]
     nesting = nest(spans.ts_ns[ranges], spans.end_ns[ranges], spans.track[ranges])
     return _sum_by(trace.stage_range[ranges], nesting.self_ns, rows)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gemma_trace.errors import InputError
 
@@ -13,7 +12,9 @@ if TYPE_CHECKING:
     from gemma_trace.stages import StageRule
     from gemma_trace.trace.trace import Trace
 
-_LARGE_BYTES = 8 * 1024 * 1024
+WORTHWHILE_BYTES: Final = 8 * 1024 * 1024
+"""A smaller file is read in a moment, and needs no progress."""
+
 _OURS = ("*.pt.trace.json.gz", "*.pt.trace.json")
 _ANY = ("*.json.gz", "*.json")
 
@@ -65,15 +66,12 @@ def open_trace(path: Path, rules: Sequence[StageRule] = (), *, cached: bool = Tr
     from gemma_trace.trace.trace import load
 
     cache = TraceCache() if cached else None
-    size = path.stat().st_size
-    if size < _LARGE_BYTES or not sys.stderr.isatty():
+    if path.stat().st_size < WORTHWHILE_BYTES:  # without rich, which takes a while to start
         return load(path, rules, cache=cache)
-    from rich.console import Console
-    from rich.progress import Progress
+    from gemma_trace.cli.progress import reading
 
-    with Progress(console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task(f"reading {path.name}", total=size)
-        return load(path, rules, lambda count: bars.advance(task, count), cache)
+    with reading(f"reading {path.name}", path) as on_bytes:
+        return load(path, rules, on_bytes, cache)
 
 
 def _below(folder: Path, patterns: Sequence[str]) -> list[Path]:

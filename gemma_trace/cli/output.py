@@ -37,6 +37,16 @@ NoCacheOption = Annotated[
 ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite the output file.")]
 
 
+def refuse_existing(output: Path, *, force: bool) -> None:
+    """Nothing is overwritten unasked.
+
+    Raises:
+        OutputError: the file exists and `force` isn't set.
+    """
+    if output.exists() and not force:
+        raise OutputError(f"{output} exists already; give --force to overwrite it")
+
+
 def emit(report: Report, form: Format, output: Path | None, *, force: bool) -> None:
     """Print or write a report.
 
@@ -44,8 +54,8 @@ def emit(report: Report, form: Format, output: Path | None, *, force: bool) -> N
         OutputError: the file exists and `force` isn't set, or it can't be written.
         ConfigError: Parquet to a terminal.
     """
-    if output is not None and output.exists() and not force:
-        raise OutputError(f"{output} exists already; give --force to overwrite it")
+    if output is not None:
+        refuse_existing(output, force=force)
     if form is Format.PARQUET and output is None:
         raise ConfigError("parquet is no text; give -o FILE")
     content = _render(report, form, to_terminal=output is None)

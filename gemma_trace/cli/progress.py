@@ -1,9 +1,11 @@
-"""A capture's progress on a terminal, on stderr so that stdout stays pipeable."""
+"""Progress on a terminal, on stderr so that stdout stays pipeable: a capture's, and that of reading a file."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import (
@@ -15,6 +17,20 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
+
+from gemma_trace.cli.inputs import WORTHWHILE_BYTES
+
+
+@contextmanager
+def reading(what: str, path: Path) -> Iterator[Callable[[int], None] | None]:
+    """Show how far a file has been read while the block runs; gives what hears of the bytes, None for a small file."""
+    size = path.stat().st_size
+    if size < WORTHWHILE_BYTES or not sys.stderr.isatty():
+        yield None
+        return
+    with Progress(console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task(what, total=size)
+        yield lambda count: bars.advance(task, count)
 
 
 class CaptureProgress:

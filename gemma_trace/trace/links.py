@@ -48,7 +48,7 @@ def link_backward(events: Events, flows: Flows, ops: IntArray) -> tuple[IntArray
     is_gradient = np.array([cat in FORWARD_BACKWARD for cat in flows.cats], dtype=bool)
     chosen = is_gradient[flows.cat] if len(flows) else np.zeros(0, dtype=bool)
     sources, targets = _arrows(flows, chosen)
-    at = _SpanFinder(events, ops)
+    at = SpanFinder(events, ops)
     backward = at.find(flows.track[targets], flows.ts_ns[targets])
     forward = at.find(flows.track[sources], flows.ts_ns[sources])
     both = (backward >= 0) & (forward >= 0)
@@ -70,8 +70,8 @@ def _by_correlation(events: Events, activities: IntArray, host: IntArray) -> Int
 def _by_flow(events: Events, flows: Flows, activities: IntArray, host: IntArray) -> IntArray:
     """The call that starts where an arrow to the activity's start does."""
     sources, targets = _arrows(flows, np.ones(len(flows), dtype=bool))
-    hit = _SpanFinder(events, activities).find(flows.track[targets], flows.ts_ns[targets])
-    call = _SpanFinder(events, host).find(flows.track[sources], flows.ts_ns[sources])
+    hit = SpanFinder(events, activities).find(flows.track[targets], flows.ts_ns[targets])
+    call = SpanFinder(events, host).find(flows.track[sources], flows.ts_ns[sources])
     found = np.full(len(events), NONE, dtype=np.int64)
     both = (hit >= 0) & (call >= 0)
     found[hit[both]] = call[both]
@@ -101,7 +101,7 @@ def _rank(first: npt.NDArray[Any], second: IntArray) -> IntArray:
     return rank
 
 
-class _SpanFinder:
+class SpanFinder:
     """Finds spans by the track and the instant they start at; of several the last, which is the innermost."""
 
     def __init__(self, events: Events, spans: IntArray) -> None:

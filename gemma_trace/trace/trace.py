@@ -39,6 +39,9 @@ from gemma_trace.trace.tree import Nesting, Segments, inherit, innermost_segment
 if TYPE_CHECKING:
     import pandas as pd
 
+EXPORT_KEY: Final = "gemma_trace_export"
+"""The top-level key of what `gemma-trace export` writes, which is for viewers: ranges and launches share no track."""
+
 _TRACE_SUFFIX: Final = re.compile(r"(\.pt\.trace)?(\.json)?(\.gz)?$")
 _ELSEWHERE: Final = frozenset({"gpu_user_annotation", "overhead", "trace", "cuda_sync"})
 _PYTHON: Final = frozenset({"python_function"})
@@ -286,6 +289,8 @@ def metadata_of(header: dict[str, msgspec.Raw], path: Path) -> RunMetadata | Non
     Raises:
         TraceFormatError: the metadata is of a newer schema, or damaged.
     """
+    if EXPORT_KEY in header:
+        raise TraceFormatError(f"{path} was made for viewers by gemma-trace export; give the trace that it was made of")
     raw = header.get(METADATA_KEY)
     if raw is None:
         return None

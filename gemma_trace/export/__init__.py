@@ -1,0 +1,1 @@
+"""A trace → files that viewers open without loss. Free of torch."""

@@ -1,0 +1,145 @@
+"""A trace → speedscope's own format: a profile a track, the stages first.
+
+The format is speedscope's "evented" profile (https://www.speedscope.app/file-format-schema.json): spans open and close
+in turn, so they must nest; the layout of the viewers' trace sees to that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from gemma_trace._version import __version__
+from gemma_trace.errors import OutputError
+from gemma_trace.export.layout import Layout, Row, lay_out
+from gemma_trace.export.stage_tracks import stage_tracks
+from gemma_trace.trace.events import IntArray
+from gemma_trace.trace.files import atomic_file, home_scrubber
+from gemma_trace.trace.trace import Trace
+from gemma_trace.trace.tree import nest
+
+SUFFIX: Final = ".speedscope.json"
+SCHEMA: Final = "https://www.speedscope.app/file-format-schema.json"
+
+
+@dataclass(frozen=True)
+class _Profile:
+    """A track: spans that nest, by start, the outer one first; `frame` indexes the frames."""
+
+    name: str
+    start_ns: IntArray
+    end_ns: IntArray
+    frame: IntArray
+
+
+def export_speedscope(trace: Trace, output: Path) -> int:
+    """Write a trace as speedscope opens it; times are ns from the trace's first event.
+
+    Args:
+        output: gzip if it ends in .gz.
+
+    Returns:
+        How many profiles there are.
+
+    Raises:
+        OutputError: the file can't be written.
+    """
+    zero = trace.report.first_ns or 0
+    scrub = home_scrubber()
+    frames = _Frames(trace.spans.names)
+    count = 0
+    try:
+        with atomic_file(output) as out:
+            head = {"$schema": SCHEMA, "exporter": f"gemma-trace {__version__}", "name": trace.label}
+            out.write(scrub(msgspec.json.encode(head)[:-1]) + b',"activeProfileIndex":0,"profiles":[')
+            for profile in _profiles(trace, frames):
+                out.write(b",\n" if count else b"\n")
+                out.write(scrub(_head(profile, zero)))
+                for part in _events(profile, zero):
+                    out.write(part)
+                out.write(b"]}")
+                count += 1
+            shared = {"frames": [{"name": name} for name in frames.names]}
+            out.write(b'\n],"shared":' + scrub(msgspec.json.encode(shared)) + b"}\n")
+    except OSError as error:
+        raise OutputError(f"can't write {output}: {error.strerror}; check --output") from error
+    return count
+
+
+class _Frames:
+    """Names → indices; those of the trace's spans keep their code."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.names = list(names)
+        self._known = {name: code for code, name in enumerate(names)}
+
+    def codes(self, names: tuple[str, ...]) -> IntArray:
+        """int64, the index of each name; new ones are added."""
+        for name in dict.fromkeys(names):
+            if name not in self._known:
+                self._known[name] = len(self.names)
+                self.names.append(name)
+        return np.array([self._known[name] for name in names], dtype=np.int64)
+
+
+def _profiles(trace: Trace, frames: _Frames) -> Iterator[_Profile]:
+    for track in stage_tracks(trace):
+        yield _Profile(f"stages: {track.name}", track.start_ns, track.end_ns, frames.codes(track.labels))
+    layout: Layout = lay_out(trace)
+    spans = trace.spans
+    on_device = set(spans.track[trace.activities].tolist())
+    by_row = np.argsort(layout.row, kind="stable")
+    edges = np.searchsorted(layout.row[by_row], np.arange(len(layout.rows) + 1))
+    for row, begin, stop in zip(layout.rows, edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+        mine = by_row[begin:stop]
+        start = spans.ts_ns[mine]
+        name = _name_of(trace, row, on_device=row.track in on_device)
+        yield _Profile(name, start, start + layout.dur_ns[mine], spans.name[mine].astype(np.int64))
+
+
+def _name_of(trace: Trace, row: Row, *, on_device: bool) -> str:
+    track = trace.spans.tracks[row.track]
+    name = f"{'device' if on_device else 'process'} {track.pid}, {'stream' if on_device else 'thread'} {track.tid}"
+    return name + (" · annotations" if row.annotations else "") + (f" · overlapping {row.lane}" if row.lane else "")
+
+
+def _head(profile: _Profile, zero: int) -> bytes:
+    head = {
+        "type": "evented",
+        "name": profile.name,
+        "unit": "nanoseconds",
+        "startValue": int(profile.start_ns.min(initial=2**62)) - zero if len(profile.start_ns) else 0,
+        "endValue": int(profile.end_ns.max()) - zero if len(profile.end_ns) else 0,
+    }
+    return msgspec.json.encode(head)[:-1] + b',"events":['
+
+
+def _events(profile: _Profile, zero: int, at_once: int = 65536) -> Iterator[bytes]:
+    """The profile's opens and closes in order, as JSON.
+
+    Span i, with d spans around it, is opened when i spans have been and all but d of these are closed again: it is
+    event 2i - d. It is closed when k spans have been opened, those up to its last descendant, and all but itself and
+    the d around it are closed: that is event 2k - 1 - d.
+    """
+    n = len(profile.start_ns)
+    nesting = nest(profile.start_ns, profile.end_ns, np.zeros(n, dtype=np.int64))
+    last = np.arange(n)
+    for depth in range(int(nesting.depth.max(initial=0)), 0, -1):
+        below = np.flatnonzero(nesting.depth == depth)
+        np.maximum.at(last, nesting.parent[below], last[below])
+    place = np.concatenate((2 * np.arange(n) - nesting.depth, 2 * (last + 1) - 1 - nesting.depth))
+    at = np.concatenate((profile.start_ns, nesting.end_ns)) - zero
+    order = np.empty(2 * n, dtype=np.int64)
+    order[place] = np.arange(2 * n)
+    for begin in range(0, 2 * n, at_once):
+        chosen = order[begin : begin + at_once]
+        rows = zip((chosen < n).tolist(), profile.frame[chosen % n].tolist(), at[chosen].tolist(), strict=True)
+        text = ",".join(
+            f'{{"type":"{"O" if opens else "C"}","frame":{frame},"at":{time}}}' for opens, frame, time in rows
+        )
+        yield (b"," if begin else b"") + text.encode()

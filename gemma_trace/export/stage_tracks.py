@@ -1,0 +1,105 @@
+"""The stages of a trace as tracks, for whatever viewer: what the host was in, whom the device worked for, whose time.
+
+A request's slices on `device` and on `time` add up to its `device_ns` and `time_ns`; on `host` ranges nest, and what a
+slice's children leave of it adds up to `host_ns`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from gemma_trace.analysis.lanes import Lane, stage_lanes
+from gemma_trace.analysis.timeline import Request, find_requests, ranges_in
+from gemma_trace.trace.events import IntArray
+from gemma_trace.trace.trace import Trace
+from gemma_trace.trace.tree import nest
+
+HOST: Final = "host"
+DEVICE: Final = "device"
+TIME: Final = "time"
+
+
+@dataclass(frozen=True)
+class StageTrack:
+    """Slices that nest, by start, the outer one first.
+
+    Attributes:
+        name: `host`, `device` or `time`, with a number where requests ran at once.
+        start_ns, end_ns: int64 [s].
+        labels: what each slice is: a stage, or on `host` a request.
+    """
+
+    name: str
+    start_ns: IntArray
+    end_ns: IntArray
+    labels: tuple[str, ...]
+
+
+def stage_tracks(trace: Trace) -> Iterator[StageTrack]:
+    """The tracks, in the order in which they are drawn. There is none of a device that ran nothing."""
+    for place, requests in enumerate(_apart(find_requests(trace))):
+        suffix = f" {place + 1}" if place else ""
+        yield from _host_tracks(trace, requests, HOST + suffix)
+        lanes = [stage_lanes(trace, request) for request in requests]
+        if len(trace.activities):
+            yield _lane_track(DEVICE + suffix, [found.device for found in lanes])
+        yield _lane_track(TIME + suffix, [found.time for found in lanes])
+
+
+def _host_tracks(trace: Trace, requests: Sequence[Request], name: str) -> Iterator[StageTrack]:
+    """Requests with their stages' ranges in them; ranges on other threads than theirs on tracks of their own."""
+    spans = trace.spans
+    parts, elsewhere = [], np.zeros(0, dtype=np.int64)
+    for request in requests:
+        ranges = ranges_in(trace, request)
+        mine = spans.track[ranges] == request.track
+        parts.append(_nested(trace, name, ranges[mine], request))
+        elsewhere = np.union1d(elsewhere, ranges[~mine])
+    yield _joined(name, parts)
+    for thread in np.unique(spans.track[elsewhere]).tolist():
+        own = elsewhere[spans.track[elsewhere] == thread]
+        yield _nested(trace, f"{name}, thread {spans.tracks[thread].tid}", own)
+
+
+def _nested(trace: Trace, name: str, ranges: IntArray, within: Request | None = None) -> StageTrack:
+    """Stage ranges, in a request if one is given, cut to nest as the partition cuts them."""
+    spans, names = trace.spans, trace.stage_names
+    labels = [names[code] for code in trace.stage_range[ranges].tolist()]
+    start, end = spans.ts_ns[ranges], spans.end_ns[ranges]
+    if within:
+        labels.insert(0, within.label)
+        start, end = np.append(within.start_ns, start), np.append(within.end_ns, end)
+    return StageTrack(name, start, nest(start, end, np.zeros(len(start), np.int64)).end_ns, tuple(labels))
+
+
+def _lane_track(name: str, lanes: Sequence[Lane]) -> StageTrack:
+    parts = [
+        StageTrack(name, lane.start_ns, lane.end_ns, tuple(lane.stages[code] for code in lane.stage.tolist()))
+        for lane in lanes
+    ]
+    return _joined(name, parts)
+
+
+def _joined(name: str, parts: Sequence[StageTrack]) -> StageTrack:
+    return StageTrack(
+        name,
+        np.concatenate([part.start_ns for part in parts]),
+        np.concatenate([part.end_ns for part in parts]),
+        tuple(label for part in parts for label in part.labels),
+    )
+
+
+def _apart(requests: Sequence[Request]) -> list[list[Request]]:
+    """Requests in groups in which none overlaps another: one group, unless several ran at once."""
+    groups: list[list[Request]] = []
+    for request in sorted(requests, key=lambda request: request.start_ns):
+        free = next((group for group in groups if group[-1].end_ns <= request.start_ns), None)
+        if free is None:
+            groups.append([request])
+        else:
+            free.append(request)
+    return groups

@@ -1,0 +1,136 @@
+"""A trace → the trace that viewers get: nothing of it lost, stages and counters on top.
+
+Two passes over the file: the first reads its columns, which tell where everything goes; the second writes its events
+one after another. So memory is the columns, whatever the events carry.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import msgspec
+
+from gemma_trace.errors import OutputError
+from gemma_trace.export.added import AddedEvents
+from gemma_trace.export.ids import ViewerIds
+from gemma_trace.export.layout import lay_out
+from gemma_trace.export.rewriter import Rewriter
+from gemma_trace.metadata import METADATA_KEY
+from gemma_trace.trace.events import IntArray
+from gemma_trace.trace.files import atomic_file, home_scrubber
+from gemma_trace.trace.reader import read_header, stream_events
+from gemma_trace.trace.trace import EXPORT_KEY, Trace
+
+SUFFIX: Final = ".perfetto.json.gz"
+
+_SPOOLED_BYTES: Final = 64 << 20
+_KEPT: Final = ("schemaVersion", "deviceProperties", METADATA_KEY)
+"""The top-level members that go into the export. Others are nobody's business: some name a host, a user, a token."""
+
+
+@dataclass(frozen=True)
+class ExportRecord:
+    """What was done to a trace's times and tracks; embedded in the export as its top-level `gemma_trace_export`.
+
+    Attributes:
+        source: the trace's file name.
+        shift_ns: what was taken off every time, so that the first event is at 0.
+        moved_spans: spans that crossed another and are on a track of their own below it.
+        cut_spans: spans that were cut short, for want of further tracks.
+    """
+
+    source: str
+    shift_ns: int
+    moved_spans: int
+    cut_spans: int
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What was written.
+
+    Attributes:
+        written: the trace's events, by their `ph`; a `B` and its `E` are one `X`.
+        added: events of ours: stages, counters, names.
+        left_out: events that no viewer can show, by why.
+    """
+
+    record: ExportRecord
+    written: dict[str, int]
+    added: int
+    left_out: dict[str, int]
+
+
+def export_trace(trace: Trace, output: Path, on_bytes: Callable[[int], None] | None = None) -> ExportResult:
+    """Write the trace that viewers get. Every time is relative to the trace's first event, to the nanosecond.
+
+    Args:
+        output: gzip if it ends in .gz.
+        on_bytes: hears how many bytes of the trace's file were read, each time some are.
+
+    Raises:
+        OutputError: the file can't be written.
+        InputError: the trace's file is gone.
+    """
+    layout = lay_out(trace)
+    record = ExportRecord(trace.path.name, trace.report.first_ns or 0, layout.moved, layout.cut_short)
+    ids = ViewerIds()
+    try:
+        with atomic_file(output) as file, tempfile.SpooledTemporaryFile(_SPOOLED_BYTES) as arrows:
+            out = _Scrubbed(file)
+            added = AddedEvents(trace, ids, record.shift_ns)
+            out.write(b'{\n"displayTimeUnit": "ms"')
+            for key, value in _header(trace, record):
+                out.write(b",\n%b: %b" % (msgspec.json.encode(key), value))
+            out.write(b',\n"traceEvents": [\n%b' % msgspec.json.encode(added.first()))
+            rewriter = Rewriter(trace, layout, ids, out, arrows, record.shift_ns)
+            stream_events(trace.path, rewriter, on_bytes)
+            rewriter.finish()
+            done = rewriter.counts.copy()
+            for events in [*added.events(), list(ids.metadata(0, _device_pids(trace)))]:
+                rewriter.write(events)
+            out.write(b"\n]\n}\n")
+    except OSError as error:
+        raise OutputError(f"can't write {output}: {error.strerror}; check --output") from error
+    return ExportResult(
+        record,
+        written={phase: count for phase, count in done.items() if len(phase) == 1},
+        added=1 + rewriter.counts.total() - done.total(),
+        left_out={reason: count for reason, count in done.items() if len(reason) > 1},
+    )
+
+
+class _Scrubbed:
+    """A file that the user's home folder doesn't get into."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._scrub = file, home_scrubber()
+
+    def write(self, data: bytes, /) -> None:
+        self._file.write(self._scrub(data))
+
+
+def _header(trace: Trace, record: ExportRecord) -> Iterator[tuple[str, bytes]]:
+    """The top-level members before the events."""
+    yield EXPORT_KEY, msgspec.json.encode(record)
+    header = read_header(trace.path)
+    for key in _KEPT:
+        if key in header:
+            yield key, bytes(header[key])
+    base = header.get("baseTimeNanoseconds")
+    if base is not None and bytes(base).isdigit():
+        yield "baseTimeNanoseconds", b"%d" % (int(bytes(base)) + record.shift_ns)
+
+
+def _device_pids(trace: Trace) -> set[str]:
+    """The processes in which device activities are drawn and nothing of the host."""
+    spans = trace.spans
+
+    def pids(chosen: IntArray) -> set[str]:
+        return {spans.tracks[code].pid for code in set(spans.track[chosen].tolist())}
+
+    return pids(trace.activities) - pids(trace.host)

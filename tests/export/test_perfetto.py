@@ -1,0 +1,69 @@
+"""Perfetto's own engine loses nothing of what we export, and finds our figures in it by SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gemma_trace.analysis.breakdown import breakdown
+from gemma_trace.export.viewer import export_trace
+from gemma_trace.trace.trace import Trace, load
+from tests.conftest import SAMPLES, SHARED
+
+Perfetto = Callable[..., list[list[dict[str, Any]]]]
+
+CORPUS = sorted((SHARED / "corpus").glob("*.json.gz"))
+
+STAGES = """
+    select thread.name as track, slice.name as stage, sum(slice.dur) as sum_ns, sum(
+        slice.dur - (select coalesce(sum(child.dur), 0) from slice child where child.parent_id = slice.id)) as self_ns
+    from slice join thread_track on slice.track_id = thread_track.id join thread using (utid) join process using (upid)
+    where process.name = 'stages' group by 1, 2
+"""
+COUNTS = "select (select count(*) from slice) as slices, (select count(*) from flow) as flows"
+
+
+def export_and_ask(perfetto: Perfetto, trace: Trace, folder: Path) -> list[list[dict[str, Any]]]:
+    export_trace(trace, folder / "out.json.gz")
+    return perfetto(folder / "out.json.gz", STAGES, COUNTS)
+
+
+def holds_the_figures(trace: Trace, stages: list[dict[str, Any]]) -> None:
+    """What `stages` prints is what the slices of the stage tracks add up to."""
+    rows = breakdown(trace).summed()
+    shown = {(row["track"], row["stage"]): row for row in stages}
+    time = {stage: seen["sum_ns"] for (track, stage), seen in shown.items() if track == "time"}
+    assert time == {row.stage: row.time_ns for row in rows if row.time_ns}
+    device = {stage: seen["sum_ns"] for (track, stage), seen in shown.items() if track == "device"}
+    assert device == {row.stage: row.device_ns for row in rows if row.device_ns}
+    host: dict[str, int] = {}
+    for (track, stage), seen in shown.items():
+        if track.startswith("host"):
+            host[stage] = host.get(stage, 0) + seen["self_ns"]
+    for row in rows:
+        if row.stage not in ("unattributed", "unlinked"):
+            assert host.get(row.stage, 0) == row.host_ns
+
+
+@pytest.mark.parametrize("path", sorted(SAMPLES.rglob("*.json.gz")), ids=lambda path: path.parent.name)
+def test_the_samples(perfetto: Perfetto, tmp_path: Path, path: Path) -> None:
+    trace = load(path)
+    lost, stages, _ = export_and_ask(perfetto, trace, tmp_path)
+    assert lost == []
+    holds_the_figures(trace, stages)
+    host = [row["stage"] for row in stages if row["track"] == "host"]
+    assert {"request 0", "request 1", "vision_tower", "prefill", "decode"} <= set(host)
+
+
+@pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.name.removesuffix(".json.gz"))
+def test_the_corpus(perfetto: Perfetto, tmp_path: Path, path: Path) -> None:
+    trace = load(path)
+    lost, stages, ((counts),) = export_and_ask(perfetto, trace, tmp_path)
+    assert lost == []
+    holds_the_figures(trace, stages)
+    assert counts["slices"] >= len(trace.spans), "every span is a slice"
+    _, ((as_it_was),) = perfetto(path, COUNTS)
+    assert counts["flows"] == as_it_was["flows"], "every arrow is there"
