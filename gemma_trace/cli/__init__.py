@@ -15,7 +15,19 @@ import typer
 from gemma_trace._version import __version__
 from gemma_trace.errors import GemmaTraceError
 
-COMMANDS: Final = ("capture", "sweep", "summarize", "stages", "kernels", "tree", "diff", "check", "export", "doctor")
+COMMANDS: Final = (
+    "capture",
+    "sweep",
+    "summarize",
+    "stages",
+    "kernels",
+    "tree",
+    "diff",
+    "check",
+    "export",
+    "report",
+    "doctor",
+)
 """In the order of the help. Each is the function of that name in the module of that name."""
 
 RUNS_MODELS: Final = frozenset({"capture", "sweep"})

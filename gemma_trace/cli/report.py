@@ -1,0 +1,146 @@
+"""`gemma-trace report`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gemma_trace.cli.output import ForceOption, NoCacheOption
+from gemma_trace.cli.rules import RulesFileOption, RulesOption
+from gemma_trace.errors import InputError, OutputError
+
+if TYPE_CHECKING:
+    from gemma_trace.report.html.model import Detail, PageContent, RunView
+    from gemma_trace.stages import StageRule
+
+
+def report(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(help="Traces, or folders of them; just two are compared, side by side.", metavar="PATH..."),
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write to this file; by default <run>.html in this folder.")
+    ] = None,
+    stage: RulesOption = None,
+    stages_file: RulesFileOption = None,
+    force: ForceOption = False,
+    no_cache: NoCacheOption = False,
+) -> None:
+    """Write one HTML file that shows where the time goes: to look at, to keep, to mail.
+
+    It needs no network and runs no script but its own. One trace has everything: TTFT with its spread, the median
+    request over time, stages, kinds of work, kernels, the tree, decoding, health and environment. A folder of runs
+    gets a row a run before that, and two paths the difference. The file's name goes to stdout.
+
+    Example: gemma-trace report traces/demo && gemma-trace report main/ branch/ -o change.html
+    """
+    from gemma_trace.cli.output import refuse_existing
+    from gemma_trace.cli.rules import read_rules
+    from gemma_trace.report.html.page import render_page
+    from gemma_trace.trace.files import atomic_file
+
+    if output is not None:
+        refuse_existing(output, force=force)
+    rules = read_rules(stage, stages_file)
+    failures: list[InputError] = []
+    if len(paths) == 2:
+        content = compared(paths[0], paths[1], rules, cached=not no_cache)
+    else:
+        content, failures = collected(paths, rules, cached=not no_cache)
+    target = output or Path(default_name(paths, content))
+    refuse_existing(target, force=force)
+    page = render_page(content)
+    try:
+        with atomic_file(target) as file:
+            file.write(page)
+    except OSError as error:
+        raise OutputError(f"can't write {target}: {error.strerror}; check --output") from error
+    print(target)
+    for failure in failures[:-1]:
+        print(f"gemma-trace: {failure}", file=sys.stderr)
+    if failures:
+        raise failures[-1]
+
+
+def compared(before: Path, after: Path, rules: Sequence[StageRule], *, cached: bool) -> PageContent:
+    """Two traces side by side, or the runs of two folders that have a name in common.
+
+    Raises:
+        InputError: as `diff.match_runs` does, or a trace can't be read.
+    """
+    from gemma_trace.analysis.diff import diff
+    from gemma_trace.cli.diff import match_runs
+    from gemma_trace.cli.inputs import open_trace
+    from gemma_trace.report.html.build import view_of
+    from gemma_trace.report.html.model import PageContent, Pair, detail_for
+
+    matched, unmatched = match_runs(before, after)
+    detail = detail_for(2 * len(matched))
+    pairs = []
+    for paths in matched:
+        one, other = (open_trace(path, rules, cached=cached) for path in paths)
+        pairs.append(Pair(diff(one, other), view_of(one, detail), view_of(other, detail)))
+    names = [pairs[0].before.label, pairs[0].after.label]
+    if len(pairs) > 1:
+        title = f"{len(pairs)} runs, before → after"
+    else:
+        title = " → ".join(names) if names[0] != names[1] else f"{names[0]}, before → after"
+    runs = tuple(view for pair in pairs for view in (pair.before, pair.after))
+    left = [line.replace(str(before), "the first side").replace(str(after), "the second side") for line in unmatched]
+    return PageContent(title, runs, tuple(pairs), tuple(f"Not compared: {line}." for line in left))
+
+
+def collected(
+    paths: Sequence[Path], rules: Sequence[StageRule], *, cached: bool
+) -> tuple[PageContent, list[InputError]]:
+    """All runs that these paths name, and why those are missing that can't be read.
+
+    Raises:
+        InputError: there is no trace, or none that can be read.
+    """
+    from gemma_trace.cli.inputs import find_traces
+    from gemma_trace.cli.workers import map_files
+    from gemma_trace.report.html.build import told_apart
+    from gemma_trace.report.html.model import PageContent, RunView, detail_for
+
+    files = find_traces(paths)
+    done = map_files(partial(view_file, rules=rules, cached=cached, detail=detail_for(len(files))), files)
+    runs = told_apart([result for result in done if isinstance(result, RunView)])
+    failures = [result for result in done if isinstance(result, InputError)]
+    if not runs:
+        raise failures[-1]
+    remarks = []
+    if failures:
+        remarks.append(f"Not on this page: {len(failures)} of {len(files)} files, which can't be read.")
+    title = runs[0].label if len(runs) == 1 else f"{len(runs)} runs"
+    return PageContent(title, tuple(runs), remarks=tuple(remarks)), failures
+
+
+def view_file(path: Path, *, rules: Sequence[StageRule], cached: bool, detail: Detail) -> RunView | InputError:
+    """One trace's part of the page, or why there is none."""
+    from gemma_trace.report.html.build import view_of
+    from gemma_trace.trace.cache import TraceCache
+    from gemma_trace.trace.trace import load
+
+    try:
+        return view_of(load(path, rules, cache=TraceCache() if cached else None), detail)
+    except InputError as error:
+        return error
+
+
+def default_name(paths: Sequence[Path], content: PageContent) -> str:
+    """The page's file name: the run's, the two sides', or the folder's."""
+    if content.pairs:
+        names = [view.label for view in content.runs[:2]] if len(content.pairs) == 1 else [path.name for path in paths]
+        stem = "-vs-".join(dict.fromkeys(names))
+    elif len(content.runs) == 1:
+        stem = content.runs[0].label
+    else:
+        stem = paths[0].resolve().name if len(paths) == 1 else "report"
+    return (Path(stem).name or "report") + ".html"

@@ -1,0 +1,206 @@
+"""A trace → what the page shows of it.
+
+Below the headline everything is of one request, the median one, so that all that is shown adds up: the lanes, the
+stages, the families, the kernels and the tree have the same wall time and the same work in them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+
+from gemma_trace.analysis.breakdown import StageBreakdown, breakdown
+from gemma_trace.analysis.kernels import KernelTable, kernel_table
+from gemma_trace.analysis.reasons import stage_reasons
+from gemma_trace.analysis.statistics import Distribution, distribution_ms
+from gemma_trace.analysis.summary import RunSummary, summarize
+from gemma_trace.analysis.timeline import Request, rows_in_order
+from gemma_trace.analysis.tree import call_tree, prune
+from gemma_trace.analysis.work import By, Work, group, select, stage_of_work
+from gemma_trace.metadata import RequestSample
+from gemma_trace.report.html.facts import facts_of
+from gemma_trace.report.html.lanes import draw_waterfall
+from gemma_trace.report.html.model import (
+    FULL,
+    DecodeSeries,
+    DecodeStep,
+    Detail,
+    FamilyLine,
+    Headline,
+    KernelLine,
+    Kernels,
+    OverviewRow,
+    RunView,
+    Split,
+    StageLine,
+)
+from gemma_trace.report.html.text import public_label
+from gemma_trace.report.verdicts import verdict
+from gemma_trace.stages import Stage
+from gemma_trace.trace.events import IntArray
+from gemma_trace.trace.trace import Trace
+
+MOST_STEPS = 120
+"""More tokens than this are shown several at a time."""
+
+_NOT_IN_TTFT = frozenset({Stage.REQUEST.value, Stage.IMAGE_LOAD.value, Stage.DECODE.value, Stage.UNATTRIBUTED.value})
+
+
+def view_of(trace: Trace, detail: Detail = FULL) -> RunView:
+    """Everything that the page shows of a trace."""
+    found = breakdown(trace)
+    run = summarize(trace, found)
+    request = median_request(found)
+    table = kernel_table(trace, request=request.index)
+    work = select(trace, None, request.index)
+    tree = call_tree(trace, request.index) if detail.tree_depth else None
+    metadata = trace.metadata
+    return RunView(
+        label=public_label(trace.label),
+        file=public_label(trace.path.name),
+        identity=_identity(run),
+        weights=run.weights,
+        created_utc=metadata.created_utc if metadata else "",
+        headline=_headline(trace, run, found),
+        overview=_overview(run, found),
+        waterfall=draw_waterfall(trace, request, len(found.requests), detail.cells),
+        stages=_stage_lines(trace, run, found, request),
+        families=_family_lines(trace, work),
+        kernels=_kernels(trace, work, table, detail.kernels),
+        tree=prune(tree, detail.tree_depth, detail.tree_min_pct) if tree else None,
+        decode=_decode(trace),
+        health=run.health,
+        facts=facts_of(trace, run),
+    )
+
+
+def median_request(found: StageBreakdown) -> Request:
+    """The profiled request whose TTFT is the median one, or whose wall time is; of two in the middle the faster."""
+    ttfts = [ttft for ttft in found.ttfts_ns if ttft is not None]
+    complete = len(ttfts) == len(found.requests)
+    lengths = ttfts if complete else [request.wall_ns for request in found.requests]
+    order = np.argsort(lengths, kind="stable")
+    return found.requests[int(order[(len(order) - 1) // 2])]
+
+
+def _identity(run: RunSummary) -> tuple[str, ...]:
+    if not run.model:
+        return ()
+    device = f"{run.device} ({run.device_name})" if run.device_name else run.device
+    return (run.model, f"{run.weights} weights", run.dtype, device, f"{run.image_backend} image processor")
+
+
+def _headline(trace: Trace, run: RunSummary, found: StageBreakdown) -> Headline:
+    ttft = run.measures["ttft_ms"]
+    timed = trace.metadata.timed_requests if trace.metadata else ()
+    if ttft and run.timing == "timed":
+        labels = tuple(f"request {place}, {sample.image}" for place, sample in enumerate(timed))
+        return Headline("TTFT", ttft, "timed", labels, run.inflation)
+    names = [request.label for request in found.requests]
+    if ttft:
+        known = [name for name, value in zip(names, found.ttfts_ns, strict=True) if value is not None]
+        return Headline("TTFT", ttft, "profiled", tuple(known), None)
+    walls = Distribution(tuple(request.wall_ns / 1e6 for request in found.requests), "ms")
+    return Headline("wall", walls, "profiled", tuple(names), None)
+
+
+def _overview(run: RunSummary, found: StageBreakdown) -> OverviewRow:
+    parts: list[tuple[str, float]] = []
+    if run.measures["ttft_ms"]:
+        names = dict.fromkeys(stage for request in run.requests for stage in request.stages_ns)
+        for stage in sorted((name for name in names if name not in _NOT_IN_TTFT), key=_place_of_stage):
+            sample = distribution_ms([r.stages_ns[stage] for r in run.requests if stage in r.stages_ns])
+            parts += [(stage, sample.median)] if sample else []
+        if rest := run.measures["unattributed_ms"]:
+            parts.append((Stage.UNATTRIBUTED.value, rest.median))
+    walls = [(row.stage, row.time_ns / len(found.requests) / 1e6) for row in found.summed() if row.time_ns]
+    return OverviewRow(tuple(parts), tuple(walls), run.measures, run.runs)
+
+
+def _place_of_stage(name: str) -> int:
+    order = [stage.value for stage in Stage]
+    return order.index(name) if name in order else len(order)
+
+
+def _stage_lines(trace: Trace, run: RunSummary, found: StageBreakdown, request: Request) -> tuple[StageLine, ...]:
+    reasons = {reason.stage: verdict(reason) for reason in stage_reasons(trace, request.index)}
+    timed = run.timing == "timed"
+    lines = []
+    for row in found.rows:
+        if row.request != request.index:
+            continue
+        # The measure called preprocessing is the whole processor call; the row is what its parts leave.
+        known = timed and row.stage != Stage.PREPROCESSING
+        measured = run.measures.get(f"{row.stage}_ms") if known else None
+        lines.append(StageLine(row, measured, reasons.get(row.stage, "")))
+    return tuple(lines)
+
+
+def _splits(trace: Trace, work: Work, code: IntArray, groups: int) -> list[Split]:
+    """The work of each group by stage."""
+    order = rows_in_order(trace)
+    sums = np.zeros((groups, len(trace.stage_names) + 1), dtype=np.int64)
+    np.add.at(sums, (code, stage_of_work(trace, work)), work.length_ns)
+    return [Split(tuple((name, row[index]) for index, name in order if row[index])) for row in sums.tolist()]
+
+
+def _family_lines(trace: Trace, work: Work) -> tuple[FamilyLine, ...]:
+    groups = group(trace, work, By.FAMILY)
+    splits = _splits(trace, work, groups.code, len(groups.names))
+    lines = [FamilyLine(name, split) for name, split in zip(groups.names, splits, strict=True) if split.sum_ns]
+    return tuple(sorted(lines, key=lambda line: (-line.split.sum_ns, line.name)))
+
+
+def _kernels(trace: Trace, work: Work, table: KernelTable, most: int) -> Kernels:
+    groups = group(trace, work, By.KERNEL)
+    splits = _splits(trace, work, groups.code, len(groups.names))
+    # A name alone may be two groups': a trace can call a kernel what we call a rest.
+    found = {(name, split.sum_ns): split for name, split in zip(groups.names, splits, strict=True)}
+    shown = table.rows[:most]
+    return Kernels(
+        on=table.on,
+        lines=tuple(KernelLine(row, found[row.name, row.sum_ns]) for row in shown),
+        total_rows=len(table.rows),
+        sum_ns=sum(row.sum_ns for row in table.rows),
+        totals=table.totals,
+    )
+
+
+def _decode(trace: Trace) -> DecodeSeries | None:
+    timed = trace.metadata.timed_requests if trace.metadata else ()
+    if timed:
+        return _series("timed", [_intervals(sample) for sample in timed])
+    decode = list(Stage).index(Stage.DECODE)
+    ranges = np.flatnonzero(trace.stage_range == decode)
+    lengths = trace.spans.dur_ns[ranges].tolist()
+    return _series("profiled", [lengths]) if len(lengths) > 1 else None
+
+
+def _intervals(sample: RequestSample) -> list[int]:
+    return [after - before for before, after in pairwise(sample.token_ns)]
+
+
+def _series(source: str, requests: Sequence[Sequence[int]]) -> DecodeSeries | None:
+    longest = max((len(intervals) for intervals in requests), default=0)
+    if not longest:
+        return None
+    width = -(-longest // MOST_STEPS)
+    steps = []
+    for low in range(0, longest, width):
+        high = min(low + width, longest)
+        values: Iterable[int] = (value for intervals in requests for value in intervals[low:high])
+        sample = distribution_ms(list(values))
+        if sample:
+            steps.append(DecodeStep(low + 2, high + 1, sample))
+    return DecodeSeries("timed" if source == "timed" else "profiled", len(requests), tuple(steps))
+
+
+def told_apart(views: Sequence[RunView]) -> list[RunView]:
+    """The same runs, those of one name (the ranks of one program) with the file's name beside it."""
+    labels = [view.label for view in views]
+    return [
+        replace(view, label=f"{view.label}, {view.file}") if labels.count(view.label) > 1 else view for view in views
+    ]

@@ -1,0 +1,76 @@
+"""A request's lanes, thinned out to what can be drawn."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from gemma_trace.analysis.intervals import intersect
+from gemma_trace.analysis.lanes import Lane, stage_lanes
+from gemma_trace.analysis.timeline import Request, ttft_ns
+from gemma_trace.report.html.model import DrawnLane, Stretch, Waterfall
+from gemma_trace.stages import Stage
+from gemma_trace.trace.trace import Trace
+
+
+def draw_waterfall(trace: Trace, request: Request, requests: int, cells: int) -> Waterfall:
+    """One request's lanes, as the page draws them.
+
+    Args:
+        requests: how many the trace has.
+        cells: into how many cells a lane is cut that has more stretches.
+    """
+    lanes = stage_lanes(trace, request)
+    ttft = ttft_ns(trace, request)
+    drawn = [_drawn("host", lanes.host, request, cells)]
+    if len(lanes.device):
+        drawn.append(_drawn("device", lanes.device, request, cells))
+    return Waterfall(
+        label=request.label,
+        index=request.index,
+        requests=requests,
+        wall_ns=request.wall_ns,
+        ttft_ns=ttft,
+        first_token_ns=None if ttft is None else ttft + _loading_ns(lanes.host, request, ttft),
+        lanes=tuple(drawn),
+    )
+
+
+def _loading_ns(host: Lane, request: Request, ttft: int) -> int:
+    """How long images were loaded before the first token, which TTFT leaves out."""
+    loading = host.stage == host.stages.index(Stage.IMAGE_LOAD)
+    before = loading & (host.end_ns <= request.start_ns + ttft)
+    return int((host.end_ns - host.start_ns)[before].sum())
+
+
+def _drawn(name: Literal["host", "device"], lane: Lane, request: Request, cells: int) -> DrawnLane:
+    thinned = len(lane) > cells
+    stretches = _by_cells(lane, request, cells) if thinned else _exactly(lane, request)
+    return DrawnLane(name, stretches, request.wall_ns / cells if thinned else None, tuple(lane.sums_ns().items()))
+
+
+def _exactly(lane: Lane, request: Request) -> tuple[Stretch, ...]:
+    columns = (lane.start_ns - request.start_ns, lane.end_ns - request.start_ns, lane.stage)
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return tuple(Stretch(start, end, lane.stages[stage], end - start) for start, end, stage in rows)
+
+
+def _by_cells(lane: Lane, request: Request, cells: int) -> tuple[Stretch, ...]:
+    """Cells of equal length, each of the stage that has most of it, or of none; neighbours that are alike are one."""
+    edges = np.arange(cells + 1, dtype=np.int64) * request.wall_ns // cells + request.start_ns
+    start, end, stretch, cell = intersect((lane.start_ns, lane.end_ns), (edges[:-1], edges[1:]))
+    idle = len(lane.stages)
+    held = np.zeros((cells, idle + 1), dtype=np.int64)
+    np.add.at(held, (cell, lane.stage[stretch]), end - start)
+    held[:, idle] = np.diff(edges) - held.sum(axis=1)
+    owner = held.argmax(axis=1)
+    first = np.flatnonzero(np.diff(owner, prepend=-1))
+    last = np.append(first[1:], cells)
+    stretches = []
+    for low, high in zip(first.tolist(), last.tolist(), strict=True):
+        if (stage := int(owner[low])) != idle:
+            own_ns = int(held[low:high, stage].sum())
+            begin, finish = (int(edges[edge]) - request.start_ns for edge in (low, high))
+            stretches.append(Stretch(begin, finish, lane.stages[stage], own_ns))
+    return tuple(stretches)

@@ -1,0 +1,105 @@
+"""`PageContent` → one HTML file: its style, its script and its data inside, and a policy that lets nothing else in."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from functools import cache
+from importlib import resources
+from typing import Final
+
+import jinja2
+from markupsafe import Markup
+
+from gemma_trace._version import __version__
+from gemma_trace.analysis.tree import NodeKind
+from gemma_trace.report.html import charts
+from gemma_trace.report.html.definitions import DEFINITIONS, DIFF_DEFINITIONS
+from gemma_trace.report.html.model import MOST_RUNS, PageContent
+from gemma_trace.report.html.sections import kernels_note, overview_of, pair_of, run_of
+from gemma_trace.report.html.text import bytes_text, counted, full_name, interval, short_name, signed, stage_class
+from gemma_trace.report.numbers import ABSENT, NOISY_MARK, microseconds, milliseconds, percent, significant, spread
+
+_TEMPLATES: Final = "templates"
+
+
+def render_page(content: PageContent) -> bytes:
+    """The page as UTF-8.
+
+    Everything from a trace goes through jinja's escaping; the style and the script are ours and hashed into the
+    page's content security policy, so nothing else on it can run or load.
+    """
+    style, script = _own("style.css"), _own("script.js")
+    text = (
+        _environment()
+        .get_template("page.html")
+        .render(
+            page=content,
+            shown=content.runs[:MOST_RUNS],
+            left=content.runs[MOST_RUNS:],
+            overview=overview_of(content.runs) if len(content.runs) > 1 and not content.pairs else None,
+            definitions=(*DEFINITIONS, *([DIFF_DEFINITIONS] if content.pairs else [])),
+            style=Markup(style),
+            script=Markup(script),
+            policy=policy(style, script),
+            version=__version__,
+        )
+    )
+    return text.encode("utf-8", "replace")
+
+
+def policy(style: str, script: str) -> str:
+    """The content security policy of a page with this style and this script: it may load nothing at all."""
+    return (
+        f"default-src 'none'; style-src '{_source_hash(style)}'; script-src '{_source_hash(script)}'; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _source_hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _own(name: str) -> str:
+    return (resources.files(__package__) / _TEMPLATES / name).read_text("utf-8")
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_own),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "ms": milliseconds,
+        "us": microseconds,
+        "sig": significant,
+        "spread": spread,
+        "signed": signed,
+        "short": short_name,
+        "full": full_name,
+        "stage": stage_class,
+        "size": bytes_text,
+    }
+    environment.globals |= {
+        "ABSENT": ABSENT,
+        "NOISY_MARK": NOISY_MARK,
+        "NodeKind": NodeKind,
+        "LANE_PX": charts.LANE_PX,
+        "DECODE_PX": charts.DECODE_PX,
+        "percent": percent,
+        "counted": counted,
+        "interval": interval,
+        "axis": charts.axis,
+        "lane_rects": charts.lane_rects,
+        "strip": charts.strip,
+        "stacked_split": charts.stacked_split,
+        "decode_steps": charts.decode_steps,
+        "kernels_note": kernels_note,
+        "run_of": run_of,
+        "pair_of": pair_of,
+    }
+    return environment

@@ -1,0 +1,291 @@
+"""What the templates can't work out themselves: sentences, tiles, and the rows of charts that compare runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+from gemma_trace.analysis.diff import Change
+from gemma_trace.analysis.statistics import Distribution
+from gemma_trace.report.html.charts import Rect, Tick, axis, range_pct, stacked
+from gemma_trace.report.html.facts import public_settings
+from gemma_trace.report.html.model import Kernels, Pair, RunView
+from gemma_trace.report.html.text import counted
+from gemma_trace.report.numbers import NOISY_NOTE, milliseconds, percent, significant, spread
+from gemma_trace.report.views.diff import diff_report
+
+REASONS: Final = 3
+"""How many stages the headline names."""
+
+CHANGES: Final = 15
+"""How many families, ops and kernels each a comparison shows."""
+
+_MEASURES: Final = (
+    ("ttft_ms", "TTFT ms"),
+    ("image_processing_share_pct", "image proc. %"),
+    ("image_processing_ms", "image proc. ms"),
+    ("preprocessing_ms", "preproc. ms"),
+    ("vision_tower_ms", "vision ms"),
+    ("projector_ms", "projector ms"),
+    ("prefill_ms", "prefill ms"),
+    ("sampling_ms", "sampling ms"),
+    ("decode_ms", "decode ms"),
+    ("unattributed_ms", "unattr. ms"),
+    ("tpot_ms", "TPOT ms"),
+    ("profiled_ttft_ms", "profiled TTFT ms"),
+)
+_LEVELS: Final = (("family", "Families"), ("op", "Ops and shapes"), ("kernel", "Kernels"))
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A figure beside the headline."""
+
+    name: str
+    value: str
+    unit: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Reason:
+    """A stage that matters, and why it takes its time."""
+
+    stage: str
+    share_pct: str
+    verdict: str
+
+
+@dataclass(frozen=True)
+class RunTexts:
+    """The sentences about a run.
+
+    Attributes:
+        source: what the headline is the median of.
+        missing: what a reader may look for and the trace doesn't have, with the reason.
+    """
+
+    source: str
+    tiles: tuple[Tile, ...]
+    reasons: tuple[Reason, ...]
+    missing: tuple[str, ...]
+
+
+def run_of(view: RunView) -> RunTexts:
+    """The sentences about a run."""
+    wall_ns = view.waterfall.wall_ns
+    costly = sorted(view.stages, key=lambda line: -line.row.time_ns)[:REASONS]
+    reasons = tuple(
+        Reason(line.row.stage, percent(line.row.time_ns, wall_ns), line.verdict)
+        for line in costly
+        if 100 * line.row.time_ns >= wall_ns
+    )
+    return RunTexts(_source(view), tuple(_tiles(view)), reasons, tuple(_missing(view)))
+
+
+def _source(view: RunView) -> str:
+    head = view.headline
+    measured = head.measured
+    if head.name == "wall":
+        what = head.labels[0] if measured.n == 1 else f"median of {measured.n} steps"
+        return f"{what}, under the profiler"
+    if measured.n == 1:
+        return "one request, " + ("without the profiler" if head.timing == "timed" else "under the profiler")
+    text = f"median of {measured.n} requests "
+    text += "without the profiler" if head.timing == "timed" else "under the profiler, for want of a timed pass"
+    if between := measured.median_interval:
+        return f"{text}; its 95% interval is {significant(between[0])} to {significant(between[1])} ms"
+    return f"{text}; too few for an interval"
+
+
+def _tiles(view: RunView) -> Iterable[Tile]:
+    measures = view.overview.measures
+    for key, name, note in (
+        ("image_processing_share_pct", "image processing", "of TTFT"),
+        ("tpot_ms", "TPOT", "a token after the first"),
+    ):
+        if measured := measures[key]:
+            yield Tile(name, significant(measured.median), measured.unit, note)
+    if view.headline.inflation is not None:
+        yield Tile("profiler", f"× {view.headline.inflation:.2f}", "", "what it makes of TTFT")
+    waterfall = view.waterfall
+    busy_ns = sum(line.row.device_ns for line in view.stages)
+    if view.kernels.on == "device":
+        yield Tile("device active", percent(busy_ns, waterfall.wall_ns), "%", "of the median request")
+        yield Tile("device activities", f"{view.kernels.totals.activities:,}", "", "in the median request")
+    else:
+        yield Tile("wall", milliseconds(waterfall.wall_ns), "ms", "the median request, profiled")
+
+
+def _missing(view: RunView) -> Iterable[str]:
+    if not view.is_ours:
+        yield (
+            "This trace isn't one of gemma-trace's captures: it has no requests that ran without the profiler, so all "
+            "times are under it, and no record of the model and the machine."
+        )
+    elif view.headline.timing == "profiled":
+        yield "The capture had no timed pass (--runs 0), so all times are under the profiler."
+    if view.headline.name == "wall":
+        yield "The trace doesn't tell when the first token was there, so there is no TTFT; the headline is wall time."
+    if len(view.stages) == 1:
+        yield "No stage was found by a known name; name some with --stage NAME=REGEX."
+    if view.kernels.on == "host":
+        yield "Nothing ran on a device, so there is no device lane; ops with their self time stand for kernels."
+    if view.decode is None:
+        yield "There is no decode series: the trace has at most one token a request."
+
+
+def kernels_note(kernels: Kernels) -> str:
+    """What the table of kernels shows, and what it leaves out."""
+    totals = kernels.totals
+    if kernels.on == "device":
+        note = f"{counted(totals.activities, 'device activity').replace('activitys', 'activities')} of the median "
+        note += f"request, {milliseconds(totals.device_sum_ns)} ms in sum, {milliseconds(totals.device_busy_ns)} ms "
+        note += "of the clock"
+        if totals.unlinked:
+            note += f"; {totals.unlinked:,} without their launch in the trace"
+    else:
+        note = f"Ops of the median request by self time, {milliseconds(kernels.sum_ns)} ms in sum over all threads"
+    left = kernels.total_rows - len(kernels.lines)
+    if left:
+        rest_ns = kernels.sum_ns - sum(line.row.sum_ns for line in kernels.lines)
+        note += f". Left out: the {left} smallest, {milliseconds(rest_ns)} ms; gemma-trace kernels --top 0 has them"
+    return note + "."
+
+
+@dataclass(frozen=True)
+class OverviewLine:
+    """A run among others: its bar, and its cells in the table.
+
+    Attributes:
+        quartiles: first quartile, median and third of the total, in percent of the chart's width; None of means.
+    """
+
+    view: RunView
+    rects: tuple[Rect, ...]
+    total: str
+    quartiles: tuple[float, float, float] | None
+    cells: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Overview:
+    """All runs of a page.
+
+    Attributes:
+        basis: what the bars are of: `ttft` where every run has one, else `wall`.
+    """
+
+    basis: Literal["ttft", "wall"]
+    headers: tuple[str, ...]
+    lines: tuple[OverviewLine, ...]
+    ticks: tuple[Tick, ...]
+    notes: tuple[str, ...]
+
+
+def overview_of(runs: Sequence[RunView]) -> Overview:
+    """Runs side by side, on one scale."""
+    basis: Literal["ttft", "wall"] = "ttft" if all(run.overview.measures["ttft_ms"] for run in runs) else "wall"
+    lengths = [_longest_ms(run, basis) for run in runs]
+    scale = max(lengths) * 1.02 or 1.0
+    shown = [(key, header) for key, header in _MEASURES if any(run.overview.measures[key] for run in runs)]
+    lines = []
+    for run in runs:
+        total = run.overview.measures["ttft_ms"] if basis == "ttft" else None
+        parts = run.overview.parts_ms if basis == "ttft" else run.overview.wall_parts_ms
+        lines.append(
+            OverviewLine(
+                run,
+                stacked(parts, scale),
+                spread(total) if total else significant(sum(length for _, length in parts)),
+                range_pct(total, scale) if total else None,
+                (*(spread(run.overview.measures[key]) for key, _ in shown), _inflation(run), str(run.overview.runs)),
+            )
+        )
+    headers = (*(header for _, header in shown), "× timed", "n")
+    return Overview(basis, headers, tuple(lines), axis(scale), tuple(_overview_notes(runs, lines)))
+
+
+def _inflation(run: RunView) -> str:
+    return "–" if run.headline.inflation is None else f"{run.headline.inflation:.2f}"
+
+
+def _longest_ms(run: RunView, basis: Literal["ttft", "wall"]) -> float:
+    if basis == "wall":
+        return sum(length for _, length in run.overview.wall_parts_ms)
+    ttft = run.overview.measures["ttft_ms"]
+    return max(ttft.q3 if ttft else 0.0, sum(length for _, length in run.overview.parts_ms))
+
+
+def _overview_notes(runs: Sequence[RunView], lines: Sequence[OverviewLine]) -> Iterable[str]:
+    yield "Medians ± half the interquartile range of requests run without the profiler, but for the profiled TTFT."
+    if any("!" in cell for line in lines for cell in line.cells):
+        yield NOISY_NOTE
+    if profiled := [run.label for run in runs if run.headline.timing == "profiled"]:
+        yield f"Under the profiler, for want of a timed pass: {', '.join(profiled)}."
+    if random := [run.label for run in runs if run.weights == "random"]:
+        yield f"Random weights: {', '.join(random)}. Times depend on the shapes, not on the values."
+
+
+@dataclass(frozen=True)
+class ChangeLine:
+    """A row of a comparison, with its two bars in percent of the chart's width."""
+
+    change: Change
+    before_pct: float
+    after_pct: float
+
+
+@dataclass(frozen=True)
+class ChangeTable:
+    """Families, ops or kernels that changed.
+
+    Attributes:
+        left: how many more there are.
+    """
+
+    title: str
+    changes: tuple[Change, ...]
+    left: int
+
+
+@dataclass(frozen=True)
+class PairTexts:
+    """A comparison as the page shows it.
+
+    Attributes:
+        head: the change of TTFT, or of the wall time.
+        scale_ns: what the width of both waterfalls stands for.
+    """
+
+    head: Change | None
+    stages: tuple[ChangeLine, ...]
+    tables: tuple[ChangeTable, ...]
+    notes: tuple[str, ...]
+    scale_ns: int
+
+
+def pair_of(pair: Pair, remarks: Sequence[str] = ()) -> PairTexts:
+    """A comparison as the page shows it."""
+    found = pair.diff
+    head = next((change for change in found.stages if change.stage in ("ttft", "wall")), None)
+    widest = max((_median(side) for change in found.stages for side in (change.before, change.after)), default=0.0)
+    lines = tuple(
+        ChangeLine(change, *(100 * _median(side) / (widest or 1.0) for side in (change.before, change.after)))
+        for change in found.stages
+    )
+    tables = []
+    for level, title in _LEVELS:
+        changed = [change for change in found.inside if change.level == level and change.status != "same"]
+        if changed:
+            tables.append(ChangeTable(title, tuple(changed[:CHANGES]), max(0, len(changed) - CHANGES)))
+    safe = replace(found, settings=public_settings(found.settings))
+    notes = diff_report([safe], remarks, [], 1).sections[0].notes
+    return PairTexts(
+        head, lines, tuple(tables), notes, max(pair.before.waterfall.wall_ns, pair.after.waterfall.wall_ns)
+    )
+
+
+def _median(measured: Distribution | None) -> float:
+    return measured.median if measured else 0.0

@@ -1,0 +1,84 @@
+"""Names and numbers as the page shows them."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from typing import Final
+
+from gemma_trace.analysis.diff import Change
+from gemma_trace.report.names import folded
+from gemma_trace.report.numbers import ABSENT, decimals, significant
+from gemma_trace.stages import Stage
+
+_FOLDERS: Final = re.compile(r"(?:~|[A-Za-z]:)?(?:[/\\][\w.@+ -]+){2,}(?=[/\\][\w.@+-]+\.\w+)")
+_LONGEST: Final = 2000
+_HANDLER_NAME: Final = re.compile(r"^.+_(\d+\.\d{10,})(?=\.|$)")
+_EXTRA_COLOURS: Final = 5
+_KNOWN: Final = frozenset({*(stage.value for stage in Stage), "unlinked", "text_tower"})
+
+
+def full_name(name: str) -> str:
+    """A name as it was recorded, but for the folders of files in it, which may name a person.
+
+    >>> full_name("/home/ada/lib/model.py(12): forward")
+    '…/model.py(12): forward'
+    """
+    cut = name if len(name) <= _LONGEST else f"{name[:_LONGEST]}… ({len(name) - _LONGEST:,} characters more)"
+    return _FOLDERS.sub("…", cut)
+
+
+def short_name(name: str) -> str:
+    """A kernel's name as people can read it, without the folders of files in it."""
+    return folded(full_name(name))
+
+
+def stage_class(stage: str) -> str:
+    """The class that has a stage's colour; stages that a user named share a few colours, always the same for a name."""
+    if stage in _KNOWN:
+        return f"s-{stage}"
+    return f"s-extra{zlib.crc32(stage.encode()) % _EXTRA_COLOURS}"
+
+
+def signed(value: float) -> str:
+    """A difference, always with its sign."""
+    return f"{value:+,.{decimals(value)}f}"
+
+
+def interval(change: Change) -> str:
+    """The bootstrap interval of a difference, or why there is none."""
+    if not (change.before and change.after):
+        return ABSENT
+    if change.interval_ms is None:
+        return "n too small" if min(change.before.n, change.after.n) < 5 else ABSENT
+    return " to ".join(signed(end) for end in change.interval_ms)
+
+
+def bytes_text(count: int) -> str:
+    """Bytes in binary units, as memory is sold.
+
+    >>> bytes_text(25276502016)
+    '23.5 GiB'
+    """
+    if count >= 1 << 30:
+        return f"{count / (1 << 30):.1f} GiB"
+    return f"{count / (1 << 20):.1f} MiB" if count >= 1 << 20 else f"{count / (1 << 10):.1f} KiB"
+
+
+def counted(count: float, what: str) -> str:
+    """A count with its noun.
+
+    >>> counted(1, "request"), counted(1200, "span")
+    ('1 request', '1,200 spans')
+    """
+    number = f"{count:,.0f}" if count == int(count) else significant(count)
+    return f"{number} {what}{'' if count == 1 else 's'}"
+
+
+def public_label(label: str) -> str:
+    """A run's name without the host's, which torch.profiler's own handler puts into a file's.
+
+    >>> public_label("gpu-box-7_4711.1700000000123")
+    'worker_4711.1700000000123'
+    """
+    return _HANDLER_NAME.sub(r"worker_\1", label)
