@@ -1,0 +1,102 @@
+"""`analysis/README.md` defines every name that a command puts into a file, under the command's own heading."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import inspect
+import io
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from gemma_trace import cli
+from gemma_trace.report.files import FLAT_STATISTICS
+from gemma_trace.stages import Stage
+from tests.conftest import ROOT, SAMPLES
+
+README = (ROOT / "analysis" / "README.md").read_text()
+RUNS = [str(SAMPLES / name) for name in ("sample-tiny-cpu-torchvision", "sample-tiny-cpu-pil")]
+
+COMMANDS = {
+    "summarize": ["summarize", *RUNS],
+    "stages": ["stages", RUNS[0]],
+    "kernels": ["kernels", RUNS[0]],
+    "tree": ["tree", RUNS[0]],
+    "diff": ["diff", *RUNS],
+    "check": ["check", RUNS[0]],
+    "doctor": ["doctor"],
+    "sweep --dry-run": ["sweep", "--dry-run"],
+}
+"""By heading."""
+
+
+def section(heading: str) -> str:
+    """What stands under a heading of the second level."""
+    found = re.search(rf"^## `?{re.escape(heading)}`?\n(.*?)(?=^## |\Z)", README, re.S | re.M)
+    assert found, f"analysis/README.md has no heading {heading}"
+    return found[1]
+
+
+def defined(heading: str) -> set[str]:
+    """The names that a section spells as code."""
+    return set(re.findall(r"`([^`\n]+)`", section(heading)))
+
+
+def keys_of(value: Any) -> Iterator[str]:
+    """Every key of a JSON value, at any depth."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield name
+            yield from keys_of(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from keys_of(inner)
+
+
+def printed(capsys: pytest.CaptureFixture[str], heading: str, form: str) -> str:
+    assert cli.main([*COMMANDS[heading], "--format", form]) == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("heading", COMMANDS)
+def test_every_name_in_json_is_defined(heading: str, capsys: pytest.CaptureFixture[str]) -> None:
+    found = json.loads(printed(capsys, heading, "json"))
+    assert found["rows"]
+    assert found["totals"]
+    names = set(keys_of(found["rows"])) | set(keys_of(found["totals"]))
+    assert names <= defined(heading) | defined("Files")
+    assert set(found) | set(found["health"]) <= defined("Files")
+    assert set(keys_of(found["health"]["findings"])) <= defined("check")
+
+
+@pytest.mark.parametrize("heading", COMMANDS)
+def test_every_column_of_csv_is_defined(heading: str, capsys: pytest.CaptureFixture[str]) -> None:
+    measures = [*(f"_{statistic}" for statistic in FLAT_STATISTICS)]
+    assert {f"<measure>{measures[0]}", *measures[1:]} <= defined("Files")
+    names = next(csv.reader(io.StringIO(printed(capsys, heading, "csv"))))
+    assert names
+    known = defined(heading)
+    for name in names:
+        flat = next((name.removesuffix(end) for end in measures if name.endswith(end) and name not in known), name)
+        assert flat in known, name
+
+
+def test_no_command_that_prints_a_table_is_left_out() -> None:
+    tested = {heading.split()[0] for heading in COMMANDS}
+    for command in cli.COMMANDS:
+        function = getattr(importlib.import_module(f"gemma_trace.cli.{command}"), command)
+        assert "form" not in inspect.signature(function).parameters or command in tested, command
+
+
+def test_every_stage_is_defined() -> None:
+    assert {stage.value for stage in Stage} - {"request"} <= defined("A request and its stages")
+
+
+def test_links_of_the_page_lead_somewhere() -> None:
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)", README)
+    assert targets
+    assert [target for target in targets if not (ROOT / "analysis" / target).exists()] == []
