@@ -11,7 +11,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 # A plain path in a .pth file: the finder that is the default costs 8 ms at every start.
 EDITABLE := --config-settings editable_mode=compat --editable
 
-.PHONY: demo test lint browser bench picture clean
+.PHONY: demo test lint browser bench picture notebooks clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.capture
@@ -59,6 +59,10 @@ bench: $(VENV)/.dev
 
 picture: $(VENV)/.capture
 	$(BIN)/python analysis/pictures/make.py
+
+# Runs the notebooks in analysis/ and stores their outputs; NOTEBOOKS="analysis/01-where-ttft-goes.ipynb" for one.
+notebooks: $(VENV)/.dev
+	$(BIN)/python analysis/execute_notebooks.py $(NOTEBOOKS)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

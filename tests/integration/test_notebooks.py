@@ -1,0 +1,77 @@
+"""The notebooks in analysis/ run from the top, and say what they said when they were committed."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT
+
+nbformat = pytest.importorskip("nbformat", reason="needs the notebooks extra")
+pytest.importorskip("nbclient", reason="needs the notebooks extra")
+pytest.importorskip("matplotlib", reason="needs the notebooks extra")
+
+ANALYSIS = ROOT / "analysis"
+NOTEBOOKS = sorted(ANALYSIS.glob("*.ipynb"))
+MAX_BYTES = 200_000
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def path(request: pytest.FixtureRequest) -> Path:
+    found: Path = request.param
+    return found
+
+
+def texts(notebook: Any) -> list[tuple[str, str, str]]:
+    """Cell, kind and text of every output; of a figure only that there is one."""
+    found = []
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            text = output.text if output.output_type == "stream" else output.data["text/plain"]
+            found.append((cell.id, output.get("name", output.output_type), text))
+    return found
+
+
+def test_there_are_four() -> None:
+    assert [path.name[:2] for path in NOTEBOOKS] == ["01", "02", "03", "04"]
+
+
+def test_it_runs_and_says_what_is_stored(path: Path) -> None:
+    stored = nbformat.read(path, as_version=4)
+    fresh = runpy.run_path(str(ANALYSIS / "execute_notebooks.py"))["execute"](path)
+    assert len(texts(stored)) >= 5
+    assert texts(fresh) == texts(stored), "run: make notebooks"
+
+
+def test_it_is_stored_as_it_ran_with_nothing_of_the_machine(path: Path) -> None:
+    script = runpy.run_path(str(ANALYSIS / "execute_notebooks.py"))
+    written = path.read_text()
+    stored = nbformat.read(path, as_version=4)
+    assert written == nbformat.writes(script["bare"](nbformat.read(path, as_version=4))) + "\n"
+    code = [cell for cell in stored.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1)), "in one go, from the top"
+    assert not any(output.get("name") == "stderr" for cell in code for output in cell.outputs)
+    assert len(written) < MAX_BYTES
+    said = "".join(text for *_, text in texts(stored))
+    sources = "\n".join(cell.source for cell in stored.cells)
+    assert not re.search(r"/(?:home|root|Users|tmp|usr|mnt|var)/", said + sources)
+    assert str(ROOT) not in said + sources
+    assert socket.gethostname() not in said
+
+
+def test_its_figures_are_drawn_and_its_links_lead_somewhere(path: Path) -> None:
+    stored = nbformat.read(path, as_version=4)
+    pictures = [
+        output for cell in stored.cells for output in cell.get("outputs", []) if "image/png" in output.get("data", {})
+    ]
+    assert len(pictures) >= 2
+    prose = "\n".join(cell.source for cell in stored.cells if cell.cell_type == "markdown")
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)", prose)
+    assert "study.md" in targets, "where the figures of real models stand"
+    assert [target for target in targets if not (ANALYSIS / target).exists()] == []
+    assert "random weights" in prose
