@@ -16,6 +16,7 @@ import pytest
 from gemma_trace import cli
 from gemma_trace.report.files import FLAT_STATISTICS
 from gemma_trace.stages import Stage
+from gemma_trace.trace import health
 from tests.conftest import ROOT, SAMPLES
 
 README = (ROOT / "analysis" / "README.md").read_text()
@@ -83,6 +84,13 @@ def test_every_column_of_csv_is_defined(heading: str, capsys: pytest.CaptureFixt
     for name in names:
         flat = next((name.removesuffix(end) for end in measures if name.endswith(end) and name not in known), name)
         assert flat in known, name
+
+
+def test_every_finding_is_defined() -> None:
+    code = "".join(path.read_text() for path in (ROOT / "gemma_trace").rglob("*.py"))
+    written_out = set(re.findall(r"\bFinding\(\s*\"(\w+)\"", code))
+    assert {"unlinked_activities", "capture_warning"} <= written_out
+    assert written_out | set(health._REPAIRS) <= defined("check")
 
 
 def test_no_command_that_prints_a_table_is_left_out() -> None:
