@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from gemma_trace.trace.health import Health
@@ -68,3 +68,7 @@ class Report:
     records: Sequence[Mapping[str, Any]]
     totals: Mapping[str, Any] = field(default_factory=dict)
     health: Health = field(default_factory=Health)
+
+    def extended(self, sections: Sequence[Section], totals: Mapping[str, Any]) -> Report:
+        """The report with more tables at its end, and what they are of among the totals."""
+        return replace(self, sections=(*self.sections, *sections), totals={**self.totals, **totals})
