@@ -52,10 +52,13 @@ class Window:
         return [entry["message"] for entry in _log(self.driver, "browser") if entry["level"] in ("SEVERE", "WARNING")]
 
     def requests(self) -> list[str]:
-        """The addresses that were asked for since the last call; `data:` ones left out."""
-        messages = (json.loads(entry["message"])["message"] for entry in _log(self.driver, "performance"))
-        asked = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
-        return [address for address in asked if not address.startswith("data:")]
+        """The addresses that were asked for since the last call; those left out that are `data:` or were blocked."""
+        messages = [json.loads(entry["message"])["message"] for entry in _log(self.driver, "performance")]
+        failed = [m["params"] for m in messages if m["method"] == "Network.loadingFailed"]
+        blocked = {failure["requestId"] for failure in failed if "blockedReason" in failure}
+        asked = [m["params"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+        addresses = [each["request"]["url"] for each in asked if each["requestId"] not in blocked]
+        return [address for address in addresses if not address.startswith("data:")]
 
     def picture(self, path: Path, *, whole: bool = True) -> Path:
         """Write a PNG of the page, or of what the window shows of it."""

@@ -138,7 +138,7 @@ def axis(length: float, unit: str = "ms") -> tuple[Tick, ...]:
     for place, value in enumerate(values):
         at = 100 * value / length if length else 0.0
         anchor = "start" if not place else "end" if at > 96 else "middle"
-        text = f"{value:g}" + (f" {unit}" if not place else "")
+        text = f"{value:,g}" + (f" {unit}" if not place else "")
         ticks.append(Tick(at, text, anchor, "from-4" if place % 2 else ""))
     return tuple(ticks)
 

@@ -110,8 +110,6 @@ DEFINITIONS: Final = (
             "host_ns",
             "length of the stage's ranges on the host, less that of the stages nested in them",
         ),
-        ("device busy", "device_busy_ns", "length of the union of those activities"),
-        ("device sum", "device_sum_ns", "Σ duration of the device activities that the stage launched"),
     ),
     _group(
         "Kernels and ops",

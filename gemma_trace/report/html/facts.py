@@ -11,7 +11,7 @@ import numpy as np
 from gemma_trace.analysis.summary import RunSummary
 from gemma_trace.metadata import Environment, RunMetadata, Workload
 from gemma_trace.report.html.model import Fact, Facts
-from gemma_trace.report.html.text import bytes_text, counted, public_label
+from gemma_trace.report.html.text import bytes_text, counted, public_label, utc_text
 from gemma_trace.trace.trace import Trace
 
 _OPTIONS: Final = (
@@ -60,7 +60,7 @@ def _run(metadata: RunMetadata, run: RunSummary) -> Iterable[Fact]:
     yield Fact("device", run.device)
     yield Fact("image processor", run.image_backend)
     yield from _workload(metadata.workload)
-    yield Fact("captured", metadata.created_utc)
+    yield Fact("captured", utc_text(metadata.created_utc))
 
 
 def _workload(workload: Workload) -> Iterable[Fact]:

@@ -16,7 +16,7 @@ from gemma_trace.analysis.tree import NodeKind
 from gemma_trace.report.html import charts
 from gemma_trace.report.html.definitions import DEFINITIONS, DIFF_DEFINITIONS
 from gemma_trace.report.html.model import MOST_RUNS, PageContent
-from gemma_trace.report.html.sections import kernels_note, overview_of, pair_of, run_of
+from gemma_trace.report.html.sections import kernels_note, overview_of, pair_of, run_of, window_of
 from gemma_trace.report.html.text import bytes_text, counted, full_name, interval, short_name, signed, stage_class
 from gemma_trace.report.numbers import ABSENT, NOISY_MARK, microseconds, milliseconds, percent, significant, spread
 
@@ -100,6 +100,7 @@ def _environment() -> jinja2.Environment:
         "decode_steps": charts.decode_steps,
         "kernels_note": kernels_note,
         "run_of": run_of,
+        "window_of": window_of,
         "pair_of": pair_of,
     }
     return environment

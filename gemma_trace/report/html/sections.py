@@ -10,9 +10,8 @@ from gemma_trace.analysis.diff import Change
 from gemma_trace.analysis.statistics import Distribution
 from gemma_trace.report.html.charts import Rect, Tick, axis, range_pct, stacked
 from gemma_trace.report.html.facts import public_settings
-from gemma_trace.report.html.model import Kernels, Pair, RunView
-from gemma_trace.report.html.text import counted
-from gemma_trace.report.numbers import NOISY_NOTE, milliseconds, percent, significant, spread
+from gemma_trace.report.html.model import Pair, RunView
+from gemma_trace.report.numbers import ABSENT, NOISY_MARK, NOISY_NOTE, milliseconds, percent, significant, spread
 from gemma_trace.report.views.diff import diff_report
 
 REASONS: Final = 3
@@ -112,10 +111,10 @@ def _tiles(view: RunView) -> Iterable[Tile]:
     waterfall = view.waterfall
     busy_ns = sum(line.row.device_ns for line in view.stages)
     if view.kernels.on == "device":
-        yield Tile("device active", percent(busy_ns, waterfall.wall_ns), "%", "of the median request")
-        yield Tile("device activities", f"{view.kernels.totals.activities:,}", "", "in the median request")
-    else:
-        yield Tile("wall", milliseconds(waterfall.wall_ns), "ms", "the median request, profiled")
+        yield Tile("device active", percent(busy_ns, waterfall.wall_ns), "%", f"of {window_of(view)}")
+        yield Tile("device activities", f"{view.kernels.totals.activities:,}", "", f"of {window_of(view)}")
+    elif view.headline.name == "TTFT":
+        yield Tile("wall", milliseconds(waterfall.wall_ns), "ms", f"{window_of(view)}, profiled")
 
 
 def _missing(view: RunView) -> Iterable[str]:
@@ -133,20 +132,27 @@ def _missing(view: RunView) -> Iterable[str]:
     if view.kernels.on == "host":
         yield "Nothing ran on a device, so there is no device lane; ops with their self time stand for kernels."
     if view.decode is None:
-        yield "There is no decode series: the trace has at most one token a request."
+        yield "There is no decode series: the trace has fewer than two decode steps."
 
 
-def kernels_note(kernels: Kernels) -> str:
+def window_of(view: RunView) -> str:
+    """What all but the headline is of, in words."""
+    drawn = view.waterfall
+    label = "the whole trace" if drawn.label == "whole trace" else drawn.label
+    return label if drawn.requests == 1 else f"{label}, the median one"
+
+
+def kernels_note(view: RunView) -> str:
     """What the table of kernels shows, and what it leaves out."""
+    kernels = view.kernels
     totals = kernels.totals
     if kernels.on == "device":
-        note = f"{counted(totals.activities, 'device activity').replace('activitys', 'activities')} of the median "
-        note += f"request, {milliseconds(totals.device_sum_ns)} ms in sum, {milliseconds(totals.device_busy_ns)} ms "
-        note += "of the clock"
+        note = f"{totals.activities:,} device activities of {window_of(view)}: {milliseconds(totals.device_sum_ns)} ms "
+        note += f"in sum, {milliseconds(totals.device_busy_ns)} ms by the clock"
         if totals.unlinked:
             note += f"; {totals.unlinked:,} without their launch in the trace"
     else:
-        note = f"Ops of the median request by self time, {milliseconds(kernels.sum_ns)} ms in sum over all threads"
+        note = f"Ops of {window_of(view)} by self time: {milliseconds(kernels.sum_ns)} ms in sum, over all threads"
     left = kernels.total_rows - len(kernels.lines)
     if left:
         rest_ns = kernels.sum_ns - sum(line.row.sum_ns for line in kernels.lines)
@@ -208,7 +214,7 @@ def overview_of(runs: Sequence[RunView]) -> Overview:
 
 
 def _inflation(run: RunView) -> str:
-    return "–" if run.headline.inflation is None else f"{run.headline.inflation:.2f}"
+    return ABSENT if run.headline.inflation is None else f"{run.headline.inflation:.2f}"
 
 
 def _longest_ms(run: RunView, basis: Literal["ttft", "wall"]) -> float:
@@ -219,11 +225,14 @@ def _longest_ms(run: RunView, basis: Literal["ttft", "wall"]) -> float:
 
 
 def _overview_notes(runs: Sequence[RunView], lines: Sequence[OverviewLine]) -> Iterable[str]:
-    yield "Medians ± half the interquartile range of requests run without the profiler, but for the profiled TTFT."
-    if any("!" in cell for line in lines for cell in line.cells):
+    if all(run.headline.timing == "profiled" for run in runs):
+        yield "Medians ± half the interquartile range of profiled requests; no run has a timed pass."
+    else:
+        yield "Medians ± half the interquartile range of requests run without the profiler, but for the profiled TTFT."
+        if profiled := [run.label for run in runs if run.headline.timing == "profiled"]:
+            yield f"Under the profiler, for want of a timed pass: {', '.join(profiled)}."
+    if any(NOISY_MARK in cell for line in lines for cell in line.cells):
         yield NOISY_NOTE
-    if profiled := [run.label for run in runs if run.headline.timing == "profiled"]:
-        yield f"Under the profiler, for want of a timed pass: {', '.join(profiled)}."
     if random := [run.label for run in runs if run.weights == "random"]:
         yield f"Random weights: {', '.join(random)}. Times depend on the shapes, not on the values."
 

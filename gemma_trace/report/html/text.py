@@ -11,9 +11,10 @@ from gemma_trace.report.names import folded
 from gemma_trace.report.numbers import ABSENT, decimals, significant
 from gemma_trace.stages import Stage
 
-_FOLDERS: Final = re.compile(r"(?:~|[A-Za-z]:)?(?:[/\\][\w.@+ -]+){2,}(?=[/\\][\w.@+-]+\.\w+)")
+_FOLDERS: Final = re.compile(r"(?<![\w.*…-])(?:~|[A-Za-z]:)?(?:[/\\][\w.@+ -]+){2,}(?=[/\\][\w.@+-]+\.\w+)")
 _LONGEST: Final = 2000
 _HANDLER_NAME: Final = re.compile(r"^.+_(\d+\.\d{10,})(?=\.|$)")
+_STAMP: Final = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d)[\d:.]*(?:Z|\+00:00)")
 _EXTRA_COLOURS: Final = 5
 _KNOWN: Final = frozenset({*(stage.value for stage in Stage), "unlinked", "text_tower"})
 
@@ -23,14 +24,21 @@ def full_name(name: str) -> str:
 
     >>> full_name("/home/ada/lib/model.py(12): forward")
     '…/model.py(12): forward'
+    >>> full_name("transformers/models/clip/model.py(12): forward")
+    'transformers/models/clip/model.py(12): forward'
     """
     cut = name if len(name) <= _LONGEST else f"{name[:_LONGEST]}… ({len(name) - _LONGEST:,} characters more)"
     return _FOLDERS.sub("…", cut)
 
 
 def short_name(name: str) -> str:
-    """A kernel's name as people can read it, without the folders of files in it."""
-    return folded(full_name(name))
+    """A kernel's name as people can read it, without the folders of files in it.
+
+    >>> short_name("<no function of C++ begins like this>")
+    '<no function of C++ begins like this>'
+    """
+    full = full_name(name)
+    return full if full.startswith("<") else folded(full)
 
 
 def stage_class(stage: str) -> str:
@@ -82,3 +90,13 @@ def public_label(label: str) -> str:
     'worker_4711.1700000000123'
     """
     return _HANDLER_NAME.sub(r"worker_\1", label)
+
+
+def utc_text(stamp: str) -> str:
+    """A time stamp to the minute; as it is if it is none.
+
+    >>> utc_text("2026-11-24T02:55:10+00:00")
+    '2026-11-24 02:55 UTC'
+    """
+    found = _STAMP.fullmatch(stamp)
+    return f"{found[1]} {found[2]} UTC" if found else stamp

@@ -26,7 +26,7 @@
     const heads = all("thead th", table);
     heads.forEach((head, place) => {
       const name = head.textContent.trim();
-      if (!name) return;
+      if (!name || "plain" in head.dataset) return;
       const button = document.createElement("button");
       button.type = "button";
       button.textContent = name;
