@@ -164,7 +164,7 @@ def cut(trace: Trace, request: Request) -> Pieces:
     row[~linked] = len(trace.stage_names)
     start, end = clip(spans.ts_ns[activities], spans.end_ns[activities], request.start_ns, request.end_ns)
     idle_gaps = gaps(union(start, end), request.start_ns, request.end_ns)
-    stretch_start, stretch_end, stretch_row = _host_segments(trace, request)
+    stretch_start, stretch_end, stretch_row = host_segments(trace, request)
     idle_start, idle_end, stretch, gap = intersect((stretch_start, stretch_end), idle_gaps)
     return Pieces(
         device=first_come(start, end),
@@ -236,7 +236,7 @@ def ranges_in(trace: Trace, request: Request) -> IntArray:
     return ranges[_starts_in(trace, ranges, request)]
 
 
-def _host_segments(trace: Trace, request: Request) -> tuple[IntArray, IntArray, IntArray]:
+def host_segments(trace: Trace, request: Request) -> tuple[IntArray, IntArray, IntArray]:
     """The request's thread as disjoint segments from its start to its end, each with the row of its innermost stage.
 
     Returns:

@@ -1,0 +1,318 @@
+"""The critical path of a request: which chain of host work, launches, activities and waits made it as long as it is.
+
+Walked backwards from the request's end. On the host the path goes back to the last call that waited for the device,
+and there onto the activity that it waited for. On the device it goes from an activity to what that had to wait for: the
+activity before it on its stream, if that one ended after the activity's launch began; else the launch, and so to the
+host again. So at every instant of the request exactly one thing is on the path, and its steps add up to the wall time.
+
+A trace says neither which stream an event made another wait for, nor which lock a thread waited on. So of activities
+on several streams: one that starts more than `EXPLAINED_NS` after both its launch and its stream's last activity is
+taken to have waited for the activity of another stream that ended last before it. Work on other threads counts from
+where the outermost span there begins; before that the path is the request's own thread's.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from gemma_trace.analysis.intervals import intersect
+from gemma_trace.analysis.timeline import Request, host_segments, rows_in_order
+from gemma_trace.stages import UNATTRIBUTED_CODE
+from gemma_trace.trace.events import LAUNCH_CATEGORIES, NONE, CodeArray, IntArray
+from gemma_trace.trace.trace import Trace
+
+EXPLAINED_NS: Final = 10_000
+"""What is no more than the usual way from a launch, or from the activity before, to an activity's start: on the traces
+at hand 95 of 100 launches onto an idle device take less."""
+
+_LONG_AGO: Final = -(2**62)
+_WAITING: Final = re.compile(r"\w*Synchronize\w*", re.I)
+
+
+class PathKind(StrEnum):
+    """What the path goes through."""
+
+    HOST = "host"
+    """The host works: Python, ops, calls that wait for nothing."""
+    LAUNCH = "launch"
+    """From the start of a launching call to the start of its activity, on a device that has nothing else to do."""
+    DEVICE = "device"
+    """A device activity."""
+    GAP = "gap"
+    """The device runs none though one waits: between two of a stream, or for a reason that isn't recorded."""
+    SYNC = "sync"
+    """What a waiting call takes to return once what it waited for has ended."""
+
+
+@dataclass(frozen=True)
+class CriticalPath:
+    """A request's path. All columns have the length p; each step begins where the one before ends.
+
+    Attributes:
+        start_ns, end_ns: int64, on the trace's clock; they fill the request, none is empty.
+        kind: int32, codes into `list(PathKind)`.
+        stage: int32, codes into `stages`: of an activity, its launch and the gap before it the stage that launched it;
+            of all else the innermost one open on the thread.
+        span: int64, index of the activity, of the launching or of the waiting call; `NONE` for host work.
+        stages: the names that a row of `stages` can have.
+    """
+
+    request: Request
+    start_ns: IntArray
+    end_ns: IntArray
+    kind: CodeArray
+    stage: CodeArray
+    span: IntArray
+    stages: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.start_ns)
+
+    @property
+    def length_ns(self) -> int:
+        """The path's length; equals the request's wall time."""
+        return int((self.end_ns - self.start_ns).sum())
+
+    def by_stage_ns(self, until_ns: int | None = None) -> dict[str, dict[PathKind, int]]:
+        """How much of each stage lies on the path, by kind; what isn't there is left out.
+
+        Args:
+            until_ns: only what of the path lies before this instant of the trace's clock.
+        """
+        kinds = list(PathKind)
+        end = self.end_ns if until_ns is None else np.minimum(self.end_ns, until_ns)
+        sums = np.zeros((len(self.stages), len(kinds)), dtype=np.int64)
+        np.add.at(sums, (self.stage, self.kind), np.maximum(end - self.start_ns, 0))
+        return {
+            self.stages[stage]: {kinds[kind]: int(sums[stage, kind]) for kind in np.flatnonzero(sums[stage])}
+            for stage in np.flatnonzero(sums.any(axis=1))
+        }
+
+
+def critical_path(trace: Trace, request: Request) -> CriticalPath:
+    """Walk a request's critical path.
+
+    >>> path = critical_path(trace, find_requests(trace)[0])      # doctest: +SKIP
+    >>> path.length_ns == path.request.wall_ns      # doctest: +SKIP
+    True
+    """
+    steps = _Walker(trace, request).walk()
+    low = request.start_ns
+    start = np.maximum([step.start_ns for step in steps], low).astype(np.int64)
+    end = np.array([step.end_ns for step in steps], dtype=np.int64)
+    kind = np.array([list(PathKind).index(step.kind) for step in steps], dtype=np.int32)
+    span = np.array([step.span for step in steps], dtype=np.int64)
+    track = np.array([step.track for step in steps], dtype=np.int64)
+    cut = _cut_by_stage(trace, request, start, end, kind, track)
+    rows = rows_in_order(trace)
+    place = np.zeros(len(rows) + 1, dtype=np.int32)  # the request has a code but no row
+    for index, (code, _) in enumerate(rows):
+        place[code] = index
+    stage = np.where(_is_of_device(kind)[cut.step], _launching_stage(trace, span)[cut.step], cut.stage)
+    names = tuple(name for _, name in rows)
+    return CriticalPath(request, cut.start_ns, cut.end_ns, kind[cut.step], place[stage], span[cut.step], names)
+
+
+class _Step(NamedTuple):
+    """A stretch of the path; of one on the host `track` is its thread."""
+
+    kind: PathKind
+    start_ns: int
+    end_ns: int
+    span: int
+    track: int
+
+
+class _Waits(NamedTuple):
+    """Where a thread waited, by when what it waited for ended: that instant, the activity, and the call."""
+
+    ended_ns: IntArray
+    activity: IntArray
+    call: IntArray
+
+
+class _Walker:
+    """Walks one request's path; what each activity and each call may have waited for is found beforehand, on columns.
+
+    The walk itself takes a step an activity on the path, one after another.
+    """
+
+    def __init__(self, trace: Trace, request: Request) -> None:
+        self._trace, self._request = trace, request
+        spans, activities = trace.spans, trace.activities
+        self._start, self._end = spans.ts_ns[activities], spans.end_ns[activities]
+        self._before = _before(trace)
+        self._waits = _waits(trace)
+        self._roots = _roots(trace)
+
+    def walk(self) -> list[_Step]:
+        """The steps, the last one first, none empty. The first may begin before the request does."""
+        steps: list[_Step] = []
+        now, track, activity = self._request.end_ns, self._request.track, NONE
+        while now > self._request.start_ns:
+            if activity == NONE:
+                found, track, activity = self._on_host(now, track)
+            else:
+                found, track, activity = self._on_device(now, activity)
+            for step in found:
+                if step.start_ns < step.end_ns:
+                    steps.append(step)
+                now = min(now, step.start_ns)
+        return [step for step in steps if step.end_ns > self._request.start_ns]
+
+    def _on_host(self, now: int, track: int) -> tuple[list[_Step], int, int]:
+        """Back on a thread to where it waited, and onto what it waited for; or to where it begins."""
+        own = self._request.track
+        begins = self._request.start_ns if track == own else self._root_start(now, track)
+        waits = self._waits.get(track)
+        place = int(np.searchsorted(waits.ended_ns, now)) - 1 if waits else -1
+        if waits is None or place < 0 or waits.ended_ns[place] <= begins:
+            return [_Step(PathKind.HOST, begins, now, NONE, track)], own, NONE
+        ended, activity, call = (int(column[place]) for column in waits)
+        returned = min(int(self._trace.spans.end_ns[call]), now)
+        waited = _Step(PathKind.SYNC, ended, returned, call, track)
+        return [_Step(PathKind.HOST, returned, now, NONE, track), waited], track, activity
+
+    def _on_device(self, now: int, activity: int) -> tuple[list[_Step], int, int]:
+        """Back over an activity and onto what it waited for."""
+        span, launch = int(self._trace.activities[activity]), int(self._trace.launch[activity])
+        before, start = int(self._before[activity]), min(int(self._start[activity]), now)
+        ran = _Step(PathKind.DEVICE, start, now, span, NONE)
+        if before != NONE:
+            ended = min(int(self._end[before]), start)
+            return [ran, _Step(PathKind.GAP, ended, start, span, NONE)], NONE, before
+        if launch == NONE:
+            return [ran], self._request.track, NONE
+        called = min(int(self._trace.spans.ts_ns[launch]), start)
+        arrived = min(int(self._trace.spans.end_ns[launch]) + EXPLAINED_NS, start)
+        late, launched = (
+            _Step(PathKind.GAP, arrived, start, span, NONE),
+            _Step(PathKind.LAUNCH, called, arrived, launch, NONE),
+        )
+        return [ran, late, launched], int(self._trace.spans.track[launch]), NONE
+
+    def _root_start(self, now: int, track: int) -> int:
+        """Where the outermost span that is open on a thread at an instant began."""
+        roots = self._roots.get(track)
+        place = int(np.searchsorted(roots, now)) - 1 if roots is not None else -1
+        return int(roots[place]) if roots is not None and place >= 0 else self._request.start_ns
+
+
+def _launched_ns(trace: Trace) -> IntArray:
+    """int64 [m], when each activity's launch was called; far back where it isn't known."""
+    return np.where(trace.launch >= 0, trace.spans.ts_ns[np.maximum(trace.launch, 0)], _LONG_AGO)
+
+
+def _before(trace: Trace) -> IntArray:
+    """int64 [m], the activity that each had to wait for; `NONE` where it was its launch that it waited for."""
+    spans, activities = trace.spans, trace.activities
+    start, end = spans.ts_ns[activities], spans.end_ns[activities]
+    count = len(activities)
+    stream = spans.device[activities].astype(np.int64) * 2**32 + spans.stream[activities]
+    order = np.lexsort((np.arange(count), stream))
+    same = np.append(False, np.diff(stream[order]) == 0)[:count]
+    own = np.full(count, NONE, dtype=np.int64)
+    own[order[same]] = order[np.flatnonzero(same) - 1]
+    own_end = np.where(own >= 0, end[own], _LONG_AGO)
+    launched = _launched_ns(trace)
+    returned = np.where(trace.launch >= 0, spans.end_ns[np.maximum(trace.launch, 0)], _LONG_AGO)
+    # A call that returns long after the activity before has ended holds the device up, whenever it began; but for one
+    # that waits for its own activity, as blocking copies do.
+    slow_call = (start - own_end > EXPLAINED_NS) & (own_end < returned) & (returned < end)
+    found = np.where((own_end > launched) & ~slow_call, own, NONE)
+    by_end = np.argsort(end, kind="stable")
+    place = np.searchsorted(end[by_end], start, side="right") - 1
+    last = np.where(place >= 0, by_end[np.maximum(place, 0)], NONE) if count else own
+    since = np.maximum(own_end, np.where(returned <= start, returned, launched))
+    last_end = np.where(last >= 0, end[last], _LONG_AGO)
+    held_up = (start - since > EXPLAINED_NS) & (last_end > since) & (last < np.arange(count))
+    return np.where(held_up, last, found)
+
+
+def _waits(trace: Trace) -> dict[int, _Waits]:
+    """Where each thread waited for the device: in calls that synchronise, and in those that return after their copy."""
+    spans, activities, launch = trace.spans, trace.activities, trace.launch
+    if not len(activities):
+        return {}
+    end, launched = spans.end_ns[activities], _launched_ns(trace)
+    waiting = np.array([bool(_WAITING.fullmatch(name)) for name in spans.names], dtype=bool)
+    calls = np.flatnonzero(waiting[spans.name] & spans.in_categories(LAUNCH_CATEGORIES))
+    by_end = np.argsort(end, kind="stable")
+    last = by_end[np.maximum(np.searchsorted(end[by_end], spans.end_ns[calls], side="right") - 1, 0)]
+    real = (end[last] > spans.ts_ns[calls]) & (end[last] <= spans.end_ns[calls]) & (launched[last] < spans.ts_ns[calls])
+    within = np.flatnonzero((launch >= 0) & (end <= spans.end_ns[np.maximum(launch, 0)]))
+    activity, call = np.append(last[real], within), np.append(calls[real], launch[within])
+    found = {}
+    for track in np.unique(spans.track[call]).tolist():
+        mine = np.flatnonzero(spans.track[call] == track)
+        mine = mine[np.argsort(end[activity[mine]], kind="stable")]
+        found[track] = _Waits(end[activity[mine]], activity[mine], call[mine])
+    return found
+
+
+def _roots(trace: Trace) -> dict[int, IntArray]:
+    """By thread, where the spans that lie in no other begin."""
+    host = trace.host[trace.nesting.parent == NONE]
+    start, track = trace.spans.ts_ns[host], trace.spans.track[host]
+    return {code: start[track == code] for code in np.unique(track).tolist()}
+
+
+class _Cut(NamedTuple):
+    """Steps cut where the stage on their thread changes, by start: the interval, the step, and that stage's code."""
+
+    start_ns: IntArray
+    end_ns: IntArray
+    step: IntArray
+    stage: IntArray
+
+
+def _is_of_device(kind: CodeArray) -> np.ndarray:
+    """bool, which steps belong to the stage that launched an activity."""
+    kinds = list(PathKind)
+    return np.isin(kind, [kinds.index(own) for own in (PathKind.DEVICE, PathKind.GAP, PathKind.LAUNCH)])
+
+
+def _cut_by_stage(
+    trace: Trace, request: Request, start: IntArray, end: IntArray, kind: CodeArray, track: IntArray
+) -> _Cut:
+    """Cut the steps on the host where their thread's stage changes; those of the device stay whole."""
+    whole = np.flatnonzero(_is_of_device(kind))
+    parts = [_Cut(start[whole], end[whole], whole, np.full(len(whole), UNATTRIBUTED_CODE))]
+    for code in np.unique(np.delete(track, whole)).tolist():
+        mine = np.setdiff1d(np.flatnonzero(track == code), whole)
+        mine = mine[np.argsort(start[mine], kind="stable")]
+        low, high, stage = _stage_stretches(trace, request, code)
+        first, last, step, stretch = intersect((start[mine], end[mine]), (low, high))
+        parts.append(_Cut(first, last, mine[step], stage[stretch]))
+    joined = _Cut(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+    order = np.argsort(joined.start_ns, kind="stable")
+    return _Cut(*(column[order] for column in joined))
+
+
+def _stage_stretches(trace: Trace, request: Request, track: int) -> tuple[IntArray, IntArray, IntArray]:
+    """A thread's time in a request, cut where the stage changes: starts, ends, stage codes; without gaps."""
+    if track == request.track:
+        return host_segments(trace, request)
+    segments = trace.segments
+    own = np.flatnonzero(trace.spans.track[segments.owner] == track)
+    edges = np.append(segments.start_ns[own], request.end_ns)
+    start = np.append(request.start_ns, np.clip(edges[:-1], request.start_ns, request.end_ns))
+    stage = np.append(UNATTRIBUTED_CODE, trace.stage_at(segments.owner[own]))
+    end = np.append(start[1:], request.end_ns)
+    real = end > start
+    return start[real], end[real], stage[real]
+
+
+def _launching_stage(trace: Trace, span: IntArray) -> IntArray:
+    """int64, the stage code of each activity or launching call; the number of stages stands for `unlinked`."""
+    call = np.full(len(trace.spans), NONE, dtype=np.int64)
+    call[trace.activities] = trace.launch
+    known = np.maximum(span, 0)
+    of_activity = trace.is_activity[known]
+    asked = np.where(of_activity, call[known], known)
+    return np.where(of_activity & (asked == NONE), len(trace.stage_names), trace.stage_at(asked))
