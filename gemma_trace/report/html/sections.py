@@ -8,11 +8,13 @@ from typing import Final, Literal
 
 from gemma_trace.analysis.diff import Change
 from gemma_trace.analysis.statistics import Distribution
+from gemma_trace.analysis.timeline import UNLINKED
 from gemma_trace.report.html.charts import Rect, Tick, axis, range_pct, stacked
 from gemma_trace.report.html.facts import public_settings
 from gemma_trace.report.html.model import Pair, RunView
 from gemma_trace.report.numbers import ABSENT, NOISY_MARK, NOISY_NOTE, milliseconds, percent, significant, spread
 from gemma_trace.report.views.diff import diff_report
+from gemma_trace.stages import Stage
 
 REASONS: Final = 3
 """How many stages the headline names."""
@@ -34,6 +36,7 @@ _MEASURES: Final = (
     ("tpot_ms", "TPOT ms"),
     ("profiled_ttft_ms", "profiled TTFT ms"),
 )
+_NO_STAGES: Final = (Stage.UNATTRIBUTED.value, UNLINKED)
 _LEVELS: Final = (("family", "Families"), ("op", "Ops and shapes"), ("kernel", "Kernels"))
 
 
@@ -127,7 +130,7 @@ def _missing(view: RunView) -> Iterable[str]:
         yield "The capture had no timed pass (--runs 0), so all times are under the profiler."
     if view.headline.name == "wall":
         yield "The trace doesn't tell when the first token was there, so there is no TTFT; the headline is wall time."
-    if len(view.stages) == 1:
+    if not any(line.row.stage not in _NO_STAGES for line in view.stages):
         yield "No stage was found by a known name; name some with --stage NAME=REGEX."
     if view.kernels.on == "host":
         yield "Nothing ran on a device, so there is no device lane; ops with their self time stand for kernels."

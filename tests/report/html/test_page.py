@@ -238,6 +238,12 @@ def test_a_foreign_trace_says_what_it_lacks(tmp_path: Path) -> None:
         assert part in text
 
 
+def test_a_trace_whose_work_is_all_unlinked_has_no_stage_either(tmp_path: Path) -> None:
+    trace = TraceBuilder().op("aten::mm", 0, 1000).kernel("lost", 100, 50, correlation=9).load(tmp_path)
+    assert [line.row.stage for line in view_of(trace).stages] == ["unattributed", "unlinked"]
+    assert "No stage was found by a known name" in read(page_of(trace)).text
+
+
 def test_findings_are_shown_with_their_advice(tmp_path: Path) -> None:
     trace = TraceBuilder().range("request", 0, 1000).kernel("lost", 100, 50, correlation=9).load(tmp_path)
     findings = summarize(trace).health.findings
