@@ -84,7 +84,7 @@ def test_kernels_of_the_page_are_those_of_the_analysis(samples: list[Trace], sam
     found = table(sample_page, "kernel-table").all("tbody")[0].all("tr")
     assert len(found) == len(expected)
     for row, kernel in zip(found, expected, strict=True):
-        name, family, total, share, _, count, *_ = row.inside
+        name, total, share, _, family, count, *_ = row.inside
         assert name.attributes["title"] == full_name(kernel.name)
         assert (family.text, total.text, count.text) == (
             kernel.family,
