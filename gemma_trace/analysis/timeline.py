@@ -114,17 +114,21 @@ def _windows(trace: Trace, indices: IntArray, label: str) -> list[Request]:
     ]
 
 
+def first_token_ns(trace: Trace, request: Request) -> int | None:
+    """The instant at which the first token id is on the host; None in a trace without our sampling ranges."""
+    ranges = ranges_in(trace, request)
+    ends = trace.spans.end_ns[ranges[trace.stage_range[ranges] == _SAMPLING]]
+    return int(ends.min()) if len(ends) else None
+
+
 def ttft_ns(trace: Trace, request: Request) -> int | None:
     """Request start → first token id on the host, less `image_load`; None in a trace without our sampling ranges."""
-    ranges = ranges_in(trace, request)
-    ends = trace.spans.end_ns[ranges]
-    stage = trace.stage_range[ranges]
-    samplings = ends[stage == _SAMPLING]
-    if not len(samplings):
+    first = first_token_ns(trace, request)
+    if first is None:
         return None
-    first_token_ns = int(samplings.min())
-    load = ranges[(stage == _IMAGE_LOAD) & (ends <= first_token_ns)]
-    return first_token_ns - request.start_ns - int(trace.spans.dur_ns[load].sum())
+    ranges = ranges_in(trace, request)
+    load = ranges[(trace.stage_range[ranges] == _IMAGE_LOAD) & (trace.spans.end_ns[ranges] <= first)]
+    return first - request.start_ns - int(trace.spans.dur_ns[load].sum())
 
 
 @dataclass(frozen=True)

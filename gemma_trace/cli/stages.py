@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gemma_trace.cli.output import ForceOption, Format, FormatOption, NoCacheOption, OutputOption
 from gemma_trace.cli.rules import RulesFileOption, RulesOption
 
+if TYPE_CHECKING:
+    from gemma_trace.analysis.timeline import Request
+    from gemma_trace.report.model import Report
+    from gemma_trace.trace.trace import Trace
+
 
 def stages(
     trace: Annotated[Path, typer.Argument(help="A trace file, or a folder that holds one.", metavar="TRACE")],
     request: Annotated[int | None, typer.Option(help="Only this request, 0 is the first.")] = None,
-    why: Annotated[bool, typer.Option("--why", help="Split every stage's time into its parts.")] = False,
+    why: Annotated[
+        bool, typer.Option("--why", help="Split every stage's time into its parts, and show the critical path.")
+    ] = False,
     stage: RulesOption = None,
     stages_file: RulesFileOption = None,
     form: FormatOption = Format.TABLE,
@@ -25,7 +33,8 @@ def stages(
     """Show every stage of one trace, host and device.
 
     The times add up to the wall time of the requests, to the nanosecond; a verdict says what binds each stage, and
-    --why shows the split it rests on. Traces that others made get stages by known names (nn.Module frames, vLLM's
+    --why shows the split it rests on, and which chain of host work, launches and activities made the request as long
+    as it is. Traces that others made get stages by known names (nn.Module frames, vLLM's
     and SGLang's steps), and by your own rules.
 
     Example: gemma-trace stages foreign.json.gz --why --stage moe='nn.Module: MoE' --stage prefill='my_prefill'
@@ -42,4 +51,18 @@ def stages(
     everything = breakdown(loaded)
     shown = everything if request is None else breakdown(loaded, request)
     report = stages_report(shown, summarize(loaded, everything), stage_reasons(loaded, request), split=why)
+    if why:
+        report = with_critical_path(report, loaded, shown.requests)
     emit(report, form, output, force=force)
+
+
+def with_critical_path(report: Report, trace: Trace, requests: Sequence[Request]) -> Report:
+    """The report with these requests' critical paths."""
+    from gemma_trace.analysis.critical_path import critical_path
+    from gemma_trace.analysis.timeline import first_token_ns
+    from gemma_trace.report.views.critical_path import critical_path_records, critical_path_section
+
+    paths = [critical_path(trace, request) for request in requests]
+    first = [first_token_ns(trace, request) for request in requests]
+    section = critical_path_section(paths, first)
+    return report.extended([section], {"critical_path": critical_path_records(paths, first)})

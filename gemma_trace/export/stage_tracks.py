@@ -1,7 +1,7 @@
 """The stages of a trace as tracks, for whatever viewer: what the host was in, whom the device worked for, whose time.
 
 A request's slices on `device` and on `time` add up to its `device_ns` and `time_ns`; on `host` ranges nest, and what a
-slice's children leave of it adds up to `host_ns`.
+slice's children leave of it adds up to `host_ns`. Those on `critical path` fill the request.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Final
 
 import numpy as np
 
+from gemma_trace.analysis.critical_path import PathKind, critical_path
 from gemma_trace.analysis.lanes import Lane, stage_lanes
 from gemma_trace.analysis.timeline import Request, find_requests, ranges_in
 from gemma_trace.trace.events import IntArray
@@ -21,6 +22,7 @@ from gemma_trace.trace.tree import nest
 HOST: Final = "host"
 DEVICE: Final = "device"
 TIME: Final = "time"
+CRITICAL_PATH: Final = "critical path"
 
 
 @dataclass(frozen=True)
@@ -28,9 +30,9 @@ class StageTrack:
     """Slices that nest, by start, the outer one first.
 
     Attributes:
-        name: `host`, `device` or `time`, with a number where requests ran at once.
+        name: `host`, `device`, `time` or `critical path`, with a number where requests ran at once.
         start_ns, end_ns: int64 [s].
-        labels: what each slice is: a stage, or on `host` a request.
+        labels: what each slice is: a stage; on `host` also a request; on `critical path` also an activity's name.
     """
 
     name: str
@@ -48,6 +50,8 @@ def stage_tracks(trace: Trace) -> Iterator[StageTrack]:
         if len(trace.activities):
             yield _lane_track(DEVICE + suffix, [found.device for found in lanes])
         yield _lane_track(TIME + suffix, [found.time for found in lanes])
+        if len(trace.activities):  # without a device it is what the host did
+            yield _joined(CRITICAL_PATH + suffix, [_path_track(trace, request) for request in requests])
 
 
 def _host_tracks(trace: Trace, requests: Sequence[Request], name: str) -> Iterator[StageTrack]:
@@ -82,6 +86,18 @@ def _lane_track(name: str, lanes: Sequence[Lane]) -> StageTrack:
         for lane in lanes
     ]
     return _joined(name, parts)
+
+
+def _path_track(trace: Trace, request: Request) -> StageTrack:
+    """What a request's critical path goes through: activities by their name, all else by stage and kind."""
+    path, kinds, spans = critical_path(trace, request), list(PathKind), trace.spans
+    labels = tuple(
+        spans.names[spans.name[span]]
+        if kinds[kind] is PathKind.DEVICE
+        else f"{path.stages[stage]}: {kinds[kind].value}"
+        for kind, stage, span in zip(path.kind.tolist(), path.stage.tolist(), path.span.tolist(), strict=True)
+    )
+    return StageTrack(CRITICAL_PATH, path.start_ns, path.end_ns, labels)
 
 
 def _joined(name: str, parts: Sequence[StageTrack]) -> StageTrack:

@@ -21,7 +21,9 @@ ONLINE: Final = "https://ui.perfetto.dev"
 ONLINE_PORT: Final = 9001
 """The only port of this machine that the online UI may read from."""
 
-PINNED: Final = r"^((host|device|time)([ ,].*)?|.* (busy %|launch queue depth|memory (allocated|reserved) bytes))$"
+PINNED: Final = (
+    r"^((host|device|time|critical path)([ ,].*)?|.* (busy %|launch queue depth|memory (allocated|reserved) bytes))$"
+)
 """The tracks that are pinned: those of the stages, and the counters. Perfetto puts a thread's id behind its name."""
 
 

@@ -39,6 +39,8 @@ def holds_the_figures(trace: Trace, stages: list[dict[str, Any]]) -> None:
     assert time == {row.stage: row.time_ns for row in rows if row.time_ns}
     device = {stage: seen["sum_ns"] for (track, stage), seen in shown.items() if track == "device"}
     assert device == {row.stage: row.device_ns for row in rows if row.device_ns}
+    path = sum(seen["sum_ns"] for (track, _), seen in shown.items() if track == "critical path")
+    assert path == (sum(row.time_ns for row in rows) if len(trace.activities) else 0)
     host: dict[str, int] = {}
     for (track, stage), seen in shown.items():
         if track.startswith("host"):

@@ -96,6 +96,7 @@ def test_names_of_the_trace_stay(tmp_path: Path) -> None:
         "stages/host",
         "stages/device",
         "stages/time",
+        "stages/critical path",
         "python/main",
         "python/main · annotations",
         "GPU 0/stream 7",
@@ -148,6 +149,11 @@ def test_stages_and_counters_are_on_top(tmp_path: Path) -> None:
             ("unattributed", "0.500", "0.100"),
             ("vision_tower", "0.600", "0.100"),
             ("unattributed", "0.700", "0.300"),
+        ],
+        "stages/critical path": [  # nothing waits for the device
+            ("unattributed: host", "0.000", "0.100"),
+            ("vision_tower: host", "0.100", "0.050"),
+            ("unattributed: host", "0.150", "0.850"),
         ],
     }
     queue = [(event["ts"], event["args"]) for event in events_of(content, "C", "device 0 launch queue")]
