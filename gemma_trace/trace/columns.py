@@ -218,6 +218,10 @@ class ColumnBuilder:
             "occupancy_pct": _integers([arg.occupancy_pct for arg in args]),
             "input_dims": [NONE if arg.input_dims is ABSENT else texts[bytes(arg.input_dims)] for arg in args],
             "input_types": [NONE if arg.input_types is ABSENT else texts[bytes(arg.input_types)] for arg in args],
+            "input_strides": [NONE if arg.input_strides is ABSENT else texts[bytes(arg.input_strides)] for arg in args],
+            "concrete_inputs": [
+                NONE if arg.concrete_inputs is ABSENT else texts[bytes(arg.concrete_inputs)] for arg in args
+            ],
             "grid": [NONE if arg.grid is ABSENT else texts[bytes(arg.grid)] for arg in args],
             "block": [NONE if arg.block is ABSENT else texts[bytes(arg.block)] for arg in args],
         }
@@ -303,6 +307,8 @@ _COLUMNS: Final[dict[str, type[np.generic]]] = {
     "occupancy_pct": np.int32,
     "input_dims": np.int32,
     "input_types": np.int32,
+    "input_strides": np.int32,
+    "concrete_inputs": np.int32,
     "grid": np.int32,
     "block": np.int32,
 }

@@ -31,6 +31,9 @@ OP_CATEGORIES: Final = frozenset({"cpu_op", "operator"})
 ANNOTATION_CATEGORIES: Final = frozenset({"user_annotation"})
 """Categories (in lower case) of `record_function` ranges on the host."""
 
+TEXT_COLUMNS: Final = ("input_dims", "input_types", "input_strides", "concrete_inputs", "grid", "block")
+"""The columns that are codes into `Events.texts`."""
+
 
 @dataclass(frozen=True)
 class Flows:
@@ -101,7 +104,8 @@ class Events:
         device: int64, the device's index.
         bytes: int64, size of a copy or a fill.
         occupancy_pct: int32, what Kineto calls the estimated achieved occupancy, in whole percent.
-        input_dims, input_types, grid, block: int32, codes into `texts`, the argument's own JSON text; `NONE` if absent.
+        input_dims, input_types, input_strides, concrete_inputs, grid, block: int32, codes into `texts`, the argument's
+            own JSON text; `NONE` if absent.
     """
 
     ts_ns: IntArray
@@ -118,6 +122,8 @@ class Events:
     occupancy_pct: CodeArray
     input_dims: CodeArray
     input_types: CodeArray
+    input_strides: CodeArray
+    concrete_inputs: CodeArray
     grid: CodeArray
     block: CodeArray
     names: tuple[str, ...]
@@ -143,7 +149,7 @@ class Events:
         import pandas as pd
 
         tables: dict[str, tuple[str, ...]] = {"name": self.names, "cat": self.cats}
-        tables |= dict.fromkeys(("input_dims", "input_types", "grid", "block"), self.texts)
+        tables |= dict.fromkeys(TEXT_COLUMNS, self.texts)
         frame: dict[str, object] = {}
         for column in fields(self):
             values = getattr(self, column.name)

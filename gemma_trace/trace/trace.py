@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 EXPORT_KEY: Final = "gemma_trace_export"
 """The top-level key of what `gemma-trace export` writes, which is for viewers: ranges and launches share no track."""
 
+DEVICES_KEY: Final = "deviceProperties"
+"""The top-level key under which Kineto lists the machine's devices."""
+
 _TRACE_SUFFIX: Final = re.compile(r"(\.pt\.trace)?(\.json)?(\.gz)?$")
 _ELSEWHERE: Final = frozenset({"gpu_user_annotation", "overhead", "trace", "cuda_sync"})
 _PYTHON: Final = frozenset({"python_function"})
@@ -59,6 +62,8 @@ class Trace:
         memory: what torch's allocators said, where memory was profiled.
         report: what reading brought to light.
         metadata: what our capture says of itself; None in everybody else's traces.
+        devices: the marketing names of the machine's devices, by index, as the profiler wrote them ("" where it
+            wrote none); empty where the trace doesn't tell.
 
     >>> trace = load("traces/tiny/rank0.1.pt.trace.json.gz")      # doctest: +SKIP
     >>> trace.events().groupby("cat", observed=True)["dur_ns"].sum()      # doctest: +SKIP
@@ -71,6 +76,7 @@ class Trace:
         self.memory = file.memory
         self.report: ReadReport = file.report
         self.metadata = metadata_of(file.header, path)
+        self.devices = _device_names(file.header)
         self._rules = tuple(rules)
         if not len(self.spans):
             raise TraceFormatError(f"{path} holds metadata but no span; was anything run under the profiler?")
@@ -232,6 +238,22 @@ class Trace:
         ranges = np.where(spans >= 0, self.innermost_range[spans], NONE)
         stage = np.where(ranges >= 0, self.stage_range[ranges], UNATTRIBUTED_CODE)
         return np.where(stage == REQUEST_CODE, UNATTRIBUTED_CODE, stage)
+
+
+class _Device(msgspec.Struct):
+    """What of an entry of `deviceProperties` is read."""
+
+    id: int = 0
+    name: str = ""
+
+
+def _device_names(header: dict[str, msgspec.Raw]) -> dict[int, str]:
+    """The devices among a trace's top-level members; none where they can't be read."""
+    try:
+        listed = msgspec.json.decode(header.get(DEVICES_KEY, b"[]"), type=list[_Device])
+    except msgspec.MsgspecError:
+        return {}
+    return {device.id: device.name for device in listed}
 
 
 def _first_match(rules: Sequence[StageRule], name: str) -> str | None:

@@ -25,6 +25,8 @@ class Args(msgspec.Struct, gc=False):
     bytes: int | str = NONE
     input_dims: msgspec.Raw = msgspec.field(name="Input Dims", default=ABSENT)
     input_types: msgspec.Raw = msgspec.field(name="Input type", default=ABSENT)
+    input_strides: msgspec.Raw = msgspec.field(name="Input Strides", default=ABSENT)
+    concrete_inputs: msgspec.Raw = msgspec.field(name="Concrete Inputs", default=ABSENT)
     grid: msgspec.Raw = ABSENT
     block: msgspec.Raw = ABSENT
     occupancy_pct: int | float | str = msgspec.field(name="est. achieved occupancy %", default=NONE)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -146,3 +148,21 @@ def test_the_frame_has_a_row_a_span_and_names_spelled_out(tmp_path: Path) -> Non
     assert frame["ts_ns"].tolist() == [0, 5]
     assert frame["tid"].tolist() == ["100", "100"]
     assert frame["input_dims"].tolist()[1].replace(" ", "").replace("\n", "") == "[[2,3]]"
+
+
+def test_devices_are_named_as_the_profiler_names_them(tmp_path: Path) -> None:
+    built = TraceBuilder().op("aten::mm", 0, 10)
+    assert built.load(tmp_path).devices == {}
+    built.header["deviceProperties"] = [{"id": 0, "name": "NVIDIA L4", "numSms": 58}, {"id": 1, "name": ""}]
+    assert built.load(tmp_path).devices == {0: "NVIDIA L4", 1: ""}
+    built.header["deviceProperties"] = "none"
+    assert built.load(tmp_path).devices == {}
+
+
+def test_strides_and_concrete_inputs_are_columns(tmp_path: Path) -> None:
+    args: dict[str, Any] = {"Input Strides": [[3, 1], []], "Concrete Inputs": ["", "[0, 1]"]}
+    trace = TraceBuilder().span("cpu_op", "aten::permute", 0, 10, **args).op("aten::mm", 20, 10).load(tmp_path)
+    texts, spans = trace.spans.texts, trace.spans
+    assert json.loads(texts[spans.input_strides[0]]) == [[3, 1], []]
+    assert json.loads(texts[spans.concrete_inputs[0]]) == ["", "[0, 1]"]
+    assert (spans.input_strides[1], spans.concrete_inputs[1]) == (-1, -1)
