@@ -24,7 +24,7 @@ demo: $(VENV)/.capture
 	@echo "Next:"
 	@echo "  $(BIN)/gemma-trace kernels traces/demo --stage vision_tower   what the vision tower spends its time on"
 	@echo "  $(BIN)/gemma-trace capture --image-backend pil                the other image processor, to compare"
-	@echo "  open traces/demo/*.json.gz in https://ui.perfetto.dev         to look at it"
+	@echo "  $(BIN)/gemma-trace report traces/demo                         one HTML file to look at and to mail"
 
 test: lint
 	$(BIN)/python -m pytest
@@ -57,8 +57,9 @@ $(VENV)/.dev: $(VENV)/.capture
 bench: $(VENV)/.dev
 	$(BIN)/python -m tests.benchmarks.run $(BENCH)
 
-picture: $(VENV)/.capture
+picture: $(VENV)/.dev
 	$(BIN)/python analysis/pictures/make.py
+	$(BIN)/python analysis/pictures/report.py
 
 # Runs the notebooks in analysis/ and stores their outputs; NOTEBOOKS="analysis/01-where-ttft-goes.ipynb" for one.
 notebooks: $(VENV)/.dev
