@@ -13,9 +13,11 @@ from typing import IO, Any, Final, Protocol
 import msgspec
 import numpy as np
 
+from gemma_trace.errors import InputError
 from gemma_trace.export.ids import Names, ViewerIds, ViewerTrack
 from gemma_trace.export.layout import Layout, held_back
 from gemma_trace.trace.clock import ns_to_decimal_us, time_ns
+from gemma_trace.trace.columns import UNDECODABLE_EVENTS
 from gemma_trace.trace.events import NONE
 from gemma_trace.trace.reader import UNDECODABLE
 from gemma_trace.trace.trace import Trace
@@ -54,6 +56,9 @@ class Rewriter:
 
     Attributes:
         counts: what was written, by `ph`; and what couldn't be, by why.
+
+    Raises:
+        InputError: from `decode`, where the file has more spans than the trace that was read.
     """
 
     def __init__(
@@ -72,6 +77,7 @@ class Rewriter:
         self._held: dict[int, list[tuple[int, _JsonEvent]]] = {}
         self._flow_row = layout.flow_row
         self._begun = self._flows = 0
+        self._path, self._all_have_times = trace.path, not trace.report.repairs.get(UNDECODABLE_EVENTS)
         self._phases: dict[bytes, str] = {}
 
     def decode(self, array: bytes | memoryview) -> bool:
@@ -121,7 +127,7 @@ class Rewriter:
             phase = self._phases[raw] = text(msgspec.json.decode(raw))
         event["ph"] = phase
         if phase in ("X", "B"):
-            if self._has_time(event):
+            if self._all_have_times or self._has_time(event):
                 self._take_span(event, written)
         elif phase == "M":
             self._take_name(event, written)
@@ -138,6 +144,8 @@ class Rewriter:
         return False
 
     def _take_span(self, event: _JsonEvent, written: list[_JsonEvent]) -> None:
+        if self._begun == len(self._span_of):
+            raise InputError(f"{self._path} has grown since it was read; export it once it is whole")
         span = int(self._span_of[self._begun])
         self._begun += 1
         if span == NONE:  # a begin without its end
@@ -160,7 +168,7 @@ class Rewriter:
         """The track of an event that is no span; of an arrow's end that of its span."""
         if phase in ("s", "f"):
             self._flows += 1
-            return self._tracks[int(self._flow_row[self._flows - 1])]
+            return self._tracks[int(self._flow_row[min(self._flows, len(self._flow_row)) - 1])]
         return self._ids.track(_value(event, "pid"), _value(event, "tid"))
 
     def _numbers(self, event: _JsonEvent) -> dict[str, float]:

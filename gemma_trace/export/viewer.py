@@ -74,7 +74,7 @@ def export_trace(trace: Trace, output: Path, on_bytes: Callable[[int], None] | N
 
     Raises:
         OutputError: the file can't be written.
-        InputError: the trace's file is gone.
+        InputError: the trace's file is gone, or it has grown since it was read.
     """
     layout = lay_out(trace)
     record = ExportRecord(trace.path.name, trace.report.first_ns or 0, layout.moved, layout.cut_short)

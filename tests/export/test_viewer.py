@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gemma_trace.errors import OutputError, TraceFormatError
+from gemma_trace.errors import InputError, OutputError, TraceFormatError
 from gemma_trace.export.viewer import ExportResult, export_trace
 from gemma_trace.trace.trace import load
 from tests.trace_builder import TraceBuilder
@@ -183,6 +183,15 @@ def test_foreign_headers_and_the_home_folder_stay_out(tmp_path: Path, monkeypatc
     text = (tmp_path / "out.json").read_text()
     assert "~/model.py(3): forward" in text
     assert not [word for word in ("secret", "somebody") if word in text]
+
+
+def test_a_trace_that_grew_since_it_was_read_is_refused(tmp_path: Path) -> None:
+    built = TraceBuilder().op("op", 0, 10)
+    trace = built.load(tmp_path)
+    built.op("more", 20, 10).write(trace.path)
+    with pytest.raises(InputError, match="has grown since it was read"):
+        export_trace(trace, tmp_path / "out.json")
+    assert not (tmp_path / "out.json").exists()
 
 
 def test_a_file_that_cant_be_written_leaves_nothing(tmp_path: Path) -> None:
