@@ -13,11 +13,12 @@ from itertools import pairwise
 import numpy as np
 
 from gemma_trace.analysis.breakdown import StageBreakdown, breakdown
+from gemma_trace.analysis.critical_path import critical_path
 from gemma_trace.analysis.kernels import KernelTable, kernel_table
 from gemma_trace.analysis.reasons import stage_reasons
 from gemma_trace.analysis.statistics import Distribution, distribution_ms
 from gemma_trace.analysis.summary import RunSummary, summarize
-from gemma_trace.analysis.timeline import Request, rows_in_order
+from gemma_trace.analysis.timeline import Request, first_token_ns, rows_in_order
 from gemma_trace.analysis.tree import call_tree, prune
 from gemma_trace.analysis.work import By, Work, group, select, stage_of_work
 from gemma_trace.metadata import RequestSample
@@ -38,7 +39,9 @@ from gemma_trace.report.html.model import (
     StageLine,
 )
 from gemma_trace.report.html.text import public_label
+from gemma_trace.report.model import Section
 from gemma_trace.report.verdicts import verdict
+from gemma_trace.report.views.critical_path import critical_path_section
 from gemma_trace.stages import Stage
 from gemma_trace.trace.events import IntArray
 from gemma_trace.trace.trace import Trace
@@ -70,11 +73,19 @@ def view_of(trace: Trace, detail: Detail = FULL) -> RunView:
         stages=_stage_lines(trace, run, found, request),
         families=_family_lines(trace, work),
         kernels=_kernels(trace, work, table, detail.kernels),
+        tables=_tables(trace, request),
         tree=prune(tree, detail.tree_depth, detail.tree_min_pct) if tree else None,
         decode=_decode(trace),
         health=run.health,
         facts=facts_of(trace, run),
     )
+
+
+def _tables(trace: Trace, request: Request) -> tuple[Section, ...]:
+    """The tables of `stages --why` that the page has no picture of."""
+    if not len(trace.activities):  # without a device the path is what the host did, which the stages show
+        return ()
+    return (critical_path_section([critical_path(trace, request)], [first_token_ns(trace, request)]),)
 
 
 def median_request(found: StageBreakdown) -> Request:

@@ -10,6 +10,7 @@ from gemma_trace.analysis.kernels import KernelRow, KernelTotals
 from gemma_trace.analysis.statistics import Distribution
 from gemma_trace.analysis.timeline import StageTime
 from gemma_trace.analysis.tree import TreeNode
+from gemma_trace.report.model import Section
 from gemma_trace.trace.health import Health
 
 
@@ -243,6 +244,7 @@ class RunView:
         identity: model, weights, dtype and so on; empty where the trace isn't ours.
         weights: `random` or `pretrained`; "" where the trace isn't ours.
         created_utc: when it was captured; "" likewise.
+        tables: what else is known of the median request, each table under its own heading.
         tree: pruned; None where there is no room for it.
         decode: None where there was at most one token.
     """
@@ -258,6 +260,7 @@ class RunView:
     stages: tuple[StageLine, ...]
     families: tuple[FamilyLine, ...]
     kernels: Kernels
+    tables: tuple[Section, ...]
     tree: TreeNode | None
     decode: DecodeSeries | None
     health: Health

@@ -289,3 +289,16 @@ def test_owlv2_is_small_too(corpus: Path) -> None:
     found = {cells[0]: cells for cells in rows(table(read(page), "stages"))}
     assert found["vision_tower"][5] == "545.6", "device ms, by launch correlation"
     assert found["vision_tower"][7] == "3,295"
+
+
+def test_the_critical_path_is_a_table_and_adds_up(tmp_path: Path) -> None:
+    built = TraceBuilder().range("request", 0, 10_000_000).range("prefill", 0, 2_000_000)
+    built.launch(1, 1_000_000).kernel("k", 1_005_000, 7_000_000, correlation=1)
+    trace = built.span("cuda_runtime", "cudaDeviceSynchronize", 1_500_000, 6_600_000).load(tmp_path)
+    view = view_of(trace)
+    (section,) = [section for section in view.tables if section.title == "Critical path"]
+    column = [column.header for column in section.columns].index("path ms")
+    assert sum(float(row[column]) for row in section.rows) == pytest.approx(10, abs=0.02)
+    page = render_page(PageContent("x", (view,))).decode()
+    assert '<h2 id="table1">Critical path</h2>' in page
+    assert '<th scope="row">prefill</th><td>8.005</td>' in page
