@@ -21,7 +21,7 @@ from gemma_trace.trace.columns import UNDECODABLE_EVENTS
 from gemma_trace.trace.events import NONE
 from gemma_trace.trace.reader import UNDECODABLE
 from gemma_trace.trace.trace import Trace
-from gemma_trace.trace.wire import id_of, text
+from gemma_trace.trace.wire import id_of, integer, text
 
 WITHOUT_TIME: Final = "without_time"
 BAD_UTF8: Final = "bad_utf8"
@@ -135,7 +135,11 @@ class Rewriter:
             if phase == "C":
                 event["args"] = self._numbers(event)
             self._place(event, self._track_of(event, phase), self._shifted(event))
-            (arrows if phase in ("s", "t", "f") else written).append(event)
+            if phase in ("s", "t", "f"):
+                event["id"] = _arrow_id(_value(event, "id"))
+                arrows.append(event)
+            else:
+                written.append(event)
 
     def _has_time(self, event: _JsonEvent) -> bool:
         if time_ns(bytes(event.get("ts", b""))) is not None:
@@ -206,6 +210,12 @@ class Rewriter:
         if kind.startswith("process"):
             return self._ids.processes.setdefault(process, Names())
         return self._ids.threads.setdefault((process, thread), Names())
+
+
+def _arrow_id(value: Any) -> int | str:
+    """An arrow's id as viewers take it: a number of 64 bits, or a text."""
+    number = integer(value)
+    return text(value) if number == NONE or isinstance(value, str) else number
 
 
 def _value(event: _JsonEvent, key: str) -> Any:

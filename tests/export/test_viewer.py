@@ -121,6 +121,14 @@ def test_arrows_follow_their_spans_and_come_last(tmp_path: Path) -> None:
     assert phases.index("s") > max(place for place, phase in enumerate(phases) if phase == "X" and place < 10)
 
 
+def test_an_arrows_id_is_a_number_or_a_text(tmp_path: Path) -> None:
+    built = TraceBuilder().op("op", 0, 10)
+    for value in (7, "0x7", {"local": 1}, 10**30):
+        built.raw(ph="s", id=value, cat="a", name="a", pid=1, tid=100, ts=0)
+    content, _ = exported(built, tmp_path)
+    assert [event["id"] for event in events_of(content, "s")] == [7, "0x7", "{'local': 1}", str(10**30)]
+
+
 def test_spans_that_start_together_are_written_the_outer_one_first(tmp_path: Path) -> None:
     content, _ = exported(TraceBuilder().op("inner", 10, 5).op("x", 11, 1).op("outer", 10, 50), tmp_path)
     assert [event["name"] for event in events_of(content, "X") if event["cat"] == "cpu_op"] == ["x", "outer", "inner"]

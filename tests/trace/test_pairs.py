@@ -61,3 +61,8 @@ def test_the_place_of_a_span_is_where_it_begins_in_the_file(tmp_path: Path) -> N
     )
     places = dict(zip(names_of(file.events), file.events.place.tolist(), strict=True))
     assert places == {"outer": 0, "late": 1, "lost": 2, "early": 3}
+
+
+def test_ids_that_are_no_ids_are_text(tmp_path: Path) -> None:
+    file = read(tmp_path, text_of(event(pid=[1], tid={"a": None}), event(pid=10**25, tid=True), event(pid=None)))
+    assert {(track.pid, track.tid) for track in file.events.tracks} >= {("[1]", "{'a': None}"), (str(10**25), "True")}
