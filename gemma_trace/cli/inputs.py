@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from gemma_trace.cli.progress import reading
 from gemma_trace.errors import InputError
 
 if TYPE_CHECKING:
     from gemma_trace.stages import StageRule
     from gemma_trace.trace.trace import Trace
-
-WORTHWHILE_BYTES: Final = 8 * 1024 * 1024
-"""A smaller file is read in a moment, and needs no progress."""
 
 _OURS = ("*.pt.trace.json.gz", "*.pt.trace.json")
 _ANY = ("*.json.gz", "*.json")
@@ -66,10 +64,6 @@ def open_trace(path: Path, rules: Sequence[StageRule] = (), *, cached: bool = Tr
     from gemma_trace.trace.trace import load
 
     cache = TraceCache() if cached else None
-    if path.stat().st_size < WORTHWHILE_BYTES:  # without rich, which takes a while to start
-        return load(path, rules, cache=cache)
-    from gemma_trace.cli.progress import reading
-
     with reading(f"reading {path.name}", path) as on_bytes:
         return load(path, rules, on_bytes, cache)
 

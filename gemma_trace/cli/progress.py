@@ -1,4 +1,7 @@
-"""Progress on a terminal, on stderr so that stdout stays pipeable: a capture's, and that of reading a file."""
+"""Progress on a terminal, on stderr so that stdout stays pipeable: a capture's, and that of reading a file.
+
+Rich is imported when there is something to show: it takes longer to start than a small trace to read.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-)
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
-from gemma_trace.cli.inputs import WORTHWHILE_BYTES
+WORTHWHILE_BYTES: Final = 8 * 1024 * 1024
+"""A smaller file is read in a moment."""
 
 
 @contextmanager
@@ -28,6 +25,9 @@ def reading(what: str, path: Path) -> Iterator[Callable[[int], None] | None]:
     if size < WORTHWHILE_BYTES or not sys.stderr.isatty():
         yield None
         return
+    from rich.console import Console
+    from rich.progress import Progress
+
     with Progress(console=Console(stderr=True), transient=True) as bars:
         task = bars.add_task(what, total=size)
         yield lambda count: bars.advance(task, count)
@@ -60,6 +60,9 @@ class CaptureProgress:
 @contextmanager
 def capture_progress(*, quiet: bool) -> Iterator[CaptureProgress]:
     """Show progress while the block runs."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
     columns = (
         SpinnerColumn(finished_text="✓"),
         TextColumn("{task.description}"),
