@@ -18,7 +18,7 @@ from gemma_trace.errors import GemmaTraceError
 COMMANDS: Final = (
     *("capture", "sweep"),
     *("summarize", "stages", "kernels", "tree", "diff", "check"),
-    *("report", "view", "export"),
+    *("report", "view", "export", "hta"),
     "doctor",
 )
 """In the order of the help. Each is the function of that name in the module of that name."""

@@ -29,6 +29,7 @@ COMMANDS = {
     "tree": ["tree", RUNS[0]],
     "diff": ["diff", *RUNS],
     "check": ["check", RUNS[0]],
+    "hta": ["hta", RUNS[0]],
     "doctor": ["doctor"],
     "sweep --dry-run": ["sweep", "--dry-run"],
 }

@@ -1,0 +1,112 @@
+"""`gemma-trace hta`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gemma_trace.cli.output import ForceOption, Format, FormatOption, NoCacheOption, OutputOption
+from gemma_trace.cli.rules import ChosenStageOption, RulesFileOption
+from gemma_trace.errors import ConfigError
+
+if TYPE_CHECKING:
+    from gemma_trace.analysis.hta.model import Analysis
+
+
+class By(StrEnum):
+    """What HTA runs on beside the whole trace."""
+
+    TRACE = "trace"
+    REQUEST = "request"
+    STAGE = "stage"
+
+
+def hta(
+    trace: Annotated[Path, typer.Argument(help="A trace file, or a folder that holds one.", metavar="TRACE")],
+    stage: ChosenStageOption = None,
+    stages_file: RulesFileOption = None,
+    request: Annotated[int | None, typer.Option(help="Only this request, 0 is the first.")] = None,
+    by: Annotated[By, typer.Option(help="The rows beside the whole trace; trace is none.")] = By.STAGE,
+    analyses: Annotated[
+        str | None, typer.Option(metavar="NAME,NAME", help="Only these, e.g. temporal,kernels; by default all.")
+    ] = None,
+    operator: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Kernel sequences of ops with this in their name.")
+    ] = None,
+    as_is: Annotated[bool, typer.Option("--as-is", help="Give HTA the file itself, faults and all.")] = False,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds that HTA may take for an answer.")] = 300,
+    form: FormatOption = Format.TABLE,
+    output: OutputOption = None,
+    force: ForceOption = False,
+    no_cache: NoCacheOption = False,
+) -> None:
+    """Run Holistic Trace Analysis on a trace, and set its figures beside ours.
+
+    HTA runs in a process of its own, on a copy in which nothing trips it up: whole nanoseconds, the names of launches
+    that it knows, nothing that isn't work on the device. What one stage launched is a copy of its own, so that there
+    is a row a stage. --as-is gives it the file instead, and says what differs then, and why.
+
+    Example: gemma-trace hta traces/demo && gemma-trace hta foreign.json.gz --as-is --analyses temporal,kernels
+    """
+    from gemma_trace.analysis.hta import run
+    from gemma_trace.analysis.summary import summarize
+    from gemma_trace.cli.inputs import one_trace, open_trace
+    from gemma_trace.cli.output import emit
+    from gemma_trace.cli.rules import chosen_stage, read_rules
+    from gemma_trace.report.views.hta import hta_report
+    from gemma_trace.trace.health import examine
+
+    run.require_hta()
+    chosen, rules = chosen_stage(stage)
+    loaded = open_trace(one_trace(trace), read_rules(rules, stages_file), cached=not no_cache)
+    wanted = run.Wanted(
+        analyses=named_analyses(analyses),
+        by=run.By(by.value),
+        stage=chosen,
+        request=request,
+        as_is=as_is,
+        operator=operator,
+        timeout_s=timeout,
+    )
+    with _progress() as on_step:
+        result = run.run_hta(loaded, wanted, on_step)
+    health = summarize(loaded).health if loaded.metadata else examine(loaded)
+    emit(hta_report(result, loaded.label, str(loaded.path), health), form, output, force=force)
+
+
+def named_analyses(text: str | None) -> tuple[Analysis, ...]:
+    """The analyses that a text names, in the order in which they run; all for None.
+
+    Raises:
+        ConfigError: one has no such name.
+    """
+    from gemma_trace.analysis.hta.model import Analysis
+
+    if text is None:
+        return tuple(Analysis)
+    names = [name.strip().replace("-", "_") for name in text.split(",") if name.strip()]
+    known = [analysis.value for analysis in Analysis]
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        raise ConfigError(f"--analyses knows no {unknown[0] if unknown else 'empty list'}; it knows {', '.join(known)}")
+    return tuple(analysis for analysis in Analysis if analysis.value in names)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None] | None]:
+    """Show on a terminal how many answers HTA has given; gives what hears of them."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task("HTA", total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)
