@@ -13,6 +13,7 @@ from statistics import median
 from typing import Final, Literal
 
 from gemma_trace.analysis.breakdown import StageBreakdown, breakdown
+from gemma_trace.analysis.decode import DecodeStatistics, decode_statistics
 from gemma_trace.analysis.statistics import Distribution, distribution_ms
 from gemma_trace.metadata import RequestSample, RunMetadata, StageSample
 from gemma_trace.stages import DEVICE_STAGES, PREPROCESSING_PARTS, Stage
@@ -34,6 +35,9 @@ MEASURES: Final = (
     "unattributed_ms",
     "decode_ms",
     "tpot_ms",
+    "tokens_per_second",
+    "decode_slope_us",
+    "decode_jitter_pct",
     "image_processing_share_pct",
     "profiled_ttft_ms",
 )
@@ -113,6 +117,7 @@ def summarize(trace: Trace, profiled: StageBreakdown | None = None) -> RunSummar
     requests = [_timed(sample, metadata) for sample in timed] if metadata and timed else profiled_requests(profiled)
     run = metadata.run if metadata else None
     measures = _measures(requests)
+    measures |= _decode_measures(decode_statistics(trace, profiled.requests))
     known = [ttft for ttft in profiled.ttfts_ns if ttft is not None]
     measures["profiled_ttft_ms"] = distribution_ms(known)
     inflation = _inflation(metadata, profiled.ttfts_ns) if metadata else None
@@ -194,7 +199,6 @@ def _measures(requests: Sequence[RequestMeasures]) -> dict[str, Distribution | N
     measures["ttft_ms"] = over([request.ttft_ns for request in requests])
     measures["preprocessing_ms"] = over([request.preprocessing_ns for request in requests])
     measures["unattributed_ms"] = over([request.unattributed_ns for request in requests])
-    measures["tpot_ms"] = over([request.tpot_ns for request in requests])
     shares = [
         100 * request.stages_ns[Stage.IMAGE_PROCESSING] / request.ttft_ns
         for request in requests
@@ -202,6 +206,18 @@ def _measures(requests: Sequence[RequestMeasures]) -> dict[str, Distribution | N
     ]
     measures["image_processing_share_pct"] = Distribution(tuple(shares), "%") if shares else None
     return measures
+
+
+def _decode_measures(found: DecodeStatistics | None) -> dict[str, Distribution | None]:
+    """What is said of the tokens after the first."""
+    if found is None:
+        return {}
+    return {
+        "tpot_ms": found.tpot,
+        "tokens_per_second": found.tokens_per_second,
+        "decode_slope_us": found.slope,
+        "decode_jitter_pct": found.jitter,
+    }
 
 
 def _inflation(metadata: RunMetadata, profiled_ttfts_ns: Sequence[int | None]) -> float | None:

@@ -34,8 +34,8 @@ def stages(
 
     The times add up to the wall time of the requests, to the nanosecond; a verdict says what binds each stage, and
     --why shows the split it rests on, and which chain of host work, launches and activities made the request as long
-    as it is. Traces that others made get stages by known names (nn.Module frames, vLLM's
-    and SGLang's steps), and by your own rules.
+    as it is. Where a request has more than one token, tables show how long each took. Traces that others made get
+    stages by known names (nn.Module frames, vLLM's and SGLang's steps), and by your own rules.
 
     Example: gemma-trace stages foreign.json.gz --why --stage moe='nn.Module: MoE' --stage prefill='my_prefill'
     """
@@ -53,6 +53,7 @@ def stages(
     report = stages_report(shown, summarize(loaded, everything), stage_reasons(loaded, request), split=why)
     if why:
         report = with_critical_path(report, loaded, shown.requests)
+    report = with_decode(report, loaded, shown.requests)
     emit(report, form, output, force=force)
 
 
@@ -66,3 +67,14 @@ def with_critical_path(report: Report, trace: Trace, requests: Sequence[Request]
     first = [first_token_ns(trace, request) for request in requests]
     section = critical_path_section(paths, first)
     return report.extended([section], {"critical_path": critical_path_records(paths, first)})
+
+
+def with_decode(report: Report, trace: Trace, requests: Sequence[Request]) -> Report:
+    """The report with the tokens after the first, if there are any."""
+    from gemma_trace.analysis.decode import decode_statistics
+    from gemma_trace.report.views.decode import decode_record, decode_section, token_section
+
+    found = decode_statistics(trace, requests)
+    if found is None:
+        return report
+    return report.extended([decode_section(found), token_section(found)], {"decode": decode_record(found)})

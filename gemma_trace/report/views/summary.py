@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gemma_trace.analysis.statistics import Distribution
 from gemma_trace.analysis.study import COLUMNS, study_sections
 from gemma_trace.analysis.summary import MEASURES, RunSummary
 from gemma_trace.report.model import Column, Report, Section
-from gemma_trace.report.numbers import ABSENT, NOISY_MARK, NOISY_NOTE, spread
+from gemma_trace.report.numbers import ABSENT, NOISY_MARK, NOISY_NOTE, significant, spread
 from gemma_trace.trace.health import merged
 
 _SUMMARY_COLUMNS = (
@@ -21,7 +22,12 @@ _SUMMARY_COLUMNS = (
     ("sampling_ms", "sampling ms", 9),
     ("unattributed_ms", "unattr. ms", 6),
     ("tpot_ms", "TPOT ms", 5),
+    ("tokens_per_second", "tokens a second", 10),
+    ("decode_slope_us", "slope µs a token", 12),
+    ("decode_jitter_pct", "jitter %", 11),
 )
+
+_NEAR_ZERO = ("decode_slope_us", "decode_jitter_pct")
 
 
 def summary_report(runs: Sequence[RunSummary], source: Sequence[str]) -> Report:
@@ -39,7 +45,7 @@ def summary_report(runs: Sequence[RunSummary], source: Sequence[str]) -> Report:
     rows = tuple(
         (
             run.run,
-            *(spread(run.measures[key]) for key, _, _ in shown),
+            *(_cell(key, run.measures[key]) for key, _, _ in shown),
             spread(run.measures["profiled_ttft_ms"]),
             ABSENT if run.inflation is None else f"{run.inflation:.2f}",
             str(run.runs),
@@ -59,6 +65,11 @@ def summary_report(runs: Sequence[RunSummary], source: Sequence[str]) -> Report:
         totals={"runs": len(runs)},
         health=merged([run.health for run in runs]),
     )
+
+
+def _cell(key: str, measured: Distribution | None) -> str:
+    """A measure with its spread; of what may well be 0, the median alone: a spread is no share of that."""
+    return significant(measured.median) if measured and key in _NEAR_ZERO else spread(measured)
 
 
 def study_report(runs: Sequence[RunSummary], source: Sequence[str]) -> Report:

@@ -1,0 +1,263 @@
+"""The tokens after the first: how long each takes, whether they get slower as the cache grows, how even they are.
+
+TPOT is MLPerf's time per output token: the mean interval between the tokens of a request, without the wait for the
+first (MLPerf Inference rules, LLM benchmarks). A request's series is summed up by a straight line. Its slope is the
+median of the slopes of all pairs of points (Theil 1950, Sen 1968), which up to 29% of wild points can't move far: the
+first steps are often slow, and one stall says nothing about the cache. Its jitter is the spread around that line, as
+1.4826 · the median absolute deviation, which estimates the standard deviation of normal noise (Hampel 1974) and
+doesn't follow wild points either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from gemma_trace.analysis.statistics import BOOTSTRAP_RESAMPLES, Distribution, distribution_ms
+from gemma_trace.analysis.timeline import Request, find_requests, ranges_in
+from gemma_trace.stages import Stage
+from gemma_trace.trace.events import NONE, IntArray
+from gemma_trace.trace.trace import Trace
+from gemma_trace.trace.tree import nest
+
+FloatArray = npt.NDArray[np.float64]
+Source = Literal["timed", "profiled", "steps"]
+
+MIN_FOR_LINE: Final = 5
+"""A request with fewer intervals has no slope and no jitter: a line fits a few points whatever they are."""
+
+MIN_FOR_INTERVAL: Final = 10
+"""With fewer intervals a request the slope has no 95% interval."""
+
+MOST_POINTS: Final = 32
+"""A longer series is cut into this many stretches, and the line is fitted to their medians."""
+
+MAD_TO_STD: Final = 1.4826
+"""1 / the 75th percentile of the standard normal distribution."""
+
+_SAMPLING: Final = list(Stage).index(Stage.SAMPLING)
+_DECODE: Final = list(Stage).index(Stage.DECODE)
+
+
+@dataclass(frozen=True)
+class DecodeRequest:
+    """The tokens after the first of one request.
+
+    Attributes:
+        intervals_ns: the first is the interval before the second token; at least one, and not all of them 0.
+    """
+
+    intervals_ns: tuple[int, ...]
+
+    @property
+    def tpot_ns(self) -> int:
+        """The mean interval, rounded down."""
+        return sum(self.intervals_ns) // len(self.intervals_ns)
+
+    @property
+    def tokens_per_second(self) -> float:
+        """What one sequence gets: 1 / the mean interval."""
+        return 1e9 * len(self.intervals_ns) / sum(self.intervals_ns)
+
+    @cached_property
+    def slope_ns(self) -> float | None:
+        """By how much each token takes longer than the one before it; None under `MIN_FOR_LINE` intervals."""
+        if len(self.intervals_ns) < MIN_FOR_LINE:
+            return None
+        token, interval_ns = self._points
+        return float(np.median(_pair_slopes(token, interval_ns)))
+
+    @cached_property
+    def jitter_pct(self) -> float | None:
+        """1.4826 · MAD of the intervals around the line, in percent of the mean interval; None without a line."""
+        if self.slope_ns is None:
+            return None
+        rest = np.asarray(self.intervals_ns) - self.slope_ns * np.arange(len(self.intervals_ns))
+        return float(100 * MAD_TO_STD * np.median(np.abs(rest - np.median(rest))) / np.mean(self.intervals_ns))
+
+    def resampled_slopes_ns(self, random: np.random.Generator) -> FloatArray:
+        """Slopes of the line with its residuals drawn anew (Efron 1979).
+
+        Residuals of a line of two parameters are too small by √((n - 2) / n), which is made good first.
+
+        Returns:
+            float64 [BOOTSTRAP_RESAMPLES].
+        """
+        token, interval_ns = self._points
+        slope = np.median(_pair_slopes(token, interval_ns))
+        n = len(token)
+        residuals = (interval_ns - slope * token) * np.sqrt(n / (n - 2))
+        drawn = random.choice(residuals, (BOOTSTRAP_RESAMPLES, n))
+        slopes: FloatArray = slope + np.median(_pair_slopes(token, drawn), axis=-1)
+        return slopes
+
+    @property
+    def _points(self) -> tuple[FloatArray, FloatArray]:
+        """What the line is fitted to: token and interval, of stretches their mean and median."""
+        parts = np.array_split(np.arange(len(self.intervals_ns)), min(len(self.intervals_ns), MOST_POINTS))
+        values = np.asarray(self.intervals_ns, dtype=np.float64)
+        return np.array([part.mean() for part in parts]), np.array([np.median(values[part]) for part in parts])
+
+
+@dataclass(frozen=True)
+class TokenIntervals:
+    """The intervals before one token, or before several that follow each other, over the requests.
+
+    Attributes:
+        first, last: the tokens, counted from 1; equal where it is one.
+        intervals: in ms.
+    """
+
+    first: int
+    last: int
+    intervals: Distribution
+
+
+@dataclass(frozen=True)
+class DecodeStatistics:
+    """The tokens after the first, over the requests of a trace.
+
+    Attributes:
+        source: `timed`: between tokens on the host, without the profiler; `profiled`: the same under it, by the ends
+            of the sampling ranges; `steps`: between the starts of the decode ranges of a trace that tells no tokens.
+        batch: sequences a request, each of which gets a token a step.
+        requests: those with two tokens at least; one at least.
+    """
+
+    source: Source
+    batch: int
+    requests: tuple[DecodeRequest, ...]
+
+    @cached_property
+    def tpot(self) -> Distribution:
+        """Mean interval of each request, in ms."""
+        measured = distribution_ms([request.tpot_ns for request in self.requests])
+        assert measured is not None
+        return measured
+
+    @cached_property
+    def tokens_per_second(self) -> Distribution:
+        """Of one sequence, by request."""
+        return Distribution(tuple(request.tokens_per_second for request in self.requests), "tokens/s")
+
+    @cached_property
+    def throughput(self) -> Distribution:
+        """Tokens a second of the whole batch while it decodes, by request."""
+        return Distribution(tuple(self.batch * rate for rate in self.tokens_per_second.values), "tokens/s")
+
+    @cached_property
+    def slope(self) -> Distribution | None:
+        """Slope of each request's line, in µs a token; None where none has enough tokens."""
+        known = [request.slope_ns for request in self.requests if request.slope_ns is not None]
+        return Distribution(tuple(slope / 1e3 for slope in known), "µs/token") if known else None
+
+    @cached_property
+    def slope_interval_us(self) -> tuple[float, float] | None:
+        """A 95% interval of the median slope; None unless every request has `MIN_FOR_INTERVAL` intervals.
+
+        By the percentile bootstrap of a fixed seed on two levels, requests and within them residuals (Davison and
+        Hinkley 1997, 3.8): so it is as wide as either the requests or the tokens of a single one make it.
+        """
+        if min(len(request.intervals_ns) for request in self.requests) < MIN_FOR_INTERVAL:
+            return None
+        random = np.random.default_rng(0)
+        slopes = np.array([request.resampled_slopes_ns(random) for request in self.requests])
+        drawn = random.integers(len(slopes), size=(len(slopes), BOOTSTRAP_RESAMPLES))
+        medians = np.median(np.take_along_axis(slopes, drawn, axis=0), axis=0)
+        low, high = np.percentile(medians, [2.5, 97.5])
+        return float(low) / 1e3, float(high) / 1e3
+
+    @cached_property
+    def jitter(self) -> Distribution | None:
+        """Jitter of each request, in % of its TPOT; None where none has enough tokens."""
+        known = [request.jitter_pct for request in self.requests if request.jitter_pct is not None]
+        return Distribution(tuple(known), "%") if known else None
+
+    @property
+    def tokens(self) -> int:
+        """Of the longest request, the first included."""
+        return 1 + max(len(request.intervals_ns) for request in self.requests)
+
+    def series(self, most: int | None = None) -> tuple[TokenIntervals, ...]:
+        """The intervals token by token.
+
+        Args:
+            most: where there are more tokens than this, stretches of equal length take their place; None is never.
+        """
+        longest = self.tokens - 1
+        width = -(-longest // most) if most else 1
+        steps = []
+        for low in range(0, longest, width):
+            high = min(low + width, longest)
+            values = distribution_ms([ns for request in self.requests for ns in request.intervals_ns[low:high]])
+            assert values is not None
+            steps.append(TokenIntervals(low + 2, high + 1, values))
+        return tuple(steps)
+
+
+def decode_statistics(trace: Trace, requests: Sequence[Request] | None = None) -> DecodeStatistics | None:
+    """The tokens after the first, from the best that a trace has to tell; None where it has no two tokens.
+
+    Args:
+        requests: the profiled requests to take where there is no timed pass; None is all.
+    """
+    metadata = trace.metadata
+    if metadata and metadata.timed_requests:
+        batch = metadata.config.get("batch")
+        taken = [np.asarray(sample.token_ns, dtype=np.int64) for sample in metadata.timed_requests]
+        return _statistics("timed", batch if isinstance(batch, int) else 1, taken)
+    windows = find_requests(trace) if requests is None else requests
+    batch = metadata.config.get("batch") if metadata else None
+    sampled = [_token_ns(trace, window) for window in windows]
+    found = _statistics("profiled", batch if isinstance(batch, int) else 1, sampled)
+    return found or _statistics("steps", 1, _step_starts(trace, windows))
+
+
+def _statistics(source: Source, batch: int, instants: Sequence[IntArray]) -> DecodeStatistics | None:
+    """Statistics of what lies between instants, which are int64 [tokens] for each request."""
+    intervals = [tuple(np.diff(ns).tolist()) for ns in instants]
+    requests = tuple(DecodeRequest(request) for request in intervals if sum(request))
+    return DecodeStatistics(source, batch, requests) if requests else None
+
+
+def _token_ns(trace: Trace, window: Request) -> IntArray:
+    """When each token was on the host, by the sampling ranges."""
+    ranges = ranges_in(trace, window)
+    return np.sort(trace.spans.end_ns[ranges[trace.stage_range[ranges] == _SAMPLING]])
+
+
+def _step_starts(trace: Trace, windows: Sequence[Request]) -> list[IntArray]:
+    """When each decode range starts, by request; all of them together where no request has two.
+
+    A range within another is the same step. Of several threads the one with the most steps tells.
+    """
+    ranges = np.flatnonzero(trace.stage_range == _DECODE)
+    spans = trace.spans
+    outermost = nest(spans.ts_ns[ranges], spans.end_ns[ranges], spans.track[ranges]).parent == NONE
+    ranges = ranges[outermost]
+    if not len(ranges):
+        return []
+    ranges = ranges[spans.track[ranges] == np.bincount(spans.track[ranges]).argmax()]
+    starts = spans.ts_ns[ranges]
+    inside = [starts[(window.start_ns <= starts) & (starts < window.end_ns)] for window in windows]
+    return inside if any(len(request) > 1 for request in inside) else [starts]
+
+
+def _pair_slopes(x: FloatArray, y: FloatArray) -> FloatArray:
+    """The slopes of the lines through any two points.
+
+    Args:
+        x: float64 [n], ascending.
+        y: float64 [..., n].
+
+    Returns:
+        float64 [..., n (n - 1) / 2].
+    """
+    i, j = np.triu_indices(len(x), 1)
+    slopes: FloatArray = (y[..., j] - y[..., i]) / (x[j] - x[i])
+    return slopes
