@@ -83,6 +83,7 @@ class KernelTable:
         by: what a row is.
         stage: the stage that was selected, if one was.
         request: the request that was selected, if one was.
+        codes: the group of each row, as `work.group` numbers them.
     """
 
     on: Literal["device", "host"]
@@ -91,6 +92,7 @@ class KernelTable:
     request: int | None
     rows: tuple[KernelRow, ...]
     totals: KernelTotals
+    codes: tuple[int, ...]
 
 
 def kernel_table(
@@ -121,7 +123,9 @@ def kernel_table(
     whole = work if stage is None else select(trace, None, request)
     # A stage that ran on the host alone is held against the host's time of the request.
     whole_ns = int(whole.length_ns.sum()) if whole.on == work.on else 0
-    rows = _rows(trace, work, by, whole_ns)
+    groups = group(trace, work, by)
+    rows = dict(zip(np.unique(groups.code).tolist(), _rows(trace, work, groups, whole_ns), strict=True))
+    order = sorted(rows, key=lambda code: _rank(rows[code], sort))
     on_device = work.on == "device"
     length = int(work.length_ns.sum())
     return KernelTable(
@@ -129,7 +133,7 @@ def kernel_table(
         by=by,
         stage=stage,
         request=request,
-        rows=tuple(sorted(rows, key=lambda row: _rank(row, sort))),
+        rows=tuple(rows[code] for code in order),
         totals=KernelTotals(
             activities=len(work) if on_device else 0,
             unlinked=int((work.caller == NONE).sum()),
@@ -137,6 +141,7 @@ def kernel_table(
             device_busy_ns=union_ns(work.start_ns, work.end_ns) if on_device else 0,
             host_self_ns=0 if on_device else length,
         ),
+        codes=tuple(order),
     )
 
 
@@ -155,9 +160,8 @@ def _rank(row: KernelRow, sort: str) -> tuple[float, str]:
     return (-value if value is not None else float("inf"), row.name)
 
 
-def _rows(trace: Trace, work: Work, by: By, whole_ns: int) -> list[KernelRow]:
-    """A row a group that has any work."""
-    groups = group(trace, work, by)
+def _rows(trace: Trace, work: Work, groups: Groups, whole_ns: int) -> list[KernelRow]:
+    """A row a group that has any work, by the groups' codes."""
     used, code = np.unique(groups.code, return_inverse=True)
     if not len(used):
         return []

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from gemma_trace.cli.output import ForceOption, Format, FormatOption, NoCacheOption, OutputOption
-from gemma_trace.cli.rules import ChosenStageOption, RulesFileOption
+from gemma_trace.cli.rules import ChosenStageOption, PeaksOption, RulesFileOption
 
 
 class By(StrEnum):
@@ -45,6 +45,10 @@ def kernels(
         By, typer.Option(help="What a row is; op, module, layer and shape are what launched it.")
     ] = By.KERNEL,
     sort: Annotated[Sort, typer.Option(help="What rows are sorted by, the largest first.")] = Sort.SUM,
+    roofline: Annotated[
+        bool, typer.Option("--roofline", help="What rows achieve: TFLOP/s, GB/s, and the share of the device's peak.")
+    ] = False,
+    peaks: PeaksOption = None,
     full_names: Annotated[
         bool, typer.Option("--full-names", help="Kernel names as recorded, template arguments and all.")
     ] = False,
@@ -63,10 +67,11 @@ def kernels(
     from gemma_trace.analysis.kernels import kernel_table
     from gemma_trace.cli.inputs import one_trace, open_trace
     from gemma_trace.cli.output import emit
-    from gemma_trace.cli.rules import chosen_stage, read_rules
+    from gemma_trace.cli.rules import chosen_stage, own_peaks, read_rules
     from gemma_trace.report.views.kernels import kernels_report
     from gemma_trace.trace.health import examine
 
+    own = own_peaks(peaks)
     chosen, rules = chosen_stage(stage)
     loaded = open_trace(one_trace(trace), read_rules(rules, stages_file), cached=not no_cache)
     table = kernel_table(loaded, chosen, request, by.value, sort.value)
@@ -76,4 +81,13 @@ def kernels(
         from gemma_trace.analysis.summary import summarize
 
         health = summarize(loaded).health
-    emit(kernels_report(table, loaded, health, top, full_names=full_names), form, output, force=force)
+    report = kernels_report(table, loaded, health, top, full_names=full_names)
+    if roofline or peaks:
+        from gemma_trace.analysis.devices import device_peaks
+        from gemma_trace.analysis.roofline import row_rooflines
+        from gemma_trace.report.views.roofline import with_rooflines
+
+        device = device_peaks(loaded, own, table.on)
+        rows = row_rooflines(loaded, table, device.peaks)
+        report = with_rooflines(report, table, rows, device, full_names=full_names)
+    emit(report, form, output, force=force)

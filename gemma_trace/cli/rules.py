@@ -5,12 +5,15 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gemma_trace.errors import ConfigError, InputError
 from gemma_trace.stages import Stage, StageRule, stage_rule
+
+if TYPE_CHECKING:
+    from gemma_trace.analysis.devices import Peaks
 
 RulesOption = Annotated[
     list[str] | None,
@@ -39,6 +42,13 @@ RulesFileOption = Annotated[
     ),
 ]
 
+PeaksOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--peaks", metavar="FILE", help="A TOML file of your device's peak rates; doctor --measure prints one."
+    ),
+]
+
 
 def chosen_stage(given: Sequence[str] | None) -> tuple[str | None, list[str]]:
     """The one stage that is asked for, if any, and the rules beside it.
@@ -61,6 +71,19 @@ def read_rules(given: Sequence[str] | None, file: Path | None) -> list[StageRule
     """
     rules = [_parsed(text) for text in given or ()]
     return rules if file is None else rules + _read_file(file)
+
+
+def own_peaks(file: Path | None) -> list[Peaks]:
+    """The peak rates of the user's file; none without one.
+
+    Raises:
+        InputError: the file can't be read, or isn't such a file.
+    """
+    if file is None:
+        return []
+    from gemma_trace.analysis.peaks_file import read_peaks
+
+    return read_peaks(file)
 
 
 def _parsed(text: str) -> StageRule:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gemma_trace.cli.output import ForceOption, Format, FormatOption, NoCacheOption, OutputOption
-from gemma_trace.cli.rules import RulesFileOption, RulesOption
+from gemma_trace.cli.rules import PeaksOption, RulesFileOption, RulesOption
 
 if TYPE_CHECKING:
     from gemma_trace.analysis.timeline import Request
@@ -25,6 +25,7 @@ def stages(
     ] = False,
     stage: RulesOption = None,
     stages_file: RulesFileOption = None,
+    peaks: PeaksOption = None,
     form: FormatOption = Format.TABLE,
     output: OutputOption = None,
     force: ForceOption = False,
@@ -40,17 +41,23 @@ def stages(
     Example: gemma-trace stages foreign.json.gz --why --stage moe='nn.Module: MoE' --stage prefill='my_prefill'
     """
     from gemma_trace.analysis.breakdown import breakdown
+    from gemma_trace.analysis.devices import device_peaks
+    from gemma_trace.analysis.floors import stage_floors
     from gemma_trace.analysis.reasons import stage_reasons
     from gemma_trace.analysis.summary import summarize
     from gemma_trace.cli.inputs import one_trace, open_trace
     from gemma_trace.cli.output import emit
-    from gemma_trace.cli.rules import read_rules
+    from gemma_trace.cli.rules import own_peaks, read_rules
+    from gemma_trace.report.views.roofline import Floors
     from gemma_trace.report.views.stages import stages_report
 
+    own = own_peaks(peaks)
     loaded = open_trace(one_trace(trace), read_rules(stage, stages_file), cached=not no_cache)
     everything = breakdown(loaded)
     shown = everything if request is None else breakdown(loaded, request)
-    report = stages_report(shown, summarize(loaded, everything), stage_reasons(loaded, request), split=why)
+    device = device_peaks(loaded, own)
+    floors = Floors(stage_floors(loaded, shown, device.peaks), device)
+    report = stages_report(shown, summarize(loaded, everything), stage_reasons(loaded, request), floors, split=why)
     if why:
         report = with_critical_path(report, loaded, shown.requests)
     report = with_decode(report, loaded, shown.requests)

@@ -12,6 +12,7 @@ from gemma_trace.analysis.summary import RunSummary
 from gemma_trace.report.model import Column, Report, Section
 from gemma_trace.report.numbers import NOISY_MARK, NOISY_NOTE, milliseconds, percent, significant, spread
 from gemma_trace.report.verdicts import verdict
+from gemma_trace.report.views.roofline import Floors
 from gemma_trace.stages import PREPROCESSING_PARTS, Stage
 
 BAR_WIDTH = 20
@@ -24,7 +25,12 @@ FEWEST_PARTS_PCT = 1.0
 
 
 def stages_report(
-    found: StageBreakdown, run: RunSummary, reasons: Sequence[StageReason], *, split: bool = False
+    found: StageBreakdown,
+    run: RunSummary,
+    reasons: Sequence[StageReason],
+    floors: Floors | None = None,
+    *,
+    split: bool = False,
 ) -> Report:
     """Every stage of one trace, host and device. For people the mean a request; for machines a row a request.
 
@@ -32,6 +38,7 @@ def stages_report(
         found: the trace's requests, or one of them.
         run: the same trace summed up, for its timed pass.
         reasons: why its stages take their time, of the same requests.
+        floors: the least that they could take; None leaves it out.
         split: show the parts as well, not the verdicts alone.
     """
     requests, totals = len(found.requests), found.totals
@@ -44,6 +51,7 @@ def stages_report(
         Column("time ms"),
         Column("%", 1),
         Column("", 1, align="left", holds="bar"),
+        *(floors.columns() if floors else ()),
         *((Column("timed ms", 3, holds="measure"),) if timed else ()),
         Column("host ms", 5),
         *((Column("device ms", 2), Column("exposed host ms", 3)) if on_device else ()),
@@ -60,6 +68,7 @@ def stages_report(
                 milliseconds(row.time_ns / requests),
                 percent(row.time_ns, totals.wall_ns),
                 bar(share),
+                *(floors.cells(row.stage) if floors else ()),
                 *((spread(timed.get(row.stage) if row.stage != Stage.PREPROCESSING else None),) if timed else ()),
                 milliseconds(row.host_ns / requests),
                 *((milliseconds(value / requests) for value in device) if on_device else ()),
@@ -79,6 +88,7 @@ def stages_report(
         notes.append(NOISY_NOTE)
     if totals.ttft_ns is not None:
         notes.append(_ttft_note(totals.ttft_ns / requests, run))
+    notes += floors.notes() if floors else ()
     return Report(
         command="stages",
         source=[str(run.source)],
@@ -94,7 +104,9 @@ def stages_report(
             *((_split_section(reasons),) if split else ()),
         ),
         records=[asdict(row) for row in found.rows],
-        totals=asdict(totals) | {"reasons": [_reason_record(reason) for reason in reasons]},
+        totals=asdict(totals)
+        | {"reasons": [_reason_record(reason) for reason in reasons]}
+        | (floors.totals() if floors else {}),
         health=run.health,
     )
 

@@ -1,0 +1,226 @@
+"""The floor of a stage: the least time that its device takes for the same ops, and how far the stage is from it.
+
+It is a bound, so it counts less than the ops' own roofs do. Bytes that the op before may have left in the cache don't
+count: parameters count in full, of what an op else reads, and of what it else writes, all beyond one cacheful, and in
+each range of a stage one cacheful of parameters less, which may lie there from before. Convolutions that Winograd's
+algorithm or an FFT can speed up count by their bytes alone. An op without a formula or without shapes counts nothing.
+Ops that run side by side share the roofs: where activities overlap, the floor is the larger of the sums of both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+import numpy as np
+
+from gemma_trace.analysis.breakdown import StageBreakdown
+from gemma_trace.analysis.devices import Peaks
+from gemma_trace.analysis.gemma3_floor import ModelWork, model_work
+from gemma_trace.analysis.opcosts import FloatArray, op_costs
+from gemma_trace.analysis.roofline import Bound, roofs_of
+from gemma_trace.analysis.timeline import StageTime, find_requests
+from gemma_trace.analysis.work import Work, device_work, host_work, request_of_work, stage_of_work
+from gemma_trace.trace.events import IntArray
+from gemma_trace.trace.trace import Trace
+
+LEAST_COVERED_PCT: Final = 50.0
+"""Where ops with a cost cover less of what a device does for a stage, its work is counted from the model's config, if
+that is known; on a host, whose time is not ops alone, where there is no matrix product among them."""
+
+Source = Literal["shapes", "config"]
+
+
+@dataclass(frozen=True)
+class StageFloor:
+    """A stage of a request, and the least that its work takes.
+
+    Attributes:
+        on: where its work is: the floor is of that device, or of the host.
+        flops: of all its ops; `matrix_flops` are those of matrix products, convolutions and attention.
+        bytes: that its ops read and write at least, wherever they find them.
+        floor_ns: the bound; None without peaks.
+        floor_source: what the work was counted from: the `shapes` of the recorded ops, or the model's `config`.
+        compute_ns, memory_ns: what those FLOPs and those bytes take that count for the floor, each alone.
+        bound: which of the two is more.
+        measured_ns: what the floor is held against: the stage's `device_busy_ns`, on a CPU its `time_ns`.
+        distance: measured over floor; None without a floor.
+        covered_pct: the share of the stage's work (of the device, or of the host) that ops with a cost take.
+    """
+
+    request: int
+    stage: str
+    on: Literal["device", "host"]
+    flops: float
+    matrix_flops: float
+    bytes: float
+    floor_ns: float | None
+    floor_source: Source
+    compute_ns: float | None
+    memory_ns: float | None
+    bound: Bound | None
+    measured_ns: int
+    distance: float | None
+    covered_pct: float
+
+
+@dataclass(frozen=True)
+class _Least:
+    """The least time of some work, in ns: of its FLOPs, of its bytes, of both."""
+
+    compute_ns: float
+    memory_ns: float
+    floor_ns: float
+
+
+def stage_floors(trace: Trace, found: StageBreakdown, peaks: Peaks | None) -> list[StageFloor]:
+    """The floor of every stage of these requests whose work is known, in the order of the rows.
+
+    Args:
+        peaks: of the trace's device; None leaves the times out.
+    """
+    counted = _CountedStages(trace, peaks)
+    requests = {request.index: request for request in found.requests}
+    floors = []
+    for row in found.rows:
+        floor = counted.floor(row)
+        if counted.tells_too_little(row, floor):
+            work = model_work(trace, requests[row.request], row.stage)
+            floor = _by_config(row, work, counted, peaks) if work else floor
+        if floor is not None:
+            floors.append(floor)
+    return floors
+
+
+class _CountedStages:
+    """The costed ops of a trace, and all its work, by request and stage.
+
+    Attributes:
+        on: where the work is.
+    """
+
+    def __init__(self, trace: Trace, peaks: Peaks | None) -> None:
+        costs, requests = op_costs(trace), find_requests(trace)
+        self.on = costs.on
+        self._names, self._peaks, self._costs, self._roofs = trace.stage_names, peaks, costs, roofs_of(costs, peaks)
+        spans = trace.spans
+        ops = Work("host", spans.ts_ns[costs.op], spans.end_ns[costs.op], costs.op, costs.op)
+        self._request, self._stage = request_of_work(trace, ops, requests), stage_of_work(trace, ops)
+        self._range = trace.innermost_range[costs.op]
+        work = device_work(trace) if costs.on == "device" else host_work(trace)
+        self._piece_request, self._piece_stage = request_of_work(trace, work, requests), stage_of_work(trace, work)
+        self._piece_ns, self._piece_covered = work.length_ns, costs.owner_of(trace, work) >= 0
+        self._piece_device = spans.device[work.span]
+
+    def measured_ns(self, row: StageTime) -> int:
+        """What a stage's floor is held against."""
+        return row.device_busy_ns if self.on == "device" else row.time_ns
+
+    def pieces(self, row: StageTime) -> IntArray:
+        """A stage's work, as places in the columns."""
+        return np.flatnonzero((self._piece_request == row.request) & (self._piece_stage == self._code(row)))
+
+    def covered_pct(self, row: StageTime) -> float:
+        """The share of a stage's work that ops with a cost take."""
+        pieces = self.pieces(row)
+        total = int(self._piece_ns[pieces].sum())
+        return 100 * int(self._piece_ns[pieces[self._piece_covered[pieces]]].sum()) / total if total else 0.0
+
+    def floor(self, row: StageTime) -> StageFloor | None:
+        """A stage's floor by the shapes of its ops; None where none has a cost."""
+        ops = np.flatnonzero((self._request == row.request) & (self._stage == self._code(row)))
+        if not len(ops):
+            return None
+        flops, matrix_flops, moved = (
+            float(self._costs.column(name)[ops].sum()) for name in ("flops", "matrix_flops", "bytes")
+        )
+        return _floor(row, self, (flops, matrix_flops, moved), self._least(ops, row), "shapes")
+
+    def tells_too_little(self, row: StageTime, floor: StageFloor | None) -> bool:
+        """Whether the shapes of a stage's ops leave most of its work in the dark."""
+        if self.on == "host":
+            return floor is None or not floor.matrix_flops
+        return row.activities > 0 and (floor is None or floor.covered_pct < LEAST_COVERED_PCT)
+
+    def _code(self, row: StageTime) -> int:
+        return self._names.index(row.stage) if row.stage in self._names else len(self._names)
+
+    def _least(self, ops: IntArray, row: StageTime) -> _Least | None:
+        """The least time of a stage's ops."""
+        if self._peaks is None:
+            return None
+        compute, memory = self._roofs.least_compute_ns[ops], self._roofs.least_memory_ns[ops]
+        _, place = np.unique(self._range[ops], return_inverse=True)
+
+        def by_range(values: FloatArray) -> FloatArray:
+            sums: FloatArray = np.bincount(place, values).astype(np.float64)
+            return sums
+
+        cacheful = _cacheful_ns(self._peaks)
+        computed, moved = by_range(compute), np.maximum(by_range(memory) - cacheful, 0)
+        each = np.maximum(computed, by_range(np.maximum(compute, memory)) - cacheful)
+        sums = float(computed.sum()), float(moved.sum())
+        if self.on == "device" and row.device_sum_ns > row.device_busy_ns:
+            devices = len(np.unique(self._piece_device[self.pieces(row)]))
+            return _Least(*sums, max(sums) / devices)
+        return _Least(*sums, float(each.sum()))
+
+
+def _cacheful_ns(peaks: Peaks) -> float:
+    """The time that a cacheful of bytes takes from memory."""
+    return peaks.cache_bytes / peaks.bytes_per_ns
+
+
+def _by_config(row: StageTime, work: ModelWork, counted: _CountedStages, peaks: Peaks | None) -> StageFloor:
+    """A stage's floor by the model's config."""
+    least = None
+    if peaks is not None:
+        rate = peaks.flops_per_ns(work.dtype) or np.inf
+        computed = sum(flops / rate for flops, _ in work.parts)
+        nearer = sum(max(flops / rate, moved / peaks.bytes_per_ns) for flops, moved in work.parts)
+        cached = work.forwards * _cacheful_ns(peaks)
+        moved_ns = max(0.0, work.bytes / peaks.bytes_per_ns - cached)
+        least = _Least(computed, moved_ns, max(computed, nearer - cached))
+    return _floor(row, counted, (work.flops, work.flops, work.bytes), least, "config")
+
+
+def _floor(
+    row: StageTime,
+    counted: _CountedStages,
+    work: tuple[float, float, float],
+    least: _Least | None,
+    source: Source,
+) -> StageFloor:
+    """A stage's floor.
+
+    Args:
+        work: FLOPs, those of matrices, bytes.
+    """
+    flops, matrix_flops, moved = work
+    measured = counted.measured_ns(row)
+    plain = StageFloor(
+        request=row.request,
+        stage=row.stage,
+        on=counted.on,
+        flops=flops,
+        matrix_flops=matrix_flops,
+        bytes=moved,
+        floor_ns=None,
+        floor_source=source,
+        compute_ns=None,
+        memory_ns=None,
+        bound=None,
+        measured_ns=measured,
+        distance=None,
+        covered_pct=counted.covered_pct(row),
+    )
+    if least is None:
+        return plain
+    return replace(
+        plain,
+        floor_ns=least.floor_ns,
+        compute_ns=least.compute_ns,
+        memory_ns=least.memory_ns,
+        bound="compute" if least.compute_ns >= least.memory_ns else "memory",
+        distance=measured / least.floor_ns if least.floor_ns else None,
+    )

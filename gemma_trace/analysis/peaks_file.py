@@ -1,0 +1,96 @@
+"""A user's own peak rates, as a TOML file: what `--peaks` reads and `gemma-trace doctor --measure` writes.
+
+[[device]]
+name = "AMD EPYC 9654 96-Core Processor"    # as the trace names it; a list of names; or "*" for any device
+memory_gb_per_s = 460.8
+cache_mb = 384
+source = "data sheet"
+[device.tflops]
+float32 = 7.4
+bfloat16 = 14.7
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any, Final
+
+from gemma_trace.analysis.devices import Peaks
+from gemma_trace.analysis.tensors import ITEM_BYTES
+from gemma_trace.errors import InputError
+
+DTYPES: Final = (*ITEM_BYTES, "tf32")
+"""What a rate can be of."""
+
+_KEYS: Final = frozenset({"name", "memory_gb_per_s", "cache_mb", "source", "tflops"})
+
+
+def read_peaks(path: Path) -> list[Peaks]:
+    """The devices of a file.
+
+    Raises:
+        InputError: it can't be read as TOML, or an entry isn't one; the message is one line that says which.
+    """
+    try:
+        content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"no file at {path}; check --peaks") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"can't read {path} as TOML: {' '.join(str(error).split())}") from error
+    entries = content.get("device")
+    if not isinstance(entries, list) or not entries:
+        raise InputError(f"{path} has no [[device]]; gemma-trace doctor --measure prints such a file")
+    return [_entry(entry, f"{path}, device {place + 1}") for place, entry in enumerate(entries)]
+
+
+def peaks_toml(peaks: Peaks) -> str:
+    """The file of one device."""
+    lines = [
+        "[[device]]",
+        f"name = {_text(peaks.names[0])}",
+        f"memory_gb_per_s = {peaks.memory_gb_per_s:.4g}",
+        f"cache_mb = {peaks.cache_mb:.4g}",
+        f"source = {_text(peaks.source)}",
+        "[device.tflops]",
+        *(f"{dtype} = {rate:.4g}" for dtype, rate in peaks.tflops),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _entry(entry: Any, where: str) -> Peaks:
+    if not isinstance(entry, dict):
+        raise InputError(f"{where} is no table; write [[device]] and its lines")
+    unknown = sorted(set(entry) - _KEYS)
+    if unknown:
+        raise InputError(f"{where} has a line {unknown[0]!r}; it may have {', '.join(sorted(_KEYS))}")
+    names = entry.get("name")
+    names = [names] if isinstance(names, str) else names
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise InputError(f'{where} has no name; write name = "…" as the trace names the device, or "*" for any')
+    rates = entry.get("tflops", {})
+    if not isinstance(rates, dict) or not rates:
+        raise InputError(f"{where} has no rates; write [device.tflops] and lines such as float32 = 1.2")
+    for dtype in rates:
+        if dtype not in DTYPES:
+            raise InputError(f"{where} has a rate of {dtype!r}; rates are of {', '.join(DTYPES)}")
+    source = entry.get("source", "a file of the user's")
+    return Peaks(
+        names=tuple(names),
+        memory_gb_per_s=_number(entry, "memory_gb_per_s", where),
+        cache_mb=_number({"cache_mb": 0, **entry}, "cache_mb", where, least=0.0),
+        tflops=tuple((dtype, _number(rates, dtype, where)) for dtype in rates),
+        source=source if isinstance(source, str) else str(source),
+    )
+
+
+def _number(values: dict[str, Any], key: str, where: str, least: float = 1e-9) -> float:
+    value = values.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < float("inf"):
+        raise InputError(f"{where}: {key} is {value!r}; give a number above 0")
+    return float(value)
+
+
+def _text(value: str) -> str:
+    """A string as TOML writes it."""
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
