@@ -164,7 +164,7 @@ class Causes:
         if figure.analysis is Analysis.IDLE and self._overlapping:
             found.append("HTA counts the overlap of activities on a stream as idle time below zero")
         if figure.measure == "compute_ns" and self._misnamed:
-            found.append(f"HTA goes by names: {self._misnamed} kernel names aren't computation to it")
+            found.append(f"HTA goes by names: some ({self._misnamed}) aren't computation's to it")
         if figure.analysis in (Analysis.OVERLAP, Analysis.TEMPORAL) and self._other_communication:
             found.append("HTA takes no kernel for communication but NCCL's")
         if figure.analysis is Analysis.QUEUE and self._together:
@@ -178,12 +178,12 @@ class Causes:
         found = []
         summed = figure.analysis in (Analysis.TEMPORAL, Analysis.KERNELS, Analysis.OVERLAP)
         if summed and self._syncs:
-            found.append(f"HTA takes {self._syncs} cuda_sync spans, in which the device waits, for its work")
+            found.append(f"HTA takes cuda_sync spans ({self._syncs}), in which the device waits, for its work")
         if summed and self._host_on_stream:
-            found.append(f"HTA takes {self._host_on_stream} spans of the host that name a stream for device work")
+            found.append(f"HTA takes spans of the host that name a stream ({self._host_on_stream}) for device work")
         if self._dropped:
             found.append(
-                f"HTA drops {self._dropped} activities that nothing up to the last ProfilerStep's end launched"
+                f"HTA drops activities ({self._dropped}) that nothing up to the last ProfilerStep's end launched"
             )
         unknown = sorted(self._launching - KNOWN_LAUNCHES.get(figure.analysis, self._launching))
         if unknown:

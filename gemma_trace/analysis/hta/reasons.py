@@ -64,7 +64,7 @@ class Conditions:
         """What a person is told of what HTA raised on this trace."""
         launch = self._trace.launch
         calls = launch[launch >= 0]
-        if "Graph is not valid" in error:
+        if "Graph is not valid" in error or "no path through" in error:
             if len(np.unique(calls)) < len(calls):
                 return "HTA's graph of events can't hold a call that launches several activities, as a replay does"
             return "HTA finds a circle in its own graph of events, or times that contradict each other"

@@ -31,8 +31,8 @@ from gemma_trace.analysis.hta.process import DEFAULT_TIMEOUT_S, run_tasks
 from gemma_trace.analysis.hta.reasons import SHORTEST, Conditions
 from gemma_trace.analysis.timeline import Request, cut, find_requests, rows_in_order
 from gemma_trace.errors import InputError, MissingExtraError
-from gemma_trace.stages import UNATTRIBUTED_CODE
-from gemma_trace.trace.events import BoolArray
+from gemma_trace.stages import REQUEST_CODE, UNATTRIBUTED_CODE
+from gemma_trace.trace.events import NONE, BoolArray
 from gemma_trace.trace.trace import Trace
 
 MOST_CUTS: Final = 120
@@ -147,11 +147,13 @@ class _Run:
         wanted, found = self._wanted, []
         if wanted.by is By.TRACE:
             return []
+        # Without a stage, a request is all that there is to tell apart.
+        by = wanted.by if _has_stages(self._trace) or wanted.stage is not None else By.REQUEST
         names = dict(rows_in_order(self._trace))
         present: dict[str, None] = {}
         for request in self._requests:
             pieces = cut(self._trace, request)
-            if wanted.by is By.REQUEST:
+            if by is By.REQUEST:
                 found.append((Scope(request.index), pieces.own))
                 continue
             ranges = set(pieces.stretch_row.tolist()) | set(pieces.device_row[pieces.own].tolist())
@@ -252,6 +254,11 @@ class _Run:
             mine = own.setdefault(id(answer.task), Own(self._trace, answer.task.chosen))
             figures += [causes.compared(figure, mine) for figure in found]
         return figures
+
+
+def _has_stages(trace: Trace) -> bool:
+    """Whether any range of the trace is a stage's, other than a request."""
+    return bool(((trace.stage_range != NONE) & (trace.stage_range != REQUEST_CODE)).any())
 
 
 def _requests(trace: Trace, wanted: Wanted) -> list[Request]:

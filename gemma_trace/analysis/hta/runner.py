@@ -21,6 +21,9 @@ from typing import Any, Final, TextIO
 KERNEL_WAIT_NS: Final = 30_000
 """HTA's default of 30, which its code compares with µs: a shorter gap between activities is a kernel wait."""
 
+KERNEL_GAP_NS: Final = 1_500_000
+"""traceinsight's longest gap between two kernels that its critical path takes for their own delay."""
+
 EVERY_KERNEL: Final = 10**9
 """HTA folds kernels beyond a number into one, and loses the statistics of all others with that; so none beyond."""
 
@@ -148,6 +151,9 @@ def _sequences(loaded: Any, unit_ns: int, *, operators: list[str], shortest: int
 
 
 def _critical_path(loaded: Any, unit_ns: int, *, annotation: str, instance: int) -> _Frames:
+    module: Any = importlib.import_module("hta.analyzers.critical_path_analysis")
+    if hasattr(module, "KERNEL_KERNEL_DELAY_THRESHOLD_US"):  # from 0.6 on; a longer gap is no delay between kernels
+        module.KERNEL_KERNEL_DELAY_THRESHOLD_US = KERNEL_GAP_NS / unit_ns
     found = loaded.critical_path_analysis(rank=0, annotation=annotation, instance_id=instance)
     if not found or not found[1]:
         raise ValueError("no path through its graph")

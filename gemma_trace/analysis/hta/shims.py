@@ -5,14 +5,21 @@ Each is put on only where it is needed, told by trying. Its successor, traceinsi
 
 from __future__ import annotations
 
-from typing import Any
+import importlib.util
+import re
+import sys
+from importlib.abc import SourceLoader
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
+_PATHS: Final = "hta.analyzers.critical_path_analysis"
+_CHAINED: Final = re.compile(r"\b(\w+)\.(\w+)\.fillna\(([\w.-]+), inplace=True\)")
+
 
 def put_on() -> None:
-    """Put on what is needed."""
+    """Put on what is needed; before HTA is imported."""
     frame: Any = pd.DataFrame({"a": [0], "b": [0]})
     try:
         frame.drop(axis=1, columns=["b"])
@@ -23,6 +30,7 @@ def put_on() -> None:
         np.unique(objects, axis=0)
     except TypeError:
         _let_unique_take_objects()
+    _fill_columns_in_place()
 
 
 def _let_drop_take_both() -> None:
@@ -47,3 +55,18 @@ def _let_unique_take_objects() -> None:
         return unique(values, *args, **options)
 
     setattr(np, "unique", tolerant)  # noqa: B010
+
+
+def _fill_columns_in_place() -> None:
+    """Filling a column of a frame in place fills it, as before pandas 3, which fills a copy and says nothing.
+
+    HTA's critical path loses its waits for events by that, so the module is compiled from mended source.
+    """
+    spec = importlib.util.find_spec(_PATHS)
+    if spec is None or not isinstance(spec.loader, SourceLoader):
+        return
+    source = spec.loader.get_source(_PATHS) or ""
+    mended, count = _CHAINED.subn(r'\1["\2"] = \1["\2"].fillna(\3)', source)
+    if count:
+        module = sys.modules[_PATHS] = importlib.util.module_from_spec(spec)
+        exec(compile(mended, spec.origin or _PATHS, "exec"), module.__dict__)
