@@ -64,6 +64,8 @@ def hta(
 
     run.require_hta()
     chosen, rules = chosen_stage(stage)
+    if as_is and chosen is not None:
+        raise ConfigError(f"--as-is cuts nothing out of the file; leave out --stage {chosen}, or --as-is")
     loaded = open_trace(one_trace(trace), read_rules(rules, stages_file), cached=not no_cache)
     wanted = run.Wanted(
         analyses=named_analyses(analyses),

@@ -311,6 +311,18 @@ def test_analyses_are_chosen_by_name() -> None:
         named_analyses("kernel")
 
 
+def test_the_file_itself_has_no_stages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("hta")
+    file = two_stages().write(tmp_path / "built.json")
+    assert cli.main(["hta", str(file), "--as-is", "--stage", "prefill"]) == 2
+    assert "leave out --stage prefill" in capsys.readouterr().err
+    (tmp_path / "list.json").write_text(json.dumps(json.loads(file.read_text())["traceEvents"]))
+    assert cli.main(["hta", str(tmp_path / "list.json"), "--as-is", "--analyses", "temporal", "--format", "json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["rows"]
+    assert row["declined"].startswith("HTA failed: AttributeError")
+    assert row["declined"].endswith("; without --as-is it gets a copy")
+
+
 def some_result() -> HtaResult:
     tower = Scope(0, "vision_tower")
     figures = [

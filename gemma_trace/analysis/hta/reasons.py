@@ -20,6 +20,9 @@ SHORTEST: Final = 3
 MOST_OPERATORS: Final = 3
 """How many ops HTA is asked for the sequences of, until it finds some."""
 
+FAILED: Final = "HTA failed: "
+"""How a reason begins that only HTA knows."""
+
 _COPIES: Final = frozenset({"gpu_memcpy", "gpu_memset", "memcpy", "memset"})
 _COMMUNICATION: Final = re.compile(r"nccl.*Kernel")
 """How HTA tells communication: by the beginning of a kernel's name."""
@@ -60,7 +63,7 @@ class Conditions:
             return f"no op launches {SHORTEST} activities or more"
         return ""
 
-    def explained(self, error: str) -> str:
+    def explained(self, error: str, *, as_is: bool) -> str:
         """What a person is told of what HTA raised on this trace."""
         launch = self._trace.launch
         calls = launch[launch >= 0]
@@ -68,7 +71,8 @@ class Conditions:
             if len(np.unique(calls)) < len(calls):
                 return "HTA's graph of events can't hold a call that launches several activities, as a replay does"
             return "HTA finds a circle in its own graph of events, or times that contradict each other"
-        return reason_of(error)
+        reason = reason_of(error)
+        return f"{reason}; without --as-is it gets a copy" if as_is and reason.startswith(FAILED) else reason
 
     def unreadable(self) -> str:
         """Why HTA can't read the trace's own file; empty where it can try."""
@@ -134,4 +138,4 @@ def reason_of(error: str) -> str:
     for pattern, meaning in _TOLD:
         if re.match(pattern, error) or (not meaning and re.search(pattern, error)):
             return meaning or f"HTA: {error}"
-    return f"HTA failed: {error}"
+    return f"{FAILED}{error}"

@@ -249,7 +249,9 @@ class _Run:
             except (KeyError, IndexError, TypeError, ValueError) as problem:
                 found, error = [], f"its answer can't be read: {type(problem).__name__} {problem}"
             if error:
-                self._declined.append(Declined(analysis, scope, self._conditions.explained(error)))
+                self._declined.append(
+                    Declined(analysis, scope, self._conditions.explained(error, as_is=self._wanted.as_is))
+                )
                 continue
             mine = own.setdefault(id(answer.task), Own(self._trace, answer.task.chosen))
             figures += [causes.compared(figure, mine) for figure in found]

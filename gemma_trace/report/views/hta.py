@@ -167,5 +167,5 @@ def _row(analysis: str, scope: Scope) -> dict[str, Any]:
 
 
 def _plain(value: float) -> float:
-    """A whole number as one."""
-    return int(value) if value == int(value) else float(value)
+    """A whole number as one; others without what floats leave behind."""
+    return int(value) if value == int(value) else round(float(value), 6)

@@ -241,6 +241,7 @@ def _critical_path(values: Values, result: HtaResult) -> Section:
             rows.append((str(request), milliseconds(path), percent(path, wall_ns), *lengths))
     notes = (
         "HTA's graph is of ops, calls and activities: time beside them weighs nothing, and a wait for the device is"
-        " in it only where the trace has cuda_sync spans. So its path is often shorter than the request; it is longer where the device works on after its end.",
+        " in it only where the trace has cuda_sync spans. So its path may be shorter than the request; it is longer"
+        " where the device works on after the request's end.",
     )
     return Section("Critical path", columns, tuple(rows), notes=notes)
