@@ -1,14 +1,12 @@
-"""Gemma 3 at its public sizes: configurations, and a processor that needs no network.
-
-The shapes are those of the published configurations (google/gemma-3-4b-it, -12b-it, -27b-it on the Hugging Face Hub).
-"""
+"""Gemma 3 at its public sizes: configurations, and a processor that needs no network."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from gemma_trace.capture.torchvision_ops import declare_missing_operators
+from gemma_trace.gemma3_shapes import IMAGE_SIZE, PATCH_SIZE, SIGLIP, SLIDING_WINDOW, TOKENS_PER_IMAGE
+from gemma_trace.gemma3_shapes import SHAPES as SHAPES
 
 declare_missing_operators()  # or the imports below fail beside a torch without CUDA
 
@@ -22,40 +20,13 @@ from transformers import (  # noqa: E402
 )
 from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil  # noqa: E402
 
-IMAGE_SIZE: Final = 896
-PATCH_SIZE: Final = 14
-TOKENS_PER_IMAGE: Final = 256
-SLIDING_WINDOW: Final = 1024
-VOCABULARY_SIZE: Final = 262_208
-
-
-@dataclass(frozen=True)
-class TextShape:
-    """What tells the sizes of Gemma 3 apart; the vision tower is the same in all."""
-
-    hidden: int
-    layers: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    intermediate: int
-    query_pre_attn_scalar: int
-
-
-SHAPES: Final = {
-    "4b": TextShape(2560, 34, 8, 4, 256, 10_240, 256),
-    "12b": TextShape(3840, 48, 16, 8, 256, 15_360, 256),
-    "27b": TextShape(5376, 62, 32, 16, 128, 21_504, 168),
-}
-"""By size."""
-
 
 def gemma3_config(size: str) -> Gemma3Config:
     """The published configuration of a size: `4b`, `12b` or `27b`."""
     shape = SHAPES[size]
     return Gemma3Config(
         text_config=Gemma3TextConfig(
-            vocab_size=VOCABULARY_SIZE,
+            vocab_size=shape.vocabulary,
             hidden_size=shape.hidden,
             intermediate_size=shape.intermediate,
             num_hidden_layers=shape.layers,
@@ -71,10 +42,10 @@ def gemma3_config(size: str) -> Gemma3Config:
             },
         ),
         vision_config=SiglipVisionConfig(
-            hidden_size=1152,
-            intermediate_size=4304,
-            num_hidden_layers=27,
-            num_attention_heads=16,
+            hidden_size=SIGLIP.hidden,
+            intermediate_size=SIGLIP.intermediate,
+            num_hidden_layers=SIGLIP.layers,
+            num_attention_heads=SIGLIP.heads,
             image_size=IMAGE_SIZE,
             patch_size=PATCH_SIZE,
             vision_use_head=False,

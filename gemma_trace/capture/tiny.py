@@ -7,38 +7,38 @@ layers and the vocabulary are small. It needs no network and no token, and what 
 
 from __future__ import annotations
 
-from typing import Final
-
 import torch
 
-from gemma_trace.capture.gemma3 import IMAGE_SIZE, PATCH_SIZE, SLIDING_WINDOW, TOKENS_PER_IMAGE
+from gemma_trace.capture.torchvision_ops import declare_missing_operators
+from gemma_trace.gemma3_shapes import IMAGE_SIZE, PATCH_SIZE, SLIDING_WINDOW, TINY, TINY_SIGLIP, TOKENS_PER_IMAGE
 
-from transformers import Gemma3Config, Gemma3ForConditionalGeneration, Gemma3TextConfig, SiglipVisionConfig  # isort: skip
+declare_missing_operators()  # or the import below fails beside a torch without CUDA
+
+from transformers import Gemma3Config, Gemma3ForConditionalGeneration, Gemma3TextConfig, SiglipVisionConfig  # noqa: E402
 
 # The image tokens follow the text vocabulary, as in the original.
-VOCABULARY_SIZE: Final = 1024
-BEGIN_IMAGE_ID, END_IMAGE_ID, IMAGE_ID = VOCABULARY_SIZE - 3, VOCABULARY_SIZE - 2, VOCABULARY_SIZE - 1
+BEGIN_IMAGE_ID, END_IMAGE_ID, IMAGE_ID = TINY.vocabulary - 3, TINY.vocabulary - 2, TINY.vocabulary - 1
 
 
 def tiny_config() -> Gemma3Config:
     """The shape of `tiny`."""
     return Gemma3Config(
         text_config=Gemma3TextConfig(
-            vocab_size=VOCABULARY_SIZE,
-            hidden_size=128,
-            intermediate_size=512,
-            num_hidden_layers=6,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            head_dim=32,
-            query_pre_attn_scalar=32,
+            vocab_size=TINY.vocabulary,
+            hidden_size=TINY.hidden,
+            intermediate_size=TINY.intermediate,
+            num_hidden_layers=TINY.layers,
+            num_attention_heads=TINY.heads,
+            num_key_value_heads=TINY.kv_heads,
+            head_dim=TINY.head_dim,
+            query_pre_attn_scalar=TINY.query_pre_attn_scalar,
             sliding_window=SLIDING_WINDOW,
         ),
         vision_config=SiglipVisionConfig(
-            hidden_size=96,
-            intermediate_size=256,
-            num_hidden_layers=4,
-            num_attention_heads=4,
+            hidden_size=TINY_SIGLIP.hidden,
+            intermediate_size=TINY_SIGLIP.intermediate,
+            num_hidden_layers=TINY_SIGLIP.layers,
+            num_attention_heads=TINY_SIGLIP.heads,
             image_size=IMAGE_SIZE,
             patch_size=PATCH_SIZE,
             vision_use_head=False,
