@@ -29,6 +29,9 @@ UNIT_NS: Final = 1
 SYNC: Final = "cuda_sync"
 
 _HOST_PID: Final = 1 << 20
+_HOST_TID: Final = 1 << 20
+"""The first thread's id; above those of streams, since HTA takes threads and streams of one id for one stack."""
+
 _FAR_NS: Final = 1 << 33
 """Beyond what 32 bits hold. HTA narrows a column of integers to what its values need, and then adds times up in it."""
 
@@ -108,9 +111,9 @@ class Copier:
     def _marks(self) -> Iterator[_JsonEvent]:
         """The requests' windows, on a thread of their own; and one span far behind all, for the numbers' sake."""
         for request in sorted(self._requests, key=lambda request: request.index):
-            yield self._span("user_annotation", WINDOW, _HOST_PID, NONE, request.start_ns, request.wall_ns)
+            yield self._span("user_annotation", WINDOW, _HOST_PID, _HOST_TID, request.start_ns, request.wall_ns)
         end = int(self._trace.spans.end_ns.max())
-        yield self._span("user_annotation", "hta::end", _HOST_PID, NONE - 1, end + _FAR_NS, _FAR_NS)
+        yield self._span("user_annotation", "hta::end", _HOST_PID, _HOST_TID + 1, end + _FAR_NS, _FAR_NS)
 
     def _others(self, calls: IntArray) -> IntArray:
         """The spans of the host that go into a copy of everything: no Python frames, and no marks of the profiler."""
@@ -138,7 +141,7 @@ class Copier:
             else:
                 cat = "cpu_op" if trace.is_op[index] else "user_annotation"
                 text = spans.names[name].replace("ProfilerStep", "Step")
-            event = self._span(cat, text, _HOST_PID, track + 1, start, dur)
+            event = self._span(cat, text, _HOST_PID, _HOST_TID + 2 + track, start, dur)
             correlation = int(self._correlation[index])
             yield event | {"args": {"correlation": correlation}} if correlation else event
 

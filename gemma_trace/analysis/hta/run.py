@@ -245,7 +245,7 @@ class _Run:
             analysis, scope = answer.call.analysis, answer.call.scope
             try:
                 found = [] if answer.error else figures_of(answer)
-                error = answer.error or ("" if found else "it found nothing to tell")
+                error = answer.error or ("" if found else _nothing(analysis))
             except (KeyError, IndexError, TypeError, ValueError) as problem:
                 found, error = [], f"its answer can't be read: {type(problem).__name__} {problem}"
             if error:
@@ -256,6 +256,13 @@ class _Run:
             mine = own.setdefault(id(answer.task), Own(self._trace, answer.task.chosen))
             figures += [causes.compared(figure, mine) for figure in found]
         return figures
+
+
+def _nothing(analysis: Analysis) -> str:
+    """Why an analysis may have come to nothing."""
+    if analysis is Analysis.SEQUENCES:
+        return f"nothing to tell: no such op launches {SHORTEST} kernels where its name is least deep; try --operator"
+    return "it found nothing to tell"
 
 
 def _has_stages(trace: Trace) -> bool:
