@@ -35,8 +35,9 @@ def stages(
 
     The times add up to the wall time of the requests, to the nanosecond; a verdict says what binds each stage, and
     --why shows the split it rests on, and which chain of host work, launches and activities made the request as long
-    as it is. Where a request has more than one token, tables show how long each took. Traces that others made get
-    stages by known names (nn.Module frames, vLLM's and SGLang's steps), and by your own rules.
+    as it is. Where a request has more than one token, tables show how long each took; where memory was profiled
+    (capture --memory), what it peaked at and by how much it grew. Traces that others made get stages by known names
+    (nn.Module frames, vLLM's and SGLang's steps), and by your own rules.
 
     Example: gemma-trace stages foreign.json.gz --why --stage moe='nn.Module: MoE' --stage prefill='my_prefill'
     """
@@ -61,6 +62,7 @@ def stages(
     if why:
         report = with_critical_path(report, loaded, shown.requests)
     report = with_decode(report, loaded, shown.requests)
+    report = with_memory(report, loaded, shown.requests)
     emit(report, form, output, force=force)
 
 
@@ -85,3 +87,14 @@ def with_decode(report: Report, trace: Trace, requests: Sequence[Request]) -> Re
     if found is None:
         return report
     return report.extended([decode_section(found), token_section(found)], {"decode": decode_record(found)})
+
+
+def with_memory(report: Report, trace: Trace, requests: Sequence[Request]) -> Report:
+    """The report with what the allocators gave out, if memory was profiled."""
+    from gemma_trace.analysis.memory import memory_use
+    from gemma_trace.report.views.memory import memory_record, memory_sections
+
+    found = memory_use(trace, requests)
+    if found is None:
+        return report
+    return report.extended(memory_sections(found, trace.devices), {"memory": memory_record(found)})

@@ -259,7 +259,9 @@ class ColumnBuilder:
         args = [events[index].args or _NO_ARGS for index in chosen]
         batch: dict[str, npt.ArrayLike] = {
             "ts_ns": ts_ns[chosen],
+            "track": [self._tracks[events[index].pid, events[index].tid] for index in chosen],
             "device": _integers([arg.memory_device for arg in args]),
+            "address": _integers([arg.address for arg in args]),
             "bytes": _integers([arg.memory_bytes for arg in args]),
             "allocated_bytes": _integers([arg.allocated_bytes for arg in args]),
             "reserved_bytes": _integers([arg.reserved_bytes for arg in args]),
@@ -323,7 +325,9 @@ _FLOW_COLUMNS: Final[dict[str, type[np.generic]]] = {
 
 _MEMORY_COLUMNS: Final[dict[str, type[np.generic]]] = {
     "ts_ns": np.int64,
+    "track": np.int32,
     "device": np.int32,
+    "address": np.int64,
     "bytes": np.int64,
     "allocated_bytes": np.int64,
     "reserved_bytes": np.int64,

@@ -64,13 +64,17 @@ class MemoryEvents:
 
     Attributes:
         ts_ns: int64.
+        track: int32, codes into `Events.tracks`: the thread of the host that allocated or freed.
         device: int32, the device's index; `NONE` is the host.
+        address: int64, where the block is; `NONE` where the trace doesn't tell.
         bytes: int64, what was allocated; below zero what was freed.
         allocated_bytes, reserved_bytes: int64, the allocator's totals after it; reserved is 0 on the host.
     """
 
     ts_ns: IntArray
+    track: CodeArray
     device: CodeArray
+    address: IntArray
     bytes: IntArray
     allocated_bytes: IntArray
     reserved_bytes: IntArray

@@ -33,6 +33,7 @@ class Args(msgspec.Struct, gc=False):
     memory_device: int | str = msgspec.field(name="Device Id", default=NONE)
     memory_bytes: int | str = msgspec.field(name="Bytes", default=NONE)
     allocated_bytes: int | str = msgspec.field(name="Total Allocated", default=NONE)
+    address: int | str = msgspec.field(name="Addr", default=NONE)
     reserved_bytes: int | str = msgspec.field(name="Total Reserved", default=NONE)
 
 

@@ -21,7 +21,9 @@ def memory(ts_us: float, device: int, size: int, allocated: int, reserved: int) 
 
 def built() -> TraceBuilder:
     builder = TraceBuilder().op("aten::empty", 1000, 500).raw(**memory(1.2, 0, 512, 512, 2 << 20))
-    builder.raw(**memory(1.3, -1, 64, 64, 0)).raw(**memory(1.4, 0, -512, 0, 2 << 20))
+    freed = memory(1.4, 0, -512, 0, 2 << 20)
+    freed["args"]["Addr"] = "8192"
+    builder.raw(**memory(1.3, -1, 64, 64, 0)).raw(**freed)
     return builder.raw(ph="i", s="g", name="Record Window End", pid="", tid="", ts=9).raw(
         ph="i", s="t", name="[memory]", pid=1, tid=100, ts=0.25
     )
@@ -31,7 +33,9 @@ def test_memory_events_are_columns(tmp_path: Path) -> None:
     file = read_trace(built().write(tmp_path / "built.json"))
     found = file.memory
     assert found.ts_ns.tolist() == [1200, 1300, 1400]
+    assert [(file.events.tracks[code].pid, file.events.tracks[code].tid) for code in found.track] == [("1", "100")] * 3
     assert found.device.tolist() == [0, -1, 0]
+    assert found.address.tolist() == [4096, 4096, 8192]
     assert found.bytes.tolist() == [512, 64, -512]
     assert found.allocated_bytes.tolist() == [512, 64, 0]
     assert found.reserved_bytes.tolist() == [2 << 20, 0, 2 << 20]
@@ -47,6 +51,7 @@ def test_the_cache_keeps_them(tmp_path: Path) -> None:
     assert again is not None
     assert again.memory.allocated_bytes.tolist() == [512, 64, 0]
     assert again.memory.device.dtype == file.memory.device.dtype
+    assert again.memory.address.tolist() == file.memory.address.tolist()
     assert again.report.first_ns == 250
 
 
@@ -54,3 +59,4 @@ def test_the_counts_of_a_real_trace(corpus: Path) -> None:
     found = read_trace(corpus / "h100_bert_small.json.gz").memory
     assert len(found) == 236
     assert (found.device[0], found.bytes[0], found.allocated_bytes[0]) == (0, 144384, 91505152)
+    assert found.address[0] == 128184607182336

@@ -1,0 +1,386 @@
+"""What torch's allocators gave out, by request and stage, from the profiler's memory events.
+
+An allocator says with each event what it has given out in all. Between two events nothing changes, so the total is
+known at every instant. An event belongs to the innermost stage open on its own thread; the level at an instant to the
+innermost stage open on the request's thread, whichever thread allocated.
+
+Three kinds of bytes are told apart where the trace allows:
+
+* *resident*: what a device's allocator had given out before its first event. In a capture the weights, and little
+  else. The host's allocator counts from the profiler's start, so there nobody knows.
+* *cache*: blocks allocated in a prefill or a decode range that are still there when the next decode range begins, and
+  that are freed by the end of the request. Blocks that stay beyond the request are something else.
+* *activations*: all else on top of what there was when the request began: the inputs too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from gemma_trace.analysis.timeline import Request, find_requests, host_segments, ranges_in
+from gemma_trace.stages import UNATTRIBUTED_CODE, Stage
+from gemma_trace.trace.events import NONE, BoolArray, Codes, IntArray
+from gemma_trace.trace.trace import Trace
+
+_STAGES: Final = list(Stage)
+_DECODE: Final = _STAGES.index(Stage.DECODE)
+_MODEL: Final = (_STAGES.index(Stage.PREFILL), _DECODE)
+_NEVER: Final = np.iinfo(np.int64).max
+
+
+@dataclass(frozen=True)
+class StageMemory:
+    """One stage of one request on one device.
+
+    Attributes:
+        device: its index; `NONE` is the host.
+        start_bytes: what was allocated when the stage first began.
+        peak_bytes: the most that was allocated while it was the innermost stage of the request's thread.
+        range_peak_bytes: the most between a start and an end of its ranges, so with the stages nested in them; of
+            `unattributed` the most in the whole request.
+        growth_bytes: `allocated_bytes` - `freed_bytes`; over all stages, by how much the request grew.
+        allocated_bytes, freed_bytes: Σ over its events.
+        activations_bytes: the most that was allocated on top of the request's start, the cache left out, while it was
+            the innermost stage; None where cache and activations can't be told apart.
+    """
+
+    request: int
+    stage: str
+    device: int
+    start_bytes: int
+    peak_bytes: int
+    range_peak_bytes: int
+    growth_bytes: int
+    allocated_bytes: int
+    freed_bytes: int
+    activations_bytes: int | None
+
+
+@dataclass(frozen=True)
+class CacheMemory:
+    """The cache of one request on one device.
+
+    Attributes:
+        cache_bytes: when the last decode range begins.
+        step_bytes: growth from one decode range to the next, the mean; None for one range.
+    """
+
+    request: int
+    cache_bytes: int
+    step_bytes: float | None
+
+
+@dataclass(frozen=True)
+class DeviceMemory:
+    """One allocator over the trace.
+
+    Attributes:
+        device: its index; `NONE` is the host.
+        events: how many it left.
+        resident_bytes: what it had given out before; None where it counts from the profiler's start.
+        peak_bytes: the most it had given out.
+        peak_reserved_bytes: the most it had reserved; 0 on the host.
+        peak_request, peak_stage: where the peak was first reached; None and "" outside of requests.
+        peak_ns: from that request's start; outside of requests from the trace's first event of this device.
+        missing: how often a total isn't the one before plus the event's bytes.
+        unmatched: blocks that are allocated twice without a free between, or freed twice, or in another size.
+        caches: by request, those with a decode range.
+    """
+
+    device: int
+    events: int
+    resident_bytes: int | None
+    peak_bytes: int
+    peak_reserved_bytes: int
+    peak_request: int | None
+    peak_stage: str
+    peak_ns: int
+    missing: int
+    unmatched: int
+    caches: tuple[CacheMemory, ...]
+
+
+@dataclass(frozen=True)
+class MemoryUse:
+    """What the allocators of a trace gave out.
+
+    Attributes:
+        devices: over the whole trace, the host last.
+        stages: by device, by request, by stage in the order of a breakdown.
+    """
+
+    devices: tuple[DeviceMemory, ...]
+    stages: tuple[StageMemory, ...]
+
+
+@dataclass(frozen=True)
+class _Levels:
+    """One device's events, by time. All columns have the length k.
+
+    Attributes:
+        size: int64, what was allocated; below zero what was freed.
+        total: int64, what was allocated after each.
+        before: what was allocated before the first.
+        freed_at: int64, the place of the event that freed what this one allocated; k if none did.
+        stage: int64, the stage code of each event.
+        missing, unmatched: as in `DeviceMemory`.
+    """
+
+    ts_ns: IntArray
+    size: IntArray
+    total: IntArray
+    before: int
+    freed_at: IntArray
+    stage: IntArray
+    missing: int
+    unmatched: int
+
+    @property
+    def is_paired(self) -> bool:
+        """Whether it is known of every block when it was freed."""
+        return not self.missing and not self.unmatched
+
+    def at(self, ts_ns: IntArray, values: IntArray, before: int) -> IntArray:
+        """The level of one of the columns just before each instant."""
+        place = np.searchsorted(self.ts_ns, ts_ns, side="left")
+        return np.append(before, values)[place]
+
+    def peaks(self, start: IntArray, end: IntArray, values: IntArray, before: int) -> IntArray:
+        """The highest level within each interval, the one it begins with included."""
+        low = np.searchsorted(self.ts_ns, start, side="left")
+        high = np.searchsorted(self.ts_ns, end, side="left")
+        peaks = self.at(start, values, before)
+        some = np.flatnonzero(high > low)
+        if len(some):
+            # Maxima between neighbouring indices; every other one is of an interval. The end needs an index, too.
+            edges = np.column_stack((low[some], high[some])).ravel()
+            inside = np.maximum.reduceat(np.append(values, np.iinfo(np.int64).min), edges)[::2]
+            peaks[some] = np.maximum(peaks[some], inside)
+        return peaks
+
+
+def memory_use(trace: Trace, requests: Sequence[Request] | None = None) -> MemoryUse | None:
+    """What the allocators gave out; None where memory wasn't profiled.
+
+    Args:
+        requests: those to take stages and caches of; None is all. Devices are of the whole trace either way.
+    """
+    if not len(trace.memory):
+        return None
+    everything = find_requests(trace)
+    chosen = everything if requests is None else requests
+    found = np.unique(trace.memory.device).tolist()
+    devices, stages = [], []
+    for device in sorted(found, key=lambda index: (index == NONE, index)):
+        levels = _levels(trace, device)
+        caches: list[CacheMemory] = []
+        for request in chosen:
+            ranges = _model_ranges(trace, request)
+            is_cache = _cache_blocks(levels, request, ranges)
+            stages += _stage_rows(trace, levels, request, device, _beside_cache(trace, levels, request, is_cache))
+            if is_cache is not None and len(ranges[1]):
+                caches.append(_cache(levels, request, is_cache, ranges[1]))
+        devices.append(_device(trace, levels, device, everything, caches))
+    return MemoryUse(tuple(devices), tuple(stages))
+
+
+def _levels(trace: Trace, device: int) -> _Levels:
+    memory = trace.memory
+    mine = np.flatnonzero(memory.device == device)
+    mine = mine[np.argsort(memory.ts_ns[mine], kind="stable")]
+    size, total = memory.bytes[mine], memory.allocated_bytes[mine]
+    if (total == NONE).all():  # older profilers give no totals
+        total = np.cumsum(size)
+    freed_at, unmatched = _pair(memory.address[mine], size)
+    missing = int((total[1:] != total[:-1] + size[1:]).sum())
+    return _Levels(
+        ts_ns=memory.ts_ns[mine],
+        size=size,
+        total=total,
+        before=int(total[0] - size[0]),
+        freed_at=freed_at,
+        stage=_stage_of_events(trace, memory.ts_ns[mine], memory.track[mine]),
+        missing=missing,
+        unmatched=unmatched,
+    )
+
+
+def _pair(address: IntArray, size: IntArray) -> tuple[IntArray, int]:
+    """The event that frees each block, and how many events don't go together.
+
+    Returns:
+        int64 [k], the place of the next event at the same address; k for a block that stays.
+    """
+    k = len(address)
+    order = np.argsort(address, kind="stable")
+    following = np.full(k, k, dtype=np.int64)
+    same = address[order][1:] == address[order][:-1]
+    following[order[:-1][same]] = order[1:][same]
+    pairs = np.flatnonzero(following < k)
+    # An allocation is followed by a free of its size, a free by an allocation.
+    wrong = np.where(size[pairs] > 0, size[following[pairs]] != -size[pairs], size[following[pairs]] < 0).sum()
+    return np.where(size > 0, following, k), int(wrong + (address == NONE).sum())
+
+
+def _stage_of_events(trace: Trace, ts_ns: IntArray, track: Codes) -> IntArray:
+    """The stage code of the innermost span open at each instant on its thread."""
+    segments = trace.segments
+    tracks = trace.spans.track[segments.owner]
+    owner = np.full(len(ts_ns), NONE, dtype=np.int64)
+    for code in np.unique(track).tolist():
+        here, there = np.flatnonzero(track == code), np.flatnonzero(tracks == code)
+        place = np.searchsorted(segments.start_ns[there], ts_ns[here], side="right") - 1
+        inside = place >= 0
+        here, there = here[inside], there[place[inside]]
+        still = ts_ns[here] < segments.end_ns[there]
+        owner[here[still]] = segments.owner[there[still]]
+    return trace.stage_at(owner)
+
+
+def _model_ranges(trace: Trace, request: Request) -> tuple[IntArray, IntArray]:
+    """When the first prefill or decode range begins, if any does, and when each decode range does."""
+    ranges = ranges_in(trace, request)
+    code, start = trace.stage_range[ranges], trace.spans.ts_ns[ranges]
+    return np.sort(start[np.isin(code, _MODEL)])[:1], np.sort(start[code == _DECODE])
+
+
+def _cache_blocks(levels: _Levels, request: Request, ranges: tuple[IntArray, IntArray]) -> BoolArray | None:
+    """bool [k], which events allocate a block of the cache; None where that can't be told.
+
+    Blocks that are allocated after the last decode range begins are left out: nothing says whether they'd have lasted.
+    """
+    if not levels.is_paired:
+        return None
+    first, decode = ranges
+    if not len(decode):
+        return None if len(first) else np.zeros(len(levels.ts_ns), dtype=bool)
+    next_step = np.append(decode, _NEVER)[np.searchsorted(decode, levels.ts_ns, side="right")]
+    freed_ns = np.append(levels.ts_ns, _NEVER)[levels.freed_at]
+    made = (levels.size > 0) & np.isin(levels.stage, _MODEL) & (levels.ts_ns >= request.start_ns)
+    is_cache: BoolArray = made & (freed_ns >= next_step) & (freed_ns < request.end_ns) & (next_step < _NEVER)
+    return is_cache
+
+
+def _cache_level(levels: _Levels, is_cache: BoolArray) -> IntArray:
+    """int64 [k], the bytes of the cache after each event."""
+    change = np.where(is_cache, levels.size, 0)
+    change[levels.freed_at[is_cache]] -= levels.size[is_cache]
+    level: IntArray = np.cumsum(change)
+    return level
+
+
+def _cache(levels: _Levels, request: Request, is_cache: BoolArray, decode: IntArray) -> CacheMemory:
+    held = levels.at(decode, _cache_level(levels, is_cache), 0)
+    steps = len(decode) - 1
+    return CacheMemory(request.index, int(held[-1]), float(held[-1] - held[0]) / steps if steps else None)
+
+
+@dataclass(frozen=True)
+class _Beside:
+    """What a request holds beside its cache.
+
+    Attributes:
+        level: int64 [k], after each event.
+        before: before the first.
+        until_ns: from here on nothing tells it from the cache.
+    """
+
+    level: IntArray
+    before: int
+    until_ns: int
+
+
+def _beside_cache(trace: Trace, levels: _Levels, request: Request, is_cache: BoolArray | None) -> _Beside | None:
+    if not levels.is_paired:
+        return None
+    first, decode = _model_ranges(trace, request)
+    until = decode[-1] if len(decode) else first[0] if len(first) else request.end_ns
+    cache = _cache_level(levels, is_cache) if is_cache is not None else np.zeros(len(levels.ts_ns), dtype=np.int64)
+    began = int(levels.at(np.array([request.start_ns]), levels.total, levels.before)[0])
+    return _Beside(levels.total - cache - began, levels.before - began, int(until))
+
+
+def _stage_rows(
+    trace: Trace, levels: _Levels, request: Request, device: int, beside: _Beside | None
+) -> list[StageMemory]:
+    """The request's stages on a device: those that it has a range or an event of, and `unattributed`."""
+    spans, rows = trace.spans, len(trace.stage_names)
+    ranges = ranges_in(trace, request)
+    whole = (np.append(request.start_ns, spans.ts_ns[ranges]), np.append(request.end_ns, spans.end_ns[ranges]))
+    whole_row = np.append(UNATTRIBUTED_CODE, trace.stage_range[ranges])
+    start, end, row = host_segments(trace, request)
+    elsewhere = ~np.isin(whole_row, row)  # stages that run on other threads alone
+    start = np.append(start, whole[0][elsewhere])
+    end = np.append(end, whole[1][elsewhere])
+    row = np.append(row, whole_row[elsewhere])
+
+    inside = slice(*np.searchsorted(levels.ts_ns, [request.start_ns, request.end_ns]).tolist())
+    size, stage = levels.size[inside], levels.stage[inside]
+    allocated, freed = (np.bincount(stage, np.maximum(sign * size, 0), rows).astype(np.int64) for sign in (1, -1))
+    peak = _highest(levels.peaks(start, end, levels.total, levels.before), row, rows)
+    range_peak = _highest(levels.peaks(*whole, levels.total, levels.before), whole_row, rows)
+    activations = _activations(levels, start, end, row, rows, beside)
+    first_ns = np.full(rows, _NEVER, dtype=np.int64)
+    np.minimum.at(first_ns, whole_row, whole[0])
+    start_bytes = levels.at(first_ns, levels.total, levels.before)
+    shown = np.unique(np.concatenate((whole_row, row, stage))).tolist()
+    order = [*(code for code in shown if code != UNATTRIBUTED_CODE), UNATTRIBUTED_CODE]
+    return [
+        StageMemory(
+            request=request.index,
+            stage=trace.stage_names[code],
+            device=device,
+            start_bytes=int(start_bytes[code]),
+            peak_bytes=int(peak[code]),
+            range_peak_bytes=int(range_peak[code]),
+            growth_bytes=int(allocated[code] - freed[code]),
+            allocated_bytes=int(allocated[code]),
+            freed_bytes=int(freed[code]),
+            activations_bytes=activations.get(code),
+        )
+        for code in order
+    ]
+
+
+def _activations(
+    levels: _Levels, start: IntArray, end: IntArray, row: IntArray, rows: int, beside: _Beside | None
+) -> dict[int, int]:
+    """The most beside the cache by stage code, for the stages of which it can be told."""
+    if beside is None:
+        return {}
+    told = start < beside.until_ns
+    start, end, row = start[told], np.minimum(end[told], beside.until_ns), row[told]
+    highest = _highest(levels.peaks(start, end, beside.level, beside.before), row, rows)
+    return {code: int(highest[code]) for code in np.unique(row).tolist()}
+
+
+def _highest(values: IntArray, row: IntArray, rows: int) -> IntArray:
+    highest = np.full(rows, np.iinfo(np.int64).min, dtype=np.int64)
+    np.maximum.at(highest, row, values)
+    return highest
+
+
+def _device(
+    trace: Trace, levels: _Levels, device: int, requests: Sequence[Request], caches: Sequence[CacheMemory]
+) -> DeviceMemory:
+    place = int(levels.total.argmax())
+    at_ns = int(levels.ts_ns[place])
+    request = next((one for one in requests if one.start_ns <= at_ns < one.end_ns), None)
+    on_device = device != NONE and not (trace.memory.allocated_bytes[trace.memory.device == device] == NONE).all()
+    return DeviceMemory(
+        device=device,
+        events=len(levels.ts_ns),
+        resident_bytes=levels.before if on_device else None,
+        peak_bytes=max(int(levels.total[place]), levels.before),
+        peak_reserved_bytes=max(int(trace.memory.reserved_bytes[trace.memory.device == device].max()), 0),
+        peak_request=request.index if request else None,
+        peak_stage=trace.stage_names[int(levels.stage[place])] if request else "",
+        peak_ns=at_ns - (request.start_ns if request else int(levels.ts_ns[0])),
+        missing=levels.missing,
+        unmatched=levels.unmatched,
+        caches=tuple(caches),
+    )
