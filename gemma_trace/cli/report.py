@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +18,7 @@ from gemma_trace.errors import InputError, OutputError
 if TYPE_CHECKING:
     from gemma_trace.report.html.model import Detail, PageContent, RunView
     from gemma_trace.stages import StageRule
+    from gemma_trace.trace.trace import Trace
 
 
 def report(
@@ -27,6 +29,10 @@ def report(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write to this file; by default <run>.html in this folder.")
     ] = None,
+    hta: Annotated[
+        bool,
+        typer.Option("--hta", help="With Holistic Trace Analysis's figures beside ours; takes some seconds a trace."),
+    ] = False,
     stage: RulesOption = None,
     stages_file: RulesFileOption = None,
     force: ForceOption = False,
@@ -47,12 +53,16 @@ def report(
 
     if output is not None:
         refuse_existing(output, force=force)
-    rules = read_rules(stage, stages_file)
+    if hta:
+        from gemma_trace.analysis.hta.run import require_hta
+
+        require_hta()
+    reading = Reading(tuple(read_rules(stage, stages_file)), cached=not no_cache, hta=hta)
     failures: list[InputError] = []
     if len(paths) == 2:
-        content = compared(paths[0], paths[1], rules, cached=not no_cache)
+        content = compared(paths[0], paths[1], reading)
     else:
-        content, failures = collected(paths, rules, cached=not no_cache)
+        content, failures = collected(paths, reading)
     target = output or Path(default_name(paths, content))
     refuse_existing(target, force=force)
     page = render_page(content)
@@ -68,7 +78,33 @@ def report(
         raise failures[-1]
 
 
-def compared(before: Path, after: Path, rules: Sequence[StageRule], *, cached: bool) -> PageContent:
+@dataclass(frozen=True)
+class Reading:
+    """How traces are read.
+
+    Attributes:
+        hta: whether Holistic Trace Analysis runs on them too.
+    """
+
+    rules: tuple[StageRule, ...]
+    cached: bool
+    hta: bool
+
+
+def view(trace: Trace, detail: Detail, reading: Reading) -> RunView:
+    """What the page shows of a trace."""
+    from gemma_trace.report.html.build import view_of
+
+    shown = view_of(trace, detail)
+    if not reading.hta:
+        return shown
+    from gemma_trace.analysis.hta.run import Wanted, run_hta
+    from gemma_trace.report.views.hta import hta_sections
+
+    return replace(shown, hta=tuple(hta_sections(run_hta(trace, Wanted()), shown.label)))
+
+
+def compared(before: Path, after: Path, reading: Reading) -> PageContent:
     """Two traces side by side, or the runs of two folders that have a name in common.
 
     Raises:
@@ -77,15 +113,14 @@ def compared(before: Path, after: Path, rules: Sequence[StageRule], *, cached: b
     from gemma_trace.analysis.diff import diff
     from gemma_trace.cli.diff import match_runs
     from gemma_trace.cli.inputs import open_trace
-    from gemma_trace.report.html.build import view_of
     from gemma_trace.report.html.model import PageContent, Pair, detail_for
 
     matched, unmatched = match_runs(before, after)
     detail = detail_for(2 * len(matched))
     pairs = []
     for paths in matched:
-        one, other = (open_trace(path, rules, cached=cached) for path in paths)
-        pairs.append(Pair(diff(one, other), view_of(one, detail), view_of(other, detail)))
+        one, other = (open_trace(path, reading.rules, cached=reading.cached) for path in paths)
+        pairs.append(Pair(diff(one, other), view(one, detail, reading), view(other, detail, reading)))
     names = [pairs[0].before.label, pairs[0].after.label]
     if len(pairs) > 1:
         title = f"{len(pairs)} runs, before → after"
@@ -96,9 +131,7 @@ def compared(before: Path, after: Path, rules: Sequence[StageRule], *, cached: b
     return PageContent(title, runs, tuple(pairs), tuple(f"Not compared: {line}." for line in left))
 
 
-def collected(
-    paths: Sequence[Path], rules: Sequence[StageRule], *, cached: bool
-) -> tuple[PageContent, list[InputError]]:
+def collected(paths: Sequence[Path], reading: Reading) -> tuple[PageContent, list[InputError]]:
     """All runs that these paths name, and why those are missing that can't be read.
 
     Raises:
@@ -110,7 +143,7 @@ def collected(
     from gemma_trace.report.html.model import PageContent, RunView, detail_for
 
     files = find_traces(paths)
-    done = map_files(partial(view_file, rules=rules, cached=cached, detail=detail_for(len(files))), files)
+    done = map_files(partial(view_file, reading=reading, detail=detail_for(len(files))), files)
     runs = told_apart([result for result in done if isinstance(result, RunView)])
     failures = [result for result in done if isinstance(result, InputError)]
     if not runs:
@@ -122,14 +155,13 @@ def collected(
     return PageContent(title, tuple(runs), remarks=tuple(remarks)), failures
 
 
-def view_file(path: Path, *, rules: Sequence[StageRule], cached: bool, detail: Detail) -> RunView | InputError:
+def view_file(path: Path, *, reading: Reading, detail: Detail) -> RunView | InputError:
     """One trace's part of the page, or why there is none."""
-    from gemma_trace.report.html.build import view_of
     from gemma_trace.trace.cache import TraceCache
     from gemma_trace.trace.trace import load
 
     try:
-        return view_of(load(path, rules, cache=TraceCache() if cached else None), detail)
+        return view(load(path, reading.rules, cache=TraceCache() if reading.cached else None), detail, reading)
     except InputError as error:
         return error
 

@@ -16,7 +16,9 @@ from gemma_trace.analysis.hta.model import OF_A_CUT, Analysis, HtaResult, Scope
 from gemma_trace.analysis.hta.run import By, Wanted, run_hta
 from gemma_trace.analysis.intervals import union_ns
 from gemma_trace.analysis.kernels import kernel_table
+from gemma_trace.cli import main
 from gemma_trace.trace.trace import Trace, load
+from tests.trace_builder import TraceBuilder
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of HTA's own use of pandas
 WITHIN = 0.001
@@ -185,3 +187,15 @@ def test_a_damaged_trace_is_mended_for_hta(corpus: Path, name: str) -> None:
     whole = Wanted(analyses=(Analysis.TEMPORAL,), by=By.TRACE)
     busy = {f.measure: f.hta for f in run_hta(load(corpus / "bad" / f"{name}.json"), whole).figures}["busy_ns"]
     assert busy == 309_437
+
+
+def test_the_page_has_htas_figures_where_they_are_asked_for(tmp_path: Path) -> None:
+    built = TraceBuilder().range("request", 0, 1_000_000).range("prefill", 0, 500_000)
+    built.launch(1, 1000).kernel("gemm", 10_000, 200_000, correlation=1)
+    trace = built.launch(2, 5000).kernel("norm", 300_000, 50_000, correlation=2).write(tmp_path / "built.json")
+    assert main(["report", str(trace), "--hta", "-o", str(tmp_path / "with.html")]) == 0
+    assert main(["report", str(trace), "-o", str(tmp_path / "without.html")]) == 0
+    page = (tmp_path / "with.html").read_text()
+    assert '<h2 id="hta">Holistic Trace Analysis</h2>' in page
+    assert '<tr><th scope="row">device busy, ms</th><td>0.250</td><td>0.250</td>' in page
+    assert "Holistic" not in (tmp_path / "without.html").read_text()

@@ -247,6 +247,7 @@ class RunView:
         tables: what else is known of the median request, each table under its own heading.
         tree: pruned; None where there is no room for it.
         decode: None where there was at most one token.
+        hta: Holistic Trace Analysis's tables, where it was asked for.
     """
 
     label: str
@@ -265,6 +266,7 @@ class RunView:
     decode: DecodeSeries | None
     health: Health
     facts: tuple[Facts, ...]
+    hta: tuple[Section, ...] = ()
 
     @property
     def is_ours(self) -> bool:
