@@ -19,8 +19,8 @@ class Cost:
 
     Attributes:
         matrix_flops: of matrix products, convolutions and attention.
-        bound_flops: those of them that no algorithm saves. Convolutions of stride 1 may run as Winograd's or as
-            FFTs with fewer, and count none.
+        bound_flops: those of them that no algorithm saves. Convolutions whose windows overlap may run with fewer, as
+            Winograd's or as FFTs, and count none.
         vector_flops: of all else.
         dtype: of the matrices; "" where there are none.
         weight_bytes: what is read of a model's parameters: another layer's come in between before they are read again.

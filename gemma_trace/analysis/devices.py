@@ -242,6 +242,9 @@ def device_peaks(trace: Trace, own: Sequence[Peaks] = (), on: Literal["device", 
     peaks = known_peaks(name, own)
     if peaks is not None:
         return DevicePeaks(name, peaks, _described(name, peaks))
+    if own:
+        given = ", ".join(each for peaks in own for each in peaks.names)
+        return DevicePeaks(name, None, f"the trace's device is {name or 'not named'}, --peaks has {given}: no floor")
     if on == "host":
         of = name or "this CPU"
         mend = "gemma-trace doctor --measure -o peaks.toml measures them, --peaks peaks.toml takes them"

@@ -2,9 +2,10 @@
 
 It is a bound, so it counts less than the ops' own roofs do. Bytes that the op before may have left in the cache don't
 count: parameters count in full, of what an op else reads, and of what it else writes, all beyond one cacheful, and in
-each range of a stage one cacheful of parameters less, which may lie there from before. Convolutions that Winograd's
-algorithm or an FFT can speed up count by their bytes alone. An op without a formula or without shapes counts nothing.
-Ops that run side by side share the roofs: where activities overlap, the floor is the larger of the sums of both.
+each range of a stage one cacheful of parameters less, which may lie there from before. Convolutions whose windows
+overlap, which Winograd's algorithm or an FFT can speed up, count by their bytes alone. An op without a formula or
+without shapes counts nothing. Ops that run side by side share the roofs: where activities overlap, the floor is the
+larger of the sums of both.
 """
 
 from __future__ import annotations

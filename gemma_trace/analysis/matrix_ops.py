@@ -59,7 +59,7 @@ def _matmul(inputs: Inputs) -> Cost | None:
     return _matrices(inputs, 0, 1, weights=is_parameter)
 
 
-def _convolution(inputs: Inputs, stride: int, padding: int, dilation: int, groups: int, transposed: int) -> Cost | None:
+def _convolution(inputs: Inputs, stride: int, padding: int, dilation: int, transposed: int = -1) -> Cost | None:
     """A convolution of (N, C, …) with (C_out, C / groups, …), the numbers being the places of its options.
 
     Args:
@@ -70,17 +70,19 @@ def _convolution(inputs: Inputs, stride: int, padding: int, dilation: int, group
         return None
     kernel = weight.shape[2:]
     options = [_spread(inputs.integers(place), len(kernel)) for place in (stride, padding, dilation)]
-    if any(option is None for option in options) or not inputs.value(groups).isdigit():
+    if any(option is None for option in options):
         return None
     steps, pads, gaps = (option for option in options if option is not None)
+    if min(*steps, *gaps) < 1:
+        return None
     if transposed >= 0 and inputs.is_true(transposed):
         return None  # its output has sizes that only its own arguments tell; no model of the kind has one
     sides = [
-        (size + 2 * pad - gap * (width - 1) - 1) // step + 1
+        max(0, (size + 2 * pad - gap * (width - 1) - 1) // step + 1)
         for size, width, step, pad, gap in zip(x.shape[2:], kernel, steps, pads, gaps, strict=True)
     ]
     written = x.shape[0] * weight.shape[0] * prod(sides)
-    saves = all(step == 1 for step in steps) and any(width > 1 for width in kernel)
+    saves = any(step < width for step, width in zip(steps, kernel, strict=True))  # windows that overlap
     bias = inputs.tensor(2)
     return matrix_cost(
         2 * written * prod(weight.shape[1:]),
@@ -163,10 +165,10 @@ def _gemm_a16w16(inputs: Inputs) -> Cost | None:
     return _linear(Inputs(inputs.tensors[:2], ()))
 
 
-_CONV_OP: Final = partial(_convolution, stride=3, padding=4, dilation=5, groups=6, transposed=-1)
-_CONVOLUTION: Final = partial(_convolution, stride=3, padding=4, dilation=5, groups=8, transposed=6)
-_WITHOUT_BIAS: Final = partial(_convolution, stride=3, padding=2, dilation=4, groups=5, transposed=-1)
-_PADDING_FIRST: Final = partial(_convolution, stride=4, padding=3, dilation=5, groups=6, transposed=-1)
+_CONV_OP: Final = partial(_convolution, stride=3, padding=4, dilation=5)
+_CONVOLUTION: Final = partial(_convolution, stride=3, padding=4, dilation=5, transposed=6)
+_WITHOUT_BIAS: Final = partial(_convolution, stride=3, padding=2, dilation=4)
+_PADDING_FIRST: Final = partial(_convolution, stride=4, padding=3, dilation=5)
 
 MATRIX_OPS: Final[dict[str, Formula]] = {
     "aten::mm": partial(_matrices, left=0, right=1),

@@ -133,7 +133,7 @@ def _listed(text: str) -> list[Any]:
 
 def _tensor(shape: Any, name: Any, strides: Any) -> Tensor | None:
     dtype = _DTYPES.get(name) if isinstance(name, str) else None
-    if dtype is None or not isinstance(shape, list) or not all(type(size) is int for size in shape):
+    if dtype is None or not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
         return None
     dense = [1] * len(shape)
     steps = strides if isinstance(strides, list) and len(strides) == len(shape) else dense

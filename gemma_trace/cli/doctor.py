@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from gemma_trace.cli.output import ForceOption, Format, FormatOption, OutputOption
+from gemma_trace.errors import OutputError
 
 
 def doctor(
     hub: Annotated[
         bool, typer.Option("--hub", help="Ask the Hub whether it gives access to Gemma 3; uses the network.")
     ] = False,
+    measure: Annotated[
+        bool,
+        typer.Option("--measure", help="Instead, measure peak rates, and print the file that --peaks takes."),
+    ] = False,
+    device: Annotated[str, typer.Option(help="What --measure measures: auto, cpu, cuda, cuda:N.")] = "auto",
     form: FormatOption = Format.TABLE,
     output: OutputOption = None,
     force: ForceOption = False,
@@ -22,7 +29,12 @@ def doctor(
     Ends with 1 if a capture can't run here. Nothing is asked of the network unless you say --hub.
 
     Example: gemma-trace doctor --format json
+
+    Example: gemma-trace doctor --measure -o peaks.toml
     """
+    if measure:
+        print_peaks(device, output, force=force)
+        return
     from gemma_trace.capture.doctor import examine_machine, is_capable
     from gemma_trace.cli.output import emit
     from gemma_trace.report.views.doctor import doctor_report
@@ -32,3 +44,32 @@ def doctor(
     emit(doctor_report(checks, capable=capable), form, output, force=force)
     if not capable:
         raise typer.Exit(1)
+
+
+def print_peaks(device: str, output: Path | None, *, force: bool) -> None:
+    """Measure a device, and print or write the file that `--peaks` takes."""
+    from gemma_trace.analysis.peaks_file import peaks_toml
+    from gemma_trace.capture import require_capture_extra
+    from gemma_trace.capture.config import CaptureConfig
+    from gemma_trace.cli.output import refuse_existing
+    from gemma_trace.cli.progress import capture_progress
+
+    CaptureConfig(device=device)  # refuses what is no device
+    if output is not None:
+        refuse_existing(output, force=force)
+    require_capture_extra()
+    from gemma_trace.capture.measure import measure_peaks
+    from gemma_trace.capture.models import resolve_device
+
+    with capture_progress(quiet=False) as progress:
+        text = peaks_toml(measure_peaks(resolve_device(device), progress))
+    if output is None:
+        print(text, end="")
+        return
+    from gemma_trace.trace.files import atomic_file
+
+    try:
+        with atomic_file(output) as out:
+            out.write(text.encode())
+    except OSError as error:
+        raise OutputError(f"can't write {output}: {error.strerror}; check --output") from error

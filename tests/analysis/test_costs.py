@@ -7,6 +7,8 @@ from math import prod
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gemma_trace.analysis.costs import Cost
 from gemma_trace.analysis.matrix_ops import MATRIX_OPS, visible_pairs
@@ -180,3 +182,22 @@ def test_texts_that_are_no_lists_are_no_inputs() -> None:
         None,
         None,
     )
+
+
+_SIZES = st.one_of(st.integers(-1, 4), st.just("s0"), st.none())
+_SHAPES = st.one_of(st.lists(_SIZES, max_size=5), st.integers(), st.text(max_size=2))
+_TYPES = st.one_of(st.sampled_from(["float", BF16, "long int", "Scalar", "TensorList", ""]), st.none())
+_VALUES = st.one_of(st.sampled_from(["", "[0]", "[0, 0]", "[1, 1]", "True", "3", "[", "[-]"]), st.integers())
+
+
+@given(
+    st.sampled_from(sorted(VECTOR_OPS | MATRIX_OPS)),
+    st.lists(_SHAPES, max_size=8),
+    st.lists(_TYPES, max_size=8),
+    st.lists(_SHAPES, max_size=8),
+    st.lists(_VALUES, max_size=9),
+)
+def test_no_inputs_break_a_formula(name: str, dims: Any, types: Any, strides: Any, values: Any) -> None:
+    inputs = read_inputs(*(json.dumps(text) for text in (dims, types, strides, values)))
+    found = (VECTOR_OPS | MATRIX_OPS)[name](inputs)
+    assert found is None or min(found.matrix_flops, found.bound_flops, found.vector_flops, found.bytes) >= 0
