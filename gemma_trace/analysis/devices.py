@@ -1,7 +1,8 @@
 """Peak rates of devices, by the names that their drivers give them. What isn't in the table has none.
 
 Rates are those of the maker's data sheets, at the boost clock and without sparsity: what the silicon can do at most, a
-bound and not an expectation. A device that is sliced (MIG), throttled or renamed has another name and isn't matched.
+bound and not an expectation. A device that clocks higher would do more; an H100 SXM's limit is 8% above the 1.83 GHz
+that its rates are of. A device that is sliced (MIG) or renamed has another name and isn't matched.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def _rates(half: float, *, bfloat16: bool = True, **others: float) -> tuple[tupl
 
 _V100: Final = "NVIDIA Tesla V100 GPU data sheet, January 2020"
 _A100: Final = "NVIDIA A100 Tensor Core GPU data sheet, June 2021"
-_H100: Final = "NVIDIA H100 Tensor Core GPU architecture white paper, table 2, without sparsity"
+_H100: Final = "NVIDIA H100 Tensor Core GPU architecture white paper, without sparsity"
 _ADA: Final = "NVIDIA Ada GPU architecture white paper V2, appendices A and C, without sparsity"
 _MI200: Final = "AMD Instinct MI200 series data sheet, and CDNA 2 white paper"
 _MI300: Final = "AMD CDNA 3 white paper, and the data sheets of the AMD Instinct MI300X and MI325X"
@@ -103,7 +104,7 @@ DEVICES: Final[tuple[Peaks, ...]] = (
         _V100,
     ),
     Peaks(
-        ("Tesla T4", "NVIDIA T4"),
+        ("Tesla T4",),
         320,
         4.2,
         _rates(65, bfloat16=False, float32=8.1, int8=130),
@@ -181,7 +182,7 @@ DEVICES: Final[tuple[Peaks, ...]] = (
         _MI200,
     ),
     Peaks(
-        ("AMD Instinct MI250X", "AMD Instinct MI250X / MI250", "AMD Instinct MI250X/MI250"),
+        ("AMD Instinct MI250X", "AMD Instinct MI250X / MI250"),
         1638.4,
         8.4,
         _rates(191.5, float64=47.9, float32=47.9, int8=191.5),
