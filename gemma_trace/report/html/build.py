@@ -6,28 +6,27 @@ stages, the families, the kernels and the tree have the same wall time and the s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 
 from gemma_trace.analysis.breakdown import StageBreakdown, breakdown
 from gemma_trace.analysis.critical_path import critical_path
+from gemma_trace.analysis.decode import decode_statistics
 from gemma_trace.analysis.kernels import KernelTable, kernel_table
+from gemma_trace.analysis.memory import memory_use
 from gemma_trace.analysis.reasons import stage_reasons
 from gemma_trace.analysis.statistics import Distribution, distribution_ms
 from gemma_trace.analysis.summary import RunSummary, summarize
 from gemma_trace.analysis.timeline import Request, first_token_ns, rows_in_order
 from gemma_trace.analysis.tree import call_tree, prune
 from gemma_trace.analysis.work import By, Work, group, select, stage_of_work
-from gemma_trace.metadata import RequestSample
 from gemma_trace.report.html.facts import facts_of
 from gemma_trace.report.html.lanes import draw_waterfall
 from gemma_trace.report.html.model import (
     FULL,
     DecodeSeries,
-    DecodeStep,
     Detail,
     FamilyLine,
     Headline,
@@ -42,6 +41,9 @@ from gemma_trace.report.html.text import public_label
 from gemma_trace.report.model import Section
 from gemma_trace.report.verdicts import verdict
 from gemma_trace.report.views.critical_path import critical_path_section
+from gemma_trace.report.views.decode import decode_section
+from gemma_trace.report.views.memory import memory_sections
+from gemma_trace.report.views.roofline import roofline_section
 from gemma_trace.stages import Stage
 from gemma_trace.trace.events import IntArray
 from gemma_trace.trace.trace import Trace
@@ -82,10 +84,14 @@ def view_of(trace: Trace, detail: Detail = FULL) -> RunView:
 
 
 def _tables(trace: Trace, request: Request) -> tuple[Section, ...]:
-    """The tables of `stages --why` that the page has no picture of."""
-    if not len(trace.activities):  # without a device the path is what the host did, which the stages show
-        return ()
-    return (critical_path_section([critical_path(trace, request)], [first_token_ns(trace, request)]),)
+    """What else the command line has tables of: the roofline, the critical path, memory."""
+    tables: list[Section] = []
+    if len(trace.activities):  # without a device there is no roof, and the path is what the host did
+        roofline = roofline_section(trace, request.index)
+        tables += [roofline] if roofline.rows else []
+        tables.append(critical_path_section([critical_path(trace, request)], [first_token_ns(trace, request)]))
+    memory = memory_use(trace, [request])
+    return (*tables, *(memory_sections(memory, trace.devices) if memory else ()))
 
 
 def median_request(found: StageBreakdown) -> Request:
@@ -181,32 +187,10 @@ def _kernels(trace: Trace, work: Work, table: KernelTable, most: int) -> Kernels
 
 
 def _decode(trace: Trace) -> DecodeSeries | None:
-    timed = trace.metadata.timed_requests if trace.metadata else ()
-    if timed:
-        return _series("timed", [_intervals(sample) for sample in timed])
-    decode = list(Stage).index(Stage.DECODE)
-    ranges = np.flatnonzero(trace.stage_range == decode)
-    lengths = trace.spans.dur_ns[ranges].tolist()
-    return _series("profiled", [lengths]) if len(lengths) > 1 else None
-
-
-def _intervals(sample: RequestSample) -> list[int]:
-    return [after - before for before, after in pairwise(sample.token_ns)]
-
-
-def _series(source: str, requests: Sequence[Sequence[int]]) -> DecodeSeries | None:
-    longest = max((len(intervals) for intervals in requests), default=0)
-    if not longest:
+    found = decode_statistics(trace)
+    if found is None:
         return None
-    width = -(-longest // MOST_STEPS)
-    steps = []
-    for low in range(0, longest, width):
-        high = min(low + width, longest)
-        values: Iterable[int] = (value for intervals in requests for value in intervals[low:high])
-        sample = distribution_ms(list(values))
-        if sample:
-            steps.append(DecodeStep(low + 2, high + 1, sample))
-    return DecodeSeries("timed" if source == "timed" else "profiled", len(requests), tuple(steps))
+    return DecodeSeries(found.source, len(found.requests), found.series(MOST_STEPS), decode_section(found))
 
 
 def told_apart(views: Sequence[RunView]) -> list[RunView]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from gemma_trace.analysis.decode import Source, TokenIntervals
 from gemma_trace.analysis.diff import TraceDiff
 from gemma_trace.analysis.kernels import KernelRow, KernelTotals
 from gemma_trace.analysis.statistics import Distribution
@@ -158,29 +159,20 @@ class Kernels:
 
 
 @dataclass(frozen=True)
-class DecodeStep:
-    """The intervals before one token, or before several that follow each other, over the requests.
-
-    Attributes:
-        first, last: the tokens, counted from 1; equal where it is one.
-    """
-
-    first: int
-    last: int
-    intervals: Distribution
-
-
-@dataclass(frozen=True)
 class DecodeSeries:
     """How long each token after the first took.
 
     Attributes:
-        source: `timed`: between tokens, without the profiler; `profiled`: lengths of the `decode` ranges on the host.
+        source: as in `DecodeStatistics`.
+        requests: how many the series is of.
+        steps: the intervals by token, or by several where there are many.
+        summary: TPOT, tokens a second, slope and jitter.
     """
 
-    source: Literal["timed", "profiled"]
+    source: Source
     requests: int
-    steps: tuple[DecodeStep, ...]
+    steps: tuple[TokenIntervals, ...]
+    summary: Section
 
 
 @dataclass(frozen=True)

@@ -115,9 +115,14 @@ def floors_of(trace: Trace, request: int | None = None, own: Sequence[Peaks] = (
     return Floors(stage_floors(trace, breakdown(trace, request), device.peaks), device)
 
 
-def roofline_section(trace: Trace, own: Sequence[Peaks] = ()) -> Section:
-    """Every stage of a trace against its device: for the report. Without rows where no shapes tell anything."""
-    found = floors_of(trace, own=own)
+def roofline_section(trace: Trace, request: int | None = None, own: Sequence[Peaks] = ()) -> Section:
+    """Every stage of a trace against its device: for the report. Without rows where no shapes tell anything.
+
+    Args:
+        request: only the request of this index; None is the mean of all.
+        own: the user's own peaks.
+    """
+    found = floors_of(trace, request, own)
     columns = (
         Column("stage", align="left"),
         Column("GFLOP", 4),
@@ -143,7 +148,7 @@ def roofline_section(trace: Trace, own: Sequence[Peaks] = ()) -> Section:
             )
         )
     notes = found.notes() or (found.device.note,)
-    return Section(f"Roofline of {trace.label}, mean of a request", columns, tuple(rows), notes=notes)
+    return Section("Roofline", columns, tuple(rows), notes=notes)
 
 
 def with_rooflines(
