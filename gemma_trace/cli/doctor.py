@@ -48,7 +48,7 @@ def doctor(
 
 def print_peaks(device: str, output: Path | None, *, force: bool) -> None:
     """Measure a device, and print or write the file that `--peaks` takes."""
-    from gemma_trace.analysis.peaks_file import peaks_toml
+    from gemma_trace.analysis.roofline.peaks_file import peaks_toml
     from gemma_trace.capture import require_capture_extra
     from gemma_trace.capture.config import CaptureConfig
     from gemma_trace.cli.output import refuse_existing

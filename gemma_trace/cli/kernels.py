@@ -83,8 +83,8 @@ def kernels(
         health = summarize(loaded).health
     report = kernels_report(table, loaded, health, top, full_names=full_names)
     if roofline or peaks:
-        from gemma_trace.analysis.devices import device_peaks
-        from gemma_trace.analysis.roofline import row_rooflines
+        from gemma_trace.analysis.roofline.devices import device_peaks
+        from gemma_trace.analysis.roofline.rows import row_rooflines
         from gemma_trace.report.views.roofline import with_rooflines
 
         device = device_peaks(loaded, own, table.on)

@@ -13,7 +13,7 @@ from gemma_trace.errors import ConfigError, InputError
 from gemma_trace.stages import Stage, StageRule, stage_rule
 
 if TYPE_CHECKING:
-    from gemma_trace.analysis.devices import Peaks
+    from gemma_trace.analysis.roofline.devices import Peaks
 
 RulesOption = Annotated[
     list[str] | None,
@@ -81,7 +81,7 @@ def own_peaks(file: Path | None) -> list[Peaks]:
     """
     if file is None:
         return []
-    from gemma_trace.analysis.peaks_file import read_peaks
+    from gemma_trace.analysis.roofline.peaks_file import read_peaks
 
     return read_peaks(file)
 

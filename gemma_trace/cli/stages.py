@@ -42,9 +42,9 @@ def stages(
     Example: gemma-trace stages foreign.json.gz --why --stage moe='nn.Module: MoE' --stage prefill='my_prefill'
     """
     from gemma_trace.analysis.breakdown import breakdown
-    from gemma_trace.analysis.devices import device_peaks
-    from gemma_trace.analysis.floors import stage_floors
     from gemma_trace.analysis.reasons import stage_reasons
+    from gemma_trace.analysis.roofline.devices import device_peaks
+    from gemma_trace.analysis.roofline.floors import stage_floors
     from gemma_trace.analysis.summary import summarize
     from gemma_trace.cli.inputs import one_trace, open_trace
     from gemma_trace.cli.output import emit

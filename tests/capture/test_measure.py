@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from gemma_trace import cli
-from gemma_trace.analysis.devices import device_peaks
-from gemma_trace.analysis.peaks_file import read_peaks
+from gemma_trace.analysis.roofline.devices import device_peaks
+from gemma_trace.analysis.roofline.peaks_file import read_peaks
 from gemma_trace.capture import measure
 from gemma_trace.trace.trace import load
 

@@ -9,8 +9,8 @@ import pytest
 
 from gemma_trace import gemma3_shapes
 from gemma_trace.analysis.breakdown import breakdown
-from gemma_trace.analysis.floors import stage_floors
-from gemma_trace.analysis.opcosts import op_costs
+from gemma_trace.analysis.roofline.floors import stage_floors
+from gemma_trace.analysis.roofline.opcosts import op_costs
 from gemma_trace.trace.trace import load
 
 
@@ -52,7 +52,7 @@ def test_flops_are_those_of_torchs_counter(attention: str, tmp_path: Path) -> No
 
 def test_a_stages_work_by_its_shapes_is_that_by_the_models_config(captured: Path) -> None:
     """The two sources of a floor, held against each other on a trace that has both."""
-    from gemma_trace.analysis.gemma3_floor import model_work
+    from gemma_trace.analysis.roofline.gemma3_floor import model_work
 
     trace = load(captured)
     found = breakdown(trace)

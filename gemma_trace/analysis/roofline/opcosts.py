@@ -13,10 +13,10 @@ from typing import Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from gemma_trace.analysis.costs import Cost
-from gemma_trace.analysis.matrix_ops import MATRIX_OPS
-from gemma_trace.analysis.tensors import read_inputs
-from gemma_trace.analysis.vector_ops import VECTOR_OPS
+from gemma_trace.analysis.roofline.costs import Cost
+from gemma_trace.analysis.roofline.matrix_ops import MATRIX_OPS
+from gemma_trace.analysis.roofline.tensors import read_inputs
+from gemma_trace.analysis.roofline.vector_ops import VECTOR_OPS
 from gemma_trace.analysis.work import Work, device_work, host_work
 from gemma_trace.trace.events import NONE, BoolArray, IntArray
 from gemma_trace.trace.trace import Trace

@@ -12,8 +12,8 @@ from functools import partial
 from math import prod
 from typing import Final
 
-from gemma_trace.analysis.costs import Cost, matrix_cost
-from gemma_trace.analysis.tensors import Inputs
+from gemma_trace.analysis.roofline.costs import Cost, matrix_cost
+from gemma_trace.analysis.roofline.tensors import Inputs
 
 Formula = Callable[[Inputs], Cost | None]
 """An op's inputs → its cost; None where the shapes don't tell, so that an op inside it may."""

@@ -16,8 +16,8 @@ import tomllib
 from pathlib import Path
 from typing import Any, Final
 
-from gemma_trace.analysis.devices import Peaks
-from gemma_trace.analysis.tensors import ITEM_BYTES
+from gemma_trace.analysis.roofline.devices import Peaks
+from gemma_trace.analysis.roofline.tensors import ITEM_BYTES
 from gemma_trace.errors import InputError
 
 DTYPES: Final = (*ITEM_BYTES, "tf32")

@@ -13,9 +13,9 @@ from functools import partial
 from math import prod
 from typing import Final
 
-from gemma_trace.analysis.costs import Cost, bytes_of
-from gemma_trace.analysis.matrix_ops import broadcast
-from gemma_trace.analysis.tensors import ITEM_BYTES, Inputs, Tensor
+from gemma_trace.analysis.roofline.costs import Cost, bytes_of
+from gemma_trace.analysis.roofline.matrix_ops import broadcast
+from gemma_trace.analysis.roofline.tensors import ITEM_BYTES, Inputs, Tensor
 
 _ORDER: Final = (
     *("bool", "uint8", "int8", "int16", "int32", "int64"),

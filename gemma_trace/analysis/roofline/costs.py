@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gemma_trace.analysis.tensors import ITEM_BYTES, Tensor
+from gemma_trace.analysis.roofline.tensors import ITEM_BYTES, Tensor
 
 
 @dataclass(frozen=True)

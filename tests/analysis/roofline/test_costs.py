@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemma_trace.analysis.costs import Cost
-from gemma_trace.analysis.matrix_ops import MATRIX_OPS, visible_pairs
-from gemma_trace.analysis.tensors import Inputs, Tensor, read_inputs
-from gemma_trace.analysis.vector_ops import VECTOR_OPS
+from gemma_trace.analysis.roofline.costs import Cost
+from gemma_trace.analysis.roofline.matrix_ops import MATRIX_OPS, visible_pairs
+from gemma_trace.analysis.roofline.tensors import Inputs, Tensor, read_inputs
+from gemma_trace.analysis.roofline.vector_ops import VECTOR_OPS
 
 BF16 = "c10::BFloat16"
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from gemma_trace.analysis.devices import DEVICES, Peaks, device_peaks, known_peaks
-from gemma_trace.analysis.peaks_file import peaks_toml, read_peaks
+from gemma_trace.analysis.roofline.devices import DEVICES, Peaks, device_peaks, known_peaks
+from gemma_trace.analysis.roofline.peaks_file import peaks_toml, read_peaks
 from gemma_trace.errors import InputError
 from gemma_trace.trace.trace import Trace, load
 from tests.trace_builder import TraceBuilder

@@ -15,7 +15,7 @@ from typing import Final
 
 import numpy as np
 
-from gemma_trace.analysis.tensors import ITEM_BYTES
+from gemma_trace.analysis.roofline.tensors import ITEM_BYTES
 from gemma_trace.analysis.timeline import Request, ranges_in
 from gemma_trace.gemma3_shapes import (
     GLOBAL_EVERY,
