@@ -21,6 +21,7 @@ EXTRAS: Final = {
     "hta": ("HolisticTraceAnalysis",),
     "view": ("viztracer",),
     "scale": ("duckdb", "dask", "fsspec"),
+    "notebooks": ("nbclient", "nbformat", "ipykernel", "matplotlib"),
 }
 """The packages that each extra brings."""
 

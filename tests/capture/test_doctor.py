@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 
 from gemma_trace.capture import doctor
 from gemma_trace.capture.doctor import Check, Status, examine_machine, is_capable
+from tests.conftest import ROOT
 
 TOKEN = "hf_madeUpForTheDoctor0123456789"
 
@@ -22,6 +25,16 @@ def test_a_machine_with_everything_can_capture() -> None:
     assert f"torch {metadata.version('torch')}" in checks["extra capture"].found
     assert "tiny" in checks["models that fit"].found
     assert is_capable(list(checks.values()))
+
+
+def test_it_knows_every_extra_of_the_package() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {
+        extra: {re.split(r"[\[<>=~]", requirement)[0] for requirement in requirements}
+        for extra, requirements in project["optional-dependencies"].items()
+        if extra not in ("dev", "all")
+    }
+    assert {extra: set(packages) for extra, packages in doctor.EXTRAS.items()} == declared
 
 
 def without(*missing: str) -> Callable[[str], str | None]:
