@@ -18,12 +18,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import product
 from pathlib import Path
-from typing import Any, Final, Literal, get_type_hints
+from typing import Any, Final, Literal
 
 import msgspec
 
 from gemma_trace.capture.config import CaptureConfig
-from gemma_trace.errors import ConfigError, InputError
+from gemma_trace.capture.options import as_option, parsed_option
+from gemma_trace.errors import ConfigError, InputError, OutputError
 from gemma_trace.trace.trace import load_metadata
 
 RECORD_NAME: Final = "sweep.json"
@@ -99,6 +100,9 @@ def plan(matrix: Mapping[str, Any], output: Path, changes: Sequence[str] = ()) -
     """
     if unknown := set(matrix) - {"matrix", "options"}:
         raise ConfigError(f"a sweep has the tables [matrix] and [options], not {', '.join(sorted(unknown))}")
+    for table in matrix:
+        if not isinstance(matrix[table], Mapping):
+            raise ConfigError(f"{table} is no table; write [{table}] on a line of its own")
     axes = {name: list(_listed(name, values)) for name, values in matrix.get("matrix", {}).items()}
     options = dict(matrix.get("options", {}))
     for text in changes:
@@ -106,20 +110,16 @@ def plan(matrix: Mapping[str, Any], output: Path, changes: Sequence[str] = ()) -
         if not equals:
             raise ConfigError(f"--set {text!r} is no OPTION=VALUE, e.g. model=4b,12b")
         options.pop(name, None)
-        axes[name] = [_parsed(name, value) for value in values.split(",")]
+        axes[name] = [parsed_option(name, value) for value in values.split(",")]
     known = {field.name for field in fields(CaptureConfig)} - {"output", "force", "name"}
     if wrong := [name for name in [*axes, *options] if name not in known]:
         raise ConfigError(f"a capture has no option {wrong[0]!r}; it has {', '.join(sorted(known))}")
-    cells = []
-    for combination in product(*axes.values()):
-        chosen = options | dict(zip(axes, combination, strict=True))
-        if "images" in chosen:
-            chosen["images"] = tuple(Path(image) for image in chosen["images"])
-        try:
-            config = CaptureConfig(**chosen, output=output, force=True)
-        except TypeError as error:
-            raise ConfigError(f"a cell of {chosen} makes no sense: {error}") from error
-        cells.append(Cell(config))
+    axes = {name: [as_option(name, value) for value in values] for name, values in axes.items()}
+    options = {name: as_option(name, value) for name, value in options.items()}
+    cells = [
+        Cell(CaptureConfig(**options | dict(zip(axes, combination, strict=True)), output=output, force=True))
+        for combination in product(*axes.values())
+    ]
     names = [cell.name for cell in cells]
     twice = {name for name in names if names.count(name) > 1}
     # What doesn't tell one run from another by itself has to be in its name.
@@ -139,7 +139,11 @@ def run_sweep(cells: Sequence[Cell], *, retry: bool, on_change: Callable[[list[C
 
     Returns:
         The cells, each `done` or `failed`.
+
+    Raises:
+        OutputError: the folder that holds the runs can't be written.
     """
+    _make_folder(cells[0].config.output)
     current = [_from_before(cell, retry=retry) for cell in cells]
     on_change(current)
     for index, cell in enumerate(current):
@@ -236,10 +240,23 @@ def _record(cells: Sequence[Cell]) -> None:
         failed.pop(cell.name, None)
         if cell.state == "failed":
             failed[cell.name] = cell.error
-    output.mkdir(parents=True, exist_ok=True)
     partial = output / f".{RECORD_NAME}.{os.getpid()}.partial"
-    partial.write_text(json.dumps({"schema_version": RECORD_VERSION, "failed": failed}, indent=2) + "\n")
-    partial.replace(output / RECORD_NAME)
+    try:
+        partial.write_text(json.dumps({"schema_version": RECORD_VERSION, "failed": failed}, indent=2) + "\n")
+        partial.replace(output / RECORD_NAME)
+    except OSError as error:
+        raise OutputError(f"can't write {output / RECORD_NAME}: {error.strerror}; check --output") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _make_folder(output: Path) -> None:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"can't make the folder {output}: {error.strerror}; check --output") from error
+    if not os.access(output, os.W_OK):
+        raise OutputError(f"can't write into {output}; give --output a folder that can be written")
 
 
 def _read_record(output: Path) -> dict[str, str]:
@@ -255,17 +272,6 @@ def _listed(name: str, values: Any) -> list[Any]:
     if not isinstance(values, list) or not values:
         raise ConfigError(f"[matrix] {name} is no list of values")
     return values
-
-
-def _parsed(name: str, value: str) -> Any:
-    """A value of the command line as the option's type."""
-    kind = get_type_hints(CaptureConfig).get(name)
-    if kind is int:
-        try:
-            return int(value)
-        except ValueError:
-            raise ConfigError(f"--set {name}={value}: {value!r} is no whole number") from None
-    return value.lower() in ("true", "yes", "1") if kind is bool else value
 
 
 def _as_name(text: str) -> str:

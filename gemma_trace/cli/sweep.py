@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gemma_trace.cli.output import ForceOption, Format, FormatOption
-from gemma_trace.errors import CaptureError
+from gemma_trace.errors import CaptureError, ConfigError, OutputError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -49,6 +49,7 @@ def sweep(
 
     cells = plan(STUDY if matrix == "study" else read_matrix(Path(matrix)), output, change or ())
     require_capture_extra()
+    _check_save(form, save, force=force)
     if dry_run:
         _print_plan(cells, output, form, save, force=force)
         return
@@ -62,6 +63,14 @@ def sweep(
         print(f"gemma-trace: {cell.name}: {cell.error}", file=sys.stderr)
     if failed:
         raise CaptureError(f"{len(failed)} of {len(ended)} cells failed; --retry runs them again")
+
+
+def _check_save(form: Format, save: Path | None, *, force: bool) -> None:
+    """Refuse at once what would be refused after hours."""
+    if save is not None and save.exists() and not force:
+        raise OutputError(f"{save} exists already; give --force to overwrite it")
+    if form is Format.PARQUET and save is None:
+        raise ConfigError("parquet is no text; give --save FILE")
 
 
 def _summarize(done: Sequence[Cell], form: Format, save: Path | None, *, force: bool) -> None:

@@ -13,7 +13,8 @@ import torch
 
 from gemma_trace.capture.plan import describe
 from gemma_trace.capture.sweep import RECORD_NAME, STUDY, Cell, plan, read_matrix, run_sweep
-from gemma_trace.errors import ConfigError, InputError
+from gemma_trace.cli import main
+from gemma_trace.errors import ConfigError, InputError, OutputError
 from gemma_trace.trace.trace import load_metadata
 
 ONE = ["runs=1", "warmup=0", "profile_runs=1"]
@@ -40,6 +41,15 @@ def test_a_matrix_comes_from_a_file_and_the_command_line_stands_over_it(tmp_path
     assert len({cell.name for cell in cells}) == 4, "the seed isn't in a run's name unless it has to be"
 
 
+def test_options_of_the_command_line_have_their_own_types(tmp_path: Path) -> None:
+    changes = ["prompt_tokens=600,700", "stage_modules=vision=model.tower", "images=a.jpg", "stacks=no", "attn=eager"]
+    cells = plan({}, tmp_path, changes)
+    assert [cell.config.prompt_tokens for cell in cells] == [600, 700]
+    config = cells[0].config
+    assert (config.stage_modules, config.images) == (("vision=model.tower",), (Path("a.jpg"),))
+    assert (config.stacks, config.attn) == (False, "eager")
+
+
 @pytest.mark.parametrize(
     ("content", "changes", "message"),
     [
@@ -49,6 +59,13 @@ def test_a_matrix_comes_from_a_file_and_the_command_line_stands_over_it(tmp_path
         ("[matrix]\ndtype = ['float8']", [], "no dtype 'float8'"),
         ("", ["model"], "is no OPTION=VALUE"),
         ("", ["runs=many"], "is no whole number"),
+        ("", ["prompt_tokens=long"], "is no whole number"),
+        ("", ["stacks=perhaps"], "is neither true nor false"),
+        ("[options]\nruns = '3'", [], "runs is '3'; it takes a whole number"),
+        ("[matrix]\nmodel = [4]", [], "model is 4; it takes text"),
+        ("[options]\nsync_stages = 1", [], "sync_stages is 1; it takes true or false"),
+        ("[options]\nimages = 'a.jpg'", [], "images is 'a.jpg'; it takes a list of texts"),
+        ("matrix = 3", [], "matrix is no table"),
     ],
 )
 def test_a_matrix_that_makes_no_sense_is_one_line(
@@ -60,6 +77,18 @@ def test_a_matrix_that_makes_no_sense_is_one_line(
         plan(read_matrix(file), tmp_path, changes)
     with pytest.raises(InputError, match="no file at"):
         read_matrix(tmp_path / "absent.toml")
+
+
+def test_an_output_that_cannot_be_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for output in (tmp_path / "file", tmp_path / "file" / "deeper"):
+        cells = plan({"matrix": {"model": ["tiny"]}, "options": {"device": "cpu"}}, output, ONE)
+        with pytest.raises(OutputError, match=r"can't make the folder .*file.*; check --output"):
+            run_sweep(cells, retry=False, on_change=lambda _: None)
+    tiny = ["sweep", "--set", "model=tiny", "--output", str(tmp_path / "out")]
+    assert main([*tiny, "--save", str(tmp_path / "file")]) == 1
+    assert main([*tiny, "--format", "parquet"]) == 2
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_plan_tells_what_fits(tmp_path: Path) -> None:
