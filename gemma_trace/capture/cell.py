@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gemma_trace.capture.config import CaptureConfig
+from gemma_trace.capture.failure import as_capture_error
 from gemma_trace.errors import GemmaTraceError
 
 
@@ -49,22 +50,11 @@ def main() -> int:
     except GemmaTraceError as error:
         say(error=str(error))
         return 1
-    except MemoryError:
-        say(error="out of memory")
-        return 1
     except Exception as error:
-        say(error=_line(error))
+        say(error=str(as_capture_error(error)))
         return 1
     say(trace=result.path.name)
     return 0
-
-
-def _line(error: Exception) -> str:
-    """An error nobody foresaw in one line, without the way to this machine's files."""
-    if type(error).__name__ == "OutOfMemoryError":
-        return "out of memory on the device"
-    first = str(error).strip().split("\n")[0][:200].replace(str(Path.home()), "~")
-    return f"{type(error).__name__}: {first}"
 
 
 if __name__ == "__main__":

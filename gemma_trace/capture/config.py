@@ -94,6 +94,10 @@ class CaptureConfig:
     force: bool = False
 
     def __post_init__(self) -> None:
+        if not self.model.strip():
+            raise ConfigError("the model is empty; give --model a preset, a Hub id or a folder")
+        if not 0 <= self.seed < 2**63:
+            raise ConfigError(f"the seed is {self.seed}; it must be from 0 to 2^63 - 1")
         _require_one_of("weights", self.weights, WEIGHTS)
         _require_one_of("dtype", self.dtype, DTYPES)
         _require_one_of("image backend", self.image_backend, IMAGE_BACKENDS)

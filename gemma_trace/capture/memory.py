@@ -13,8 +13,8 @@ from gemma_trace.errors import DeviceError
 
 WORKING_BYTES: Final = {"cpu": 3_400_000_000, "cuda": 2_000_000_000}
 """What a request takes beside the weights, by the kind of device: activations of 4,096 patches and a short prompt, the
-libraries' own copies, the profiler. On a CPU as measured with Gemma 3 4b in bfloat16 (11.9 GB at the peak, of which the
-weights are 8.6); on CUDA an estimate."""
+libraries' own copies, the profiler. On a CPU with room for float32: Gemma 3 4b in bfloat16 was measured to take 10.8 GB
+at the peak, of which the weights are 8.6. On CUDA an estimate."""
 
 _ELEMENT_BYTES: Final = {"float32": 4, "bfloat16": 2, "float16": 2}
 

@@ -12,12 +12,13 @@ from torch import nn
 from gemma_trace.capture import hub
 from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.distributed import this_rank
+from gemma_trace.capture.failure import shortened
 from gemma_trace.capture.hub import CHECKPOINTS
 from gemma_trace.capture.memory import check_fits, parameter_count
 from gemma_trace.capture.progress import NoProgress, Progress
 from gemma_trace.capture.random_weights import build_random
 from gemma_trace.capture.torchvision_ops import declare_missing_operators
-from gemma_trace.errors import DeviceError, ModelError
+from gemma_trace.errors import DeviceError, GemmaTraceError, ModelError
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,11 @@ class LoadedModel:
     warnings: tuple[str, ...] = ()
 
 
-def resolve_device(name: str) -> torch.device:
+def resolve_device(name: str, option: str = "--device") -> torch.device:
     """The device of this name; `auto` is CUDA where there is one, else the CPU.
+
+    Args:
+        option: whose value it is, for the message.
 
     Raises:
         DeviceError: torch has no such device here.
@@ -45,11 +49,14 @@ def resolve_device(name: str) -> torch.device:
     available = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
         name = "cuda" if available else "cpu"
-    device = torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError:  # a number that is none of a device
+        raise DeviceError(f"no device {name}; give {option} auto, cpu, cuda or cuda:N") from None
     if device.type == "cuda":
         if not available:
             built = "built without CUDA" if torch.version.cuda is None else "and no CUDA device is visible"
-            raise DeviceError(f"no device {name}: torch {torch.__version__} is {built}; use --device cpu")
+            raise DeviceError(f"no device {name}: torch {torch.__version__} is {built}; use {option} cpu")
         if (device.index or 0) >= available:
             raise DeviceError(f"no device {name}: there are {available}, cuda:0 to cuda:{available - 1}")
         device = torch.device("cuda", device.index if device.index is not None else this_rank().local % available)
@@ -144,8 +151,14 @@ def _from_folder(config: CaptureConfig, folder: Path, device: torch.device, *, r
             model = AutoModelForImageTextToText.from_pretrained(
                 folder, dtype=dtype, local_files_only=True, **_parallel_plan()
             )
-    except (OSError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())
+    except GemmaTraceError:
+        raise
+    except ImportError as error:
+        raise ModelError(f"{config.model_label} takes a package that isn't installed: {shortened(error)}") from error
+    except (torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:  # whatever is wrong with the files, by any of the libraries that read them
+        reason = f"{type(error).__name__}: {shortened(error)}"
         raise ModelError(f"{config.model} holds no model and processor that transformers loads: {reason}") from error
     finally:
         logging.enable_progress_bar()
@@ -168,5 +181,5 @@ def _set_attention(model: nn.Module, implementation: str) -> None:
     try:
         model.set_attn_implementation(implementation)
     except (ImportError, ValueError) as error:
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split()).split(". ")[0].rstrip(".")  # what follows is links to ask for support at
         raise ModelError(f"no attention {implementation!r} for this model: {reason}; try --attn sdpa") from error

@@ -27,11 +27,19 @@ from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.discovery import find_stage_modules, missing_stages
 from gemma_trace.capture.distributed import process_group, this_rank
 from gemma_trace.capture.environment import describe_environment
+from gemma_trace.capture.heap import give_back, large_blocks_apart
 from gemma_trace.capture.models import LoadedModel, load_model, resolve_device
 from gemma_trace.capture.progress import NoProgress, Progress
 from gemma_trace.capture.ranges import ProfilerRanges, RangeSink, RangeStack, SynchronizedRanges
 from gemma_trace.capture.timers import StageTimer
-from gemma_trace.capture.workload import Request, build_requests, lengthened, load_image, messages_for
+from gemma_trace.capture.workload import (
+    Request,
+    build_requests,
+    check_length,
+    lengthened,
+    load_image,
+    prompt_text,
+)
 from gemma_trace.capture.writer import trace_path, write_trace
 from gemma_trace.errors import ConfigError, OutputError
 from gemma_trace.metadata import SCHEMA_VERSION, RequestSample, RunIdentity, RunMetadata, Workload
@@ -78,6 +86,8 @@ def profile(
         raise ConfigError("give a model and its processor together, or neither")
     progress = progress or NoProgress()
     device = resolve_device(config.device) if model is None else next(model.parameters()).device
+    if config.image_device is not None:
+        resolve_device(config.image_device, "--image-device")
     run = _identity(config, model, device)
     folder, rank = config.output / run.name, this_rank()
     previous = _previous_traces(folder, rank.worker, force=config.force)
@@ -134,6 +144,7 @@ class _Session:
         self._progress = progress
         self._prompt_tokens: dict[str, int] = {}
         self.warnings: tuple[str, ...] = ()
+        check_length(loaded.model, config.prompt_tokens or 0, config.new_tokens)
         self._prompt = self._lengthened_prompt(config.prompt_tokens) if config.prompt_tokens else ""
 
     def request(self, index: int) -> Request:
@@ -197,6 +208,7 @@ class _Session:
         activities = [ProfilerActivity.CPU]
         activities += [ProfilerActivity.CUDA] if self._loaded.device.type == "cuda" else []
         with (
+            large_blocks_apart(),
             self._annotated(ProfilerRanges(), detail=detail) as ranges,
             torch.profiler.profile(
                 activities=activities,
@@ -211,6 +223,7 @@ class _Session:
                 self._run(self.request(max(index, 0)), ranges, _ignore_token)
                 if self._loaded.device.type == "cuda":
                     torch.cuda.synchronize(self._loaded.device)
+                give_back()
                 self._progress.step()
                 if index == config.profile_runs - 1:
                     self._progress.phase("collecting the profile", 1)
@@ -246,15 +259,17 @@ class _Session:
     def _inputs(self, prompt: str, images: list[Image]) -> Any:
         """What the processor makes of a prompt and its images, `batch` times the same."""
         config, processor = self._config, self._loaded.processor
-        text = processor.apply_chat_template(messages_for(prompt, images), add_generation_prompt=True, tokenize=False)
+        text = prompt_text(processor, prompt, images)
         bos = getattr(processor.tokenizer, "bos_token", None)
-        return processor(
+        inputs = processor(
             text=[text] * config.batch,
             images=[images] * config.batch,
             return_tensors="pt",
             add_special_tokens=not (bos and text.startswith(bos)),
             **({"device": config.image_device} if config.image_device else {}),
         )
+        inputs.pop("labels", None)  # PaliGemma's; they are for training, and would add a loss to the prefill
+        return inputs
 
     def _lengthened_prompt(self, wanted: int) -> str:
         """The prompt that makes a request so many tokens long."""

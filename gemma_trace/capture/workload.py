@@ -71,6 +71,31 @@ def messages_for(prompt: str, images: Sequence[Image.Image]) -> list[dict[str, A
     return [{"role": "user", "content": [*content, {"type": "text", "text": prompt}]}]
 
 
+def prompt_text(processor: Any, prompt: str, images: Sequence[Image.Image]) -> str:
+    """A request's text by the chat template of the processor.
+
+    One that has none, as PaliGemma's, takes the images' tokens and the prompt as they are.
+    """
+    if getattr(processor, "chat_template", None):
+        messages = messages_for(prompt, images)
+        return str(processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+    return str(getattr(processor, "image_token", "")) * len(images) + prompt
+
+
+def check_length(model: Any, prompt_tokens: int, new_tokens: int) -> None:
+    """Refuse requests that are longer than the model.
+
+    Raises:
+        ConfigError: there are more tokens than its configuration has positions for.
+    """
+    positions: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if positions is not None and prompt_tokens + new_tokens > positions:
+        raise ConfigError(
+            f"the model has positions for {positions:,} tokens; lower --prompt-tokens or --new-tokens, which ask for "
+            f"{prompt_tokens + new_tokens:,}"
+        )
+
+
 def lengthened(prompt: str, more: int, count: Callable[[str], int]) -> str:
     """A prompt with so many more tokens, by words of one letter; as near as the tokenizer allows.
 

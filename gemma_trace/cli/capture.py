@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gemma_trace.capture.config import COMPILE_MODES, DEFAULT_PROMPT, DETAILS, DTYPES, IMAGE_BACKENDS, WEIGHTS
+from gemma_trace.errors import GemmaTraceError
+
+if TYPE_CHECKING:
+    from gemma_trace.capture.progress import Progress
 
 
 def capture(
@@ -123,15 +129,44 @@ def capture(
         force=force,
     )
     require_capture_extra()
-    from gemma_trace.cli.progress import capture_progress
+    from gemma_trace.capture.failure import as_capture_error
 
-    with capture_progress(quiet=quiet or os.environ.get("RANK", "0") != "0") as progress:
+    with _progress(quiet=quiet or os.environ.get("RANK", "0") != "0") as progress:
         progress.phase("importing torch and transformers", 1)
         from gemma_trace.capture.session import profile
 
-        result = profile(config, progress=progress)
+        try:
+            result = profile(config, progress=progress)
+        except GemmaTraceError:
+            raise
+        except Exception as error:
+            raise as_capture_error(error) from error
     for warning in result.metadata.warnings:
         print(f"gemma-trace: warning: {warning}", file=sys.stderr)
     print(result.path)
     if not quiet:
         print(f"Next: gemma-trace summarize {result.path.parent}", file=sys.stderr)
+
+
+@contextmanager
+def _progress(*, quiet: bool) -> Iterator[Progress]:
+    """Bars on a terminal; elsewhere a line as each phase begins, since bars would all come at the end."""
+    if quiet or sys.stderr.isatty():
+        from gemma_trace.cli.progress import capture_progress
+
+        with capture_progress(quiet=quiet) as bars:
+            yield bars
+    else:
+        yield _Lines()
+
+
+class _Lines:
+    """Progress in a file or a pipe."""
+
+    def phase(self, name: str, steps: int) -> None:
+        """A phase of so many steps begins."""
+        if steps:
+            print(f"{name} ({steps})" if steps > 1 else name, file=sys.stderr, flush=True)
+
+    def step(self) -> None:
+        """Nothing: a line a phase is enough."""

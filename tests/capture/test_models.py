@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -69,6 +71,40 @@ def test_a_model_that_does_not_fit_is_refused_before_it_is_loaded(monkeypatch: p
     check_fits("4b", 3_000_000_000, "bfloat16", CPU)
     assert needed_bytes(3_000_000_000, "bfloat16", "cpu") == 9_400_000_000
     assert 0 < free_bytes(CPU) <= 10_000_000_000
+
+
+def test_a_folder_with_broken_files_is_one_line(tmp_path: Path) -> None:
+    build_random(tiny_config(), CPU, torch.float32, 0).save_pretrained(tmp_path)
+    gemma3_processor(tiny_config(), "torchvision").save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ModelError, match="holds no model and processor that transformers loads") as caught:
+        load_model(CaptureConfig(model=str(tmp_path), device="cpu"))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_package_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import AutoProcessor
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise ImportError("Package `num2words` is required to run SmolVLM processor.\nInstall it.")
+
+    build_random(tiny_config(), CPU, torch.float32, 0).save_pretrained(tmp_path)
+    monkeypatch.setattr(AutoProcessor, "from_pretrained", refuse)
+    with pytest.raises(ModelError, match=r"takes a package that isn't installed: Package `num2words`[^\n]*$"):
+        load_model(CaptureConfig(model=str(tmp_path), device="cpu"))
+
+
+def test_a_device_of_an_absurd_number_is_one_line() -> None:
+    with pytest.raises(DeviceError, match="no device cuda:99999999999999999999"):
+        load_model(CaptureConfig(device="cuda:99999999999999999999"))
+
+
+@pytest.mark.parametrize("attn", ["flash_attention_2", "magic"])
+def test_attention_that_cannot_be_is_one_sentence(attn: str) -> None:
+    with pytest.raises(ModelError, match=rf"^no attention '{attn}' for this model: [^.]*; try --attn sdpa$") as caught:
+        load_model(CaptureConfig(device="cpu", attn=attn))
+    assert "http" not in str(caught.value)
 
 
 def test_what_is_no_model_is_one_line() -> None:

@@ -13,7 +13,7 @@ from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.models import LoadedModel
 from gemma_trace.capture.session import profile
 from gemma_trace.capture.workload import lengthened
-from gemma_trace.errors import ConfigError
+from gemma_trace.errors import ConfigError, DeviceError
 from gemma_trace.trace.trace import Trace, load
 
 COUNTED: dict[str, Any] = {"device": "cpu", "warmup": 0, "runs": 1, "profile_runs": 1}
@@ -54,6 +54,20 @@ def test_words_fill_a_prompt(more: int) -> None:
     assert len(lengthened("What?", more, len)) == 5 + more, "each letter a token"
     words = lengthened("What is it?", more, lambda text: len(text.split()))
     assert len(words.split()) == 3 + more, "each word a token"
+
+
+def test_requests_longer_than_the_model_are_refused(tiny: LoadedModel, tmp_path: Path) -> None:
+    positions = tiny.model.config.text_config.max_position_embeddings
+    for options in ({"prompt_tokens": positions}, {"new_tokens": positions + 1}, {"prompt_tokens": 10**10}):
+        with pytest.raises(ConfigError, match=f"the model has positions for {positions:,} tokens"):
+            captured(tiny, tmp_path, **options)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_an_image_device_that_is_not_there_is_refused_before_the_model_is_loaded(tmp_path: Path) -> None:
+    config = CaptureConfig(model="no such model: it isn't looked for", device="cpu", image_device="cuda")
+    with pytest.raises(DeviceError, match=r"no device cuda: .*; use --image-device cpu"):
+        profile(config, output=tmp_path)
 
 
 def test_a_prefill_in_chunks_is_several_and_the_first_token_comes_after_the_last(
@@ -97,6 +111,9 @@ def test_options_that_make_no_sense_are_refused() -> None:
         ({"compile": "all"}, "no compile mode 'all'"),
         ({"image_device": "cuda", "image_backend": "pil"}, "takes --image-backend torchvision"),
         ({"image_device": "tpu"}, "no image device 'tpu'"),
+        ({"model": " "}, "the model is empty"),
+        ({"seed": -1}, "the seed is -1"),
+        ({"seed": 2**63}, "must be from 0 to"),
     ):
         with pytest.raises(ConfigError, match=message):
             CaptureConfig(**options)

@@ -18,6 +18,7 @@ from gemma_trace.stages import Stage
 declare_missing_operators()
 
 NEW_TOKENS = 3
+WITH_A_PROCESSOR = ("gemma3", "gemma4", "qwen2_5_vl", "llava", "paligemma", "idefics3", "internvl")
 
 
 def build(family: str) -> tuple[Any, dict[str, torch.Tensor]]:
@@ -28,7 +29,7 @@ def build(family: str) -> tuple[Any, dict[str, torch.Tensor]]:
     return build_random(config, torch.device("cpu"), torch.float32, 0).eval(), inputs
 
 
-@pytest.mark.parametrize("family", ["gemma3", "gemma4", "qwen2_5_vl", "llava", "paligemma", "smolvlm", "internvl"])
+@pytest.mark.parametrize("family", [*WITH_A_PROCESSOR, "smolvlm"])
 def test_the_stages_of_a_family_are_its_own(family: str, tmp_path: Path) -> None:
     from gemma_trace.analysis.summary import summarize
     from gemma_trace.trace.trace import load
@@ -69,6 +70,36 @@ def test_the_stages_of_a_family_are_its_own(family: str, tmp_path: Path) -> None
     assert vision_ms.median == pytest.approx((tower - projector * inside) / 1e6)
     layers = {name for name in spans.names if name.startswith("gemma_trace::layer::")}
     assert len(layers) == 4, "two of the tower, two of the decoder"
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of PaliGemma's processor
+@pytest.mark.parametrize("family", WITH_A_PROCESSOR)
+def test_a_saved_model_of_a_family_is_captured_with_its_own_processor(family: str, tmp_path: Path) -> None:
+    from gemma_trace.analysis.breakdown import breakdown
+    from gemma_trace.analysis.summary import summarize
+    from gemma_trace.capture.session import profile
+    from gemma_trace.trace.trace import load
+    from tests.capture.processors import PROCESSORS
+
+    saved = tmp_path / family
+    build(family)[0].save_pretrained(saved)
+    PROCESSORS[family]().save_pretrained(saved)
+    options: dict[str, Any] = {"device": "cpu", "warmup": 0, "runs": 2, "profile_runs": 1, "images_per_request": 2}
+    found = profile(model=str(saved), output=tmp_path / "out", new_tokens=NEW_TOKENS, batch=2, **options)
+    assert (found.metadata.run.model, found.metadata.run.weights) == (family, "pretrained")
+    assert found.metadata.warnings == ()
+    trace = load(found.path)
+    run = summarize(trace)
+    assert (run.runs, run.timing) == (2, "timed")
+    stages = {"image_load", "preprocessing", "image_processing", "tokenization", "transfer"}
+    stages |= {"vision_tower", "projector", "prefill", "sampling", "decode"}
+    stages |= {"chat_template"} if family != "paligemma" else set()
+    assert {name for name in run.requests[0].stages_ns if run.requests[0].stages_ns[name]} == stages
+    for stage in stages:
+        assert run.measures[f"{stage}_ms"] is not None, stage
+    rows = [row for row in breakdown(trace).rows if row.request == 0]
+    assert {row.stage for row in rows} == stages | {"unattributed"}
+    assert sum(row.time_ns for row in rows) == breakdown(trace).requests[0].wall_ns
 
 
 def test_a_module_can_be_named_where_none_is_found() -> None:

@@ -66,6 +66,19 @@ def smolvlm() -> tuple[Any, dict[str, torch.Tensor]]:
     return config, _inputs([1, *[IMAGE] * 4, 5, 6], **pixels)
 
 
+def idefics3() -> tuple[Any, dict[str, torch.Tensor]]:
+    """SmolVLM's elder sister; its processor takes no package that ours don't bring."""
+    config = hf.Idefics3Config(
+        vision_config=_VISION | {"image_size": 28, "patch_size": 7},
+        text_config=hf.LlamaConfig(**_TEXT, pad_token_id=0).to_dict(),
+        image_token_id=IMAGE,
+        scale_factor=2,
+        pad_token_id=0,
+    )
+    pixels = {"pixel_values": torch.randn(1, 1, 3, 28, 28), "pixel_attention_mask": torch.ones(1, 1, 28, 28).long()}
+    return config, _inputs([1, *[IMAGE] * 4, 5, 6], **pixels)
+
+
 def internvl() -> tuple[Any, dict[str, torch.Tensor]]:
     vision = _VISION | {"image_size": [28, 28], "patch_size": [7, 7]}
     config = hf.InternVLConfig(
@@ -126,5 +139,5 @@ def gemma3() -> tuple[Any, dict[str, torch.Tensor]]:
 
 
 FAMILIES: dict[str, Callable[[], tuple[Any, dict[str, torch.Tensor]]]] = {
-    family.__name__: family for family in (gemma3, gemma4, qwen2_5_vl, llava, paligemma, smolvlm, internvl)
+    family.__name__: family for family in (gemma3, gemma4, qwen2_5_vl, llava, paligemma, smolvlm, idefics3, internvl)
 }

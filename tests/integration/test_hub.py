@@ -94,6 +94,23 @@ def test_a_gated_model_without_access_names_the_page_and_the_command(hub: Hub, t
         assert done.stderr == expected
 
 
+def test_the_command_line_says_that_a_model_is_gated_in_one_line(hub: Hub, tmp_path: Path) -> None:
+    wrong = "hf_yetAnotherMadeUpToken5544332211"
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "token").write_text(wrong)
+    command = [sys.executable, "-m", "gemma_trace", "capture", "--model", REPO, "--device", "cpu"]
+    known = environment(hub, tmp_path / "home", None)
+    done = subprocess.run(command, env=known, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (1, "")
+    *progress, line = done.stderr.splitlines()
+    assert progress[-1].startswith(("loading", "fetching")), "a line a phase, where there is no terminal"
+    refusal = f"{REPO} is gated: ask for access at {hub.endpoint}/{REPO}, then run: hf auth login"
+    assert line == f"gemma-trace: {refusal}; or use --weights random"
+    assert wrong not in done.stderr
+    written = {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert [name for name, data in written.items() if wrong.encode() in data] == ["token"], "the file it was found in"
+
+
 def test_a_model_that_is_not_there_is_one_line(hub: Hub, tmp_path: Path) -> None:
     done = fetch(hub, tmp_path, repo="nobody/nothing")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
