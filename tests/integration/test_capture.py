@@ -210,16 +210,22 @@ def test_a_model_in_hand_is_captured(tmp_path: Path) -> None:
     assert model.generation_config is settings
 
 
-def test_reading_and_summarising_never_import_torch(captured: Path) -> None:
+def test_no_command_that_reads_imports_torch(captured: Path, tmp_path: Path) -> None:
     code = (
-        "import sys, gemma_trace, gemma_trace.trace, gemma_trace.analysis, gemma_trace.report\n"
+        "import sys, gemma_trace.trace, gemma_trace.analysis, gemma_trace.report, gemma_trace.view.server\n"
         "from gemma_trace.cli import main\n"
-        "for arguments in (['summarize'], ['summarize', '--style', 'study'], ['stages'], ['kernels']):\n"
-        "    assert main([*arguments, sys.argv[1], '--format', 'json']) == 0\n"
-        "print(sorted({'torch', 'transformers', 'pandas'} & set(sys.modules)), file=sys.stderr)"
+        "trace = sys.argv[1]\n"
+        "for command in ('summarize', 'summarize --style study', 'stages --why', 'kernels', 'kernels --roofline',\n"
+        "                'tree', 'check', f'diff {trace}', 'hta'):\n"
+        "    assert main([*command.split(), trace, '--format', 'json', '-o', 'out.json', '--force']) == 0, command\n"
+        "for command in ('export', 'export --speedscope', 'report'):\n"
+        "    assert main([*command.split(), trace]) == 0, command\n"
+        "print(sorted({'torch', 'transformers', 'pandas'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(captured)], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr.strip()) == (0, "[]")
+    command = [sys.executable, "-c", code, str(captured)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_a_missing_extra_is_named_with_its_command(tmp_path: Path) -> None:
