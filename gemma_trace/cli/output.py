@@ -48,7 +48,7 @@ def refuse_existing(output: Path, *, force: bool) -> None:
 
 
 def emit(report: Report, form: Format, output: Path | None, *, force: bool) -> None:
-    """Print or write a report.
+    """Print or write a report; a file whose name ends in .gz is compressed.
 
     Raises:
         OutputError: the file exists and `force` isn't set, or it can't be written.
@@ -65,14 +65,13 @@ def emit(report: Report, form: Format, output: Path | None, *, force: bool) -> N
         sys.stdout.write(content.decode())
         sys.stdout.flush()
         return
-    partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
+    from gemma_trace.trace.files import atomic_file
+
     try:
-        partial.write_bytes(content)
-        partial.replace(output)
+        with atomic_file(output) as file:
+            file.write(content)
     except OSError as error:
         raise OutputError(f"can't write {output}: {error.strerror}; check --output") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _render(report: Report, form: Format, *, to_terminal: bool) -> bytes | None:
