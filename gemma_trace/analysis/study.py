@@ -7,6 +7,7 @@ gives seconds for the last column, which is a percentage.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -70,12 +71,20 @@ class StudySection:
 def study_sections(runs: Sequence[RunSummary]) -> list[StudySection]:
     """The runs as the study's tables, a section a model and dtype, in the order they come."""
     sections: dict[str, list[tuple[str, tuple[str, ...]]]] = {}
+    told = Counter(map(_config_of, runs))
     for run in runs:
-        title = f"{run.model or run.run} {run.dtype}".strip()
-        config = f"{run.device} use_fast={run.image_backend == 'torchvision'}"
+        title, config = _config_of(run)
+        if told[title, config] > 1:  # runs that differ in what the study has no column for
+            config += f" ({run.run})"
         cells = tuple(_cell([value(request) for request in run.requests]) for _, value in COLUMNS)
         sections.setdefault(title, []).append((config, cells))
     return [StudySection(title, tuple(rows)) for title, rows in sections.items()]
+
+
+def _config_of(run: RunSummary) -> tuple[str, str]:
+    """A run's section and row, as the study names them."""
+    title = f"{run.model or run.run} {run.dtype}".strip()
+    return title, f"{run.device} use_fast={run.image_backend == 'torchvision'}"
 
 
 def _cell(values: Sequence[float | None]) -> str:

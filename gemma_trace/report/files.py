@@ -11,6 +11,7 @@ import msgspec
 
 from gemma_trace.analysis.statistics import Distribution
 from gemma_trace.report.model import SCHEMA_VERSION, Report
+from gemma_trace.trace.health import RANDOM_WEIGHTS
 
 FLAT_STATISTICS: Final = ("n", "median", "mean", "std", "min", "max", "q1", "q3")
 """What a distribution becomes in a flat file, each a column `<name>_<statistic>`."""
@@ -31,7 +32,7 @@ def to_json(report: Report) -> str:
 
 def to_csv(report: Report) -> str:
     """The records, a line each, under a line of names."""
-    records = flat_records(report.records)
+    records = _marked(report)
     out = io.StringIO()
     writer = csv.DictWriter(out, fieldnames=list(dict.fromkeys(name for record in records for name in record)))
     writer.writeheader()
@@ -44,12 +45,21 @@ def to_parquet(report: Report) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    records = flat_records(report.records)
+    records = _marked(report)
     names = list(dict.fromkeys(name for record in records for name in record))
     table = pa.table({name: [record.get(name) for record in records] for name in names})
     out = io.BytesIO()
     pq.write_table(table, out)
     return out.getvalue()
+
+
+def _marked(report: Report) -> list[dict[str, Any]]:
+    """The flat records; of random weights each says so, since these files carry no findings."""
+    records = flat_records(report.records)
+    if any(finding.code == RANDOM_WEIGHTS for finding in report.health.findings):
+        for record in records:
+            record.setdefault("weights", "random")
+    return records
 
 
 def flat_records(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -129,6 +129,9 @@ _REPAIRS: dict[str, tuple[Severity, str, str]] = {
 }
 
 
+RANDOM_WEIGHTS: Final = "random_weights"
+"""The code of the finding that marks a capture of random weights wherever it is shown."""
+
 SLOW_FIRST_STEP: Final = 2.0
 """A first step over this many times the median of the others was no warmed-up one."""
 
@@ -327,7 +330,7 @@ def _of_the_capture(trace: Trace) -> Iterator[Finding]:
         yield Finding("capture_warning", Severity.WARNING, 1, warning, "see the message")
     if metadata.run.weights == "random":
         yield Finding(
-            "random_weights",
+            RANDOM_WEIGHTS,
             Severity.INFO,
             1,
             f"the weights of {metadata.run.model} are random",

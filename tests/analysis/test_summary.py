@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -129,3 +130,14 @@ def test_the_study_has_its_sections_columns_and_cells(tmp_path: Path) -> None:
         "0.005 0 0",
         "85.7 4.46 8.04",
     )
+
+
+def test_runs_that_the_study_can_not_tell_apart_have_their_names(tmp_path: Path) -> None:
+    run = run_of(metadata([sample(100, 10)]), tmp_path)
+    runs = [replace(run, run="eager"), replace(run, run="sdpa"), replace(run, run="pil", image_backend="pil")]
+    (section,) = study_sections(runs)
+    assert [config for config, _ in section.rows] == [
+        "cpu use_fast=True (eager)",
+        "cpu use_fast=True (sdpa)",
+        "cpu use_fast=False",
+    ]

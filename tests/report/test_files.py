@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 
 import pyarrow.parquet as pq
 
@@ -44,3 +45,13 @@ def test_parquet_holds_what_csv_holds() -> None:
     table = pq.read_table(io.BytesIO(to_parquet(REPORT)))
     assert table.column("ttft_ms_median").to_pylist() == [2.0, None]
     assert table.column("ttft_ms_n").to_pylist() == [2, None]
+
+
+def test_random_weights_are_marked_in_flat_files_too() -> None:
+    finding = Finding("random_weights", Severity.INFO, 1, "the weights are random", "a")
+    marked = replace(REPORT, health=Health((finding,)))
+    assert [row["weights"] for row in csv.DictReader(io.StringIO(to_csv(marked)))] == ["random", "random"]
+    assert pq.read_table(io.BytesIO(to_parquet(marked))).column("weights").to_pylist() == ["random", "random"]
+    assert "weights" not in to_csv(REPORT)
+    named = replace(marked, records=[{"run": "a", "weights": "pretrained"}])
+    assert next(csv.DictReader(io.StringIO(to_csv(named))))["weights"] == "pretrained"

@@ -167,7 +167,7 @@ def _ttft_note(profiled_ns: float, run: RunSummary) -> str:
     note = f"TTFT {milliseconds(profiled_ns)} ms under the profiler"
     timed = run.measures["ttft_ms"]
     if run.timing == "timed" and timed and run.inflation:
-        note += f", {significant(timed.median)} ms without it (× {run.inflation:.2f})"
+        note += f", {significant(timed.median)} ms without it (× {run.inflation:.2f}, image for image)"
     return note + "; image_load is outside it."
 
 
