@@ -136,14 +136,14 @@ def _random_preset(config: CaptureConfig, device: torch.device) -> LoadedModel:
 
 def _from_folder(config: CaptureConfig, folder: Path, device: torch.device, *, random: bool) -> LoadedModel:
     """A model saved by `save_pretrained`; at random, its shape and its processor alone."""
-    from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+    from transformers import AutoConfig, AutoModelForImageTextToText
     from transformers.utils import logging
 
     dtype = getattr(torch, config.dtype)
     logging.disable_progress_bar()  # ours shows what is loading
     try:
         shape = AutoConfig.from_pretrained(folder, local_files_only=True)
-        processor = AutoProcessor.from_pretrained(folder, backend=config.image_backend, local_files_only=True)
+        processor = _processor_in(folder, config.image_backend)
         check_fits(config.model_label, parameter_count(shape), config.dtype, device)
         if random:
             model = build_random(shape, device, dtype, config.seed)
@@ -175,6 +175,19 @@ def _parallel_plan() -> dict[str, Any]:
         return {"distributed_config": DistributedConfig(tp_plan="auto")}
     except (ImportError, TypeError):  # before transformers 5.18
         return {"tp_plan": "auto"}
+
+
+def _processor_in(folder: Path, backend: str) -> Any:
+    """A folder's processor, its images processed by this backend."""
+    from transformers import AutoImageProcessor, AutoProcessor
+
+    try:
+        return AutoProcessor.from_pretrained(folder, backend=backend, local_files_only=True)
+    except AttributeError:
+        # Transformers 5.17 hands the backend on to the video processor of families that have one, which takes none.
+        processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+        processor.image_processor = AutoImageProcessor.from_pretrained(folder, backend=backend, local_files_only=True)
+        return processor
 
 
 def _set_attention(model: nn.Module, implementation: str) -> None:

@@ -31,6 +31,14 @@ class Recorder:
         assert self.depth >= 0
 
 
+ENCODER = ["vision_tower", "projector"]
+
+
+def without_encoder(recorder: Recorder) -> list[str]:
+    """What was heard beside the encoder, which runs before the prefill, or in transformers 5.17 inside it."""
+    return [name for name in recorder.heard if name.strip() not in ENCODER]
+
+
 def hooks_of(tiny: LoadedModel) -> list[Any]:
     """All that `annotate` could leave behind."""
     modules = [(len(m._forward_pre_hooks), len(m._forward_hooks)) for m in tiny.model.modules()]
@@ -43,8 +51,8 @@ def test_generate_has_its_stages_in_order(tiny: LoadedModel, inputs: Any) -> Non
     with annotate(tiny.model, tiny.processor, detail="stage", sink=recorder), torch.inference_mode():
         tiny.model.generate(**inputs, max_new_tokens=3, min_new_tokens=3, do_sample=False)
     assert recorder.depth == 0
-    encoder = ["vision_tower", "projector"]
-    assert recorder.heard == [*encoder, "prefill", "sampling", "decode", "sampling", "decode", "sampling"]
+    assert [name.strip() for name in recorder.heard if name.strip() in ENCODER] == ENCODER
+    assert without_encoder(recorder) == ["prefill", "sampling", "decode", "sampling", "decode", "sampling"]
 
 
 def test_a_plain_call_nests_the_encoder_in_the_prefill(tiny: LoadedModel, inputs: Any) -> None:
@@ -71,8 +79,8 @@ def test_chunked_prefill_is_prefill_throughout(tiny: LoadedModel, inputs: Any) -
         tiny.model.generate(
             **inputs, max_new_tokens=2, min_new_tokens=2, do_sample=False, prefill_chunk_size=length // 2 + 1
         )
-    stages = ["vision_tower", "projector", "prefill", "prefill", "sampling", "decode", "sampling"]
-    assert recorder.heard == stages, "no sampling between the chunks"
+    stages = ["prefill", "prefill", "sampling", "decode", "sampling"]
+    assert without_encoder(recorder) == stages, "no sampling between the chunks"
 
 
 def test_the_processor_has_its_parts(tiny: LoadedModel) -> None:
