@@ -6,9 +6,9 @@ activity before it on its stream, if that one ended after the activity's launch 
 host again. So at every instant of the request exactly one thing is on the path, and its steps add up to the wall time.
 
 A trace says neither which stream an event made another wait for, nor which lock a thread waited on. So of activities
-on several streams: one that starts more than `EXPLAINED_NS` after both its launch and its stream's last activity is
-taken to have waited for the activity of another stream that ended last before it. Work on other threads counts from
-where the outermost span there begins; before that the path is the request's own thread's.
+on several streams: one that starts more than `EXPLAINED_NS` after both its launch's return and its stream's last
+activity is taken to have waited for the activity of another stream that ended last before it. Work on other threads
+counts from where the outermost span there begins; before that the path is the request's own thread's.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ import numpy as np
 from gemma_trace.analysis.intervals import intersect
 from gemma_trace.analysis.timeline import Request, host_segments, rows_in_order
 from gemma_trace.stages import UNATTRIBUTED_CODE
-from gemma_trace.trace.events import LAUNCH_CATEGORIES, NONE, CodeArray, IntArray
+from gemma_trace.trace.events import LAUNCH_CATEGORIES, NONE, BoolArray, CodeArray, IntArray
 from gemma_trace.trace.trace import Trace
 
 EXPLAINED_NS: Final = 10_000
-"""What is no more than the usual way from a launch, or from the activity before, to an activity's start: on the traces
-at hand 95 of 100 launches onto an idle device take less."""
+"""How long an activity may take to start, once its launch has returned or the activity before it has ended, and need no
+other explanation. Of 2,334 launches onto an idle device in 12 real traces 97.6% led to a start within it after the
+call's return."""
 
 _LONG_AGO: Final = -(2**62)
 _WAITING: Final = re.compile(r"\w*Synchronize\w*", re.I)
@@ -271,10 +272,11 @@ class _Cut(NamedTuple):
     stage: IntArray
 
 
-def _is_of_device(kind: CodeArray) -> np.ndarray:
+def _is_of_device(kind: CodeArray) -> BoolArray:
     """bool, which steps belong to the stage that launched an activity."""
     kinds = list(PathKind)
-    return np.isin(kind, [kinds.index(own) for own in (PathKind.DEVICE, PathKind.GAP, PathKind.LAUNCH)])
+    found: BoolArray = np.isin(kind, [kinds.index(own) for own in (PathKind.DEVICE, PathKind.GAP, PathKind.LAUNCH)])
+    return found
 
 
 def _cut_by_stage(

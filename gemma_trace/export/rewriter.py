@@ -58,7 +58,7 @@ class Rewriter:
         counts: what was written, by `ph`; and what couldn't be, by why.
 
     Raises:
-        InputError: from `decode`, where the file has more spans than the trace that was read.
+        InputError: from `decode`, where the file has more spans or arrows than the trace that was read.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class Rewriter:
 
     def _take_span(self, event: _JsonEvent, written: list[_JsonEvent]) -> None:
         if self._begun == len(self._span_of):
-            raise InputError(f"{self._path} has grown since it was read; export it once it is whole")
+            raise self._grown()
         span = int(self._span_of[self._begun])
         self._begun += 1
         if span == NONE:  # a begin without its end
@@ -168,11 +168,16 @@ class Rewriter:
         if len(waiting) == self._missing[group]:
             written += [ready for _, ready in sorted(self._held.pop(group), key=lambda pair: pair[0])]
 
+    def _grown(self) -> InputError:
+        return InputError(f"{self._path} has grown since it was read; export it once it is whole")
+
     def _track_of(self, event: _JsonEvent, phase: str) -> ViewerTrack:
         """The track of an event that is no span; of an arrow's end that of its span."""
         if phase in ("s", "f"):
+            if self._flows == len(self._flow_row):
+                raise self._grown()
             self._flows += 1
-            return self._tracks[int(self._flow_row[min(self._flows, len(self._flow_row)) - 1])]
+            return self._tracks[int(self._flow_row[self._flows - 1])]
         return self._ids.track(_value(event, "pid"), _value(event, "tid"))
 
     def _numbers(self, event: _JsonEvent) -> dict[str, float]:

@@ -196,9 +196,11 @@ def test_foreign_headers_and_the_home_folder_stay_out(tmp_path: Path, monkeypatc
 def test_a_trace_that_grew_since_it_was_read_is_refused(tmp_path: Path) -> None:
     built = TraceBuilder().op("op", 0, 10)
     trace = built.load(tmp_path)
-    built.op("more", 20, 10).write(trace.path)
-    with pytest.raises(InputError, match="has grown since it was read"):
-        export_trace(trace, tmp_path / "out.json")
+    more = {"ph": "s", "id": 1, "cat": "ac2g", "name": "ac2g", "pid": 1, "tid": 100, "ts": 0}
+    for grown in (TraceBuilder().op("op", 0, 10).op("more", 20, 10), TraceBuilder().op("op", 0, 10).raw(**more)):
+        grown.write(trace.path)
+        with pytest.raises(InputError, match="has grown since it was read"):
+            export_trace(trace, tmp_path / "out.json")
     assert not (tmp_path / "out.json").exists()
 
 
