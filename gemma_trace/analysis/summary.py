@@ -15,9 +15,10 @@ from typing import Final, Literal
 from gemma_trace.analysis.breakdown import StageBreakdown, breakdown
 from gemma_trace.analysis.decode import DecodeStatistics, decode_statistics
 from gemma_trace.analysis.statistics import Distribution, distribution_ms
+from gemma_trace.health.examine import examine
+from gemma_trace.health.findings import Finding, Health, Severity
 from gemma_trace.metadata import RequestSample, RunMetadata, StageSample
 from gemma_trace.stages import DEVICE_STAGES, PREPROCESSING_PARTS, Stage
-from gemma_trace.trace.health import Finding, Health, Severity, examine
 from gemma_trace.trace.trace import Trace
 
 MEASURES: Final = (

@@ -59,8 +59,8 @@ def hta(
     from gemma_trace.cli.inputs import one_trace, open_trace
     from gemma_trace.cli.output import emit
     from gemma_trace.cli.rules import chosen_stage, read_rules
+    from gemma_trace.health.examine import examine
     from gemma_trace.report.views.hta import hta_report
-    from gemma_trace.trace.health import examine
 
     run.require_hta()
     chosen, rules = chosen_stage(stage)

@@ -68,8 +68,8 @@ def kernels(
     from gemma_trace.cli.inputs import one_trace, open_trace
     from gemma_trace.cli.output import emit
     from gemma_trace.cli.rules import chosen_stage, own_peaks, read_rules
+    from gemma_trace.health.examine import examine
     from gemma_trace.report.views.kernels import kernels_report
-    from gemma_trace.trace.health import examine
 
     own = own_peaks(peaks)
     chosen, rules = chosen_stage(stage)

@@ -10,8 +10,8 @@ from typing import Any, Final
 import msgspec
 
 from gemma_trace.analysis.statistics import Distribution
+from gemma_trace.health.findings import RANDOM_WEIGHTS
 from gemma_trace.report.model import SCHEMA_VERSION, Report
-from gemma_trace.trace.health import RANDOM_WEIGHTS
 
 FLAT_STATISTICS: Final = ("n", "median", "mean", "std", "min", "max", "q1", "q3")
 """What a distribution becomes in a flat file, each a column `<name>_<statistic>`."""

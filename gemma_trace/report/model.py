@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
-from gemma_trace.trace.health import Health
+from gemma_trace.health.findings import Health
 
 SCHEMA_VERSION: Final = 1
 """Of the JSON; raised when a key changes its meaning."""

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from gemma_trace.health.findings import Severity
 from gemma_trace.report.model import Column, Report, Section
 from gemma_trace.report.numbers import NOISY_MARK
-from gemma_trace.trace.health import Severity
 
 LEAST_WIDTH = {"fold": 18, "ellipsis": 32}
 """What a column keeps whose cells may be folded or cut."""

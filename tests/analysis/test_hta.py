@@ -24,10 +24,10 @@ from gemma_trace.analysis.hta.run import By, Wanted, run_hta
 from gemma_trace.analysis.timeline import find_requests
 from gemma_trace.cli.hta import named_analyses
 from gemma_trace.errors import ConfigError, InputError, MissingExtraError
+from gemma_trace.health.findings import Health
 from gemma_trace.report.files import to_csv, to_json, to_parquet
 from gemma_trace.report.markdown import to_markdown
 from gemma_trace.report.views.hta import hta_report, hta_sections
-from gemma_trace.trace.health import Health
 from gemma_trace.trace.trace import Trace
 from tests.conftest import SAMPLES
 from tests.trace_builder import TraceBuilder

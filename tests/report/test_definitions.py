@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from gemma_trace import cli
+from gemma_trace.health import file as health_of_the_file
 from gemma_trace.report.files import FLAT_STATISTICS
 from gemma_trace.stages import Stage
-from gemma_trace.trace import health
 from tests.conftest import ROOT, SAMPLES
 
 README = (ROOT / "analysis" / "README.md").read_text()
@@ -91,7 +91,7 @@ def test_every_finding_is_defined() -> None:
     code = "".join(path.read_text() for path in (ROOT / "gemma_trace").rglob("*.py"))
     written_out = set(re.findall(r"\bFinding\(\s*\"(\w+)\"", code))
     assert {"unlinked_activities", "capture_warning"} <= written_out
-    assert written_out | set(health._REPAIRS) <= defined("check")
+    assert written_out | set(health_of_the_file._REPAIRS) <= defined("check")
 
 
 def test_no_command_that_prints_a_table_is_left_out() -> None:

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pyarrow.parquet as pq
 
 from gemma_trace.analysis.statistics import Distribution
+from gemma_trace.health.findings import Finding, Health, Severity
 from gemma_trace.report.files import to_csv, to_json, to_parquet
 from gemma_trace.report.model import Report
-from gemma_trace.trace.health import Finding, Health, Severity
 
 REPORT = Report(
     "summarize",

@@ -5,10 +5,10 @@ import io
 import pytest
 from rich.console import Console
 
+from gemma_trace.health.findings import Finding, Health, Severity
 from gemma_trace.report.markdown import section_to_markdown
 from gemma_trace.report.model import Column, Report, Section
 from gemma_trace.report.tables import column_widths, print_report, print_section
-from gemma_trace.trace.health import Finding, Health, Severity
 
 SECTION = Section(
     "Title",

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from gemma_trace.errors import TraceFormatError
-from gemma_trace.trace.health import examine
+from gemma_trace.health.examine import examine
 from gemma_trace.trace.reader import read_header, read_trace
 from gemma_trace.trace.trace import load
 

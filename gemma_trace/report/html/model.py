@@ -11,8 +11,8 @@ from gemma_trace.analysis.kernels import KernelRow, KernelTotals
 from gemma_trace.analysis.statistics import Distribution
 from gemma_trace.analysis.timeline import StageTime
 from gemma_trace.analysis.tree import TreeNode
+from gemma_trace.health.findings import Health
 from gemma_trace.report.model import Section
-from gemma_trace.trace.health import Health
 
 
 @dataclass(frozen=True)

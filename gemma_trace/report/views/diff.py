@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from gemma_trace.analysis.diff import Change, TraceDiff
+from gemma_trace.health.findings import merged
 from gemma_trace.report.model import Column, Report, Section
 from gemma_trace.report.names import folded
 from gemma_trace.report.numbers import ABSENT, NOISY_MARK, NOISY_NOTE, decimals, significant, spread
 from gemma_trace.stages import PREPROCESSING_PARTS
-from gemma_trace.trace.health import merged
 
 TOO_SMALL = "n too small"
 

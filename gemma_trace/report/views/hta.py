@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from gemma_trace.analysis.hta.model import AGREEMENT_PCT, Analysis, Declined, Figure, HtaResult, Scope
+from gemma_trace.health.findings import Health
 from gemma_trace.report.model import Column, Report, Section
 from gemma_trace.report.names import folded
 from gemma_trace.report.numbers import ABSENT, microseconds, milliseconds
 from gemma_trace.report.views.hta_tables import number, row_name, tables
-from gemma_trace.trace.health import Health
 
 MOST_DIFFERENCES: Final = 10
 ALL: Final = "all"

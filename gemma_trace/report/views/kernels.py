@@ -6,10 +6,10 @@ from dataclasses import asdict
 
 from gemma_trace.analysis.kernels import KernelRow, KernelTable
 from gemma_trace.analysis.work import By
+from gemma_trace.health.findings import Health
 from gemma_trace.report.model import Column, Report, Section
 from gemma_trace.report.names import folded
 from gemma_trace.report.numbers import ABSENT, microseconds, milliseconds
-from gemma_trace.trace.health import Health
 from gemma_trace.trace.trace import Trace
 
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from gemma_trace.analysis.statistics import Distribution
 from gemma_trace.analysis.study import COLUMNS, study_sections
 from gemma_trace.analysis.summary import MEASURES, RunSummary
+from gemma_trace.health.findings import merged
 from gemma_trace.report.model import Column, Report, Section
 from gemma_trace.report.numbers import ABSENT, NOISY_MARK, NOISY_NOTE, significant, spread
-from gemma_trace.trace.health import merged
 
 _SUMMARY_COLUMNS = (
     ("ttft_ms", "TTFT ms", 0),

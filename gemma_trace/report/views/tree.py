@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from gemma_trace.analysis.tree import NodeKind, TreeNode
+from gemma_trace.health.findings import Health
 from gemma_trace.report.model import Column, Report, Section
 from gemma_trace.report.names import folded
 from gemma_trace.report.numbers import milliseconds, percent, significant
-from gemma_trace.trace.health import Health
 
 _UNCOUNTED = (NodeKind.REST, NodeKind.TRACE)
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from gemma_trace.health.examine import examine
+from gemma_trace.health.findings import Finding, Health, Severity
 from gemma_trace.metadata import Environment, RunIdentity, RunMetadata, Workload
-from gemma_trace.trace.health import Finding, Health, Severity, examine
 from gemma_trace.trace.trace import Trace, load
 from tests.trace_builder import TraceBuilder, decimal_us
 

@@ -1,0 +1,100 @@
+"""Findings about the file: damage, and what was repaired or left out while it was read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gemma_trace.health.findings import Finding, Severity
+from gemma_trace.trace import columns, reader, repair
+from gemma_trace.trace.trace import Trace
+
+_REPAIRS: dict[str, tuple[Severity, str, str]] = {
+    repair.CONTROL_CHARACTERS: (
+        Severity.INFO,
+        "control characters that stood bare in strings and were escaped",
+        "nothing to do",
+    ),
+    repair.BROKEN_ESCAPES: (
+        Severity.INFO,
+        "backslashes that escape nothing and were taken as they stand",
+        "nothing to do",
+    ),
+    repair.BAD_UTF8: (
+        Severity.INFO,
+        "bytes that are no UTF-8 and became U+FFFD",
+        "names may differ from other traces of the same program",
+    ),
+    repair.NOT_A_NUMBER: (
+        Severity.WARNING,
+        "numbers that were NaN or infinite",
+        "capture again if a span of interest is hit",
+    ),
+    repair.STRAY_BRACES: (Severity.WARNING, "closing braces that close nothing", "look at the file around them"),
+    columns.TEXT_NUMBERS: (
+        Severity.INFO,
+        "times written as text, read exactly all the same",
+        "nothing to do",
+    ),
+    columns.NEGATIVE_DURATIONS: (
+        Severity.WARNING,
+        "spans of negative length, which count as 0",
+        "the profiler's clocks disagreed: capture again with a newer torch or driver",
+    ),
+    columns.MISSING_DURATIONS: (
+        Severity.WARNING,
+        "spans without a length, which count as 0",
+        "the profiler stopped inside them: stop it outside the region of interest",
+    ),
+    columns.UNDECODABLE_EVENTS: (
+        Severity.ERROR,
+        "events that couldn't be read and were left out",
+        "capture again, or look at the file around them",
+    ),
+    reader.UNREADABLE_HEADER: (
+        Severity.WARNING,
+        "headers that couldn't be read, and with them the device's properties and the metadata",
+        "capture again, or mend the JSON before traceEvents",
+    ),
+    columns.UNPAIRED_BEGINS: (
+        Severity.WARNING,
+        "begin events without an end, which were left out",
+        "stop the profiler outside the region of interest",
+    ),
+    columns.UNPAIRED_ENDS: (
+        Severity.WARNING,
+        "end events without a begin, which were left out",
+        "start the profiler outside the region of interest",
+    ),
+}
+
+
+def file_findings(trace: Trace) -> Iterator[Finding]:
+    """What reading the file brought to light."""
+    report = trace.report
+    if report.damaged:
+        yield Finding(
+            "damaged",
+            Severity.ERROR,
+            1,
+            f"the compressed data is broken; {len(trace.spans):,} spans before the break were read",
+            "copy the file again from where it was captured",
+        )
+    if report.truncated and not report.damaged:
+        yield Finding(
+            "truncated",
+            Severity.ERROR,
+            1,
+            f"the file ends before the trace does; {len(trace.spans):,} spans were read",
+            "copy it again, or let the profiler finish its export",
+        )
+    for kind, count in report.repairs.items():
+        severity, message, advice = _REPAIRS[kind]
+        yield Finding(kind, severity, count, f"{message}: {count:,}", advice)
+    if count := trace.nesting.clipped:
+        yield Finding(
+            "crossing_spans",
+            Severity.INFO,
+            count,
+            f"host spans that cross the end of the span around them: {count:,}; clipped to it",
+            "nothing to do",
+        )
