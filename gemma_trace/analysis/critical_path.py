@@ -14,7 +14,7 @@ counts from where the outermost span there begins; before that the path is the r
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -298,16 +298,7 @@ def _cut_by_stage(
 
 def _stage_stretches(trace: Trace, request: Request, track: int) -> tuple[IntArray, IntArray, IntArray]:
     """A thread's time in a request, cut where the stage changes: starts, ends, stage codes; without gaps."""
-    if track == request.track:
-        return host_segments(trace, request)
-    segments = trace.segments
-    own = np.flatnonzero(trace.spans.track[segments.owner] == track)
-    edges = np.append(segments.start_ns[own], request.end_ns)
-    start = np.append(request.start_ns, np.clip(edges[:-1], request.start_ns, request.end_ns))
-    stage = np.append(UNATTRIBUTED_CODE, trace.stage_at(segments.owner[own]))
-    end = np.append(start[1:], request.end_ns)
-    real = end > start
-    return start[real], end[real], stage[real]
+    return host_segments(trace, replace(request, track=track))
 
 
 def _launching_stage(trace: Trace, span: IntArray) -> IntArray:

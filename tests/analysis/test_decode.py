@@ -63,12 +63,12 @@ def test_over_requests() -> None:
     found = statistics((10, 20, 30), (20, 40), batch=4)
     assert (found.tokens, found.tpot.values) == (4, (20e-6, 30e-6))
     assert found.throughput.values == pytest.approx([4e9 / 20, 4e9 / 30])
-    assert [(step.first, step.last, step.intervals.values) for step in found.series()] == [
+    assert [(step.first, step.last, step.intervals.values) for step in found.token_by_token()] == [
         (2, 2, (10e-6, 20e-6)),
         (3, 3, (20e-6, 40e-6)),
         (4, 4, (30e-6,)),
     ]
-    assert [(step.first, step.last, step.intervals.values) for step in found.series(most=2)] == [
+    assert [(step.first, step.last, step.intervals.values) for step in found.token_by_token(most=2)] == [
         (2, 3, (10e-6, 20e-6, 20e-6, 40e-6)),
         (4, 4, (30e-6,)),
     ]

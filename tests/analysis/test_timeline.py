@@ -96,11 +96,11 @@ def test_work_that_outlasts_the_request_counts_whole_in_sum_and_not_in_time(tmp_
     assert (row.device_sum_ns, row.device_ns, row.time_ns) == (60, 20, 100)
 
 
-def test_ranges_on_another_thread_are_host_time_but_own_no_instant(tmp_path: Path) -> None:
+def test_ranges_on_another_thread_own_what_the_requests_thread_leaves(tmp_path: Path) -> None:
     built = TraceBuilder().range("request", 0, 100).range("image_processing", 10, 30, tid=5)
     rows = by_stage(built.load(tmp_path))
-    assert (rows["image_processing"].host_ns, rows["image_processing"].time_ns) == (30, 0)
-    assert rows["unattributed"].time_ns == 100
+    assert (rows["image_processing"].host_ns, rows["image_processing"].time_ns) == (30, 30)
+    assert rows["unattributed"].time_ns == 70
 
 
 def test_ttft_ends_with_the_first_token_and_leaves_the_image_load_out(tmp_path: Path) -> None:
