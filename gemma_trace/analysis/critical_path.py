@@ -21,7 +21,8 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from gemma_trace.analysis.intervals import intersect
-from gemma_trace.analysis.timeline import Request, host_segments, rows_in_order
+from gemma_trace.analysis.stretches import stage_stretches
+from gemma_trace.analysis.timeline import Request, answering_stretches, rows_in_order
 from gemma_trace.stages import UNATTRIBUTED_CODE
 from gemma_trace.trace.events import LAUNCH_CATEGORIES, NONE, BoolArray, CodeArray, IntArray
 from gemma_trace.trace.trace import Trace
@@ -298,7 +299,9 @@ def _cut_by_stage(
 
 def _stage_stretches(trace: Trace, request: Request, track: int) -> tuple[IntArray, IntArray, IntArray]:
     """A thread's time in a request, cut where the stage changes: starts, ends, stage codes; without gaps."""
-    return host_segments(trace, replace(request, track=track))
+    own = track == request.track
+    found = answering_stretches(trace, request) if own else stage_stretches(trace, replace(request, track=track))
+    return found.start_ns, found.end_ns, found.row
 
 
 def _launching_stage(trace: Trace, span: IntArray) -> IntArray:

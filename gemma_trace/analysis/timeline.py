@@ -27,6 +27,7 @@ __all__ = [
     "Pieces",
     "Request",
     "StageTime",
+    "answering_stretches",
     "busy_ns",
     "cut",
     "find_requests",
@@ -150,7 +151,7 @@ def cut(trace: Trace, request: Request) -> Pieces:
     start, end = clip(spans.ts_ns[activities], spans.end_ns[activities], request.start_ns, request.end_ns)
     idle_gaps = gaps(union(start, end), request.start_ns, request.end_ns)
     stretches = stage_stretches(trace, request)
-    answering = _answering(trace, request, stretches)
+    answering = answering_stretches(trace, request)
     idle_start, idle_end, stretch, gap = intersect((answering.start_ns, answering.end_ns), idle_gaps)
     return Pieces(
         device=first_come(start, end),
@@ -166,8 +167,9 @@ def cut(trace: Trace, request: Request) -> Pieces:
     )
 
 
-def _answering(trace: Trace, request: Request, stretches: Stretches) -> Stretches:
+def answering_stretches(trace: Trace, request: Request) -> Stretches:
     """Whose time each instant is while all devices are idle: the request thread's stages, and others' in between."""
+    stretches = stage_stretches(trace, request)
     others = stages_of_others(trace, request)
     return overlaid(stretches, others, waiting_in(trace, request, stretches)) if len(others) else stretches
 

@@ -76,17 +76,14 @@ def _with_correlation(events: Events, host: IntArray) -> IntArray:
     """
     calls = host[events.correlation[host] > 0]
     is_launch = events.in_categories(LAUNCH_CATEGORIES)[calls]
-    launched = np.unique(events.correlation[calls[is_launch]])
-    calls = calls[is_launch | ~np.isin(events.correlation[calls], launched)]
-    calls = calls[np.lexsort((calls, events.correlation[calls]))]
-    within = np.zeros(len(calls), dtype=bool)
-    outer, inner = calls[:-1], calls[1:]
-    within[1:] = (
-        (events.correlation[outer] == events.correlation[inner])
-        & (events.track[outer] == events.track[inner])
-        & (events.ts_ns[inner] < events.end_ns[outer])
-    )
-    return calls[~within]
+    if not is_launch.all():
+        launched = np.unique(events.correlation[calls[is_launch]])
+        calls = calls[is_launch | ~np.isin(events.correlation[calls], launched)]
+    calls = calls[np.argsort(events.correlation[calls], kind="stable")]  # of one id they ascend by start
+    again = np.flatnonzero(np.diff(events.correlation[calls]) == 0)
+    outer, inner = calls[again], calls[again + 1]
+    within = (events.track[outer] == events.track[inner]) & (events.ts_ns[inner] < events.end_ns[outer])
+    return np.delete(calls, again[within] + 1)
 
 
 def repeated_ids(events: Events, host: IntArray) -> tuple[int, int]:

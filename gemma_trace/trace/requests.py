@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from gemma_trace.stages import REQUEST_CODE
-from gemma_trace.trace.events import NONE, Codes, IntArray
+from gemma_trace.trace.events import NONE, Codes, IntArray, Track
 from gemma_trace.trace.open_spans import OpenSpans
 
 if TYPE_CHECKING:
@@ -105,24 +105,32 @@ def main_threads(trace: Trace) -> dict[int, int]:
     The one with annotations or steps; of several, or where there is none, the process's main thread (whose id is the
     process's); else the one whose outermost spans cover most time.
     """
-    spans, host, nesting = trace.spans, trace.host, trace.nesting
-    outermost = nesting.parent == NONE
+    spans, host = trace.spans, trace.host
     tracks = spans.track[host]
-    covered = np.zeros(len(spans.tracks), dtype=np.int64)
-    np.add.at(covered, tracks[outermost], (nesting.end_ns - spans.ts_ns[host])[outermost])
     annotated = np.zeros(len(spans.tracks), dtype=bool)
     annotated[spans.track[trace.is_annotation | (trace.stage_range != NONE)]] = True
     process = process_of_tracks(trace)
+    known, first = np.unique(tracks, return_index=True)
     found: dict[int, int] = {}
-    _, first = np.unique(process[tracks], return_index=True)
-    for place in np.sort(first).tolist():
-        number = int(process[tracks[place]])
-        threads = np.unique(tracks[process[tracks] == number]).tolist()
-        found[number] = max(
-            threads,
-            key=lambda code: (annotated[code], spans.tracks[code].tid == spans.tracks[code].pid, covered[code]),
-        )
+    for number in dict.fromkeys(process[known[np.argsort(first)]].tolist()):
+        threads = known[process[known] == number].tolist()
+        best = max((annotated[code], _is_main(spans.tracks[code])) for code in threads)
+        alike = [code for code in threads if (annotated[code], _is_main(spans.tracks[code])) == best]
+        found[number] = alike[0] if len(alike) == 1 else max(alike, key=lambda code: _covered_ns(trace, code))
     return found
+
+
+def _is_main(track: Track) -> bool:
+    return track.tid == track.pid
+
+
+def _covered_ns(trace: Trace, track: int) -> int:
+    """How long a thread is in any span."""
+    spans, host = trace.spans, trace.host
+    own = host[spans.track[host] == track]
+    covered = np.maximum.accumulate(spans.end_ns[own])
+    before = np.append(spans.ts_ns[own[:1]], covered[:-1])
+    return int(np.maximum(covered - np.maximum(before, spans.ts_ns[own]), 0).sum())
 
 
 class AskingThreads:

@@ -45,7 +45,7 @@ def nest(ts_ns: IntArray, end_ns: IntArray, track: Codes, rank: IntArray | None 
     """
     n = len(ts_ns)
     zero = ts_ns.min() if n else 0
-    order = _stable_order(track)
+    order = stable_order(track)
     # Each track gets a stretch of time of its own, so that one pass nests them all. Times are doubled so that an
     # empty span can have an inside, which makes it end after its start.
     start = 2 * (ts_ns[order] - zero)
@@ -185,7 +185,7 @@ def first_greater(values: IntArray, begin: IntArray, bound: IntArray) -> IntArra
 def _parents(depth: IntArray) -> IntArray:
     """The last index before each that is one level up."""
     parent = np.full(len(depth), NONE, dtype=np.int64)
-    by_depth = _stable_order(depth)
+    by_depth = stable_order(depth)
     levels = np.searchsorted(depth[by_depth], np.arange(depth.max(initial=-1) + 2))
     for level in range(1, len(levels) - 1):
         above = by_depth[levels[level - 1] : levels[level]]
@@ -196,7 +196,7 @@ def _parents(depth: IntArray) -> IntArray:
     return parent
 
 
-def _stable_order(small: Codes) -> IntArray:
+def stable_order(small: Codes) -> IntArray:
     """`argsort`, stable; integers of 16 bits are sorted by radix, some ten times faster than wider ones."""
     fits = len(small) == 0 or (small.min() >= -(2**15) and small.max() < 2**15)
     return np.argsort(small.astype(np.int16) if fits else small, kind="stable")
