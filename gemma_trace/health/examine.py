@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from gemma_trace.health.capture import capture_findings
-from gemma_trace.health.device import device_findings
+from gemma_trace.health.times import time_findings
 from gemma_trace.health.file import file_findings
 from gemma_trace.health.findings import Finding, Health
+from gemma_trace.health.launches import launch_findings
 from gemma_trace.health.links import link_findings
 from gemma_trace.health.steps import step_findings
 from gemma_trace.health.viewers import viewer_findings
@@ -17,7 +18,8 @@ from gemma_trace.trace.trace import Trace
 _CHECKS: Final[tuple[Callable[[Trace], Iterator[Finding]], ...]] = (
     file_findings,
     link_findings,
-    device_findings,
+    launch_findings,
+    time_findings,
     step_findings,
     viewer_findings,
     capture_findings,
