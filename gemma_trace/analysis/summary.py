@@ -115,7 +115,9 @@ def summarize(trace: Trace, profiled: StageBreakdown | None = None) -> RunSummar
     profiled = profiled or breakdown(trace)
     metadata = trace.metadata
     timed = metadata.timed_requests if metadata else ()
-    requests = [_timed(sample, metadata) for sample in timed] if metadata and timed else profiled_requests(profiled)
+    requests = (
+        [_timed(sample, metadata) for sample in timed] if metadata and timed else profiled_requests(profiled.complete())
+    )
     run = metadata.run if metadata else None
     measures = _measures(requests)
     measures |= _decode_measures(decode_statistics(trace, profiled.requests))

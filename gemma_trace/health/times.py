@@ -1,4 +1,4 @@
-"""Findings about times that can't be: spans far from all others, activities that run over later ones of their stream."""
+"""Findings about times that can't be: spans far from all others, activities that run over later ones."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def time_findings(trace: Trace) -> Iterator[Finding]:
             count,
             f"spans at time zero, or over a year long or away from all others: {count:,}, of them "
             f"{implausible.displaced_activities:,} device activities; they are left out of everything",
-            "the profiler lost their times, so what they did is in no figure: capture again with a newer torch or driver",
+            "the profiler lost their times, and their work is in no figure; capture again with a newer torch or driver",
         )
     if overlong := implausible.overlong:
         worst = overlong[0]
@@ -36,8 +36,8 @@ def time_findings(trace: Trace) -> Iterator[Finding]:
             len(overlong),
             f"device activities whose recorded length can't be: {len(overlong):,}; they run over {over:,} later ones "
             f"of their stream, by {overlap_ns / 1e6:.3f} ms together. The longest is {shortened(trace, worst.span)} of "
-            f"{worst.recorded_ns / 1e6:,.3f} ms, which counts {worst.counted_ns / 1e6:,.3f} ms, up to the start of the "
-            "next one",
+            f"{worst.recorded_ns / 1e6:,.3f} ms, which counts {worst.counted_ns / 1e6:,.3f} ms: up to the next one's "
+            "start, or to the end of a call that waited for it",
             "all figures and shares are with the cut lengths, not with the recorded ones",
         )
     found = overlaps(trace.spans, trace.activities)

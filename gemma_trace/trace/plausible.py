@@ -6,12 +6,13 @@ trace decades long, or a stage that took a microsecond the largest. What is done
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, fields, replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
-from gemma_trace.trace.events import DEVICE_CATEGORIES, BoolArray, Events, IntArray
+from gemma_trace.trace.events import DEVICE_CATEGORIES, LAUNCH_CATEGORIES, BoolArray, Events, IntArray
 
 YEAR_NS: Final = 365 * 86_400 * 10**9
 """What lies further from the rest than this isn't of the same trace, and no span lasts as long."""
@@ -20,8 +21,10 @@ APART_NS: Final = 3600 * 10**9
 """Spans that are nearer than this belong together, wherever they are."""
 
 LENGTH_FACTOR: Final = 10
-"""An activity that runs over later ones of its stream and is over this many times as long as the longest of its name
-that does not (where there is none: as the longest of all) has a wrong length."""
+"""A length is wrong where an activity runs over later ones of its stream, or goes on after a call that waited for it,
+and is over this many times as long as the longest of its name that does neither; failing one, of all."""
+
+_WAITS_FOR_ALL: Final = re.compile(r"\w*(?:Device|Ctx)Synchronize\w*")
 
 LEAST_OVERLAP_NS: Final = 1_000
 """What overlaps by less is the clock's own coarseness."""
@@ -34,7 +37,8 @@ class Overlong:
     Attributes:
         span: its index among the spans.
         recorded_ns: its length in the file.
-        counted_ns: up to the start of the next one of its stream, which is what counts everywhere.
+        counted_ns: what counts everywhere: up to the start of the next one of its stream, or to the end of a call that
+            waited for it.
         over: how many later activities of its stream it ran over.
         overlap_ns: by how much, summed.
     """
@@ -100,10 +104,9 @@ def _displaced(events: Events) -> BoolArray | None:
 
 def _taken(events: Events, kept: BoolArray) -> Events:
     """The chosen rows of all columns."""
-    columns = {column.name: getattr(events, column.name) for column in fields(events)}
-    return replace(
-        events, **{name: values[kept] for name, values in columns.items() if isinstance(values, np.ndarray)}
-    )
+    columns: dict[str, Any] = {column.name: getattr(events, column.name) for column in fields(events)}
+    chosen = {name: values[kept] for name, values in columns.items() if isinstance(values, np.ndarray)}
+    return Events(**columns | chosen)
 
 
 @dataclass(frozen=True)
@@ -155,11 +158,12 @@ def _overlong(events: Events, activities: IntArray) -> tuple[Overlong, ...]:
     """The activities whose length can't be, the longest first."""
     found = overlaps(events, activities)
     start, end = events.ts_ns[activities], events.end_ns[activities]
-    runs_over = (found.over > 0) & (end - found.until_ns >= LEAST_OVERLAP_NS)
+    until_ns = np.minimum(found.until_ns, _waited_for(events, activities))
+    runs_over = end - until_ns >= LEAST_OVERLAP_NS
     if not runs_over.any():
         return ()
     length, name, names = end - start, events.name[activities], len(events.names)
-    sound = found.over == 0
+    sound = ~runs_over
     longest = np.zeros(names, dtype=np.int64)
     np.maximum.at(longest, name[sound], length[sound])
     others, alike = (np.bincount(name[chosen], minlength=names) for chosen in (sound, runs_over))
@@ -175,9 +179,28 @@ def _overlong(events: Events, activities: IntArray) -> tuple[Overlong, ...]:
             Overlong(
                 span=int(activities[place]),
                 recorded_ns=int(length[place]),
-                counted_ns=int(found.until_ns[place] - start[place]),
+                counted_ns=int(until_ns[place] - start[place]),
                 over=len(later),
                 overlap_ns=int((np.minimum(end[later], end[place]) - start[later]).sum()),
             )
         )
     return tuple(overlong)
+
+
+def _waited_for(events: Events, activities: IntArray) -> IntArray:
+    """int64 [m], by when each has ended, since a call that began after it and waits for the whole device returned.
+
+    Known where one process has one device; far away where it isn't.
+    """
+    far = np.full(len(activities), np.iinfo(np.int64).max)
+    calls = np.flatnonzero(events.in_categories(LAUNCH_CATEGORIES))
+    processes = {events.tracks[code].pid for code in np.unique(events.track[calls]).tolist()}
+    if len(processes) != 1 or len(np.unique(events.device[activities])) != 1:
+        return far
+    waits = np.array([_WAITS_FOR_ALL.fullmatch(name) is not None for name in events.names], dtype=bool)
+    calls = calls[waits[events.name[calls]]]
+    if not len(calls):
+        return far
+    returned = np.minimum.accumulate(events.end_ns[calls][::-1])[::-1]
+    place = np.searchsorted(events.ts_ns[calls], events.ts_ns[activities], side="right")
+    return np.where(place < len(calls), returned[np.minimum(place, len(calls) - 1)], far)

@@ -56,8 +56,9 @@ _NOT_IN_TTFT = frozenset({Stage.REQUEST.value, Stage.IMAGE_LOAD.value, Stage.DEC
 
 def view_of(trace: Trace, detail: Detail = FULL) -> RunView:
     """Everything that the page shows of a trace."""
-    found = breakdown(trace)
-    run = summarize(trace, found)
+    everything = breakdown(trace)
+    run = summarize(trace, everything)
+    found = everything.complete()
     request = median_request(found)
     table = kernel_table(trace, request=request.index)
     work = select(trace, None, request.index)

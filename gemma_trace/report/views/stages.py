@@ -23,6 +23,9 @@ WORTH_A_VERDICT = 0.01
 
 FEWEST_PARTS_PCT = 1.0
 
+MOST_LABELS = 10
+"""So many requests are named in a note."""
+
 
 def stages_report(
     found: StageBreakdown,
@@ -34,6 +37,8 @@ def stages_report(
 ) -> Report:
     """Every stage of one trace, host and device. For people the mean a request; for machines a row a request.
 
+    Requests whose device activities are missing are left out of means, and named.
+
     Args:
         found: the trace's requests, or one of them.
         run: the same trace summed up, for its timed pass.
@@ -41,6 +46,7 @@ def stages_report(
         floors: the least that they could take; None leaves it out.
         split: show the parts as well, not the verdicts alone.
     """
+    everything, found = found, found.complete()
     requests, totals = len(found.requests), found.totals
     timed = (
         {name.removesuffix("_ms"): measure for name, measure in run.measures.items()} if run.timing == "timed" else {}
@@ -80,8 +86,12 @@ def stages_report(
             )
         )
     blank = ("",) * (len(columns) - 3)
-    window = found.requests[0].label if requests == 1 else f"mean of {requests} requests"
+    whole = len(everything.requests)
+    window = f"mean of {requests} requests" if requests == whole else f"mean of {requests} of {whole} requests"
+    window = found.requests[0].label if whole == 1 else window
     notes = ["time: the share of the wall clock that a stage answers for; preprocessing is without the parts below it."]
+    if requests < whole:
+        notes.append(_left_out_note(everything))
     if timed:
         notes.append("timed: medians without the profiler, up to the first token; of decode, one step.")
     if any(NOISY_MARK in cell for cells in rows for cell in cells):
@@ -103,8 +113,9 @@ def stages_report(
             _verdict_section(reasons, totals.wall_ns),
             *((_split_section(reasons),) if split else ()),
         ),
-        records=[asdict(row) for row in found.rows],
-        totals=asdict(totals)
+        records=[asdict(row) for row in everything.rows],
+        totals=asdict(everything.totals)
+        | {"without_device": list(everything.without_device)}
         | {"reasons": [_reason_record(reason) for reason in reasons]}
         | (floors.totals() if floors else {}),
         health=run.health,
@@ -161,6 +172,14 @@ def _reason_record(reason: StageReason) -> dict[str, Any]:
         "verdict": verdict(reason),
         "parts": [asdict(part) for part in reason.parts],
     }
+
+
+def _left_out_note(found: StageBreakdown) -> str:
+    """Which requests are in no mean."""
+    labels = [request.label for request in found.requests if request.index in found.without_device]
+    more = len(labels) - MOST_LABELS
+    named = ", ".join(labels[:MOST_LABELS]) + (f" and {more} more" if more > 0 else "")
+    return f"Left out, since their launches have no device activity in the trace: {named}."
 
 
 def _ttft_note(profiled_ns: float, run: RunSummary) -> str:
