@@ -115,7 +115,7 @@ def _beyond(trace: Trace, calls: IntArray, elsewhere: Intervals, windows: Interv
     return int((with_calls[1] - with_calls[0]).sum() - (without[1] - without[0]).sum())
 
 
-def _longest(trace: Trace, calls: LongCalls, requests: list[Request], elsewhere: Intervals) -> tuple[int, int, float]:
+def _longest(trace: Trace, calls: LongCalls, elsewhere: Intervals) -> tuple[int, int, float]:
     """The call with most of the time, the innermost where several hold it: its span, its length, and what is usual."""
     spans = trace.spans
     order = np.argsort(-spans.dur_ns[calls.span], kind="stable")[:MOST_CALLS]

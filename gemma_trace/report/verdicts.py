@@ -4,14 +4,27 @@ from __future__ import annotations
 
 from typing import Final
 
+from gemma_trace.analysis.breakdown import StageBreakdown
 from gemma_trace.analysis.reasons import Kind, StageReason
 from gemma_trace.analysis.work import OUTSIDE_OPS
+from gemma_trace.health.findings import CLOCK_SHIFT, Health, Severity
 from gemma_trace.report.names import folded
-from gemma_trace.report.numbers import microseconds, milliseconds
+from gemma_trace.report.numbers import milliseconds
 
 
-def verdict(reason: StageReason) -> str:
+def doubt(found: StageBreakdown, health: Health) -> str:
+    """Why no verdict on these requests can be given, or "" where one can."""
+    if found.complete().without_device:
+        return "the device activities of its launches are missing"
+    codes = {finding.code for finding in health.findings if finding.severity is Severity.ERROR}
+    return "the clocks of host and device disagree" if CLOCK_SHIFT in codes else ""
+
+
+def verdict(reason: StageReason, doubtful: str = "") -> str:
     """What binds a stage, in a line, with the figures that it rests on.
+
+    Args:
+        doubtful: why none can be given; see `doubt`.
 
     >>> from gemma_trace.analysis.reasons import Part
     >>> parts = (Part(Kind.LAUNCH, "launch", 71), Part(Kind.DEVICE, "gemm", 29))
@@ -20,6 +33,8 @@ def verdict(reason: StageReason) -> str:
     """
     if not reason.time_ns:
         return ""
+    if doubtful:
+        return f"no verdict: {doubtful}"
     call = _call_sentence(reason)
     shares = sorted(((100 * reason.by_kind_ns(kind) / reason.time_ns, kind) for kind in Kind), reverse=True)
     share, kind = shares[0]
@@ -50,7 +65,7 @@ def _call_sentence(reason: StageReason) -> str:
     share, cold = 100 * call.time_ns / reason.time_ns, 100 * reason.cold_ns / reason.time_ns
     one = f"one call of {_short(call.name)}, {milliseconds(call.time_ns)} ms"
     if call.usual_ns is not None:
-        one += f" (the others: {microseconds(call.usual_ns)} µs, median)"
+        one += f" (the others: {call.usual_ns / 1e3:,.1f} µs, median)"
     if call.cold and share >= max(LARGE_CALL_PCT, MOST_OF_IT * cold):
         return f"cold start: {share:.0f}% of the time is {one}"
     if cold >= LARGE_CALL_PCT:
