@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+from gemma_trace.analysis.launched import lacking, launches
 from gemma_trace.analysis.timeline import UNLINKED, Request, StageTime, find_requests, partition, ttft_ns
 from gemma_trace.errors import InputError
 from gemma_trace.stages import Stage
@@ -33,11 +34,25 @@ class StageBreakdown:
         requests: the windows.
         ttfts_ns: by request; None where the trace doesn't tell.
         rows: by request, then by stage.
+        without_device: the indices of the requests whose launches have no activities in the trace, or too few: where
+            their time went is unknown.
     """
 
     requests: tuple[Request, ...]
     ttfts_ns: tuple[int | None, ...]
     rows: tuple[StageTime, ...]
+    without_device: tuple[int, ...] = ()
+
+    def complete(self) -> StageBreakdown:
+        """Those of the requests whose device activities are there; all, where none has them. Means are over these."""
+        left = [place for place, request in enumerate(self.requests) if request.index not in self.without_device]
+        if not left or len(left) == len(self.requests):
+            return self
+        return StageBreakdown(
+            tuple(self.requests[place] for place in left),
+            tuple(self.ttfts_ns[place] for place in left),
+            tuple(row for row in self.rows if row.request not in self.without_device),
+        )
 
     @property
     def totals(self) -> StageTotals:
@@ -74,10 +89,12 @@ def breakdown(trace: Trace, request: int | None = None) -> StageBreakdown:
         if not 0 <= request < len(requests):
             raise InputError(f"{trace.path} has {len(requests)} requests, 0 to {len(requests) - 1}; no {request}")
         requests = [requests[request]]
+    without_device = tuple(requests[place].index for place in lacking(trace, launches(trace), requests))
     rows: list[StageTime] = []
     for window in requests:
         rows += partition(trace, window)
-    return StageBreakdown(tuple(requests), tuple(ttft_ns(trace, window) for window in requests), tuple(rows))
+    ttfts = tuple(ttft_ns(trace, window) for window in requests)
+    return StageBreakdown(tuple(requests), ttfts, tuple(rows), without_device)
 
 
 def _add(row: StageTime, other: StageTime | None) -> StageTime:

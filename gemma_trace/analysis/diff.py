@@ -107,7 +107,7 @@ def diff(before: Trace, after: Trace) -> TraceDiff:
     timed = all(run.timing == "timed" for run in runs)
     requests = [run.requests for run in runs]
     if not timed:
-        requests = [tuple(profiled_requests(breakdown(trace))) for trace in (before, after)]
+        requests = [tuple(profiled_requests(breakdown(trace).complete())) for trace in (before, after)]
     return TraceDiff(
         before=runs[0],
         after=runs[1],

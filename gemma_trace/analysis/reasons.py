@@ -6,22 +6,27 @@ by what the request's thread does there:
 * `sync`: it waits in a synchronising call, though the device has nothing to do;
 * `transfer`: it is in a call that copies;
 * `launch`: it is on its way to the stage's next launch, which ends the gap: the device waits for the host;
-* `host`: it works for itself (Python, Pillow, ops that launch nothing).
+* `host`: it works for itself (Python, Pillow, ops that launch nothing);
+* `profiler`: the profiler itself holds it up, whatever it is in.
 
-A stage that gives the device nothing has `host` time alone.
+A stage that gives the device nothing has `host` time, and the profiler's, alone.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
-from gemma_trace.analysis.intervals import gaps, intersect
+from gemma_trace.analysis.cold import INNER_SHARE, MOST_CALLS, LongCalls, long_calls
+from gemma_trace.analysis.intervals import Intervals, gaps, intersect, union
+from gemma_trace.analysis.launched import lacking, launches
+from gemma_trace.analysis.overhead import overhead_of
 from gemma_trace.analysis.timeline import Pieces, Request, cut, find_requests, rows_in_order
 from gemma_trace.analysis.work import OUTSIDE_OPS, Work, device_work, families
 from gemma_trace.trace.events import LAUNCH_CATEGORIES, NONE, BoolArray, IntArray
@@ -39,6 +44,7 @@ class Kind(StrEnum):
     LAUNCH = "launch"
     SYNC = "sync"
     HOST = "host"
+    PROFILER = "profiler"
 
 
 @dataclass(frozen=True)
@@ -46,12 +52,28 @@ class Part:
     """A part of a stage's time.
 
     Attributes:
-        name: the family of the work; of `launch` and `sync` their own name.
+        name: the family of the work; of `launch` and `sync` their own name; of `profiler` what it does.
     """
 
     kind: Kind
     name: str
     time_ns: int
+
+
+@dataclass(frozen=True)
+class LongCall:
+    """One call in which a stage spends much.
+
+    Attributes:
+        time_ns: what of it is the stage's host or launch time.
+        cold: whether it took long since it was the first of its kind.
+        usual_ns: the median length of the others of its name; None where there are too few.
+    """
+
+    name: str
+    time_ns: int
+    cold: bool
+    usual_ns: float | None
 
 
 @dataclass(frozen=True)
@@ -65,6 +87,9 @@ class StageReason:
         launches: the calls that launched them.
         median_activity_ns: the median of the activities' lengths; None without any.
         requests: how many the figures are of.
+        cold_ns: what of the host and launch time lies in calls that are the first of their kind, or that make memory,
+            streams or code; see `cold.py`.
+        longest: the call in which most of the time lies, of those that are long; None where none is.
     """
 
     stage: str
@@ -74,6 +99,8 @@ class StageReason:
     launches: int
     median_activity_ns: float | None
     requests: int
+    cold_ns: int = 0
+    longest: LongCall | None = None
 
     def by_kind_ns(self, kind: Kind) -> int:
         """The time of all parts of a kind."""
@@ -84,39 +111,70 @@ def stage_reasons(trace: Trace, request: int | None = None) -> list[StageReason]
     """Split every stage's time, in the order a request goes through them.
 
     Args:
-        request: only the request of this index; None is all, summed up.
+        request: only the request of this index; None is all whose device activities are there, summed up.
 
     >>> [(part.name, part.time_ns) for part in stage_reasons(trace)[0].parts]      # doctest: +SKIP
     """
-    requests = [found for found in find_requests(trace) if request in (None, found.index)]
+    requests = _chosen(trace, request)
     splitter = _Splitter(trace)
     sums: dict[int, dict[tuple[Kind, str], int]] = {}
     launched: dict[int, list[IntArray]] = {}
+    cold_ns: Counter[int] = Counter()
+    longest: dict[int, LongCall] = {}
     for window in requests:
         pieces = cut(trace, window)
-        for row, kind, name, time_ns in splitter.split(pieces, window):
+        parts, idle = splitter.split(pieces, window)
+        for row, kind, name, time_ns in parts:
             own_sums = sums.setdefault(row, {})
             own_sums[kind, name] = own_sums.get((kind, name), 0) + time_ns
+        cold_ns.update(splitter.cold_ns(idle))
+        for row, call in splitter.long_calls(idle):
+            if row not in longest or call.time_ns > longest[row].time_ns:
+                longest[row] = call
         for row in np.unique(pieces.device_row[pieces.own]).tolist():
             launched.setdefault(row, []).append(np.flatnonzero(pieces.own & (pieces.device_row == row)))
     reasons = []
     for row, stage in rows_in_order(trace):
         if row not in sums:
             continue
-        parts = [Part(kind, name, time_ns) for (kind, name), time_ns in sums[row].items()]
+        split = [Part(kind, name, time_ns) for (kind, name), time_ns in sums[row].items()]
         own = np.concatenate(launched.get(row, [np.zeros(0, np.int64)]))
         reasons.append(
             StageReason(
                 stage=stage,
-                time_ns=sum(part.time_ns for part in parts),
-                parts=tuple(sorted(parts, key=lambda part: -part.time_ns)),
+                time_ns=sum(part.time_ns for part in split),
+                parts=tuple(sorted(split, key=lambda part: -part.time_ns)),
                 activities=len(own),
                 launches=len(np.unique(trace.launch[own][trace.launch[own] >= 0])),
                 median_activity_ns=float(np.median(trace.spans.dur_ns[trace.activities[own]])) if len(own) else None,
                 requests=len(requests),
+                cold_ns=cold_ns[row],
+                longest=longest.get(row),
             )
         )
     return reasons
+
+
+def _chosen(trace: Trace, request: int | None) -> list[Request]:
+    """The requests that are summed up."""
+    everything = find_requests(trace)
+    if request is not None:
+        return [found for found in everything if found.index == request]
+    without = set(lacking(trace, launches(trace), everything))
+    return [found for place, found in enumerate(everything) if place not in without] or everything
+
+
+class _Idle(NamedTuple):
+    """The host's own and launch time of a request in which the device is idle, in pieces by start.
+
+    Attributes:
+        row: int64, the stage code of each piece.
+        track: the request's thread.
+    """
+
+    interval: Intervals
+    row: IntArray
+    track: int
 
 
 class _Splitter:
@@ -133,10 +191,49 @@ class _Splitter:
         blocking = np.array([bool(_BLOCKING.fullmatch(name)) for name in spans.names], dtype=bool)
         self._waits = blocking[spans.name] & spans.in_categories(LAUNCH_CATEGORIES)
         self._segments: dict[int, tuple[IntArray, IntArray, IntArray]] = {}
+        self._overhead: dict[int, tuple[Intervals, IntArray]] = {}
+        self._long = long_calls(trace)
 
-    def split(self, pieces: Pieces, request: Request) -> Sequence[tuple[int, Kind, str, int]]:
-        """Stage code, kind, name and time of every part of a request."""
-        return [*self._device(pieces), *self._idle(pieces, request)]
+    def split(self, pieces: Pieces, request: Request) -> tuple[Sequence[tuple[int, Kind, str, int]], _Idle]:
+        """Stage code, kind, name and time of every part of a request; and the host's own time and that of launches."""
+        on_host, idle = self._idle(pieces, request)
+        return [*self._device(pieces), *on_host], idle
+
+    def cold_ns(self, idle: _Idle) -> dict[int, int]:
+        """By stage code, what of the time lies in calls that are the first of their kind."""
+        spans, calls = self._trace.spans, self._near(idle)
+        cold = calls.span[calls.cold]
+        low, high, piece, _ = intersect(idle.interval, union(spans.ts_ns[cold], spans.end_ns[cold]))
+        return {row: time_ns for row, _, time_ns in _summed(idle.row[piece], 0 * piece, high - low, 1)}
+
+    def long_calls(self, idle: _Idle) -> Iterator[tuple[int, LongCall]]:
+        """The longest calls, with the stage code that each has most of; an inner one before those around it."""
+        spans, calls = self._trace.spans, self._near(idle)
+        order = np.argsort(-spans.dur_ns[calls.span], kind="stable")[:MOST_CALLS]
+        found: list[tuple[int, int, LongCall]] = []
+        for place in order[::-1].tolist():
+            span = int(calls.span[place])
+            whole = (spans.ts_ns[span : span + 1], spans.end_ns[span : span + 1])
+            low, high, piece, _ = intersect(idle.interval, whole)
+            sums = _summed(idle.row[piece], 0 * piece, high - low, 1)
+            if not sums:
+                continue
+            row, _, time_ns = max(sums, key=lambda each: each[2])
+            usual = float(calls.usual_ns[place])
+            name = spans.names[spans.name[span]]
+            call = LongCall(name, time_ns, bool(calls.cold[place]), None if np.isnan(usual) else usual)
+            # What lies around a call that takes nearly all of its time is long because of that call.
+            if not any(other == row and INNER_SHARE * time_ns < inner <= time_ns for other, inner, _ in found):
+                found.append((row, time_ns, call))
+        yield from ((row, call) for row, _, call in found)
+
+    def _near(self, idle: _Idle) -> LongCalls:
+        """The long calls of the request's thread that overlap with it."""
+        spans, (start, end) = self._trace.spans, idle.interval
+        if not len(start):
+            return self._long.of(np.zeros(len(self._long.span), dtype=bool))
+        near = (spans.ts_ns[self._long.span] < end[-1]) & (spans.end_ns[self._long.span] > start[0])
+        return self._long.of(near & (spans.track[self._long.span] == idle.track))
 
     def _device(self, pieces: Pieces) -> list[tuple[int, Kind, str, int]]:
         length = pieces.device[1] - pieces.device[0]
@@ -144,8 +241,8 @@ class _Splitter:
         kinds = [Kind.TRANSFER if copy else Kind.DEVICE for copy in self._is_copy.tolist()]
         return [(row, kinds[family], self._device_names[family], time_ns) for row, family, time_ns in found]
 
-    def _idle(self, pieces: Pieces, request: Request) -> list[tuple[int, Kind, str, int]]:
-        idle, row, gap, span = self._with_spans(pieces, request)
+    def _idle(self, pieces: Pieces, request: Request) -> tuple[list[tuple[int, Kind, str, int]], _Idle]:
+        idle, row, gap, span, overhead = self._with_spans(pieces, request)
         length = idle[1] - idle[0]
         kinds = list(Kind)
         kind = np.full(len(row), kinds.index(Kind.HOST))
@@ -153,17 +250,27 @@ class _Splitter:
         kind[self._leads_to_launch(pieces, row, gap) & ~self._is_own_work(request, span)] = kinds.index(Kind.LAUNCH)
         kind[(span >= 0) & self._copies[held]] = kinds.index(Kind.TRANSFER)
         kind[(span >= 0) & self._waits[held]] = kinds.index(Kind.SYNC)
+        kind[overhead >= 0] = kinds.index(Kind.PROFILER)
         family, names = self._host_families(idle, span)
         names = [*names, Kind.LAUNCH.value, Kind.SYNC.value, "calls that copy"]
         for place, own in enumerate((Kind.LAUNCH, Kind.SYNC, Kind.TRANSFER)):
             family = np.where(kind == kinds.index(own), len(names) - 3 + place, family)
+        spoken, which = np.unique(self._trace.spans.name[overhead[overhead >= 0]], return_inverse=True)
+        family[overhead >= 0] = len(names) + which
+        names = [*names, *(self._trace.spans.names[code] for code in spoken.tolist())]
         found = _summed(row * len(kinds) + kind, family, length, len(names))
-        return [(code // len(kinds), kinds[code % len(kinds)], names[name], time_ns) for code, name, time_ns in found]
+        own_time = np.isin(kind, [kinds.index(Kind.HOST), kinds.index(Kind.LAUNCH)])
+        return (
+            [(code // len(kinds), kinds[code % len(kinds)], names[name], time_ns) for code, name, time_ns in found],
+            _Idle((idle[0][own_time], idle[1][own_time]), row[own_time], request.track),
+        )
 
-    def _with_spans(
-        self, pieces: Pieces, request: Request
-    ) -> tuple[tuple[IntArray, IntArray], IntArray, IntArray, IntArray]:
-        """The idle stretches cut where the thread's innermost span changes: interval, stage code, gap, span."""
+    def _with_spans(self, pieces: Pieces, request: Request) -> tuple[Intervals, IntArray, IntArray, IntArray, IntArray]:
+        """The idle stretches cut where the thread's innermost span changes, or the profiler holds it up.
+
+        Returns:
+            Intervals, and by piece: stage code, gap, span, and the profiler's span or `NONE`.
+        """
         segment_start, segment_end, owner = self._thread(request)
         bare = gaps((segment_start, segment_end), request.start_ns, request.end_ns)
         start = np.concatenate((segment_start, bare[0]))
@@ -171,7 +278,17 @@ class _Splitter:
         span = np.concatenate((owner, np.full(len(bare[0]), NONE)))[order]
         everything = (start[order], np.concatenate((segment_end, bare[1]))[order])
         low, high, stretch, place = intersect(pieces.idle, everything)
-        return (low, high), pieces.idle_row[stretch], pieces.gap[stretch], span[place]
+        row, gap, span = pieces.idle_row[stretch], pieces.gap[stretch], span[place]
+        if request.track not in self._overhead:
+            self._overhead[request.track] = overhead_of(self._trace, request.track)
+        held, by = self._overhead[request.track]
+        free = gaps(held, *_around(held, request))
+        start = np.concatenate((held[0], free[0]))
+        order = np.argsort(start, kind="stable")
+        cuts = (start[order], np.concatenate((held[1], free[1]))[order])
+        low, high, piece, place = intersect((low, high), cuts)
+        overhead = np.concatenate((by, np.full(len(free[0]), NONE)))[order]
+        return (low, high), row[piece], gap[piece], span[piece], overhead[place]
 
     def _thread(self, request: Request) -> tuple[IntArray, IntArray, IntArray]:
         """The segments of the request's thread in the request's window."""
@@ -223,6 +340,14 @@ class _Splitter:
         family, names = families(trace, Work("host", *idle, known, known))
         outside = (op == NONE) | (op != span)
         return np.where(outside, len(names), family), [*names, OUTSIDE_OPS]
+
+
+def _around(held: Intervals, request: Request) -> tuple[int, int]:
+    """From where to where a request and all of these intervals lie."""
+    start, end = held
+    if not len(start):
+        return request.start_ns, request.end_ns
+    return min(request.start_ns, int(start[0])), max(request.end_ns, int(end[-1]))
 
 
 def _summed(row: IntArray, name: IntArray, length: IntArray, names: int) -> list[tuple[int, int, int]]:

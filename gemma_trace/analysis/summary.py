@@ -14,7 +14,9 @@ from typing import Final, Literal
 
 from gemma_trace.analysis.breakdown import StageBreakdown, breakdown
 from gemma_trace.analysis.decode import DecodeStatistics, decode_statistics
+from gemma_trace.analysis.distortion import StageDistortion, distortions
 from gemma_trace.analysis.statistics import Distribution, distribution_ms
+from gemma_trace.health.distortion import distortion_findings
 from gemma_trace.health.examine import examine
 from gemma_trace.health.findings import Finding, Health, Severity
 from gemma_trace.metadata import RequestSample, RunMetadata, StageSample
@@ -88,6 +90,7 @@ class RunSummary:
         measures: by name, see `MEASURES`; None where the run has no such stage.
         inflation: profiled over timed TTFT, median over the profiled requests of the ratio to the timed ones with
             the same image; None without a timed pass.
+        distortions: the same by stage, the most distorted first; empty without a timed pass.
     """
 
     source: Path
@@ -104,6 +107,7 @@ class RunSummary:
     measures: dict[str, Distribution | None]
     inflation: float | None
     health: Health
+    distortions: tuple[StageDistortion, ...] = ()
 
 
 def summarize(trace: Trace, profiled: StageBreakdown | None = None) -> RunSummary:
@@ -115,13 +119,16 @@ def summarize(trace: Trace, profiled: StageBreakdown | None = None) -> RunSummar
     profiled = profiled or breakdown(trace)
     metadata = trace.metadata
     timed = metadata.timed_requests if metadata else ()
-    requests = [_timed(sample, metadata) for sample in timed] if metadata and timed else profiled_requests(profiled)
+    requests = (
+        [_timed(sample, metadata) for sample in timed] if metadata and timed else profiled_requests(profiled.complete())
+    )
     run = metadata.run if metadata else None
     measures = _measures(requests)
     measures |= _decode_measures(decode_statistics(trace, profiled.requests))
     known = [ttft for ttft in profiled.ttfts_ns if ttft is not None]
     measures["profiled_ttft_ms"] = distribution_ms(known)
     inflation = _inflation(metadata, profiled.ttfts_ns) if metadata else None
+    distorted = distortions(metadata, profiled) if metadata else ()
     return RunSummary(
         source=trace.path,
         run=trace.label,
@@ -136,7 +143,8 @@ def summarize(trace: Trace, profiled: StageBreakdown | None = None) -> RunSummar
         requests=tuple(requests),
         measures={name: measures.get(name) for name in MEASURES},
         inflation=inflation,
-        health=examine(trace).plus(_inflation_findings(inflation)),
+        health=examine(trace).plus([*_inflation_findings(inflation), *distortion_findings(distorted)]),
+        distortions=distorted,
     )
 
 

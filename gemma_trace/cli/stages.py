@@ -57,7 +57,7 @@ def stages(
     everything = breakdown(loaded)
     shown = everything if request is None else breakdown(loaded, request)
     device = device_peaks(loaded, own)
-    floors = Floors(stage_floors(loaded, shown, device.peaks), device)
+    floors = Floors(stage_floors(loaded, shown.complete(), device.peaks), device)
     report = stages_report(shown, summarize(loaded, everything), stage_reasons(loaded, request), floors, split=why)
     if why:
         report = with_critical_path(report, loaded, shown.requests)

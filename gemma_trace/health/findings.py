@@ -10,6 +10,12 @@ from typing import Final
 RANDOM_WEIGHTS: Final = "random_weights"
 """The code of the finding that marks a capture of random weights wherever it is shown."""
 
+CLOCK_SHIFT: Final = "clock_shift"
+"""The code of the finding that host and device clocks disagree: as an error it voids what is said of both together."""
+
+MISSING_DEVICE_WORK: Final = "missing_device_work"
+"""The code of the finding that launches have no activities: as an error it leaves nothing to say about the device."""
+
 
 class Severity(StrEnum):
     """How much a finding matters."""

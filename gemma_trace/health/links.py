@@ -1,4 +1,4 @@
-"""Findings about launches: activities without one, outside of stages, of graphs, or before it."""
+"""Findings about launches: activities without one, outside of stages, or of graphs."""
 
 from __future__ import annotations
 
@@ -54,14 +54,4 @@ def link_findings(trace: Trace) -> Iterator[Finding]:
             f"device activities replayed by a graph: {replayed:,} of {len(activities):,}; a replay carries no ops "
             "and no shapes",
             "for the ops, capture with graphs off (vLLM: enforce_eager)",
-        )
-    early = int((spans.ts_ns[linked] < spans.ts_ns[launch]).sum())
-    if early:
-        yield Finding(
-            "activities_before_launch",
-            Severity.WARNING,
-            early,
-            f"device activities that start before the call that launched them: {early:,}; the clocks of host and "
-            "device disagree",
-            "shares near stage boundaries may be off; capture again with a newer driver",
         )

@@ -4,12 +4,27 @@ from __future__ import annotations
 
 from typing import Final
 
+from gemma_trace.analysis.breakdown import StageBreakdown
 from gemma_trace.analysis.reasons import Kind, StageReason
 from gemma_trace.analysis.work import OUTSIDE_OPS
+from gemma_trace.health.findings import CLOCK_SHIFT, Health, Severity
+from gemma_trace.report.names import folded
+from gemma_trace.report.numbers import milliseconds
 
 
-def verdict(reason: StageReason) -> str:
+def doubt(found: StageBreakdown, health: Health) -> str:
+    """Why no verdict on these requests can be given, or "" where one can."""
+    if found.complete().without_device:
+        return "the device activities of its launches are missing"
+    codes = {finding.code for finding in health.findings if finding.severity is Severity.ERROR}
+    return "the clocks of host and device disagree" if CLOCK_SHIFT in codes else ""
+
+
+def verdict(reason: StageReason, doubtful: str = "") -> str:
     """What binds a stage, in a line, with the figures that it rests on.
+
+    Args:
+        doubtful: why none can be given; see `doubt`.
 
     >>> from gemma_trace.analysis.reasons import Part
     >>> parts = (Part(Kind.LAUNCH, "launch", 71), Part(Kind.DEVICE, "gemm", 29))
@@ -18,11 +33,47 @@ def verdict(reason: StageReason) -> str:
     """
     if not reason.time_ns:
         return ""
+    if doubtful:
+        return f"no verdict: {doubtful}"
+    call = _call_sentence(reason)
     shares = sorted(((100 * reason.by_kind_ns(kind) / reason.time_ns, kind) for kind in Kind), reverse=True)
     share, kind = shares[0]
+    if call and (share < 50 or kind in (Kind.LAUNCH, Kind.HOST)):
+        return call
     if share < 50:
-        return "mixed: " + ", ".join(f"{value:.0f}% {_PLAIN[other]}" for value, other in shares if value >= 5)
-    return _SENTENCES[kind](reason, f"{share:.0f}%")
+        plain = "mixed: " + ", ".join(f"{value:.0f}% {_PLAIN[other]}" for value, other in shares if value >= 5)
+    else:
+        plain = _SENTENCES[kind](reason, f"{share:.0f}%")
+    return f"{plain}; {call}" if call else plain
+
+
+LARGE_CALL_PCT: Final = 25
+"""A call, or the calls of a cold start together, that take less of a stage than this are not spoken of."""
+
+
+MOST_OF_IT: Final = 0.8
+"""One call with this much of a cold start is the cold start."""
+
+LONGEST_NAME: Final = 60
+
+
+def _call_sentence(reason: StageReason) -> str:
+    """The call that takes a large part of the stage, or "" where none does."""
+    call = reason.longest
+    if call is None:
+        return ""
+    share, cold = 100 * call.time_ns / reason.time_ns, 100 * reason.cold_ns / reason.time_ns
+    one = f"one call of {_short(call.name)}, {milliseconds(call.time_ns)} ms"
+    if call.usual_ns is not None:
+        one += f" (the others: {call.usual_ns / 1e3:,.1f} µs, median)"
+    if call.cold and share >= max(LARGE_CALL_PCT, MOST_OF_IT * cold):
+        return f"cold start: {share:.0f}% of the time is {one}"
+    if cold >= LARGE_CALL_PCT:
+        longest = f"; the longest is {one}" if call.cold else ""
+        return f"cold start: {cold:.0f}% of the time is first calls of their kind{longest}"
+    if share >= LARGE_CALL_PCT:
+        return f"host-bound: {share:.0f}% of the time is {one}, while the device is idle"
+    return ""
 
 
 _PLAIN: Final = {
@@ -31,6 +82,7 @@ _PLAIN: Final = {
     Kind.LAUNCH: "waiting for launches",
     Kind.SYNC: "synchronising",
     Kind.HOST: "host work",
+    Kind.PROFILER: "the profiler's own overhead",
 }
 
 
@@ -42,6 +94,11 @@ def _largest(reason: StageReason, kind: Kind, count: int) -> str:
     parts = [part for part in reason.parts if part.kind is kind][:count]
     shares = [(100 * part.time_ns / reason.time_ns, _SHORT.get(part.name, part.name)) for part in parts]
     return ", ".join(f"{share:.0f}% {name}" for place, (share, name) in enumerate(shares) if not place or share >= 5)
+
+
+def _short(name: str) -> str:
+    name = folded(name)
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
 def _activities(reason: StageReason) -> str:
@@ -73,10 +130,15 @@ def _sync_sentence(reason: StageReason, share: str) -> str:
     return f"sync-bound: {share} of the time the host waits in synchronising calls while the device is idle"
 
 
+def _profiler_sentence(reason: StageReason, share: str) -> str:
+    return f"profiler-bound: {share} of the time the profiler itself holds it up: {_largest(reason, Kind.PROFILER, 3)}"
+
+
 _SENTENCES: Final = {
     Kind.DEVICE: _device_sentence,
     Kind.TRANSFER: _transfer_sentence,
     Kind.LAUNCH: _launch_sentence,
     Kind.SYNC: _sync_sentence,
     Kind.HOST: _host_sentence,
+    Kind.PROFILER: _profiler_sentence,
 }

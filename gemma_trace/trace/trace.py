@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -36,6 +37,7 @@ from gemma_trace.trace.events import (
 )
 from gemma_trace.trace.links import link_backward, link_launches
 from gemma_trace.trace.open_spans import OpenSpans, innermost_of
+from gemma_trace.trace.plausible import plausible
 from gemma_trace.trace.reader import ReadReport, TraceFile, read_header, read_trace
 from gemma_trace.trace.requests import AskingThreads, Request, is_step_name, requests_of
 from gemma_trace.trace.tree import Nesting, Segments, innermost_segments, nest
@@ -66,6 +68,7 @@ class Trace:
         flows: the arrows between them.
         memory: what torch's allocators said, where memory was profiled.
         report: what reading brought to light.
+        implausible: the spans that were left out or cut because their times can't be.
         metadata: what our capture says of itself; None in everybody else's traces.
         devices: the marketing names of the machine's devices, by index, as the profiler wrote them ("" where it
             wrote none); empty where the trace doesn't tell.
@@ -76,10 +79,12 @@ class Trace:
 
     def __init__(self, file: TraceFile, path: Path, rules: Sequence[StageRule] = ()) -> None:
         self.path = path
-        self.spans = file.events
+        self.spans, self.implausible = plausible(file.events)
         self.flows = file.flows
         self.memory = file.memory
         self.report: ReadReport = file.report
+        if self.implausible.displaced:
+            self.report = replace(self.report, first_ns=int(self.spans.ts_ns[0]))
         self.metadata = metadata_of(file.header, path)
         self.devices = _device_names(file.header)
         self._rules = tuple(rules)

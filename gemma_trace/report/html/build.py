@@ -16,7 +16,7 @@ from gemma_trace.analysis.critical_path import critical_path
 from gemma_trace.analysis.decode import decode_statistics
 from gemma_trace.analysis.kernels import KernelTable, kernel_table
 from gemma_trace.analysis.memory import memory_use
-from gemma_trace.analysis.reasons import stage_reasons
+from gemma_trace.analysis.reasons import Kind, stage_reasons
 from gemma_trace.analysis.statistics import Distribution, distribution_ms
 from gemma_trace.analysis.summary import RunSummary, summarize
 from gemma_trace.analysis.timeline import Request, first_token_ns, rows_in_order
@@ -39,7 +39,7 @@ from gemma_trace.report.html.model import (
 )
 from gemma_trace.report.html.text import public_label
 from gemma_trace.report.model import Section
-from gemma_trace.report.verdicts import verdict
+from gemma_trace.report.verdicts import doubt, verdict
 from gemma_trace.report.views.critical_path import critical_path_section
 from gemma_trace.report.views.decode import decode_section
 from gemma_trace.report.views.memory import memory_sections
@@ -56,8 +56,9 @@ _NOT_IN_TTFT = frozenset({Stage.REQUEST.value, Stage.IMAGE_LOAD.value, Stage.DEC
 
 def view_of(trace: Trace, detail: Detail = FULL) -> RunView:
     """Everything that the page shows of a trace."""
-    found = breakdown(trace)
-    run = summarize(trace, found)
+    everything = breakdown(trace)
+    run = summarize(trace, everything)
+    found = everything.complete()
     request = median_request(found)
     table = kernel_table(trace, request=request.index)
     work = select(trace, None, request.index)
@@ -143,7 +144,8 @@ def _place_of_stage(name: str) -> int:
 
 
 def _stage_lines(trace: Trace, run: RunSummary, found: StageBreakdown, request: Request) -> tuple[StageLine, ...]:
-    reasons = {reason.stage: verdict(reason) for reason in stage_reasons(trace, request.index)}
+    doubtful = doubt(found, run.health)
+    reasons = {reason.stage: reason for reason in stage_reasons(trace, request.index)}
     timed = run.timing == "timed"
     lines = []
     for row in found.rows:
@@ -152,7 +154,9 @@ def _stage_lines(trace: Trace, run: RunSummary, found: StageBreakdown, request: 
         # The measure called preprocessing is the whole processor call; the row is what its parts leave.
         known = timed and row.stage != Stage.PREPROCESSING
         measured = run.measures.get(f"{row.stage}_ms") if known else None
-        lines.append(StageLine(row, measured, reasons.get(row.stage, "")))
+        reason = reasons.get(row.stage)
+        said = verdict(reason, doubtful) if reason else ""
+        lines.append(StageLine(row, measured, said, reason.by_kind_ns(Kind.PROFILER) if reason else 0))
     return tuple(lines)
 
 

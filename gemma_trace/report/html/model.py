@@ -106,11 +106,13 @@ class StageLine:
     Attributes:
         timed: over the requests without the profiler, up to the first token, in ms; None where there are none.
         verdict: what binds it; "" where it took no time.
+        profiler_ns: what of its time the profiler itself held it up.
     """
 
     row: StageTime
     timed: Distribution | None
     verdict: str
+    profiler_ns: int = 0
 
 
 @dataclass(frozen=True)

@@ -112,6 +112,9 @@ def _tiles(view: RunView) -> Iterable[Tile]:
     if view.headline.inflation is not None:
         yield Tile("profiler", f"× {view.headline.inflation:.2f}", "", "what it makes of TTFT")
     waterfall = view.waterfall
+    if held_up_ns := sum(line.profiler_ns for line in view.stages):
+        share = percent(held_up_ns, waterfall.wall_ns)
+        yield Tile("profiler's own overhead", share, "%", f"of {window_of(view)}")
     busy_ns = sum(line.row.device_ns for line in view.stages)
     if view.kernels.on == "device":
         yield Tile("device active", percent(busy_ns, waterfall.wall_ns), "%", f"of {window_of(view)}")

@@ -11,7 +11,7 @@ from gemma_trace.analysis.reasons import Kind, StageReason
 from gemma_trace.analysis.summary import RunSummary
 from gemma_trace.report.model import Column, Report, Section
 from gemma_trace.report.numbers import NOISY_MARK, NOISY_NOTE, milliseconds, percent, significant, spread
-from gemma_trace.report.verdicts import verdict
+from gemma_trace.report.verdicts import doubt, verdict
 from gemma_trace.report.views.roofline import Floors
 from gemma_trace.stages import PREPROCESSING_PARTS, Stage
 
@@ -22,6 +22,9 @@ WORTH_A_VERDICT = 0.01
 """A stage below this share of the wall time gets no line."""
 
 FEWEST_PARTS_PCT = 1.0
+
+MOST_LABELS = 10
+"""So many requests are named in a note."""
 
 
 def stages_report(
@@ -34,6 +37,8 @@ def stages_report(
 ) -> Report:
     """Every stage of one trace, host and device. For people the mean a request; for machines a row a request.
 
+    Requests whose device activities are missing are left out of means, and named.
+
     Args:
         found: the trace's requests, or one of them.
         run: the same trace summed up, for its timed pass.
@@ -41,6 +46,8 @@ def stages_report(
         floors: the least that they could take; None leaves it out.
         split: show the parts as well, not the verdicts alone.
     """
+    everything, found = found, found.complete()
+    doubtful = doubt(everything, run.health)
     requests, totals = len(found.requests), found.totals
     timed = (
         {name.removesuffix("_ms"): measure for name, measure in run.measures.items()} if run.timing == "timed" else {}
@@ -80,8 +87,14 @@ def stages_report(
             )
         )
     blank = ("",) * (len(columns) - 3)
-    window = found.requests[0].label if requests == 1 else f"mean of {requests} requests"
+    whole = len(everything.requests)
+    window = f"mean of {requests} requests" if requests == whole else f"mean of {requests} of {whole} requests"
+    window = found.requests[0].label if whole == 1 else window
     notes = ["time: the share of the wall clock that a stage answers for; preprocessing is without the parts below it."]
+    if requests < whole:
+        notes.append(_left_out_note(everything))
+    if doubtful:
+        notes.append(f"Don't trust the split of time: {doubtful}.")
     if timed:
         notes.append("timed: medians without the profiler, up to the first token; of decode, one step.")
     if any(NOISY_MARK in cell for cells in rows for cell in cells):
@@ -100,22 +113,23 @@ def stages_report(
                 footer=("wall", milliseconds(totals.wall_ns / requests), "100.0", *blank),
                 notes=tuple(notes),
             ),
-            _verdict_section(reasons, totals.wall_ns),
+            _verdict_section(reasons, totals.wall_ns, doubtful),
             *((_split_section(reasons),) if split else ()),
         ),
-        records=[asdict(row) for row in found.rows],
-        totals=asdict(totals)
-        | {"reasons": [_reason_record(reason) for reason in reasons]}
+        records=[asdict(row) for row in everything.rows],
+        totals=asdict(everything.totals)
+        | {"without_device": list(everything.without_device)}
+        | {"reasons": [_reason_record(reason, doubtful) for reason in reasons]}
         | (floors.totals() if floors else {}),
         health=run.health,
     )
 
 
-def _verdict_section(reasons: Sequence[StageReason], wall_ns: int) -> Section:
+def _verdict_section(reasons: Sequence[StageReason], wall_ns: int, doubtful: str) -> Section:
     """A line a stage that matters, the costliest first."""
     shown = sorted(reasons, key=lambda reason: -reason.time_ns)
     rows = tuple(
-        (reason.stage, percent(reason.time_ns, wall_ns), verdict(reason))
+        (reason.stage, percent(reason.time_ns, wall_ns), verdict(reason, doubtful))
         for reason in shown
         if reason.time_ns >= WORTH_A_VERDICT * wall_ns
     )
@@ -145,12 +159,12 @@ def _split_section(reasons: Sequence[StageReason]) -> Section:
     notes = (
         "device: what the device computes. transfer: copies, and calls that copy while the device is idle.",
         "launch: the device waits for the host to launch. sync: the host waits in a call though the device is idle.",
-        "host: the host's own work.",
+        "host: the host's own work. profiler: the profiler holds the host up.",
     )
     return Section("Split of time", columns, tuple(rows), notes=notes)
 
 
-def _reason_record(reason: StageReason) -> dict[str, Any]:
+def _reason_record(reason: StageReason, doubtful: str) -> dict[str, Any]:
     return {
         "stage": reason.stage,
         "time_ns": reason.time_ns,
@@ -158,9 +172,19 @@ def _reason_record(reason: StageReason) -> dict[str, Any]:
         "activities": reason.activities,
         "launches": reason.launches,
         "median_activity_ns": reason.median_activity_ns,
-        "verdict": verdict(reason),
+        "verdict": verdict(reason, doubtful),
+        "cold_ns": reason.cold_ns,
+        "longest": asdict(reason.longest) if reason.longest else None,
         "parts": [asdict(part) for part in reason.parts],
     }
+
+
+def _left_out_note(found: StageBreakdown) -> str:
+    """Which requests are in no mean."""
+    labels = [request.label for request in found.requests if request.index in found.without_device]
+    more = len(labels) - MOST_LABELS
+    named = ", ".join(labels[:MOST_LABELS]) + (f" and {more} more" if more > 0 else "")
+    return f"Left out, since their launches have no device activity in the trace: {named}."
 
 
 def _ttft_note(profiled_ns: float, run: RunSummary) -> str:

@@ -1,0 +1,46 @@
+"""The profiler's own overhead: the time in which it holds a process up (buffer requests, flushes, instrumentation)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from gemma_trace.analysis.intervals import Intervals, first_come
+from gemma_trace.trace.events import IntArray
+from gemma_trace.trace.trace import Trace
+
+OVERHEAD_CATEGORIES: Final = frozenset({"overhead"})
+"""Categories (in lower case) of what Kineto says of its own overhead."""
+
+
+def overhead_of(trace: Trace, track: int) -> tuple[Intervals, IntArray]:
+    """When the profiler holds a thread up.
+
+    Kineto writes most of its overhead under no thread of the program (process -1, thread 0); it holds the process up
+    then. What it writes under another thread that does something of its own holds that one up alone.
+
+    Args:
+        track: code of the thread.
+
+    Returns:
+        Disjoint intervals by start, and int64, the span that each is of.
+    """
+    spans = trace.spans
+    found = np.flatnonzero(spans.in_categories(OVERHEAD_CATEGORIES))
+    if not len(found):
+        return first_come(found, found), found
+    host = np.unique(spans.track[trace.host])
+    processes = {spans.tracks[code].pid for code in host.tolist()}
+    own = spans.tracks[track].pid
+    holds_up = np.array(
+        [
+            code == track or (code not in host and (place.pid == own or place.pid not in processes))
+            for code, place in enumerate(spans.tracks)
+        ],
+        dtype=bool,
+    )
+    found = found[holds_up[spans.track[found]]]
+    start, end = first_come(spans.ts_ns[found], spans.end_ns[found])
+    real = end > start
+    return (start[real], end[real]), found[real]

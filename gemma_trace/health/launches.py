@@ -1,0 +1,86 @@
+"""Findings about launches whose device activities are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import numpy as np
+
+from gemma_trace.analysis.launched import Launches, lacking, launches
+from gemma_trace.analysis.timeline import Request, find_requests
+from gemma_trace.health.findings import MISSING_DEVICE_WORK, Finding, Severity
+from gemma_trace.trace.trace import Trace
+
+NOTABLE_SHARE: Final = 0.01
+"""Below this share of all launches what is missing is worth knowing, and no more."""
+
+MOST_NAMED: Final = 10
+"""So many steps are named in a message."""
+
+_ADVICE: Final = (
+    "capture again: profile CPU and device together, one profiler at a time, and let the device finish "
+    "(torch.cuda.synchronize()) before the profiler stops"
+)
+
+
+def launch_findings(trace: Trace) -> Iterator[Finding]:
+    """Launches that should have activities and don't, and those that were captured into a graph."""
+    found = launches(trace)
+    if not len(found):
+        return
+    if captured := int(found.captured.sum()):
+        yield Finding(
+            "graph_capture",
+            Severity.INFO,
+            captured,
+            f"launches that were captured into a graph and not run: {captured:,} of {len(found):,}; they have no "
+            "activity of their own",
+            "the graph's replays have the device's work; steps with a capture in them say nothing about the device",
+        )
+    requests = find_requests(trace)
+    places = lacking(trace, found, requests)
+    if found.lost or (places and len(requests) > 1):
+        yield _missing(trace, found, requests, places)
+    elif edge := int(found.at_the_edge.sum()):
+        yield Finding(
+            "launches_at_the_edge",
+            Severity.INFO,
+            edge,
+            f"launches at the ends of the trace whose activities fell outside of it: {edge:,}",
+            "nothing to do",
+        )
+
+
+def _missing(trace: Trace, found: Launches, requests: Sequence[Request], places: Sequence[int]) -> Finding:
+    lost, known = max(0, int(found.missing.sum()) - len(found.unlinked_ns)), int((~found.captured).sum())
+    if lost == known:
+        what = f"no launch has its device activity in the trace ({lost:,} launches): the device's side is missing"
+        return Finding(MISSING_DEVICE_WORK, Severity.ERROR, lost, what, f"no figure here is of the device; {_ADVICE}")
+    what = f"launches without their device activity in the trace: {lost:,} of {known:,} ({100 * lost / known:.1f}%)"
+    if places and len(requests) > 1:
+        labels = _listed([requests[place].label for place in places])
+        what += f"; the device's side is missing, or has holes, in {len(places)} of {len(requests)} steps: {labels}"
+        left_out = "means are without these" if len(places) < len(requests) else "no step has all of it"
+        return Finding(MISSING_DEVICE_WORK, Severity.ERROR, lost, what, f"{left_out}; {_ADVICE}")
+    what += f"; {_longest_run(trace, found)}"
+    if lost < NOTABLE_SHARE * known:
+        severity = Severity.INFO
+    else:
+        severity = Severity.WARNING if 2 * lost < known else Severity.ERROR
+    return Finding(MISSING_DEVICE_WORK, severity, lost, what, f"figures of the device are too small; {_ADVICE}")
+
+
+def _listed(labels: Sequence[str]) -> str:
+    more = len(labels) - MOST_NAMED
+    return ", ".join(labels[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _longest_run(trace: Trace, found: Launches) -> str:
+    """Where most of them are missing one after another."""
+    missing = found.missing
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], missing, [False])).astype(np.int8)))
+    low, high = edges[::2], edges[1::2]
+    longest = int(np.argmax(high - low))
+    at = (trace.spans.ts_ns[found.call[[low[longest], high[longest] - 1]]] - trace.spans.ts_ns[0]) / 1e6
+    return f"{high[longest] - low[longest]:,} of them one after another, {at[0]:,.3f} to {at[1]:,.3f} ms into the trace"

@@ -1,0 +1,127 @@
+"""Findings about time that is no program's steady work: the profiler's own, and a cold start's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+
+from gemma_trace.analysis.cold import INNER_SHARE, MOST_CALLS, LongCalls, long_calls
+from gemma_trace.analysis.intervals import Intervals, intersect, union
+from gemma_trace.analysis.overhead import overhead_of
+from gemma_trace.analysis.timeline import Request, find_requests
+from gemma_trace.health.findings import Finding, Severity
+from gemma_trace.health.times import shortened
+from gemma_trace.trace.events import LAUNCH_CATEGORIES, IntArray
+from gemma_trace.trace.trace import Trace
+
+NOTABLE_OVERHEAD: Final = 0.05
+"""A profiler that holds the program up for a larger share of the time changes where the time goes."""
+
+WORTH_KNOWING: Final = 0.001
+"""A smaller share of overhead is none."""
+
+COLD_SHARE: Final = 0.25
+"""A cold start that takes a larger share of the time is no steady state."""
+
+COLD_WORTH_KNOWING: Final = 0.1
+
+
+def overhead_findings(trace: Trace) -> Iterator[Finding]:
+    """How much of the requests' time the profiler holds their threads up, and how much goes to a cold start."""
+    if not len(trace.host):
+        return
+    requests = find_requests(trace)
+    wall_ns = sum(request.wall_ns for request in requests)
+    if wall_ns:
+        yield from _profiler(trace, requests, wall_ns)
+        yield from _cold_start(trace, requests, wall_ns)
+
+
+def _profiler(trace: Trace, requests: list[Request], wall_ns: int) -> Iterator[Finding]:
+    total_ns, events = 0, 0
+    for track, windows in _windows(requests).items():
+        held, span = overhead_of(trace, track)
+        low, high, which, _ = intersect(held, windows)
+        total_ns += int((high - low).sum())
+        events += len(np.unique(span[which]))
+    share = total_ns / wall_ns
+    if share < WORTH_KNOWING:
+        return
+    notable = share >= NOTABLE_OVERHEAD
+    yield Finding(
+        "profiler_overhead",
+        Severity.WARNING if notable else Severity.INFO,
+        events,
+        f"the profiler itself held the program up for {total_ns / 1e6:,.3f} ms, {100 * share:.1f}% of the time "
+        f"({events:,} events of its own overhead)",
+        "don't count it as the program's (stages --why has it apart); profile fewer steps, or without stacks and shapes"
+        if notable
+        else "nothing to do",
+    )
+
+
+def _cold_start(trace: Trace, requests: list[Request], wall_ns: int) -> Iterator[Finding]:
+    calls = long_calls(trace)
+    calls = calls.of(calls.cold)
+    if not len(calls.span):
+        return
+    elsewhere = _elsewhere(trace)
+    total_ns = 0
+    for track, windows in _windows(requests).items():
+        mine = calls.span[trace.spans.track[calls.span] == track]
+        total_ns += _beyond(trace, mine, elsewhere, windows)
+    share = total_ns / wall_ns
+    if share < COLD_WORTH_KNOWING:
+        return
+    span, longest_ns, usual_ns = _longest(trace, calls, elsewhere)
+    usual = "" if np.isnan(usual_ns) else f" (the others: {usual_ns / 1e3:,.1f} µs, median)"
+    yield Finding(
+        "cold_start",
+        Severity.WARNING if share >= COLD_SHARE else Severity.INFO,
+        len(calls.span),
+        f"first calls of their kind, and such that make memory, streams or code, take {total_ns / 1e6:,.1f} ms, "
+        f"{100 * share:.0f}% of the time; the longest is one {shortened(trace, span)} of {longest_ns / 1e6:,.1f} ms"
+        f"{usual}",
+        "run some steps before the profiler starts (schedule(wait=…, warmup=…)), or look at later steps alone",
+    )
+
+
+def _elsewhere(trace: Trace) -> Intervals:
+    """When the device is busy, or a thread waits, copies, or is held up by the profiler: that is no cold start's."""
+    spans = trace.spans
+    waits = np.array(["Synchronize" in name or "Memcpy" in name for name in spans.names], dtype=bool)
+    calls = np.flatnonzero(waits[spans.name] & spans.in_categories(LAUNCH_CATEGORIES))
+    own = np.flatnonzero(spans.in_categories(frozenset({"overhead"})))
+    everything = np.concatenate((trace.activities, calls, own))
+    return union(spans.ts_ns[everything], spans.end_ns[everything])
+
+
+def _windows(requests: list[Request]) -> dict[int, Intervals]:
+    """By thread, when its requests run."""
+    found = {}
+    for track in {request.track: None for request in requests}:
+        mine = [(request.start_ns, request.end_ns) for request in requests if request.track == track]
+        found[track] = union(*np.array(mine, dtype=np.int64).T)
+    return found
+
+
+def _beyond(trace: Trace, calls: IntArray, elsewhere: Intervals, windows: Intervals) -> int:
+    """How much of these windows the calls fill beyond what else is going on."""
+    start, end = trace.spans.ts_ns[calls], trace.spans.end_ns[calls]
+    both = union(np.concatenate((start, elsewhere[0])), np.concatenate((end, elsewhere[1])))
+    with_calls, without = (intersect(found, windows) for found in (both, elsewhere))
+    return int((with_calls[1] - with_calls[0]).sum() - (without[1] - without[0]).sum())
+
+
+def _longest(trace: Trace, calls: LongCalls, elsewhere: Intervals) -> tuple[int, int, float]:
+    """The call with most of the time, the innermost where several hold it: its span, its length, and what is usual."""
+    spans = trace.spans
+    order = np.argsort(-spans.dur_ns[calls.span], kind="stable")[:MOST_CALLS]
+    whole = (spans.ts_ns[:1], np.array([spans.end_ns.max()]))
+    own = {place: _beyond(trace, calls.span[place : place + 1], elsewhere, whole) for place in order.tolist()}
+    most = max(own.values())
+    innermost = next(place for place in reversed(order.tolist()) if own[place] >= INNER_SHARE * most)
+    span = int(calls.span[innermost])
+    return span, int(spans.dur_ns[span]), float(calls.usual_ns[innermost])

@@ -1,0 +1,62 @@
+"""Findings about times that can't be: spans far from all others, activities that run over later ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+
+from gemma_trace.health.findings import Finding, Severity
+from gemma_trace.trace.plausible import LEAST_OVERLAP_NS, overlaps
+from gemma_trace.trace.trace import Trace
+
+LONGEST_NAME: Final = 60
+"""Kernel names in messages are cut here."""
+
+
+def time_findings(trace: Trace) -> Iterator[Finding]:
+    """What was left out or cut since its times can't be, and what overlaps though it shouldn't."""
+    implausible = trace.implausible
+    if count := implausible.displaced:
+        yield Finding(
+            "displaced_spans",
+            Severity.ERROR,
+            count,
+            f"spans at time zero, or over a year long or away from all others: {count:,}, of them "
+            f"{implausible.displaced_activities:,} device activities; they are left out of everything",
+            "the profiler lost their times, and their work is in no figure; capture again with a newer torch or driver",
+        )
+    if overlong := implausible.overlong:
+        worst = overlong[0]
+        over, overlap_ns = sum(each.over for each in overlong), sum(each.overlap_ns for each in overlong)
+        yield Finding(
+            "impossible_durations",
+            Severity.WARNING,
+            len(overlong),
+            f"device activities whose recorded length can't be: {len(overlong):,}; they run over {over:,} later ones "
+            f"of their stream, by {overlap_ns / 1e6:.3f} ms together. The longest is {shortened(trace, worst.span)} of "
+            f"{worst.recorded_ns / 1e6:,.3f} ms, which counts {worst.counted_ns / 1e6:,.3f} ms: up to the next one's "
+            "start, or to the end of a call that waited for it",
+            "all figures and shares are with the cut lengths, not with the recorded ones",
+        )
+    found = overlaps(trace.spans, trace.activities)
+    covered_ns = int(found.covered_ns.sum())
+    if covered_ns >= LEAST_OVERLAP_NS:
+        count = int((found.covered_ns > 0).sum())
+        worst_span = int(trace.activities[int(np.argmax(found.over))])
+        yield Finding(
+            "overlaps_on_a_stream",
+            Severity.WARNING,
+            count,
+            f"device activities that an earlier one of their stream runs over: {count:,}, by {covered_ns / 1e6:.3f} ms "
+            f"together; most of them by {shortened(trace, worst_span)} of {trace.spans.dur_ns[worst_span] / 1e6:,.3f} "
+            f"ms ({int(found.over.max()):,})",
+            "sums count the overlap twice; the busy columns don't",
+        )
+
+
+def shortened(trace: Trace, span: int) -> str:
+    """A span's name, short enough for a message."""
+    name = " ".join(trace.spans.names[trace.spans.name[span]].split())
+    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"

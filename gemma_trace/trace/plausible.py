@@ -1,0 +1,206 @@
+"""Times that can't be: spans decades away from all others are left out, lengths that overflow are cut.
+
+Some profilers leave a device activity at time zero, or give it an end that belongs to another. One such span makes the
+trace decades long, or a stage that took a microsecond the largest. What is done here is counted and is a finding.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, fields, replace
+from typing import Any, Final
+
+import numpy as np
+
+from gemma_trace.trace.events import DEVICE_CATEGORIES, LAUNCH_CATEGORIES, BoolArray, Events, IntArray
+
+YEAR_NS: Final = 365 * 86_400 * 10**9
+"""What lies further from the rest than this isn't of the same trace, and no span lasts as long."""
+
+APART_NS: Final = 3600 * 10**9
+"""Spans that are nearer than this belong together, wherever they are."""
+
+LENGTH_FACTOR: Final = 10
+"""A length is wrong where an activity runs over later ones of its stream, or goes on after a call that waited for it,
+and is over this many times as long as the longest of its name that does neither; failing one, of all."""
+
+_WAITS_FOR_ALL: Final = re.compile(r"\w*(?:Device|Ctx)Synchronize\w*")
+
+LEAST_OVERLAP_NS: Final = 1_000
+"""What overlaps by less is the clock's own coarseness."""
+
+
+@dataclass(frozen=True)
+class Overlong:
+    """A device activity whose length can't be.
+
+    Attributes:
+        span: its index among the spans.
+        recorded_ns: its length in the file.
+        counted_ns: what counts everywhere: up to the start of the next one of its stream, or to the end of a call that
+            waited for it.
+        over: how many later activities of its stream it ran over.
+        overlap_ns: by how much, summed.
+    """
+
+    span: int
+    recorded_ns: int
+    counted_ns: int
+    over: int
+    overlap_ns: int
+
+
+@dataclass(frozen=True)
+class Implausible:
+    """What was left out or cut.
+
+    Attributes:
+        displaced: spans at time zero, or over `YEAR_NS` from all others or long; left out.
+        displaced_activities: those of them that are of a device.
+        overlong: the longest first.
+    """
+
+    displaced: int = 0
+    displaced_activities: int = 0
+    overlong: tuple[Overlong, ...] = ()
+
+
+def plausible(events: Events) -> tuple[Events, Implausible]:
+    """The spans whose times can be, with lengths that can be, and what was wrong with the others."""
+    found = _displaced(events)
+    is_activity = events.in_categories(DEVICE_CATEGORIES)
+    if found is None:
+        count, activities = 0, 0
+    else:
+        count, activities = int(found.sum()), int((found & is_activity).sum())
+        events, is_activity = _taken(events, ~found), is_activity[~found]
+    overlong = _overlong(events, np.flatnonzero(is_activity))
+    if overlong:
+        dur_ns = events.dur_ns.copy()
+        dur_ns[[each.span for each in overlong]] = [each.counted_ns for each in overlong]
+        events = replace(events, dur_ns=dur_ns)
+    return events, Implausible(count, activities, overlong)
+
+
+def _displaced(events: Events) -> BoolArray | None:
+    """bool [n], which spans lie or end absurdly far from the rest; None where none does."""
+    ts_ns = events.ts_ns
+    endless = events.dur_ns > YEAR_NS
+    if not len(ts_ns) or (int(ts_ns[-1]) - int(ts_ns[0]) < APART_NS and not endless.any()):
+        return None
+    # As floats: the distance of two times may be more than 64 bits hold.
+    at = ts_ns.astype(np.float64)
+    cluster = np.cumsum(np.append(0, np.diff(at) > APART_NS))
+    first = np.searchsorted(cluster, np.arange(cluster[-1] + 1))
+    last = np.append(first[1:], len(at)) - 1
+    on_host = np.bincount(cluster[~endless & ~events.in_categories(DEVICE_CATEGORIES)], minlength=len(first))
+    bulk = int(np.lexsort((last - first, on_host))[-1])
+    distance = np.maximum(at[first[bulk]] - at[last], at[first] - at[last[bulk]])
+    at_zero = (ts_ns[first] == 0) & (ts_ns[last] == 0)
+    away = (distance > YEAR_NS) | (at_zero & (distance > APART_NS))
+    found: BoolArray = away[cluster] | endless
+    return found if found.any() and not found.all() else None
+
+
+def _taken(events: Events, kept: BoolArray) -> Events:
+    """The chosen rows of all columns."""
+    columns: dict[str, Any] = {column.name: getattr(events, column.name) for column in fields(events)}
+    chosen = {name: values[kept] for name, values in columns.items() if isinstance(values, np.ndarray)}
+    return Events(**columns | chosen)
+
+
+@dataclass(frozen=True)
+class Overlaps:
+    """How activities overlap on their streams. All columns have the length m of the activities given.
+
+    Attributes:
+        over: int64, how many later ones of its stream each runs over.
+        until_ns: int64, the start of the next one of its stream; its own end where it is the last.
+        covered_ns: int64, how much of each the earlier ones of its stream run over.
+    """
+
+    over: IntArray
+    until_ns: IntArray
+    covered_ns: IntArray
+
+
+def overlaps(events: Events, activities: IntArray) -> Overlaps:
+    """Find the activities that start before an earlier one of their stream has ended.
+
+    Args:
+        activities: int64 [m], indices of device activities, by start.
+    """
+    start, end = events.ts_ns[activities], events.end_ns[activities]
+    over, covered_ns = (np.zeros(len(activities), dtype=np.int64) for _ in range(2))
+    until_ns = end.copy()
+    for mine in _streams(events, activities):
+        starts, ends = start[mine], end[mine]
+        until_ns[mine[:-1]] = starts[1:]
+        reached = np.append(starts[:1], np.maximum.accumulate(ends)[:-1])
+        covered_ns[mine] = np.maximum(np.minimum(reached, ends) - starts, 0)
+        # From an activity's own place to the first that starts no earlier than its end.
+        later = np.searchsorted(starts, ends, side="left") - np.arange(len(mine)) - 1
+        over[mine] = np.maximum(later, 0)
+    return Overlaps(over, until_ns, covered_ns)
+
+
+def _streams(events: Events, activities: IntArray) -> list[IntArray]:
+    """The places of the activities of each stream, by start."""
+    if not len(activities):
+        return []
+    stream = np.stack((events.track[activities], events.device[activities], events.stream[activities]))
+    order = np.lexsort((np.arange(len(activities)), *stream))
+    fresh = (np.diff(stream[:, order]) != 0).any(axis=0)
+    return np.split(order, np.flatnonzero(fresh) + 1)
+
+
+def _overlong(events: Events, activities: IntArray) -> tuple[Overlong, ...]:
+    """The activities whose length can't be, the longest first."""
+    found = overlaps(events, activities)
+    start, end = events.ts_ns[activities], events.end_ns[activities]
+    until_ns = np.minimum(found.until_ns, _waited_for(events, activities))
+    runs_over = end - until_ns >= LEAST_OVERLAP_NS
+    if not runs_over.any():
+        return ()
+    length, name, names = end - start, events.name[activities], len(events.names)
+    sound = ~runs_over
+    longest = np.zeros(names, dtype=np.int64)
+    np.maximum.at(longest, name[sound], length[sound])
+    others, alike = (np.bincount(name[chosen], minlength=names) for chosen in (sound, runs_over))
+    usual = np.where(others > 0, longest, longest.max(initial=0))[name]
+    # A fault is rare: where most of a name do it, the stream ran several at once.
+    rare = (alike <= np.maximum(others, 2))[name]
+    wrong = np.flatnonzero(runs_over & rare & (usual > 0) & (length > LENGTH_FACTOR * usual))
+    stream = {int(place): mine for mine in _streams(events, activities) for place in np.intersect1d(mine, wrong)}
+    overlong = []
+    for place in wrong[np.argsort(-length[wrong], kind="stable")].tolist():
+        later = stream[place][np.searchsorted(stream[place], place) + 1 :][: int(found.over[place])]
+        overlong.append(
+            Overlong(
+                span=int(activities[place]),
+                recorded_ns=int(length[place]),
+                counted_ns=int(until_ns[place] - start[place]),
+                over=len(later),
+                overlap_ns=int((np.minimum(end[later], end[place]) - start[later]).sum()),
+            )
+        )
+    return tuple(overlong)
+
+
+def _waited_for(events: Events, activities: IntArray) -> IntArray:
+    """int64 [m], by when each has ended, since a call that began after it and waits for the whole device returned.
+
+    Known where one process has one device; far away where it isn't.
+    """
+    far = np.full(len(activities), np.iinfo(np.int64).max)
+    calls = np.flatnonzero(events.in_categories(LAUNCH_CATEGORIES))
+    processes = {events.tracks[code].pid for code in np.unique(events.track[calls]).tolist()}
+    if len(processes) != 1 or len(np.unique(events.device[activities])) != 1:
+        return far
+    waits = np.array([_WAITS_FOR_ALL.fullmatch(name) is not None for name in events.names], dtype=bool)
+    calls = calls[waits[events.name[calls]]]
+    if not len(calls):
+        return far
+    returned = np.minimum.accumulate(events.end_ns[calls][::-1])[::-1]
+    place = np.searchsorted(events.ts_ns[calls], events.ts_ns[activities], side="right")
+    return np.where(place < len(calls), returned[np.minimum(place, len(calls) - 1)], far)
