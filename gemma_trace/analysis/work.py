@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-from gemma_trace.analysis.taxonomy import OTHER, family_of
+from gemma_trace.analysis.taxonomy import family_of
 from gemma_trace.analysis.timeline import UNLINKED, Request, find_requests
 from gemma_trace.errors import InputError
 from gemma_trace.stages import LAYER_PREFIX, MODULE_PREFIX, REQUEST_CODE, UNATTRIBUTED_CODE, Stage
@@ -196,9 +196,11 @@ def select(trace: Trace, stage: str | None = None, request: int | None = None) -
 
 
 def group(trace: Trace, work: Work, by: By) -> Groups:
-    """Group work by what it is, or by what asked for it. An unlinked activity is in a group of its own but `by` kernel.
+    """Group work by what it is, or by what asked for it.
 
-    On the host there are no kernels: `by` kernel is by op there.
+    What asked for an unlinked activity isn't known, so that it is in the group `unlinked`; what it is, its name tells:
+    by kernel and by family it is where it would be with its launch. On the host there are no kernels: `by` kernel is by
+    op there.
     """
     if by is By.FAMILY:
         return _by_family(trace, work)
@@ -218,16 +220,18 @@ def group(trace: Trace, work: Work, by: By) -> Groups:
 
 
 def families(trace: Trace, work: Work) -> tuple[IntArray, list[str]]:
-    """The family of each piece, by the names of kernel and launching op, whether it is linked or not.
+    """The family of each piece: by the names of the kernel and the launching op, of an unlinked one by its own alone.
 
     Returns:
-        int64 [n], codes into the list.
+        int64 [n], codes into the list. Host work outside ops is a family of that name.
     """
     spans = trace.spans
     op = _found(trace.innermost_op, work.caller)
     if work.on == "host":
         names = np.where(op == work.caller, spans.name[work.span], NONE) + 1
-        return _named(names, lambda code: family_of(spans.names[code - 1]) if code else OTHER, len(spans.names) + 1)
+        return _named(
+            names, lambda code: family_of(spans.names[code - 1]) if code else OUTSIDE_OPS, len(spans.names) + 1
+        )
     second = np.where(op >= 0, spans.name[np.maximum(op, 0)], NONE).astype(np.int64)
     base = len(spans.names) + 1
     pairs, place = np.unique(spans.name[work.span] * base + second + 1, return_inverse=True)
@@ -253,7 +257,7 @@ def _named(code: IntArray, name_of: Callable[[int], str], codes: int) -> tuple[I
 def _by_family(trace: Trace, work: Work) -> Groups:
     code, names = families(trace, work)
     if work.on == "device":
-        return Groups(np.where(work.caller == NONE, len(names), code), [*names, UNLINKED], work.span)
+        return Groups(code, names, work.span)
     is_op = _found(trace.innermost_op, work.caller) == work.caller
     call = _calls(np.where(is_op, work.span, NONE), len(trace.spans))
     return Groups(np.where(is_op, code, len(names)), [*names, OUTSIDE_OPS], call)
