@@ -9,6 +9,7 @@ from gemma_trace.health.capture import capture_findings
 from gemma_trace.health.device import device_findings
 from gemma_trace.health.file import file_findings
 from gemma_trace.health.findings import Finding, Health
+from gemma_trace.health.foreign import foreign_findings
 from gemma_trace.health.links import link_findings
 from gemma_trace.health.steps import step_findings
 from gemma_trace.health.viewers import viewer_findings
@@ -16,6 +17,7 @@ from gemma_trace.trace.trace import Trace
 
 _CHECKS: Final[tuple[Callable[[Trace], Iterator[Finding]], ...]] = (
     file_findings,
+    foreign_findings,
     link_findings,
     device_findings,
     step_findings,

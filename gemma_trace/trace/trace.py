@@ -24,16 +24,10 @@ from gemma_trace.stages import (
     stage_of_range,
 )
 from gemma_trace.trace.cache import WORTHWHILE_BYTES, TraceCache
-from gemma_trace.trace.events import (
-    ANNOTATION_CATEGORIES,
-    DEVICE_CATEGORIES,
-    NONE,
-    OP_CATEGORIES,
-    BoolArray,
-    IntArray,
-)
+from gemma_trace.trace.events import NONE, BoolArray, IntArray, Role
 from gemma_trace.trace.links import link_backward, link_launches
 from gemma_trace.trace.reader import ReadReport, TraceFile, read_header, read_trace
+from gemma_trace.trace.roles import Roles, roles_of
 from gemma_trace.trace.tree import Nesting, Segments, inherit, innermost_segments, nest
 
 if TYPE_CHECKING:
@@ -46,8 +40,6 @@ DEVICES_KEY: Final = "deviceProperties"
 """The top-level key under which Kineto lists the machine's devices."""
 
 _TRACE_SUFFIX: Final = re.compile(r"(\.pt\.trace)?(\.json)?(\.gz)?$")
-_ELSEWHERE: Final = frozenset({"gpu_user_annotation", "overhead", "trace", "cuda_sync"})
-_PYTHON: Final = frozenset({"python_function"})
 _LAYER: Final = re.compile(rf"{re.escape(LAYER_PREFIX)}|nn\.Module: \w*(?:Layer|Block)_\d+$")
 _MODULE_PREFIXES: Final = (LAYER_PREFIX, MODULE_PREFIX, "nn.Module: ")
 
@@ -60,6 +52,8 @@ class Trace:
         spans: the columns.
         flows: the arrows between them.
         memory: what torch's allocators said, where memory was profiled.
+        counters: the samples of its counters, e.g. how busy a device was.
+        names: what its processes and threads are called.
         report: what reading brought to light.
         metadata: what our capture says of itself; None in everybody else's traces.
         devices: the marketing names of the machine's devices, by index, as the profiler wrote them ("" where it
@@ -74,6 +68,8 @@ class Trace:
         self.spans = file.events
         self.flows = file.flows
         self.memory = file.memory
+        self.counters = file.counters
+        self.names = file.names
         self.report: ReadReport = file.report
         self.metadata = metadata_of(file.header, path)
         self.devices = _device_names(file.header)
@@ -91,9 +87,14 @@ class Trace:
         return self.spans.to_frame()
 
     @cached_property
+    def roles(self) -> Roles:
+        """What every span stands for."""
+        return roles_of(self.spans, self.names)
+
+    @cached_property
     def is_activity(self) -> BoolArray:
         """bool [n], which spans are device activities: kernels, copies, fills."""
-        return self.spans.in_categories(DEVICE_CATEGORIES)
+        return self.roles.are(Role.DEVICE)
 
     @cached_property
     def activities(self) -> IntArray:
@@ -106,7 +107,7 @@ class Trace:
 
         That is all but device activities, annotations mirrored onto the device, and the profiler's own marks.
         """
-        return np.flatnonzero(~self.is_activity & ~self.spans.in_categories(_ELSEWHERE))
+        return np.flatnonzero(~self.is_activity & ~self.roles.are(Role.ASIDE))
 
     @cached_property
     def nesting(self) -> Nesting:
@@ -129,12 +130,12 @@ class Trace:
     @cached_property
     def is_op(self) -> BoolArray:
         """bool [n], which spans are PyTorch ops."""
-        return self.spans.in_categories(OP_CATEGORIES)
+        return self.roles.are(Role.OP)
 
     @cached_property
     def is_annotation(self) -> BoolArray:
         """bool [n], which spans are `record_function` ranges on the host."""
-        return self.spans.in_categories(ANNOTATION_CATEGORIES)
+        return self.roles.are(Role.ANNOTATION)
 
     @cached_property
     def stage_names(self) -> tuple[str, ...]:
@@ -151,7 +152,7 @@ class Trace:
         ours = self._codes([stage_of_range(name) for name in self.spans.names], self.is_annotation)
         found = self._codes([_first_match(self._rules, name) for name in self.spans.names], self._on_host)
         if not self._is_ours.any():
-            framed = self.is_annotation | self.spans.in_categories(_PYTHON)
+            framed = self.is_annotation | self.roles.are(Role.PYTHON)
             ours = self._codes([_first_match(FOREIGN_RULES, name) for name in self.spans.names], framed)
         return np.where((found == NONE) | self._is_ours, ours, found)
 
