@@ -132,9 +132,10 @@ class Rewriter:
         elif phase == "M":
             self._take_name(event, written)
         elif phase != "E" and self._has_time(event):
+            self._place(event, self._track_of(event, phase), self._shifted(event))
             if phase == "C":
                 event["args"] = self._numbers(event)
-            self._place(event, self._track_of(event, phase), self._shifted(event))
+                del event["tid"]  # a counter is its process's: a thread of its own would be shown, empty
             if phase in ("s", "t", "f"):
                 event["id"] = _arrow_id(_value(event, "id"))
                 arrows.append(event)
@@ -178,6 +179,8 @@ class Rewriter:
                 raise self._grown()
             self._flows += 1
             return self._tracks[int(self._flow_row[self._flows - 1])]
+        if phase == "C":
+            return ViewerTrack(self._ids.process(_value(event, "pid")), 0)
         return self._ids.track(_value(event, "pid"), _value(event, "tid"))
 
     def _numbers(self, event: _JsonEvent) -> dict[str, float]:

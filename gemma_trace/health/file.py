@@ -31,7 +31,7 @@ _REPAIRS: dict[str, tuple[Severity, str, str]] = {
     ),
     repair.BARE_VALUES: (
         Severity.WARNING,
-        "values that are no JSON, such as words without quotes: taken for the number that they spell, else left out",
+        "values that are no JSON, such as words without quotes: taken for the number or the text that they spell",
         "look at what wrote the file if a span of interest is hit",
     ),
     repair.STRAY_COMMAS: (Severity.INFO, "commas that separate nothing and were passed over", "nothing to do"),

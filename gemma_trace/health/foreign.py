@@ -10,6 +10,7 @@ import numpy as np
 from gemma_trace.analysis.intervals import union_ns
 from gemma_trace.health.findings import Finding, Severity
 from gemma_trace.trace.events import IntArray, Role
+from gemma_trace.trace.others import NO_PHASE
 from gemma_trace.trace.roles import Source
 from gemma_trace.trace.trace import Trace
 
@@ -51,7 +52,7 @@ def _passed_over(trace: Trace) -> Iterator[Finding]:
     report, spans = trace.report, trace.spans
     if not report.passed_over:
         return
-    told = _named([f"{count:,} events of phase {phase[:8]}" for phase, count in _most_first(report.passed_over)])
+    told = _named([f"{count:,} events {_of_phase(phase)}" for phase, count in _most_first(report.passed_over)])
     length_ns = report.passed_over_ns
     if length_ns:
         whole_ns = int(spans.end_ns.max() - spans.ts_ns.min())
@@ -90,19 +91,24 @@ def _unrecognised(trace: Trace) -> Iterator[Finding]:
 
 
 def _taken_for(trace: Trace, guessed: IntArray) -> str:
-    """What was made of spans, e.g. "by name or track 4 are taken for ops; 2 count as work of the host"."""
+    """What was made of spans, e.g. "by their names or tracks taken for ops (4)"."""
     roles = trace.roles
     unknown = int((roles.source[guessed] == Source.NOTHING).sum())
     told = roles.role[guessed[roles.source[guessed] != Source.NOTHING]]
     codes, counts = np.unique(told, return_counts=True)
     taken = {_ROLE_NAMES[Role(code)]: count for code, count in zip(codes.tolist(), counts.tolist(), strict=True)}
-    parts = []
-    if taken:
-        named = ", ".join(f"{count:,} for {name}" for name, count in _most_first(taken))
-        parts.append(f"by their names or tracks {named}")
-    if unknown:
-        parts.append(f"{unknown:,} count as work of the host, for want of anything better")
-    return "taken " + "; ".join(parts) if taken else parts[0]
+    parts = [f"by their names or tracks taken for {_named_counts(taken)}"] if taken else []
+    return "; ".join(
+        [*parts, *([f"counted as work of the host, for want of a better guess: {unknown:,}"] if unknown else [])]
+    )
+
+
+def _named_counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} ({count:,})" for name, count in _most_first(counts))
+
+
+def _of_phase(phase: str) -> str:
+    return "without a phase" if phase == NO_PHASE else f"of phase {phase[:8]}"
 
 
 def _in_category(category: str) -> str:

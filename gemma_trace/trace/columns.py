@@ -14,7 +14,7 @@ import numpy.typing as npt
 from gemma_trace.trace.clock import time_ns
 from gemma_trace.trace.events import NONE, CodeArray, Events, Flows, IntArray, MemoryEvents, Track
 from gemma_trace.trace.growing import GrowingColumn, Interner, TrackInterner
-from gemma_trace.trace.others import MEMORY_NAME, TEXT_NUMBERS, OtherEvents
+from gemma_trace.trace.others import MEMORY_NAME, NO_PHASE, TEXT_NUMBERS, OtherEvents
 from gemma_trace.trace.wire import (
     ABSENT,
     Args,
@@ -104,7 +104,10 @@ class ColumnBuilder:
             start = self._time_ns(event.ts)
             if start is None:
                 if event.ph != "M":
-                    self.repairs[UNDECODABLE_EVENTS] += 1
+                    if event.ph or event.name or bytes(event.ts):
+                        self.repairs[UNDECODABLE_EVENTS] += 1
+                    else:  # as JAX ends its traces
+                        self.others.passed_over[NO_PHASE] += 1
                     continue
                 start = 0
             duration = self._time_ns(event.dur)

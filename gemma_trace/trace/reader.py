@@ -302,8 +302,11 @@ class _Reader:
                 objects.append(text[start:end])
         if objects and not self.sink.decode(b"[%b]" % b",".join(objects)):
             for one in objects:
-                if not (self.sink.decode(b"[%b]" % one) or self.sink.decode(b"[%b]" % repair_json(one, self.repairs))):
-                    self.repairs[UNDECODABLE_EVENTS] += 1
+                if self.sink.decode(b"[%b]" % one):
+                    continue
+                mends: Counter[str] = Counter()  # what didn't help is no repair
+                mended = self.sink.decode(b"[%b]" % repair_json(one, mends))
+                self.repairs += mends if mended else Counter({UNDECODABLE_EVENTS: 1})
         rest = text[done:]
         return closed, rest if closed else rest.lstrip(b", \t\r\n")
 
@@ -326,10 +329,13 @@ class _Reader:
             return _members.decode(text)
         except (msgspec.DecodeError, UnicodeDecodeError):
             pass  # once more, repaired
+        mends: Counter[str] = Counter()
         try:
-            return _members.decode(repair_json(text, self.repairs))
+            members = _members.decode(repair_json(text, mends))
         except msgspec.DecodeError:
             return None
+        self.repairs += mends
+        return members
 
 
 def _array(events: bytes | bytearray) -> bytearray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ _SUSPECTS: Final = re.compile(
 _JSON: Final = re.compile(rb"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?|true|false|null")
 _DECIMAL: Final = re.compile(rb"([+-]?)([0-9]*+)(?:\.([0-9]*+))?([eE][+-]?[0-9]++)?")
 _HEXADECIMAL: Final = re.compile(rb"0x[0-9a-f]{1,16}", re.IGNORECASE)
+_NO_VALUE: Final = re.compile(rb"<?(?:undefined|none|null|nil|not available|missing|unset)>?", re.IGNORECASE)
 _NO_NUMBER: Final = re.compile(rb"[+-]?(?:nan(?:\([^()]*\))?|inf(?:inity)?|1\.#\w+|#?n/?a)", re.IGNORECASE)
 _STRUCTURE: Final = re.compile(rb"|".join((_STRING, _CUT_STRING, rb"[\[\]{}]")), re.DOTALL)
 _CONTROL: Final = rb"[\x00-\x1f]"
@@ -43,9 +45,10 @@ def repair_json(text: bytes, repairs: Counter[str]) -> bytes:
     """Mend what JSON forbids and traces contain; each mend is counted in `repairs`.
 
     Control characters inside strings become escapes, a backslash that escapes nothing becomes a backslash, bytes
-    that are no UTF-8 become U+FFFD. Of what stands outside strings, `NaN`, `inf`, `N/A` and their kin become `null`,
-    and so does every other value that is no JSON, and one that isn't there (`"x": ,`); `True`, `False` and numbers in
-    another notation (`0x1f`, `+5`, `.5`, `007`) become what they say; commas that separate nothing go.
+    that are no UTF-8 become U+FFFD. Of what stands outside strings, `NaN`, `inf`, `N/A`, `undefined` and their kin
+    become `null`, and so does a value that isn't there (`"x": ,`); `True`, `False` and numbers in another notation
+    (`0x1f`, `+5`, `.5`, `007`) become what they say, other words the text that they are; commas that separate nothing
+    go.
     """
     try:
         text.decode("utf-8")
@@ -91,6 +94,8 @@ def _mended(token: bytes, repairs: Counter[str]) -> bytes:
     repairs[BARE_VALUES] += 1
     if token.startswith(b":"):
         return token + b"null"
+    if _NO_VALUE.fullmatch(token):
+        return b"null"
     if token.lower() in (b"true", b"false"):
         return token.lower()
     if _HEXADECIMAL.fullmatch(token):
@@ -100,7 +105,7 @@ def _mended(token: bytes, repairs: Counter[str]) -> bytes:
         sign, whole, fraction, exponent = (part or b"" for part in decimal.groups())
         whole = sign.strip(b"+") + (whole.lstrip(b"0") or b"0")
         return whole + (b"." + fraction if fraction else b"") + exponent
-    return b"null"
+    return json.dumps(token.decode("utf-8", "replace").strip("'")).encode()
 
 
 def split_objects(text: bytes, repairs: Counter[str] | None = None) -> Iterator[tuple[int, int]]:

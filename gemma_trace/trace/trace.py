@@ -75,7 +75,9 @@ class Trace:
         self.devices = _device_names(file.header)
         self._rules = tuple(rules)
         if not len(self.spans):
-            raise TraceFormatError(f"{path} holds metadata but no span; was anything run under the profiler?")
+            others = ", ".join(f"{count:,} of {phase}" for phase, count in self.report.passed_over.items())
+            held = f"events of other phases ({others[:80]})" if others else "metadata"
+            raise TraceFormatError(f"{path} holds {held} but no span; was anything run under the profiler?")
 
     @property
     def label(self) -> str:

@@ -209,7 +209,7 @@ def test_events_that_are_no_spans_are_counted_by_phase(tmp_path: Path) -> None:
 
 
 def test_an_event_that_cant_be_mended_is_left_out_and_counted(tmp_path: Path) -> None:
-    broken = '{"ph": "X", "name": what, "ts": 1}'
+    broken = '{"ph": "X", "name" what, "ts": 1}'
     file = read(tmp_path, text_of(event(name="before"), broken, event(name="after", ts=6)))
     assert spans_of(file) == [("before", 5000, 3000), ("after", 6000, 3000)]
     assert file.report.repairs == {"undecodable_events": 1}
