@@ -11,7 +11,7 @@ from typing import Final
 _STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'  # possessive: what is no string is given up at once
 _CUT_STRING: Final = rb'".*'  # a string without its end is all that is left
 _PIECE: Final = rb"(?:[^\s\"{}\[\],:()]++|\([^()\"{}]*+\)|[()])++"  # of a bare value, a call's parentheses included
-_APOSTROPHES: Final = rb"'[^'\"{}\[\]\\\n]*+'"
+_APOSTROPHES: Final = rb"'[^'\"{}\[\]\\\n]*+'(?=\s*+[,}\]])"
 _BARE: Final = _APOSTROPHES + rb"|" + _PIECE + rb"(?:(?:[ \t]++|:++)" + _PIECE + rb")*+"
 _SUSPECTS: Final = re.compile(
     rb"(?P<string>" + _STRING + rb"|" + _CUT_STRING + rb")"

@@ -8,6 +8,7 @@ count as work of the host.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
@@ -16,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gemma_trace.stages import PREFIX
-from gemma_trace.trace.events import ROLES, BoolArray, Events, IntArray, Role, TrackNames
+from gemma_trace.trace.events import NONE, ROLES, BoolArray, CodeArray, Events, IntArray, Role, TrackNames
 
 RoleArray = npt.NDArray[np.int8]
 
@@ -29,7 +30,7 @@ class Source(IntEnum):
     NAME = 1
     """The span's name, or a category that other tools write."""
     TRACK = 2
-    """What its process and thread are called."""
+    """What its process and thread are called; or it names a stream, and a launch has its correlation id."""
     NOTHING = 3
     """Nothing: it counts as work of the host."""
 
@@ -52,13 +53,17 @@ class Roles:
         return found
 
 
-_FOREIGN: Final = {"nvtx": Role.ANNOTATION, "nvtx-kernel": Role.ASIDE}
-"""Categories of converters of Nsight Systems' files."""
+_BY_CATEGORY: Final = (
+    (re.compile(r"nvtx", re.IGNORECASE), Role.ANNOTATION),  # converters of Nsight Systems' files
+    (re.compile(r"nvtx-kernel|\w+_user_annotation|\w+_sync", re.IGNORECASE), Role.ASIDE),
+    (re.compile(r"\w+_(?:runtime|driver)", re.IGNORECASE), Role.LAUNCH),  # what Kineto calls other vendors' calls
+    (re.compile(r"\w+_(?:kernel|memcpy|memset)", re.IGNORECASE), Role.DEVICE),
+)
 
 _BY_NAME: Final = (
-    (re.compile(r"(?:aten|prims?|c10d|_?c10d_functional|torchvision|quantized|autograd|npu|hpu)::\w"), Role.OP),
-    (re.compile(rf"ProfilerStep\s*#\s*\d+$|{re.escape(PREFIX)}"), Role.ANNOTATION),
-    (re.compile(r"nn\.Module: "), Role.PYTHON),
+    (re.compile(r"(?:aten|prims?|c10d|_?c10d_functional|torchvision|quantized|autograd|npu|hpu)::\w.*"), Role.OP),
+    (re.compile(rf"ProfilerStep\s*#\s*\d+|{re.escape(PREFIX)}.*"), Role.ANNOTATION),
+    (re.compile(r"nn\.Module: .*"), Role.PYTHON),
 )
 
 _BY_PROCESS: Final = (
@@ -82,30 +87,35 @@ _UNSURE: Final = -1
 
 
 def roles_of(spans: Events, names: TrackNames) -> Roles:
-    """Say what each span stands for. A device's track says more than a name: kernels are named after ops, too."""
+    """Say what each span stands for."""
     role = np.array([ROLES.get(cat.lower(), _UNSURE) for cat in spans.cats], dtype=np.int8)[spans.cat]
     source = np.full(len(role), Source.CATEGORY, dtype=np.int8)
     unsure = np.flatnonzero(role == _UNSURE)
     if not len(unsure):
         return Roles(role, source)
+    by_category = _first_matches(_BY_CATEGORY, spans.cats, spans.cat[unsure])
     by_track = _by_track(spans, unsure, names)
-    by_name = _by_name(spans, unsure)
-    on_device, named = by_track == Role.DEVICE, by_name != _UNSURE
-    role[unsure] = np.where(named & ~on_device, by_name, np.where(by_track == _UNSURE, Role.HOST, by_track))
-    source[unsure] = np.select(
-        [on_device, named, by_track != _UNSURE], [Source.TRACK, Source.NAME, Source.TRACK], Source.NOTHING
+    launches = np.flatnonzero(role == Role.LAUNCH).tolist() + unsure[by_category == Role.LAUNCH].tolist()
+    launched = np.isin(spans.correlation[unsure], spans.correlation[launches][spans.correlation[launches] > 0])
+    on_device = (by_track == Role.DEVICE) | (launched & (spans.stream[unsure] != NONE))
+    guesses = (  # a device's track says more than a name: kernels are named after ops, too
+        (Source.NAME, by_category),
+        (Source.TRACK, np.where(on_device, Role.DEVICE, _UNSURE)),
+        (Source.NAME, _first_matches(_BY_NAME, spans.names, spans.name[unsure])),
+        (Source.TRACK, by_track),
     )
+    known = [guess != _UNSURE for _, guess in guesses]
+    role[unsure] = np.select(known, [guess for _, guess in guesses], Role.HOST)
+    source[unsure] = np.select(known, [np.int8(kind) for kind, _ in guesses], np.int8(Source.NOTHING))
     return Roles(role, source)
 
 
-def _by_name(spans: Events, chosen: IntArray) -> RoleArray:
-    """The roles of some spans by their names, or by categories of other tools; `_UNSURE` where neither tells."""
-    by_category = np.array([_FOREIGN.get(cat.lower(), _UNSURE) for cat in spans.cats], dtype=np.int8)
-    by_name = np.full(len(spans.names), _UNSURE, dtype=np.int8)
-    for code in np.unique(spans.name[chosen]).tolist():
-        by_name[code] = next((role for name, role in _BY_NAME if name.match(spans.names[code])), _UNSURE)
-    found = by_category[spans.cat[chosen]]
-    return np.where(found == _UNSURE, by_name[spans.name[chosen]], found)
+def _first_matches(rules: Sequence[tuple[re.Pattern[str], Role]], texts: Sequence[str], codes: CodeArray) -> RoleArray:
+    """The role by the first rule that matches each text; `_UNSURE` where none does."""
+    found = np.full(len(texts), _UNSURE, dtype=np.int8)
+    for code in np.unique(codes).tolist():
+        found[code] = next((role for pattern, role in rules if pattern.fullmatch(texts[code])), _UNSURE)
+    return found[codes]
 
 
 def _by_track(spans: Events, chosen: IntArray, names: TrackNames) -> RoleArray:

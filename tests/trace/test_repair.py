@@ -4,6 +4,8 @@ import json
 from collections import Counter
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gemma_trace.trace.repair import (
     BAD_UTF8,
@@ -279,3 +281,28 @@ def test_a_control_character_behind_a_lone_backslash_keeps_both() -> None:
     repairs: Counter[str] = Counter()
     assert json.loads(repair_json(b'["a\\\nb"]', repairs)) == ["a\\\nb"]
     assert dict(repairs) == {"control_characters": 1, "broken_escapes": 1}
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=12,
+)
+BARE = st.text(st.sampled_from("aN/0x.+-#'(é:"), min_size=1, max_size=8).filter(lambda token: token == token.strip(":"))
+
+
+@settings(max_examples=200, deadline=None)
+@given(JSON, st.sampled_from([None, 1]))
+def test_no_sound_json_is_mended(value: object, indent: int | None) -> None:
+    text = json.dumps(value, indent=indent, ensure_ascii=False).encode("utf-8", "replace")
+    assert repaired(text) == (text, {})
+
+
+@settings(max_examples=200, deadline=None)
+@given(BARE, JSON)
+def test_whatever_stands_bare_the_rest_is_kept(token: str, value: object) -> None:
+    rest = json.dumps(value)
+    text, _ = repaired(f'{{"a": {token}, "b": {rest}, "c": [{token}]}}'.encode())
+    found = json.loads(text)
+    assert found["b"] == json.loads(rest)
+    assert found["c"] == [found["a"]]

@@ -141,7 +141,7 @@ def test_ascend(tmp_path: Path) -> None:
 def test_a_device_of_kinetos_with_a_category_nobody_knows(tmp_path: Path) -> None:
     built = TraceBuilder().names("process_name", "python", pid=0).names("process_labels", "XPU 0", pid=0)
     built.names("process_name", "python", pid=1).names("process_labels", "CPU", pid=1)
-    trace = built.span("new_kernel", "k", 10, 5, pid=0, tid=7).span("new_call", "c", 0, 5).load(tmp_path)
+    trace = built.span("novel", "k", 10, 5, pid=0, tid=7).span("new_call", "c", 0, 5).load(tmp_path)
     assert roles(trace) == [("c", Role.HOST, Source.NOTHING), ("k", Role.DEVICE, Source.TRACK)]
 
 
