@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from gemma_trace.trace.events import LAUNCH_CATEGORIES, NONE, BoolArray, Codes, IntArray
+from gemma_trace.trace.events import NONE, BoolArray, Codes, IntArray
 from gemma_trace.trace.trace import Trace
 
 FloatArray = npt.NDArray[np.float64]
@@ -91,7 +91,7 @@ def long_calls(trace: Trace) -> LongCalls:
 def _runtime_calls(trace: Trace) -> LongCalls:
     """Calls of the runtime that are long, or that make something."""
     spans = trace.spans
-    called = np.flatnonzero(spans.in_categories(LAUNCH_CATEGORIES))
+    called = np.flatnonzero(trace.is_call)
     used = np.unique(spans.name[called]).tolist()
     waits, makes = (np.zeros(len(spans.names), dtype=bool) for _ in range(2))
     waits[used] = [bool(_WAITS_OR_COPIES.fullmatch(spans.names[code])) for code in used]

@@ -16,7 +16,7 @@ import numpy as np
 
 from gemma_trace.analysis.intervals import union
 from gemma_trace.analysis.timeline import Request
-from gemma_trace.trace.events import LAUNCH_CATEGORIES, NONE, BoolArray, CodeArray, IntArray
+from gemma_trace.trace.events import NONE, BoolArray, CodeArray, IntArray
 from gemma_trace.trace.trace import Trace
 
 MOST_AT_THE_EDGE: Final = 5
@@ -74,7 +74,7 @@ def launches(trace: Trace) -> Launches:
     """Find the launches, and which have their activities."""
     spans = trace.spans
     named = np.array([bool(_LAUNCH.fullmatch(name)) for name in spans.names], dtype=bool)
-    calls = np.flatnonzero(named[spans.name] & spans.in_categories(LAUNCH_CATEGORIES))
+    calls = np.flatnonzero(named[spans.name] & trace.is_call)
     calls = calls[np.argsort(spans.track[calls], kind="stable")]
     group = _nested(spans.track[calls], spans.ts_ns[calls], spans.end_ns[calls])
     outermost = np.append(True, np.diff(group) != 0)[: len(calls)]

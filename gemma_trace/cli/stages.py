@@ -36,8 +36,8 @@ def stages(
     The times add up to the wall time of the requests, to the nanosecond; a verdict says what binds each stage, and
     --why shows the split it rests on, and which chain of host work, launches and activities made the request as long
     as it is. Where a request has more than one token, tables show how long each took; where memory was profiled
-    (capture --memory), what it peaked at and by how much it grew. Traces that others made get stages by known names
-    (nn.Module frames, vLLM's and SGLang's steps), and by your own rules.
+    (capture --memory), what it peaked at and by how much it grew; where there are counters, their means. Traces that
+    others made get stages by known names (nn.Module frames, vLLM's and SGLang's steps), and by your own rules.
 
     Example: gemma-trace stages foreign.json.gz --why --stage moe='nn.Module: MoE' --stage prefill='my_prefill'
     """
@@ -63,6 +63,7 @@ def stages(
         report = with_critical_path(report, loaded, shown.requests)
     report = with_decode(report, loaded, shown.requests)
     report = with_memory(report, loaded, shown.requests)
+    report = with_counters(report, loaded, shown.requests)
     emit(report, form, output, force=force)
 
 
@@ -98,3 +99,14 @@ def with_memory(report: Report, trace: Trace, requests: Sequence[Request]) -> Re
     if found is None:
         return report
     return report.extended(memory_sections(found, trace.devices), {"memory": memory_record(found)})
+
+
+def with_counters(report: Report, trace: Trace, requests: Sequence[Request]) -> Report:
+    """The report with what counters were during each stage, if the trace has any."""
+    from gemma_trace.analysis.counter_means import counter_use
+    from gemma_trace.report.views.counters import counter_records, counter_section
+
+    found = counter_use(trace, requests)
+    if not found:
+        return report
+    return report.extended([counter_section(found)], {"counters": counter_records(found)})

@@ -14,7 +14,7 @@ import numpy as np
 
 from gemma_trace.analysis.timeline import find_requests
 from gemma_trace.health.findings import CLOCK_SHIFT, Finding, Severity
-from gemma_trace.trace.events import LAUNCH_CATEGORIES, NONE, IntArray
+from gemma_trace.trace.events import NONE, IntArray
 from gemma_trace.trace.trace import Trace
 
 TOLERANCE_NS: Final = 10_000
@@ -135,7 +135,7 @@ def _after_synchronising(trace: Trace) -> IntArray:
     numbers = {pid: number for number, pid in enumerate(dict.fromkeys(track.pid for track in spans.tracks))}
     process = np.array([numbers[track.pid] for track in spans.tracks], dtype=np.int64)
     linked = np.flatnonzero(launch >= 0)
-    calls = np.flatnonzero(spans.in_categories(LAUNCH_CATEGORIES))
+    calls = np.flatnonzero(trace.is_call)
     for_device, for_stream = (
         np.array([pattern.fullmatch(name) is not None for name in spans.names], dtype=bool)[spans.name[calls]]
         for pattern in (_FOR_DEVICE, _FOR_STREAM)
