@@ -24,13 +24,14 @@ from gemma_trace.stages import (
     stage_names_of,
     stage_of_range,
 )
+from gemma_trace.trace.asking import asking_ranges
 from gemma_trace.trace.cache import WORTHWHILE_BYTES, TraceCache
 from gemma_trace.trace.events import NONE, BoolArray, Codes, IntArray, Role
-from gemma_trace.trace.links import link_backward, link_launches
+from gemma_trace.trace.links import link_launches
 from gemma_trace.trace.open_spans import OpenSpans, innermost_of
 from gemma_trace.trace.plausible import plausible
 from gemma_trace.trace.reader import ReadReport, TraceFile, read_header, read_trace
-from gemma_trace.trace.requests import AskingThreads, Request, is_step_name, requests_of
+from gemma_trace.trace.requests import Request, is_step_name, requests_of
 from gemma_trace.trace.roles import Roles, roles_of
 from gemma_trace.trace.tree import Nesting, Segments, innermost_segments, nest
 from gemma_trace.trace.waiting import waiting_segments
@@ -175,7 +176,7 @@ class Trace:
         range of ours, the rules for foreign traces, on annotations and Python frames.
         """
         ours = self._codes([stage_of_range(name) for name in self.spans.names], self.is_annotation)
-        found = self._codes([_first_match(self._rules, name) for name in self.spans.names], self._on_host)
+        found = self._codes([_first_match(self._rules, name) for name in self.spans.names], self.on_host)
         if not self._is_ours.any():
             framed = self.is_annotation | self.roles.are(Role.PYTHON)
             ours = self._codes([_first_match(FOREIGN_RULES, name) for name in self.spans.names], framed)
@@ -193,7 +194,8 @@ class Trace:
         return np.where(allowed, np.array(codes, dtype=np.int64)[self.spans.name], NONE)
 
     @cached_property
-    def _on_host(self) -> BoolArray:
+    def on_host(self) -> BoolArray:
+        """bool [n], which spans are on the host's threads."""
         on_host = np.zeros(len(self.spans), dtype=bool)
         on_host[self.host] = True
         return on_host
@@ -279,26 +281,7 @@ class Trace:
         op that computes a gradient, the one open on the thread of the request then; failing that, the one in which the
         gradient's forward op ran.
         """
-        own = self.innermost_range
-        backward, forward = link_backward(self.spans, self.flows, np.flatnonzero(self.is_op))
-        gradient = np.full(len(self.spans), NONE, dtype=np.int64)
-        if len(backward):
-            asked = np.zeros(len(self.spans), dtype=bool)
-            asked[backward] = True
-            gradient = self.innermost(asked)
-        missing = np.flatnonzero(self._on_host & (own == NONE) & (self.is_call | (gradient >= 0)))
-        if not len(missing) or not len(self.stage_ranges):
-            return own
-        track, ts_ns = self.spans.track[missing], self.spans.ts_ns[missing]
-        asking = AskingThreads(self).at(track, ts_ns)
-        asked_by = np.where(asking != track, self.stage_range_at(asking, ts_ns), NONE)
-        of_forward = np.full(len(self.spans) + 1, NONE, dtype=np.int64)  # the last is for no gradient
-        of_forward[backward] = own[forward]
-        is_stage = (asked_by >= 0) & (self.stage_range[asked_by] != REQUEST_CODE)
-        through = of_forward[gradient[missing]]
-        found = own.copy()
-        found[missing] = np.where(is_stage | (through == NONE), asked_by, through)
-        return found
+        return asking_ranges(self)
 
     def stage_at(self, spans: IntArray) -> IntArray:
         """The stage code that asked for each of these host spans; see `asking_range`.
