@@ -94,6 +94,9 @@ def stage_of_range(name: str) -> Stage | None:
 TEXT_TOWER: Final = "text_tower"
 """A stage of dual encoders (CLIP, OWL-ViT), which have no prefill."""
 
+IDLE: Final = "idle"
+"""A stage in which a server's worker waits for the next step."""
+
 RESERVED: Final = frozenset({Stage.REQUEST.value, Stage.UNATTRIBUTED.value, "unlinked"})
 """Names that no rule can give to a span."""
 
@@ -143,6 +146,13 @@ FOREIGN_RULES: Final = _rules(
     # vLLM names a step after its tokens of context (prefill) and of generation (decode); a step with both is prefill.
     (Stage.PREFILL, "execute_", r"execute_(\w+_)?context_[1-9]\d*\(.*"),
     (Stage.DECODE, "execute_", r"execute_(\w+_)?context_0\(.*\)_generation_[1-9].*"),
+    # vLLM's worker after a step's forward, and while it has none; its front end reading and processing images.
+    (Stage.SAMPLING, "sample_tokens", r".*\bgpu_worker\.py\(\d+\): sample_tokens"),
+    (IDLE, "dequeue", r".*\bshm_broadcast\.py\(\d+\): dequeue"),
+    (Stage.IMAGE_LOAD, "load_base64", r".*\bmultimodal/(media/)?image\.py\(\d+\): load_base64"),
+    (Stage.IMAGE_LOAD, "load_bytes", r".*\bmultimodal/(media/)?image\.py\(\d+\): load_bytes"),
+    (Stage.IMAGE_LOAD, "load_file", r".*\bmultimodal/(media/)?image\.py\(\d+\): load_file"),
+    (Stage.PREPROCESSING, "apply", r".*\bvllm/multimodal/processing(/processor)?\.py\(\d+\): apply"),
     # SGLang: step[EXTEND bs=15 toks=15360], step[DECODE bs=8].
     (Stage.PREFILL, "step[", r"step\[(EXTEND|MIXED)\b.*"),
     (Stage.DECODE, "step[", r"step\[DECODE\b.*"),

@@ -36,10 +36,14 @@ class TraceBuilder:
         self.events.append(event | {"ts": decimal_us(start_ns), "dur": decimal_us(dur_ns), "args": args})
         return self
 
-    def range(self, name: str, start_ns: int, dur_ns: int, *, tid: int = MAIN) -> Self:
+    def range(self, name: str, start_ns: int, dur_ns: int, *, tid: int = MAIN, pid: int = 1) -> Self:
         """A `record_function` range; a bare stage name gets our prefix."""
         full = name if "::" in name or "#" in name else f"gemma_trace::{name}"
-        return self.span("user_annotation", full, start_ns, dur_ns, tid=tid)
+        return self.span("user_annotation", full, start_ns, dur_ns, tid=tid, pid=pid)
+
+    def frame(self, name: str, start_ns: int, dur_ns: int, *, tid: int = MAIN, pid: int = 1) -> Self:
+        """A Python frame, as `with_stack` records them."""
+        return self.span("python_function", name, start_ns, dur_ns, tid=tid, pid=pid)
 
     def op(self, name: str, start_ns: int, dur_ns: int, *, tid: int = MAIN, dims: Any = None) -> Self:
         """A PyTorch op."""
@@ -47,17 +51,32 @@ class TraceBuilder:
         return self.span("cpu_op", name, start_ns, dur_ns, tid=tid, **args)
 
     def launch(
-        self, correlation: int, start_ns: int, dur_ns: int = 2, *, name: str = "cudaLaunchKernel", tid: int = MAIN
+        self,
+        correlation: int,
+        start_ns: int,
+        dur_ns: int = 2,
+        *,
+        name: str = "cudaLaunchKernel",
+        tid: int = MAIN,
+        pid: int = 1,
     ) -> Self:
         """A call of the runtime."""
-        return self.span("cuda_runtime", name, start_ns, dur_ns, tid=tid, correlation=correlation)
+        return self.span("cuda_runtime", name, start_ns, dur_ns, tid=tid, pid=pid, correlation=correlation)
 
     def kernel(
-        self, name: str, start_ns: int, dur_ns: int, *, correlation: int = 0, stream: int = 7, cat: str = "kernel"
+        self,
+        name: str,
+        start_ns: int,
+        dur_ns: int,
+        *,
+        correlation: int = 0,
+        stream: int = 7,
+        device: int = 0,
+        cat: str = "kernel",
     ) -> Self:
-        """A device activity."""
-        args = {"correlation": correlation, "stream": stream, "device": 0}
-        return self.span(cat, name, start_ns, dur_ns, pid=0, tid=stream, **args)
+        """A device activity; its process is its device's index, as Kineto writes it."""
+        args = {"correlation": correlation, "stream": stream, "device": device}
+        return self.span(cat, name, start_ns, dur_ns, pid=device, tid=stream, **args)
 
     def raw(self, **event: Any) -> Self:
         """Any event at all."""

@@ -14,14 +14,15 @@ counts from where the outermost span there begins; before that the path is the r
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, NamedTuple
 
 import numpy as np
 
 from gemma_trace.analysis.intervals import intersect
-from gemma_trace.analysis.timeline import Request, host_segments, rows_in_order
+from gemma_trace.analysis.stretches import stage_stretches
+from gemma_trace.analysis.timeline import Request, answering_stretches, rows_in_order
 from gemma_trace.stages import UNATTRIBUTED_CODE
 from gemma_trace.trace.events import LAUNCH_CATEGORIES, NONE, BoolArray, CodeArray, IntArray
 from gemma_trace.trace.trace import Trace
@@ -298,16 +299,9 @@ def _cut_by_stage(
 
 def _stage_stretches(trace: Trace, request: Request, track: int) -> tuple[IntArray, IntArray, IntArray]:
     """A thread's time in a request, cut where the stage changes: starts, ends, stage codes; without gaps."""
-    if track == request.track:
-        return host_segments(trace, request)
-    segments = trace.segments
-    own = np.flatnonzero(trace.spans.track[segments.owner] == track)
-    edges = np.append(segments.start_ns[own], request.end_ns)
-    start = np.append(request.start_ns, np.clip(edges[:-1], request.start_ns, request.end_ns))
-    stage = np.append(UNATTRIBUTED_CODE, trace.stage_at(segments.owner[own]))
-    end = np.append(start[1:], request.end_ns)
-    real = end > start
-    return start[real], end[real], stage[real]
+    own = track == request.track
+    found = answering_stretches(trace, request) if own else stage_stretches(trace, replace(request, track=track))
+    return found.start_ns, found.end_ns, found.row
 
 
 def _launching_stage(trace: Trace, span: IntArray) -> IntArray:

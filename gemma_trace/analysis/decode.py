@@ -13,14 +13,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from gemma_trace.analysis.intervals import intersect, union
 from gemma_trace.analysis.statistics import BOOTSTRAP_RESAMPLES, Distribution, distribution_ms
 from gemma_trace.analysis.timeline import Request, find_requests, ranges_in
-from gemma_trace.stages import Stage
+from gemma_trace.stages import IDLE, REQUEST_CODE, Stage
 from gemma_trace.trace.events import NONE, IntArray
 from gemma_trace.trace.trace import Trace
 from gemma_trace.trace.tree import nest
@@ -42,6 +44,7 @@ MAD_TO_STD: Final = 1.4826
 
 _SAMPLING: Final = list(Stage).index(Stage.SAMPLING)
 _DECODE: Final = list(Stage).index(Stage.DECODE)
+_PREFILL: Final = list(Stage).index(Stage.PREFILL)
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,18 @@ class DecodeRequest:
 
     Attributes:
         intervals_ns: the first is the interval before the second token; at least one, and not all of them 0.
+        series_at: where in them another series begins, in a window of several, as of a server that tells no requests.
     """
 
     intervals_ns: tuple[int, ...]
+    series_at: tuple[int, ...] = ()
+
+    @property
+    def series(self) -> list[DecodeRequest]:
+        """Its series, each on its own; what is said of the tokens' order is said of these."""
+        edges = (0, *self.series_at, len(self.intervals_ns))
+        parts = [self.intervals_ns[low:high] for low, high in pairwise(edges)]
+        return [DecodeRequest(part) for part in parts if sum(part)]
 
     @property
     def tpot_ns(self) -> int:
@@ -125,6 +137,8 @@ class DecodeStatistics:
     Attributes:
         source: `timed`: between tokens on the host, without the profiler; `profiled`: the same under it, by the ends
             of the sampling ranges; `steps`: between the starts of the decode ranges of a trace that tells no tokens.
+            Where a trace tells no requests, a series ends where a prefill begins, and where nothing was to be done for
+            longer than a step takes.
         batch: sequences a request, each of which gets a token a step.
         requests: those with two tokens at least; one at least.
     """
@@ -151,22 +165,27 @@ class DecodeStatistics:
         return Distribution(tuple(self.batch * rate for rate in self.tokens_per_second.values), "tokens/s")
 
     @cached_property
+    def series(self) -> tuple[DecodeRequest, ...]:
+        """The series of all requests; one a request where the trace tells its requests."""
+        return tuple(series for request in self.requests for series in request.series)
+
+    @cached_property
     def slope(self) -> Distribution | None:
-        """Slope of each request's line, in µs a token; None where none has enough tokens."""
-        known = [request.slope_ns for request in self.requests if request.slope_ns is not None]
+        """Slope of each series' line, in µs a token; None where none has enough tokens."""
+        known = [series.slope_ns for series in self.series if series.slope_ns is not None]
         return Distribution(tuple(slope / 1e3 for slope in known), "µs/token") if known else None
 
     @cached_property
     def slope_interval_us(self) -> tuple[float, float] | None:
-        """A 95% interval of the median slope; None unless every request has `MIN_FOR_INTERVAL` intervals.
+        """A 95% interval of the median slope; None unless every series has `MIN_FOR_INTERVAL` intervals.
 
-        By the percentile bootstrap of a fixed seed on two levels, requests and within them residuals (Davison and
-        Hinkley 1997, 3.8): so it is as wide as either the requests or the tokens of a single one make it.
+        By the percentile bootstrap of a fixed seed on two levels, series and within them residuals (Davison and
+        Hinkley 1997, 3.8): so it is as wide as either the series or the tokens of a single one make it.
         """
-        if min(len(request.intervals_ns) for request in self.requests) < MIN_FOR_INTERVAL:
+        if min(len(series.intervals_ns) for series in self.series) < MIN_FOR_INTERVAL:
             return None
         random = np.random.default_rng(0)
-        slopes = np.array([request.resampled_slopes_ns(random) for request in self.requests])
+        slopes = np.array([series.resampled_slopes_ns(random) for series in self.series])
         drawn = random.integers(len(slopes), size=(len(slopes), BOOTSTRAP_RESAMPLES))
         medians = np.median(np.take_along_axis(slopes, drawn, axis=0), axis=0)
         low, high = np.percentile(medians, [2.5, 97.5])
@@ -174,16 +193,16 @@ class DecodeStatistics:
 
     @cached_property
     def jitter(self) -> Distribution | None:
-        """Jitter of each request, in % of its TPOT; None where none has enough tokens."""
-        known = [request.jitter_pct for request in self.requests if request.jitter_pct is not None]
+        """Jitter of each series, in % of its TPOT; None where none has enough tokens."""
+        known = [series.jitter_pct for series in self.series if series.jitter_pct is not None]
         return Distribution(tuple(known), "%") if known else None
 
     @property
     def tokens(self) -> int:
-        """Of the longest request, the first included."""
-        return 1 + max(len(request.intervals_ns) for request in self.requests)
+        """Of the longest series, the first included."""
+        return 1 + max(len(series.intervals_ns) for series in self.series)
 
-    def series(self, most: int | None = None) -> tuple[TokenIntervals, ...]:
+    def token_by_token(self, most: int | None = None) -> tuple[TokenIntervals, ...]:
         """The intervals token by token.
 
         Args:
@@ -194,7 +213,7 @@ class DecodeStatistics:
         steps = []
         for low in range(0, longest, width):
             high = min(low + width, longest)
-            values = distribution_ms([ns for request in self.requests for ns in request.intervals_ns[low:high]])
+            values = distribution_ms([ns for series in self.series for ns in series.intervals_ns[low:high]])
             assert values is not None
             steps.append(TokenIntervals(low + 2, high + 1, values))
         return tuple(steps)
@@ -209,20 +228,28 @@ def decode_statistics(trace: Trace, requests: Sequence[Request] | None = None) -
     metadata = trace.metadata
     if metadata and metadata.timed_requests:
         batch = metadata.config.get("batch")
-        taken = [np.asarray(sample.token_ns, dtype=np.int64) for sample in metadata.timed_requests]
+        taken = [[np.asarray(sample.token_ns, dtype=np.int64)] for sample in metadata.timed_requests]
         return _statistics("timed", batch if isinstance(batch, int) else 1, taken)
     windows = find_requests(trace) if requests is None else requests
     batch = metadata.config.get("batch") if metadata else None
     sampled = [_token_ns(trace, window) for window in windows]
-    found = _statistics("profiled", batch if isinstance(batch, int) else 1, sampled)
-    return found or _statistics("steps", 1, _step_starts(trace, windows))
+    if REQUEST_CODE in trace.stage_range:
+        series = [[ns] for ns in sampled]
+    else:
+        series = [_split(trace, ns, ns) for ns in sampled]
+    found = _statistics("profiled", batch if isinstance(batch, int) else 1, series)
+    return found or _statistics("steps", 1, _step_series(trace, windows))
 
 
-def _statistics(source: Source, batch: int, instants: Sequence[IntArray]) -> DecodeStatistics | None:
-    """Statistics of what lies between instants, which are int64 [tokens] for each request."""
-    intervals = [tuple(np.diff(ns).tolist()) for ns in instants]
-    requests = tuple(DecodeRequest(request) for request in intervals if sum(request))
-    return DecodeStatistics(source, batch, requests) if requests else None
+def _statistics(source: Source, batch: int, instants: Sequence[Sequence[IntArray]]) -> DecodeStatistics | None:
+    """Statistics of what lies between instants, which are int64 [tokens] for each series of each request."""
+    requests = []
+    for series in instants:
+        intervals = [tuple(np.diff(ns).tolist()) for ns in series if len(ns) > 1]
+        edges = np.cumsum([len(each) for each in intervals])[:-1]
+        if sum(map(sum, intervals)):
+            requests.append(DecodeRequest(sum(intervals, ()), tuple(edges.tolist())))
+    return DecodeStatistics(source, batch, tuple(requests)) if requests else None
 
 
 def _token_ns(trace: Trace, window: Request) -> IntArray:
@@ -231,8 +258,8 @@ def _token_ns(trace: Trace, window: Request) -> IntArray:
     return np.sort(trace.spans.end_ns[ranges[trace.stage_range[ranges] == _SAMPLING]])
 
 
-def _step_starts(trace: Trace, windows: Sequence[Request]) -> list[IntArray]:
-    """When each decode range starts, by request; all of them together where no request has two.
+def _step_series(trace: Trace, windows: Sequence[Request]) -> list[list[IntArray]]:
+    """When each decode range starts, by series of each request; all of them together where no request has two.
 
     A range within another is the same step. Of several threads the one with the most steps tells.
     """
@@ -243,9 +270,47 @@ def _step_starts(trace: Trace, windows: Sequence[Request]) -> list[IntArray]:
     if not len(ranges):
         return []
     ranges = ranges[spans.track[ranges] == np.bincount(spans.track[ranges]).argmax()]
-    starts = spans.ts_ns[ranges]
-    inside = [starts[(window.start_ns <= starts) & (starts < window.end_ns)] for window in windows]
-    return inside if any(len(request) > 1 for request in inside) else [starts]
+    starts, ends = spans.ts_ns[ranges], spans.end_ns[ranges]
+    inside = [(window.start_ns <= starts) & (starts < window.end_ns) for window in windows]
+    if not any(chosen.sum() > 1 for chosen in inside):
+        return [_split(trace, starts, ends)]
+    return [_split(trace, starts[chosen], ends[chosen]) for chosen in inside]
+
+
+def _split(trace: Trace, starts: IntArray, ends: IntArray) -> list[IntArray]:
+    """The instants of tokens or steps, cut where a prefill begins between two and where nothing was to be done.
+
+    Args:
+        starts, ends: int64 [tokens], ascending; where the steps begin and end, or twice the instants of the tokens.
+    """
+    if len(starts) < 2:
+        return [starts]
+    prefills = np.sort(trace.spans.ts_ns[trace.stage_range == _PREFILL])
+    begins = np.searchsorted(prefills, starts[1:], side="left") > np.searchsorted(prefills, starts[:-1], side="right")
+    typical = np.median(np.diff(starts))
+    long = np.flatnonzero(starts[1:] - ends[:-1] > typical)
+    if len(long):
+        idle = _idle_ns(trace, ends[:-1][long], starts[1:][long])
+        begins[long[idle > typical]] = True
+    return np.split(starts, np.flatnonzero(begins) + 1)
+
+
+def _idle_ns(trace: Trace, low: IntArray, high: IntArray) -> IntArray:
+    """int64, how long in each of some disjoint windows no device runs anything and no thread works."""
+    segments, spans = trace.segments, trace.spans
+    works = ~trace.waits & (trace.stage_at(segments.owner) != _idle_code(trace))
+    busy = union(
+        np.concatenate((segments.start_ns[works], spans.ts_ns[trace.activities])),
+        np.concatenate((segments.end_ns[works], spans.end_ns[trace.activities])),
+    )
+    start, end, window, _ = intersect((low, high), busy)
+    worked = np.zeros(len(low), dtype=np.int64)
+    np.add.at(worked, window, end - start)
+    return high - low - worked
+
+
+def _idle_code(trace: Trace) -> int:
+    return trace.stage_names.index(IDLE) if IDLE in trace.stage_names else NONE
 
 
 def _pair_slopes(x: FloatArray, y: FloatArray) -> FloatArray:

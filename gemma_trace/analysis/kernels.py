@@ -7,9 +7,10 @@ from typing import Final, Literal
 
 import numpy as np
 
-from gemma_trace.analysis.intervals import union_ns, union_ns_by
+from gemma_trace.analysis.intervals import union_ns_by
 from gemma_trace.analysis.statistics import MIN_N_FOR_P90
-from gemma_trace.analysis.work import By, Groups, Work, families, group, select
+from gemma_trace.analysis.timeline import busy_ns
+from gemma_trace.analysis.work import By, Groups, Work, families, group, select, waiting_ns
 from gemma_trace.trace.events import NONE, IntArray
 from gemma_trace.trace.trace import Trace
 
@@ -25,7 +26,7 @@ class KernelRow:
         family: what kind of work it is; of a row of several kinds, the kind that most of its time is.
         count: how many activities; on the host how many calls.
         sum_ns: the sum of their lengths.
-        busy_ns: the length of the union of their intervals.
+        busy_ns: the length of the union of their intervals on each device, summed up; on the host that of their union.
         min_ns, median_ns, mean_ns, max_ns: of their lengths.
         p90_ns: the 90th percentile; None under ten.
         share_pct: of the sum of all rows' `sum_ns`, which is the stage's where one is selected.
@@ -63,8 +64,9 @@ class KernelTotals:
     Attributes:
         activities: device activities.
         unlinked: those of them without a launch in the trace.
-        device_sum_ns, device_busy_ns: the sum of their lengths, and of their union.
+        device_sum_ns, device_busy_ns: the sum of their lengths, and of their union on each device, summed up.
         host_self_ns: the sum of the rows where they are of the host, else 0.
+        waiting_ns: how long threads other than the requests' wait, which is in no row; 0 where the rows are a device's.
     """
 
     activities: int
@@ -72,6 +74,7 @@ class KernelTotals:
     device_sum_ns: int
     device_busy_ns: int
     host_self_ns: int
+    waiting_ns: int
 
 
 @dataclass(frozen=True)
@@ -138,8 +141,9 @@ def kernel_table(
             activities=len(work) if on_device else 0,
             unlinked=int((work.caller == NONE).sum()),
             device_sum_ns=length if on_device else 0,
-            device_busy_ns=union_ns(work.start_ns, work.end_ns) if on_device else 0,
+            device_busy_ns=busy_ns(trace, work.span) if on_device else 0,
             host_self_ns=0 if on_device else length,
+            waiting_ns=0 if on_device else waiting_ns(trace),
         ),
         codes=tuple(order),
     )
@@ -167,7 +171,7 @@ def _rows(trace: Trace, work: Work, groups: Groups, whole_ns: int) -> list[Kerne
         return []
     lengths, owner = _call_lengths(work, groups, code)
     edges = np.searchsorted(owner, np.arange(len(used) + 1))
-    busy = union_ns_by(code, work.start_ns, work.end_ns, len(used))
+    busy = _busy_ns(trace, work, code, len(used))
     family = _dominant_family(trace, work, code, len(used))
     latency = _launch_latencies(trace, work, code, len(used))
     launches = _launch_shapes(trace, work, code, len(used))
@@ -200,6 +204,16 @@ def _rows(trace: Trace, work: Work, groups: Groups, whole_ns: int) -> list[Kerne
             )
         )
     return rows
+
+
+def _busy_ns(trace: Trace, work: Work, code: IntArray, groups: int) -> IntArray:
+    """int64 [groups], the length of the union of each group's intervals, on a device that on each, summed up."""
+    if work.on == "host":
+        return union_ns_by(code, work.start_ns, work.end_ns, groups)
+    known, device = np.unique(trace.spans.device[work.span], return_inverse=True)
+    both = union_ns_by(code * len(known) + device, work.start_ns, work.end_ns, groups * len(known))
+    summed: IntArray = both.reshape(groups, len(known)).sum(axis=1)
+    return summed
 
 
 def _call_lengths(work: Work, groups: Groups, code: IntArray) -> tuple[IntArray, IntArray]:

@@ -227,18 +227,8 @@ def _pair(address: IntArray, size: IntArray) -> tuple[IntArray, int]:
 
 
 def _stage_of_events(trace: Trace, ts_ns: IntArray, track: Codes) -> IntArray:
-    """The stage code of the innermost span open at each instant on its thread."""
-    segments = trace.segments
-    tracks = trace.spans.track[segments.owner]
-    owner = np.full(len(ts_ns), NONE, dtype=np.int64)
-    for code in np.unique(track).tolist():
-        here, there = np.flatnonzero(track == code), np.flatnonzero(tracks == code)
-        place = np.searchsorted(segments.start_ns[there], ts_ns[here], side="right") - 1
-        inside = place >= 0
-        here, there = here[inside], there[place[inside]]
-        still = ts_ns[here] < segments.end_ns[there]
-        owner[here[still]] = segments.owner[there[still]]
-    return trace.stage_at(owner)
+    """The stage code of the innermost range open at each instant on its thread."""
+    return trace.stage_of_ranges(trace.stage_range_at(track, ts_ns))
 
 
 def _model_ranges(trace: Trace, request: Request) -> tuple[IntArray, IntArray]:

@@ -1,7 +1,7 @@
 """Why a stage takes its time: its `time_ns` split by what the device and the host do in it, to the nanosecond.
 
 While the device is active, time goes by the family of the activity that owns the instant. While it is idle, time goes
-by what the request's thread does there:
+by what the thread does whose stage answers for it, the request's or another one's:
 
 * `sync`: it waits in a synchronising call, though the device has nothing to do;
 * `transfer`: it is in a call that copies;
@@ -24,6 +24,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from gemma_trace.analysis.cold import INNER_SHARE, MOST_CALLS, LongCalls, long_calls
+from gemma_trace.analysis.host_pieces import HostPieces, HostThreads
 from gemma_trace.analysis.intervals import Intervals, gaps, intersect, union
 from gemma_trace.analysis.launched import lacking, launches
 from gemma_trace.analysis.overhead import overhead_of
@@ -123,14 +124,15 @@ def stage_reasons(trace: Trace, request: int | None = None) -> list[StageReason]
     longest: dict[int, LongCall] = {}
     for window in requests:
         pieces = cut(trace, window)
-        parts, idle = splitter.split(pieces, window)
+        parts, every_idle = splitter.split(pieces, window)
         for row, kind, name, time_ns in parts:
             own_sums = sums.setdefault(row, {})
             own_sums[kind, name] = own_sums.get((kind, name), 0) + time_ns
-        cold_ns.update(splitter.cold_ns(idle))
-        for row, call in splitter.long_calls(idle):
-            if row not in longest or call.time_ns > longest[row].time_ns:
-                longest[row] = call
+        for idle in every_idle:
+            cold_ns.update(splitter.cold_ns(idle))
+            for row, call in splitter.long_calls(idle):
+                if row not in longest or call.time_ns > longest[row].time_ns:
+                    longest[row] = call
         for row in np.unique(pieces.device_row[pieces.own]).tolist():
             launched.setdefault(row, []).append(np.flatnonzero(pieces.own & (pieces.device_row == row)))
     reasons = []
@@ -169,12 +171,28 @@ class _Idle(NamedTuple):
 
     Attributes:
         row: int64, the stage code of each piece.
-        track: the request's thread.
+        track: int64, the thread that answers for each piece.
     """
 
     interval: Intervals
     row: IntArray
-    track: int
+    track: IntArray
+
+    def on(self, track: int) -> _Idle:
+        """Those of one thread."""
+        own = np.flatnonzero(self.track == track)
+        return _Idle((self.interval[0][own], self.interval[1][own]), self.row[own], self.track[own])
+
+
+class _Held(NamedTuple):
+    """Pieces of `HostPieces`, and in each the profiler's span that holds the request up, or `NONE`; int64 [p] each."""
+
+    interval: Intervals
+    row: IntArray
+    gap: IntArray
+    track: IntArray
+    span: IntArray
+    overhead: IntArray
 
 
 class _Splitter:
@@ -190,14 +208,14 @@ class _Splitter:
         self._copies[copies[copies >= 0]] = True
         blocking = np.array([bool(_BLOCKING.fullmatch(name)) for name in spans.names], dtype=bool)
         self._waits = blocking[spans.name] & spans.in_categories(LAUNCH_CATEGORIES)
-        self._segments: dict[int, tuple[IntArray, IntArray, IntArray]] = {}
+        self._threads = HostThreads(trace)
         self._overhead: dict[int, tuple[Intervals, IntArray]] = {}
         self._long = long_calls(trace)
 
-    def split(self, pieces: Pieces, request: Request) -> tuple[Sequence[tuple[int, Kind, str, int]], _Idle]:
-        """Stage code, kind, name and time of every part of a request; and the host's own time and that of launches."""
+    def split(self, pieces: Pieces, request: Request) -> tuple[Sequence[tuple[int, Kind, str, int]], list[_Idle]]:
+        """Stage code, kind, name and time of every part of a request; the host's own and launch time, by thread."""
         on_host, idle = self._idle(pieces, request)
-        return [*self._device(pieces), *on_host], idle
+        return [*self._device(pieces), *on_host], [idle.on(track) for track in np.unique(idle.track).tolist()]
 
     def cold_ns(self, idle: _Idle) -> dict[int, int]:
         """By stage code, what of the time lies in calls that are the first of their kind."""
@@ -228,12 +246,12 @@ class _Splitter:
         yield from ((row, call) for row, _, call in found)
 
     def _near(self, idle: _Idle) -> LongCalls:
-        """The long calls of the request's thread that overlap with it."""
+        """The long calls of its thread, which is one, that overlap with it."""
         spans, (start, end) = self._trace.spans, idle.interval
         if not len(start):
             return self._long.of(np.zeros(len(self._long.span), dtype=bool))
         near = (spans.ts_ns[self._long.span] < end[-1]) & (spans.end_ns[self._long.span] > start[0])
-        return self._long.of(near & (spans.track[self._long.span] == idle.track))
+        return self._long.of(near & (spans.track[self._long.span] == idle.track[0]))
 
     def _device(self, pieces: Pieces) -> list[tuple[int, Kind, str, int]]:
         length = pieces.device[1] - pieces.device[0]
@@ -242,14 +260,15 @@ class _Splitter:
         return [(row, kinds[family], self._device_names[family], time_ns) for row, family, time_ns in found]
 
     def _idle(self, pieces: Pieces, request: Request) -> tuple[list[tuple[int, Kind, str, int]], _Idle]:
-        idle, row, gap, span, overhead = self._with_spans(pieces, request)
+        held = self._with_overhead(self._threads.pieces(pieces, request), request)
+        idle, row, gap, span, overhead = held.interval, held.row, held.gap, held.span, held.overhead
         length = idle[1] - idle[0]
         kinds = list(Kind)
         kind = np.full(len(row), kinds.index(Kind.HOST))
-        held = np.where(span >= 0, span, 0)
-        kind[self._leads_to_launch(pieces, row, gap) & ~self._is_own_work(request, span)] = kinds.index(Kind.LAUNCH)
-        kind[(span >= 0) & self._copies[held]] = kinds.index(Kind.TRANSFER)
-        kind[(span >= 0) & self._waits[held]] = kinds.index(Kind.SYNC)
+        known = np.where(span >= 0, span, 0)
+        kind[self._leads_to_launch(pieces, row, gap) & ~self._is_own_work(span)] = kinds.index(Kind.LAUNCH)
+        kind[(span >= 0) & self._copies[known]] = kinds.index(Kind.TRANSFER)
+        kind[(span >= 0) & self._waits[known]] = kinds.index(Kind.SYNC)
         kind[overhead >= 0] = kinds.index(Kind.PROFILER)
         family, names = self._host_families(idle, span)
         names = [*names, Kind.LAUNCH.value, Kind.SYNC.value, "calls that copy"]
@@ -262,23 +281,11 @@ class _Splitter:
         own_time = np.isin(kind, [kinds.index(Kind.HOST), kinds.index(Kind.LAUNCH)])
         return (
             [(code // len(kinds), kinds[code % len(kinds)], names[name], time_ns) for code, name, time_ns in found],
-            _Idle((idle[0][own_time], idle[1][own_time]), row[own_time], request.track),
+            _Idle((idle[0][own_time], idle[1][own_time]), row[own_time], held.track[own_time]),
         )
 
-    def _with_spans(self, pieces: Pieces, request: Request) -> tuple[Intervals, IntArray, IntArray, IntArray, IntArray]:
-        """The idle stretches cut where the thread's innermost span changes, or the profiler holds it up.
-
-        Returns:
-            Intervals, and by piece: stage code, gap, span, and the profiler's span or `NONE`.
-        """
-        segment_start, segment_end, owner = self._thread(request)
-        bare = gaps((segment_start, segment_end), request.start_ns, request.end_ns)
-        start = np.concatenate((segment_start, bare[0]))
-        order = np.argsort(start, kind="stable")
-        span = np.concatenate((owner, np.full(len(bare[0]), NONE)))[order]
-        everything = (start[order], np.concatenate((segment_end, bare[1]))[order])
-        low, high, stretch, place = intersect(pieces.idle, everything)
-        row, gap, span = pieces.idle_row[stretch], pieces.gap[stretch], span[place]
+    def _with_overhead(self, found: HostPieces, request: Request) -> _Held:
+        """The pieces cut where the profiler begins or ceases to hold the request up."""
         if request.track not in self._overhead:
             self._overhead[request.track] = overhead_of(self._trace, request.track)
         held, by = self._overhead[request.track]
@@ -286,23 +293,10 @@ class _Splitter:
         start = np.concatenate((held[0], free[0]))
         order = np.argsort(start, kind="stable")
         cuts = (start[order], np.concatenate((held[1], free[1]))[order])
-        low, high, piece, place = intersect((low, high), cuts)
+        low, high, piece, place = intersect(found.interval, cuts)
         overhead = np.concatenate((by, np.full(len(free[0]), NONE)))[order]
-        return (low, high), row[piece], gap[piece], span[piece], overhead[place]
-
-    def _thread(self, request: Request) -> tuple[IntArray, IntArray, IntArray]:
-        """The segments of the request's thread in the request's window."""
-        if request.track not in self._segments:
-            segments = self._trace.segments
-            own = self._trace.spans.track[segments.owner] == request.track
-            self._segments[request.track] = (segments.start_ns[own], segments.end_ns[own], segments.owner[own])
-        start, end, owner = self._segments[request.track]
-        low, high = np.searchsorted(end, request.start_ns, "right"), np.searchsorted(start, request.end_ns, "left")
-        return (
-            np.maximum(start[low:high], request.start_ns),
-            np.minimum(end[low:high], request.end_ns),
-            owner[low:high],
-        )
+        cut = found.taken(piece)
+        return _Held((low, high), cut.row, cut.gap, cut.track, cut.span, overhead[place])
 
     def _leads_to_launch(self, pieces: Pieces, row: IntArray, gap: IntArray) -> BoolArray:
         """Whether the gap of each piece is ended by an activity that the piece's own stage launched."""
@@ -315,15 +309,22 @@ class _Splitter:
         leads: BoolArray = by[gap] == row
         return leads
 
-    def _is_own_work(self, request: Request, span: IntArray) -> BoolArray:
+    def _is_own_work(self, span: IntArray) -> BoolArray:
         """Whether the innermost op around a span launches nothing and does more than to shape a tensor."""
         trace = self._trace
         spans = trace.spans
         op = np.where(span >= 0, trace.innermost_op[np.maximum(span, 0)], NONE)
         ops = np.flatnonzero(np.bincount(op[op >= 0], minlength=1))
         calls = trace.launch[trace.launch >= 0]
-        calls = np.sort(spans.ts_ns[calls[spans.track[calls] == request.track]])
-        launches = np.searchsorted(calls, spans.end_ns[ops]) > np.searchsorted(calls, spans.ts_ns[ops])
+        launches = np.zeros(len(ops), dtype=bool)
+        for track in np.unique(spans.track[ops]).tolist():
+            mine = np.flatnonzero(spans.track[ops] == track)
+            called = np.sort(spans.ts_ns[calls[spans.track[calls] == track]])
+            first, last = (
+                np.searchsorted(called, spans.ts_ns[ops[mine]]),
+                np.searchsorted(called, spans.end_ns[ops[mine]]),
+            )
+            launches[mine] = last > first
         zero = np.zeros(len(ops), np.int64)
         family, names = families(trace, Work("host", zero, zero, ops, ops))
         real = np.array([name != _OVERHEAD for name in names], dtype=bool)[family] if len(ops) else False

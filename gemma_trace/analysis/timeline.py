@@ -1,53 +1,51 @@
-"""Requests, and the partition of their wall time into stages.
+"""The partition of a request's wall time into stages.
 
-At every instant a request belongs to exactly one stage: the one whose activity runs on the device (the earliest
-started, where several do); when the device is idle, the innermost stage open on the request's thread; else
+At every instant a request belongs to exactly one stage: the one whose activity runs on a device (the earliest started,
+where several do); when all devices are idle, the innermost stage open on the request's thread; where that has none, or
+only waits, the one open on another thread of the request (the earliest opened, where several are); else
 `unattributed`. So the parts add up to the wall time, to the nanosecond.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
-from gemma_trace.analysis.intervals import Intervals, clip, first_come, gaps, intersect, union, union_ns
+from gemma_trace.analysis.intervals import Intervals, clip, first_come, gaps, intersect, union, union_ns_by
+from gemma_trace.analysis.other_threads import host_ns_of_others, stages_of_others, waiting_in
+from gemma_trace.analysis.stretches import Stretches, overlaid, stage_stretches
 from gemma_trace.stages import REQUEST_CODE, UNATTRIBUTED_CODE, Stage
 from gemma_trace.trace.events import NONE, BoolArray, IntArray
+from gemma_trace.trace.requests import WHOLE_TRACE, Request, is_step_name
 from gemma_trace.trace.trace import Trace
-from gemma_trace.trace.tree import innermost_segments, nest
+from gemma_trace.trace.tree import nest
+
+__all__ = [
+    "UNLINKED",
+    "Pieces",
+    "Request",
+    "StageTime",
+    "answering_stretches",
+    "busy_ns",
+    "cut",
+    "find_requests",
+    "first_token_ns",
+    "host_segments",
+    "is_step_name",
+    "partition",
+    "ranges_in",
+    "rows_in_order",
+    "ttft_ns",
+]
 
 UNLINKED: Final = "unlinked"
 """The row of device activities whose launch isn't in the trace."""
 
 _SAMPLING: Final = list(Stage).index(Stage.SAMPLING)
 _IMAGE_LOAD: Final = list(Stage).index(Stage.IMAGE_LOAD)
-_PROFILER_STEP: Final = re.compile(r"ProfilerStep\s*#\s*\d+")
-
-
-@dataclass(frozen=True)
-class Request:
-    """One request's window in a trace.
-
-    Attributes:
-        index: 0 for the first.
-        label: "request 0", or what the window is in a trace that has no requests of ours.
-        start_ns, end_ns: on the trace's clock.
-        track: code of the thread that the request runs on.
-    """
-
-    index: int
-    label: str
-    start_ns: int
-    end_ns: int
-    track: int
-
-    @property
-    def wall_ns(self) -> int:
-        """The window's length."""
-        return self.end_ns - self.start_ns
+_PREFILL: Final = list(Stage).index(Stage.PREFILL)
 
 
 @dataclass(frozen=True)
@@ -81,48 +79,30 @@ class StageTime:
 
 def find_requests(trace: Trace) -> list[Request]:
     """The requests of a trace: our own ranges; failing those its `ProfilerStep#N`; failing those the whole trace."""
-    spans = trace.spans
-    ours = np.flatnonzero(trace.stage_range == REQUEST_CODE)
-    if len(ours):
-        return _windows(trace, ours, "request {index}")
-    is_step = np.array([is_step_name(name) for name in spans.names], dtype=bool)
-    steps = np.flatnonzero(is_step[spans.name] & trace.is_annotation)
-    if len(steps):
-        return _windows(trace, steps, "{name}")
-    host = trace.host
-    busiest = int(np.bincount(spans.track[host]).argmax()) if len(host) else int(spans.track[0])
-    everything = np.union1d(host, trace.activities)
-    return [Request(0, "whole trace", int(spans.ts_ns[everything].min()), int(spans.end_ns[everything].max()), busiest)]
-
-
-def is_step_name(name: str) -> bool:
-    """Whether a range of this name is a step of torch.profiler's schedule: `ProfilerStep#N`."""
-    return _PROFILER_STEP.fullmatch(name) is not None
-
-
-def _windows(trace: Trace, indices: IntArray, label: str) -> list[Request]:
-    spans = trace.spans
-    return [
-        Request(
-            position,
-            label.format(index=position, name=spans.names[spans.name[index]]),
-            int(spans.ts_ns[index]),
-            int(spans.end_ns[index]),
-            int(spans.track[index]),
-        )
-        for position, index in enumerate(indices)
-    ]
+    return list(trace.requests)
 
 
 def first_token_ns(trace: Trace, request: Request) -> int | None:
-    """The instant at which the first token id is on the host; None in a trace without our sampling ranges."""
+    """The instant at which the first token id is on the host.
+
+    None in a trace without sampling ranges, and in a whole trace of several prefills, which starts with no request.
+    """
     ranges = ranges_in(trace, request)
-    ends = trace.spans.end_ns[ranges[trace.stage_range[ranges] == _SAMPLING]]
+    stages = trace.stage_range[ranges]
+    if request.label == WHOLE_TRACE and _outermost(trace, ranges[stages == _PREFILL]) > 1:
+        return None
+    ends = trace.spans.end_ns[ranges[stages == _SAMPLING]]
     return int(ends.min()) if len(ends) else None
 
 
+def _outermost(trace: Trace, ranges: IntArray) -> int:
+    """How many of these ranges lie in no other of them."""
+    spans = trace.spans
+    return int((nest(spans.ts_ns[ranges], spans.end_ns[ranges], spans.track[ranges]).parent == NONE).sum())
+
+
 def ttft_ns(trace: Trace, request: Request) -> int | None:
-    """Request start → first token id on the host, less `image_load`; None in a trace without our sampling ranges."""
+    """Request start → first token id on the host, less `image_load`; None where there is no `first_token_ns`."""
     first = first_token_ns(trace, request)
     if first is None:
         return None
@@ -138,8 +118,9 @@ class Pieces:
     Attributes:
         device: [m], of each activity the instants that it owns: those that no activity before it has.
         device_row: int64 [m], the stage code of each activity; the number of stages stands for `unlinked`.
-        idle: [s], the stretches of the request's thread, cut where the stage changes, in which the device is idle.
+        idle: [s], the stretches in which all devices are idle, cut where the stage that answers for them changes.
         idle_row: int64 [s], the stage code of each.
+        idle_track: int64 [s], the thread on which that stage is open: the request's, or another one's.
         gaps: [g], the stretches in which the device is idle, whatever the host does.
         gap: int64 [s], the gap each idle stretch is in.
         stretches: [t], the request's thread cut where the stage changes.
@@ -153,6 +134,7 @@ class Pieces:
     idle_row: IntArray
     gaps: Intervals
     gap: IntArray
+    idle_track: IntArray
     stretches: Intervals
     stretch_row: IntArray
     own: BoolArray
@@ -168,19 +150,28 @@ def cut(trace: Trace, request: Request) -> Pieces:
     row[~linked] = len(trace.stage_names)
     start, end = clip(spans.ts_ns[activities], spans.end_ns[activities], request.start_ns, request.end_ns)
     idle_gaps = gaps(union(start, end), request.start_ns, request.end_ns)
-    stretch_start, stretch_end, stretch_row = host_segments(trace, request)
-    idle_start, idle_end, stretch, gap = intersect((stretch_start, stretch_end), idle_gaps)
+    stretches = stage_stretches(trace, request)
+    answering = answering_stretches(trace, request)
+    idle_start, idle_end, stretch, gap = intersect((answering.start_ns, answering.end_ns), idle_gaps)
     return Pieces(
         device=first_come(start, end),
         device_row=row,
         idle=(idle_start, idle_end),
-        idle_row=stretch_row[stretch],
+        idle_row=answering.row[stretch],
         gaps=idle_gaps,
         gap=gap,
-        stretches=(stretch_start, stretch_end),
-        stretch_row=stretch_row,
+        idle_track=answering.track[stretch],
+        stretches=(stretches.start_ns, stretches.end_ns),
+        stretch_row=stretches.row,
         own=launched | (~linked & (start < end)),
     )
+
+
+def answering_stretches(trace: Trace, request: Request) -> Stretches:
+    """Whose time each instant is while all devices are idle: the request thread's stages, and others' in between."""
+    stretches = stage_stretches(trace, request)
+    others = stages_of_others(trace, request)
+    return overlaid(stretches, others, waiting_in(trace, request, stretches)) if len(others) else stretches
 
 
 def partition(trace: Trace, request: Request) -> list[StageTime]:
@@ -195,7 +186,7 @@ def partition(trace: Trace, request: Request) -> list[StageTime]:
     device_ns = _sum_by(row, pieces.device[1] - pieces.device[0], rows)
     exposed_ns = _sum_by(pieces.idle_row, pieces.idle[1] - pieces.idle[0], rows)
     host_ns = _sum_by(pieces.stretch_row, pieces.stretches[1] - pieces.stretches[0], rows)
-    host_ns += _host_elsewhere(trace, request, rows)
+    host_ns += host_ns_of_others(trace, request, rows)
     times = []
     for index, name in rows_in_order(trace):
         mine = pieces.own & (row == index)
@@ -208,7 +199,7 @@ def partition(trace: Trace, request: Request) -> list[StageTime]:
                 request=request.index,
                 stage=name,
                 host_ns=int(host_ns[index]),
-                device_busy_ns=union_ns(spans.ts_ns[own], spans.end_ns[own]),
+                device_busy_ns=busy_ns(trace, own),
                 device_sum_ns=int(spans.dur_ns[own].sum()),
                 time_ns=time_ns,
                 device_ns=int(device_ns[index]),
@@ -218,6 +209,14 @@ def partition(trace: Trace, request: Request) -> list[StageTime]:
             )
         )
     return times
+
+
+def busy_ns(trace: Trace, activities: IntArray) -> int:
+    """How long devices were busy with these activities: the length of their union on each device, summed up."""
+    spans = trace.spans
+    devices, place = np.unique(spans.device[activities], return_inverse=True)
+    lengths = union_ns_by(place, spans.ts_ns[activities], spans.end_ns[activities], len(devices))
+    return int(lengths.sum())
 
 
 def rows_in_order(trace: Trace) -> list[tuple[int, str]]:
@@ -246,25 +245,8 @@ def host_segments(trace: Trace, request: Request) -> tuple[IntArray, IntArray, I
     Returns:
         int64 [s] each: starts, ends, rows.
     """
-    spans = trace.spans
-    ranges = ranges_in(trace, request)
-    ranges = ranges[spans.track[ranges] == request.track]
-    # The request itself comes first, as the root of all.
-    start = np.concatenate(([request.start_ns], spans.ts_ns[ranges]))
-    end = np.concatenate(([request.end_ns], spans.end_ns[ranges]))
-    row = np.concatenate(([UNATTRIBUTED_CODE], trace.stage_range[ranges]))
-    track = np.zeros(len(row), dtype=np.int64)
-    segments = innermost_segments(start, track, nest(start, end, track))
-    return segments.start_ns, segments.end_ns, row[segments.owner]
-
-
-def _host_elsewhere(trace: Trace, request: Request, rows: int) -> IntArray:
-    """Host time of stage ranges on other threads than the request's."""
-    spans = trace.spans
-    ranges = ranges_in(trace, request)
-    ranges = ranges[spans.track[ranges] != request.track]
-    nesting = nest(spans.ts_ns[ranges], spans.end_ns[ranges], spans.track[ranges])
-    return _sum_by(trace.stage_range[ranges], nesting.self_ns, rows)
+    found = stage_stretches(trace, request)
+    return found.start_ns, found.end_ns, found.row
 
 
 def _sum_by(row: IntArray, values: IntArray, rows: int) -> IntArray:

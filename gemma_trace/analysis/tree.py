@@ -15,12 +15,13 @@ from typing import Final
 
 import numpy as np
 
-from gemma_trace.analysis.timeline import UNLINKED, Request, find_requests, is_step_name
+from gemma_trace.analysis.paths import FRAME, Layers, Paths, paths
+from gemma_trace.analysis.timeline import UNLINKED, Request, find_requests
+from gemma_trace.analysis.work import host_work
 from gemma_trace.errors import InputError
-from gemma_trace.stages import LAYER_PREFIX, MODULE_PREFIX, REQUEST_CODE, Stage
+from gemma_trace.stages import LAYER_PREFIX, MODULE_PREFIX, Stage
 from gemma_trace.trace.events import NONE, BoolArray, Codes, IntArray
 from gemma_trace.trace.trace import Trace
-from gemma_trace.trace.tree import inherit
 
 OTHER_THREADS: Final = "other threads"
 OUTSIDE: Final = "outside requests"
@@ -29,7 +30,6 @@ SELF: Final = "(self)"
 DEEPEST: Final = 300
 """No tree is pruned to more levels than this."""
 
-_FRAME: Final = "nn.Module: "
 _NUMBER: Final = re.compile(r"(?<=[._])\d+(?=\.|$)")
 
 
@@ -147,22 +147,51 @@ class _Builder:
         self._trace = trace
         self._requests = requests
         self._everything = everything
+        self._layers = Layers(trace)
         self._labels, self._kinds = self._name_nodes(each_layer)
         # Columns of the nodes, the roots first; a parent always comes before its children.
-        self._parent = [np.full(len(self.ROOTS), NONE, dtype=np.int64)]
-        self._label = [np.arange(len(self.ROOTS), dtype=np.int64)]
-        self._count = [np.zeros(len(self.ROOTS), dtype=np.int64)]
-        self._root = [np.arange(len(self.ROOTS), dtype=np.int64)]
-        self._nodes = len(self.ROOTS)
+        self._parent = [NONE] * len(self.ROOTS)
+        self._label = list(range(len(self.ROOTS)))
+        self._count: list[int] = []
+        self._node_of: dict[int, int] = {}
+        self._counted: list[IntArray] = []
 
     def build(self) -> TreeNode:
-        spans = self._trace.spans
-        node_of = self._paths()
-        segments = self._trace.segments
-        held = self._held(node_of[segments.owner], self._root_of(segments.start_ns, spans.track[segments.owner]))
-        self._host = self._sums(held, segments.end_ns - segments.start_ns)
-        kernels, device = self._kernels(node_of)
+        trace = self._trace
+        spans = trace.spans
+        work = host_work(trace)
+        track = spans.track[work.span]
+        labelled = trace.host[self._layers.is_labelled[trace.host]]
+        if not self._everything:
+            labelled = labelled[self._in_windows(spans.ts_ns[labelled])]
+        launch = np.maximum(trace.launch, 0)
+        asked = self._layers.of_launches(launch)
+        asking = np.where(asked[0] >= 0, spans.track[np.maximum(asked[0], 0)], spans.track[launch])
+        groups = (
+            (self._layers.of_spans(labelled), self._root_of(spans.ts_ns[labelled], spans.track[labelled])),
+            (self._layers.at(track, work.start_ns), self._root_of(work.start_ns, track)),
+            (asked, self._root_of(spans.ts_ns[launch], asking)),
+        )
+        found = paths(self._layers, [group[0] for group in groups], [group[1] for group in groups], self._starts_under)
+        _, host_node, launch_node = self._nodes_of(found, [len(group[1]) for group in groups])
+        self._host = self._sums(host_node, work.length_ns)
+        launch_node[trace.launch < 0] = self.ROOTS.index(UNLINKED)
+        kernels, device = self._kernels(launch_node)
         return self._assemble(kernels, device)
+
+    def _starts_under(self, spans: IntArray) -> IntArray:
+        """int64, the root under which each of these spans starts."""
+        return self._root_of(self._trace.spans.ts_ns[spans], self._trace.spans.track[spans])
+
+    def _nodes_of(self, found: Paths, lengths: Sequence[int]) -> list[IntArray]:
+        """The node of everything asked for, once all nodes are made: those above before those below."""
+        node = np.zeros(0, dtype=np.int64)
+        for each in reversed(found.rounds):
+            above = np.where(each.up >= 0, node[each.up], each.root) if len(node) else each.root
+            node = self._add(above, self._labels_of(each.span), each.span)
+        self._count_spans()
+        held = np.where(found.place >= 0, node[found.place], found.root) if len(node) else found.root
+        return np.split(held, np.cumsum(lengths)[:-1])
 
     def _name_nodes(self, each_layer: bool) -> tuple[list[str], list[NodeKind]]:
         """Labels and kinds: the roots, the stages, then every name as a range, module, layer or op."""
@@ -184,71 +213,29 @@ class _Builder:
             self._of_name[code] = known[kind, label]
         return labels, kinds
 
-    def _own_label(self) -> IntArray:
-        """int64 [n], the label of each span that is a node; `NONE` for all others."""
+    def _labels_of(self, span: IntArray) -> IntArray:
+        """int64, the label of each of these spans. A range inside of one of its stage is not that stage once more."""
         trace = self._trace
-        spans = trace.spans
-        framed = np.array([name.startswith(_FRAME) for name in spans.names], dtype=bool)[spans.name]
-        step = np.array([is_step_name(name) for name in spans.names], dtype=bool)[spans.name]
-        wanted = trace.is_op | trace.is_annotation | framed
-        label = np.where(wanted & ~step, self._of_name[spans.name], NONE)
-        stage = np.where(trace.stage_range == REQUEST_CODE, NONE, len(self.ROOTS) + trace.stage_range)
-        label = np.where(trace.stage_range != NONE, stage, label)
-        # A range inside of one of the same stage (a vision tower's encoder) is not the stage once more.
-        host, parent = trace.host, trace.nesting.parent
-        around = np.where(parent >= 0, trace.innermost_range[host[np.maximum(parent, 0)]], NONE)
-        outer = np.where(around >= 0, trace.stage_range[np.maximum(around, 0)], NONE)
-        again = host[(outer == trace.stage_range[host]) & (outer != NONE) & (outer != REQUEST_CODE)]
-        label[again] = self._of_name[spans.name[again]]
-        return label
+        stage = trace.stage_range[span]
+        above = self._layers.parent[0][span]
+        again = (above >= 0) & (trace.stage_range[np.maximum(above, 0)] == stage)
+        return np.where((stage != NONE) & ~again, len(self.ROOTS) + stage, self._of_name[trace.spans.name[span]])
 
-    def _paths(self) -> IntArray:
-        """int64 [n], the node that each span of the host is in; `NONE` where that is a root."""
-        trace = self._trace
-        spans, host, nesting = trace.spans, trace.host, trace.nesting
-        label = self._own_label()[host]
-        wanted = label != NONE
-        if not self._everything:
-            wanted &= self._in_windows(spans.ts_ns[host])
-        inner = inherit(np.where(wanted, np.arange(len(host)), NONE), nesting)
-        above = np.where(nesting.parent >= 0, inner[np.maximum(nesting.parent, 0)], NONE)
-        # A range around whole requests is outside of them; what is inside of them isn't below it.
-        root = self._root_of(spans.ts_ns[host], spans.track[host])
-        above = np.where(root == root[np.maximum(above, 0)], above, NONE)
-        level = self._levels(wanted, above)
-        node = np.full(len(host), NONE, dtype=np.int64)
-        for depth in range(level.max(initial=-1) + 1):
-            here = np.flatnonzero(level == depth)
-            parent = root[here] if depth == 0 else node[above[here]]
-            node[here] = self._add(parent, label[here])
-        found = np.full(len(spans), NONE, dtype=np.int64)
-        found[host] = np.where(inner >= 0, node[np.maximum(inner, 0)], NONE)
-        return found
-
-    def _levels(self, wanted: BoolArray, above: IntArray) -> IntArray:
-        """How many nodes are above each that is wanted; `NONE` for all others."""
-        level = np.where(wanted, 0, NONE)
-        left = np.flatnonzero(wanted & (above >= 0))
-        by_depth = left[np.argsort(self._trace.nesting.depth[left], kind="stable")]
-        edges = np.flatnonzero(np.diff(self._trace.nesting.depth[by_depth], prepend=NONE))
-        for here in np.split(by_depth, edges[1:]) if len(by_depth) else ():
-            level[here] = level[above[here]] + 1
-        return level
-
-    def _add(self, parent: IntArray, label: IntArray) -> IntArray:
-        """New nodes for these pairs of parent and label, each once; the node of each pair."""
+    def _add(self, parent: IntArray, label: IntArray, span: IntArray) -> IntArray:
+        """The node of each pair of parent and label, made where there is none yet; a node counts its spans."""
         pairs, place = np.unique(parent * len(self._labels) + label, return_inverse=True)
-        self._parent.append(pairs // len(self._labels))
-        self._label.append(pairs % len(self._labels))
-        self._count.append(np.bincount(place, minlength=len(pairs)))
-        self._root.append(np.concatenate(self._root)[pairs // len(self._labels)])
-        first, self._nodes = self._nodes, self._nodes + len(pairs)
-        return np.asarray(first + place, dtype=np.int64)
+        for pair in pairs.tolist():
+            if pair not in self._node_of:
+                self._node_of[pair] = len(self._parent)
+                self._parent.append(pair // len(self._labels))
+                self._label.append(pair % len(self._labels))
+        nodes = np.array([self._node_of[pair] for pair in pairs.tolist()], dtype=np.int64)[place]
+        self._counted.append(np.unique(nodes * len(self._trace.spans) + span))
+        return nodes
 
-    def _held(self, node: IntArray, root: IntArray) -> IntArray:
-        """The node that holds each thing; its root where there is none, or one of another root."""
-        roots = np.concatenate(self._root)
-        return np.where((node >= 0) & (roots[np.maximum(node, 0)] == root), node, root)
+    def _count_spans(self) -> None:
+        counted = np.unique(np.concatenate(self._counted)) if self._counted else np.zeros(0, dtype=np.int64)
+        self._count = np.bincount(counted // max(1, len(self._trace.spans)), minlength=len(self._parent)).tolist()
 
     def _in_windows(self, when: IntArray) -> BoolArray:
         inside = np.zeros(len(when), dtype=bool)
@@ -265,16 +252,14 @@ class _Builder:
         return root
 
     def _sums(self, node: IntArray, length: IntArray) -> IntArray:
-        sums = np.zeros(self._nodes, dtype=np.int64)
+        sums = np.zeros(len(self._parent), dtype=np.int64)
         np.add.at(sums, node, length)
         return sums
 
-    def _kernels(self, node_of: IntArray) -> tuple[dict[int, list[TreeNode]], IntArray]:
+    def _kernels(self, node: IntArray) -> tuple[dict[int, list[TreeNode]], IntArray]:
         """The kernels below each node, and what they take in all."""
         spans, activities, launch = self._trace.spans, self._trace.activities, self._trace.launch
         call = np.maximum(launch, 0)
-        node = self._held(node_of[call], self._root_of(spans.ts_ns[call], spans.track[call]))
-        node[launch < 0] = self.ROOTS.index(UNLINKED)
         chosen = np.ones(len(activities), dtype=bool)
         if not self._everything:
             chosen = self._in_windows(spans.ts_ns[np.where(launch >= 0, call, activities)])
@@ -292,12 +277,12 @@ class _Builder:
 
     def _assemble(self, kernels: dict[int, list[TreeNode]], device: IntArray) -> TreeNode:
         """From the last node to the first, so that children are there before their parents."""
-        parent, label, count = (np.concatenate(column).tolist() for column in (self._parent, self._label, self._count))
+        parent, label, count = self._parent, self._label, self._count
         own_host, own_device = self._host.tolist(), device.tolist()
         below: list[list[TreeNode]] = [[] for _ in parent]
         order = {label: place for place, label in enumerate(self._labels)}
         top: list[TreeNode] = []
-        for node in range(self._nodes - 1, -1, -1):
+        for node in range(len(parent) - 1, -1, -1):
             children = [*below[node], *kernels.get(node, [])]
             host = own_host[node] + sum(child.host_ns for child in below[node])
             total = own_device[node] + sum(child.device_ns for child in below[node])
@@ -320,7 +305,7 @@ class _Builder:
 
 
 def _kind_and_label(name: str, *, is_op: bool) -> tuple[NodeKind, str]:
-    for prefix, kind in ((LAYER_PREFIX, NodeKind.LAYER), (MODULE_PREFIX, NodeKind.MODULE), (_FRAME, NodeKind.MODULE)):
+    for prefix, kind in ((LAYER_PREFIX, NodeKind.LAYER), (MODULE_PREFIX, NodeKind.MODULE), (FRAME, NodeKind.MODULE)):
         if name.startswith(prefix):
             return kind, name.removeprefix(prefix)
     return (NodeKind.OP if is_op else NodeKind.RANGE), name

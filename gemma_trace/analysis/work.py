@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-from gemma_trace.analysis.taxonomy import OTHER, family_of
+from gemma_trace.analysis.taxonomy import family_of
 from gemma_trace.analysis.timeline import UNLINKED, Request, find_requests
 from gemma_trace.errors import InputError
 from gemma_trace.stages import LAYER_PREFIX, MODULE_PREFIX, REQUEST_CODE, UNATTRIBUTED_CODE, Stage
@@ -88,14 +88,71 @@ def device_work(trace: Trace) -> Work:
 
 
 def host_work(trace: Trace) -> Work:
-    """The host's time on all its threads, each stretch with its innermost span."""
+    """The host's time on all its threads, each stretch with its innermost span, cut where its thread's stage changes.
+
+    Left out is what other threads than a request's spend waiting; see `waiting_ns`.
+    """
     segments = trace.segments
-    return Work("host", segments.start_ns, segments.end_ns, segments.owner, segments.owner)
+    kept = ~_waits_elsewhere(trace)
+    owner = segments.owner[kept]
+    start, end, place = _cut_at_stages(trace, segments.start_ns[kept], segments.end_ns[kept], owner)
+    return Work("host", start, end, owner[place], owner[place])
+
+
+def waiting_ns(trace: Trace) -> int:
+    """How long threads other than the requests' wait, summed over threads."""
+    segments = trace.segments
+    waits = _waits_elsewhere(trace)
+    return int((segments.end_ns - segments.start_ns)[waits].sum())
+
+
+def _waits_elsewhere(trace: Trace) -> BoolArray:
+    """bool, along `trace.segments`."""
+    own = [request.track for request in trace.requests]
+    elsewhere: BoolArray = trace.waits & ~np.isin(trace.spans.track[trace.segments.owner], own)
+    return elsewhere
+
+
+def _cut_at_stages(
+    trace: Trace, start_ns: IntArray, end_ns: IntArray, owner: IntArray
+) -> tuple[IntArray, IntArray, IntArray]:
+    """Stretches cut at the stage ranges' edges on their threads: starts, ends, and the stretch that each is of."""
+    spans, stages = trace.spans, trace.stage_segments
+    tracks, of_stage = spans.track[owner], spans.track[stages.owner]
+    edges_in: list[IntArray] = []
+    stretches: list[IntArray] = []
+    for code in np.unique(of_stage).tolist():
+        here, there = np.flatnonzero(tracks == code), np.flatnonzero(of_stage == code)
+        edges = np.union1d(stages.start_ns[there], stages.end_ns[there])
+        order = here[np.argsort(start_ns[here], kind="stable")]
+        place = np.searchsorted(start_ns[order], edges, side="left") - 1
+        inside = (place >= 0) & (edges < end_ns[order[np.maximum(place, 0)]]) if len(order) else place >= 0
+        edges_in.append(edges[inside])
+        stretches.append(order[place[inside]])
+    whole = np.arange(len(owner))
+    if not any(map(len, edges_in)):
+        return start_ns, end_ns, whole
+    start = np.concatenate((start_ns, *edges_in))
+    place = np.concatenate((whole, *stretches))
+    order = np.lexsort((start, place))
+    start, place = start[order], place[order]
+    last = np.append(np.diff(place) != 0, True)
+    end = np.where(last, end_ns[place], np.append(start[1:], 0))
+    by_start = np.argsort(start, kind="stable")
+    return start[by_start], end[by_start], place[by_start]
 
 
 def stage_of_work(trace: Trace, work: Work) -> IntArray:
-    """int64 [n], the stage code of each piece; the number of stages stands for `unlinked`."""
-    return np.where(work.caller >= 0, trace.stage_at(work.caller), len(trace.stage_names))
+    """int64 [n], the stage code of each piece; the number of stages stands for `unlinked`.
+
+    On a device that of the stage that asked for it; on the host that of the range open on its thread while it runs,
+    and for gradients' ops outside of ranges that of the stage that asked for them.
+    """
+    if work.on == "device":
+        return np.where(work.caller >= 0, trace.stage_at(work.caller), len(trace.stage_names))
+    own = trace.stage_range_at(trace.spans.track[work.span], work.start_ns, after=True)
+    asked = np.where(trace.innermost_range[work.caller] == NONE, trace.asking_range[work.caller], NONE)
+    return trace.stage_of_ranges(np.where(own >= 0, own, asked))
 
 
 def request_of_work(trace: Trace, work: Work, requests: list[Request]) -> IntArray:
@@ -139,9 +196,11 @@ def select(trace: Trace, stage: str | None = None, request: int | None = None) -
 
 
 def group(trace: Trace, work: Work, by: By) -> Groups:
-    """Group work by what it is, or by what asked for it. An unlinked activity is in a group of its own but `by` kernel.
+    """Group work by what it is, or by what asked for it.
 
-    On the host there are no kernels: `by` kernel is by op there.
+    What asked for an unlinked activity isn't known, so that it is in the group `unlinked`; what it is, its name tells:
+    by kernel and by family it is where it would be with its launch. On the host there are no kernels: `by` kernel is by
+    op there.
     """
     if by is By.FAMILY:
         return _by_family(trace, work)
@@ -161,16 +220,18 @@ def group(trace: Trace, work: Work, by: By) -> Groups:
 
 
 def families(trace: Trace, work: Work) -> tuple[IntArray, list[str]]:
-    """The family of each piece, by the names of kernel and launching op, whether it is linked or not.
+    """The family of each piece: by the names of the kernel and the launching op, of an unlinked one by its own alone.
 
     Returns:
-        int64 [n], codes into the list.
+        int64 [n], codes into the list. Host work outside ops is a family of that name.
     """
     spans = trace.spans
     op = _found(trace.innermost_op, work.caller)
     if work.on == "host":
         names = np.where(op == work.caller, spans.name[work.span], NONE) + 1
-        return _named(names, lambda code: family_of(spans.names[code - 1]) if code else OTHER, len(spans.names) + 1)
+        return _named(
+            names, lambda code: family_of(spans.names[code - 1]) if code else OUTSIDE_OPS, len(spans.names) + 1
+        )
     second = np.where(op >= 0, spans.name[np.maximum(op, 0)], NONE).astype(np.int64)
     base = len(spans.names) + 1
     pairs, place = np.unique(spans.name[work.span] * base + second + 1, return_inverse=True)
@@ -196,7 +257,7 @@ def _named(code: IntArray, name_of: Callable[[int], str], codes: int) -> tuple[I
 def _by_family(trace: Trace, work: Work) -> Groups:
     code, names = families(trace, work)
     if work.on == "device":
-        return Groups(np.where(work.caller == NONE, len(names), code), [*names, UNLINKED], work.span)
+        return Groups(code, names, work.span)
     is_op = _found(trace.innermost_op, work.caller) == work.caller
     call = _calls(np.where(is_op, work.span, NONE), len(trace.spans))
     return Groups(np.where(is_op, code, len(names)), [*names, OUTSIDE_OPS], call)

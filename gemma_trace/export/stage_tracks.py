@@ -77,7 +77,9 @@ def _nested(trace: Trace, name: str, ranges: IntArray, within: Request | None = 
     if within:
         labels.insert(0, within.label)
         start, end = np.append(within.start_ns, start), np.append(within.end_ns, end)
-    return StageTrack(name, start, nest(start, end, np.zeros(len(start), np.int64)).end_ns, tuple(labels))
+    rank = np.ones(len(start), np.int64)
+    rank[0 : 1 if within else 0] = 0  # a stage that crosses the request's end stays, in what the viewer shows, in it
+    return StageTrack(name, start, nest(start, end, np.zeros(len(start), np.int64), rank).end_ns, tuple(labels))
 
 
 def _lane_track(name: str, lanes: Sequence[Lane]) -> StageTrack:

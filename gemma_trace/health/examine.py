@@ -7,12 +7,14 @@ from typing import Final
 
 from gemma_trace.health.capture import capture_findings
 from gemma_trace.health.clocks import clock_findings
+from gemma_trace.health.correlation import correlation_findings
 from gemma_trace.health.file import file_findings
 from gemma_trace.health.findings import Finding, Health
 from gemma_trace.health.launches import launch_findings
 from gemma_trace.health.links import link_findings
 from gemma_trace.health.overhead import overhead_findings
 from gemma_trace.health.steps import step_findings
+from gemma_trace.health.threads import thread_findings
 from gemma_trace.health.times import time_findings
 from gemma_trace.health.viewers import viewer_findings
 from gemma_trace.trace.trace import Trace
@@ -20,6 +22,8 @@ from gemma_trace.trace.trace import Trace
 _CHECKS: Final[tuple[Callable[[Trace], Iterator[Finding]], ...]] = (
     file_findings,
     link_findings,
+    correlation_findings,
+    thread_findings,
     launch_findings,
     time_findings,
     clock_findings,

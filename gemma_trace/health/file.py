@@ -95,6 +95,6 @@ def file_findings(trace: Trace) -> Iterator[Finding]:
             "crossing_spans",
             Severity.INFO,
             count,
-            f"host spans that cross the end of the span around them: {count:,}; clipped to it",
+            f"host spans that cross another one of their thread: {count:,}; clipped, ranges least of all",
             "nothing to do",
         )

@@ -17,8 +17,9 @@ def link_launches(events: Events, flows: Flows, activities: IntArray, host: IntA
     """The call that launched each device activity.
 
     The one on the host with the same correlation id, whatever the call is named; where several spans carry the id,
-    calls of a runtime or driver come first, then the earliest. Failing that, the one from which an arrow leads to
-    the activity.
+    calls of a runtime or driver come first. Ids repeat where files were merged or a process had several sessions: then
+    it is the latest that starts before the activity, in the activity's own process where the trace tells that. Failing
+    all this, the call from which an arrow leads to the activity.
 
     Args:
         events: the trace's spans.
@@ -56,15 +57,123 @@ def link_backward(events: Events, flows: Flows, ops: IntArray) -> tuple[IntArray
 
 
 def _by_correlation(events: Events, activities: IntArray, host: IntArray) -> IntArray:
-    calls = host[events.correlation[host] > 0]
+    calls = _with_correlation(events, host)
     if not len(calls) or not len(activities):
         return np.full(len(activities), NONE, dtype=np.int64)
-    is_launch = events.in_categories(LAUNCH_CATEGORIES)[calls]
-    calls = calls[np.lexsort((calls, ~is_launch, events.correlation[calls]))]
     ids = events.correlation[calls]
     wanted = events.correlation[activities]
+    if (np.diff(ids) == 0).any():
+        return _latest_before(events, activities, calls)
     place = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
     return np.where((wanted > 0) & (ids[place] == wanted), calls[place], NONE)
+
+
+def _with_correlation(events: Events, host: IntArray) -> IntArray:
+    """The calls that may have launched an activity, by id and start.
+
+    Those of a runtime or driver; of an id that has none of them, whatever span of the host carries it. A call that is
+    made inside another one of its id is the same launch.
+    """
+    calls = host[events.correlation[host] > 0]
+    is_launch = events.in_categories(LAUNCH_CATEGORIES)[calls]
+    if not is_launch.all():
+        launched = np.unique(events.correlation[calls[is_launch]])
+        calls = calls[is_launch | ~np.isin(events.correlation[calls], launched)]
+    calls = calls[np.argsort(events.correlation[calls], kind="stable")]  # of one id they ascend by start
+    again = np.flatnonzero(np.diff(events.correlation[calls]) == 0)
+    outer, inner = calls[again], calls[again + 1]
+    within = (events.track[outer] == events.track[inner]) & (events.ts_ns[inner] < events.end_ns[outer])
+    return np.delete(calls, again[within] + 1)
+
+
+def repeated_ids(events: Events, host: IntArray) -> tuple[int, int]:
+    """How many correlation ids have launches in two processes or more, and how many others have several in one."""
+    calls = _with_correlation(events, host)
+    ids = events.correlation[calls]
+    repeated = np.unique(ids[1:][np.diff(ids) == 0])
+    pairs = np.unique(np.stack((ids, _process(events, calls))), axis=1)[0]
+    several = np.unique(pairs[1:][np.diff(pairs) == 0])
+    return len(several), len(repeated) - len(several)
+
+
+def _process(events: Events, spans: IntArray) -> IntArray:
+    """int64, a number for the process of each span."""
+    numbers: dict[str, int] = {}
+    of_track = [numbers.setdefault(track.pid, len(numbers)) for track in events.tracks]
+    return np.array(of_track, dtype=np.int64)[events.track[spans]]
+
+
+def _latest_before(events: Events, activities: IntArray, calls: IntArray) -> IntArray:
+    """Of the calls with an activity's id the latest that starts before it, in its own process where that is known.
+
+    Where all of them start after it, the clocks of host and device disagree, and it is the earliest.
+    """
+    process = _process(events, calls)
+    own = _process_of_activities(events, activities, calls, process)
+    found = np.full(len(activities), NONE, dtype=np.int64)
+    for number in np.unique(own).tolist():
+        mine = np.flatnonzero(own == number)
+        candidates = calls if number == NONE else calls[process == number]
+        found[mine] = _latest(events, activities[mine], candidates)
+    missing = np.flatnonzero((found == NONE) & (own != NONE))  # launched by a process that isn't the device's usual one
+    found[missing] = _latest(events, activities[missing], calls)
+    return found
+
+
+def _latest(events: Events, activities: IntArray, calls: IntArray) -> IntArray:
+    if not len(calls):
+        return np.full(len(activities), NONE, dtype=np.int64)
+    ids, starts = events.correlation[calls], events.ts_ns[calls]
+    wanted, when = events.correlation[activities], events.ts_ns[activities]
+    # Calls and activities are sorted together, by id and time; a call comes before an activity of its instant.
+    kind = np.concatenate((np.zeros(len(calls), np.int64), np.ones(len(activities), np.int64)))
+    order = np.lexsort((kind, np.concatenate((starts, when)), np.concatenate((ids, wanted))))
+    is_call = order < len(calls)
+    last = np.maximum.accumulate(np.where(is_call, np.arange(len(order)), NONE))
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.where(last >= 0, order[last], NONE)
+    before = place[len(calls) :]
+    valid = (before >= 0) & (ids[before] == wanted)
+    first = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
+    fallback = np.where(ids[first] == wanted, calls[first], NONE)
+    return np.where(wanted > 0, np.where(valid, calls[before], fallback), NONE)
+
+
+def _process_of_activities(events: Events, activities: IntArray, calls: IntArray, process: IntArray) -> IntArray:
+    """int64 [m], the process that a trace of several tells for each activity; `NONE` where it tells none.
+
+    Files that were merged one after the other keep each process's events together. Failing that, a device belongs to
+    the process most of whose calls come before its activities; where processes are alike in that, the first in the
+    file to the first device.
+    """
+    numbers = np.unique(process).tolist()
+    if len(numbers) < 2:
+        return np.full(len(activities), NONE, dtype=np.int64)
+    place = events.place.astype(np.int64)
+    first = np.array([place[calls[process == number]].min() for number in numbers])
+    last = np.array([place[calls[process == number]].max() for number in numbers])
+    order = np.argsort(first)
+    if (last[order][:-1] < first[order][1:]).all():
+        where = np.searchsorted(first[order], place[activities], side="right") - 1
+        return np.array(numbers, dtype=np.int64)[order[np.maximum(where, 0)]]
+    devices = np.stack((events.device[activities].astype(np.int64), _process(events, activities)))
+    known, device = np.unique(devices, axis=1, return_inverse=True)
+    device = device.reshape(-1)
+    votes = np.zeros((known.shape[1], len(numbers)), dtype=np.int64)
+    for column, number in enumerate(numbers):
+        mine = calls[process == number]
+        call = _latest(events, activities, mine)
+        early = (call >= 0) & (events.ts_ns[np.maximum(call, 0)] <= events.ts_ns[activities])
+        votes[:, column] = np.bincount(device[early], minlength=len(votes))
+    of_device = np.full(len(votes), NONE, dtype=np.int64)
+    left = list(order)
+    by_file = np.argsort([place[activities[device == number]].min() for number in range(len(votes))])
+    for row in by_file.tolist():
+        best = np.flatnonzero(votes[row] == votes[row].max())
+        column = next((int(each) for each in left if each in best), int(best[0]))
+        left = [each for each in left if each != column]
+        of_device[row] = numbers[column]
+    return of_device[device]
 
 
 def _by_flow(events: Events, flows: Flows, activities: IntArray, host: IntArray) -> IntArray:

@@ -28,15 +28,20 @@ from gemma_trace.trace.cache import WORTHWHILE_BYTES, TraceCache
 from gemma_trace.trace.events import (
     ANNOTATION_CATEGORIES,
     DEVICE_CATEGORIES,
+    LAUNCH_CATEGORIES,
     NONE,
     OP_CATEGORIES,
     BoolArray,
+    Codes,
     IntArray,
 )
 from gemma_trace.trace.links import link_backward, link_launches
+from gemma_trace.trace.open_spans import OpenSpans, innermost_of
 from gemma_trace.trace.plausible import plausible
 from gemma_trace.trace.reader import ReadReport, TraceFile, read_header, read_trace
-from gemma_trace.trace.tree import Nesting, Segments, inherit, innermost_segments, nest
+from gemma_trace.trace.requests import AskingThreads, Request, is_step_name, requests_of
+from gemma_trace.trace.tree import Nesting, Segments, innermost_segments, nest
+from gemma_trace.trace.waiting import waiting_segments
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,9 +120,14 @@ class Trace:
 
     @cached_property
     def nesting(self) -> Nesting:
-        """The host's spans as trees; its columns run along `host`."""
-        host = self.host
-        return nest(self.spans.ts_ns[host], self.spans.end_ns[host], self.spans.track[host])
+        """The host's spans as trees; its columns run along `host`.
+
+        Annotations keep their extent, steps keep it before all but those: what crosses them is clipped.
+        """
+        spans, host = self.spans, self.host
+        step = np.array([is_step_name(name) for name in spans.names], dtype=bool)[spans.name[host]]
+        rank = np.where(self.is_annotation[host], np.where(step, 1, 2), 0)
+        return nest(spans.ts_ns[host], spans.end_ns[host], spans.track[host], rank)
 
     @cached_property
     def segments(self) -> Segments:
@@ -125,6 +135,11 @@ class Trace:
         host = self.host
         found = innermost_segments(self.spans.ts_ns[host], self.spans.track[host], self.nesting)
         return Segments(found.start_ns, found.end_ns, host[found.owner])
+
+    @cached_property
+    def waits(self) -> BoolArray:
+        """bool [s], along `segments`: the stretches in which a thread waits and works at nothing."""
+        return waiting_segments(self)
 
     @cached_property
     def launch(self) -> IntArray:
@@ -135,6 +150,11 @@ class Trace:
     def is_op(self) -> BoolArray:
         """bool [n], which spans are PyTorch ops."""
         return self.spans.in_categories(OP_CATEGORIES)
+
+    @cached_property
+    def is_call(self) -> BoolArray:
+        """bool [n], which spans are calls into a device's runtime or driver."""
+        return self.spans.in_categories(LAUNCH_CATEGORIES)
 
     @cached_property
     def is_annotation(self) -> BoolArray:
@@ -178,7 +198,9 @@ class Trace:
         return on_host
 
     def innermost(self, wanted: BoolArray) -> IntArray:
-        """For each span of the host, the innermost wanted span around it on its thread, or itself if it is wanted.
+        """For each span of the host, the innermost wanted span open where it starts, or itself if it is wanted.
+
+        Of several open on its thread that is the one that started last, whatever crosses it.
 
         Args:
             wanted: bool [n], e.g. `is_op`.
@@ -186,10 +208,9 @@ class Trace:
         Returns:
             int64 [n], indices of spans; `NONE` where there is none, and for all that isn't on the host.
         """
-        host = self.host
-        found = inherit(np.where(wanted[host], np.arange(len(host)), NONE), self.nesting)
-        result = np.full(len(self.spans), NONE, dtype=np.int64)
-        result[host] = np.where(found >= 0, host[found], NONE)
+        spans, host = self.spans, self.host
+        result = np.full(len(spans), NONE, dtype=np.int64)
+        result[host] = innermost_of(host, spans.ts_ns, spans.end_ns, spans.track, wanted, self.is_call)
         return result
 
     @cached_property
@@ -213,26 +234,73 @@ class Trace:
         return self.innermost(is_layer[self.spans.name])
 
     @cached_property
-    def innermost_range(self) -> IntArray:
-        """int64 [n], for each span of the host the index of the innermost stage range around it, or of itself.
+    def requests(self) -> tuple[Request, ...]:
+        """Our own requests; failing those the steps of torch.profiler; failing those the whole trace."""
+        return requests_of(self)
 
-        An op of the autograd thread that no range of its own thread holds is in its forward op's.
+    @cached_property
+    def stage_ranges(self) -> IntArray:
+        """int64 [r], the indices of the stage ranges, requests among them, by start."""
+        return np.flatnonzero(self.stage_range != NONE)
+
+    @cached_property
+    def open_stages(self) -> OpenSpans:
+        """Which stage range is the innermost open one on a thread at an instant; positions are of `stage_ranges`."""
+        spans, ranges = self.spans, self.stage_ranges
+        return OpenSpans(spans.ts_ns[ranges], spans.end_ns[ranges], spans.track[ranges])
+
+    def stage_range_at(self, track: Codes, ts_ns: IntArray, *, after: bool = False) -> IntArray:
+        """int64, the index of the innermost stage range open on each thread at each instant; see `OpenSpans.at`."""
+        if not len(self.stage_ranges):
+            return np.full(len(ts_ns), NONE, dtype=np.int64)
+        place = self.open_stages.at(track, ts_ns, after=after)
+        return np.where(place >= 0, self.stage_ranges[place], NONE)
+
+    @cached_property
+    def stage_segments(self) -> Segments:
+        """The threads cut where their innermost stage range changes, by thread and start; `owner` indexes the spans."""
+        found = self.open_stages.segments()
+        return Segments(found.start_ns, found.end_ns, self.stage_ranges[found.owner])
+
+    @cached_property
+    def innermost_range(self) -> IntArray:
+        """int64 [n], for each span of the host the index of the innermost stage range open on its thread, or of itself.
+
         `NONE` outside of all stage ranges, and for all that isn't on the host.
         """
-        found = self.innermost(self.stage_range != NONE)
+        return self.innermost(self.stage_range != NONE)
+
+    @cached_property
+    def asking_range(self) -> IntArray:
+        """int64 [n], the index of the stage range that asked for each span of the host; `NONE` where none did.
+
+        The innermost one open on its own thread. Where there is none, and the span is a call into a runtime or in an
+        op that computes a gradient, the one open on the thread of the request then; failing that, the one in which the
+        gradient's forward op ran.
+        """
+        own = self.innermost_range
         backward, forward = link_backward(self.spans, self.flows, np.flatnonzero(self.is_op))
-        if not len(backward):
-            return found
-        asked = np.zeros(len(self.spans), dtype=bool)
-        asked[backward] = True
-        range_of_forward = np.full(len(self.spans), NONE, dtype=np.int64)
-        range_of_forward[backward] = found[forward]
-        gradient = self.innermost(asked)
-        through = np.where(gradient >= 0, range_of_forward[gradient], NONE)
-        return np.where(found == NONE, through, found)
+        gradient = np.full(len(self.spans), NONE, dtype=np.int64)
+        if len(backward):
+            asked = np.zeros(len(self.spans), dtype=bool)
+            asked[backward] = True
+            gradient = self.innermost(asked)
+        missing = np.flatnonzero(self._on_host & (own == NONE) & (self.is_call | (gradient >= 0)))
+        if not len(missing) or not len(self.stage_ranges):
+            return own
+        track, ts_ns = self.spans.track[missing], self.spans.ts_ns[missing]
+        asking = AskingThreads(self).at(track, ts_ns)
+        asked_by = np.where(asking != track, self.stage_range_at(asking, ts_ns), NONE)
+        of_forward = np.full(len(self.spans) + 1, NONE, dtype=np.int64)  # the last is for no gradient
+        of_forward[backward] = own[forward]
+        is_stage = (asked_by >= 0) & (self.stage_range[asked_by] != REQUEST_CODE)
+        through = of_forward[gradient[missing]]
+        found = own.copy()
+        found[missing] = np.where(is_stage | (through == NONE), asked_by, through)
+        return found
 
     def stage_at(self, spans: IntArray) -> IntArray:
-        """The stage code each of these host spans runs in.
+        """The stage code that asked for each of these host spans; see `asking_range`.
 
         Args:
             spans: int64, indices of spans, or `NONE`.
@@ -240,7 +308,10 @@ class Trace:
         Returns:
             int64; `UNATTRIBUTED_CODE` outside of all stages, in none but a request, or for `NONE`.
         """
-        ranges = np.where(spans >= 0, self.innermost_range[spans], NONE)
+        return self.stage_of_ranges(np.where(spans >= 0, self.asking_range[spans], NONE))
+
+    def stage_of_ranges(self, ranges: IntArray) -> IntArray:
+        """int64, the stage codes of stage ranges (or `NONE`); a request's is `UNATTRIBUTED_CODE`."""
         stage = np.where(ranges >= 0, self.stage_range[ranges], UNATTRIBUTED_CODE)
         return np.where(stage == REQUEST_CODE, UNATTRIBUTED_CODE, stage)
 

@@ -18,7 +18,7 @@ class Nesting:
         depth: int64, 0 for a root.
         end_ns: int64, where each span ends once it is clipped to its parent.
         self_ns: int64, the clipped length less that of the children.
-        clipped: how many spans crossed their parent's end and were clipped to it.
+        clipped: how many spans crossed another of their track and were clipped.
     """
 
     parent: IntArray
@@ -28,20 +28,24 @@ class Nesting:
     clipped: int
 
 
-def nest(ts_ns: IntArray, end_ns: IntArray, track: Codes) -> Nesting:
+def nest(ts_ns: IntArray, end_ns: IntArray, track: Codes, rank: IntArray | None = None) -> Nesting:
     """Nest spans that are sorted by start, the longer first, each among those of its own track.
 
-    A span that starts inside another and ends after it can't be nested; it is clipped to the other's end, as a
-    profiler's clock that is read twice makes spans bleed into each other by less than a microsecond.
+    Where a span starts inside another and ends after it, one of the two has to be clipped. Without ranks it is the
+    later one, to the other's end, as a profiler's clock that is read twice makes spans bleed into each other by less
+    than a microsecond. With ranks a span above 0 keeps its extent: what is open where it starts, is of no higher rank
+    and ends before it does is clipped to its start. So where all have rank 1, the innermost span at every instant is
+    the one that started last of those that are open.
 
     Args:
         ts_ns: int64 [n], starts.
         end_ns: int64 [n], ends.
         track: integer [n], which spans belong together.
+        rank: int64 [n], see above; None is 0 for all.
     """
     n = len(ts_ns)
     zero = ts_ns.min() if n else 0
-    order = _stable_order(track)
+    order = stable_order(track)
     # Each track gets a stretch of time of its own, so that one pass nests them all. Times are doubled so that an
     # empty span can have an inside, which makes it end after its start.
     start = 2 * (ts_ns[order] - zero)
@@ -50,14 +54,16 @@ def nest(ts_ns: IntArray, end_ns: IntArray, track: Codes) -> Nesting:
     stretch = int(end.max(initial=0)) + 1
     if len(first) * stretch >= 2**62:
         stretch = 0  # centuries of trace: nest track by track instead
+    ranks = None if rank is None else rank[order]
     if stretch:
         offset = np.repeat(np.arange(len(first)) * stretch, np.diff(np.append(first, n)))
-        parent, depth, clipped_end, clipped = _nest_line(start + offset, end + offset)
+        parent, depth, clipped_end, clipped = _nest_line(start + offset, end + offset, ranks)
         clipped_end -= offset
     else:
         parts = []
         for begin, stop in zip(first, np.append(first[1:], n), strict=True):
-            found = _nest_line(start[begin:stop], end[begin:stop])
+            line_ranks = None if ranks is None else ranks[begin:stop]
+            found = _nest_line(start[begin:stop], end[begin:stop], line_ranks)
             parts.append((np.where(found[0] >= 0, found[0] + begin, NONE), *found[1:]))
         parent, depth, clipped_end = (np.concatenate([part[i] for part in parts]) for i in range(3))
         clipped = sum(part[3] for part in parts)
@@ -76,15 +82,19 @@ def nest(ts_ns: IntArray, end_ns: IntArray, track: Codes) -> Nesting:
     )
 
 
-def _nest_line(start: IntArray, end: IntArray) -> tuple[IntArray, IntArray, IntArray, int]:
+def _nest_line(start: IntArray, end: IntArray, rank: IntArray | None) -> tuple[IntArray, IntArray, IntArray, int]:
     """Parent, depth, clipped end and number of clipped spans of one line of spans, sorted by start, longer first.
 
     How many spans are open where one starts is how many started before less how many ended before; the parent is the
     last span before that is one level up. Both need spans that nest, so where some cross they are clipped first.
     """
+    given = end
+    depth, parent = _levels(start, end)
+    if rank is not None and (end > end[np.where(parent >= 0, parent, np.arange(len(end)))]).any():
+        end = _cut_at_ranked(start, end, rank)
+        depth, parent = _levels(start, end)
     original = end
     edges = np.zeros(0, dtype=np.int64)
-    depth, parent = _levels(start, end)
     while (crossing := (parent >= 0) & (end > end[parent])).any():
         more = np.union1d(edges, end[parent[crossing]])
         if len(more) == len(edges):  # each round finds an edge; this is for the round that doesn't
@@ -92,7 +102,7 @@ def _nest_line(start: IntArray, end: IntArray) -> tuple[IntArray, IntArray, IntA
         edges = more
         end = _clipped(start, original, edges)  # from the start: with an edge missing, others were clipped too late
         depth, parent = _levels(start, end)
-    return parent, depth, end, int((end < original).sum())
+    return parent, depth, end, int((end < given).sum())
 
 
 def _levels(start: IntArray, end: IntArray) -> tuple[IntArray, IntArray]:
@@ -125,10 +135,57 @@ def _clipped(start: IntArray, end: IntArray, edges: IntArray) -> IntArray:
     return clipped
 
 
+def _cut_at_ranked(start: IntArray, end: IntArray, rank: IntArray) -> IntArray:
+    """The ends once every span is clipped to the first later one that crosses it and that it has to give way to."""
+    cut = end.copy()
+    for level in np.unique(rank[rank > 0])[::-1].tolist():
+        keeper = np.flatnonzero(rank == level)
+        yields = np.flatnonzero(rank <= level)
+        first = np.searchsorted(keeper, yields, side="right")
+        inside = first < np.searchsorted(start[keeper], cut[yields], side="left")
+        yields, first = yields[inside], first[inside]
+        found = first_greater(end[keeper], first, cut[yields])
+        crossed = found < len(keeper)
+        yields, at = yields[crossed], start[keeper[found[crossed]]]
+        cut[yields] = np.minimum(cut[yields], at)
+    return cut
+
+
+def first_greater(values: IntArray, begin: IntArray, bound: IntArray) -> IntArray:
+    """For each query the first place from `begin` on whose value is greater than its bound.
+
+    Args:
+        values: int64 [k].
+        begin: int64 [q], places in `values`, k at most.
+        bound: int64 [q].
+
+    Returns:
+        int64 [q]; k where there is none.
+    """
+    size = 1 << len(values).bit_length()  # more than k, so that what stands behind the values ends every search
+    highest = np.full(2 * size, np.iinfo(np.int64).max)
+    highest[size : size + len(values)] = values
+    for width in (size >> step for step in range(1, size.bit_length())):
+        highest[width : 2 * width] = np.maximum(
+            highest[2 * width : 4 * width : 2], highest[2 * width + 1 : 4 * width : 2]
+        )
+    node = begin + size
+    climbing = np.flatnonzero(highest[node] <= bound)
+    while len(climbing):  # on to the next block, and up to the largest that starts there
+        following = node[climbing] + 1
+        node[climbing] = following // (following & -following)
+        climbing = climbing[highest[node[climbing]] <= bound[climbing]]
+    for _ in range(size.bit_length() - 1):
+        inner = np.flatnonzero(node < size)
+        left = 2 * node[inner]
+        node[inner] = np.where(highest[left] > bound[inner], left, left + 1)
+    return np.minimum(node - size, len(values))
+
+
 def _parents(depth: IntArray) -> IntArray:
     """The last index before each that is one level up."""
     parent = np.full(len(depth), NONE, dtype=np.int64)
-    by_depth = _stable_order(depth)
+    by_depth = stable_order(depth)
     levels = np.searchsorted(depth[by_depth], np.arange(depth.max(initial=-1) + 2))
     for level in range(1, len(levels) - 1):
         above = by_depth[levels[level - 1] : levels[level]]
@@ -139,29 +196,10 @@ def _parents(depth: IntArray) -> IntArray:
     return parent
 
 
-def _stable_order(small: Codes) -> IntArray:
+def stable_order(small: Codes) -> IntArray:
     """`argsort`, stable; integers of 16 bits are sorted by radix, some ten times faster than wider ones."""
     fits = len(small) == 0 or (small.min() >= -(2**15) and small.max() < 2**15)
     return np.argsort(small.astype(np.int16) if fits else small, kind="stable")
-
-
-def inherit(own: IntArray, nesting: Nesting) -> IntArray:
-    """Hand values down the trees: each span gets its own value, or its nearest ancestor's if it has none.
-
-    Args:
-        own: int64 [n], `NONE` where a span has no value of its own.
-
-    Returns:
-        int64 [n].
-    """
-    value = own.copy()
-    by_depth = _stable_order(nesting.depth)
-    levels = np.searchsorted(nesting.depth[by_depth], np.arange(nesting.depth.max(initial=-1) + 2))
-    for level in range(1, len(levels) - 1):
-        here = by_depth[levels[level] : levels[level + 1]]
-        without = here[(value[here] == NONE) & (nesting.parent[here] >= 0)]
-        value[without] = value[nesting.parent[without]]
-    return value
 
 
 @dataclass(frozen=True)

@@ -63,12 +63,12 @@ def test_over_requests() -> None:
     found = statistics((10, 20, 30), (20, 40), batch=4)
     assert (found.tokens, found.tpot.values) == (4, (20e-6, 30e-6))
     assert found.throughput.values == pytest.approx([4e9 / 20, 4e9 / 30])
-    assert [(step.first, step.last, step.intervals.values) for step in found.series()] == [
+    assert [(step.first, step.last, step.intervals.values) for step in found.token_by_token()] == [
         (2, 2, (10e-6, 20e-6)),
         (3, 3, (20e-6, 40e-6)),
         (4, 4, (30e-6,)),
     ]
-    assert [(step.first, step.last, step.intervals.values) for step in found.series(most=2)] == [
+    assert [(step.first, step.last, step.intervals.values) for step in found.token_by_token(most=2)] == [
         (2, 3, (10e-6, 20e-6, 20e-6, 40e-6)),
         (4, 4, (30e-6,)),
     ]
@@ -158,3 +158,47 @@ def test_a_real_capture() -> None:
     assert found.tpot.values == tuple((t[-1] - t[0]) // (len(t) - 1) / 1e6 for t in tokens)
     assert found.tpot == summarize(trace).measures["tpot_ms"]
     assert found.tokens == metadata.workload.new_tokens
+
+
+def served(built: TraceBuilder, at: int, steps: int, length: int, gap: int = 10) -> int:
+    """A request as vLLM's worker shows it: a prefill of 100 ns and decode steps; gives its end."""
+    built.span("user_annotation", "execute_context_1(296)_generation_0(0)", at, 100)
+    for step in range(steps):
+        start = at + 110 + step * (length + gap)
+        built.span("user_annotation", "execute_context_0(0)_generation_1(1)", start, length)
+    return at + 110 + steps * (length + gap)
+
+
+def test_a_series_of_steps_ends_at_each_prefill(tmp_path: Path) -> None:
+    built = TraceBuilder()
+    second = served(built, 0, 5, 40) + 5000
+    served(built, second, 3, 90)
+    found = decode_statistics(built.load(tmp_path))
+    assert found is not None
+    assert [series.intervals_ns for series in found.series] == [(50,) * 4, (100,) * 2]
+    # One window without requests: its TPOT is the mean of all six intervals.
+    assert [request.tpot_ns for request in found.requests] == [(4 * 50 + 2 * 100) // 6]
+    assert next(step.intervals.values for step in found.token_by_token()) == pytest.approx((50 / MS, 100 / MS))
+
+
+def test_a_series_of_steps_ends_where_nothing_was_to_be_done(tmp_path: Path) -> None:
+    built = TraceBuilder()
+    for start in (0, 50, 100, 1000, 1050):
+        built.span("user_annotation", "step[DECODE bs=8]", start, 40)
+    found = decode_statistics(built.load(tmp_path))
+    assert found is not None
+    assert [series.intervals_ns for series in found.series] == [(50, 50), (50,)]
+    # A stall in which the thread works is in the series.
+    busy = decode_statistics(built.op("aten::mm", 150, 840).load(tmp_path))
+    assert busy is not None
+    assert [series.intervals_ns for series in busy.series] == [(50, 50, 900, 50)]
+
+
+def test_waiting_for_the_next_request_is_nothing_to_do(tmp_path: Path) -> None:
+    built = TraceBuilder()
+    for start in (0, 50, 100, 1000, 1050):
+        built.span("user_annotation", "step[DECODE bs=8]", start, 40)
+    built.frame("vllm/distributed/device_communicators/shm_broadcast.py(961): dequeue", 145, 850)
+    found = decode_statistics(built.load(tmp_path))
+    assert found is not None
+    assert [series.intervals_ns for series in found.series] == [(50, 50), (50,)]

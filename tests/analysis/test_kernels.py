@@ -111,9 +111,14 @@ def test_activities_are_grouped_by_what_launched_them(tmp_path: Path) -> None:
     outside = {OUTSIDE_MODULES: (1, 3), "unlinked": (1, 11)}
     assert _sums(kernel_table(trace, by="layer")) == {**layers, **outside}
     assert _sums(kernel_table(trace, by="module")) == {**layers, **outside}
-    families = {"gemm": (2, 80), "elementwise": (2, 16), "memset": (1, 3), "unlinked": (1, 11)}
+    families = {"gemm": (3, 80 + 11), "elementwise": (2, 16), "memset": (1, 3)}
     assert _sums(kernel_table(trace, by="family")) == families
     assert next(row.family for row in kernel_table(trace, by="layer").rows) == "gemm"
+
+
+def test_an_unlinked_activity_is_in_the_family_of_its_name(tmp_path: Path) -> None:
+    table = kernel_table(_drilldown().load(tmp_path), "unlinked", by="family")
+    assert (_sums(table), table.totals.unlinked) == ({"gemm": (1, 11)}, 1)
 
 
 def test_rows_tell_launch_latency_shares_and_percentiles(tmp_path: Path) -> None:
@@ -159,7 +164,7 @@ def test_every_grouping_adds_up_on_every_trace_of_the_corpus(corpus: Path, by: B
         table = kernel_table(trace, by=by)
         assert sum(row.sum_ns for row in table.rows) == table.totals.device_sum_ns + table.totals.host_self_ns
         unlinked = [row for row in table.rows if row.name == "unlinked"]
-        if by is not By.KERNEL and table.totals.unlinked:
+        if by not in (By.KERNEL, By.FAMILY) and table.totals.unlinked:
             assert [row.count for row in unlinked] == [table.totals.unlinked], path.name
 
 

@@ -96,11 +96,11 @@ def test_work_that_outlasts_the_request_counts_whole_in_sum_and_not_in_time(tmp_
     assert (row.device_sum_ns, row.device_ns, row.time_ns) == (60, 20, 100)
 
 
-def test_ranges_on_another_thread_are_host_time_but_own_no_instant(tmp_path: Path) -> None:
+def test_ranges_on_another_thread_own_what_the_requests_thread_leaves(tmp_path: Path) -> None:
     built = TraceBuilder().range("request", 0, 100).range("image_processing", 10, 30, tid=5)
     rows = by_stage(built.load(tmp_path))
-    assert (rows["image_processing"].host_ns, rows["image_processing"].time_ns) == (30, 0)
-    assert rows["unattributed"].time_ns == 100
+    assert (rows["image_processing"].host_ns, rows["image_processing"].time_ns) == (30, 30)
+    assert rows["unattributed"].time_ns == 70
 
 
 def test_ttft_ends_with_the_first_token_and_leaves_the_image_load_out(tmp_path: Path) -> None:
@@ -136,3 +136,32 @@ def test_every_trace_of_the_corpus_is_partitioned_exactly(corpus: Path) -> None:
         trace = load(path)
         for window in find_requests(trace):
             assert sum(row.time_ns for row in partition(trace, window)) == window.wall_ns, path.name
+
+
+def test_a_trace_of_several_prefills_has_no_first_token(tmp_path: Path) -> None:
+    built = TraceBuilder().span("user_annotation", "execute_context_1(296)_generation_0(0)", 500, 100)
+    built.frame("vllm/v1/worker/gpu_worker.py(1293): sample_tokens", 610, 20)
+    one = built.load(tmp_path)
+    assert ttft_ns(one, find_requests(one)[0]) == 130, "from the trace's start, where it has a single prefill"
+    built.span("user_annotation", "execute_context_1(296)_generation_0(0)", 2000, 100)
+    several = built.load(tmp_path)
+    assert ttft_ns(several, find_requests(several)[0]) is None
+
+
+@pytest.mark.parametrize(
+    ("threads", "expected"),
+    [
+        ({"7": ["op"] * 9, "1": ["op"]}, "1"),  # the main one, though another has more
+        ({"7": ["op", "range"], "1": ["op"]}, "7"),  # annotations come before the id
+        ({"7": ["range"], "1": ["range"]}, "1"),
+        ({"7": ["op"], "8": ["op"] * 3}, "8"),  # no main thread: the one whose spans cover most
+    ],
+)
+def test_the_thread_of_a_trace_without_requests(threads: dict[str, list[str]], expected: str, tmp_path: Path) -> None:
+    built = TraceBuilder()
+    for tid, kinds in threads.items():
+        for place, kind in enumerate(kinds):
+            add = built.op if kind == "op" else built.range
+            add("aten::mm" if kind == "op" else "mine#1", 100 * place, 50, tid=int(tid))
+    trace = built.load(tmp_path)
+    assert trace.spans.tracks[find_requests(trace)[0].track].tid == expected

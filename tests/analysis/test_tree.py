@@ -7,6 +7,7 @@ import pytest
 from gemma_trace.analysis.breakdown import breakdown
 from gemma_trace.analysis.kernels import kernel_table
 from gemma_trace.analysis.tree import NodeKind, TreeNode, call_tree, prune
+from gemma_trace.analysis.work import waiting_ns
 from gemma_trace.errors import InputError
 from gemma_trace.trace.trace import load
 from tests.conftest import SAMPLES
@@ -138,7 +139,7 @@ def check_against_the_stages(path: Path) -> None:
     tree = call_tree(trace)
     check_sums(tree)
     assert tree.device_ns == trace.spans.dur_ns[trace.activities].sum()
-    assert tree.host_ns == trace.nesting.self_ns.sum()
+    assert tree.host_ns + waiting_ns(trace) == trace.nesting.self_ns.sum()
     table = kernel_table(trace)
     kernels = sum(node.count for _, node in tree.walk() if node.kind is NodeKind.KERNEL)
     assert kernels == table.totals.activities

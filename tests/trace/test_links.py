@@ -87,11 +87,16 @@ def test_of_several_spans_with_one_id_the_launch_comes_first(tmp_path: Path) -> 
     assert links(built.load(tmp_path)) == [("gemm", "cudaLaunchKernel")]
 
 
-def test_of_several_launches_with_one_id_the_earliest_counts(tmp_path: Path) -> None:
-    built = (
-        TraceBuilder().launch(8, 30, name="later").launch(8, 20, name="earlier").kernel("gemm", 60, 1, correlation=8)
-    )
-    assert links(built.load(tmp_path)) == [("gemm", "earlier")]
+def test_of_several_launches_with_one_id_the_latest_before_the_activity_counts(tmp_path: Path) -> None:
+    built = TraceBuilder().launch(8, 30, name="second").launch(8, 20, name="first").launch(8, 70, name="third")
+    built.kernel("a", 25, 1, correlation=8).kernel("b", 60, 1, correlation=8).kernel("c", 70, 1, correlation=8)
+    built.kernel("early", 10, 1, correlation=8)
+    assert links(built.load(tmp_path)) == [("early", "first"), ("a", "first"), ("b", "second"), ("c", "third")]
+
+
+def test_a_driver_call_inside_the_runtime_call_of_its_id_is_the_same_launch(tmp_path: Path) -> None:
+    built = TraceBuilder().launch(8, 10, 20, name="cudaLaunchKernel").launch(8, 15, 5, name="cuLaunchKernel")
+    assert links(built.kernel("gemm", 60, 1, correlation=8).load(tmp_path)) == [("gemm", "cudaLaunchKernel")]
 
 
 def test_an_activity_never_launches_another(tmp_path: Path) -> None:
@@ -118,14 +123,14 @@ def test_a_graph_launch_owns_all_activities_of_its_replay(tmp_path: Path) -> Non
     ]
 
 
-def test_a_launch_on_another_thread_has_the_stage_of_that_thread(tmp_path: Path) -> None:
+def test_a_launch_on_another_thread_has_its_stage_or_else_that_of_the_requests_thread(tmp_path: Path) -> None:
     built = TraceBuilder().range("prefill", 0, 100).launch(1, 10, name="main")
     built.range("decode", 0, 50, tid=200).launch(2, 10, name="inside", tid=200).launch(3, 60, name="outside", tid=200)
     for correlation in (1, 2, 3):
         built.kernel(f"kernel{correlation}", 200 + correlation, 1, correlation=correlation)
     trace = built.load(tmp_path)
     assert links(trace) == [("kernel1", "main"), ("kernel2", "inside"), ("kernel3", "outside")]
-    assert stages(trace) == [Stage.PREFILL, Stage.DECODE, Stage.UNATTRIBUTED]
+    assert stages(trace) == [Stage.PREFILL, Stage.DECODE, Stage.PREFILL]
 
 
 def test_an_unlinked_activity_has_no_stage(tmp_path: Path) -> None:

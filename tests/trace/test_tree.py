@@ -3,9 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from hypothesis import given
+from hypothesis.strategies import integers, lists, tuples
 
 from gemma_trace.trace.events import NONE, IntArray
-from gemma_trace.trace.tree import Nesting, Segments, inherit, innermost_segments, nest
+from gemma_trace.trace.tree import Nesting, Segments, first_greater, innermost_segments, nest
 from tests.trace_builder import TraceBuilder
 
 Spans = list[tuple[int, int]]
@@ -18,6 +20,10 @@ def columns(spans: Spans, tracks: list[int] | None = None) -> tuple[IntArray, In
         np.array([end for _, end in spans], np.int64),
         np.array(tracks or [0] * len(spans), np.int64),
     )
+
+
+def ints(*values: int) -> IntArray:
+    return np.array(values, np.int64)
 
 
 def nested(spans: Spans, tracks: list[int] | None = None) -> Nesting:
@@ -130,27 +136,6 @@ def test_times_of_any_sign_and_size_nest_alike() -> None:
         assert moved.clipped == expected.clipped == 1
 
 
-def test_spans_without_a_value_inherit_their_nearest_ancestors() -> None:
-    nesting = nested([(0, 100), (10, 90), (20, 80), (30, 70), (200, 300), (210, 220)])
-    own = np.array([NONE, 7, NONE, NONE, NONE, 9])
-    assert inherit(own, nesting).tolist() == [NONE, 7, 7, 7, NONE, 9]
-    assert own.tolist() == [NONE, 7, NONE, NONE, NONE, 9]
-
-
-def test_a_value_of_its_own_comes_before_an_inherited_one() -> None:
-    nesting = nested([(0, 100), (10, 90), (20, 80), (95, 99)])
-    assert inherit(np.array([1, 2, NONE, NONE]), nesting).tolist() == [1, 2, 2, 1]
-
-
-def test_zero_is_a_value() -> None:
-    assert inherit(np.array([5, 0, NONE]), nested([(0, 9), (1, 8), (2, 7)])).tolist() == [5, 0, 0]
-
-
-def test_nothing_inherits_from_another_track() -> None:
-    nesting = nested([(0, 100), (10, 20), (10, 20)], [1, 1, 2])
-    assert inherit(np.array([4, NONE, NONE]), nesting).tolist() == [4, 4, NONE]
-
-
 def test_each_instant_is_the_innermost_spans() -> None:
     assert cut([(0, 100), (10, 40), (20, 30), (50, 90)]) == [
         (0, 10, 0),
@@ -227,3 +212,28 @@ def test_a_span_is_not_clipped_to_an_end_that_is_itself_clipped_away() -> None:
     nesting = nest(start, end, np.zeros(6, np.int64))
     assert nesting.end_ns.tolist() == [2, 2, 4, 4, 4, 6]
     assert nesting.parent.tolist() == [-1, 0, -1, 2, 3, -1]
+
+
+def test_ranked_spans_keep_their_extent_and_what_crosses_them_is_clipped() -> None:
+    # A frame into the range, the range, and a frame out of it; the range alone has a rank.
+    found = nest(*columns([(95, 107), (100, 500), (490, 502)]), ints(0, 1, 0))
+    assert (found.end_ns.tolist(), found.clipped) == ([100, 500, 500], 2)
+    assert found.parent.tolist() == [-1, -1, 1]
+
+
+def test_of_spans_with_ranks_that_cross_the_one_that_started_last_has_the_instant() -> None:
+    found = nest(*columns([(0, 100), (50, 150), (60, 80)]), ints(1, 1, 1))
+    assert (found.end_ns.tolist(), found.self_ns.tolist()) == ([50, 150, 80], [50, 80, 20])
+    higher = nest(*columns([(0, 100), (50, 150)]), ints(2, 1))
+    assert higher.end_ns.tolist() == [100, 100], "a lower rank gives way"
+
+
+@given(lists(integers(0, 9), max_size=40), lists(tuples(integers(0, 45), integers(-1, 10)), max_size=20))
+def test_the_first_greater_value_is_found_as_a_loop_finds_it(values: list[int], asked: list[tuple[int, int]]) -> None:
+    begin = [min(place, len(values)) for place, _ in asked]
+    expected = [
+        next((place for place in range(low, len(values)) if values[place] > bound), len(values))
+        for low, (_, bound) in zip(begin, asked, strict=True)
+    ]
+    found = first_greater(ints(*values), ints(*begin), ints(*(bound for _, bound in asked)))
+    assert found.tolist() == expected

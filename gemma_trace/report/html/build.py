@@ -194,7 +194,7 @@ def _decode(trace: Trace) -> DecodeSeries | None:
     found = decode_statistics(trace)
     if found is None:
         return None
-    return DecodeSeries(found.source, len(found.requests), found.series(MOST_STEPS), decode_section(found))
+    return DecodeSeries(found.source, len(found.requests), found.token_by_token(MOST_STEPS), decode_section(found))
 
 
 def told_apart(views: Sequence[RunView]) -> list[RunView]:

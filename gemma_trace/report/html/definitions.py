@@ -103,7 +103,8 @@ DEFINITIONS: Final = (
         (
             "exposed host",
             "exposed_host_ns",
-            "the part in which the device is idle and the stage is the innermost open on the request's thread",
+            "the part in which all devices are idle and the stage is the innermost open on the request's thread; where "
+            "that has none or only waits, the one open on another thread of the request",
         ),
         (
             "host",

@@ -74,7 +74,7 @@ def _line_notes(found: DecodeStatistics) -> list[str]:
 
 def token_section(found: DecodeStatistics) -> Section:
     """The series: how long each token took, or each stretch of tokens where there are many."""
-    series = found.series(MOST_ROWS)
+    series = found.token_by_token(MOST_ROWS)
     most = max(step.intervals.median for step in series)
     columns = (
         Column("step" if found.source == "steps" else "token"),
@@ -111,7 +111,7 @@ def decode_record(found: DecodeStatistics) -> dict[str, Any]:
         "decode_slope_us": plain(found.slope),
         "slope_interval_us": found.slope_interval_us,
         "decode_jitter_pct": plain(found.jitter),
-        "series": [{"token": step.first, "interval_ms": plain(step.intervals)} for step in found.series()],
+        "series": [{"token": step.first, "interval_ms": plain(step.intervals)} for step in found.token_by_token()],
     }
 
 

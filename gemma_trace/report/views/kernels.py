@@ -66,6 +66,10 @@ def kernels_report(table: KernelTable, trace: Trace, health: Health, top: int, *
         notes.append("+n: grid and block are the commonest of n more.")
     if len(shown) < len(table.rows):
         notes.append(f"{len(table.rows) - len(shown)} more rows: --top 0 shows all.")
+    if table.totals.waiting_ns:
+        notes.append(
+            f"Other threads wait for {milliseconds(table.totals.waiting_ns)} ms, which is no work and in no row."
+        )
     whole = sum(row.sum_ns for row in table.rows)
     blank = ("",) * (len(columns) - 4 - (table.by is not By.FAMILY) - of_stage)
     footer = (

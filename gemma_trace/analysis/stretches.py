@@ -1,0 +1,120 @@
+"""A request's time cut into stretches, each with the stage that is open in it and the thread on which it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gemma_trace.analysis.intervals import Intervals, gaps
+from gemma_trace.stages import UNATTRIBUTED_CODE
+from gemma_trace.trace.events import NONE, IntArray
+from gemma_trace.trace.requests import Request
+from gemma_trace.trace.trace import Trace
+
+
+@dataclass(frozen=True)
+class Stretches:
+    """Disjoint stretches by start, none empty. All columns have the length s.
+
+    Attributes:
+        start_ns, end_ns: int64.
+        row: int64, the stage code of each.
+        track: int64, the thread on which that stage is open.
+        opened_ns: int64, when the stage's range began.
+    """
+
+    start_ns: IntArray
+    end_ns: IntArray
+    row: IntArray
+    track: IntArray
+    opened_ns: IntArray
+
+    def __len__(self) -> int:
+        return len(self.start_ns)
+
+    def at(self, instants: IntArray) -> IntArray:
+        """int64, the stretch that holds each instant; `NONE` where none does."""
+        place = np.searchsorted(self.start_ns, instants, side="right") - 1
+        inside = (place >= 0) & (instants < self.end_ns[np.maximum(place, 0)]) if len(self) else place >= 0
+        return np.where(inside, place, NONE)
+
+    def taken(self, chosen: IntArray) -> Stretches:
+        """Some of the stretches."""
+        return Stretches(
+            self.start_ns[chosen], self.end_ns[chosen], self.row[chosen], self.track[chosen], self.opened_ns[chosen]
+        )
+
+
+def stage_stretches(trace: Trace, request: Request) -> Stretches:
+    """The request's thread from its start to its end, cut where the innermost open stage changes; without gaps."""
+    segments = trace.stage_segments
+    own = np.flatnonzero(trace.spans.track[segments.owner] == request.track)
+    low = np.searchsorted(segments.end_ns[own], request.start_ns, side="right")
+    high = np.searchsorted(segments.start_ns[own], request.end_ns, side="left")
+    own = own[low:high]
+    start = np.maximum(segments.start_ns[own], request.start_ns)
+    end = np.minimum(segments.end_ns[own], request.end_ns)
+    bare = gaps((start, end), request.start_ns, request.end_ns)
+    row = trace.stage_of_ranges(segments.owner[own])
+    none = np.full(len(bare[0]), UNATTRIBUTED_CODE)
+    order = np.argsort(np.concatenate((start, bare[0])), kind="stable")
+    opened = np.concatenate((trace.spans.ts_ns[segments.owner[own]], bare[0]))
+    return Stretches(
+        np.concatenate((start, bare[0]))[order],
+        np.concatenate((end, bare[1]))[order],
+        np.concatenate((row, none))[order],
+        np.full(len(order), request.track),
+        opened[order],
+    )
+
+
+def earliest_opened(lanes: list[Stretches]) -> Stretches:
+    """At every instant the stretch, of whichever lane, whose stage was opened first."""
+    while len(lanes) > 1:
+        pairs = [_earlier(lanes[place], lanes[place + 1]) for place in range(0, len(lanes) - 1, 2)]
+        lanes = pairs + lanes[2 * len(pairs) :]
+    return lanes[0]
+
+
+def _earlier(first: Stretches, second: Stretches) -> Stretches:
+    both = _joined(first, second)
+    edges = np.unique(np.concatenate((both.start_ns, both.end_ns)))
+    one, other = first.at(edges[:-1]), second.at(edges[:-1])
+    ahead = (other == NONE) | ((one != NONE) & (first.opened_ns[one] <= second.opened_ns[other]))
+    chosen = np.where(ahead, one, np.where(other == NONE, NONE, other + len(first)))
+    return _pieces(both, edges, chosen)
+
+
+def overlaid(stretches: Stretches, others: Stretches, waiting: Intervals) -> Stretches:
+    """A request's stretches, and in them others' where the request's thread is in no stage, or waits.
+
+    Args:
+        stretches: without gaps.
+        others: within the same window.
+        waiting: disjoint intervals by start.
+    """
+    both = _joined(stretches, others)
+    edges = np.unique(np.concatenate((both.start_ns, both.end_ns, *waiting)))
+    edges = edges[(edges >= stretches.start_ns[0]) & (edges <= stretches.end_ns[-1])]
+    own, other = stretches.at(edges[:-1]), others.at(edges[:-1])
+    place = np.searchsorted(waiting[0], edges[:-1], side="right") - 1
+    waits = (place >= 0) & (edges[:-1] < np.append(waiting[1], 0)[place])
+    free = (stretches.row[own] == UNATTRIBUTED_CODE) | waits
+    return _pieces(both, edges, np.where((other != NONE) & free, other + len(stretches), own))
+
+
+def _joined(first: Stretches, second: Stretches) -> Stretches:
+    columns = ("start_ns", "end_ns", "row", "track", "opened_ns")
+    return Stretches(*(np.concatenate((getattr(first, name), getattr(second, name))) for name in columns))
+
+
+def _pieces(source: Stretches, edges: IntArray, chosen: IntArray) -> Stretches:
+    """The stretch chosen between each two edges; neighbours of one stretch become one, `NONE` is left out."""
+    kept = np.flatnonzero(chosen != NONE)
+    start, end, chosen = edges[:-1][kept], edges[1:][kept], chosen[kept]
+    fresh = np.ones(len(kept), dtype=bool)
+    fresh[1:] = (chosen[1:] != chosen[:-1]) | (start[1:] != end[:-1])
+    last = np.append(np.flatnonzero(fresh)[1:] - 1, len(kept) - 1) if len(kept) else np.zeros(0, dtype=np.int64)
+    found = source.taken(chosen[fresh])
+    return Stretches(start[fresh], end[last], found.row, found.track, found.opened_ns)

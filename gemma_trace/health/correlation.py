@@ -1,0 +1,32 @@
+"""Findings about correlation ids that repeat."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gemma_trace.health.findings import Finding, Severity
+from gemma_trace.trace.links import repeated_ids
+from gemma_trace.trace.trace import Trace
+
+
+def correlation_findings(trace: Trace) -> Iterator[Finding]:
+    """Ids that stand for several launches."""
+    processes, sessions = repeated_ids(trace.spans, trace.host)
+    if processes:
+        yield Finding(
+            "correlation_in_processes",
+            Severity.WARNING,
+            processes,
+            f"correlation ids with launches in two processes or more: {processes:,}; an activity was given to the "
+            "latest launch before it in the process that its device belongs to",
+            "read the ranks one file each; merged, their ids can't be told apart for certain",
+        )
+    if sessions:
+        yield Finding(
+            "correlation_in_sessions",
+            Severity.INFO,
+            sessions,
+            f"correlation ids with several launches in one process: {sessions:,}, as of several profiler sessions; an "
+            "activity was given to the latest launch before it",
+            "nothing to do; export each session to a file of its own to be certain",
+        )

@@ -1,0 +1,42 @@
+"""Findings about work in threads that the profiler didn't see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+
+from gemma_trace.analysis.intervals import intersect, measure, union
+from gemma_trace.health.findings import Finding, Severity
+from gemma_trace.stages import REQUEST_CODE
+from gemma_trace.trace.trace import Trace
+
+UNSEEN_SHARE: Final = 0.5
+"""Requests of ours in which no thread has a span for more of their time than this were worked on out of sight."""
+
+
+def thread_findings(trace: Trace) -> Iterator[Finding]:
+    """Requests in which nothing was recorded but their own ranges, as where `generate` ran in a thread of its own."""
+    spans = trace.spans
+    requests = np.flatnonzero(trace.stage_range == REQUEST_CODE)
+    if not len(requests):
+        return
+    windows = union(spans.ts_ns[requests], spans.end_ns[requests])
+    seen = np.zeros(len(spans), dtype=bool)
+    seen[trace.host] = True
+    seen[trace.activities] = True
+    seen[requests] = False
+    start, end, _, _ = intersect(windows, union(spans.ts_ns[seen], spans.end_ns[seen]))
+    wall = measure(windows)
+    unseen = 1 - int((end - start).sum()) / max(1, wall)
+    if unseen > UNSEEN_SHARE:
+        yield Finding(
+            "unseen_threads",
+            Severity.WARNING,
+            len(requests),
+            f"for {100 * unseen:.1f}% of the requests' time no thread has a span: the work ran in a thread that the "
+            "profiler did not record, or in no op at all",
+            "record all threads: torch.profiler.profile(experimental_config="
+            "torch._C._profiler._ExperimentalConfig(profile_all_threads=True))",
+        )

@@ -1,0 +1,162 @@
+"""The requests of a trace: which windows of time they are, and which thread each runs on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from gemma_trace.stages import REQUEST_CODE
+from gemma_trace.trace.events import NONE, Codes, IntArray, Track
+from gemma_trace.trace.open_spans import OpenSpans
+
+if TYPE_CHECKING:
+    from gemma_trace.trace.trace import Trace
+
+_PROFILER_STEP: Final = re.compile(r"ProfilerStep\s*#\s*\d+")
+
+WHOLE_TRACE: Final = "whole trace"
+"""The label of the one window of a trace that has neither requests nor steps."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request's window in a trace.
+
+    Attributes:
+        index: 0 for the first.
+        label: "request 0", or what the window is in a trace that has no requests of ours.
+        start_ns, end_ns: on the trace's clock.
+        track: code of the thread that the request runs on.
+    """
+
+    index: int
+    label: str
+    start_ns: int
+    end_ns: int
+    track: int
+
+    @property
+    def wall_ns(self) -> int:
+        """The window's length."""
+        return self.end_ns - self.start_ns
+
+
+def is_step_name(name: str) -> bool:
+    """Whether a range of this name is a step of torch.profiler's schedule: `ProfilerStep#N`."""
+    return _PROFILER_STEP.fullmatch(name) is not None
+
+
+def requests_of(trace: Trace) -> tuple[Request, ...]:
+    """The requests of a trace: our own ranges; failing those its `ProfilerStep#N`; failing those the whole trace.
+
+    A request runs on the thread of its range; where that thread has no stage in the window and another one of its
+    process has, on that one, as where a range is around a `generate` that a worker thread runs.
+    """
+    spans = trace.spans
+    ours = np.flatnonzero(trace.stage_range == REQUEST_CODE)
+    if len(ours):
+        return tuple(_on_the_thread_of_its_work(trace, _windows(trace, ours, "request {index}")))
+    is_step = np.array([is_step_name(name) for name in spans.names], dtype=bool)
+    steps = np.flatnonzero(is_step[spans.name] & trace.is_annotation)
+    if len(steps):
+        return tuple(_on_the_thread_of_its_work(trace, _windows(trace, steps, "{name}")))
+    everything = np.union1d(trace.host, trace.activities)
+    start, end = int(spans.ts_ns[everything].min()), int(spans.end_ns[everything].max())
+    threads = main_threads(trace)
+    return (Request(0, WHOLE_TRACE, start, end, next(iter(threads.values()), int(spans.track[everything[0]]))),)
+
+
+def _windows(trace: Trace, indices: IntArray, label: str) -> Iterable[Request]:
+    spans = trace.spans
+    for position, index in enumerate(indices.tolist()):
+        name = label.format(index=position, name=spans.names[spans.name[index]])
+        yield Request(position, name, int(spans.ts_ns[index]), int(spans.end_ns[index]), int(spans.track[index]))
+
+
+def _on_the_thread_of_its_work(trace: Trace, requests: Iterable[Request]) -> Iterable[Request]:
+    spans = trace.spans
+    ranges = np.flatnonzero((trace.stage_range != NONE) & (trace.stage_range != REQUEST_CODE))
+    starts, tracks = spans.ts_ns[ranges], spans.track[ranges]
+    process = process_of_tracks(trace)
+    for request in requests:
+        low, high = np.searchsorted(starts, (request.start_ns, request.end_ns))
+        inside = ranges[low:high]
+        on = tracks[low:high]
+        elsewhere = inside[process[on] == process[request.track]]
+        if len(elsewhere) and request.track not in on:
+            covered = np.bincount(spans.track[elsewhere], spans.dur_ns[elsewhere])
+            request = replace(request, track=int(covered.argmax()))
+        yield request
+
+
+def process_of_tracks(trace: Trace) -> IntArray:
+    """int64 [tracks], a number for the process of each track, the same for the same process."""
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(track.pid, len(numbers)) for track in trace.spans.tracks], dtype=np.int64)
+
+
+def main_threads(trace: Trace) -> dict[int, int]:
+    """By the number of the process, in the order of their first spans, the thread that asks for the work of others.
+
+    The one with annotations or steps; of several, or where there is none, the process's main thread (whose id is the
+    process's); else the one whose outermost spans cover most time.
+    """
+    spans, host = trace.spans, trace.host
+    tracks = spans.track[host]
+    annotated = np.zeros(len(spans.tracks), dtype=bool)
+    annotated[spans.track[trace.is_annotation | (trace.stage_range != NONE)]] = True
+    process = process_of_tracks(trace)
+    known, first = np.unique(tracks, return_index=True)
+    found: dict[int, int] = {}
+    for number in dict.fromkeys(process[known[np.argsort(first)]].tolist()):
+        threads = known[process[known] == number].tolist()
+        best = max((annotated[code], _is_main(spans.tracks[code])) for code in threads)
+        alike = [code for code in threads if (annotated[code], _is_main(spans.tracks[code])) == best]
+        found[number] = alike[0] if len(alike) == 1 else max(alike, key=lambda code: _covered_ns(trace, code))
+    return found
+
+
+def _is_main(track: Track) -> bool:
+    return track.tid == track.pid
+
+
+def _covered_ns(trace: Trace, track: int) -> int:
+    """How long a thread is in any span."""
+    spans, host = trace.spans, trace.host
+    own = host[spans.track[host] == track]
+    covered = np.maximum.accumulate(spans.end_ns[own])
+    before = np.append(spans.ts_ns[own[:1]], covered[:-1])
+    return int(np.maximum(covered - np.maximum(before, spans.ts_ns[own]), 0).sum())
+
+
+class AskingThreads:
+    """Which thread asks for what other threads of its process do at an instant."""
+
+    def __init__(self, trace: Trace) -> None:
+        self._process = process_of_tracks(trace)
+        self._main = np.full(int(self._process.max(initial=0)) + 1, NONE, dtype=np.int64)
+        for number, track in main_threads(trace).items():
+            self._main[number] = track
+        requests = sorted(trace.requests, key=lambda request: (request.start_ns, -request.end_ns))
+        self._tracks = np.array([request.track for request in requests], dtype=np.int64)
+        start = np.array([request.start_ns for request in requests], dtype=np.int64)
+        end = np.array([request.end_ns for request in requests], dtype=np.int64)
+        self._windows = OpenSpans(start, end, self._process[self._tracks])
+
+    def at(self, track: Codes, ts_ns: IntArray) -> IntArray:
+        """The thread of the request that is open in a thread's process, of several the last begun; else its main one.
+
+        Args:
+            track: integer [q], codes of threads.
+            ts_ns: int64 [q].
+
+        Returns:
+            int64 [q], codes of threads; `NONE` for a process without any.
+        """
+        process = self._process[track]
+        window = self._windows.at(process, ts_ns)
+        return np.where(window >= 0, self._tracks[window], self._main[process])

@@ -1,0 +1,53 @@
+"""Which of a thread's time is waiting, and so is no work."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from gemma_trace.trace.events import NONE, BoolArray
+from gemma_trace.trace.requests import main_threads
+
+if TYPE_CHECKING:
+    from gemma_trace.trace.trace import Trace
+
+WHOLE: Final = 0.99
+"""A frame that is the innermost one of its thread for this share of the trace, with nothing under it, waits."""
+
+_PYTHON: Final = frozenset({"python_function"})
+
+_WAITING: Final = re.compile(
+    r"<(?:built-in )?(?:method|function) '?(?:acquire|wait|poll|select|sleep|accept|recv|recv_into|get|join|control|"
+    r"epoll_wait|kevent|sem_wait|wait_for)'?(?: of .*(?:lock|Lock|queue|Queue|poll|kqueue|socket|Semaphore|Event|"
+    r"Condition|Connection|select|time).*)?>"
+    r"|<built-in (?:function|method) (?:sleep|select|poll)\b.*>"
+    r"|(?:.*[/\\])?(?:threading|selectors|queue|tqdm[/\\]_monitor|multiprocessing[/\\]\w+|concurrent[/\\]futures[/\\]\w+"
+    r"|zmq[/\\]utils[/\\]garbage)\.py\(\d+\): (?:wait|select|get|join|run|recv|_recv|_recv_bytes|poll|_poll|"
+    r"result|_worker|_wait_for_tstate_lock|acquire)"
+    r"|.*shm_broadcast\.py\(\d+\): (?:dequeue|acquire_read|wait)"
+)
+"""Python frames that wait: the threading, queue, selectors, multiprocessing and concurrent.futures modules of CPython
+3.8 to 3.14, tqdm's monitor, and vLLM's queue in shared memory. It is the innermost frame that counts."""
+
+
+def waiting_segments(trace: Trace) -> BoolArray:
+    """bool [s], along `trace.segments`: the stretches in which a thread waits.
+
+    That is where the innermost span is a Python frame whose name is known to wait, or one of a thread other than the
+    process's main one that has nothing under it and lasts as long as the trace does: the profiler found the thread in
+    it and left it in it.
+    """
+    spans, host, segments = trace.spans, trace.host, trace.segments
+    named = np.array([bool(_WAITING.fullmatch(name)) for name in spans.names], dtype=bool)
+    is_frame = spans.in_categories(_PYTHON)
+    frames = is_frame[segments.owner]
+    length = segments.end_ns - segments.start_ns
+    extent = int(spans.end_ns[host].max() - spans.ts_ns[host].min()) if len(host) else 0
+    parents = np.zeros(len(spans), dtype=bool)
+    parents[host[trace.nesting.parent[trace.nesting.parent != NONE]]] = True
+    mains = np.isin(spans.track[segments.owner], list(main_threads(trace).values()))
+    stuck = ~mains & ~parents[segments.owner] & (length >= WHOLE * extent)
+    waits: BoolArray = frames & (named[spans.name[segments.owner]] | stuck)
+    return waits

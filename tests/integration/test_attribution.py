@@ -1,0 +1,418 @@
+"""Every command says the same of a range, on the layouts in which they once did not; values by hand, in ns."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+import pytest
+
+from gemma_trace.analysis.breakdown import breakdown
+from gemma_trace.analysis.intervals import union_ns
+from gemma_trace.analysis.kernels import kernel_table
+from gemma_trace.analysis.lanes import stage_lanes
+from gemma_trace.analysis.reasons import stage_reasons
+from gemma_trace.analysis.tree import NodeKind, TreeNode, call_tree
+from gemma_trace.analysis.work import waiting_ns
+from gemma_trace.export.viewer import export_trace
+from gemma_trace.health.examine import examine
+from gemma_trace.stages import stage_rule
+from gemma_trace.trace.trace import Trace, load
+from tests.conftest import SHARED
+from tests.trace_builder import TraceBuilder
+
+
+class Figures(NamedTuple):
+    """What every command must say of a stage."""
+
+    host_ns: int
+    time_ns: int
+    activities: int
+    device_sum_ns: int
+
+
+def with_python_frames(built: TraceBuilder) -> TraceBuilder:
+    """The frames that `with_stack` records around a range from 100 to 500: those that open and close it cross it."""
+    built.frame("run.py(1): main", 0, 1000).frame("torch/autograd/profiler.py(770): __enter__", 95, 12)
+    return built.frame("torch/autograd/profiler.py(776): __exit__", 490, 12)
+
+
+def three_kernels(built: TraceBuilder) -> TraceBuilder:
+    built.span("user_annotation", "execute_context_1(16)_generation_0(0)", 100, 400)
+    for number, start in enumerate((150, 250, 350), 1):
+        built.op("aten::mm", start, 40).launch(number, start + 10).kernel("gemm", start + 50, 50, correlation=number)
+    return built.op("aten::add", 900, 100)
+
+
+def backward() -> TraceBuilder:
+    built = TraceBuilder().range("ProfilerStep#1", 0, 1000)
+    built.range("## forward ##", 10, 280).range("## backward ##", 300, 600)
+    built.op("aten::mm", 20, 40).launch(1, 30).kernel("gemm", 60, 100, correlation=1)
+    built.op("autograd::engine::evaluate_function: MmBackward0", 330, 80, tid=999).launch(2, 350, tid=999)
+    built.kernel("gemm", 400, 400, correlation=2)
+    built.raw(ph="s", cat="fwdbwd", name="fwdbwd", id=1, pid=1, tid=100, ts=0.02)
+    return built.raw(ph="f", cat="fwdbwd", name="fwdbwd", id=1, pid=1, tid=999, ts=0.33, bp="e")
+
+
+def crossing() -> TraceBuilder:
+    """Two ranges that cross each other and the end of a step, and a frame that crosses them all."""
+    built = TraceBuilder().range("ProfilerStep#1", 0, 500).range("ProfilerStep#2", 505, 500)
+    built.frame("profiler.py(1): step", 490, 30).range("range#a", 400, 200).range("range#b", 550, 200)
+    for number, start in enumerate((300, 450, 520, 560, 650, 800), 1):
+        built.launch(number, start).kernel("gemm", start + 10, 5 * number, correlation=number)
+    return built
+
+
+def dataloader() -> TraceBuilder:
+    built = TraceBuilder().span("user_annotation", "enumerate(DataLoader)#_It.__next__", 0, 600, tid=1)
+    built.op("aten::mm", 620, 20, tid=1).op("aten::mm", 980, 20, tid=1)
+    for number in range(1, 8):
+        built.op("MmBackward0", 680 + 25 * number, 20, tid=999).launch(number, 682 + 25 * number, tid=999)
+        built.kernel("gemm", 692 + 25 * number, 10, correlation=number)
+    return built
+
+
+def merged_ranks() -> TraceBuilder:
+    """Two ranks one after the other in the file, at the same time, with the same ids."""
+    built = TraceBuilder()
+    for rank, length in ((0, 10), (1, 30)):
+        built.range(f"rank#{rank}", 5 * rank, 400, tid=10 + rank, pid=10 + rank)
+        for number, start in enumerate((20, 120, 220), 1):
+            built.launch(number, start + 5 * rank, tid=10 + rank, pid=10 + rank)
+            built.kernel("gemm", start + 30 + 5 * rank, length, correlation=number, device=rank)
+    return built
+
+
+def two_devices() -> TraceBuilder:
+    built = TraceBuilder().range("both#", 0, 1000)
+    for number in range(4):
+        for device in (0, 1):
+            built.launch(2 * number + device + 1, 100 * number + 10 + 6 * device)
+            start = 100 * number + 40 + 5 * device
+            built.kernel("gemm", start, 80, correlation=2 * number + device + 1, device=device)
+    return built
+
+
+STEP = {"fwd": "^## forward", "bwd": "^## backward"}
+CASES: dict[str, tuple[Callable[[], TraceBuilder], dict[str, str], dict[str, Figures]]] = {
+    "frames": (
+        lambda: with_python_frames(three_kernels(TraceBuilder())),
+        {},
+        {"prefill": Figures(400, 400, 3, 150)},
+    ),
+    "no frames": (lambda: three_kernels(TraceBuilder()), {}, {"prefill": Figures(400, 400, 3, 150)}),
+    "backward": (backward, STEP, {"fwd": Figures(280, 280, 1, 100), "bwd": Figures(600, 600, 1, 400)}),
+    # a is open from 400 to 600, b from 550 to 750; 5 ns between the steps are in neither.
+    "crossing": (
+        crossing,
+        {"a": "range#a", "b": "range#b"},
+        {"a": Figures(145, 145, 2, 25), "b": Figures(200, 200, 2, 45)},
+    ),
+    "dataloader": (dataloader, {}, {"preprocessing": Figures(600, 600, 0, 0)}),
+    "ranks": (
+        merged_ranks,
+        {"r0": "rank#0", "r1": "rank#1"},
+        # r0 runs from 50 to 60, r1 from 55 to 85, and so on: while both do, the instant is r0's, which started first.
+        # r1's own thread is in another process than the request's, so that its idle time is none of the request's.
+        {"r0": Figures(400, 325, 3, 30), "r1": Figures(400, 75, 3, 90)},
+    ),
+    "devices": (two_devices, {"both": "both#"}, {"both": Figures(1000, 1000, 8, 640)}),
+}
+
+
+def built(name: str, folder: Path) -> tuple[Trace, dict[str, Figures]]:
+    build, rules, figures = CASES[name]
+    path = build().write(folder / "built.json")
+    return load(path, [stage_rule(*rule) for rule in rules.items()]), figures
+
+
+def by_stages(trace: Trace) -> dict[str, Figures]:
+    rows = breakdown(trace).summed()
+    return {row.stage: Figures(row.host_ns, row.time_ns, row.activities, row.device_sum_ns) for row in rows}
+
+
+def under(node: TreeNode) -> tuple[int, int]:
+    kernels = [each for _, each in node.walk() if each.kind is NodeKind.KERNEL]
+    return sum(each.count for each in kernels), node.device_ns
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_stages_have_the_values_worked_out_by_hand(name: str, tmp_path: Path) -> None:
+    trace, figures = built(name, tmp_path)
+    found = by_stages(trace)
+    assert {stage: found[stage] for stage in figures} == figures
+    assert sum(row.time_ns for row in breakdown(trace).rows) == sum(window.wall_ns for window in trace.requests)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_kernels_say_the_same_of_a_stage(name: str, tmp_path: Path) -> None:
+    trace, figures = built(name, tmp_path)
+    for stage, expected in figures.items():
+        table = kernel_table(trace, stage)
+        if expected.activities:
+            assert (table.totals.activities, table.totals.device_sum_ns) == expected[2:]
+        else:
+            assert (table.on, table.totals.host_self_ns) == ("host", expected.host_ns)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_tree_says_the_same_of_a_stage(name: str, tmp_path: Path) -> None:
+    trace, figures = built(name, tmp_path)
+    tree = call_tree(trace)
+    for stage, expected in figures.items():
+        nodes = tree.find(NodeKind.STAGE, stage)
+        count, device_ns = (sum(parts) for parts in zip(*map(under, nodes), strict=True))
+        outside = 5 if name == "crossing" and stage == "a" else 0  # what lies between two steps is under no request
+        assert sum(node.host_ns for node in nodes) == expected.host_ns + outside
+        assert (count, device_ns) == expected[2:]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_lanes_and_reasons_say_the_same_of_a_stage(name: str, tmp_path: Path) -> None:
+    trace, figures = built(name, tmp_path)
+    lanes = [stage_lanes(trace, request) for request in trace.requests]
+    reasons = {reason.stage: reason for reason in stage_reasons(trace)}
+    for stage, expected in figures.items():
+        assert sum(lane.time.sums_ns().get(stage, 0) for lane in lanes) == expected.time_ns
+        assert (reasons[stage].time_ns, reasons[stage].activities) == expected[1:3]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_export_says_the_same_of_a_stage(name: str, tmp_path: Path) -> None:
+    trace, figures = built(name, tmp_path)
+    target = tmp_path / "export.json"
+    export_trace(trace, target)
+    events = msgspec.json.decode(target.read_bytes())["traceEvents"]
+    tracks = {
+        (event["pid"], event["tid"]): event["args"]["name"] for event in events if event.get("name") == "thread_name"
+    }
+    time = [event for event in events if event["ph"] == "X" and "time" in tracks.get((event["pid"], event["tid"]), "")]
+    for stage, expected in figures.items():
+        assert round(1000 * sum(event["dur"] for event in time if event["name"] == stage)) == expected.time_ns
+
+
+def test_two_devices_at_once_are_busy_each_on_its_own(tmp_path: Path) -> None:
+    trace, _ = built("devices", tmp_path)
+    (row,) = [row for row in breakdown(trace).rows if row.stage == "both"]
+    # Each device runs without a break from 40 (45) on: 4 activities of 80 at 100 intervals.
+    assert (row.device_busy_ns, row.device_sum_ns, row.device_ns) == (640, 640, 340)
+    table = kernel_table(trace)
+    assert (table.totals.device_busy_ns, [kernel.busy_ns for kernel in table.rows]) == (640, [640])
+
+
+def test_merged_ranks_are_a_finding(tmp_path: Path) -> None:
+    trace, _ = built("ranks", tmp_path)
+    (finding,) = [each for each in examine(trace).findings if each.code == "correlation_in_processes"]
+    assert (finding.severity.value, finding.count) == ("warning", 3)
+
+
+def test_merged_ranks_sorted_by_time_are_told_apart_by_their_devices(tmp_path: Path) -> None:
+    built = merged_ranks()
+    built.events.sort(key=lambda event: float(bytes(event["ts"])))
+    built.launch(9, 300, tid=10, pid=10).kernel("one", 310, 5, correlation=9)
+    rules = [stage_rule("r0", "rank#0"), stage_rule("r1", "rank#1")]
+    trace = load(built.write(tmp_path / "sorted.json"), rules)
+    found = by_stages(trace)
+    assert (found["r0"][2:], found["r1"][2:]) == ((4, 35), (3, 90))
+
+
+def test_ids_that_repeat_in_a_second_session_belong_to_its_launches(tmp_path: Path) -> None:
+    built = TraceBuilder()
+    for session, start in enumerate((0, 1000)):
+        built.range(f"session#{session}", start, 500)
+        for number in (1, 2):
+            built.launch(number, start + 10 * number).kernel("gemm", start + 100 * number, 7, correlation=number)
+    trace = load(built.write(tmp_path / "two.json"), [stage_rule("one", "session#0"), stage_rule("two", "session#1")])
+    found = by_stages(trace)
+    assert (found["one"][2:], found["two"][2:]) == ((2, 14), (2, 14))
+    codes = {each.code: each.count for each in examine(trace).findings}
+    assert codes["correlation_in_sessions"] == 2
+
+
+def test_a_waiting_threads_frames_are_no_work(tmp_path: Path) -> None:
+    built = TraceBuilder().op("aten::mm", 0, 1000)
+    built.frame("threading.py(1002): _bootstrap", 1, 998, tid=0).frame("tqdm/_monitor.py(69): run", 2, 996, tid=0)
+    built.frame("threading.py(331): wait", 3, 995, tid=0)
+    trace = built.load(tmp_path)
+    table = kernel_table(trace)
+    assert [(row.name, row.sum_ns, row.share_pct) for row in table.rows if row.share_pct > 1] == [
+        ("aten::mm", 1000, 100 * 1000 / 1002)
+    ]
+    assert (waiting_ns(trace), table.totals.waiting_ns) == (996, 996)
+
+
+def test_a_thread_that_works_is_work_whatever_it_is_named(tmp_path: Path) -> None:
+    built = (
+        TraceBuilder().op("aten::mm", 0, 1000).frame("my.py(1): run", 0, 1000, tid=5).op("aten::add", 10, 980, tid=5)
+    )
+    assert waiting_ns(built.load(tmp_path)) == 0
+
+
+def test_a_request_whose_work_ran_on_another_thread_follows_it(tmp_path: Path) -> None:
+    built = TraceBuilder().range("request", 0, 1000)
+    built.range("prefill", 100, 500, tid=7).op("aten::mm", 110, 480, tid=7).range("decode", 700, 200, tid=7)
+    found = by_stages(built.load(tmp_path))
+    assert {stage: figures.time_ns for stage, figures in found.items()} == {
+        "prefill": 500,
+        "decode": 200,
+        "unattributed": 300,
+    }
+
+
+def test_a_worker_has_what_the_requests_thread_leaves_and_the_earliest_opened_comes_first(tmp_path: Path) -> None:
+    built = TraceBuilder().range("request", 0, 1000).range("tokenization", 0, 100).range("sampling", 900, 100)
+    built.range("preprocessing", 50, 400, tid=7).range("image_processing", 200, 100, tid=7)
+    built.range("prefill", 250, 500, tid=8)
+    found = by_stages(built.load(tmp_path))
+    # tokenization 0-100, preprocessing 100-200, image_processing 200-250 (opened 200, prefill 250: still the earliest)
+    # to 300, preprocessing 300-450, prefill 450-750, nothing 750-900, sampling 900-1000.
+    assert {stage: figures.time_ns for stage, figures in found.items()} == {
+        "preprocessing": 250,
+        "image_processing": 100,
+        "tokenization": 100,
+        "prefill": 300,
+        "sampling": 100,
+        "unattributed": 150,
+    }
+
+
+def test_of_two_requests_at_once_each_has_its_own_threads_stages(tmp_path: Path) -> None:
+    built = TraceBuilder().range("request", 0, 1000, tid=1).range("request", 100, 1000, tid=2)
+    built.range("prefill", 200, 300, tid=1).range("decode", 600, 300, tid=2)
+    rows = breakdown(built.load(tmp_path)).rows
+    assert {(row.request, row.stage): row.time_ns for row in rows} == {
+        (0, "prefill"): 300,
+        (0, "unattributed"): 700,
+        (1, "decode"): 300,
+        (1, "unattributed"): 700,
+    }
+
+
+def test_requests_in_unseen_threads_are_a_finding(tmp_path: Path) -> None:
+    built = TraceBuilder().range("request", 0, 1000).range("preprocessing", 0, 100).op("aten::mm", 10, 50)
+    found = {each.code: each for each in examine(built.load(tmp_path)).findings}
+    assert "for 90.0% of the requests' time" in found["unseen_threads"].message
+    assert "profile_all_threads=True" in found["unseen_threads"].advice
+    seen = examine(built.op("aten::mm", 100, 500, tid=9).load(tmp_path))
+    assert "unseen_threads" not in {each.code for each in seen.findings}
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_ranges_crossed_by_frames_have_what_a_plain_count_by_time_and_thread_gives_them(
+    seed: int, tmp_path: Path
+) -> None:
+    chance = random.Random(seed)
+    built = TraceBuilder()
+    ranges: list[tuple[int, int, int, str]] = []
+    for number in range(chance.randint(1, 6)):
+        start, thread = chance.randint(0, 900), chance.choice((1, 2))
+        ranges.append((start, start + chance.randint(1, 300), thread, f"range#{number}"))
+        built.range(f"range#{number}", start, ranges[-1][1] - start, tid=thread)
+    for _ in range(chance.randint(0, 40)):
+        built.frame("a.py(1): f", chance.randint(0, 1000), chance.randint(0, 400), tid=chance.choice((1, 2)))
+    launches = []
+    for number in range(1, chance.randint(2, 60)):
+        launches.append((chance.randint(0, 1200), chance.choice((1, 2)), chance.randint(1, 50)))
+        start, thread, length = launches[-1]
+        built.launch(number, start, chance.randint(0, 5), tid=thread)
+        built.kernel("gemm", start + chance.randint(0, 500), length, correlation=number, stream=number)
+    names = [name for _, _, _, name in ranges]
+    trace = load(built.write(tmp_path / "random.json"), [stage_rule(f"s{name[6:]}", f"{name}$") for name in names])
+    asking = int(trace.spans.tracks[trace.requests[0].track].tid)
+    expected = dict.fromkeys(names, 0)
+    for start, thread, length in launches:
+        opened = [each for each in ranges if each[0] <= start < each[1]]
+        own = [each for each in opened if each[2] == thread] or [each for each in opened if each[2] == asking]
+        if own:
+            # Of those that began together the shorter one is inside; of equals the later in the file.
+            inner = max(own, key=lambda each: (each[0], -each[1], ranges.index(each)))
+            expected[inner[3]] += length
+    found = by_stages(trace)
+    assert {name: found[f"s{name[6:]}"].device_sum_ns if f"s{name[6:]}" in found else 0 for name in names} == expected
+    below = exclusive(call_tree(trace))
+    assert {name: below.get(f"s{name[6:]}", 0) for name in names} == expected
+    for name in names:
+        if expected[name]:
+            assert kernel_table(trace, f"s{name[6:]}").totals.device_sum_ns == expected[name]
+
+
+def exclusive(node: TreeNode, stage: str = "", found: dict[str, int] | None = None) -> dict[str, int]:
+    """By stage the device time of the kernels that it is the nearest stage above."""
+    sums = {} if found is None else found
+    stage = node.name if node.kind is NodeKind.STAGE else stage
+    if node.kind is NodeKind.KERNEL:
+        sums[stage] = sums.get(stage, 0) + node.device_ns
+    for child in node.children:
+        exclusive(child, stage, sums)
+    return sums
+
+
+CORPUS_2 = SHARED / "corpus_2"
+
+
+@pytest.mark.skipif(not CORPUS_2.is_dir(), reason="needs ../shared/corpus_2, real traces that are not shipped")
+class TestRealTraces:
+    """Against figures that were counted by independent means."""
+
+    FIGURES = (
+        ("resnet_dataloader_autograd_thread", 75548, 10113, 4733822000, 4733822000),
+        ("a100_nccl_forward_backward", 26933, 3774, 165185838, 157500014),
+        ("a100_particle_cold_start", 4462, 560, 91649050, 91649050),
+        ("v100_resnet50_2021", 44666, 9096, 602145000, 602145000),
+        ("norm_layers", 7452, 173, 1018632, 1018632),
+        ("dlrm_8_ranks/rank0", 2460, 261, 6851000, 6590000),
+    )
+
+    @pytest.mark.parametrize("figures", FIGURES, ids=lambda figures: figures[0])
+    def test_counts(self, figures: tuple[str, int, int, int, int]) -> None:
+        trace = load(CORPUS_2 / f"{figures[0]}.json.gz")
+        spans, activities = trace.spans, trace.activities
+        device_sum, busy = (
+            int(spans.dur_ns[activities].sum()),
+            union_ns(spans.ts_ns[activities], spans.end_ns[activities]),
+        )
+        assert (len(spans), len(activities), device_sum, busy) == figures[1:]
+        assert not (trace.launch < 0).any()
+
+    def test_backward_asked_for_what_the_autograd_thread_launched(self) -> None:
+        rules = [stage_rule("fwd", "^## forward"), stage_rule("bwd", "^## backward")]
+        found = by_stages(load(CORPUS_2 / "a100_nccl_forward_backward.json.gz", rules))
+        assert (found["fwd"][2:], found["bwd"][2:]) == ((1356, 38768022), (2391, 124339538))
+
+    def test_the_main_thread_waits_for_its_data(self) -> None:
+        trace = load(CORPUS_2 / "resnet_dataloader_autograd_thread.json.gz")
+        found = by_stages(trace)["preprocessing"]
+        wall_ns = trace.requests[0].wall_ns
+        assert [round(ns / 1e6) for ns in (found.host_ns, found.time_ns, wall_ns)] == [8205, 6665, 16172]
+
+    def test_a_served_worker(self) -> None:
+        trace = load(CORPUS_2 / "vllm032_sequential" / "worker.json.gz")
+        found = {stage: round(figures.time_ns / 1e6, 1) for stage, figures in by_stages(trace).items()}
+        found.pop("unattributed")
+        assert found == {
+            "vision_tower": 1534.0,
+            "projector": 5.4,
+            "prefill": 130.5,
+            "decode": 149.9,
+            "sampling": 7.1,
+            "idle": 225.3,
+        }
+        assert round(kernel_table(trace, "prefill").totals.host_self_ns / 1e6, 1) == 130.5
+
+    def test_a_served_front_end(self) -> None:
+        found = by_stages(load(CORPUS_2 / "vllm032_sequential" / "front_end.json.gz"))
+        measured = {stage: round(figures.time_ns / 1e6, 1) for stage, figures in found.items()}
+        assert (measured["image_load"], measured["image_processing"]) == (22.2, 47.2)
+
+
+def test_no_instant_is_in_two_stages(tmp_path: Path) -> None:
+    trace, _ = built("crossing", tmp_path)
+    for request in trace.requests:
+        lane = stage_lanes(trace, request).time
+        assert (lane.start_ns[1:] == lane.end_ns[:-1]).all()
+        assert int((lane.end_ns - lane.start_ns).sum()) == request.wall_ns
+        assert np.all(lane.end_ns > lane.start_ns)
