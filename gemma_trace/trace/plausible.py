@@ -20,11 +20,19 @@ YEAR_NS: Final = 365 * 86_400 * 10**9
 APART_NS: Final = 3600 * 10**9
 """Spans that are nearer than this belong together, wherever they are."""
 
-LENGTH_FACTOR: Final = 10
-"""A length is wrong where an activity runs over later ones of its stream, or goes on after a call that waited for it,
-and is over this many times as long as the longest of its name that does neither; failing one, of all."""
+LENGTH_FACTOR: Final = 3
+"""A length is wrong where an activity runs over all of a later one of its stream, and is over this many times as long
+as the longest of its name that runs over none; failing one, of all."""
+
+WAIT_FACTOR: Final = 10
+"""The same where it goes on after a call that waited for it, which a clock that is off makes many do."""
+
+RARE_SHARE: Final = 0.02
+"""Such a fault is rare: where more than three, and more than this share, are so, the stream ran several at once."""
 
 _WAITS_FOR_ALL: Final = re.compile(r"\w*(?:Device|Ctx)Synchronize\w*")
+
+_FAR: Final = np.iinfo(np.int64).max
 
 LEAST_OVERLAP_NS: Final = 1_000
 """What overlaps by less is the clock's own coarseness."""
@@ -97,8 +105,8 @@ def _displaced(events: Events) -> BoolArray | None:
     bulk = int(np.lexsort((last - first, on_host))[-1])
     distance = np.maximum(at[first[bulk]] - at[last], at[first] - at[last[bulk]])
     at_zero = (ts_ns[first] == 0) & (ts_ns[last] == 0)
-    away = (distance > YEAR_NS) | (at_zero & (distance > APART_NS))
-    found: BoolArray = away[cluster] | endless
+    lost = at_zero[cluster] & (at + events.dur_ns < at[first[bulk]] - APART_NS)
+    found: BoolArray = (distance > YEAR_NS)[cluster] | lost | endless
     return found if found.any() and not found.all() else None
 
 
@@ -116,11 +124,13 @@ class Overlaps:
     Attributes:
         over: int64, how many later ones of its stream each runs over.
         until_ns: int64, the start of the next one of its stream; its own end where it is the last.
+        next_end_ns: int64, the end of that one; far away where there is none.
         covered_ns: int64, how much of each the earlier ones of its stream run over.
     """
 
     over: IntArray
     until_ns: IntArray
+    next_end_ns: IntArray
     covered_ns: IntArray
 
 
@@ -132,16 +142,16 @@ def overlaps(events: Events, activities: IntArray) -> Overlaps:
     """
     start, end = events.ts_ns[activities], events.end_ns[activities]
     over, covered_ns = (np.zeros(len(activities), dtype=np.int64) for _ in range(2))
-    until_ns = end.copy()
+    until_ns, next_end_ns = end.copy(), np.full(len(activities), _FAR)
     for mine in _streams(events, activities):
         starts, ends = start[mine], end[mine]
-        until_ns[mine[:-1]] = starts[1:]
+        until_ns[mine[:-1]], next_end_ns[mine[:-1]] = starts[1:], ends[1:]
         reached = np.append(starts[:1], np.maximum.accumulate(ends)[:-1])
         covered_ns[mine] = np.maximum(np.minimum(reached, ends) - starts, 0)
         # From an activity's own place to the first that starts no earlier than its end.
         later = np.searchsorted(starts, ends, side="left") - np.arange(len(mine)) - 1
         over[mine] = np.maximum(later, 0)
-    return Overlaps(over, until_ns, covered_ns)
+    return Overlaps(over, until_ns, next_end_ns, covered_ns)
 
 
 def _streams(events: Events, activities: IntArray) -> list[IntArray]:
@@ -162,15 +172,16 @@ def _overlong(events: Events, activities: IntArray) -> tuple[Overlong, ...]:
     runs_over = end - until_ns >= LEAST_OVERLAP_NS
     if not runs_over.any():
         return ()
-    length, name, names = end - start, events.name[activities], len(events.names)
+    length, name = end - start, events.name[activities]
+    through = (found.over > 1) | ((found.over > 0) & (end >= found.next_end_ns))
     sound = ~runs_over
-    longest = np.zeros(names, dtype=np.int64)
+    longest = np.zeros(len(events.names), dtype=np.int64)
     np.maximum.at(longest, name[sound], length[sound])
-    others, alike = (np.bincount(name[chosen], minlength=names) for chosen in (sound, runs_over))
-    usual = np.where(others > 0, longest, longest.max(initial=0))[name]
-    # A fault is rare: where most of a name do it, the stream ran several at once.
-    rare = (alike <= np.maximum(others, 2))[name]
-    wrong = np.flatnonzero(runs_over & rare & (usual > 0) & (length > LENGTH_FACTOR * usual))
+    usual = np.where(longest > 0, longest, longest.max(initial=0))[name]
+    factor = np.where(through, LENGTH_FACTOR, WAIT_FACTOR)
+    wrong = np.flatnonzero(runs_over & (through | (found.over == 0)) & (usual > 0) & (length > factor * usual))
+    if int((runs_over & through).sum()) > max(3, RARE_SHARE * len(activities)):
+        return ()
     stream = {int(place): mine for mine in _streams(events, activities) for place in np.intersect1d(mine, wrong)}
     overlong = []
     for place in wrong[np.argsort(-length[wrong], kind="stable")].tolist():
@@ -192,7 +203,7 @@ def _waited_for(events: Events, activities: IntArray) -> IntArray:
 
     Known where one process has one device; far away where it isn't.
     """
-    far = np.full(len(activities), np.iinfo(np.int64).max)
+    far = np.full(len(activities), _FAR)
     calls = np.flatnonzero(events.in_categories(LAUNCH_CATEGORIES))
     processes = {events.tracks[code].pid for code in np.unique(events.track[calls]).tolist()}
     if len(processes) != 1 or len(np.unique(events.device[activities])) != 1:
