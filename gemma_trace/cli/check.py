@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +18,7 @@ def check(
     force: ForceOption = False,
     no_cache: NoCacheOption = False,
 ) -> None:
-    """Say whether a trace can be trusted: what is missing, damaged or odd, and what to do about it.
+    """Say whether a trace can be trusted and shared: what is missing, damaged or odd, and what to do about it.
 
     Exit code 1 where part of the trace is missing, else 0.
 
@@ -26,10 +27,15 @@ def check(
     from gemma_trace.analysis.summary import summarize
     from gemma_trace.cli.inputs import one_trace, open_trace
     from gemma_trace.cli.output import emit
+    from gemma_trace.cli.progress import reading
+    from gemma_trace.health.secrets import secret_findings
     from gemma_trace.report.views.check import check_report
 
-    loaded = open_trace(one_trace(trace), cached=not no_cache)
+    path = one_trace(trace)
+    loaded = open_trace(path, cached=not no_cache)
     run = summarize(loaded)
+    with reading(f"looking for secrets in {path.name}", path) as on_bytes:
+        run = replace(run, health=run.health.plus(secret_findings(path, on_bytes)))
     emit(check_report(run, len(loaded.spans)), form, output, force=force)
     if run.health.verdict == "error":
         raise typer.Exit(1)

@@ -24,6 +24,13 @@ def export(
     speedscope: Annotated[
         bool, typer.Option("--speedscope", help="Write what https://www.speedscope.app opens instead.")
     ] = False,
+    redact: Annotated[
+        bool,
+        typer.Option(
+            "--redact",
+            help="Write a copy for sharing instead: without tokens, environments, folders, names of users and hosts.",
+        ),
+    ] = False,
     stage: RulesOption = None,
     stages_file: RulesFileOption = None,
     force: ForceOption = False,
@@ -35,7 +42,10 @@ def export(
     them counters: how busy each device was, how many launches waited for it, and its memory. Nothing of the trace is
     dropped; its times are relative to its first event. The file's name goes to stdout, what was done to stderr.
 
-    Example: gemma-trace export traces/demo && gemma-trace export traces/demo --speedscope
+    With --redact it is a copy of the trace itself, to be shared: it reads with the very same figures, and what was
+    taken out of it is said.
+
+    Example: gemma-trace export traces/demo && gemma-trace export traces/demo --redact
     """
     from gemma_trace.cli.inputs import one_trace, open_trace
     from gemma_trace.cli.output import refuse_existing
@@ -44,6 +54,9 @@ def export(
     from gemma_trace.export import speedscope as speedscope_export
     from gemma_trace.export import viewer
 
+    if redact:
+        print(redacted_copy(one_trace(trace), output, force=force))
+        return
     loaded = open_trace(one_trace(trace), read_rules(stage, stages_file), cached=not no_cache)
     suffix = speedscope_export.SUFFIX if speedscope else viewer.SUFFIX
     target = output or Path(Path(loaded.label).name + suffix)
@@ -56,6 +69,29 @@ def export(
             done = viewer.export_trace(loaded, target, on_bytes)
         print(f"{said(done)}; open it at https://ui.perfetto.dev, or: gemma-trace view {trace}", file=sys.stderr)
     print(target)
+
+
+def redacted_copy(path: Path, output: Path | None, *, force: bool) -> Path:
+    """Write a copy for sharing, and say what it is without."""
+    from gemma_trace.cli.output import refuse_existing
+    from gemma_trace.cli.progress import reading
+    from gemma_trace.export.redact import SUFFIX, redact
+    from gemma_trace.trace.trace import label_of, load_metadata
+
+    target = output or Path(Path(label_of(path, load_metadata(path))).name + SUFFIX)
+    refuse_existing(target, force=force)
+    with reading(f"writing {target.name}", path) as on_bytes:
+        done = redact(path, target, on_bytes)
+    removed = ", ".join(f"{kind} {count:,} times" for kind, count in sorted(done.removed.items()))
+    print(f"{done.events:,} events; taken out: {removed or 'nothing'}", file=sys.stderr)
+    if done.left_out:
+        print(f"{done.left_out:,} events couldn't be read and aren't in the copy", file=sys.stderr)
+    if done.incomplete:
+        print(
+            "the original ends before its trace does, or is damaged; so does the copy, which doesn't show",
+            file=sys.stderr,
+        )
+    return target
 
 
 def said(done: ExportResult) -> str:

@@ -124,7 +124,22 @@ def read_trace(path: Path, on_bytes: Callable[[int], None] | None = None) -> Tra
     return TraceFile(events, flows, memory, others.build_counters(), others.build_names(), header, report)
 
 
-def stream_events(path: Path, sink: EventSink, on_bytes: Callable[[int], None] | None = None) -> None:
+@dataclass(frozen=True)
+class StreamReport:
+    """What going through a file's events brought to light.
+
+    Attributes:
+        header: the JSON text of the other top-level members.
+        repairs: what the reader mended or left out, by kind.
+        incomplete: the compressed data is broken, or the file ends before the trace does.
+    """
+
+    header: dict[str, msgspec.Raw]
+    repairs: dict[str, int]
+    incomplete: bool
+
+
+def stream_events(path: Path, sink: EventSink, on_bytes: Callable[[int], None] | None = None) -> StreamReport:
     """Hand a trace file's events to a sink, the very events that `read_trace` makes columns of, in the same order.
 
     Args:
@@ -134,7 +149,10 @@ def stream_events(path: Path, sink: EventSink, on_bytes: Callable[[int], None] |
         InputError: the file can't be read.
         TraceFormatError: it is no trace.
     """
-    _Reader(path, sink, SourceState(on_bytes)).run()
+    reader = _Reader(path, sink, SourceState(on_bytes))
+    header, complete = reader.run()
+    incomplete = reader.state.truncated or reader.state.damaged or not complete
+    return StreamReport(header, dict(reader.repairs), incomplete)
 
 
 def read_header(path: Path) -> dict[str, msgspec.Raw]:
