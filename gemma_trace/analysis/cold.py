@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from gemma_trace.trace.events import LAUNCH_CATEGORIES, NONE, BoolArray, Codes, IntArray
+from gemma_trace.trace.events import LAUNCH_CATEGORIES, NONE, BoolArray, Codes, Events, IntArray
 from gemma_trace.trace.trace import Trace
 
 FloatArray = npt.NDArray[np.float64]
@@ -74,6 +74,11 @@ class LongCalls:
     def of(self, chosen: BoolArray) -> LongCalls:
         """The chosen ones."""
         return LongCalls(self.span[chosen], self.cold[chosen], self.usual_ns[chosen])
+
+
+def is_inside(spans: Events, inner: int, outer: int) -> bool:
+    """Whether one span lies in another's time."""
+    return bool(spans.ts_ns[outer] <= spans.ts_ns[inner] and spans.end_ns[inner] <= spans.end_ns[outer])
 
 
 def long_calls(trace: Trace) -> LongCalls:
