@@ -78,6 +78,18 @@ class TraceBuilder:
         args = {"correlation": correlation, "stream": stream, "device": device}
         return self.span(cat, name, start_ns, dur_ns, pid=device, tid=stream, **args)
 
+    def counter(self, name: str, at_ns: int, values: Any, *, pid: int | str = 0, **more: Any) -> Self:
+        """A sample of a counter; `values` are its arguments, or the one that is called `value`."""
+        args = values if isinstance(values, dict) else {"value": values}
+        self.events.append({"ph": "C", "name": name, "pid": pid, "ts": decimal_us(at_ns), "args": args} | more)
+        return self
+
+    def names(self, kind: str, name: str, *, pid: int | str, tid: int | str = 0) -> Self:
+        """A metadata event that names something: `process_name`, `process_labels` or `thread_name`."""
+        args = {"labels" if kind == "process_labels" else "name": name}
+        self.events.append({"ph": "M", "name": kind, "pid": pid, "tid": tid, "args": args})
+        return self
+
     def raw(self, **event: Any) -> Self:
         """Any event at all."""
         self.events.append(event)

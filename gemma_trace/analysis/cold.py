@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from gemma_trace.trace.events import LAUNCH_CATEGORIES, NONE, BoolArray, Codes, Events, IntArray
+from gemma_trace.trace.events import NONE, BoolArray, Codes, Events, IntArray
 from gemma_trace.trace.names import named
 from gemma_trace.trace.trace import Trace
 
@@ -97,7 +97,7 @@ def long_calls(trace: Trace) -> LongCalls:
 def _runtime_calls(trace: Trace) -> LongCalls:
     """Calls of the runtime that are long, or that make something."""
     spans = trace.spans
-    called = np.flatnonzero(spans.in_categories(LAUNCH_CATEGORIES))
+    called = np.flatnonzero(trace.is_call)
     called = called[~named(spans, called, _WAITS_OR_COPIES)]
     makes_something = named(spans, called, _SETS_UP)
     usual = _median_of_others(spans.name[called], spans.dur_ns[called])

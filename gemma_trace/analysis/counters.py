@@ -29,12 +29,6 @@ class Series:
     value: npt.NDArray[Any]
 
 
-def devices(trace: Trace) -> list[int]:
-    """The indices of the devices that ran something; `NONE` where activities don't say which they ran on."""
-    found: list[int] = np.unique(trace.spans.device[trace.activities]).tolist()
-    return found
-
-
 def busy_pct(trace: Trace, device: int) -> Series:
     """The share of time in which a device runs something, in windows of 1, 2 or 5 · 10ⁿ ns, up to `MOST_WINDOWS`.
 

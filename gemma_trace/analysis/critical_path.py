@@ -24,7 +24,7 @@ from gemma_trace.analysis.intervals import intersect
 from gemma_trace.analysis.stretches import stage_stretches
 from gemma_trace.analysis.timeline import Request, answering_stretches, rows_in_order
 from gemma_trace.stages import UNATTRIBUTED_CODE
-from gemma_trace.trace.events import LAUNCH_CATEGORIES, NONE, BoolArray, CodeArray, IntArray
+from gemma_trace.trace.events import NONE, BoolArray, CodeArray, IntArray
 from gemma_trace.trace.trace import Trace
 
 EXPLAINED_NS: Final = 10_000
@@ -243,7 +243,7 @@ def _waits(trace: Trace) -> dict[int, _Waits]:
         return {}
     end, launched = spans.end_ns[activities], _launched_ns(trace)
     waiting = np.array([bool(_WAITING.fullmatch(name)) for name in spans.names], dtype=bool)
-    calls = np.flatnonzero(waiting[spans.name] & spans.in_categories(LAUNCH_CATEGORIES))
+    calls = np.flatnonzero(waiting[spans.name] & trace.is_call)
     by_end = np.argsort(end, kind="stable")
     last = by_end[np.maximum(np.searchsorted(end[by_end], spans.end_ns[calls], side="right") - 1, 0)]
     real = (end[last] > spans.ts_ns[calls]) & (end[last] <= spans.end_ns[calls]) & (launched[last] < spans.ts_ns[calls])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import compress
 from typing import Final, Literal
 
 import numpy as np
 
+from gemma_trace.analysis.devices import label_of_device
 from gemma_trace.analysis.intervals import union_ns_by
 from gemma_trace.analysis.statistics import MIN_N_FOR_P90
 from gemma_trace.analysis.timeline import busy_ns
@@ -31,6 +33,7 @@ class KernelRow:
         p90_ns: the 90th percentile; None under ten.
         share_pct: of the sum of all rows' `sum_ns`, which is the stage's where one is selected.
         request_share_pct: of the same sum over all stages of the request, or of the trace where none is selected.
+        devices: the indices of the devices that it ran on, e.g. "0, 1"; "" on the host.
         launch_latency_ns: median time from the start of the launching call to the start of the activity; None where
             nothing was launched. A device that is behind makes it long.
         grid, block: of the launches, as recorded; the commonest where `launch_shapes` is over 1.
@@ -50,6 +53,7 @@ class KernelRow:
     mean_ns: float
     share_pct: float
     request_share_pct: float
+    devices: str
     launch_latency_ns: float | None
     grid: str | None
     block: str | None
@@ -176,6 +180,7 @@ def _rows(trace: Trace, work: Work, groups: Groups, whole_ns: int) -> list[Kerne
     latency = _launch_latencies(trace, work, code, len(used))
     launches = _launch_shapes(trace, work, code, len(used))
     occupancy = _occupancies(trace, work, code, len(used))
+    devices = _devices(trace, work, code, len(used))
     total = max(1, int(work.length_ns.sum()))
     rows = []
     for index, name_code in enumerate(used.tolist()):
@@ -196,6 +201,7 @@ def _rows(trace: Trace, work: Work, groups: Groups, whole_ns: int) -> list[Kerne
                 mean_ns=summed / len(own),
                 share_pct=100 * summed / total,
                 request_share_pct=100 * summed / (whole_ns or total),
+                devices=devices[index],
                 launch_latency_ns=latency[index],
                 grid=grid,
                 block=block,
@@ -282,6 +288,17 @@ def _launch_shapes(trace: Trace, work: Work, code: IntArray, groups: int) -> lis
             int((owners == owner).sum()),
         )
     return found
+
+
+def _devices(trace: Trace, work: Work, code: IntArray, groups: int) -> list[str]:
+    """The devices that each group ran on."""
+    if work.on == "host":
+        return [""] * groups
+    known, device = np.unique(trace.spans.device[work.span], return_inverse=True)
+    labels = [label_of_device(each) for each in known.tolist()]
+    ran = np.zeros((groups, len(known)), dtype=bool)
+    ran[code, device] = True
+    return [", ".join(compress(labels, row)) for row in ran.tolist()]
 
 
 def _dimensions(text: str) -> str:

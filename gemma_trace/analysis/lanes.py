@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gemma_trace.analysis.devices import devices_of
+from gemma_trace.analysis.intervals import clip, first_come
 from gemma_trace.analysis.timeline import Request, cut, rows_in_order
 from gemma_trace.trace.events import CodeArray, IntArray
 from gemma_trace.trace.trace import Trace
@@ -47,7 +49,7 @@ class StageLanes:
 
     Attributes:
         host: the innermost stage open on the request's thread; without gaps.
-        device: the stage whose activity the device runs, the earliest started where several run; gaps are idle.
+        device: the stage whose activity a device runs, the earliest started where several run; gaps are idle.
         time: the stage that answers for each instant: the device's, or the host's where the device is idle. Without
             gaps, so its length is the request's wall time.
     """
@@ -58,14 +60,35 @@ class StageLanes:
     time: Lane
 
 
-def stage_lanes(trace: Trace, request: Request) -> StageLanes:
-    """Draw up a request's lanes."""
-    pieces = cut(trace, request)
+def device_lanes(trace: Trace, request: Request) -> dict[int, Lane]:
+    """By device what each works for: the stage of the activity that it runs, of several the earliest started.
+
+    Of one device it is the lane `StageLanes.device`; of several those overlap.
+    """
+    pieces, spans = cut(trace, request), trace.spans
+    place, names = _places(trace)
+    found = {}
+    for device in devices_of(trace):
+        own = np.flatnonzero(spans.device[trace.activities] == device)
+        activities = trace.activities[own]
+        start, end = clip(spans.ts_ns[activities], spans.end_ns[activities], request.start_ns, request.end_ns)
+        found[device] = _lane(*first_come(start, end), place[pieces.device_row[own]], names)
+    return found
+
+
+def _places(trace: Trace) -> tuple[CodeArray, tuple[str, ...]]:
+    """The place of every stage code among the rows of `stages`, and those rows' names."""
     rows = rows_in_order(trace)
     place = np.zeros(len(rows) + 1, dtype=np.int32)  # the request has a code but no row
     for index, (code, _) in enumerate(rows):
         place[code] = index
-    names = tuple(name for _, name in rows)
+    return place, tuple(name for _, name in rows)
+
+
+def stage_lanes(trace: Trace, request: Request) -> StageLanes:
+    """Draw up a request's lanes."""
+    pieces = cut(trace, request)
+    place, names = _places(trace)
     device_start, device_end = pieces.device
     idle_start, idle_end = pieces.idle
     device, idle = place[pieces.device_row], place[pieces.idle_row]

@@ -16,7 +16,7 @@ import numpy as np
 
 from gemma_trace.analysis.intervals import union
 from gemma_trace.analysis.timeline import Request
-from gemma_trace.trace.events import LAUNCH_CATEGORIES, NONE, BoolArray, CodeArray, IntArray
+from gemma_trace.trace.events import NONE, BoolArray, CodeArray, IntArray
 from gemma_trace.trace.names import named
 from gemma_trace.trace.trace import Trace
 
@@ -32,6 +32,7 @@ INCOMPLETE_SHARE: Final = 0.1
 _LAUNCH: Final = re.compile(
     r"\w*Launch\w*Kernel\w*|\w*KernelLaunch\w*|\w*GraphLaunch\w*|hipLaunchByPtr\w*|cu(?:da)?Launch(?:Grid\w*|_v\w+)?"
 )
+_COPIES_AND_FILLS: Final = frozenset({"gpu_memcpy", "gpu_memset", "memcpy", "memset"})
 _CAPTURE_BEGIN: Final = ("StreamBeginCapture", "capture_begin")
 _CAPTURE_END: Final = ("StreamEndCapture", "capture_end")
 
@@ -74,7 +75,7 @@ class Launches:
 def launches(trace: Trace) -> Launches:
     """Find the launches, and which have their activities."""
     spans = trace.spans
-    calls = np.flatnonzero(spans.in_categories(LAUNCH_CATEGORIES))
+    calls = np.flatnonzero(trace.is_call)
     calls = calls[named(spans, calls, _LAUNCH)]
     calls = calls[np.argsort(spans.track[calls], kind="stable")]
     group = _nested(spans.track[calls], spans.ts_ns[calls], spans.end_ns[calls])
@@ -89,7 +90,7 @@ def launches(trace: Trace) -> Launches:
     process = _processes(trace)[spans.track[call]]
     captured = np.zeros(len(call), dtype=bool) if found.all() else _captured(trace, call, process) & ~found
     unlinked = trace.activities[trace.launch == NONE]
-    kernels = spans.in_categories(frozenset({"kernel", "concurrent_kernel"}))
+    kernels = ~spans.in_categories(_COPIES_AND_FILLS)
     return Launches(
         call=call,
         process=process,

@@ -30,7 +30,7 @@ from gemma_trace.analysis.launched import lacking, launches
 from gemma_trace.analysis.overhead import overhead_of
 from gemma_trace.analysis.timeline import Pieces, Request, cut, find_requests, rows_in_order
 from gemma_trace.analysis.work import OUTSIDE_OPS, Work, device_work, families
-from gemma_trace.trace.events import LAUNCH_CATEGORIES, NONE, BoolArray, IntArray
+from gemma_trace.trace.events import NONE, BoolArray, IntArray
 from gemma_trace.trace.trace import Trace
 
 _BLOCKING: Final = re.compile(r"\w*Synchronize\w*", re.I)
@@ -207,7 +207,7 @@ class _Splitter:
         self._copies = np.zeros(len(spans), dtype=bool)
         self._copies[copies[copies >= 0]] = True
         blocking = np.array([bool(_BLOCKING.fullmatch(name)) for name in spans.names], dtype=bool)
-        self._waits = blocking[spans.name] & spans.in_categories(LAUNCH_CATEGORIES)
+        self._waits = blocking[spans.name] & trace.is_call
         self._threads = HostThreads(trace)
         self._overhead: dict[int, tuple[Intervals, IntArray]] = {}
         self._long = long_calls(trace)

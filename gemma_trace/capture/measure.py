@@ -16,7 +16,7 @@ from typing import Final
 import torch
 
 from gemma_trace._version import __version__
-from gemma_trace.analysis.roofline.devices import Peaks
+from gemma_trace.analysis.roofline.peaks import Peaks
 from gemma_trace.capture.environment import describe_environment
 from gemma_trace.capture.memory import free_bytes
 from gemma_trace.capture.progress import NoProgress, Progress

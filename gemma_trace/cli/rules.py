@@ -13,7 +13,7 @@ from gemma_trace.errors import ConfigError, InputError
 from gemma_trace.stages import Stage, StageRule, stage_rule
 
 if TYPE_CHECKING:
-    from gemma_trace.analysis.roofline.devices import Peaks
+    from gemma_trace.analysis.roofline.peaks import Peaks
 
 RulesOption = Annotated[
     list[str] | None,

@@ -12,6 +12,7 @@ from gemma_trace.cli.output import ForceOption, Format, FormatOption, NoCacheOpt
 from gemma_trace.cli.rules import PeaksOption, RulesFileOption, RulesOption
 
 if TYPE_CHECKING:
+    from gemma_trace.analysis.breakdown import StageBreakdown
     from gemma_trace.analysis.timeline import Request
     from gemma_trace.report.model import Report
     from gemma_trace.trace.trace import Trace
@@ -36,8 +37,9 @@ def stages(
     The times add up to the wall time of the requests, to the nanosecond; a verdict says what binds each stage, and
     --why shows the split it rests on, and which chain of host work, launches and activities made the request as long
     as it is. Where a request has more than one token, tables show how long each took; where memory was profiled
-    (capture --memory), what it peaked at and by how much it grew. Traces that others made get stages by known names
-    (nn.Module frames, vLLM's and SGLang's steps), and by your own rules.
+    (capture --memory), what it peaked at and by how much it grew; where there are counters, their
+    means; where work ran on several devices, what each did. Traces that
+    others made get stages by known names (nn.Module frames, vLLM's and SGLang's steps), and by your own rules.
 
     Example: gemma-trace stages foreign.json.gz --why --stage moe='nn.Module: MoE' --stage prefill='my_prefill'
     """
@@ -59,11 +61,25 @@ def stages(
     device = device_peaks(loaded, own)
     floors = Floors(stage_floors(loaded, shown.complete(), device.peaks), device)
     report = stages_report(shown, summarize(loaded, everything), stage_reasons(loaded, request), floors, split=why)
+    report = with_devices(report, loaded, shown.complete())
     if why:
         report = with_critical_path(report, loaded, shown.requests)
     report = with_decode(report, loaded, shown.requests)
     report = with_memory(report, loaded, shown.requests)
+    report = with_counters(report, loaded, shown.requests)
     emit(report, form, output, force=force)
+
+
+def with_devices(report: Report, trace: Trace, shown: StageBreakdown) -> Report:
+    """The report with what each device did, if activities ran on several."""
+    from gemma_trace.analysis.devices import device_use, devices_of
+    from gemma_trace.report.views.devices import device_records, device_section
+
+    if len(devices_of(trace)) < 2:
+        return report
+    found = device_use(trace, shown.requests)
+    section = device_section(found, len(shown.requests), shown.totals.wall_ns)
+    return report.extended([section], {"devices": device_records(found)})
 
 
 def with_critical_path(report: Report, trace: Trace, requests: Sequence[Request]) -> Report:
@@ -98,3 +114,14 @@ def with_memory(report: Report, trace: Trace, requests: Sequence[Request]) -> Re
     if found is None:
         return report
     return report.extended(memory_sections(found, trace.devices), {"memory": memory_record(found)})
+
+
+def with_counters(report: Report, trace: Trace, requests: Sequence[Request]) -> Report:
+    """The report with what counters were during each stage, if the trace has any."""
+    from gemma_trace.analysis.counter_means import counter_use
+    from gemma_trace.report.views.counters import counter_records, counter_section
+
+    found = counter_use(trace, requests)
+    if not found:
+        return report
+    return report.extended([counter_section(found)], {"counters": counter_records(found)})

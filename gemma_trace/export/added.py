@@ -8,7 +8,8 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from gemma_trace.analysis.counters import Series, allocated_bytes, busy_pct, devices, queue_depth
+from gemma_trace.analysis.counters import Series, allocated_bytes, busy_pct, queue_depth
+from gemma_trace.analysis.devices import devices_of
 from gemma_trace.export.ids import ViewerIds, metadata_event
 from gemma_trace.export.stage_tracks import StageTrack, stage_tracks
 from gemma_trace.trace.clock import ns_to_decimal_us
@@ -37,7 +38,7 @@ class AddedEvents:
         yield [metadata_event("process_sort_index", self._pid, 0, sort_index=-1)]
         for index, track in enumerate(stage_tracks(self._trace)):
             yield self._slices(track, index)
-        for device in devices(self._trace):
+        for device in devices_of(self._trace):
             name = "device" if device == NONE else f"device {device}"
             yield self._counter(f"{name} busy", "%", busy_pct(self._trace, device))
             yield self._counter(f"{name} launch queue", "depth", queue_depth(self._trace, device))

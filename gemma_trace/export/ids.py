@@ -56,6 +56,10 @@ class ViewerIds:
         """The ids of a track as an event names it."""
         return self._of(str(id_of(pid)), str(id_of(tid)), annotations=False, lane=0)
 
+    def process(self, pid: Any) -> int:
+        """The id of a process as an event names it."""
+        return self._process(str(id_of(pid)))
+
     def new(self) -> int:
         """An id that nobody has, neither a process nor a thread."""
         number = next(n for n in self._numbers if n not in self._used_pids and n not in self._used_tids)
@@ -64,13 +68,17 @@ class ViewerIds:
         return number
 
     def _of(self, pid: str, tid: str, annotations: bool, lane: int) -> ViewerTrack:
-        if pid not in self._pids:
-            self._pids[pid] = self._kept(pid, self._used_pids) or self.new()
+        viewed = self._process(pid)
         key = (pid, tid, annotations, lane)
         if key not in self._tids:
             first = not annotations and not lane
             self._tids[key] = (first and self._kept(tid, self._used_tids)) or self.new()
-        return ViewerTrack(self._pids[pid], self._tids[key])
+        return ViewerTrack(viewed, self._tids[key])
+
+    def _process(self, pid: str) -> int:
+        if pid not in self._pids:
+            self._pids[pid] = self._kept(pid, self._used_pids) or self.new()
+        return self._pids[pid]
 
     @staticmethod
     def _kept(original: str, used: set[int]) -> int | None:

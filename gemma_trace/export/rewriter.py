@@ -19,13 +19,13 @@ from gemma_trace.export.layout import Layout, held_back
 from gemma_trace.trace.clock import ns_to_decimal_us, time_ns
 from gemma_trace.trace.columns import UNDECODABLE_EVENTS
 from gemma_trace.trace.events import NONE
+from gemma_trace.trace.others import NOT_NUMERIC
 from gemma_trace.trace.reader import UNDECODABLE
 from gemma_trace.trace.trace import Trace
-from gemma_trace.trace.wire import id_of, integer, text
+from gemma_trace.trace.wire import id_of, integer, number, text
 
 WITHOUT_TIME: Final = "without_time"
 BAD_UTF8: Final = "bad_utf8"
-NOT_NUMERIC: Final = "counter_values_not_numeric"
 
 _NAMING: Final = {"process_name": "name", "thread_name": "name", "process_labels": "labels"}
 _NAMING_ORDER: Final = ("process_sort_index", "thread_sort_index")
@@ -132,9 +132,10 @@ class Rewriter:
         elif phase == "M":
             self._take_name(event, written)
         elif phase != "E" and self._has_time(event):
+            self._place(event, self._track_of(event, phase), self._shifted(event))
             if phase == "C":
                 event["args"] = self._numbers(event)
-            self._place(event, self._track_of(event, phase), self._shifted(event))
+                del event["tid"]  # a counter is its process's: a thread of its own would be shown, empty
             if phase in ("s", "t", "f"):
                 event["id"] = _arrow_id(_value(event, "id"))
                 arrows.append(event)
@@ -178,13 +179,15 @@ class Rewriter:
                 raise self._grown()
             self._flows += 1
             return self._tracks[int(self._flow_row[self._flows - 1])]
+        if phase == "C":
+            return ViewerTrack(self._ids.process(_value(event, "pid")), 0)
         return self._ids.track(_value(event, "pid"), _value(event, "tid"))
 
     def _numbers(self, event: _JsonEvent) -> dict[str, float]:
         """A counter's values that are numbers: viewers draw no others."""
         args = _value(event, "args")
         values = args if isinstance(args, dict) else {}
-        numbers = {name: value for name, value in values.items() if isinstance(value, int | float)}
+        numbers = {name: read for name, value in values.items() if (read := number(value)) is not None}
         self.counts[NOT_NUMERIC] += len(values) - len(numbers)
         return numbers
 

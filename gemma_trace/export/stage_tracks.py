@@ -13,7 +13,8 @@ from typing import Final
 import numpy as np
 
 from gemma_trace.analysis.critical_path import PathKind, critical_path
-from gemma_trace.analysis.lanes import Lane, stage_lanes
+from gemma_trace.analysis.devices import label_of_device
+from gemma_trace.analysis.lanes import Lane, device_lanes, stage_lanes
 from gemma_trace.analysis.timeline import Request, find_requests, ranges_in
 from gemma_trace.trace.events import IntArray
 from gemma_trace.trace.trace import Trace
@@ -30,7 +31,8 @@ class StageTrack:
     """Slices that nest, by start, the outer one first.
 
     Attributes:
-        name: `host`, `device`, `time` or `critical path`, with a number where requests ran at once.
+        name: `host`, `device`, of several devices also `device 0` and so on, `time` or `critical path`, with a number
+            where requests ran at once.
         start_ns, end_ns: int64 [s].
         labels: what each slice is: a stage; on `host` also a request; on `critical path` also an activity's name.
     """
@@ -49,9 +51,18 @@ def stage_tracks(trace: Trace) -> Iterator[StageTrack]:
         lanes = [stage_lanes(trace, request) for request in requests]
         if len(trace.activities):
             yield _lane_track(DEVICE + suffix, [found.device for found in lanes])
+            yield from _device_tracks(trace, requests, suffix)
         yield _lane_track(TIME + suffix, [found.time for found in lanes])
         if len(trace.activities):  # without a device it is what the host did
             yield _joined(CRITICAL_PATH + suffix, [_path_track(trace, request) for request in requests])
+
+
+def _device_tracks(trace: Trace, requests: Sequence[Request], suffix: str) -> Iterator[StageTrack]:
+    """One track per device where there are several: what each works for, whatever the others do."""
+    found = [device_lanes(trace, request) for request in requests]
+    devices = list(found[0])
+    for device in devices if len(devices) > 1 else ():
+        yield _lane_track(f"{DEVICE} {label_of_device(device)}{suffix}", [lanes[device] for lanes in found])
 
 
 def _host_tracks(trace: Trace, requests: Sequence[Request], name: str) -> Iterator[StageTrack]:

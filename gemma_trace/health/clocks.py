@@ -14,7 +14,7 @@ import numpy as np
 
 from gemma_trace.analysis.timeline import find_requests
 from gemma_trace.health.findings import CLOCK_SHIFT, Finding, Severity
-from gemma_trace.trace.events import LAUNCH_CATEGORIES, NONE, IntArray
+from gemma_trace.trace.events import NONE, IntArray
 from gemma_trace.trace.names import named
 from gemma_trace.trace.trace import Trace
 
@@ -134,7 +134,7 @@ def _after_synchronising(trace: Trace) -> IntArray:
     numbers = {pid: number for number, pid in enumerate(dict.fromkeys(track.pid for track in spans.tracks))}
     process = np.array([numbers[track.pid] for track in spans.tracks], dtype=np.int64)
     linked = np.flatnonzero(launch >= 0)
-    calls = np.flatnonzero(spans.in_categories(LAUNCH_CATEGORIES))
+    calls = np.flatnonzero(trace.is_call)
     for_device, for_stream = named(spans, calls, _FOR_DEVICE), named(spans, calls, _FOR_STREAM)
     stream = _streams_of(trace, calls)
     for own in np.unique(process[spans.track[launch[linked]]]).tolist():

@@ -10,6 +10,7 @@ from gemma_trace.health.clocks import clock_findings
 from gemma_trace.health.correlation import correlation_findings
 from gemma_trace.health.file import file_findings
 from gemma_trace.health.findings import Finding, Health
+from gemma_trace.health.foreign import foreign_findings
 from gemma_trace.health.launches import launch_findings
 from gemma_trace.health.links import link_findings
 from gemma_trace.health.overhead import overhead_findings
@@ -21,6 +22,7 @@ from gemma_trace.trace.trace import Trace
 
 _CHECKS: Final[tuple[Callable[[Trace], Iterator[Finding]], ...]] = (
     file_findings,
+    foreign_findings,
     link_findings,
     correlation_findings,
     thread_findings,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gemma_trace.health.findings import Finding, Severity
-from gemma_trace.trace import columns, reader, repair
+from gemma_trace.trace import columns, others, reader, repair
 from gemma_trace.trace.trace import Trace
 
 _REPAIRS: dict[str, tuple[Severity, str, str]] = {
@@ -26,13 +26,24 @@ _REPAIRS: dict[str, tuple[Severity, str, str]] = {
     ),
     repair.NOT_A_NUMBER: (
         Severity.WARNING,
-        "numbers that were NaN or infinite",
+        "numbers that were NaN, infinite or N/A",
         "capture again if a span of interest is hit",
     ),
+    repair.BARE_VALUES: (
+        Severity.WARNING,
+        "values that are no JSON, such as words without quotes: taken for the number or the text that they spell",
+        "look at what wrote the file if a span of interest is hit",
+    ),
+    repair.STRAY_COMMAS: (Severity.INFO, "commas that separate nothing and were passed over", "nothing to do"),
+    others.NOT_NUMERIC: (
+        Severity.WARNING,
+        "values of counters that are no numbers and were left out: the value before holds on",
+        "look at what sampled the counters, if their means matter",
+    ),
     repair.STRAY_BRACES: (Severity.WARNING, "closing braces that close nothing", "look at the file around them"),
-    columns.TEXT_NUMBERS: (
+    others.TEXT_NUMBERS: (
         Severity.INFO,
-        "times written as text, read exactly all the same",
+        "numbers written as text, read exactly all the same",
         "nothing to do",
     ),
     columns.NEGATIVE_DURATIONS: (

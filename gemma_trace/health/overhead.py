@@ -13,7 +13,7 @@ from gemma_trace.analysis.overhead import overhead_of
 from gemma_trace.analysis.timeline import Request, find_requests
 from gemma_trace.health.findings import Finding, Severity
 from gemma_trace.health.times import shortened
-from gemma_trace.trace.events import LAUNCH_CATEGORIES, IntArray
+from gemma_trace.trace.events import IntArray
 from gemma_trace.trace.trace import Trace
 
 NOTABLE_OVERHEAD: Final = 0.05
@@ -92,7 +92,7 @@ def _elsewhere(trace: Trace) -> Intervals:
     """When the device is busy, or a thread waits, copies, or is held up by the profiler: that is no cold start's."""
     spans = trace.spans
     waits = np.array(["Synchronize" in name or "Memcpy" in name for name in spans.names], dtype=bool)
-    calls = np.flatnonzero(waits[spans.name] & spans.in_categories(LAUNCH_CATEGORIES))
+    calls = np.flatnonzero(waits[spans.name] & trace.is_call)
     own = np.flatnonzero(spans.in_categories(frozenset({"overhead"})))
     everything = np.concatenate((trace.activities, calls, own))
     return union(spans.ts_ns[everything], spans.end_ns[everything])

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from gemma_trace.metadata import METADATA_KEY
-from gemma_trace.trace.events import Events, Flows, MemoryEvents, Track
+from gemma_trace.trace.events import CounterEvents, CounterSeries, Events, Flows, MemoryEvents, Track, TrackNames
 from gemma_trace.trace.reader import ReadReport, TraceFile
 
 WORTHWHILE_BYTES: Final = 8 * 1024 * 1024
@@ -30,6 +30,7 @@ environment of their process, tokens and all, into it."""
 
 _FLOWS: Final = "flow_"
 _MEMORY: Final = "memory_"
+_COUNTERS: Final = "counter_"
 _TABLES: Final = b"gemma_trace"
 _BOOLEAN: Final = frozenset({"flow_is_start"})
 
@@ -42,6 +43,10 @@ class _Tables(msgspec.Struct):
     tracks: tuple[tuple[str, str], ...]
     texts: tuple[str, ...]
     flow_cats: tuple[str, ...]
+    counters: tuple[CounterSeries, ...]
+    processes: dict[str, str]
+    labels: dict[str, str]
+    threads: tuple[tuple[str, str, str], ...]
     header: dict[str, bytes]
     report: ReadReport
 
@@ -95,15 +100,17 @@ class TraceCache:
             os.utime(path)
         except (OSError, pa.ArrowException, msgspec.MsgspecError, KeyError, IndexError):
             return None
-        flows, memory = (
+        flows, memory, counters = (
             {name.removeprefix(prefix): columns.pop(name) for name in list(columns) if name.startswith(prefix)}
-            for prefix in (_FLOWS, _MEMORY)
+            for prefix in (_FLOWS, _MEMORY, _COUNTERS)
         )
         tracks = tuple(Track(pid, tid) for pid, tid in tables.tracks)
         return TraceFile(
             Events(**columns, names=tables.names, cats=tables.cats, tracks=tracks, texts=tables.texts),
             Flows(**flows, cats=tables.flow_cats),
             MemoryEvents(**memory),
+            CounterEvents(**counters, table=tables.counters),
+            TrackNames(tables.processes, tables.labels, {(pid, tid): name for pid, tid, name in tables.threads}),
             {name: msgspec.Raw(text) for name, text in tables.header.items()},
             tables.report,
         )
@@ -117,12 +124,17 @@ class TraceCache:
             if isinstance(column, np.ndarray):
                 arrays[_FLOWS + name] = column.view(np.int8) if column.dtype == np.bool_ else column
         arrays |= {_MEMORY + name: column for name, column in vars(file.memory).items()}
+        arrays |= {_COUNTERS + name: getattr(file.counters, name) for name in ("ts_ns", "value", "series")}
         tables = _Tables(
             names=file.events.names,
             cats=file.events.cats,
             tracks=tuple((track.pid, track.tid) for track in file.events.tracks),
             texts=file.events.texts,
             flow_cats=file.flows.cats,
+            counters=file.counters.table,
+            processes=dict(file.names.processes),
+            labels=dict(file.names.labels),
+            threads=tuple((*track, name) for track, name in file.names.threads.items()),
             header={name: bytes(text) for name, text in file.header.items() if name in KEPT_MEMBERS},
             report=file.report,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import compress
 from typing import Any, Final
 
@@ -13,7 +13,20 @@ import numpy.typing as npt
 
 from gemma_trace.trace.clock import time_ns
 from gemma_trace.trace.events import NONE, CodeArray, Events, Flows, IntArray, MemoryEvents, Track
-from gemma_trace.trace.wire import ABSENT, Args, Event, ExactEvent, LooseEvent, id_of, integer, text, tightened
+from gemma_trace.trace.growing import GrowingColumn, Interner, TrackInterner
+from gemma_trace.trace.others import MEMORY_NAME, NO_PHASE, TEXT_NUMBERS, OtherEvents
+from gemma_trace.trace.wire import (
+    ABSENT,
+    Args,
+    Arguments,
+    Event,
+    ExactEvent,
+    LooseEvent,
+    arguments_of,
+    integer,
+    text,
+    tightened,
+)
 
 EXACT_FLOAT_US: Final = 2.0**43
 """Below this a float64 of microseconds with three decimals gives its integer nanoseconds back: half a unit in the
@@ -22,61 +35,14 @@ are 101 days; epoch times are above it."""
 
 NEGATIVE_DURATIONS: Final = "negative_durations"
 MISSING_DURATIONS: Final = "missing_durations"
-TEXT_NUMBERS: Final = "text_numbers"
 UNDECODABLE_EVENTS: Final = "undecodable_events"
 UNPAIRED_BEGINS: Final = "unpaired_begins"
 UNPAIRED_ENDS: Final = "unpaired_ends"
 
-MEMORY_NAME: Final = "[memory]"
-"""The instants that torch's allocators leave where memory is profiled."""
+_UNDERSTOOD: Final = frozenset({"X", "B", "E", "s", "f", "i"})
+"""What a batch may hold that is none of `OtherEvents`' business; of instants, where all are an allocator's."""
 
 _NO_ARGS: Final = Args()
-
-
-class _Interner(dict[Any, int]):
-    """Values → codes, in order of first sight."""
-
-    def __missing__(self, value: Any) -> int:
-        code = self[value] = len(self)
-        return code
-
-
-class _TrackInterner(dict[tuple[Any, Any], int]):
-    """Process and thread → codes. An id is the same as a number and as text: 7, 7.0 and "7" are one thread.
-
-    Attributes:
-        known: the tracks, by code.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.known: dict[tuple[int | str, int | str], int] = {}
-
-    def __missing__(self, ids: tuple[Any, Any]) -> int:
-        code = self[ids] = self.known.setdefault((id_of(ids[0]), id_of(ids[1])), len(self.known))
-        return code
-
-
-class _GrowingColumn:
-    """A column that grows in place, so that a large trace's columns are in memory once and not as parts and whole."""
-
-    def __init__(self, dtype: type[np.generic]) -> None:
-        self._values = np.empty(1024, dtype=dtype)
-        self._used = 0
-
-    def extend(self, values: npt.ArrayLike) -> None:
-        """Append values."""
-        added = np.asarray(values, dtype=self._values.dtype)
-        end = self._used + len(added)
-        if end > len(self._values):
-            self._values.resize(max(end, 2 * len(self._values)), refcheck=False)
-        self._values[self._used : end] = added
-        self._used = end
-
-    def take(self) -> npt.NDArray[Any]:
-        """The column; it can't grow any more."""
-        self._values.resize(self._used, refcheck=False)
-        return self._values
 
 
 class ColumnBuilder:
@@ -86,23 +52,29 @@ class ColumnBuilder:
         phases: how many events there were of each `ph`.
         repairs: how many events had to be mended or were lost, by what was wrong.
         first_ns: the earliest time of an event that isn't metadata; None before there is one.
+        others: the counters, the names of tracks, and what is passed over.
     """
 
     def __init__(self) -> None:
         self.phases: Counter[str] = Counter()
         self.repairs: Counter[str] = Counter()
-        self._names, self._cats, self._texts = (_Interner() for _ in range(3))
-        self._flow_cats, self._flow_ids = _Interner(), _Interner()
-        self._tracks = _TrackInterner()
-        self._columns = {name: _GrowingColumn(dtype) for name, dtype in _COLUMNS.items()}
-        self._flow_columns = {name: _GrowingColumn(dtype) for name, dtype in _FLOW_COLUMNS.items()}
-        self._memory_columns = {name: _GrowingColumn(dtype) for name, dtype in _MEMORY_COLUMNS.items()}
+        self.others = OtherEvents(self.repairs)
+        self._names, self._cats, self._texts = (Interner() for _ in range(3))
+        self._flow_cats, self._flow_ids = Interner(), Interner()
+        self._tracks = TrackInterner()
+        self._columns = {name: GrowingColumn(dtype) for name, dtype in _COLUMNS.items()}
+        self._flow_columns = {name: GrowingColumn(dtype) for name, dtype in _FLOW_COLUMNS.items()}
+        self._memory_columns = {name: GrowingColumn(dtype) for name, dtype in _MEMORY_COLUMNS.items()}
         self._open: dict[int, list[tuple[ExactEvent | Event, int, int]]] = {}
         self._begun = 0
         self.first_ns: int | None = None
 
-    def add(self, events: Sequence[Event]) -> bool:
-        """Add a batch; False, and nothing is added, where a float isn't exact enough for its times."""
+    def add(self, events: Sequence[Event], array: bytes | memoryview) -> bool:
+        """Add a batch; False, and nothing is added, where a float isn't exact enough for its times.
+
+        Args:
+            array: the JSON that the batch was decoded from.
+        """
         ts_us = np.array([event.ts for event in events], dtype=np.float64)
         if len(ts_us) and not np.abs(ts_us).max() < EXACT_FLOAT_US:  # NaN is no less than anything either
             return False
@@ -110,30 +82,46 @@ class ColumnBuilder:
         missing = np.isnan(dur_us)
         if (np.abs(dur_us) >= EXACT_FLOAT_US).any():
             return False
-        self._append(events, _us_to_ns(ts_us), _us_to_ns(np.where(missing, 0.0, dur_us)), missing)
+        dur_ns = _us_to_ns(np.where(missing, 0.0, dur_us))
+        self._append(events, _us_to_ns(ts_us), dur_ns, missing, lambda: arguments_of(array))
         return True
 
-    def add_exact(self, events: Sequence[ExactEvent]) -> None:
-        """Add a batch whose times are text. Events without a time are counted and left out, unless they need none."""
+    def add_exact(self, events: Sequence[ExactEvent], array: bytes | memoryview) -> None:
+        """Add a batch whose times are text. Events without a time are counted and left out, unless they need none.
+
+        Args:
+            array: the JSON that the batch was decoded from.
+        """
+        self._add_exact(events, lambda: arguments_of(array))
+
+    def add_loose(self, events: Sequence[LooseEvent]) -> None:
+        """Add a batch whose values have the wrong types: what can be read is read, the rest is `NONE`."""
+        self._add_exact([tightened(event) for event in events], lambda: [bytes(event.args) for event in events])
+
+    def _add_exact(self, events: Sequence[ExactEvent], arguments: Arguments) -> None:
         kept, ts_ns, dur_ns, missing = [], [], [], []
-        for event in events:
+        for index, event in enumerate(events):
             start = self._time_ns(event.ts)
             if start is None:
-                if event.ph == "M":
-                    self.phases["M"] += 1
-                else:
-                    self.repairs[UNDECODABLE_EVENTS] += 1
-                continue
+                if event.ph != "M":
+                    if event.ph or event.name or bytes(event.ts):
+                        self.repairs[UNDECODABLE_EVENTS] += 1
+                    else:  # as JAX ends its traces
+                        self.others.passed_over[NO_PHASE] += 1
+                    continue
+                start = 0
             duration = self._time_ns(event.dur)
-            kept.append(event)
+            kept.append(index)
             ts_ns.append(start)
             dur_ns.append(duration or 0)
             missing.append(duration is None)
-        self._append(kept, np.array(ts_ns, np.int64), np.array(dur_ns, np.int64), np.array(missing, dtype=bool))
-
-    def add_loose(self, events: Iterable[LooseEvent]) -> None:
-        """Add a batch whose values have the wrong types: what can be read is read, the rest is `NONE`."""
-        self.add_exact([tightened(event) for event in events])
+        self._append(
+            [events[index] for index in kept],
+            np.array(ts_ns, np.int64),
+            np.array(dur_ns, np.int64),
+            np.array(missing, dtype=bool),
+            lambda: list(map(arguments().__getitem__, kept)),
+        )
 
     def build(self) -> Events:
         """All batches as columns, sorted by start, the longer first; unpaired `B` events are counted and gone."""
@@ -161,7 +149,12 @@ class ColumnBuilder:
         return MemoryEvents(**{name: column.take() for name, column in self._memory_columns.items()})
 
     def _append(
-        self, events: Sequence[Event | ExactEvent], ts_ns: IntArray, dur_ns: IntArray, missing: np.ndarray
+        self,
+        events: Sequence[Event | ExactEvent],
+        ts_ns: IntArray,
+        dur_ns: IntArray,
+        missing: np.ndarray,
+        arguments: Arguments,
     ) -> None:
         phases = [event.ph for event in events]
         counts = Counter(phases)
@@ -176,8 +169,9 @@ class ColumnBuilder:
                 self._pair(events, ts_ns, begun)
             if counts["s"] or counts["f"]:
                 self._store_flows(events, phases, ts_ns)
-            if counts["i"]:
-                self._store_memory(events, ts_ns)
+            strange = counts["i"] and self._store_memory(events, ts_ns) < counts["i"]
+            if strange or counts.keys() - _UNDERSTOOD:
+                self.others.add(events, phases, ts_ns, dur_ns, arguments)
             self._note_first(ts_ns[[phase != "M" for phase in phases]])
             ts_ns, dur_ns, missing = ts_ns[chosen], dur_ns[chosen], missing[chosen]
         else:
@@ -250,7 +244,8 @@ class ColumnBuilder:
         number = integer(value)
         return number if number >= 0 else -2 - self._flow_ids[text(value)]
 
-    def _store_memory(self, events: Sequence[Event | ExactEvent], ts_ns: IntArray) -> None:
+    def _store_memory(self, events: Sequence[Event | ExactEvent], ts_ns: IntArray) -> int:
+        """Store the allocators' instants, and say how many there are."""
         chosen = [
             index
             for index, event in enumerate(events)
@@ -268,6 +263,7 @@ class ColumnBuilder:
         }
         for name, growing in self._memory_columns.items():
             growing.extend(batch[name])
+        return len(chosen)
 
     def _pair(self, events: Sequence[Event | ExactEvent], ts_ns: IntArray, begun: IntArray) -> None:
         """Make `B` and `E` events whole: an `E` ends the innermost `B` of its track."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -19,16 +21,59 @@ BoolArray = npt.NDArray[np.bool_]
 NONE: Final = -1
 """In an integer column: the event has no such value."""
 
-DEVICE_CATEGORIES: Final = frozenset({"kernel", "gpu_memcpy", "gpu_memset", "concurrent_kernel", "memcpy", "memset"})
+
+class Role(IntEnum):
+    """What a span stands for."""
+
+    HOST = 0
+    """Work of a thread of the host that is none of the kinds below."""
+    OP = 1
+    """An op of PyTorch on the host."""
+    ANNOTATION = 2
+    """A `record_function` range on the host."""
+    PYTHON = 3
+    """A Python frame."""
+    LAUNCH = 4
+    """A call of the host into a device's runtime or driver."""
+    DEVICE = 5
+    """Work of a device: a kernel, a copy, a fill."""
+    ASIDE = 6
+    """No work of either: annotations mirrored onto the device, waits of streams, the profiler's own marks."""
+
+
+ROLES: Final[Mapping[str, Role]] = {
+    **dict.fromkeys(("cpu_op", "operator"), Role.OP),
+    **dict.fromkeys(("user_annotation",), Role.ANNOTATION),
+    **dict.fromkeys(("python_function",), Role.PYTHON),
+    **dict.fromkeys(("cuda_runtime", "cuda_driver", "hip_runtime", "hip_driver", "runtime", "driver"), Role.LAUNCH),
+    **dict.fromkeys(("xpu_runtime", "xpu_driver", "privateuse1_runtime", "privateuse1_driver"), Role.LAUNCH),
+    **dict.fromkeys(("mtia_runtime", "glow_runtime", "hpu_op", "gcu_runtime", "gcu_driver"), Role.LAUNCH),
+    **dict.fromkeys(("kernel", "concurrent_kernel", "gpu_memcpy", "gpu_memset", "memcpy", "memset"), Role.DEVICE),
+    **dict.fromkeys(("mtia_ccp_events", "gcu_memcpy", "gcu_memset"), Role.DEVICE),
+    **dict.fromkeys(("gpu_user_annotation", "mtia_user_annotation", "gcu_user_annotation"), Role.ASIDE),
+    **dict.fromkeys(("overhead", "trace", "cuda_sync", "cuda_event", "xpu_sync", "gcu_sync"), Role.ASIDE),
+    **dict.fromkeys(("cuda_profiler_range", "gcu_profiler_range", "xpu_scope_profiler"), Role.ASIDE),
+    **dict.fromkeys(("mtia_insight", "mtia_counters", "hardware_counters", "external_correlation"), Role.ASIDE),
+    **dict.fromkeys(("mtia_workloadd", "collective_comm", "cpu_instant_event"), Role.HOST),
+}
+"""Category (in lower case) → role, of all that torch.profiler writes: the activity types of Kineto's ActivityType.h,
+past and present, those of 2021, HIP's, and Enflame's fork."""
+
+
+def _of_role(role: Role) -> frozenset[str]:
+    return frozenset(category for category, found in ROLES.items() if found is role)
+
+
+DEVICE_CATEGORIES: Final = _of_role(Role.DEVICE)
 """Categories (in lower case) of spans that are work of a device."""
 
-LAUNCH_CATEGORIES: Final = frozenset({"cuda_runtime", "cuda_driver", "runtime", "driver", "hip_runtime", "hip_driver"})
+LAUNCH_CATEGORIES: Final = _of_role(Role.LAUNCH)
 """Categories (in lower case) of the host's calls into a device's runtime or driver."""
 
-OP_CATEGORIES: Final = frozenset({"cpu_op", "operator"})
+OP_CATEGORIES: Final = _of_role(Role.OP)
 """Categories (in lower case) of PyTorch's ops on the host."""
 
-ANNOTATION_CATEGORIES: Final = frozenset({"user_annotation"})
+ANNOTATION_CATEGORIES: Final = _of_role(Role.ANNOTATION)
 """Categories (in lower case) of `record_function` ranges on the host."""
 
 TEXT_COLUMNS: Final = ("input_dims", "input_types", "input_strides", "concrete_inputs", "grid", "block")
@@ -81,6 +126,47 @@ class MemoryEvents:
 
     def __len__(self) -> int:
         return len(self.ts_ns)
+
+
+@dataclass(frozen=True)
+class CounterSeries:
+    """What is counted.
+
+    Attributes:
+        name: the counter's, its id if it has one, and that of the argument unless it is `value`.
+        pid: the process that it is drawn in; of a device's counters often the device's index.
+    """
+
+    name: str
+    pid: str
+
+
+@dataclass(frozen=True)
+class CounterEvents:
+    """The counters of a trace (`C` events), in the file's order, a row a value. All columns have the length c.
+
+    Attributes:
+        ts_ns: int64. The value holds until the next of its series.
+        value: float64, finite.
+        series: int32, codes into `table`.
+    """
+
+    ts_ns: IntArray
+    value: npt.NDArray[np.float64]
+    series: CodeArray
+    table: tuple[CounterSeries, ...]
+
+    def __len__(self) -> int:
+        return len(self.ts_ns)
+
+
+@dataclass(frozen=True)
+class TrackNames:
+    """What a trace's metadata events call its processes (by pid) and threads (by pid and tid)."""
+
+    processes: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    threads: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

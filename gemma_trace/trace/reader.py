@@ -19,7 +19,7 @@ import msgspec
 
 from gemma_trace.errors import TraceFormatError
 from gemma_trace.trace.columns import UNDECODABLE_EVENTS, ColumnBuilder
-from gemma_trace.trace.events import Events, Flows, MemoryEvents
+from gemma_trace.trace.events import CounterEvents, Events, Flows, MemoryEvents, TrackNames
 from gemma_trace.trace.repair import find_array, repair_json, split_objects
 from gemma_trace.trace.source import SourceState, read_chunks
 from gemma_trace.trace.wire import Event, ExactEvent, LooseEvent
@@ -57,6 +57,8 @@ class ReadReport:
         damaged: the compressed data is broken somewhere; what came before it was read.
         inflated_bytes: size of the JSON.
         first_ns: the earliest time of any event that isn't metadata; None where none has a time.
+        passed_over: events of which nothing here makes use, by their `ph`.
+        passed_over_ns: the time that those of them with a length cover, together.
     """
 
     phases: dict[str, int]
@@ -65,15 +67,19 @@ class ReadReport:
     damaged: bool
     inflated_bytes: int
     first_ns: int | None = None
+    passed_over: dict[str, int] = field(default_factory=dict)
+    passed_over_ns: int = 0
 
 
 @dataclass(frozen=True)
 class TraceFile:
-    """A trace file's content: its spans, arrows and memory events, and the JSON text of its other top-level members."""
+    """A trace file's content: its events as columns, and the JSON text of its other top-level members."""
 
     events: Events
     flows: Flows
     memory: MemoryEvents
+    counters: CounterEvents
+    names: TrackNames
     header: dict[str, msgspec.Raw]
     report: ReadReport
 
@@ -104,6 +110,7 @@ def read_trace(path: Path, on_bytes: Callable[[int], None] | None = None) -> Tra
         raise TraceFormatError(f"{path} holds no trace event; was the profiler running?")
     flows, memory = builder.build_flows(), builder.build_memory()  # first: the spans' tracks include theirs
     events = builder.build()
+    others = builder.others
     report = ReadReport(
         phases=dict(builder.phases),
         repairs={kind: count for kind, count in (reader.repairs + builder.repairs).items() if count},
@@ -111,8 +118,10 @@ def read_trace(path: Path, on_bytes: Callable[[int], None] | None = None) -> Tra
         damaged=state.damaged,
         inflated_bytes=state.inflated_bytes,
         first_ns=builder.first_ns,
+        passed_over=dict(others.passed_over),
+        passed_over_ns=others.covered_ns(),
     )
-    return TraceFile(events, flows, memory, header, report)
+    return TraceFile(events, flows, memory, others.build_counters(), others.build_names(), header, report)
 
 
 def stream_events(path: Path, sink: EventSink, on_bytes: Callable[[int], None] | None = None) -> None:
@@ -147,11 +156,11 @@ class _ColumnSink:
     def decode(self, array: bytes | memoryview) -> bool:
         try:
             try:
-                if not self.builder.add(_fast.decode(array)):
-                    self.builder.add_exact(_exact.decode(array))
+                if not self.builder.add(_fast.decode(array), array):
+                    self.builder.add_exact(_exact.decode(array), array)
             except msgspec.ValidationError:
                 try:
-                    self.builder.add_exact(_exact.decode(array))
+                    self.builder.add_exact(_exact.decode(array), array)
                 except msgspec.ValidationError:
                     self.builder.add_loose(_loose.decode(array))
         except UNDECODABLE:
@@ -293,8 +302,11 @@ class _Reader:
                 objects.append(text[start:end])
         if objects and not self.sink.decode(b"[%b]" % b",".join(objects)):
             for one in objects:
-                if not (self.sink.decode(b"[%b]" % one) or self.sink.decode(b"[%b]" % repair_json(one, self.repairs))):
-                    self.repairs[UNDECODABLE_EVENTS] += 1
+                if self.sink.decode(b"[%b]" % one):
+                    continue
+                mends: Counter[str] = Counter()  # what didn't help is no repair
+                mended = self.sink.decode(b"[%b]" % repair_json(one, mends))
+                self.repairs += mends if mended else Counter({UNDECODABLE_EVENTS: 1})
         rest = text[done:]
         return closed, rest if closed else rest.lstrip(b", \t\r\n")
 
@@ -317,10 +329,13 @@ class _Reader:
             return _members.decode(text)
         except (msgspec.DecodeError, UnicodeDecodeError):
             pass  # once more, repaired
+        mends: Counter[str] = Counter()
         try:
-            return _members.decode(repair_json(text, self.repairs))
+            members = _members.decode(repair_json(text, mends))
         except msgspec.DecodeError:
             return None
+        self.repairs += mends
+        return members
 
 
 def _array(events: bytes | bytearray) -> bytearray:

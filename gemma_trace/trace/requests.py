@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from gemma_trace.stages import REQUEST_CODE
-from gemma_trace.trace.events import NONE, Codes, IntArray, Track
-from gemma_trace.trace.open_spans import OpenSpans
+from gemma_trace.trace.events import NONE, IntArray, Track
 
 if TYPE_CHECKING:
     from gemma_trace.trace.trace import Trace
@@ -131,32 +130,3 @@ def _covered_ns(trace: Trace, track: int) -> int:
     covered = np.maximum.accumulate(spans.end_ns[own])
     before = np.append(spans.ts_ns[own[:1]], covered[:-1])
     return int(np.maximum(covered - np.maximum(before, spans.ts_ns[own]), 0).sum())
-
-
-class AskingThreads:
-    """Which thread asks for what other threads of its process do at an instant."""
-
-    def __init__(self, trace: Trace) -> None:
-        self._process = process_of_tracks(trace)
-        self._main = np.full(int(self._process.max(initial=0)) + 1, NONE, dtype=np.int64)
-        for number, track in main_threads(trace).items():
-            self._main[number] = track
-        requests = sorted(trace.requests, key=lambda request: (request.start_ns, -request.end_ns))
-        self._tracks = np.array([request.track for request in requests], dtype=np.int64)
-        start = np.array([request.start_ns for request in requests], dtype=np.int64)
-        end = np.array([request.end_ns for request in requests], dtype=np.int64)
-        self._windows = OpenSpans(start, end, self._process[self._tracks])
-
-    def at(self, track: Codes, ts_ns: IntArray) -> IntArray:
-        """The thread of the request that is open in a thread's process, of several the last begun; else its main one.
-
-        Args:
-            track: integer [q], codes of threads.
-            ts_ns: int64 [q].
-
-        Returns:
-            int64 [q], codes of threads; `NONE` for a process without any.
-        """
-        process = self._process[track]
-        window = self._windows.at(process, ts_ns)
-        return np.where(window >= 0, self._tracks[window], self._main[process])

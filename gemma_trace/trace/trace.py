@@ -24,22 +24,15 @@ from gemma_trace.stages import (
     stage_names_of,
     stage_of_range,
 )
+from gemma_trace.trace.asking import asking_ranges
 from gemma_trace.trace.cache import WORTHWHILE_BYTES, TraceCache
-from gemma_trace.trace.events import (
-    ANNOTATION_CATEGORIES,
-    DEVICE_CATEGORIES,
-    LAUNCH_CATEGORIES,
-    NONE,
-    OP_CATEGORIES,
-    BoolArray,
-    Codes,
-    IntArray,
-)
-from gemma_trace.trace.links import link_backward, link_launches
+from gemma_trace.trace.events import NONE, BoolArray, Codes, IntArray, Role
+from gemma_trace.trace.links import link_launches
 from gemma_trace.trace.open_spans import OpenSpans, innermost_of
 from gemma_trace.trace.plausible import plausible
 from gemma_trace.trace.reader import ReadReport, TraceFile, read_header, read_trace
-from gemma_trace.trace.requests import AskingThreads, Request, is_step_name, requests_of
+from gemma_trace.trace.requests import Request, is_step_name, requests_of
+from gemma_trace.trace.roles import Roles, roles_of
 from gemma_trace.trace.tree import Nesting, Segments, innermost_segments, nest
 from gemma_trace.trace.waiting import waiting_segments
 
@@ -53,8 +46,6 @@ DEVICES_KEY: Final = "deviceProperties"
 """The top-level key under which Kineto lists the machine's devices."""
 
 _TRACE_SUFFIX: Final = re.compile(r"(\.pt\.trace)?(\.json)?(\.gz)?$")
-_ELSEWHERE: Final = frozenset({"gpu_user_annotation", "overhead", "trace", "cuda_sync"})
-_PYTHON: Final = frozenset({"python_function"})
 _LAYER: Final = re.compile(rf"{re.escape(LAYER_PREFIX)}|nn\.Module: \w*(?:Layer|Block)_\d+$")
 _MODULE_PREFIXES: Final = (LAYER_PREFIX, MODULE_PREFIX, "nn.Module: ")
 
@@ -67,6 +58,8 @@ class Trace:
         spans: the columns.
         flows: the arrows between them.
         memory: what torch's allocators said, where memory was profiled.
+        counters: the samples of its counters, e.g. how busy a device was.
+        names: what its processes and threads are called.
         report: what reading brought to light.
         implausible: the spans that were left out or cut because their times can't be.
         metadata: what our capture says of itself; None in everybody else's traces.
@@ -82,6 +75,8 @@ class Trace:
         self.spans, self.implausible = plausible(file.events)
         self.flows = file.flows
         self.memory = file.memory
+        self.counters = file.counters
+        self.names = file.names
         self.report: ReadReport = file.report
         if self.implausible.displaced:
             self.report = replace(self.report, first_ns=int(self.spans.ts_ns[0]))
@@ -89,7 +84,9 @@ class Trace:
         self.devices = _device_names(file.header)
         self._rules = tuple(rules)
         if not len(self.spans):
-            raise TraceFormatError(f"{path} holds metadata but no span; was anything run under the profiler?")
+            others = ", ".join(f"{count:,} of {phase}" for phase, count in self.report.passed_over.items())
+            held = f"events of other phases ({others[:80]})" if others else "metadata"
+            raise TraceFormatError(f"{path} holds {held} but no span; was anything run under the profiler?")
 
     @property
     def label(self) -> str:
@@ -101,9 +98,14 @@ class Trace:
         return self.spans.to_frame()
 
     @cached_property
+    def roles(self) -> Roles:
+        """What every span stands for."""
+        return roles_of(self.spans, self.names)
+
+    @cached_property
     def is_activity(self) -> BoolArray:
         """bool [n], which spans are device activities: kernels, copies, fills."""
-        return self.spans.in_categories(DEVICE_CATEGORIES)
+        return self.roles.are(Role.DEVICE)
 
     @cached_property
     def activities(self) -> IntArray:
@@ -116,7 +118,7 @@ class Trace:
 
         That is all but device activities, annotations mirrored onto the device, and the profiler's own marks.
         """
-        return np.flatnonzero(~self.is_activity & ~self.spans.in_categories(_ELSEWHERE))
+        return np.flatnonzero(~self.is_activity & ~self.roles.are(Role.ASIDE))
 
     @cached_property
     def nesting(self) -> Nesting:
@@ -149,17 +151,17 @@ class Trace:
     @cached_property
     def is_op(self) -> BoolArray:
         """bool [n], which spans are PyTorch ops."""
-        return self.spans.in_categories(OP_CATEGORIES)
+        return self.roles.are(Role.OP)
 
     @cached_property
     def is_call(self) -> BoolArray:
         """bool [n], which spans are calls into a device's runtime or driver."""
-        return self.spans.in_categories(LAUNCH_CATEGORIES)
+        return self.roles.are(Role.LAUNCH)
 
     @cached_property
     def is_annotation(self) -> BoolArray:
         """bool [n], which spans are `record_function` ranges on the host."""
-        return self.spans.in_categories(ANNOTATION_CATEGORIES)
+        return self.roles.are(Role.ANNOTATION)
 
     @cached_property
     def stage_names(self) -> tuple[str, ...]:
@@ -174,9 +176,9 @@ class Trace:
         range of ours, the rules for foreign traces, on annotations and Python frames.
         """
         ours = self._codes([stage_of_range(name) for name in self.spans.names], self.is_annotation)
-        found = self._codes([_first_match(self._rules, name) for name in self.spans.names], self._on_host)
+        found = self._codes([_first_match(self._rules, name) for name in self.spans.names], self.on_host)
         if not self._is_ours.any():
-            framed = self.is_annotation | self.spans.in_categories(_PYTHON)
+            framed = self.is_annotation | self.roles.are(Role.PYTHON)
             ours = self._codes([_first_match(FOREIGN_RULES, name) for name in self.spans.names], framed)
         return np.where((found == NONE) | self._is_ours, ours, found)
 
@@ -192,7 +194,8 @@ class Trace:
         return np.where(allowed, np.array(codes, dtype=np.int64)[self.spans.name], NONE)
 
     @cached_property
-    def _on_host(self) -> BoolArray:
+    def on_host(self) -> BoolArray:
+        """bool [n], which spans are on the host's threads."""
         on_host = np.zeros(len(self.spans), dtype=bool)
         on_host[self.host] = True
         return on_host
@@ -278,26 +281,7 @@ class Trace:
         op that computes a gradient, the one open on the thread of the request then; failing that, the one in which the
         gradient's forward op ran.
         """
-        own = self.innermost_range
-        backward, forward = link_backward(self.spans, self.flows, np.flatnonzero(self.is_op))
-        gradient = np.full(len(self.spans), NONE, dtype=np.int64)
-        if len(backward):
-            asked = np.zeros(len(self.spans), dtype=bool)
-            asked[backward] = True
-            gradient = self.innermost(asked)
-        missing = np.flatnonzero(self._on_host & (own == NONE) & (self.is_call | (gradient >= 0)))
-        if not len(missing) or not len(self.stage_ranges):
-            return own
-        track, ts_ns = self.spans.track[missing], self.spans.ts_ns[missing]
-        asking = AskingThreads(self).at(track, ts_ns)
-        asked_by = np.where(asking != track, self.stage_range_at(asking, ts_ns), NONE)
-        of_forward = np.full(len(self.spans) + 1, NONE, dtype=np.int64)  # the last is for no gradient
-        of_forward[backward] = own[forward]
-        is_stage = (asked_by >= 0) & (self.stage_range[asked_by] != REQUEST_CODE)
-        through = of_forward[gradient[missing]]
-        found = own.copy()
-        found[missing] = np.where(is_stage | (through == NONE), asked_by, through)
-        return found
+        return asking_ranges(self)
 
     def stage_at(self, spans: IntArray) -> IntArray:
         """The stage code that asked for each of these host spans; see `asking_range`.

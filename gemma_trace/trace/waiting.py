@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from gemma_trace.trace.events import NONE, BoolArray
+from gemma_trace.trace.events import NONE, BoolArray, Role
 from gemma_trace.trace.requests import main_threads
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 WHOLE: Final = 0.99
 """A frame that is the innermost one of its thread for this share of the trace, with nothing under it, waits."""
 
-_PYTHON: Final = frozenset({"python_function"})
 
 _WAITING: Final = re.compile(
     r"<(?:built-in )?(?:method|function) '?(?:acquire|wait|poll|select|sleep|accept|recv|recv_into|get|join|control|"
@@ -41,7 +40,7 @@ def waiting_segments(trace: Trace) -> BoolArray:
     """
     spans, host, segments = trace.spans, trace.host, trace.segments
     named = np.array([bool(_WAITING.fullmatch(name)) for name in spans.names], dtype=bool)
-    is_frame = spans.in_categories(_PYTHON)
+    is_frame = trace.roles.are(Role.PYTHON)
     frames = is_frame[segments.owner]
     length = segments.end_ns - segments.start_ns
     extent = int(spans.end_ns[host].max() - spans.ts_ns[host].min()) if len(host) else 0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -13,6 +15,10 @@ ABSENT: Final = msgspec.Raw(b"")
 """An argument that isn't there."""
 
 _INTEGER: Final = re.compile(r"-?[0-9]{1,19}")
+_DECIMAL: Final = re.compile(r"[+-]?(?:[0-9]{1,300}(?:\.[0-9]{0,300})?|\.[0-9]{1,300})(?:[eE][+-]?[0-9]{1,4})?")
+
+Arguments = Callable[[], Sequence[bytes]]
+"""Gives the JSON text of `args` of every event of a batch, empty where there is none. Called only where it matters."""
 
 
 class Args(msgspec.Struct, gc=False):
@@ -79,6 +85,20 @@ class LooseEvent(msgspec.Struct, gc=False):
     args: msgspec.Raw = ABSENT
 
 
+class _Rest(msgspec.Struct, gc=False):
+    """What of an event `Args` doesn't hold."""
+
+    args: msgspec.Raw = ABSENT
+
+
+_rest = msgspec.json.Decoder(list[_Rest])
+
+
+def arguments_of(array: bytes | memoryview) -> list[bytes]:
+    """The JSON text of `args` of each event of a JSON array that has been decoded before."""
+    return [bytes(event.args) for event in _rest.decode(array)]
+
+
 def tightened(event: LooseEvent) -> ExactEvent:
     """The event with the types it should have; what can't be read as its type is absent."""
     args = None
@@ -109,6 +129,16 @@ def integer(value: Any) -> int:
     if isinstance(value, float):
         value = int(value) if value.is_integer() else NONE
     return value if isinstance(value, int) and -(2**63) <= value < 2**63 else NONE
+
+
+def number(value: Any) -> int | float | None:
+    """The finite number that a JSON value is, or that its text spells; None for all else, truth values too."""
+    if isinstance(value, str):
+        stripped = value.strip()
+        value = float(stripped) if _DECIMAL.fullmatch(stripped) else None
+    if type(value) is float:
+        return value if math.isfinite(value) else None
+    return value if type(value) is int and -(2**1023) < value < 2**1023 else None
 
 
 def id_of(value: Any) -> int | str:

@@ -84,7 +84,7 @@ def test_kernels_as_json_has_the_schemas_keys(captured: Path, capsys: pytest.Cap
     _, out, _ = run(capsys, "kernels", captured, "-s", "vision_tower", "--top", "0", "-f", "json")
     found = json.loads(out)
     schema = {"name", "family", "count", "sum_ns", "busy_ns", "min_ns", "median_ns", "max_ns", "share_pct"}
-    added = {"p90_ns", "mean_ns", "request_share_pct", "launch_latency_ns", "grid", "block", "occupancy_pct"}
+    added = {"devices", "p90_ns", "mean_ns", "request_share_pct", "launch_latency_ns", "grid", "block", "occupancy_pct"}
     assert set(found["rows"][0]) == schema | added | {"launch_shapes"}
     assert {"activities", "unlinked", "device_sum_ns", "device_busy_ns"} <= set(found["totals"])
     _, out, _ = run(capsys, "stages", captured, "-f", "json")

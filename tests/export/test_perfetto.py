@@ -12,6 +12,7 @@ from gemma_trace.analysis.breakdown import breakdown
 from gemma_trace.export.viewer import export_trace
 from gemma_trace.trace.trace import Trace, load
 from tests.conftest import SAMPLES, SHARED
+from tests.trace_builder import TraceBuilder
 
 Perfetto = Callable[..., list[list[dict[str, Any]]]]
 
@@ -69,3 +70,25 @@ def test_the_corpus(perfetto: Perfetto, tmp_path: Path, path: Path) -> None:
     assert counts["slices"] >= len(trace.spans), "every span is a slice"
     _, ((as_it_was),) = perfetto(path, COUNTS)
     assert counts["flows"] == as_it_was["flows"], "every arrow is there"
+
+
+def test_counters_of_the_trace_are_there(perfetto: Perfetto, tmp_path: Path) -> None:
+    built = TraceBuilder().launch(1, 1000).kernel("gemm", 2000, 5000, correlation=1).counter("odd", 3000, "N/A")
+    for at in range(0, 10_000, 1000):
+        built.counter("SM Active %", at, at / 100).counter("SM Active %", at, 7, pid=9)
+        built.counter("DRAM", at, {"read": "1.5", "write": 2, "note": "x"}, tid=5)
+    export_trace(built.load(tmp_path), tmp_path / "out.json.gz")
+    lost, found, threads = perfetto(
+        tmp_path / "out.json.gz",
+        "select name, count(*) as n, sum(value) as total, min(ts) as first, max(ts) as last from counter "
+        "join counter_track on counter.track_id = counter_track.id where name not like 'device %' group by track_id",
+        "select count(*) as n from thread where name in ('thread', 'stream 5', 'thread 5')",
+    )
+    assert lost == []
+    assert sorted(tuple(row.values()) for row in found) == [
+        ("DRAM read", 10, 15.0, 0, 9000),
+        ("DRAM write", 10, 20.0, 0, 9000),
+        ("SM Active % value", 10, 70.0, 0, 9000),
+        ("SM Active % value", 10, 450.0, 0, 9000),
+    ]
+    assert threads == [{"n": 0}], "a counter is its process's"

@@ -62,8 +62,10 @@ def test_a_sound_trace_has_no_finding(tmp_path: Path) -> None:
         (b'"dur": 77.000', b'"dur": -77.000', ("negative_durations", "warning", 1), "warning"),
         (b'"dur": 77.000', b'"x": 1', ("missing_durations", "warning", 1), "warning"),
         (b'"ts": 9.000', b'"x": 9', ("undecodable_events", "error", 1), "error"),
-        (b'"victim"', b"victim", ("undecodable_events", "error", 1), "error"),
-        (b'"schemaVersion": 1', b'"schemaVersion": one', ("unreadable_header", "warning", 1), "warning"),
+        (b'"victim"', b"victim", ("bare_values", "warning", 1), "warning"),
+        (b'"dur": 77.000', b'"dur": 77.000,', ("stray_commas", "info", 1), "ok"),
+        (b'"victim"', b'{"victim"}', ("undecodable_events", "error", 1), "error"),
+        (b'"schemaVersion": 1', b'"schemaVersion" 1', ("unreadable_header", "warning", 1), "warning"),
     ],
 )
 def test_each_repair_is_a_finding(

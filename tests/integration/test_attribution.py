@@ -11,15 +11,19 @@ import msgspec
 import numpy as np
 import pytest
 
+from gemma_trace import cli
 from gemma_trace.analysis.breakdown import breakdown
+from gemma_trace.analysis.devices import device_use
 from gemma_trace.analysis.intervals import union_ns
 from gemma_trace.analysis.kernels import kernel_table
-from gemma_trace.analysis.lanes import stage_lanes
+from gemma_trace.analysis.lanes import device_lanes, stage_lanes
 from gemma_trace.analysis.reasons import stage_reasons
 from gemma_trace.analysis.tree import NodeKind, TreeNode, call_tree
 from gemma_trace.analysis.work import waiting_ns
+from gemma_trace.export.stage_tracks import stage_tracks
 from gemma_trace.export.viewer import export_trace
 from gemma_trace.health.examine import examine
+from gemma_trace.report.html.lanes import draw_waterfall
 from gemma_trace.stages import stage_rule
 from gemma_trace.trace.trace import Trace, load
 from tests.conftest import SHARED
@@ -416,3 +420,36 @@ def test_no_instant_is_in_two_stages(tmp_path: Path) -> None:
         assert (lane.start_ns[1:] == lane.end_ns[:-1]).all()
         assert int((lane.end_ns - lane.start_ns).sum()) == request.wall_ns
         assert np.all(lane.end_ns > lane.start_ns)
+
+
+def test_each_of_two_devices_has_its_rows_and_its_lanes(tmp_path: Path) -> None:
+    trace, _ = built("devices", tmp_path)
+    found = device_use(trace, trace.requests)
+    assert [(use.device, use.stage, use.device_busy_ns, use.device_sum_ns, use.activities) for use in found] == [
+        (0, "both", 320, 320, 4),
+        (1, "both", 320, 320, 4),
+    ]
+    lanes = device_lanes(trace, trace.requests[0])
+    assert {device: lane.sums_ns() for device, lane in lanes.items()} == {0: {"both": 320}, 1: {"both": 320}}
+    assert [lane.name for lane in draw_waterfall(trace, trace.requests[0], 1, 100).lanes] == [
+        "host",
+        "device 0",
+        "device 1",
+    ]
+    assert [track.name for track in stage_tracks(trace)][:5] == ["host", "device", "device 0", "device 1", "time"]
+
+
+def test_tables_name_the_devices_where_there_are_several(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(two_devices().write(tmp_path / "two.json"))
+    assert cli.main(["stages", path, "-s", "both=both#", "--no-cache"]) == 0
+    out = capsys.readouterr().out
+    assert "Devices" in out
+    assert "sum over the devices" in out
+    assert cli.main(["stages", path, "-s", "both=both#", "-f", "json"]) == 0
+    totals = msgspec.json.decode(capsys.readouterr().out)["totals"]
+    assert [row["device_busy_ns"] for row in totals["devices"]] == [320, 320]
+    assert cli.main(["kernels", path, "-f", "csv"]) == 0
+    assert '"0, 1"' in capsys.readouterr().out
+    one = str(backward().write(tmp_path / "one.json"))
+    assert cli.main(["stages", one]) == 0
+    assert "Devices" not in capsys.readouterr().out

@@ -4,12 +4,16 @@ import json
 from collections import Counter
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gemma_trace.trace.repair import (
     BAD_UTF8,
+    BARE_VALUES,
     BROKEN_ESCAPES,
     CONTROL_CHARACTERS,
     NOT_A_NUMBER,
+    STRAY_COMMAS,
     find_array,
     repair_json,
     split_objects,
@@ -36,9 +40,90 @@ def test_each_one_that_is_no_number_counts() -> None:
     assert repaired(b"[NaN,-Infinity,NaN]") == (b"[null,null,null]", {NOT_A_NUMBER: 3})
 
 
-@pytest.mark.parametrize("text", [b"[nano, info]", b"[Infinitys, NaNs]", b"[banan, sinf]"])
-def test_longer_words_are_not_taken_for_numbers(text: bytes) -> None:
+@pytest.mark.parametrize(
+    "token",
+    [b"N/A", b"n/a", b"NA", b"#N/A", b"+inf", b"-Inf", b"NAN", b"-nan(ind)", b"nan(0x8000)", b"1.#IND", b"-1.#QNAN"],
+)
+def test_other_tools_have_other_words_for_what_is_no_number(token: bytes) -> None:
+    assert repaired(b'{"a":' + token + b',"b": [' + token + b"\n]}") == (b'{"a":null,"b": [null\n]}', {NOT_A_NUMBER: 2})
+
+
+@pytest.mark.parametrize("token", [b"undefined", b"None", b"NULL", b"nil", b"not available", b"<unset>"])
+def test_a_word_for_no_value_becomes_null(token: bytes) -> None:
+    assert repaired(b'{"a": ' + token + b"}") == (b'{"a": null}', {BARE_VALUES: 1})
+
+
+@pytest.mark.parametrize(
+    ("token", "meant"),
+    [
+        (b"True", True),
+        (b"FALSE", False),
+        (b"0x1F", 31),
+        (b"+5", 5),
+        (b"-.5e3", -500.0),
+        (b"5.", 5),
+        (b"007", 7),
+        (b"-00.250", -0.25),
+        (b"nano", "nano"),
+        (b"Infinitys", "Infinitys"),
+        (b"1.5f", "1.5f"),
+        (b"cuda:0", "cuda:0"),
+        (b"12:30:45", "12:30:45"),
+        (b"torch.Size([1, 2])", "torch.Size([1, 2])"),
+        (b"(1, 2)", "(1, 2)"),
+        (b"'x, y'", "x, y"),
+        (b"C:\\x", "C:\\x"),
+        ("größer".encode(), "größer"),
+    ],
+)
+def test_other_bare_values_become_what_they_spell(token: bytes, meant: object) -> None:
+    text, repairs = repaired(b'{"a": ' + token + b' , "b": 1}')
+    assert json.loads(text) == {"a": meant, "b": 1}
+    assert repairs == {BARE_VALUES: 1}
+
+
+def test_a_value_that_isnt_there_becomes_null() -> None:
+    text, repairs = repaired(b'{"a": , "b":\n, "c":}')
+    assert json.loads(text) == {"a": None, "b": None, "c": None}
+    assert repairs == {BARE_VALUES: 3}
+
+
+def test_commas_that_separate_nothing_go() -> None:
+    text, repairs = repaired(b'{"a": [1,, 2 , ], "b": 3 ,\n}')
+    assert json.loads(text) == {"a": [1, 2], "b": 3}
+    assert repairs == {STRAY_COMMAS: 3}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"true",
+        b"[0, -0, 1.5, -2e10, 3E-4, 1e+5, 12345678901234567890]",
+        b'{"a" : true ,"b":false,"c":\tnull }',
+        b'{"a": ", }", "b": ":,", "c": "undefined, N/A, 0x1F, \'"}',
+        b"[ [ ] , { } , [ ] ]",
+    ],
+)
+def test_what_is_json_is_no_bare_value(text: bytes) -> None:
+    json.loads(text)
     assert repaired(text) == (text, {})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"x " * 500_000,
+        b"x:" * 500_000,
+        b"(" * 999_999,
+        b"(x" * 500_000,
+        b"'" * 300_001,
+        b", " * 300_000,
+        b": " * 500_000,
+    ],
+)
+def test_no_bare_text_takes_for_ever(text: bytes) -> None:
+    # Half a MB each: a repair that backtracks would take hours.
+    assert repaired(b'{"a": ' + text + b"}")[1]
 
 
 @pytest.mark.parametrize(
@@ -196,3 +281,28 @@ def test_a_control_character_behind_a_lone_backslash_keeps_both() -> None:
     repairs: Counter[str] = Counter()
     assert json.loads(repair_json(b'["a\\\nb"]', repairs)) == ["a\\\nb"]
     assert dict(repairs) == {"control_characters": 1, "broken_escapes": 1}
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=12,
+)
+BARE = st.text(st.sampled_from("aN/0x.+-#'(é:"), min_size=1, max_size=8).filter(lambda token: token == token.strip(":"))
+
+
+@settings(max_examples=200, deadline=None)
+@given(JSON, st.sampled_from([None, 1]))
+def test_no_sound_json_is_mended(value: object, indent: int | None) -> None:
+    text = json.dumps(value, indent=indent, ensure_ascii=False).encode("utf-8", "replace")
+    assert repaired(text) == (text, {})
+
+
+@settings(max_examples=200, deadline=None)
+@given(BARE, JSON)
+def test_whatever_stands_bare_the_rest_is_kept(token: str, value: object) -> None:
+    rest = json.dumps(value)
+    text, _ = repaired(f'{{"a": {token}, "b": {rest}, "c": [{token}]}}'.encode())
+    found = json.loads(text)
+    assert found["b"] == json.loads(rest)
+    assert found["c"] == [found["a"]]

@@ -64,6 +64,6 @@ def test_a_brace_too_many_costs_no_other_event(tmp_path: Path) -> None:
 
 
 def test_a_head_that_cant_be_read_is_reported(tmp_path: Path) -> None:
-    file = read(tmp_path, '{"a": what, "gemma_trace": {}, "traceEvents": [' + event() + "]}")
+    file = read(tmp_path, '{"a" what, "gemma_trace": {}, "traceEvents": [' + event() + "]}")
     assert len(file.events) == 1
     assert file.report.repairs == {"unreadable_header": 1}

@@ -16,9 +16,9 @@ from typing import Final, Literal
 import numpy as np
 
 from gemma_trace.analysis.breakdown import StageBreakdown
-from gemma_trace.analysis.roofline.devices import Peaks
 from gemma_trace.analysis.roofline.gemma3_floor import ModelWork, model_work
 from gemma_trace.analysis.roofline.opcosts import FloatArray, op_costs
+from gemma_trace.analysis.roofline.peaks import Peaks
 from gemma_trace.analysis.roofline.rows import Bound, roofs_of
 from gemma_trace.analysis.timeline import StageTime, find_requests
 from gemma_trace.analysis.work import Work, device_work, host_work, request_of_work, stage_of_work

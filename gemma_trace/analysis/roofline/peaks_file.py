@@ -16,7 +16,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, Final
 
-from gemma_trace.analysis.roofline.devices import Peaks
+from gemma_trace.analysis.roofline.peaks import Peaks
 from gemma_trace.analysis.roofline.tensors import ITEM_BYTES
 from gemma_trace.errors import InputError
 

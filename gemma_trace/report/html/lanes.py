@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 
+from gemma_trace.analysis.devices import label_of_device
 from gemma_trace.analysis.intervals import intersect
-from gemma_trace.analysis.lanes import Lane, stage_lanes
+from gemma_trace.analysis.lanes import Lane, device_lanes, stage_lanes
 from gemma_trace.analysis.timeline import Request, ttft_ns
 from gemma_trace.report.html.model import DrawnLane, Stretch, Waterfall
 from gemma_trace.stages import Stage
@@ -24,7 +23,10 @@ def draw_waterfall(trace: Trace, request: Request, requests: int, cells: int) ->
     lanes = stage_lanes(trace, request)
     ttft = ttft_ns(trace, request)
     drawn = [_drawn("host", lanes.host, request, cells)]
-    if len(lanes.device):
+    devices = device_lanes(trace, request)
+    if len(devices) > 1:
+        drawn += [_drawn(f"device {label_of_device(code)}", lane, request, cells) for code, lane in devices.items()]
+    elif len(lanes.device):
         drawn.append(_drawn("device", lanes.device, request, cells))
     return Waterfall(
         label=request.label,
@@ -44,7 +46,7 @@ def _loading_ns(host: Lane, request: Request, ttft: int) -> int:
     return int((host.end_ns - host.start_ns)[before].sum())
 
 
-def _drawn(name: Literal["host", "device"], lane: Lane, request: Request, cells: int) -> DrawnLane:
+def _drawn(name: str, lane: Lane, request: Request, cells: int) -> DrawnLane:
     thinned = len(lane) > cells
     stretches = _by_cells(lane, request, cells) if thinned else _exactly(lane, request)
     return DrawnLane(name, stretches, request.wall_ns / cells if thinned else None, tuple(lane.sums_ns().items()))

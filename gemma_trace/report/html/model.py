@@ -64,13 +64,14 @@ class DrawnLane:
     """A lane of stages.
 
     Attributes:
+        name: `host`, `device`, or of several devices `device` and the index of each.
         stretches: disjoint, by start.
         cell_ns: where the lane has too many stretches to draw, the length of the cells it was cut into: each shows
             the stage that has most of it. None where every stretch is drawn as it is.
         sums_ns: the lane's exact length by stage, whatever is drawn.
     """
 
-    name: Literal["host", "device"]
+    name: str
     stretches: tuple[Stretch, ...]
     cell_ns: float | None
     sums_ns: tuple[tuple[str, int], ...]
@@ -87,7 +88,7 @@ class Waterfall:
         wall_ns: the window's length.
         ttft_ns: under the profiler; None where the trace doesn't tell.
         first_token_ns: from the request's start, so with `image_load`; None likewise.
-        lanes: the host's, then the device's if anything ran on it.
+        lanes: the host's, then that of each device that ran anything.
     """
 
     label: str

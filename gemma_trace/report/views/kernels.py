@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from gemma_trace.analysis.devices import devices_of
 from gemma_trace.analysis.kernels import KernelRow, KernelTable
 from gemma_trace.analysis.work import By
 from gemma_trace.health.findings import Health
@@ -24,9 +25,11 @@ def kernels_report(table: KernelTable, trace: Trace, health: Health, top: int, *
     has_grid = table.by in (By.KERNEL, By.SHAPE) and any(row.grid for row in shown)
     has_occupancy = any(row.occupancy_pct is not None for row in shown)
     of_stage = table.stage is not None
+    has_devices = on_device and len(devices_of(trace)) > 1
     columns = (
         Column(table.by.value if on_device or table.by is not By.KERNEL else "op", align="left", overflow="ellipsis"),
         *((Column("family", 3, align="left"),) if table.by is not By.FAMILY else ()),
+        *((Column("device", 2, align="left"),) if has_devices else ()),
         Column("sum ms"),
         Column("%", 1),
         *((Column("% of request", 7),) if of_stage else ()),
@@ -45,6 +48,7 @@ def kernels_report(table: KernelTable, trace: Trace, health: Health, top: int, *
         (
             row.name if full_names else folded(row.name),
             *((row.family,) if table.by is not By.FAMILY else ()),
+            *((row.devices,) if has_devices else ()),
             milliseconds(row.sum_ns),
             f"{row.share_pct:.1f}",
             *((f"{row.request_share_pct:.1f}",) if of_stage else ()),
@@ -71,10 +75,11 @@ def kernels_report(table: KernelTable, trace: Trace, health: Health, top: int, *
             f"Other threads wait for {milliseconds(table.totals.waiting_ns)} ms, which is no work and in no row."
         )
     whole = sum(row.sum_ns for row in table.rows)
-    blank = ("",) * (len(columns) - 4 - (table.by is not By.FAMILY) - of_stage)
+    blank = ("",) * (len(columns) - 4 - (table.by is not By.FAMILY) - has_devices - of_stage)
     footer = (
         "all",
         *(("",) if table.by is not By.FAMILY else ()),
+        *(("",) if has_devices else ()),
         milliseconds(whole),
         "100.0",
         *((f"{sum(row.request_share_pct for row in table.rows):.1f}",) if of_stage else ()),

@@ -8,8 +8,9 @@ from typing import Any, Final
 
 from gemma_trace.analysis.breakdown import breakdown
 from gemma_trace.analysis.kernels import KernelTable
-from gemma_trace.analysis.roofline.devices import DevicePeaks, Peaks, device_peaks
+from gemma_trace.analysis.roofline.devices import DevicePeaks, device_peaks
 from gemma_trace.analysis.roofline.floors import StageFloor, stage_floors
+from gemma_trace.analysis.roofline.peaks import Peaks
 from gemma_trace.analysis.roofline.rows import RowRoofline
 from gemma_trace.analysis.work import By
 from gemma_trace.report.model import Column, Report, Section

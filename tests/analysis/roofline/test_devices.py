@@ -4,10 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from gemma_trace.analysis.roofline.devices import DEVICES, Peaks, device_peaks, known_peaks
+from gemma_trace.analysis.roofline.device_table import DEVICES
+from gemma_trace.analysis.roofline.devices import device_peaks, known_peaks
+from gemma_trace.analysis.roofline.peaks import Peaks
 from gemma_trace.analysis.roofline.peaks_file import peaks_toml, read_peaks
 from gemma_trace.errors import InputError
 from gemma_trace.trace.trace import Trace, load
+from tests.conftest import SHARED
 from tests.trace_builder import TraceBuilder
 
 
@@ -26,6 +29,19 @@ def on_device(tmp_path: Path, *names: str, used: int = 0) -> Trace:
         ("NVIDIA A100-SXM4-80GB", 312, 2039),
         ("A100-SXM4-40GB", 312, 1555),
         ("AMD Instinct MI300X", 1307.4, 5325),
+        ("AMD Instinct MI300X VF", 1307.4, 5325),
+        ("NVIDIA GH200 480GB", 990, 4000),
+        ("GH200 120GB", 990, 4000),
+        ("NVIDIA A800-SXM4-80GB", 312, 2039),
+        ("NVIDIA H20", 148, 4000),
+        ("NVIDIA H800 PCIe", 756, 2039),
+        ("NVIDIA B300 SXM6 AC", 2250, 8000),
+        ("NVIDIA GB200", 2500, 8000),
+        ("AMD Instinct MI355X", 2516.6, 8000),
+        ("NVIDIA L20", 119.5, 864),
+        ("NVIDIA GeForce RTX 5090", 209.5, 1792),
+        ("NVIDIA RTX PRO 6000 Blackwell Server Edition", 500, 1597),
+        ("HL-225", 432, 2460),
     ],
 )
 def test_a_device_is_known_by_its_name(name: str, bfloat16: float, gb_per_s: float, tmp_path: Path) -> None:
@@ -35,6 +51,14 @@ def test_a_device_is_known_by_its_name(name: str, bfloat16: float, gb_per_s: flo
     assert found.peaks.bytes_per_ns == gb_per_s
     assert found.note.startswith(name)
     assert found.peaks.source in found.note
+
+
+@pytest.mark.parametrize("name", ["Tesla V100-DGXS-32GB", "NVIDIA GeForce RTX 2080 Ti"])
+def test_a_device_without_bfloat16_has_no_rate_of_it(name: str) -> None:
+    found = known_peaks(name)
+    assert found is not None
+    assert found.flops_per_ns("bfloat16") is None
+    assert found.flops_per_ns("float16") == {"V": 125e3, "G": 113.8e3}[name.split(" ")[1][0]]
 
 
 @pytest.mark.parametrize("name", ["NVIDIA H100", "NVIDIA H100 80GB HBM3 MIG 1g.10gb", "AMD Instinct MI300A", "h100"])
@@ -81,14 +105,26 @@ def test_no_corpus_trace_is_held_against_another_device(corpus: Path) -> None:
     }
 
 
+def test_every_device_that_the_second_corpus_names_is_known() -> None:
+    folder = SHARED / "corpus_2"
+    if not folder.is_dir():
+        pytest.skip(f"no folder {folder}: the second set of real traces isn't here")
+    traces = [load(path) for path in sorted(folder.rglob("*.json.gz")) if "front_end" not in str(path)]
+    named = {name for trace in traces for name in trace.devices.values() if name}
+    assert named
+    assert [name for name in sorted(named) if known_peaks(name) is None] == []
+
+
 def test_the_table_is_sound() -> None:
     names = [name for peaks in DEVICES for name in peaks.names]
     assert len(names) == len(set(names))
     for peaks in DEVICES:
         rates = dict(peaks.tflops)
         assert peaks.source
-        assert rates["float16"] >= rates["float32"], peaks.names
-        assert rates.get("tf32", rates["float32"]) >= rates["float32"], peaks.names
+        single = rates.get("float32", 0.0)
+        assert max(rates.get("float16", 0.0), rates.get("bfloat16", 0.0)) >= single, peaks.names
+        assert rates.get("tf32", single) >= single, peaks.names
+        assert rates.get("float8", rates.get("bfloat16", 0.0)) >= rates.get("bfloat16", 0.0), peaks.names
         assert 100 < peaks.memory_gb_per_s < 10_000
         assert 1 < peaks.cache_mb < 300
 
