@@ -13,7 +13,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from gemma_trace.trace.events import NONE, BoolArray, Codes, IntArray
+from gemma_trace.trace.events import NONE, BoolArray, Codes, Events, IntArray
+from gemma_trace.trace.names import named
 from gemma_trace.trace.trace import Trace
 
 FloatArray = npt.NDArray[np.float64]
@@ -76,6 +77,11 @@ class LongCalls:
         return LongCalls(self.span[chosen], self.cold[chosen], self.usual_ns[chosen])
 
 
+def is_inside(spans: Events, inner: int, outer: int) -> bool:
+    """Whether one span lies in another's time."""
+    return bool(spans.ts_ns[outer] <= spans.ts_ns[inner] and spans.end_ns[inner] <= spans.end_ns[outer])
+
+
 def long_calls(trace: Trace) -> LongCalls:
     """Find the calls that may make a cold start."""
     parts = [_runtime_calls(trace), _first_ops(trace), _compilations(trace)]
@@ -92,12 +98,8 @@ def _runtime_calls(trace: Trace) -> LongCalls:
     """Calls of the runtime that are long, or that make something."""
     spans = trace.spans
     called = np.flatnonzero(trace.is_call)
-    used = np.unique(spans.name[called]).tolist()
-    waits, makes = (np.zeros(len(spans.names), dtype=bool) for _ in range(2))
-    waits[used] = [bool(_WAITS_OR_COPIES.fullmatch(spans.names[code])) for code in used]
-    makes[used] = [bool(_SETS_UP.fullmatch(spans.names[code])) for code in used]
-    called = called[~waits[spans.name[called]]]
-    makes_something = makes[spans.name[called]]
+    called = called[~named(spans, called, _WAITS_OR_COPIES)]
+    makes_something = named(spans, called, _SETS_UP)
     usual = _median_of_others(spans.name[called], spans.dur_ns[called])
     long = spans.dur_ns[called] >= LEAST_NS
     first = long & (spans.dur_ns[called] > CALL_FACTOR * usual)
@@ -128,10 +130,10 @@ def _compilations(trace: Trace) -> LongCalls:
     """Frames and ranges that compile or tune."""
     spans = trace.spans
     hinted = [any(hint in name for hint in _COMPILE_HINTS) for name in spans.names]
-    named = np.array(
+    compiles = np.array(
         [hint and bool(_COMPILES.search(name)) for hint, name in zip(hinted, spans.names, strict=True)], dtype=bool
     )
-    found = trace.host[named[spans.name[trace.host]]] if named.any() else np.zeros(0, dtype=np.int64)
+    found = trace.host[compiles[spans.name[trace.host]]] if compiles.any() else np.zeros(0, dtype=np.int64)
     return LongCalls(found, np.ones(len(found), dtype=bool), np.full(len(found), np.nan))
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from gemma_trace.analysis.intervals import union
 from gemma_trace.analysis.timeline import Request
 from gemma_trace.trace.events import NONE, BoolArray, CodeArray, IntArray
+from gemma_trace.trace.names import named
 from gemma_trace.trace.trace import Trace
 
 MOST_AT_THE_EDGE: Final = 5
@@ -31,8 +32,9 @@ INCOMPLETE_SHARE: Final = 0.1
 _LAUNCH: Final = re.compile(
     r"\w*Launch\w*Kernel\w*|\w*KernelLaunch\w*|\w*GraphLaunch\w*|hipLaunchByPtr\w*|cu(?:da)?Launch(?:Grid\w*|_v\w+)?"
 )
-_CAPTURE_BEGIN: Final = re.compile(r"\w*StreamBeginCapture\w*|.*\bcapture_begin\b.*", re.DOTALL)
-_CAPTURE_END: Final = re.compile(r"\w*StreamEndCapture\w*|.*\bcapture_end\b.*", re.DOTALL)
+_COPIES_AND_FILLS: Final = frozenset({"gpu_memcpy", "gpu_memset", "memcpy", "memset"})
+_CAPTURE_BEGIN: Final = ("StreamBeginCapture", "capture_begin")
+_CAPTURE_END: Final = ("StreamEndCapture", "capture_end")
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,8 @@ class Launches:
 def launches(trace: Trace) -> Launches:
     """Find the launches, and which have their activities."""
     spans = trace.spans
-    named = np.array([bool(_LAUNCH.fullmatch(name)) for name in spans.names], dtype=bool)
-    calls = np.flatnonzero(named[spans.name] & trace.is_call)
+    calls = np.flatnonzero(trace.is_call)
+    calls = calls[named(spans, calls, _LAUNCH)]
     calls = calls[np.argsort(spans.track[calls], kind="stable")]
     group = _nested(spans.track[calls], spans.ts_ns[calls], spans.end_ns[calls])
     outermost = np.append(True, np.diff(group) != 0)[: len(calls)]
@@ -86,9 +88,9 @@ def launches(trace: Trace) -> Launches:
     order = np.argsort(call, kind="stable")
     call, found = call[order], found[order]
     process = _processes(trace)[spans.track[call]]
-    captured = _captured(trace, call, process) & ~found
+    captured = np.zeros(len(call), dtype=bool) if found.all() else _captured(trace, call, process) & ~found
     unlinked = trace.activities[trace.launch == NONE]
-    kernels = spans.in_categories(frozenset({"kernel", "concurrent_kernel"}))
+    kernels = ~spans.in_categories(_COPIES_AND_FILLS)
     return Launches(
         call=call,
         process=process,
@@ -145,7 +147,7 @@ def _processes(trace: Trace) -> IntArray:
 def _captured(trace: Trace, call: IntArray, process: IntArray) -> BoolArray:
     """bool [k], which calls lie between the begin and the end of a graph's capture in their process."""
     spans = trace.spans
-    begins, ends = (_named(trace, pattern) for pattern in (_CAPTURE_BEGIN, _CAPTURE_END))
+    begins, ends = (_marked(trace, parts) for parts in (_CAPTURE_BEGIN, _CAPTURE_END))
     inside = np.zeros(len(call), dtype=bool)
     if not len(begins) and not len(ends):
         return inside
@@ -164,10 +166,10 @@ def _captured(trace: Trace, call: IntArray, process: IntArray) -> BoolArray:
     return inside
 
 
-def _named(trace: Trace, pattern: re.Pattern[str]) -> IntArray:
-    """The host's spans of a name."""
-    named = np.array([bool(pattern.fullmatch(name)) for name in trace.spans.names], dtype=bool)
-    return trace.host[named[trace.spans.name[trace.host]]] if named.any() else np.zeros(0, dtype=np.int64)
+def _marked(trace: Trace, parts: Sequence[str]) -> IntArray:
+    """The host's calls and frames whose name holds one of these."""
+    fits = np.array([any(part in name for part in parts) for name in trace.spans.names], dtype=bool)
+    return trace.host[fits[trace.spans.name[trace.host]]] if fits.any() else np.zeros(0, dtype=np.int64)
 
 
 def _at_the_edge(process: IntArray, found: BoolArray, captured: BoolArray) -> BoolArray:

@@ -23,7 +23,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from gemma_trace.analysis.cold import INNER_SHARE, MOST_CALLS, LongCalls, long_calls
+from gemma_trace.analysis.cold import INNER_SHARE, MOST_CALLS, LongCalls, is_inside, long_calls
 from gemma_trace.analysis.host_pieces import HostPieces, HostThreads
 from gemma_trace.analysis.intervals import Intervals, gaps, intersect, union
 from gemma_trace.analysis.launched import lacking, launches
@@ -228,7 +228,7 @@ class _Splitter:
         """The longest calls, with the stage code that each has most of; an inner one before those around it."""
         spans, calls = self._trace.spans, self._near(idle)
         order = np.argsort(-spans.dur_ns[calls.span], kind="stable")[:MOST_CALLS]
-        found: list[tuple[int, int, LongCall]] = []
+        found: list[tuple[int, int, LongCall]] = []  # each with its stage code and its span
         for place in order[::-1].tolist():
             span = int(calls.span[place])
             whole = (spans.ts_ns[span : span + 1], spans.end_ns[span : span + 1])
@@ -241,8 +241,11 @@ class _Splitter:
             name = spans.names[spans.name[span]]
             call = LongCall(name, time_ns, bool(calls.cold[place]), None if np.isnan(usual) else usual)
             # What lies around a call that takes nearly all of its time is long because of that call.
-            if not any(other == row and INNER_SHARE * time_ns < inner <= time_ns for other, inner, _ in found):
-                found.append((row, time_ns, call))
+            if not any(
+                other == row and inner.time_ns > INNER_SHARE * time_ns and is_inside(spans, within, span)
+                for other, within, inner in found
+            ):
+                found.append((row, span, call))
         yield from ((row, call) for row, _, call in found)
 
     def _near(self, idle: _Idle) -> LongCalls:

@@ -27,6 +27,9 @@ from gemma_trace.trace.trace import EXPORT_KEY, Trace
 
 SUFFIX: Final = ".perfetto.json.gz"
 
+DISPLACED: Final = "displaced"
+"""Why a span is left out: it is at time zero, or decades away from all others."""
+
 _SPOOLED_BYTES: Final = 64 << 20
 _KEPT: Final = ("schemaVersion", "deviceProperties", METADATA_KEY)
 """The top-level members that go into the export. Others are nobody's business: some name a host, a user, a token."""
@@ -40,7 +43,7 @@ class ExportRecord:
         source: the trace's file name.
         shift_ns: what was taken off every time, so that the first event is at 0.
         moved_spans: spans that crossed another and are on a track of their own below it.
-        cut_spans: spans that were cut short, for want of further tracks.
+        cut_spans: spans that were cut short: for want of further tracks, or because their recorded length can't be.
     """
 
     source: str
@@ -77,7 +80,8 @@ def export_trace(trace: Trace, output: Path, on_bytes: Callable[[int], None] | N
         InputError: the trace's file is gone, or it has grown since it was read.
     """
     layout = lay_out(trace)
-    record = ExportRecord(trace.path.name, trace.report.first_ns or 0, layout.moved, layout.cut_short)
+    cut = layout.cut_short + len(trace.implausible.overlong)
+    record = ExportRecord(trace.path.name, trace.report.first_ns or 0, layout.moved, cut)
     ids = ViewerIds()
     try:
         with atomic_file(output) as file, tempfile.SpooledTemporaryFile(_SPOOLED_BYTES) as arrows:
@@ -98,11 +102,14 @@ def export_trace(trace: Trace, output: Path, on_bytes: Callable[[int], None] | N
             out.write(b"\n]\n}\n")
     except OSError as error:
         raise OutputError(f"can't write {output}: {error.strerror}; check --output") from error
+    left_out = {reason: count for reason, count in done.items() if len(reason) > 1}
+    if trace.implausible.displaced:
+        left_out[DISPLACED] = trace.implausible.displaced
     return ExportResult(
         record,
         written={phase: count for phase, count in done.items() if len(phase) == 1},
         added=1 + rewriter.counts.total() - done.total(),
-        left_out={reason: count for reason, count in done.items() if len(reason) > 1},
+        left_out=left_out,
     )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from gemma_trace.analysis.timeline import find_requests
 from gemma_trace.health.findings import CLOCK_SHIFT, Finding, Severity
 from gemma_trace.trace.events import NONE, IntArray
+from gemma_trace.trace.names import named
 from gemma_trace.trace.trace import Trace
 
 TOLERANCE_NS: Final = 10_000
@@ -119,12 +120,10 @@ def _after_copying(trace: Trace) -> IntArray:
     Calls that copy to memory which isn't pinned return once the copy has ended.
     """
     spans, activities, launch = trace.spans, trace.activities, trace.launch
-    to_host = np.array([_TO_HOST.fullmatch(name) is not None for name in spans.names], dtype=bool)
-    pageable = np.array(["Pageable" in name for name in spans.names], dtype=bool)
-    blocks = np.array([_BLOCKS.fullmatch(name) is not None for name in spans.names], dtype=bool)
     known = np.maximum(launch, 0)
-    name = spans.name[activities]
-    waits = (launch >= 0) & to_host[name] & (pageable[name] | blocks[spans.name[known]])
+    pageable = np.array(["Pageable" in name for name in spans.names], dtype=bool)[spans.name[activities]]
+    to_host = named(spans, activities, _TO_HOST)
+    waits = (launch >= 0) & to_host & (pageable | named(spans, known, _BLOCKS))
     return np.where(waits, spans.end_ns[known], _FAR)
 
 
@@ -136,10 +135,7 @@ def _after_synchronising(trace: Trace) -> IntArray:
     process = np.array([numbers[track.pid] for track in spans.tracks], dtype=np.int64)
     linked = np.flatnonzero(launch >= 0)
     calls = np.flatnonzero(trace.is_call)
-    for_device, for_stream = (
-        np.array([pattern.fullmatch(name) is not None for name in spans.names], dtype=bool)[spans.name[calls]]
-        for pattern in (_FOR_DEVICE, _FOR_STREAM)
-    )
+    for_device, for_stream = named(spans, calls, _FOR_DEVICE), named(spans, calls, _FOR_STREAM)
     stream = _streams_of(trace, calls)
     for own in np.unique(process[spans.track[launch[linked]]]).tolist():
         mine = linked[process[spans.track[launch[linked]]] == own]

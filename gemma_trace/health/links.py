@@ -22,7 +22,7 @@ def link_findings(trace: Trace) -> Iterator[Finding]:
     total = max(1, int(spans.dur_ns[activities].sum()))
     unlinked = activities[trace.launch == NONE]
     if len(unlinked):
-        share = 100 * spans.dur_ns[unlinked].sum() / total
+        share = 100 * int(spans.dur_ns[unlinked].sum()) / total
         yield Finding(
             "unlinked_activities",
             Severity.WARNING,
@@ -36,7 +36,7 @@ def link_findings(trace: Trace) -> Iterator[Finding]:
     stages = trace.stage_at(launch)
     outside = linked[stages == UNATTRIBUTED_CODE]
     if len(outside) and (trace.stage_range != NONE).any():
-        share = 100 * spans.dur_ns[outside].sum() / total
+        share = 100 * int(spans.dur_ns[outside].sum()) / total
         yield Finding(
             "launched_outside_stages",
             Severity.INFO,

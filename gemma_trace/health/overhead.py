@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from gemma_trace.analysis.cold import INNER_SHARE, MOST_CALLS, LongCalls, long_calls
+from gemma_trace.analysis.cold import INNER_SHARE, MOST_CALLS, LongCalls, is_inside, long_calls
 from gemma_trace.analysis.intervals import Intervals, intersect, union
 from gemma_trace.analysis.overhead import overhead_of
 from gemma_trace.analysis.timeline import Request, find_requests
@@ -121,7 +121,8 @@ def _longest(trace: Trace, calls: LongCalls, elsewhere: Intervals) -> tuple[int,
     order = np.argsort(-spans.dur_ns[calls.span], kind="stable")[:MOST_CALLS]
     whole = (spans.ts_ns[:1], np.array([spans.end_ns.max()]))
     own = {place: _beyond(trace, calls.span[place : place + 1], elsewhere, whole) for place in order.tolist()}
-    most = max(own.values())
-    innermost = next(place for place in reversed(order.tolist()) if own[place] >= INNER_SHARE * most)
+    outer = max(own, key=lambda place: own[place])
+    inside = [place for place in own if is_inside(spans, int(calls.span[place]), int(calls.span[outer]))]
+    innermost = [place for place in inside if own[place] >= INNER_SHARE * own[outer]][-1]
     span = int(calls.span[innermost])
     return span, int(spans.dur_ns[span]), float(calls.usual_ns[innermost])

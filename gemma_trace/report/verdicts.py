@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from gemma_trace.analysis.breakdown import StageBreakdown
 from gemma_trace.analysis.reasons import Kind, StageReason
@@ -35,17 +35,24 @@ def verdict(reason: StageReason, doubtful: str = "") -> str:
         return ""
     if doubtful:
         return f"no verdict: {doubtful}"
-    call = _call_sentence(reason)
+    call = _large_call(reason)
+    if call and call.share_pct >= MOST_PCT:
+        return f"{'cold start' if call.cold else 'host-bound'}: {call.share_pct:.0f}% of the time is {call.text}"
     shares = sorted(((100 * reason.by_kind_ns(kind) / reason.time_ns, kind) for kind in Kind), reverse=True)
     share, kind = shares[0]
-    if call and (share < 50 or kind in (Kind.LAUNCH, Kind.HOST)):
-        return call
-    if share < 50:
+    if share < MOST_PCT:
         plain = "mixed: " + ", ".join(f"{value:.0f}% {_PLAIN[other]}" for value, other in shares if value >= 5)
+    elif call and kind is Kind.LAUNCH:  # how many launches there are is not what it takes its time for
+        plain = f"host-bound: {share:.0f}% of the time the device waits for the host"
     else:
         plain = _SENTENCES[kind](reason, f"{share:.0f}%")
-    return f"{plain}; {call}" if call else plain
+    if not call:
+        return plain
+    return f"{plain}; {'cold start: ' if call.cold else ''}{call.share_pct:.0f}% is {call.text}"
 
+
+MOST_PCT: Final = 50
+"""What takes a smaller share of a stage doesn't bind it alone."""
 
 LARGE_CALL_PCT: Final = 25
 """A call, or the calls of a cold start together, that take less of a stage than this are not spoken of."""
@@ -57,23 +64,31 @@ MOST_OF_IT: Final = 0.8
 LONGEST_NAME: Final = 60
 
 
-def _call_sentence(reason: StageReason) -> str:
-    """The call that takes a large part of the stage, or "" where none does."""
+class _LargeCall(NamedTuple):
+    """What is said of the calls that take a large part of a stage."""
+
+    share_pct: float
+    cold: bool
+    text: str
+
+
+def _large_call(reason: StageReason) -> _LargeCall | None:
+    """The call, or the calls of a cold start, that take a large part of the stage; None where none do."""
     call = reason.longest
     if call is None:
-        return ""
+        return None
     share, cold = 100 * call.time_ns / reason.time_ns, 100 * reason.cold_ns / reason.time_ns
     one = f"one call of {_short(call.name)}, {milliseconds(call.time_ns)} ms"
     if call.usual_ns is not None:
         one += f" (the others: {call.usual_ns / 1e3:,.1f} µs, median)"
     if call.cold and share >= max(LARGE_CALL_PCT, MOST_OF_IT * cold):
-        return f"cold start: {share:.0f}% of the time is {one}"
+        return _LargeCall(share, True, one)
     if cold >= LARGE_CALL_PCT:
-        longest = f"; the longest is {one}" if call.cold else ""
-        return f"cold start: {cold:.0f}% of the time is first calls of their kind{longest}"
+        longest = f", the longest {one}" if call.cold else ""
+        return _LargeCall(cold, True, f"first calls of their kind{longest}")
     if share >= LARGE_CALL_PCT:
-        return f"host-bound: {share:.0f}% of the time is {one}, while the device is idle"
-    return ""
+        return _LargeCall(share, False, f"{one}, while the device is idle")
+    return None
 
 
 _PLAIN: Final = {

@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from gemma_trace.trace.events import DEVICE_CATEGORIES, LAUNCH_CATEGORIES, BoolArray, Events, IntArray
+from gemma_trace.trace.names import named
 
 YEAR_NS: Final = 365 * 86_400 * 10**9
 """What lies further from the rest than this isn't of the same trace, and no span lasts as long."""
@@ -208,8 +209,7 @@ def _waited_for(events: Events, activities: IntArray) -> IntArray:
     processes = {events.tracks[code].pid for code in np.unique(events.track[calls]).tolist()}
     if len(processes) != 1 or len(np.unique(events.device[activities])) != 1:
         return far
-    waits = np.array([_WAITS_FOR_ALL.fullmatch(name) is not None for name in events.names], dtype=bool)
-    calls = calls[waits[events.name[calls]]]
+    calls = calls[named(events, calls, _WAITS_FOR_ALL)]
     if not len(calls):
         return far
     returned = np.minimum.accumulate(events.end_ns[calls][::-1])[::-1]

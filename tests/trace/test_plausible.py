@@ -99,7 +99,8 @@ def test_one_span_of_hours_is_sound(tmp_path: Path) -> None:
 def test_what_is_left_out_is_left_out_of_an_export_too(tmp_path: Path) -> None:
     path = launched(EPOCH_NS, [(0, 0)] * 2 + sound(6, EPOCH_NS)[2:]).write(tmp_path / "built.json")
     trace = load(path)
-    export_trace(trace, tmp_path / "out.json")
+    done = export_trace(trace, tmp_path / "out.json")
+    assert (done.left_out, done.record.shift_ns) == ({"displaced": 2}, EPOCH_NS)
     text = (tmp_path / "out.json").read_text()
     assert text.count(f'"{GEMM}"') == 4
 
@@ -118,6 +119,14 @@ def test_an_activity_that_runs_over_later_ones_is_cut_and_named(tmp_path: Path) 
     assert "of 1,000.000 ms, which counts 0.050 ms" in finding.message
     rows = {row.name: (row.sum_ns, round(row.share_pct, 1)) for row in kernel_table(trace).rows}
     assert rows == {GEMM: (9 * 15 * US, 73.0), ADD: (50 * US, 27.0)}
+
+
+def test_a_length_that_is_cut_is_cut_in_an_export_too(tmp_path: Path) -> None:
+    kernels = sound(10)
+    kernels[4] = (kernels[4][0], 10**9)
+    done = export_trace(launched(0, kernels).load(tmp_path), tmp_path / "out.json")
+    assert (done.record.cut_spans, done.record.moved_spans) == (1, 0)
+    assert "1000000.000" not in (tmp_path / "out.json").read_text()
 
 
 def test_an_activity_that_outlasts_a_call_that_waited_for_it_is_cut(tmp_path: Path) -> None:
