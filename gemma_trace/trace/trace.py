@@ -54,6 +54,11 @@ DEVICES_KEY: Final = "deviceProperties"
 
 _TRACE_SUFFIX: Final = re.compile(r"(\.pt\.trace)?(\.json)?(\.gz)?$")
 _ELSEWHERE: Final = frozenset({"gpu_user_annotation", "overhead", "trace", "cuda_sync"})
+_UNSEEN: Final = (
+    "holds no span of the host or of a device, only the profiler's own marks; was the work done in a thread that the "
+    "profiler did not see? Record all threads: torch.profiler.profile(experimental_config="
+    "torch._C._profiler._ExperimentalConfig(profile_all_threads=True))"
+)
 _PYTHON: Final = frozenset({"python_function"})
 _LAYER: Final = re.compile(rf"{re.escape(LAYER_PREFIX)}|nn\.Module: \w*(?:Layer|Block)_\d+$")
 _MODULE_PREFIXES: Final = (LAYER_PREFIX, MODULE_PREFIX, "nn.Module: ")
@@ -90,6 +95,8 @@ class Trace:
         self._rules = tuple(rules)
         if not len(self.spans):
             raise TraceFormatError(f"{path} holds metadata but no span; was anything run under the profiler?")
+        if not len(self.host) and not len(self.activities):
+            raise TraceFormatError(f"{path} {_UNSEEN}")
 
     @property
     def label(self) -> str:
