@@ -11,7 +11,7 @@ from typing import Final, Literal
 import numpy as np
 
 from gemma_trace.analysis.taxonomy import OTHER, family_of
-from gemma_trace.analysis.timeline import UNLINKED, Request, find_requests
+from gemma_trace.analysis.timeline import UNLINKED, Request, chosen_requests
 from gemma_trace.errors import InputError
 from gemma_trace.stages import LAYER_PREFIX, MODULE_PREFIX, REQUEST_CODE, UNATTRIBUTED_CODE, Stage
 from gemma_trace.trace.events import NONE, BoolArray, IntArray
@@ -178,11 +178,7 @@ def select(trace: Trace, stage: str | None = None, request: int | None = None) -
         InputError: no such stage or request in this trace.
     """
     codes = _stage_codes(trace, stage)
-    requests = find_requests(trace)
-    if request is not None:
-        if not 0 <= request < len(requests):
-            raise InputError(f"{trace.path} has {len(requests)} requests, 0 to {len(requests) - 1}; no {request}")
-        requests = [requests[request]]
+    requests = chosen_requests(trace, request)
     found = _chosen(trace, device_work(trace), codes, requests if request is not None else None)
     if len(found):
         return found

@@ -29,7 +29,7 @@ from gemma_trace.analysis.hta.model import (
 )
 from gemma_trace.analysis.hta.process import DEFAULT_TIMEOUT_S, run_tasks
 from gemma_trace.analysis.hta.reasons import SHORTEST, Conditions
-from gemma_trace.analysis.timeline import Request, cut, find_requests, rows_in_order
+from gemma_trace.analysis.timeline import Request, chosen_requests, cut, rows_in_order
 from gemma_trace.errors import InputError, MissingExtraError
 from gemma_trace.stages import REQUEST_CODE, UNATTRIBUTED_CODE
 from gemma_trace.trace.events import NONE, BoolArray
@@ -99,7 +99,7 @@ class _Run:
 
     def __init__(self, trace: Trace, wanted: Wanted) -> None:
         self._trace, self._wanted = trace, wanted
-        self._requests = _requests(trace, wanted)
+        self._requests = chosen_requests(trace, wanted.request)
         self._conditions = Conditions(trace)
         self._declined: list[Declined] = []
         self._remarks: list[str] = []
@@ -268,17 +268,3 @@ def _nothing(analysis: Analysis) -> str:
 def _has_stages(trace: Trace) -> bool:
     """Whether any range of the trace is a stage's, other than a request."""
     return bool(((trace.stage_range != NONE) & (trace.stage_range != REQUEST_CODE)).any())
-
-
-def _requests(trace: Trace, wanted: Wanted) -> list[Request]:
-    """The requests that are asked for.
-
-    Raises:
-        InputError: there is no such request.
-    """
-    requests = find_requests(trace)
-    if wanted.request is None:
-        return requests
-    if not 0 <= wanted.request < len(requests):
-        raise InputError(f"{trace.path} has {len(requests)} requests, 0 to {len(requests) - 1}; no {wanted.request}")
-    return [requests[wanted.request]]
