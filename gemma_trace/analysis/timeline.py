@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from gemma_trace.analysis.intervals import Intervals, clip, first_come, gaps, intersect, union, union_ns_by
+from gemma_trace.analysis.intervals import Intervals, clip, first_come, gaps, intersect, union, union_ns, union_ns_by
 from gemma_trace.analysis.other_threads import host_ns_of_others, stages_of_others, waiting_in
 from gemma_trace.analysis.stretches import Stretches, overlaid, stage_stretches
 from gemma_trace.errors import InputError
@@ -124,7 +124,7 @@ def ttft_ns(trace: Trace, request: Request) -> int | None:
         return None
     ranges = ranges_in(trace, request)
     load = ranges[(trace.stage_range[ranges] == _IMAGE_LOAD) & (trace.spans.end_ns[ranges] <= first)]
-    return first - request.start_ns - int(trace.spans.dur_ns[load].sum())
+    return first - request.start_ns - union_ns(trace.spans.ts_ns[load], trace.spans.end_ns[load])
 
 
 @dataclass(frozen=True)
