@@ -31,7 +31,8 @@ ChosenStageOption = Annotated[
         "--stage",
         "-s",
         metavar="NAME[=REGEX]",
-        help="Only this stage. NAME=REGEX makes spans whose name matches a stage; repeatable.",
+        help="Only this stage; NAME=REGEX makes it of the spans whose name matches. Repeatable, for rules of one "
+        "stage, or for rules beside the one NAME to show.",
         autocompletion=_stage_names,
     ),
 ]
@@ -53,13 +54,24 @@ PeaksOption = Annotated[
 def chosen_stage(given: Sequence[str] | None) -> tuple[str | None, list[str]]:
     """The one stage that is asked for, if any, and the rules beside it.
 
+    A name alone asks for its stage, whatever the rules are of; without one the rules ask for theirs.
+
     Raises:
         ConfigError: two stages are asked for.
     """
+    rules = [text for text in given or () if "=" in text]
     chosen = [text for text in given or () if "=" not in text]
     if len(chosen) > 1:
         raise ConfigError(f"one stage at a time; --stage was given {' and '.join(chosen)}")
-    return (chosen[0] if chosen else None), [text for text in given or () if "=" in text]
+    if chosen:
+        return chosen[0], rules
+    ruled = list(dict.fromkeys(text.partition("=")[0] for text in rules))
+    if len(ruled) > 1:
+        raise ConfigError(
+            f"one stage at a time; --stage was given rules for {' and '.join(ruled)}: say which one to show with "
+            f"--stage {ruled[0]} beside them, or put the rules into a file for --stages to show everything"
+        )
+    return (ruled[0] if ruled else None), rules
 
 
 def read_rules(given: Sequence[str] | None, file: Path | None) -> list[StageRule]:
