@@ -15,6 +15,7 @@ from gemma_trace.analysis.timeline import UNLINKED, Request, chosen_requests
 from gemma_trace.errors import InputError
 from gemma_trace.stages import LAYER_PREFIX, MODULE_PREFIX, REQUEST_CODE, UNATTRIBUTED_CODE, Stage
 from gemma_trace.trace.events import NONE, BoolArray, IntArray
+from gemma_trace.trace.near_names import no_such_stage
 from gemma_trace.trace.trace import Trace
 
 OUTSIDE_OPS: Final = "(host work outside ops)"
@@ -185,7 +186,7 @@ def select(trace: Trace, stage: str | None = None, request: int | None = None) -
     if stage is not None and not _has_ranges(trace, codes):
         present = np.unique(trace.stage_range[trace.stage_range != NONE])
         stages = [trace.stage_names[code] for code in present if code != REQUEST_CODE]
-        raise InputError(f"{trace.path} has no stage {stage!r}; it has {', '.join(stages) or 'none'}")
+        raise no_such_stage(trace, stage, stages)
     ours = REQUEST_CODE in trace.stage_range
     windows = requests if request is not None or (ours and not len(trace.activities)) else None
     return _chosen(trace, host_work(trace), codes, windows)

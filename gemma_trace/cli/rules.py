@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from gemma_trace.stages import Stage, StageRule, stage_rule
 
 if TYPE_CHECKING:
     from gemma_trace.analysis.roofline.devices import Peaks
+    from gemma_trace.trace.trace import Trace
 
 RulesOption = Annotated[
     list[str] | None,
@@ -83,6 +85,14 @@ def read_rules(given: Sequence[str] | None, file: Path | None) -> list[StageRule
     """
     rules = [_parsed(text) for text in given or ()]
     return rules if file is None else rules + _read_file(file)
+
+
+def warn_of_rules(trace: Trace) -> None:
+    """Say which rules have no effect, for commands that print no findings."""
+    from gemma_trace.health.rules import rule_findings
+
+    for finding in rule_findings(trace):
+        print(f"gemma-trace: {finding.severity.value}: {finding.message}; {finding.advice}", file=sys.stderr)
 
 
 def own_peaks(file: Path | None) -> list[Peaks]:

@@ -40,9 +40,10 @@ def test_a_first_token_of_one_side_alone_exceeds_and_the_walls_are_compared(tmp_
     before = request(tmp_path, "a", 10_000, token=missing != "before")
     after = request(tmp_path, "b", 90_000, token=missing != "after")
     found = diff(before, after)
-    rows = {change.stage: (change.status, change.relative_pct) for change in found.stages}
-    assert rows["ttft"][0] == ("new" if missing == "before" else "vanished")
-    assert rows["wall"] == ("slower", pytest.approx(800))
+    rows = {change.stage: change for change in found.stages}
+    assert rows["ttft"].status == ("new" if missing == "before" else "vanished")
+    assert rows["wall"].status == "slower"
+    assert rows["wall"].relative_pct == pytest.approx(800)
     assert {"ttft", "wall", "sampling"} <= set(names("5%", before, after))
     assert names("ttft:5%", before, after) == ["ttft"]
     assert names("wall:900%", before, after) == []

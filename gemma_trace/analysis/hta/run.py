@@ -30,9 +30,10 @@ from gemma_trace.analysis.hta.model import (
 from gemma_trace.analysis.hta.process import DEFAULT_TIMEOUT_S, run_tasks
 from gemma_trace.analysis.hta.reasons import SHORTEST, Conditions
 from gemma_trace.analysis.timeline import Request, chosen_requests, cut, rows_in_order
-from gemma_trace.errors import InputError, MissingExtraError
+from gemma_trace.errors import MissingExtraError
 from gemma_trace.stages import REQUEST_CODE, UNATTRIBUTED_CODE
 from gemma_trace.trace.events import NONE, BoolArray
+from gemma_trace.trace.near_names import no_such_stage
 from gemma_trace.trace.trace import Trace
 
 MOST_CUTS: Final = 120
@@ -165,8 +166,7 @@ class _Run:
                 if wanted.stage in (None, name):
                     found.append((Scope(request.index, name), chosen))
         if wanted.stage is not None and not found:
-            known = ", ".join(present) or "none"
-            raise InputError(f"{self._trace.path} has no stage {wanted.stage!r}; it has {known}")
+            raise no_such_stage(self._trace, wanted.stage, present)
         if len(found) > MOST_CUTS:
             self._remarks.append(f"Of {len(found)} parts HTA got the first {MOST_CUTS}; --request asks for others.")
         return found[:MOST_CUTS]
