@@ -101,6 +101,14 @@ RESERVED: Final = frozenset({Stage.REQUEST.value, Stage.UNATTRIBUTED.value, "unl
 """Names that no rule can give to a span."""
 
 
+_SHOWN: Final = 80
+"""How much of a pattern a message shows."""
+
+
+def _shortened(pattern: str) -> str:
+    return pattern if len(pattern) <= _SHOWN else f"{pattern[: _SHOWN - 1]}…"
+
+
 @dataclass(frozen=True)
 class StageRule:
     """Spans of the host whose whole name matches `pattern` are ranges of the stage `stage`.
@@ -108,15 +116,22 @@ class StageRule:
     Attributes:
         pattern: a regular expression; `re` compiles it when it is needed, and keeps it.
         hint: a part of every name that matches, which is looked for first: most names have none of them.
+        anywhere: whether it is enough that a part of the name matches.
     """
 
     stage: str
     pattern: str
     hint: str = ""
+    anywhere: bool = False
+
+    def __str__(self) -> str:
+        """As it is written on the command line, shortened."""
+        return f"{self.stage}={_shortened(self.pattern)!r}"
 
     def matches(self, name: str) -> bool:
-        """Whether a span of this name is a range of the stage."""
-        return self.hint in name and re.fullmatch(self.pattern, name, re.DOTALL) is not None
+        """Whether a span of this name is a range of the stage. Patterns of strangers: `rule_matches.match_rules`."""
+        find = re.search if self.anywhere else re.fullmatch
+        return self.hint in name and find(self.pattern, name, re.DOTALL) is not None
 
 
 def stage_rule(stage: str, pattern: str) -> StageRule:
@@ -132,9 +147,9 @@ def stage_rule(stage: str, pattern: str) -> StageRule:
         raise ConfigError(f"{stage!r} can't be a stage's name; use letters, digits and underscore")
     try:
         re.compile(pattern)
-    except re.error as error:
-        raise ConfigError(f"{pattern!r} is no regular expression: {error}") from error
-    return StageRule(stage, f".*(?:{pattern}).*")
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ConfigError(f"{_shortened(pattern)!r} is no regular expression: {error}") from error
+    return StageRule(stage, pattern, anywhere=True)
 
 
 def _rules(*rows: tuple[str, str, str]) -> tuple[StageRule, ...]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from gemma_trace.analysis.launched import lacking, launches
-from gemma_trace.analysis.timeline import UNLINKED, Request, StageTime, find_requests, partition, ttft_ns
-from gemma_trace.errors import InputError
+from gemma_trace.analysis.timeline import UNLINKED, Request, StageTime, chosen_requests, partition, ttft_ns
 from gemma_trace.stages import Stage
 from gemma_trace.trace.trace import Trace
 
@@ -84,11 +83,7 @@ def breakdown(trace: Trace, request: int | None = None) -> StageBreakdown:
     Raises:
         InputError: there is no such request.
     """
-    requests = find_requests(trace)
-    if request is not None:
-        if not 0 <= request < len(requests):
-            raise InputError(f"{trace.path} has {len(requests)} requests, 0 to {len(requests) - 1}; no {request}")
-        requests = [requests[request]]
+    requests = chosen_requests(trace, request)
     without_device = tuple(requests[place].index for place in lacking(trace, launches(trace), requests))
     rows: list[StageTime] = []
     for window in requests:

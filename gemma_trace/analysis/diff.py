@@ -79,7 +79,7 @@ class TraceDiff:
         before, after: the two, summed up.
         timing: `timed` where both have requests that ran without the profiler, else `profiled`; of the stages. What
             is inside of them always comes from the profiled requests.
-        stages: TTFT, then the stages in order, then TPOT.
+        stages: TTFT, where a request has none the wall time, then the stages in order, then TPOT.
         inside: families, ops and kernels, each by the size of its difference.
         settings: what was configured differently, e.g. "image_backend: torchvision → pil".
     """
@@ -108,25 +108,27 @@ def diff(before: Trace, after: Trace) -> TraceDiff:
     requests = [run.requests for run in runs]
     if not timed:
         requests = [tuple(profiled_requests(breakdown(trace).complete())) for trace in (before, after)]
+    # Where a side has no first token, or not every time, the wall time is what can be compared.
+    with_wall = any(request.ttft_ns is None for side in requests for request in side)
+    samples = [_stage_samples(side, with_wall=with_wall) for side in requests]
     return TraceDiff(
         before=runs[0],
         after=runs[1],
         timing="timed" if timed else "profiled",
-        stages=tuple(_stage_changes(*(_stage_samples(side) for side in requests))),
+        stages=tuple(_stage_changes(*samples)),
         inside=tuple(_inside_changes(before, after)),
         settings=tuple(_settings(before, after)),
     )
 
 
-def _stage_samples(requests: Sequence[RequestMeasures]) -> dict[str, Distribution]:
+def _stage_samples(requests: Sequence[RequestMeasures], *, with_wall: bool) -> dict[str, Distribution]:
     """By name: the first token, the stages, the tokens after it. `preprocessing` is the whole processor call."""
-    ttfts = [request.ttft_ns for request in requests]
     names = dict.fromkeys(stage for request in requests for stage in request.stages_ns)
     names |= dict.fromkeys([Stage.PREPROCESSING.value] if any(r.preprocessing_ns is not None for r in requests) else [])
     order = [stage.value for stage in Stage]
-    samples: dict[str, list[int | None]] = {"ttft": ttfts}
-    if not any(ttft is not None for ttft in ttfts):
-        samples = {"wall": [sum(r.stages_ns.values()) + (r.unattributed_ns or 0) for r in requests]}
+    samples: dict[str, list[int | None]] = {"ttft": [request.ttft_ns for request in requests]}
+    if with_wall:
+        samples["wall"] = [sum(r.stages_ns.values()) + (r.unattributed_ns or 0) for r in requests]
     for stage in sorted(names, key=lambda name: order.index(name) if name in order else len(order)):
         whole = stage == Stage.PREPROCESSING
         samples[stage] = [r.preprocessing_ns if whole else r.stages_ns.get(stage) for r in requests]

@@ -9,9 +9,12 @@ from typing import Final
 
 from gemma_trace.analysis.diff import Change, TraceDiff
 from gemma_trace.errors import ConfigError, InputError
+from gemma_trace.stages import Stage
 
 LEAST_STAGE_SHARE: Final = 0.01
 """A limit for all stages leaves out those that are less than this share of the time to the first token."""
+
+_WHOLES: Final = ("ttft", "wall")
 
 _PART: Final = re.compile(r"(?:([A-Za-z][\w.-]*)\s*:\s*)?(\d+(?:\.\d+)?)\s*%")
 
@@ -21,7 +24,7 @@ class Gate:
     """How much slower what may get.
 
     Attributes:
-        limit_pct: of TTFT and of every stage that is 1% of it; None is no limit.
+        limit_pct: of TTFT (without one, of the wall time) and of every stage that is 1% of it; None is no limit.
         limits_pct: by the name of a stage, `ttft`, `tpot` or `wall`.
     """
 
@@ -31,32 +34,45 @@ class Gate:
     def exceeded(self, found: TraceDiff) -> list[tuple[Change, float]]:
         """The rows that are over their limit, each with it.
 
-        A row is over it where the difference of the medians is, and its interval, if there is one, leaves out 0.
+        A row is over it where the difference of the medians is, and its interval, if there is one, leaves out 0. A row
+        of one side alone, which nothing can be held against, is over any limit.
 
         Raises:
-            InputError: a side has no such stage, so that nothing can be said.
+            InputError: neither side has such a row, so that nothing can be said.
         """
         rows = {change.stage: change for change in found.stages}
         for name in self.limits_pct:
-            if name not in rows or rows[name].before is None or rows[name].after is None:
-                both = ", ".join(stage for stage, change in rows.items() if change.before and change.after)
-                raise InputError(f"no {name!r} on both sides to hold against its limit; there are {both}")
+            if name not in rows:
+                raise InputError(f"no {name!r} on both sides to hold against its limit; there are {', '.join(rows)}")
         over = []
         for name, change in rows.items():
             limit = self.limits_pct.get(name, self.limit_pct if self._is_large(change, found) else None)
-            relative = change.relative_pct
-            certain = change.interval_ms is None or change.interval_ms[0] > 0
-            if limit is not None and relative is not None and relative > limit and certain:
+            if limit is not None and self._is_over(change, limit):
                 over.append((change, limit))
         return over
 
     @staticmethod
+    def _is_over(change: Change, limit_pct: float) -> bool:
+        if not (change.before and change.after):
+            return True
+        if change.relative_pct is None:  # from nothing to something is more than any share of it
+            return change.difference_ms > 0
+        return change.relative_pct > limit_pct and (change.interval_ms is None or change.interval_ms[0] > 0)
+
+    @staticmethod
     def _is_large(change: Change, found: TraceDiff) -> bool:
-        """Whether a limit for everything holds for this row: nothing that is new or gone has a relative change."""
-        whole = found.stages[0].before
-        if not (change.before and change.after and whole):
+        """Whether a limit for everything holds for this row: one of a share of the whole, or the whole itself.
+
+        What no stage answers for isn't known of every timed pass; that it is missing there says nothing.
+        """
+        if change.stage in _WHOLES:
+            return True
+        if change.stage == Stage.UNATTRIBUTED and not (change.before and change.after):
             return False
-        return max(change.before.median, change.after.median) >= LEAST_STAGE_SHARE * whole.median
+        wholes = [whole for whole in found.stages if whole.stage in _WHOLES and whole.before and whole.after]
+        medians = [side.median for whole in wholes[:1] for side in (whole.before, whole.after) if side]
+        least = LEAST_STAGE_SHARE * next((median for median in medians if median), 0.0)
+        return max(side.median for side in (change.before, change.after) if side) >= least > 0
 
 
 def parse_gate(text: str) -> Gate:

@@ -28,7 +28,7 @@ from gemma_trace.analysis.host_pieces import HostPieces, HostThreads
 from gemma_trace.analysis.intervals import Intervals, gaps, intersect, union
 from gemma_trace.analysis.launched import lacking, launches
 from gemma_trace.analysis.overhead import overhead_of
-from gemma_trace.analysis.timeline import Pieces, Request, cut, find_requests, rows_in_order
+from gemma_trace.analysis.timeline import Pieces, Request, chosen_requests, cut, rows_in_order
 from gemma_trace.analysis.work import OUTSIDE_OPS, Work, device_work, families
 from gemma_trace.trace.events import NONE, BoolArray, IntArray
 from gemma_trace.trace.trace import Trace
@@ -114,6 +114,9 @@ def stage_reasons(trace: Trace, request: int | None = None) -> list[StageReason]
     Args:
         request: only the request of this index; None is all whose device activities are there, summed up.
 
+    Raises:
+        InputError: there is no such request.
+
     >>> [(part.name, part.time_ns) for part in stage_reasons(trace)[0].parts]      # doctest: +SKIP
     """
     requests = _chosen(trace, request)
@@ -159,9 +162,9 @@ def stage_reasons(trace: Trace, request: int | None = None) -> list[StageReason]
 
 def _chosen(trace: Trace, request: int | None) -> list[Request]:
     """The requests that are summed up."""
-    everything = find_requests(trace)
+    everything = chosen_requests(trace, request)
     if request is not None:
-        return [found for found in everything if found.index == request]
+        return everything
     without = set(lacking(trace, launches(trace), everything))
     return [found for place, found in enumerate(everything) if place not in without] or everything
 

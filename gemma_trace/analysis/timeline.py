@@ -13,9 +13,10 @@ from typing import Final
 
 import numpy as np
 
-from gemma_trace.analysis.intervals import Intervals, clip, first_come, gaps, intersect, union, union_ns_by
+from gemma_trace.analysis.intervals import Intervals, clip, first_come, gaps, intersect, union, union_ns, union_ns_by
 from gemma_trace.analysis.other_threads import host_ns_of_others, stages_of_others, waiting_in
 from gemma_trace.analysis.stretches import Stretches, overlaid, stage_stretches
+from gemma_trace.errors import InputError
 from gemma_trace.stages import REQUEST_CODE, UNATTRIBUTED_CODE, Stage
 from gemma_trace.trace.events import NONE, BoolArray, IntArray
 from gemma_trace.trace.requests import WHOLE_TRACE, Request, is_step_name
@@ -29,6 +30,7 @@ __all__ = [
     "StageTime",
     "answering_stretches",
     "busy_ns",
+    "chosen_requests",
     "cut",
     "find_requests",
     "first_token_ns",
@@ -82,6 +84,20 @@ def find_requests(trace: Trace) -> list[Request]:
     return list(trace.requests)
 
 
+def chosen_requests(trace: Trace, request: int | None) -> list[Request]:
+    """The request of this index alone; all of them for None.
+
+    Raises:
+        InputError: there is no such request.
+    """
+    requests = find_requests(trace)
+    if request is None:
+        return requests
+    if not 0 <= request < len(requests):
+        raise InputError(f"{trace.path} has {len(requests)} requests, 0 to {len(requests) - 1}; no {request}")
+    return [requests[request]]
+
+
 def first_token_ns(trace: Trace, request: Request) -> int | None:
     """The instant at which the first token id is on the host.
 
@@ -108,7 +124,7 @@ def ttft_ns(trace: Trace, request: Request) -> int | None:
         return None
     ranges = ranges_in(trace, request)
     load = ranges[(trace.stage_range[ranges] == _IMAGE_LOAD) & (trace.spans.end_ns[ranges] <= first)]
-    return first - request.start_ns - int(trace.spans.dur_ns[load].sum())
+    return first - request.start_ns - union_ns(trace.spans.ts_ns[load], trace.spans.end_ns[load])
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,8 @@ from typing import Final
 import numpy as np
 
 from gemma_trace.analysis.paths import FRAME, Layers, Paths, paths
-from gemma_trace.analysis.timeline import UNLINKED, Request, find_requests
+from gemma_trace.analysis.timeline import UNLINKED, Request, chosen_requests
 from gemma_trace.analysis.work import host_work
-from gemma_trace.errors import InputError
 from gemma_trace.stages import LAYER_PREFIX, MODULE_PREFIX, Stage
 from gemma_trace.trace.events import NONE, BoolArray, Codes, IntArray
 from gemma_trace.trace.trace import Trace
@@ -99,11 +98,7 @@ def call_tree(trace: Trace, request: int | None = None, *, each_layer: bool = Fa
     >>> [child.name for child in call_tree(trace).children]      # doctest: +SKIP
     ['request', 'outside requests']
     """
-    requests = find_requests(trace)
-    if request is not None:
-        if not 0 <= request < len(requests):
-            raise InputError(f"{trace.path} has {len(requests)} requests, 0 to {len(requests) - 1}; no {request}")
-        requests = [requests[request]]
+    requests = chosen_requests(trace, request)
     builder = _Builder(trace, requests, everything=request is None, each_layer=each_layer)
     return builder.build()
 

@@ -11,10 +11,11 @@ from typing import Final, Literal
 import numpy as np
 
 from gemma_trace.analysis.taxonomy import family_of
-from gemma_trace.analysis.timeline import UNLINKED, Request, find_requests
+from gemma_trace.analysis.timeline import UNLINKED, Request, chosen_requests
 from gemma_trace.errors import InputError
 from gemma_trace.stages import LAYER_PREFIX, MODULE_PREFIX, REQUEST_CODE, UNATTRIBUTED_CODE, Stage
 from gemma_trace.trace.events import NONE, BoolArray, IntArray
+from gemma_trace.trace.near_names import no_such_stage
 from gemma_trace.trace.trace import Trace
 
 OUTSIDE_OPS: Final = "(host work outside ops)"
@@ -178,18 +179,14 @@ def select(trace: Trace, stage: str | None = None, request: int | None = None) -
         InputError: no such stage or request in this trace.
     """
     codes = _stage_codes(trace, stage)
-    requests = find_requests(trace)
-    if request is not None:
-        if not 0 <= request < len(requests):
-            raise InputError(f"{trace.path} has {len(requests)} requests, 0 to {len(requests) - 1}; no {request}")
-        requests = [requests[request]]
+    requests = chosen_requests(trace, request)
     found = _chosen(trace, device_work(trace), codes, requests if request is not None else None)
     if len(found):
         return found
     if stage is not None and not _has_ranges(trace, codes):
         present = np.unique(trace.stage_range[trace.stage_range != NONE])
         stages = [trace.stage_names[code] for code in present if code != REQUEST_CODE]
-        raise InputError(f"{trace.path} has no stage {stage!r}; it has {', '.join(stages) or 'none'}")
+        raise no_such_stage(trace, stage, stages)
     ours = REQUEST_CODE in trace.stage_range
     windows = requests if request is not None or (ours and not len(trace.activities)) else None
     return _chosen(trace, host_work(trace), codes, windows)

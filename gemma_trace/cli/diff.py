@@ -14,7 +14,7 @@ from gemma_trace.cli.rules import RulesFileOption, RulesOption
 from gemma_trace.errors import GateError, InputError
 
 if TYPE_CHECKING:
-    from gemma_trace.analysis.diff import TraceDiff
+    from gemma_trace.analysis.diff import Change, TraceDiff
     from gemma_trace.analysis.gate import Gate
 
 
@@ -102,6 +102,17 @@ def _by_name(paths: Sequence[Path]) -> dict[str, Path]:
     return named
 
 
+def _said(change: Change) -> str:
+    """How a row is over its limit."""
+    if change.before and change.after:
+        if change.relative_pct is None:
+            return f"{change.stage} rose from nothing to {change.after.median:.3f} ms"
+        return f"{change.stage} {change.relative_pct:+.1f}%"
+    side, found = ("before", change.before) if change.before else ("after", change.after)
+    length = f", {found.median:.3f} ms {side}" if found else ""
+    return f"{change.stage} exists on one side only, so it can't be compared{length}"
+
+
 def hold(gate: Gate, found: Sequence[TraceDiff]) -> None:
     """End with an error that names what is over its limit.
 
@@ -110,8 +121,7 @@ def hold(gate: Gate, found: Sequence[TraceDiff]) -> None:
         InputError: a limit is on what isn't there.
     """
     over = [
-        (f"{pair.after.run}: " if len(found) > 1 else "")
-        + f"{change.stage} {change.relative_pct:+.1f}% (limit {limit:g}%)"
+        (f"{pair.after.run}: " if len(found) > 1 else "") + f"{_said(change)} (limit {limit:g}%)"
         for pair in found
         for change, limit in gate.exceeded(pair)
     ]

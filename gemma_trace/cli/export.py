@@ -50,7 +50,7 @@ def export(
     from gemma_trace.cli.inputs import one_trace, open_trace
     from gemma_trace.cli.output import refuse_existing
     from gemma_trace.cli.progress import reading
-    from gemma_trace.cli.rules import read_rules
+    from gemma_trace.cli.rules import read_rules, warn_of_rules
     from gemma_trace.export import speedscope as speedscope_export
     from gemma_trace.export import viewer
 
@@ -58,6 +58,7 @@ def export(
         print(redacted_copy(one_trace(trace), output, force=force))
         return
     loaded = open_trace(one_trace(trace), read_rules(stage, stages_file), cached=not no_cache)
+    warn_of_rules(loaded)
     suffix = speedscope_export.SUFFIX if speedscope else viewer.SUFFIX
     target = output or Path(Path(loaded.label).name + suffix)
     refuse_existing(target, force=force)

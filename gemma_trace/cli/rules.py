@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from gemma_trace.stages import Stage, StageRule, stage_rule
 
 if TYPE_CHECKING:
     from gemma_trace.analysis.roofline.peaks import Peaks
+    from gemma_trace.trace.trace import Trace
 
 RulesOption = Annotated[
     list[str] | None,
@@ -31,7 +33,8 @@ ChosenStageOption = Annotated[
         "--stage",
         "-s",
         metavar="NAME[=REGEX]",
-        help="Only this stage. NAME=REGEX makes spans whose name matches a stage; repeatable.",
+        help="Only this stage; NAME=REGEX makes it of the spans whose name matches. Repeatable, for rules of one "
+        "stage, or for rules beside the one NAME to show.",
         autocompletion=_stage_names,
     ),
 ]
@@ -53,13 +56,24 @@ PeaksOption = Annotated[
 def chosen_stage(given: Sequence[str] | None) -> tuple[str | None, list[str]]:
     """The one stage that is asked for, if any, and the rules beside it.
 
+    A name alone asks for its stage, whatever the rules are of; without one the rules ask for theirs.
+
     Raises:
         ConfigError: two stages are asked for.
     """
+    rules = [text for text in given or () if "=" in text]
     chosen = [text for text in given or () if "=" not in text]
     if len(chosen) > 1:
         raise ConfigError(f"one stage at a time; --stage was given {' and '.join(chosen)}")
-    return (chosen[0] if chosen else None), [text for text in given or () if "=" in text]
+    if chosen:
+        return chosen[0], rules
+    ruled = list(dict.fromkeys(text.partition("=")[0] for text in rules))
+    if len(ruled) > 1:
+        raise ConfigError(
+            f"one stage at a time; --stage was given rules for {' and '.join(ruled)}: say which one to show with "
+            f"--stage {ruled[0]} beside them, or put the rules into a file for --stages to show everything"
+        )
+    return (ruled[0] if ruled else None), rules
 
 
 def read_rules(given: Sequence[str] | None, file: Path | None) -> list[StageRule]:
@@ -71,6 +85,14 @@ def read_rules(given: Sequence[str] | None, file: Path | None) -> list[StageRule
     """
     rules = [_parsed(text) for text in given or ()]
     return rules if file is None else rules + _read_file(file)
+
+
+def warn_of_rules(trace: Trace) -> None:
+    """Say which rules have no effect, for commands that print no findings."""
+    from gemma_trace.health.rules import rule_findings
+
+    for finding in rule_findings(trace):
+        print(f"gemma-trace: {finding.severity.value}: {finding.message}; {finding.advice}", file=sys.stderr)
 
 
 def own_peaks(file: Path | None) -> list[Peaks]:

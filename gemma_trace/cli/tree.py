@@ -9,7 +9,6 @@ import typer
 
 from gemma_trace.cli.output import ForceOption, Format, FormatOption, NoCacheOption, OutputOption
 from gemma_trace.cli.rules import ChosenStageOption, RulesFileOption
-from gemma_trace.errors import InputError
 
 
 def tree(
@@ -43,6 +42,7 @@ def tree(
     from gemma_trace.cli.output import emit
     from gemma_trace.cli.rules import chosen_stage, read_rules
     from gemma_trace.report.views.tree import tree_report
+    from gemma_trace.trace.near_names import no_such_stage
 
     chosen, rules = chosen_stage(stage)
     loaded = open_trace(one_trace(trace), read_rules(rules, stages_file), cached=not no_cache)
@@ -50,7 +50,7 @@ def tree(
     tops = whole.find(NodeKind.STAGE, chosen) if chosen else list(whole.children)
     if not tops:
         names = dict.fromkeys(node.name for _, node in whole.walk() if node.kind is NodeKind.STAGE)
-        raise InputError(f"{loaded.path} has no stage {chosen!r}; it has {', '.join(names) or 'none'}")
+        raise no_such_stage(loaded, chosen or "", names)
     levels = depth or max(level for level, _ in whole.walk()) + 1
     pruned = [prune(top, levels, min_pct) for top in tops]
     requests = sum(root.count for root in whole.children[:1])

@@ -40,7 +40,7 @@ def view(
     """
     from gemma_trace.cli.inputs import one_trace, open_trace
     from gemma_trace.cli.progress import reading
-    from gemma_trace.cli.rules import read_rules
+    from gemma_trace.cli.rules import read_rules, warn_of_rules
     from gemma_trace.errors import ConfigError
     from gemma_trace.export.viewer import SUFFIX, export_trace
     from gemma_trace.view.perfetto import offline_ui, slowest_request
@@ -49,6 +49,7 @@ def view(
         raise ConfigError("--online reads from port 9001 and no other; leave --port out")
     ui = None if online else offline_ui()
     loaded = open_trace(one_trace(trace), read_rules(stage, stages_file), cached=not no_cache)
+    warn_of_rules(loaded)
     with tempfile.TemporaryDirectory(prefix="gemma-trace-") as folder:
         exported = Path(folder) / f"trace{SUFFIX}"
         with reading("preparing the view", loaded.path) as on_bytes:

@@ -14,6 +14,7 @@ from gemma_trace.health.foreign import foreign_findings
 from gemma_trace.health.launches import launch_findings
 from gemma_trace.health.links import link_findings
 from gemma_trace.health.overhead import overhead_findings
+from gemma_trace.health.rules import rule_findings
 from gemma_trace.health.steps import step_findings
 from gemma_trace.health.threads import thread_findings
 from gemma_trace.health.times import time_findings
@@ -33,6 +34,7 @@ _CHECKS: Final[tuple[Callable[[Trace], Iterator[Finding]], ...]] = (
     overhead_findings,
     viewer_findings,
     capture_findings,
+    rule_findings,
 )
 
 

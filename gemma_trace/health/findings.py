@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 RANDOM_WEIGHTS: Final = "random_weights"
 """The code of the finding that marks a capture of random weights wherever it is shown."""
@@ -15,6 +15,9 @@ CLOCK_SHIFT: Final = "clock_shift"
 
 MISSING_DEVICE_WORK: Final = "missing_device_work"
 """The code of the finding that launches have no activities: as an error it leaves nothing to say about the device."""
+
+MOST_NAMED: Final = 3
+"""How many traces a line names; one more is named too."""
 
 
 class Severity(StrEnum):
@@ -37,6 +40,7 @@ class Finding:
         count: of events, or of whatever the message speaks of.
         message: what is wrong.
         advice: what to do.
+        traces: the labels of the traces that have it, where several were read; see `merge.merged`.
     """
 
     code: str
@@ -44,6 +48,34 @@ class Finding:
     count: int
     message: str
     advice: str
+    traces: tuple[str, ...] = ()
+
+    def record(self) -> dict[str, Any]:
+        """As it stands in JSON: without `traces` where just one was read."""
+        return {name: value for name, value in asdict(self).items() if name != "traces" or value}
+
+    @property
+    def said(self) -> str:
+        """The message, behind the traces that it is about where several were read.
+
+        >>> Finding(code="odd", severity=Severity.INFO, count=2, message="it is odd", advice="", traces=("a", "b")).said
+        '2 traces (a, b): it is odd'
+        """
+        if not self.traces:
+            return self.message
+        names = listed(self.traces)
+        return f"{f'{len(self.traces)} traces ({names})' if len(self.traces) > 1 else names}: {self.message}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names for a line: the first three, and how many more there are.
+
+    >>> listed(["a", "b", "c", "d", "e"])
+    'a, b, c and 2 more'
+    """
+    shown = names if len(names) <= MOST_NAMED + 1 else names[:MOST_NAMED]
+    more = f" and {len(names) - len(shown)} more" if len(shown) < len(names) else ""
+    return ", ".join(shown) + more
 
 
 @dataclass(frozen=True)
@@ -65,13 +97,3 @@ class Health:
         if Severity.ERROR in worst:
             return "error"
         return "warning" if Severity.WARNING in worst else "ok"
-
-
-def merged(healths: Sequence[Health]) -> Health:
-    """The findings of several traces; one that several have is listed once, its counts added."""
-    found: dict[tuple[str, str], Finding] = {}
-    for finding in (finding for health in healths for finding in health.findings):
-        key = (finding.code, finding.message)
-        count = finding.count + (found[key].count if key in found else 0)
-        found[key] = Finding(finding.code, finding.severity, count, finding.message, finding.advice)
-    return Health(tuple(found.values()))

@@ -25,7 +25,10 @@ def to_json(report: Report) -> str:
         "source": list(report.source),
         "rows": [_plain(record) for record in report.records],
         "totals": _plain(report.totals),
-        "health": {"verdict": report.health.verdict, "findings": list(report.health.findings)},
+        "health": {
+            "verdict": report.health.verdict,
+            "findings": [finding.record() for finding in report.health.findings],
+        },
     }
     return msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n"
 

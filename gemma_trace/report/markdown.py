@@ -9,7 +9,7 @@ def to_markdown(report: Report) -> str:
     """The sections, each under its title, and what is wrong with the trace as a list."""
     parts = [section_to_markdown(section) for section in report.sections]
     findings = [
-        f"- **{finding.severity.value}**: {_escape(finding.message)}; {_escape(finding.advice)}"
+        f"- **{finding.severity.value}**: {_escape(finding.said)}; {_escape(finding.advice)}"
         for finding in report.health.findings
     ]
     return "\n\n".join([*parts, *(["\n".join(findings)] if findings else [])]) + "\n"

@@ -38,7 +38,7 @@ def print_report(report: Report, console: Console) -> None:
         print_section(section, console)
     for finding in report.health.findings if report.command != "check" else ():
         text = Text(f"{finding.severity.value}: ", style=_STYLES[finding.severity])
-        console.print(text.append(f"{finding.message}; {finding.advice}", style="default"))
+        console.print(text.append(f"{finding.said}; {finding.advice}", style="default"))
 
 
 def print_section(section: Section, console: Console) -> None:

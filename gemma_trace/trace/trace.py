@@ -33,6 +33,7 @@ from gemma_trace.trace.plausible import plausible
 from gemma_trace.trace.reader import ReadReport, TraceFile, read_header, read_trace
 from gemma_trace.trace.requests import Request, is_step_name, requests_of
 from gemma_trace.trace.roles import Roles, roles_of
+from gemma_trace.trace.rule_matches import first_stages, match_rules
 from gemma_trace.trace.tree import Nesting, Segments, innermost_segments, nest
 from gemma_trace.trace.waiting import waiting_segments
 
@@ -46,6 +47,11 @@ DEVICES_KEY: Final = "deviceProperties"
 """The top-level key under which Kineto lists the machine's devices."""
 
 _TRACE_SUFFIX: Final = re.compile(r"(\.pt\.trace)?(\.json)?(\.gz)?$")
+_UNSEEN: Final = (
+    "holds no span of the host or of a device, only the profiler's own marks; was the work done in a thread that the "
+    "profiler did not see? Record all threads: torch.profiler.profile(experimental_config="
+    "torch._C._profiler._ExperimentalConfig(profile_all_threads=True))"
+)
 _LAYER: Final = re.compile(rf"{re.escape(LAYER_PREFIX)}|nn\.Module: \w*(?:Layer|Block)_\d+$")
 _MODULE_PREFIXES: Final = (LAYER_PREFIX, MODULE_PREFIX, "nn.Module: ")
 
@@ -63,6 +69,8 @@ class Trace:
         report: what reading brought to light.
         implausible: the spans that were left out or cut because their times can't be.
         metadata: what our capture says of itself; None in everybody else's traces.
+        rules: those given to `load`.
+        rule_matches: of each rule, int64, the codes of the names that it matches.
         devices: the marketing names of the machine's devices, by index, as the profiler wrote them ("" where it
             wrote none); empty where the trace doesn't tell.
 
@@ -82,11 +90,14 @@ class Trace:
             self.report = replace(self.report, first_ns=int(self.spans.ts_ns[0]))
         self.metadata = metadata_of(file.header, path)
         self.devices = _device_names(file.header)
-        self._rules = tuple(rules)
+        self.rules = tuple(rules)
         if not len(self.spans):
             others = ", ".join(f"{count:,} of {phase}" for phase, count in self.report.passed_over.items())
             held = f"events of other phases ({others[:80]})" if others else "metadata"
             raise TraceFormatError(f"{path} holds {held} but no span; was anything run under the profiler?")
+        if not len(self.host) and not len(self.activities):
+            raise TraceFormatError(f"{path} {_UNSEEN}")
+        self.rule_matches = match_rules(self.rules, self.spans.names)
 
     @property
     def label(self) -> str:
@@ -166,7 +177,7 @@ class Trace:
     @cached_property
     def stage_names(self) -> tuple[str, ...]:
         """What stage codes stand for: all of `Stage`, then what the rules add."""
-        return stage_names_of([*self._rules, *FOREIGN_RULES])
+        return stage_names_of([*self.rules, *FOREIGN_RULES])
 
     @cached_property
     def stage_range(self) -> IntArray:
@@ -176,14 +187,14 @@ class Trace:
         range of ours, the rules for foreign traces, on annotations and Python frames.
         """
         ours = self._codes([stage_of_range(name) for name in self.spans.names], self.is_annotation)
-        found = self._codes([_first_match(self._rules, name) for name in self.spans.names], self.on_host)
-        if not self._is_ours.any():
+        found = self._codes(first_stages(self.rules, self.rule_matches, len(self.spans.names)), self.on_host)
+        if not self.is_ours.any():
             framed = self.is_annotation | self.roles.are(Role.PYTHON)
             ours = self._codes([_first_match(FOREIGN_RULES, name) for name in self.spans.names], framed)
-        return np.where((found == NONE) | self._is_ours, ours, found)
+        return np.where((found == NONE) | self.is_ours, ours, found)
 
     @cached_property
-    def _is_ours(self) -> BoolArray:
+    def is_ours(self) -> BoolArray:
         """bool [n], which spans are stage ranges of our own capture."""
         named = np.array([stage_of_range(name) is not None for name in self.spans.names], dtype=bool)
         return named[self.spans.name] & self.is_annotation
@@ -337,6 +348,7 @@ def load(
     Raises:
         InputError: the file can't be read, or is of a newer gemma-trace.
         TraceFormatError: it is no trace, or holds no span.
+        ConfigError: a rule can't be held against the trace's names within its time.
     """
     path = Path(path)
     if cache is None or not path.is_file() or path.stat().st_size < WORTHWHILE_BYTES:

@@ -110,6 +110,12 @@ def test_ttft_ends_with_the_first_token_and_leaves_the_image_load_out(tmp_path: 
     assert ttft_ns(trace, find_requests(trace)[0]) == 520 - 100 - 50
 
 
+def test_a_load_inside_of_another_is_left_out_once(tmp_path: Path) -> None:
+    built = TraceBuilder().range("request", 0, 1000).range("image_load", 0, 700).range("image_load", 100, 400)
+    trace = built.range("prefill", 700, 100).range("sampling", 800, 50).load(tmp_path)
+    assert ttft_ns(trace, find_requests(trace)[0]) == 150
+
+
 def test_without_a_token_there_is_no_ttft(tmp_path: Path) -> None:
     trace = TraceBuilder().range("request", 0, 10).load(tmp_path)
     assert ttft_ns(trace, find_requests(trace)[0]) is None

@@ -294,6 +294,11 @@ def test_stages_by_the_users_own_rules(built: Path, tmp_path: Path, capsys: pyte
         (["stages", "BUILT", "--stages", "none.toml"], 1, "no file at none.toml; check --stages"),
         (["stages", "BUILT", "--stages", "BUILT"], 1, "as TOML"),
         (["kernels", "BUILT", "-s", "prefill", "-s", "decode"], 2, "one stage at a time"),
+        (
+            ["tree", "BUILT", "-s", "a=aten", "-s", "b=mm"],
+            2,
+            "one stage at a time; --stage was given rules for a and b",
+        ),
     ],
 )
 def test_rules_that_are_none_are_refused(

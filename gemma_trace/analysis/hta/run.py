@@ -29,10 +29,11 @@ from gemma_trace.analysis.hta.model import (
 )
 from gemma_trace.analysis.hta.process import DEFAULT_TIMEOUT_S, run_tasks
 from gemma_trace.analysis.hta.reasons import SHORTEST, Conditions
-from gemma_trace.analysis.timeline import Request, cut, find_requests, rows_in_order
-from gemma_trace.errors import InputError, MissingExtraError
+from gemma_trace.analysis.timeline import Request, chosen_requests, cut, rows_in_order
+from gemma_trace.errors import MissingExtraError
 from gemma_trace.stages import REQUEST_CODE, UNATTRIBUTED_CODE
 from gemma_trace.trace.events import NONE, BoolArray
+from gemma_trace.trace.near_names import no_such_stage
 from gemma_trace.trace.trace import Trace
 
 MOST_CUTS: Final = 120
@@ -99,7 +100,7 @@ class _Run:
 
     def __init__(self, trace: Trace, wanted: Wanted) -> None:
         self._trace, self._wanted = trace, wanted
-        self._requests = _requests(trace, wanted)
+        self._requests = chosen_requests(trace, wanted.request)
         self._conditions = Conditions(trace)
         self._declined: list[Declined] = []
         self._remarks: list[str] = []
@@ -165,8 +166,7 @@ class _Run:
                 if wanted.stage in (None, name):
                     found.append((Scope(request.index, name), chosen))
         if wanted.stage is not None and not found:
-            known = ", ".join(present) or "none"
-            raise InputError(f"{self._trace.path} has no stage {wanted.stage!r}; it has {known}")
+            raise no_such_stage(self._trace, wanted.stage, present)
         if len(found) > MOST_CUTS:
             self._remarks.append(f"Of {len(found)} parts HTA got the first {MOST_CUTS}; --request asks for others.")
         return found[:MOST_CUTS]
@@ -268,17 +268,3 @@ def _nothing(analysis: Analysis) -> str:
 def _has_stages(trace: Trace) -> bool:
     """Whether any range of the trace is a stage's, other than a request."""
     return bool(((trace.stage_range != NONE) & (trace.stage_range != REQUEST_CODE)).any())
-
-
-def _requests(trace: Trace, wanted: Wanted) -> list[Request]:
-    """The requests that are asked for.
-
-    Raises:
-        InputError: there is no such request.
-    """
-    requests = find_requests(trace)
-    if wanted.request is None:
-        return requests
-    if not 0 <= wanted.request < len(requests):
-        raise InputError(f"{trace.path} has {len(requests)} requests, 0 to {len(requests) - 1}; no {wanted.request}")
-    return [requests[wanted.request]]

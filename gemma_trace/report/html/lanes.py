@@ -7,9 +7,8 @@ import numpy as np
 from gemma_trace.analysis.devices import label_of_device
 from gemma_trace.analysis.intervals import intersect
 from gemma_trace.analysis.lanes import Lane, device_lanes, stage_lanes
-from gemma_trace.analysis.timeline import Request, ttft_ns
+from gemma_trace.analysis.timeline import Request, first_token_ns, ttft_ns
 from gemma_trace.report.html.model import DrawnLane, Stretch, Waterfall
-from gemma_trace.stages import Stage
 from gemma_trace.trace.trace import Trace
 
 
@@ -21,7 +20,7 @@ def draw_waterfall(trace: Trace, request: Request, requests: int, cells: int) ->
         cells: into how many cells a lane is cut that has more stretches.
     """
     lanes = stage_lanes(trace, request)
-    ttft = ttft_ns(trace, request)
+    first = first_token_ns(trace, request)
     drawn = [_drawn("host", lanes.host, request, cells)]
     devices = device_lanes(trace, request)
     if len(devices) > 1:
@@ -33,17 +32,10 @@ def draw_waterfall(trace: Trace, request: Request, requests: int, cells: int) ->
         index=request.index,
         requests=requests,
         wall_ns=request.wall_ns,
-        ttft_ns=ttft,
-        first_token_ns=None if ttft is None else ttft + _loading_ns(lanes.host, request, ttft),
+        ttft_ns=ttft_ns(trace, request),
+        first_token_ns=None if first is None else first - request.start_ns,
         lanes=tuple(drawn),
     )
-
-
-def _loading_ns(host: Lane, request: Request, ttft: int) -> int:
-    """How long images were loaded before the first token, which TTFT leaves out."""
-    loading = host.stage == host.stages.index(Stage.IMAGE_LOAD)
-    before = loading & (host.end_ns <= request.start_ns + ttft)
-    return int((host.end_ns - host.start_ns)[before].sum())
 
 
 def _drawn(name: str, lane: Lane, request: Request, cells: int) -> DrawnLane:

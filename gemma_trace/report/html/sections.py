@@ -284,7 +284,8 @@ class PairTexts:
 def pair_of(pair: Pair, remarks: Sequence[str] = ()) -> PairTexts:
     """A comparison as the page shows it."""
     found = pair.diff
-    head = next((change for change in found.stages if change.stage in ("ttft", "wall")), None)
+    heads = [change for change in found.stages if change.stage in ("ttft", "wall")]
+    head = next((change for change in heads if change.before and change.after), heads[0] if heads else None)
     widest = max((_median(side) for change in found.stages for side in (change.before, change.after)), default=0.0)
     lines = tuple(
         ChangeLine(change, *(100 * _median(side) / (widest or 1.0) for side in (change.before, change.after)))

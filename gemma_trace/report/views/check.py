@@ -34,7 +34,7 @@ def check_report(run: RunSummary, spans: int) -> Report:
             Section(title, columns, rows, notes=() if rows else ("Nothing wrong was found.",)),
             *((_distortion_section(run.distortions),) if run.distortions else ()),
         ),
-        records=[asdict(finding) for finding in findings],
+        records=[finding.record() for finding in findings],
         totals={
             "verdict": run.health.verdict,
             "spans": spans,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from gemma_trace.analysis.diff import Change, TraceDiff
-from gemma_trace.health.findings import merged
+from gemma_trace.health.findings import Health
+from gemma_trace.health.merge import merged
 from gemma_trace.report.model import Column, Report, Section
 from gemma_trace.report.names import folded
 from gemma_trace.report.numbers import ABSENT, NOISY_MARK, NOISY_NOTE, decimals, significant, spread
@@ -59,8 +61,16 @@ def diff_report(
         sections=tuple(sections),
         records=[_record(pair, change) for pair in found for change in (*pair.stages, *pair.inside)],
         totals={"pairs": len(found), "changed": sum(len(pair.changed) for pair in found), "unmatched": list(unmatched)},
-        health=merged([run.health for pair in found for run in (pair.before, pair.after)]),
+        health=_health(found),
     )
+
+
+def _health(found: Sequence[TraceDiff]) -> Health:
+    """The findings of all traces; those of a name that several have are told apart by their side."""
+    names = Counter(run.run for pair in found for run in (pair.before, pair.after))
+    sides = [(run, side) for pair in found for side, run in (("before", pair.before), ("after", pair.after))]
+    labels = [f"{run.run} {side}" if names[run.run] > 1 else run.run for run, side in sides]
+    return merged([run.health for run, _ in sides], labels)
 
 
 def _stage_section(pair: TraceDiff, unmatched: Sequence[str]) -> Section:

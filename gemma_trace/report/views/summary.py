@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from gemma_trace.analysis.statistics import Distribution
 from gemma_trace.analysis.study import COLUMNS, study_sections
 from gemma_trace.analysis.summary import MEASURES, RunSummary
-from gemma_trace.health.findings import merged
+from gemma_trace.health.findings import Health, listed
+from gemma_trace.health.merge import merged, told_apart
 from gemma_trace.report.model import Column, Report, Section
 from gemma_trace.report.numbers import ABSENT, NOISY_MARK, NOISY_NOTE, significant, spread
 
@@ -42,28 +43,29 @@ def summary_report(runs: Sequence[RunSummary], source: Sequence[str]) -> Report:
         Column("× timed", 1),
         Column("n", 5),
     )
+    labels = told_apart([run.run for run in runs], [run.source for run in runs])
     rows = tuple(
         (
-            run.run,
+            label,
             *(_cell(key, run.measures[key]) for key, _, _ in shown),
             spread(run.measures["profiled_ttft_ms"]),
             ABSENT if run.inflation is None else f"{run.inflation:.2f}",
             str(run.runs),
         )
-        for run in runs
+        for label, run in zip(labels, runs, strict=True)
     )
     notes = ["Medians ± half the interquartile range of requests run without the profiler, but for the profiled TTFT."]
     if any(NOISY_MARK in cell for row in rows for cell in row):
         notes.append(NOISY_NOTE)
-    if profiled := [run.run for run in runs if run.timing == "profiled"]:
-        notes.append(f"Under the profiler, for want of a timed pass: {', '.join(profiled)}.")
+    if profiled := [label for label, run in zip(labels, runs, strict=True) if run.timing == "profiled"]:
+        notes.append(f"Under the profiler, for want of a timed pass: {listed(profiled)}.")
     return Report(
         command="summarize",
         source=source,
         sections=(Section("Time to first token", columns, rows, notes=tuple(notes)),),
         records=[_summary_record(run) for run in runs],
         totals={"runs": len(runs)},
-        health=merged([run.health for run in runs]),
+        health=_health(runs),
     )
 
 
@@ -84,8 +86,12 @@ def study_report(runs: Sequence[RunSummary], source: Sequence[str]) -> Report:
         ),
         records=[_summary_record(run) for run in runs],
         totals={"runs": len(runs)},
-        health=merged([run.health for run in runs]),
+        health=_health(runs),
     )
+
+
+def _health(runs: Sequence[RunSummary]) -> Health:
+    return merged([run.health for run in runs], told_apart([run.run for run in runs], [run.source for run in runs]))
 
 
 def _summary_record(run: RunSummary) -> dict[str, object]:

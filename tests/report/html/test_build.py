@@ -45,6 +45,12 @@ def test_lanes_are_drawn_from_the_requests_start_with_the_first_token(device_tra
     assert dict(host.sums_ns) == {"image_load": 10, "prefill": 40, "sampling": 25, "unattributed": 25}
 
 
+def test_the_first_token_is_where_it_is_however_long_the_loading_took(tmp_path: Path) -> None:
+    builder = TraceBuilder().range("request", 1000, 1000).range("image_load", 1000, 700).range("prefill", 1700, 100)
+    view = view_of(builder.range("sampling", 1800, 50).load(tmp_path))
+    assert (view.waterfall.ttft_ns, view.waterfall.first_token_ns) == (150, 850)
+
+
 @pytest.mark.parametrize(("prefills", "median"), [((40, 90, 60), 2), ((40, 90), 0), ((50, 50, 50), 1)])
 def test_the_request_in_the_middle_is_shown(tmp_path: Path, prefills: tuple[int, ...], median: int) -> None:
     builder = TraceBuilder()

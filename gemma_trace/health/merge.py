@@ -1,0 +1,84 @@
+"""The findings of several traces as one list, each with the traces that it is about."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from gemma_trace.health.findings import Finding, Health
+
+_NUMBER: Final = re.compile(r"(?<![\w.])\d+(?:,\d{3})*(?:\.\d+)?(?!\w)")
+"""A number that stands by itself; those inside of names are parts of them."""
+
+
+def merged(healths: Sequence[Health], labels: Sequence[str]) -> Health:
+    """The findings of several traces, the worst first; those that differ in their numbers alone are one.
+
+    Its count is the sum; where a number differs, its message says from the least to the largest. Of one trace alone
+    the findings stay as they are.
+
+    Args:
+        labels: the traces' names, one a health, each different; see `told_apart`.
+    """
+    if len(healths) == 1:
+        return healths[0]
+    found: dict[tuple[str, ...], list[tuple[str, Finding]]] = {}
+    for label, health in zip(labels, healths, strict=True):
+        for finding in health.findings:
+            texts = (_NUMBER.sub("#", text) for text in (finding.message, finding.advice))
+            found.setdefault((finding.code, finding.severity.value, *texts), []).append((label, finding))
+    return Health().plus(_as_one(group) for group in found.values())
+
+
+def _as_one(group: Sequence[tuple[str, Finding]]) -> Finding:
+    first = group[0][1]
+    return Finding(
+        code=first.code,
+        severity=first.severity,
+        count=sum(finding.count for _, finding in group),
+        message=_spanned([finding.message for _, finding in group]),
+        advice=_spanned([finding.advice for _, finding in group]),
+        traces=tuple(dict.fromkeys(label for label, _ in group)),
+    )
+
+
+def _spanned(texts: Sequence[str]) -> str:
+    """Texts that differ in their numbers alone as one, a number that differs as "least to largest".
+
+    >>> _spanned(["3 of 9 are odd", "12 of 9 are odd"])
+    '3 to 12 of 9 are odd'
+    """
+    columns = zip(*(_NUMBER.findall(text) for text in texts), strict=True)
+    spans = iter([_span(sorted(dict.fromkeys(column), key=_value)) for column in columns])
+    return _NUMBER.sub(lambda _: next(spans), texts[0])
+
+
+def _span(numbers: Sequence[str]) -> str:
+    return numbers[0] if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
+
+
+def _value(number: str) -> float:
+    return float(number.replace(",", ""))
+
+
+def told_apart(labels: Sequence[str], paths: Sequence[Path]) -> list[str]:
+    """The labels, those of one name with as much of the file's path as it takes to tell them apart.
+
+    >>> told_apart(["run", "run", "other"], [Path("a/x.json"), Path("b/x.json"), Path("c.json")])
+    ['run [a/x.json]', 'run [b/x.json]', 'other']
+    """
+    found = list(labels)
+    for label in dict.fromkeys(labels):
+        alike = [place for place, other in enumerate(labels) if other == label]
+        if len(alike) == 1:
+            continue
+        parts = [paths[place].absolute().parts for place in alike]
+        depth = next((n for n in range(1, max(map(len, parts)) + 1) if len({p[-n:] for p in parts}) == len(parts)), 1)
+        for number, (place, part) in enumerate(zip(alike, parts, strict=True), 1):
+            tail = "/".join(part[-depth:])
+            # The same file twice.
+            again = f" {number}" if len({p[-depth:] for p in parts}) < len(parts) else ""
+            found[place] = f"{label} [{tail}{again}]"
+    return found

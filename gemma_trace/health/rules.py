@@ -1,0 +1,58 @@
+"""Findings about the stage rules that were given for a trace: those that have no effect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+
+from gemma_trace.health.findings import Finding, Severity
+from gemma_trace.stages import StageRule
+from gemma_trace.trace.near_names import near_said
+from gemma_trace.trace.trace import Trace
+
+_ADVICE: Final = "correct the rule: a regular expression, which may match anywhere in the name of a span of the host"
+
+_MOST_NEAR: Final = 5
+"""For how many rules the nearest names are looked up, which takes a while in a trace of many names."""
+
+
+def rule_findings(trace: Trace) -> Iterator[Finding]:
+    """Rules that match nothing, or nothing that counts."""
+    spans = trace.spans
+    on_host = np.zeros(len(spans), dtype=bool)
+    on_host[trace.host] = True
+    taken = np.full(len(spans.names), -1, dtype=np.int64)
+    near = _MOST_NEAR
+    for place, (rule, names) in enumerate(zip(trace.rules, trace.rule_matches, strict=True)):
+        fresh = names[taken[names] < 0]
+        before = dict.fromkeys(trace.rules[earlier] for earlier in np.unique(taken[names]).tolist() if earlier >= 0)
+        taken[fresh] = place
+        matched = np.isin(spans.name, names)
+        counted = matched & on_host & ~trace.is_ours
+        if not matched.any():
+            near -= 1
+            yield _without_match(rule, f"matches no span{near_said(trace, rule) if near >= 0 else ''}", _ADVICE)
+        elif not (matched & on_host).any():
+            advice = "match what launches them instead: an op, a range, a module's frame"
+            yield _without_match(rule, "matches spans of the device or the profiler alone, which are no ranges", advice)
+        elif not counted.any():
+            advice = "a capture's own ranges keep their stage; match other spans"
+            yield _without_match(rule, "matches gemma-trace's own ranges alone", advice)
+        elif not len(fresh) and any(other.stage != rule.stage for other in before):
+            advice = "put the rule before those"
+            yield _without_match(rule, f"matches what earlier rules have: {', '.join(map(str, before))}", advice)
+        elif not spans.dur_ns[counted].any():
+            count = int(counted.sum())
+            yield Finding(
+                "rule_without_time",
+                Severity.WARNING,
+                count,
+                f"the rule {rule} matches spans without a length alone, so its stage has no time: {count:,}",
+                "match the spans around them",
+            )
+
+
+def _without_match(rule: StageRule, what: str, advice: str) -> Finding:
+    return Finding("rule_without_match", Severity.WARNING, 1, f"the rule {rule} {what}", advice)

@@ -1,0 +1,59 @@
+"""`-s NAME=REGEX` of the commands that show one stage shows that stage alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gemma_trace import cli
+from gemma_trace.cli.rules import chosen_stage
+from tests.trace_builder import TraceBuilder
+
+MOE = "nn.Module: MoE_0"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Two kernels launched in an MoE layer, 10 and 20, and one of 400 outside of it."""
+    built = TraceBuilder().frame("forward", 0, 1000).frame(MOE, 100, 200)
+    for correlation, (start, name, length) in enumerate(((110, "a", 10), (150, "b", 20), (500, "c", 400)), 1):
+        built.op(f"aten::{name}", start, 30).launch(correlation, start + 5)
+        built.kernel(f"kernel_{name}", start + 600, length, correlation=correlation, stream=correlation)
+    return built.write(tmp_path / "in.json")
+
+
+def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    code = cli.main([*arguments, "-f", "json"])
+    out, err = capsys.readouterr()
+    assert (code, err) == (0, "")
+    found: dict[str, Any] = json.loads(out)
+    return found
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [["moe=nn.Module: MoE"], ["moe=nn.Module: MoE", "moe=Expert"], ["moe=nn.Module: MoE", "other=forward", "moe"]],
+    ids=["one", "two of one stage", "two and a name"],
+)
+def test_kernels_of_a_rules_stage(path: Path, rules: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    found = shown(capsys, "kernels", str(path), *(word for rule in rules for word in ("-s", rule)))
+    assert {row["name"]: row["sum_ns"] for row in found["rows"]} == {"kernel_b": 20, "kernel_a": 10}
+    assert found["totals"]["device_sum_ns"] == 30
+    assert shown(capsys, "kernels", str(path))["totals"]["device_sum_ns"] == 430
+
+
+def test_tree_of_a_rules_stage(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = shown(capsys, "tree", str(path), "-s", "moe=nn.Module: MoE")["rows"]
+    top = [row for row in rows if row["depth"] == rows[0]["depth"]]
+    assert [(row["kind"], row["name"], row["device_ns"]) for row in top] == [("stage", "moe", 30)]
+    assert "kernel_c" not in {row["name"] for row in rows}
+
+
+def test_what_is_chosen() -> None:
+    assert chosen_stage(None) == (None, [])
+    assert chosen_stage(["prefill"]) == ("prefill", [])
+    assert chosen_stage(["moe=A", "moe=B"]) == ("moe", ["moe=A", "moe=B"])
+    assert chosen_stage(["moe=A", "other=B", "decode"]) == ("decode", ["moe=A", "other=B"])
