@@ -13,6 +13,7 @@ import pytest
 
 from gemma_trace import cli
 from gemma_trace.analysis.breakdown import breakdown
+from gemma_trace.analysis.decode import decode_statistics
 from gemma_trace.analysis.devices import device_use
 from gemma_trace.analysis.intervals import union_ns
 from gemma_trace.analysis.kernels import kernel_table
@@ -25,6 +26,7 @@ from gemma_trace.export.viewer import export_trace
 from gemma_trace.health.examine import examine
 from gemma_trace.report.html.lanes import draw_waterfall
 from gemma_trace.stages import stage_rule
+from gemma_trace.trace.events import IntArray
 from gemma_trace.trace.trace import Trace, load
 from tests.conftest import SHARED
 from tests.trace_builder import TraceBuilder
@@ -410,7 +412,23 @@ class TestRealTraces:
     def test_a_served_front_end(self) -> None:
         found = by_stages(load(CORPUS_2 / "vllm032_sequential" / "front_end.json.gz"))
         measured = {stage: round(figures.time_ns / 1e6, 1) for stage, figures in found.items()}
+        # Two JPEGs of 11.4 and 10.8 ms, two images of 28.1 and 19.1 ms.
         assert (measured["image_load"], measured["image_processing"]) == (22.2, 47.2)
+        trace = load(CORPUS_2 / "vllm032_sequential" / "front_end.json.gz")
+        applied = trace.stage_ranges[[name.endswith("): apply") for name in _names(trace, trace.stage_ranges)]]
+        assert np.round(trace.spans.dur_ns[applied] / 1e6, 1).tolist() == [47.2, 30.6]
+
+    def test_tokens_of_a_served_worker(self) -> None:
+        trace = load(CORPUS_2 / "vllm032_no_stacks" / "worker.json.gz")
+        found = decode_statistics(trace)
+        assert found is not None
+        assert [len(series.intervals_ns) for series in found.series] == [4, 4, 4, 4]
+        assert round(found.tpot.median) == 258
+        assert set(by_stages(trace)) == {"prefill", "decode", "unattributed"}, "the encoder is inside the prefill"
+
+
+def _names(trace: Trace, spans: IntArray) -> list[str]:
+    return [trace.spans.names[code] for code in trace.spans.name[spans].tolist()]
 
 
 def test_no_instant_is_in_two_stages(tmp_path: Path) -> None:
