@@ -7,7 +7,7 @@ import numpy as np
 from gemma_trace.analysis.intervals import Intervals, union
 from gemma_trace.analysis.stretches import Stretches, earliest_opened
 from gemma_trace.stages import IDLE, UNATTRIBUTED_CODE
-from gemma_trace.trace.events import BoolArray, IntArray
+from gemma_trace.trace.events import NONE, BoolArray, IntArray
 from gemma_trace.trace.requests import Request, process_of_tracks
 from gemma_trace.trace.trace import Trace
 
@@ -54,8 +54,8 @@ def _elsewhere(trace: Trace, request: Request, *, same_process: bool) -> Stretch
     if same_process:
         process = process_of_tracks(trace)
         chosen &= process[track] == process[request.track]
-    chosen &= ~_held_by_others(trace, request, segments.start_ns, track)
     place = np.flatnonzero(chosen)
+    place = place[~_held_by_others(trace, request, segments.start_ns[place], track[place])]
     owner = segments.owner[place]
     return Stretches(
         np.maximum(segments.start_ns[place], request.start_ns),
@@ -68,11 +68,10 @@ def _elsewhere(trace: Trace, request: Request, *, same_process: bool) -> Stretch
 
 def _held_by_others(trace: Trace, request: Request, start_ns: IntArray, track: IntArray) -> BoolArray:
     """bool, what runs on the thread of another request while that one is open."""
-    held = np.zeros(len(start_ns), dtype=bool)
-    for other in trace.requests:
-        overlaps = other.start_ns < request.end_ns and request.start_ns < other.end_ns
-        if overlaps and other.index != request.index and other.track != request.track:
-            held |= (track == other.track) & (other.start_ns <= start_ns) & (start_ns < other.end_ns)
+    if not len(track):
+        return np.zeros(0, dtype=bool)
+    window = trace.windows.at(track, start_ns)
+    held: BoolArray = (window != NONE) & (window != request.index)
     return held
 
 

@@ -22,8 +22,9 @@ from gemma_trace.export.rewriter import Rewriter
 from gemma_trace.metadata import METADATA_KEY
 from gemma_trace.trace.events import IntArray
 from gemma_trace.trace.files import atomic_file, home_scrubber
+from gemma_trace.trace.header import EXPORT_KEY
 from gemma_trace.trace.reader import read_header, stream_events
-from gemma_trace.trace.trace import EXPORT_KEY, Trace
+from gemma_trace.trace.trace import Trace
 
 SUFFIX: Final = ".perfetto.json.gz"
 

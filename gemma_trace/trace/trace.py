@@ -9,11 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import msgspec
 import numpy as np
 
 from gemma_trace.errors import TraceFormatError
-from gemma_trace.metadata import METADATA_KEY, SCHEMA_VERSION, RunMetadata
+from gemma_trace.metadata import RunMetadata
 from gemma_trace.stages import (
     FOREIGN_RULES,
     LAYER_PREFIX,
@@ -27,6 +26,7 @@ from gemma_trace.stages import (
 from gemma_trace.trace.asking import asking_ranges
 from gemma_trace.trace.cache import WORTHWHILE_BYTES, TraceCache
 from gemma_trace.trace.events import NONE, BoolArray, Codes, IntArray, Role
+from gemma_trace.trace.header import device_names, metadata_of
 from gemma_trace.trace.links import link_launches
 from gemma_trace.trace.open_spans import OpenSpans, innermost_of
 from gemma_trace.trace.plausible import plausible
@@ -39,12 +39,6 @@ from gemma_trace.trace.waiting import waiting_segments
 
 if TYPE_CHECKING:
     import pandas as pd
-
-EXPORT_KEY: Final = "gemma_trace_export"
-"""The top-level key of what `gemma-trace export` writes, which is for viewers: ranges and launches share no track."""
-
-DEVICES_KEY: Final = "deviceProperties"
-"""The top-level key under which Kineto lists the machine's devices."""
 
 _TRACE_SUFFIX: Final = re.compile(r"(\.pt\.trace)?(\.json)?(\.gz)?$")
 _UNSEEN: Final = (
@@ -89,7 +83,7 @@ class Trace:
         if self.implausible.displaced:
             self.report = replace(self.report, first_ns=int(self.spans.ts_ns[0]))
         self.metadata = metadata_of(file.header, path)
-        self.devices = _device_names(file.header)
+        self.devices = device_names(file.header)
         self.rules = tuple(rules)
         if not len(self.spans):
             others = ", ".join(f"{count:,} of {phase}" for phase, count in self.report.passed_over.items())
@@ -253,6 +247,13 @@ class Trace:
         return requests_of(self)
 
     @cached_property
+    def windows(self) -> OpenSpans:
+        """Which request is open on its own thread at an instant; positions are indices of requests, of `requests`."""
+        columns = [(window.start_ns, window.end_ns, window.track) for window in self.requests]
+        start, end, track = np.array(columns, dtype=np.int64).T
+        return OpenSpans(start, end, track)
+
+    @cached_property
     def stage_ranges(self) -> IntArray:
         """int64 [r], the indices of the stage ranges, requests among them, by start."""
         return np.flatnonzero(self.stage_range != NONE)
@@ -311,22 +312,6 @@ class Trace:
         return np.where(stage == REQUEST_CODE, UNATTRIBUTED_CODE, stage)
 
 
-class _Device(msgspec.Struct):
-    """What of an entry of `deviceProperties` is read."""
-
-    id: int = 0
-    name: str = ""
-
-
-def _device_names(header: dict[str, msgspec.Raw]) -> dict[int, str]:
-    """The devices among a trace's top-level members; none where they can't be read."""
-    try:
-        listed = msgspec.json.decode(header.get(DEVICES_KEY, b"[]"), type=list[_Device])
-    except msgspec.MsgspecError:
-        return {}
-    return {device.id: device.name for device in listed}
-
-
 def _first_match(rules: Sequence[StageRule], name: str) -> str | None:
     return next((rule.stage for rule in rules if rule.matches(name)), None)
 
@@ -375,23 +360,3 @@ def load_metadata(path: str | Path) -> RunMetadata | None:
     """
     path = Path(path)
     return metadata_of(read_header(path), path)
-
-
-def metadata_of(header: dict[str, msgspec.Raw], path: Path) -> RunMetadata | None:
-    """The metadata among a trace's top-level members.
-
-    Raises:
-        TraceFormatError: the metadata is of a newer schema, or damaged.
-    """
-    if EXPORT_KEY in header:
-        raise TraceFormatError(f"{path} was made for viewers by gemma-trace export; give the trace that it was made of")
-    raw = header.get(METADATA_KEY)
-    if raw is None:
-        return None
-    try:
-        metadata = RunMetadata.from_json(raw)
-    except msgspec.MsgspecError as error:
-        raise TraceFormatError(f"{path}: its {METADATA_KEY} metadata can't be read: {error}") from error
-    if metadata.schema_version > SCHEMA_VERSION:
-        raise TraceFormatError(f"{path} was written by a newer gemma-trace; run: pip install --upgrade gemma-trace")
-    return metadata

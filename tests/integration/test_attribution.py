@@ -13,22 +13,17 @@ import pytest
 
 from gemma_trace import cli
 from gemma_trace.analysis.breakdown import breakdown
-from gemma_trace.analysis.decode import decode_statistics
 from gemma_trace.analysis.devices import device_use
-from gemma_trace.analysis.intervals import union_ns
 from gemma_trace.analysis.kernels import kernel_table
 from gemma_trace.analysis.lanes import device_lanes, stage_lanes
 from gemma_trace.analysis.reasons import stage_reasons
 from gemma_trace.analysis.tree import NodeKind, TreeNode, call_tree
-from gemma_trace.analysis.work import waiting_ns
 from gemma_trace.export.stage_tracks import stage_tracks
 from gemma_trace.export.viewer import export_trace
 from gemma_trace.health.examine import examine
 from gemma_trace.report.html.lanes import draw_waterfall
 from gemma_trace.stages import stage_rule
-from gemma_trace.trace.events import IntArray
 from gemma_trace.trace.trace import Trace, load
-from tests.conftest import SHARED
 from tests.trace_builder import TraceBuilder
 
 
@@ -239,74 +234,6 @@ def test_ids_that_repeat_in_a_second_session_belong_to_its_launches(tmp_path: Pa
     assert codes["correlation_in_sessions"] == 2
 
 
-def test_a_waiting_threads_frames_are_no_work(tmp_path: Path) -> None:
-    built = TraceBuilder().op("aten::mm", 0, 1000)
-    built.frame("threading.py(1002): _bootstrap", 1, 998, tid=0).frame("tqdm/_monitor.py(69): run", 2, 996, tid=0)
-    built.frame("threading.py(331): wait", 3, 995, tid=0)
-    trace = built.load(tmp_path)
-    table = kernel_table(trace)
-    assert [(row.name, row.sum_ns, row.share_pct) for row in table.rows if row.share_pct > 1] == [
-        ("aten::mm", 1000, 100 * 1000 / 1002)
-    ]
-    assert (waiting_ns(trace), table.totals.waiting_ns) == (996, 996)
-
-
-def test_a_thread_that_works_is_work_whatever_it_is_named(tmp_path: Path) -> None:
-    built = (
-        TraceBuilder().op("aten::mm", 0, 1000).frame("my.py(1): run", 0, 1000, tid=5).op("aten::add", 10, 980, tid=5)
-    )
-    assert waiting_ns(built.load(tmp_path)) == 0
-
-
-def test_a_request_whose_work_ran_on_another_thread_follows_it(tmp_path: Path) -> None:
-    built = TraceBuilder().range("request", 0, 1000)
-    built.range("prefill", 100, 500, tid=7).op("aten::mm", 110, 480, tid=7).range("decode", 700, 200, tid=7)
-    found = by_stages(built.load(tmp_path))
-    assert {stage: figures.time_ns for stage, figures in found.items()} == {
-        "prefill": 500,
-        "decode": 200,
-        "unattributed": 300,
-    }
-
-
-def test_a_worker_has_what_the_requests_thread_leaves_and_the_earliest_opened_comes_first(tmp_path: Path) -> None:
-    built = TraceBuilder().range("request", 0, 1000).range("tokenization", 0, 100).range("sampling", 900, 100)
-    built.range("preprocessing", 50, 400, tid=7).range("image_processing", 200, 100, tid=7)
-    built.range("prefill", 250, 500, tid=8)
-    found = by_stages(built.load(tmp_path))
-    # tokenization 0-100, preprocessing 100-200, image_processing 200-250 (opened 200, prefill 250: still the earliest)
-    # to 300, preprocessing 300-450, prefill 450-750, nothing 750-900, sampling 900-1000.
-    assert {stage: figures.time_ns for stage, figures in found.items()} == {
-        "preprocessing": 250,
-        "image_processing": 100,
-        "tokenization": 100,
-        "prefill": 300,
-        "sampling": 100,
-        "unattributed": 150,
-    }
-
-
-def test_of_two_requests_at_once_each_has_its_own_threads_stages(tmp_path: Path) -> None:
-    built = TraceBuilder().range("request", 0, 1000, tid=1).range("request", 100, 1000, tid=2)
-    built.range("prefill", 200, 300, tid=1).range("decode", 600, 300, tid=2)
-    rows = breakdown(built.load(tmp_path)).rows
-    assert {(row.request, row.stage): row.time_ns for row in rows} == {
-        (0, "prefill"): 300,
-        (0, "unattributed"): 700,
-        (1, "decode"): 300,
-        (1, "unattributed"): 700,
-    }
-
-
-def test_requests_in_unseen_threads_are_a_finding(tmp_path: Path) -> None:
-    built = TraceBuilder().range("request", 0, 1000).range("preprocessing", 0, 100).op("aten::mm", 10, 50)
-    found = {each.code: each for each in examine(built.load(tmp_path)).findings}
-    assert "for 90.0% of the requests' time" in found["unseen_threads"].message
-    assert "profile_all_threads=True" in found["unseen_threads"].advice
-    seen = examine(built.op("aten::mm", 100, 500, tid=9).load(tmp_path))
-    assert "unseen_threads" not in {each.code for each in seen.findings}
-
-
 @pytest.mark.parametrize("seed", range(30))
 def test_ranges_crossed_by_frames_have_what_a_plain_count_by_time_and_thread_gives_them(
     seed: int, tmp_path: Path
@@ -355,80 +282,6 @@ def exclusive(node: TreeNode, stage: str = "", found: dict[str, int] | None = No
     for child in node.children:
         exclusive(child, stage, sums)
     return sums
-
-
-CORPUS_2 = SHARED / "corpus_2"
-
-
-@pytest.mark.skipif(not CORPUS_2.is_dir(), reason="needs ../shared/corpus_2, real traces that are not shipped")
-class TestRealTraces:
-    """Against figures that were counted by independent means."""
-
-    FIGURES = (
-        ("resnet_dataloader_autograd_thread", 75548, 10113, 4733822000, 4733822000),
-        ("a100_nccl_forward_backward", 26933, 3774, 165185838, 157500014),
-        ("a100_particle_cold_start", 4462, 560, 91649050, 91649050),
-        ("v100_resnet50_2021", 44666, 9096, 602145000, 602145000),
-        ("norm_layers", 7452, 173, 1018632, 1018632),
-        ("dlrm_8_ranks/rank0", 2460, 261, 6851000, 6590000),
-    )
-
-    @pytest.mark.parametrize("figures", FIGURES, ids=lambda figures: figures[0])
-    def test_counts(self, figures: tuple[str, int, int, int, int]) -> None:
-        trace = load(CORPUS_2 / f"{figures[0]}.json.gz")
-        spans, activities = trace.spans, trace.activities
-        device_sum, busy = (
-            int(spans.dur_ns[activities].sum()),
-            union_ns(spans.ts_ns[activities], spans.end_ns[activities]),
-        )
-        assert (len(spans), len(activities), device_sum, busy) == figures[1:]
-        assert not (trace.launch < 0).any()
-
-    def test_backward_asked_for_what_the_autograd_thread_launched(self) -> None:
-        rules = [stage_rule("fwd", "^## forward"), stage_rule("bwd", "^## backward")]
-        found = by_stages(load(CORPUS_2 / "a100_nccl_forward_backward.json.gz", rules))
-        assert (found["fwd"][2:], found["bwd"][2:]) == ((1356, 38768022), (2391, 124339538))
-
-    def test_the_main_thread_waits_for_its_data(self) -> None:
-        trace = load(CORPUS_2 / "resnet_dataloader_autograd_thread.json.gz")
-        found = by_stages(trace)["preprocessing"]
-        wall_ns = trace.requests[0].wall_ns
-        assert [round(ns / 1e6) for ns in (found.host_ns, found.time_ns, wall_ns)] == [8205, 6665, 16172]
-
-    def test_a_served_worker(self) -> None:
-        trace = load(CORPUS_2 / "vllm032_sequential" / "worker.json.gz")
-        found = {stage: round(figures.time_ns / 1e6, 1) for stage, figures in by_stages(trace).items()}
-        found.pop("unattributed")
-        assert found == {
-            "vision_tower": 1534.0,
-            "projector": 5.4,
-            "prefill": 130.5,
-            "decode": 149.9,
-            "sampling": 7.1,
-            "idle": 225.3,
-        }
-        assert round(kernel_table(trace, "prefill").totals.host_self_ns / 1e6, 1) == 130.5
-
-    def test_a_served_front_end(self) -> None:
-        found = by_stages(load(CORPUS_2 / "vllm032_sequential" / "front_end.json.gz"))
-        measured = {stage: round(figures.time_ns / 1e6, 1) for stage, figures in found.items()}
-        # Two JPEGs of 11.4 and 10.8 ms, two images of 28.1 and 19.1 ms.
-        assert (measured["image_load"], measured["image_processing"]) == (22.2, 47.2)
-        trace = load(CORPUS_2 / "vllm032_sequential" / "front_end.json.gz")
-        applied = trace.stage_ranges[[name.endswith("): apply") for name in _names(trace, trace.stage_ranges)]]
-        assert np.round(trace.spans.dur_ns[applied] / 1e6, 1).tolist() == [47.2, 30.6]
-
-    def test_tokens_of_a_served_worker(self) -> None:
-        trace = load(CORPUS_2 / "vllm032_no_stacks" / "worker.json.gz")
-        found = decode_statistics(trace)
-        assert found is not None
-        assert [len(series.intervals_ns) for series in found.series] == [4, 4, 4, 4]
-        assert round(found.tpot.median) == 258
-        assert set(by_stages(trace)) == {"prefill", "decode", "unattributed"}, "the encoder is inside the prefill"
-
-
-def _names(trace: Trace, spans: IntArray) -> list[str]:
-    return [trace.spans.names[code] for code in trace.spans.name[spans].tolist()]
 
 
 def test_no_instant_is_in_two_stages(tmp_path: Path) -> None:
