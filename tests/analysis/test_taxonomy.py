@@ -168,8 +168,8 @@ def test_other_is_at_most_a_twentieth_of_every_real_trace(folder: str) -> None:
     if not (SHARED / folder).is_dir():
         pytest.skip(f"needs ../shared/{folder}, real traces that this project reads but does not ship")
     for path in sorted((SHARED / folder).rglob("*.json.gz")):
-        if path.parent.name == "bad" or not len((trace := load(path)).host):
-            continue
-        table = kernel_table(trace)
+        if path.parent.name == "bad" or path.match("vllm032_no_stacks/front_end.json.gz"):
+            continue  # damaged on purpose; and a file without a span
+        table = kernel_table(load(path))
         other = sum(row.sum_ns for row in table.rows if row.family == "other")
         assert other <= 0.05 * (table.totals.device_sum_ns + table.totals.host_self_ns), path.name

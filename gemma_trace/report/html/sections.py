@@ -154,7 +154,9 @@ def kernels_note(view: RunView) -> str:
     totals = kernels.totals
     if kernels.on == "device":
         note = f"{totals.activities:,} device activities of {window_of(view)}: {milliseconds(totals.device_sum_ns)} ms "
-        note += f"in sum, {milliseconds(totals.device_busy_ns)} ms by the clock"
+        several = len(view.waterfall.lanes) > 2  # the host's and one of each device
+        clock = "busy on each of several devices, added up" if several else "by the clock"
+        note += f"in sum, {milliseconds(totals.device_busy_ns)} ms {clock}"
         if totals.unlinked:
             note += f"; {totals.unlinked:,} without their launch in the trace"
     else:
