@@ -26,8 +26,11 @@ demo: $(VENV)/.capture
 	@echo "  $(BIN)/gemma-trace capture --image-backend pil                the other image processor, to compare"
 	@echo "  $(BIN)/gemma-trace report traces/demo                         one HTML file to look at and to mail"
 
+# In two processes; JOBS=0 is one, for a debugger.
+JOBS ?= 2
+
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

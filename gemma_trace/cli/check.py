@@ -28,14 +28,15 @@ def check(
     from gemma_trace.cli.inputs import one_trace, open_trace
     from gemma_trace.cli.output import emit
     from gemma_trace.cli.progress import reading
-    from gemma_trace.health.secrets import secret_findings
+    from gemma_trace.health.secrets import without_secrets
     from gemma_trace.report.views.check import check_report
 
     path = one_trace(trace)
     loaded = open_trace(path, cached=not no_cache)
     run = summarize(loaded)
     with reading(f"looking for secrets in {path.name}", path) as on_bytes:
-        run = replace(run, health=run.health.plus(secret_findings(path, on_bytes)))
+        health, mask = without_secrets(run.health, path, on_bytes)
+    run = replace(run, run=mask(run.run), health=health)
     emit(check_report(run, len(loaded.spans)), form, output, force=force)
     if run.health.verdict == "error":
         raise typer.Exit(1)

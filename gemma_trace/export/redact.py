@@ -29,7 +29,7 @@ from gemma_trace.metadata import METADATA_KEY
 from gemma_trace.trace.columns import UNDECODABLE_EVENTS
 from gemma_trace.trace.files import atomic_file
 from gemma_trace.trace.reader import UNDECODABLE, EventSink, stream_events
-from gemma_trace.trace.secrets import find_secrets
+from gemma_trace.trace.secret_names import named_kind
 
 SUFFIX: Final = ".redacted.json.gz"
 
@@ -189,8 +189,7 @@ class _Redactor:
             kind = HOSTS if _HOST_KEY.fullmatch(key) else USERS
             self.removed[kind] += 1
             return "<host>" if kind == HOSTS else "<user>"
-        named = f"{key}={value}".encode("utf-8", "surrogatepass")
-        if any(secret.start >= len(key.encode()) for secret in find_secrets(named)):
+        if named_kind(key, value, quoted=True):
             self.removed[SECRETS] += 1
             return "<secret>"
         return self._everywhere.text(value)

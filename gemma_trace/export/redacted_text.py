@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection
 from typing import Final
 
-from gemma_trace.trace.secrets import find_secrets, unescaped
+from gemma_trace.trace.secrets import find_secrets, readable
 
 SECRETS: Final = "secrets"
 ENVIRONMENTS: Final = "environment blocks"
@@ -29,10 +29,10 @@ _PATH: Final = re.compile(
 )
 _HOME: Final = re.compile(r"(?:/home/|/Users/|[A-Za-z]:[\\/]+Users[\\/]+)(?P<user>[^\s/\\\"'<>|*?,;:()\[\]{}=]+)")
 _ADDRESS: Final = re.compile(
-    r"(?P<mail>(?<![\w.+-])[\w.+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+)"
+    r"(?P<mail>(?<![\w.+:/-])[\w.+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+)"
     r"|(?P<four>(?<![\w.=+-])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![\w.]))"
     r"|(?P<six>(?<![\w:])(?:[0-9a-fA-F]{1,4}:){4,7}[0-9a-fA-F]{1,4}(?![\w:]))"
-    r"|(?P<url>(?<=://)[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*(?=[:/]|$))"
+    r"|(?P<url>(?<=://)(?:[^\s/@\"']{0,256}@)?[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*(?=[:/]|$))"
 )
 _PUBLIC_HOSTS: Final = frozenset({"localhost", "huggingface.co", "github.com", "pytorch.org", "ui.perfetto.dev"})
 _COMMON: Final = frozenset(
@@ -88,14 +88,14 @@ class TextRedactor:
         return text
 
     def _without_secrets(self, text: str) -> str:
-        raw = text.encode("utf-8", "surrogatepass")
-        if b"\\u00" in raw and find_secrets(unescaped(raw)):  # JSON in JSON, which hides where it stands
+        found = find_secrets(text)
+        if "\\" in text and len(find_secrets(readable(text))) > len(found):  # JSON in JSON hides where one stands
             self._removed[SECRETS] += 1
             return _MARK[SECRETS]
-        for secret in reversed(found := find_secrets(raw)):
-            raw = raw[: secret.start] + _MARK[SECRETS].encode() + raw[secret.end :]
+        for secret in reversed(found):
+            text = text[: secret.start] + _MARK[SECRETS] + text[secret.end :]
         self._removed[SECRETS] += len(found)
-        return raw.decode("utf-8", "surrogatepass") if found else text
+        return text
 
     def _without_paths(self, text: str) -> str:
         if ("/" not in text and "\\" not in text) or _NO_PATH.match(text):

@@ -1,21 +1,101 @@
-"""What looks like an access token, a key or a password: where it stands in text, never what it is.
+"""What looks like an access token, a key or a password: where it stands in a text, never what it is.
 
-The forms are those that the issuers publish, as the secret scanners of GitHub and GitLab list them; and any value of
-16 bytes or more that is named a token, a secret or a key, or of 6 that is named a password.
+Two things tell a secret: its form, as its issuer publishes it (`hf_…`, `sk-…`, a PEM header), or its name (`HF_TOKEN`,
+`*_API_KEY`, `*PASSWORD*`, `*SECRET*`) before a value that is no placeholder. One regular expression finds where either
+may begin; what is there is then decided in bounded time.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Callable, Iterator
-from pathlib import Path
+import string
 from typing import Final, NamedTuple
 
-from gemma_trace.trace.source import SourceState, read_chunks
+from gemma_trace.trace.secret_names import BEARER, MAX_VALUE, is_placeholder, named_kind
 
-OVERLAP_BYTES: Final = 4096
-"""So much of a chunk is looked at again with the next one; no secret that is looked for is longer."""
+_CAMEL_CASE: Final = re.compile(r"(?:[A-Z][a-z]+){2,}[0-9]{0,2}")
+_HUB_LENGTH: Final = 34
+"""What follows `hf_` in every token that was ever issued."""
+
+_KEYWORDS: Final = (
+    r"(?i:token|secret|pass(?:w|phrase|code)|pwd|credential|cookie|auth|"
+    r"(?:api|access|private|signing|encryption|account|master|ssh|license|service|storage|client)[ _-]?key)"
+)
+
+_SEPARATOR: Final = r"[\w.-]{0,32}\\{0,8}[\"'`]?\s{0,8}(?:=>|:=|[:=])"
+
+STARTS: Final = "|".join(
+    (
+        r"(?:hf|api_org|gh[pousr]|github_pat|npm|dckr_pat|gsk|r8|[srp]k_live|wandb_v[0-9]|dop_v1)_[A-Za-z0-9]{16}",
+        r"sk-[A-Za-z0-9_-]{16}",
+        r"(?:glpat|gldt|glrt|glptt|glcbt|glsoat|glagent|nvapi|GOCSPX|xai|pplx|pypi|xox[a-z]|xapp)-[A-Za-z0-9_-]{8}",
+        r"A[KS]IA[A-Z0-9]{16}",
+        r"AIza[A-Za-z0-9_-]{20}",
+        r"ya29\.[A-Za-z0-9_-]{8}",
+        r"dapi[0-9a-f]{32}",
+        r"SG\.[A-Za-z0-9_-]{16}",
+        r"eyJ[A-Za-z0-9_-]{8}",
+        r"hooks\.slack\.com/services/[A-Za-z0-9]",
+        r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY",
+        r"(?i:bearer)[ +]{1,4}[A-Za-z0-9]",
+        r"://[^\s/:@\"'<>\\]{0,256}:[^\s/@\"'<>\\]{1,256}@",
+        r"machine\s{1,4}[^\s]{1,100}\s{1,4}login\s",
+        rf"{_KEYWORDS}{_SEPARATOR}\s{{0,32}}[^\s:=]",
+        rf"--[\w-]{{0,32}}{_KEYWORDS}[\w-]{{0,16}}\\{{0,8}}[\"']?,?\s{{1,32}}\\{{0,8}}[\"']?[^\s-]",
+    )
+)
+"""Where a secret may begin, in what `re` and RE2 both read: more than is one, so that it can be looked for at once."""
+
+_FORMS: Final[tuple[tuple[str, str], ...]] = (
+    ("Hugging Face token", r"(?<![A-Za-z0-9])(?:hf|api_org)_[A-Za-z0-9]{20,256}"),
+    ("Anthropic key", r"(?<![A-Za-z0-9_-])sk-ant-[\w-]{16,512}"),
+    ("OpenAI key", r"(?<![A-Za-z0-9_-])sk-(?:(?:proj|svcacct|admin|None|or-v1)-[\w-]{16,512}|[A-Za-z0-9]{20,256})"),
+    ("GitHub token", r"(?<![A-Za-z0-9])(?:gh[pousr]_[A-Za-z0-9]{20,256}|github_pat_\w{20,256})"),
+    ("GitLab token", r"(?<![A-Za-z0-9])gl(?:pat|dt|rt|ptt|cbt|soat|agent)-[\w-]{16,256}"),
+    ("AWS access key", r"(?<![A-Za-z0-9+/])A[KS]IA[A-Z0-9]{16}(?![A-Za-z0-9])"),
+    ("Google key", r"(?<![A-Za-z0-9+/])(?:AIza[\w-]{30,80}|ya29\.[\w-]{20,1024}|GOCSPX-[\w-]{20,80})"),
+    (
+        "Slack token",
+        r"(?<![A-Za-z0-9])(?:xox[a-z]-[\w-]{10,256}|xapp-[\w-]{10,256}|hooks\.slack\.com/services/[\w/]{20,256})",
+    ),
+    ("Weights & Biases key", r"(?<![A-Za-z0-9])wandb_v[0-9]_\w{20,256}"),
+    ("NVIDIA NGC key", r"(?<![A-Za-z0-9])nvapi-[\w-]{20,256}"),
+    ("JSON web token", r"(?<![A-Za-z0-9])eyJ[\w-]{8,2048}\.eyJ[\w-]{4,4096}(?:\.[\w-]{0,2048})?"),
+    ("private key", r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"),
+    (
+        "access token",
+        r"(?<![A-Za-z0-9])(?:(?:r8|gsk)_[A-Za-z0-9]{30,256}|npm_[A-Za-z0-9]{36}|pypi-AgE[\w-]{20,512}|"
+        r"dckr_pat_[\w-]{20,256}|dapi[0-9a-f]{32}|dop_v1_[0-9a-f]{64}|[srp]k_live_[A-Za-z0-9]{16,256}|"
+        r"SG\.[\w-]{16,64}\.[\w-]{16,128}|(?:xai|pplx)-[A-Za-z0-9]{40,256})",
+    ),
+    (BEARER, r"(?i:(?<![a-z])bearer)[ +]{1,4}(?P<bearer>[\w.~+/=-]{8,4096})"),
+    (
+        "password in an address",
+        r"://[^\s/:@\"'<>\\]{0,256}:(?P<in_url>[^\s/@\"'<>\\]{1,256})@",
+    ),
+    ("password", r"machine\s{1,4}\S{1,100}\s{1,4}login\s{1,4}\S{1,100}\s{1,4}password\s{1,4}(?P<netrc>\S{1,256})"),
+)
+"""Kinds and their forms; the group is the secret where that isn't all of it."""
+
+_START: Final = re.compile(STARTS, re.ASCII)
+_FORM: Final = re.compile("|".join(f"(?P<form{place}>{form})" for place, (_, form) in enumerate(_FORMS)), re.ASCII)
+_KEYWORD: Final = re.compile(_KEYWORDS, re.ASCII)
+_INNER: Final = ("bearer", "in_url", "netrc")
+_NAME_CHARACTERS: Final = string.ascii_letters + string.digits + "_.-"
+_NAME_AFTER: Final = re.compile(r"[\w.-]{0,64}", re.ASCII)
+_ASSIGNED: Final = re.compile(
+    r"\\{0,8}[\"'`]?\s{0,8}(?:=>|:=|[:=])(?![:=])\s{0,64}(?P<nested>(?:[\[{(]\s{0,64}){0,4})"
+    r"(?:[bru]{1,2}(?=[\"']))?(?P<quote>\\{0,8}[\"'])?",
+    re.ASCII,
+)
+_AFTER_FLAG: Final = re.compile(r"\\{0,8}[\"']?,?\s{1,32}(?P<nested>)(?P<quote>\\{0,8}[\"'])?(?!-)", re.ASCII)
+_SCHEME: Final = re.compile(r"(?:bearer|basic|token|digest|apikey|negotiate)[ +]{1,4}", re.IGNORECASE)
+_UNQUOTED: Final = re.compile(r"[^\s\"'&]{0,4096}")
+_END_OF_KEY: Final = re.compile(r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
+_KEY_ENDS: Final = re.compile(r"\\{0,8}[\"']\s{0,8}:", re.ASCII)
+_ESCAPE: Final = re.compile(
+    r"(?<!\\)\\++(?:u00(?P<code>[0-7][0-9A-Fa-f])|(?P<space>[nrtbf])|(?P<itself>[\"/]))", re.ASCII
+)
 
 
 class Secret(NamedTuple):
@@ -31,181 +111,105 @@ class Secret(NamedTuple):
     kind: str
 
 
-class _Form(NamedTuple):
-    """A kind of secret: every one holds a literal, which is looked for first; the group `secret` is the secret.
+def find_secrets(text: str) -> list[Secret]:
+    """What in a text looks like a secret, by start; none overlaps another.
 
-    Attributes:
-        reach: how far before its literal one may begin.
+    >>> [(secret.kind, secret.start) for secret in find_secrets("run DB_PASSWORD=hunter2 WANDB_API_KEY=None")]
+    [('password', 16)]
     """
-
-    kind: str
-    literals: tuple[bytes, ...]
-    pattern: re.Pattern[bytes]
-    reach: int
-
-    def matches(self, text: bytes) -> Iterator[re.Match[bytes]]:
-        """All that match, by literal and start."""
-        for literal in self.literals:
-            place = text.find(literal)
-            while place >= 0:
-                found = self.pattern.search(text, max(0, place - self.reach), place + OVERLAP_BYTES)
-                if found and found.start() <= place:
-                    yield found
-                place = text.find(literal, max(place + 1, found.end() if found and found.start() <= place else 0))
+    return secrets_within(text, 0, len(text))
 
 
-def _form(kind: str, literals: tuple[bytes, ...], pattern: bytes, reach: int = 0) -> _Form:
-    return _Form(kind, literals, re.compile(pattern), reach)
-
-
-_BEFORE: Final = rb"(?<![A-Za-z0-9_])"
-
-_FORMS: Final = (
-    _form("Hugging Face token", (b"hf_", b"api_org_"), _BEFORE + rb"(?P<secret>(?:hf|api_org)_[A-Za-z0-9]{16,})"),
-    _form(
-        "OpenAI or Anthropic key",
-        (b"sk-",),
-        rb"(?<![A-Za-z0-9_-])(?P<secret>sk-(?=[A-Za-z0-9_-]*[0-9])(?=[A-Za-z0-9_-]*[A-Z])[A-Za-z0-9_-]{20,255})",
-    ),
-    _form(
-        "GitHub token",
-        (b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_", b"github_pat_"),
-        _BEFORE + rb"(?P<secret>gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{22,})",
-    ),
-    _form("GitLab token", (b"glpat-",), _BEFORE + rb"(?P<secret>glpat-[A-Za-z0-9_-]{16,})"),
-    _form("AWS key", (b"AKIA", b"ASIA"), rb"(?<![A-Za-z0-9])(?P<secret>(?:AKIA|ASIA)[A-Z0-9]{16})(?![A-Za-z0-9])"),
-    _form("Google key", (b"AIza",), _BEFORE + rb"(?P<secret>AIza[A-Za-z0-9_-]{30,})"),
-    _form("Slack token", (b"xox",), _BEFORE + rb"(?P<secret>xox[abeoprs]-[A-Za-z0-9-]{10,})"),
-    _form("NVIDIA key", (b"nvapi-",), _BEFORE + rb"(?P<secret>nvapi-[A-Za-z0-9_-]{16,})"),
-    _form(
-        "JSON web token",
-        (b"eyJ",),
-        _BEFORE + rb"(?P<secret>eyJ[A-Za-z0-9_-]{8,2000}\.eyJ[A-Za-z0-9_-]{8,2000}\.[A-Za-z0-9_-]{8,})",
-    ),
-    _form("private key", (b"-----BEGIN",), rb"(?P<secret>-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----[^\"]{0,4000})"),
-    _form(
-        "authorization header",
-        (b"earer ", b"asic "),
-        rb"\b(?:[Bb]earer|[Bb]asic) +(?P<secret>(?=[A-Za-z0-9._~+/=-]*[0-9])[A-Za-z0-9._~+/-]{16,}=*)",
-        reach=1,
-    ),
-    _form(
-        "password in an address",
-        (b"://", b":\\/\\/"),
-        rb"\b[A-Za-z][A-Za-z0-9+.-]{1,20}:(?:\\?/){2}[^\s\"/:@\\]{0,80}:(?P<secret>[^\s\"/@\\]{3,200})@",
-        reach=21,
-    ),
-)
-
-_ASSIGNED: Final = rb"[\\\"']{0,8}\s{0,4}[:=]\s{0,4}[\\\"']{0,8}"
-_VALUE: Final = rb"[^\s\"'\\,;&(){}\[\]]"
-
-_NAMED: Final = (
-    _form(
-        "access token or key",
-        (b"TOKEN", b"SECRET", b"KEY", b"CREDENTIAL"),
-        rb"(?:TOKEN|SECRET(?:_KEY)?|API_?KEY|ACCESS_KEY(?:_ID)?|PRIVATE_KEY|AUTH_KEY|CREDENTIALS?)"
-        + _ASSIGNED
-        + rb"(?P<secret>"
-        + _VALUE
-        + rb"{16,512})",
-        reach=20,
-    ),
-    _form(
-        "access token or key",
-        (b"oken", b"ecret", b"key", b"Key"),
-        rb"(?<![A-Za-z0-9])(?:(?:access|auth|hf|api|bearer|refresh|github|gitlab|session|hub|user|wandb)[_-]?token|"
-        rb"[Ss]ecret|(?:api|access|secret|private|auth)[_-]?key|apiKey|accessToken|authToken)(?![A-Za-z0-9])"
-        + _ASSIGNED
-        + rb"(?P<secret>"
-        + _VALUE
-        + rb"{16,512})",
-        reach=20,
-    ),
-    _form(
-        "password",
-        (b"assw", b"ASSW", b"_PWD", b"passphrase"),
-        rb"(?:[Pp]assword|[Pp]asswd|passphrase|PASSWORD|PASSWD|_PWD)"
-        + _ASSIGNED
-        + rb"(?P<secret>"
-        + _VALUE
-        + rb"{6,512})",
-        reach=8,
-    ),
-)
-
-_NO_SECRET_NAME: Final = re.compile(
-    rb"(?:PAD|EOS|BOS|UNK|SEP|CLS|MASK|IMAGE|VIDEO|AUDIO|BOI|EOI|NEW|MAX|MIN|NUM|PER|NEXT|FIRST|LAST|STOP|START|"
-    rb"END|OLD)_?$"
-)
-"""What stands before TOKEN in the names of a tokenizer's tokens, and of their numbers."""
-
-_PLACEHOLDER: Final = re.compile(
-    rb"(?:(?P<one>.)(?P=one)*|<.*|\$.*|%.*|\{.*|\*.*|(?:none|null|nil|true|false|undefined|unset|empty|redacted|removed|"
-    rb"hidden|masked|blank(?:ed)?|dummy|placeholder|change-?me|your[-_ ].*|example.*|test|xxx+.*)\W*|[0-9.,:_-]+|"
-    rb".*x{6,}.*|.*\*{3,}.*|(?:[a-z]+[_.-])*[a-z]+(?:_[a-z]+)+)",
-    re.IGNORECASE | re.DOTALL,
-)
-"""Values that stand for a secret, and plain words with underscores, as identifiers are."""
-
-_ESCAPED: Final = re.compile(rb"\\u00([2-7][0-9A-Fa-f])")
-
-
-def find_secrets(text: bytes) -> list[Secret]:
-    """What in a text looks like a secret, by start; of what overlaps, the most specific."""
+def secrets_within(text: str, start: int, end: int) -> list[Secret]:
+    """What begins in a part of a text, as `find_secrets` has it; what is around the part is looked at too."""
     found: list[Secret] = []
-    for form in (*_FORMS, *_NAMED):
-        for match in form.matches(text):
-            start, end = match.span("secret")
-            if _is_secret(form, match) and not any(start < other.end and other.start < end for other in found):
-                found.append(Secret(start, end, form.kind))
-    return sorted(found)
+    while start < end and (match := _START.search(text, start, min(len(text), end + MAX_VALUE))):
+        if match.start() >= end:
+            break
+        secret = _secret_at(text, match)
+        if secret is not None and secret.start >= (found[-1].end if found else 0):
+            found.append(secret)
+        start = max(match.start() + 1, secret.end if secret else 0)
+    return found
 
 
-def _is_secret(form: _Form, match: re.Match[bytes]) -> bool:
-    secret = match["secret"]
-    if form in _NAMED:
-        if _NO_SECRET_NAME.search(match.string[max(0, match.start() - 8) : match.start()]):
-            return False
-        if form.kind != "password" and not re.search(rb"[0-9]", secret):
-            return False
-    body = secret.partition(b"_" if b"_" in secret[:12] else b"-")[2] or secret
-    return not (_PLACEHOLDER.fullmatch(body) or _PLACEHOLDER.fullmatch(secret)) and len(set(body)) > 3
+def readable(text: str) -> str:
+    """JSON text, or JSON in it, with its escapes of ASCII characters undone: what a token looks like to its reader.
 
-
-def scan_secrets(path: Path, on_bytes: Callable[[int], None] | None = None) -> Counter[str]:
-    """How many secrets a file's text seems to hold, by kind. Nothing of them is kept.
-
-    Args:
-        on_bytes: hears how many bytes of the file were read, each time some are.
-
-    Raises:
-        InputError: the file can't be read.
+    >>> readable(r'hf\\u005fabc\\n\\"x\\"')
+    'hf_abc "x"'
     """
-    counts: Counter[str] = Counter()
-    for text, until in _windows(read_chunks(path, SourceState(on_bytes))):
-        counts.update(secret.kind for secret in find_secrets(text) if secret.start < until)
-    return counts
+    return _ESCAPE.sub(_plain, text) if "\\" in text else text
 
 
-def _windows(chunks: Iterator[bytes]) -> Iterator[tuple[bytes, int]]:
-    """Texts that overlap, and up to where what begins in each is new."""
-    pending = b""
-    for chunk in chunks:
-        pending += chunk
-        if len(pending) > 4 * OVERLAP_BYTES:
-            text = unescaped(pending)
-            until = max(0, len(text) - OVERLAP_BYTES)
-            yield text, until
-            pending = text[until:]
-    text = unescaped(pending)
-    yield text, len(text)
+def _plain(found: re.Match[str]) -> str:
+    if found["code"]:
+        return chr(int(found["code"], 16))
+    return " " if found["space"] else found["itself"]
 
 
-def unescaped(text: bytes) -> bytes:
-    """JSON text with the characters of ASCII that it escapes by number written out."""
-    if b"\\u00" not in text:
-        return text
-    return _ESCAPED.sub(
-        lambda found: b"'" if found[1] in (b"22", b"5c", b"5C") else bytes.fromhex(found[1].decode()), text
-    )
+def _secret_at(text: str, start: re.Match[str]) -> Secret | None:
+    """The secret that begins, or whose name does, where one may."""
+    form = _FORM.match(text, start.start())
+    if form and (secret := _formed(text, form)):
+        return secret
+    keyword = _KEYWORD.search(text, start.start(), start.end())
+    return _named(text, keyword) if keyword else None
+
+
+def _formed(text: str, found: re.Match[str]) -> Secret | None:
+    kind = next(kind for place, (kind, _) in enumerate(_FORMS) if found[f"form{place}"] is not None)
+    group = next((name for name in _INNER if found[name] is not None), None)
+    start, end = found.span(group or 0)
+    value = text[start:end]
+    if kind == "private key":
+        closing = _END_OF_KEY.search(text, end, end + 4 * MAX_VALUE)
+        return Secret(start, closing.end() if closing else min(len(text), end + MAX_VALUE), kind)
+    if is_placeholder(value):
+        return None
+    if kind == "Hugging Face token" and _is_class_name(value.rpartition("_")[2]):
+        return None
+    if kind == BEARER and not re.search(r"\d", value):
+        return None  # a word; as a header's value it is found by the header's name
+    return Secret(start, end, kind)
+
+
+def _is_class_name(name: str) -> bool:
+    """Whether it reads like BertForSequenceClassification: words of five letters in the mean."""
+    capitals = sum(map(str.isupper, name))
+    return len(name) != _HUB_LENGTH and _CAMEL_CASE.fullmatch(name) is not None and len(name) >= 5 * capitals
+
+
+def _named(text: str, keyword: re.Match[str]) -> Secret | None:
+    before = text[max(0, keyword.start() - 64) : keyword.start()]
+    after = _NAME_AFTER.match(text, keyword.end())
+    head, tail = before[len(before.rstrip(_NAME_CHARACTERS)) :], after[0] if after else ""
+    name, place = head + keyword[0] + tail, keyword.end() + len(tail)
+    assigned = _ASSIGNED.match(text, place)
+    if assigned is None and name.startswith("--"):
+        assigned = _AFTER_FLAG.match(text, place)
+    if assigned is None:
+        return None
+    start, quote = assigned.end(), assigned["quote"]
+    scheme = _SCHEME.match(text, start) if "auth" in name.lower() else None
+    start = scheme.end() if scheme else start
+    end = _end_of_value(text, start, quote)
+    value = text[start:end]
+    if assigned["nested"] and _KEY_ENDS.match(text, end) and not name.lower().endswith("s"):
+        return None  # an object of that name, not of several of them
+    kind = named_kind(name, value, quoted=bool(quote), nested=bool(assigned["nested"]), scheme=scheme is not None)
+    if kind is None:
+        return None
+    form = _FORM.match(value)
+    known = _formed(value, form) if form else None
+    return Secret(start, end, known.kind if known else kind)
+
+
+def _end_of_value(text: str, start: int, quote: str | None) -> int:
+    if quote:
+        end = text.find(quote, start, start + MAX_VALUE)
+        if end >= 0:
+            return end
+    found = _UNQUOTED.match(text, start, min(len(text), start + MAX_VALUE))
+    value = found[0] if found else ""
+    return start + len(value.rstrip(",;)}]\\"))
