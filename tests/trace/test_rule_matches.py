@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import threading
 from pathlib import Path
@@ -182,3 +183,14 @@ def test_of_many_names_three_are_named_and_numbers_make_no_difference(tmp_path: 
     assert names.count("'") == 6
     assert names.startswith("'nn.Module: Layer_0', ")
     assert "…'" in names
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer of processor time")
+def test_a_program_that_ignores_the_timers_signal_is_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rule_matches, "LIMIT_S", 0.1)
+    before = signal.signal(signal.SIGVTALRM, signal.SIG_IGN)
+    try:
+        with pytest.raises(ConfigError, match="was stopped"):
+            match_rules([stage_rule("slow", "(a+)+$")], ["a" * 60 + "b"])
+    finally:
+        signal.signal(signal.SIGVTALRM, before)
