@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections import Counter
 from collections.abc import Collection
 from typing import Final
 
+from gemma_trace.export.paths import shortened
+from gemma_trace.stages import FOREIGN_RULES, stage_of_range
+from gemma_trace.trace.requests import is_step_name
 from gemma_trace.trace.secrets import find_secrets, readable
+from gemma_trace.trace.waiting import is_waiting
 
 SECRETS: Final = "secrets"
 ENVIRONMENTS: Final = "environment blocks"
@@ -15,44 +20,60 @@ USERS: Final = "user names"
 HOSTS: Final = "host names"
 PATHS: Final = "paths"
 ADDRESSES: Final = "e-mail and network addresses"
+UNREADABLE: Final = "values that couldn't be read"
 
-_MARK: Final = {SECRETS: "<secret>", USERS: "<user>", HOSTS: "<host>"}
+MARKS: Final = {
+    SECRETS: "<secret>",
+    USERS: "<user>",
+    HOSTS: "<host>",
+    ENVIRONMENTS: "<environment>",
+    UNREADABLE: "<unreadable>",
+}
 
-_PACKAGES: Final = re.compile(r".*[/\\](?:site|dist)-packages[/\\]", re.DOTALL)
-_FRAME: Final = re.compile(r"(?P<path>(?:file://)?(?:/|~|\\\\|[A-Za-z]:[/\\])[^\n]*?)(?P<rest>\(\d+\): .*)?", re.DOTALL)
-_NO_PATH: Final = re.compile(r"/(?:device|host|job|replica|task):")
-_PATH: Final = re.compile(
-    r"(?<![\w.~:/\\<>-])(?:file://)?(?:"
-    r"(?:~\w*)?/(?!/)(?:[^\s\"'`<>|*?,;:()\[\]{}=/\\]+/)+(?P<posix>[^\s\"'`<>|*?,;:()\[\]{}=/\\]*)"
-    r"|(?:[A-Za-z]:[\\/]+|\\\\[^\s\\/\"]+[\\/]+)(?:[^\n\"'`<>|*?,;:()\[\]{}=/\\]+[\\/]+)*"
-    r"(?P<windows>[^\s\"'`<>|*?,;:()\[\]{}=/\\]*))"
-)
-_HOME: Final = re.compile(r"(?:/home/|/Users/|[A-Za-z]:[\\/]+Users[\\/]+)(?P<user>[^\s/\\\"'<>|*?,;:()\[\]{}=]+)")
+MOST_FOLDERS: Final = 6
+"""How many folders of a path stay at most, where a stage or a wait is known by them."""
+
 _ADDRESS: Final = re.compile(
-    r"(?P<mail>(?<![\w.+:/-])[\w.+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+)"
-    r"|(?P<four>(?<![\w.=+-])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![\w.]))"
-    r"|(?P<six>(?<![\w:])(?:[0-9a-fA-F]{1,4}:){4,7}[0-9a-fA-F]{1,4}(?![\w:]))"
-    r"|(?P<url>(?<=://)(?:[^\s/@\"']{0,256}@)?[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*(?=[:/]|$))"
+    r"(?P<mail>(?<![\w.+-])[\w.+-]{1,64}@[A-Za-z0-9-]{1,64}(?:\.[A-Za-z0-9-]{1,64})*\.[A-Za-z]{2,24}\b)"
+    r"|(?P<four>(?<![\w.+-])(?<!==)(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![\w.+-]))"
+    r"|(?P<six>(?<![\w:.])(?:[0-9A-Fa-f]{1,4})?(?::[0-9A-Fa-f]{0,4}){2,7}(?![\w:]))"
+    r"|(?P<url>(?<=://)(?:[^\s/@\"']{1,256}@)?[A-Za-z0-9-]{1,64}(?:\.[A-Za-z0-9-]{1,64})*(?=[:/\s\"'?,)\]]|$))",
 )
-_PUBLIC_HOSTS: Final = frozenset({"localhost", "huggingface.co", "github.com", "pytorch.org", "ui.perfetto.dev"})
-_COMMON: Final = frozenset(
-    re.findall(
-        r"\S+",
-        "user users root admin ubuntu debian centos home runner python test default work data public shared model "
-        "models torch cuda gpu cpu train main app jovyan ec2-user worker node host local localhost none unknown linux",
-    )
+_PUBLIC_HOSTS: Final = re.compile(
+    r"(?:[\w-]+\.)*(?:huggingface\.co|hf\.co|github\.com|githubusercontent\.com|pytorch\.org|python\.org|pypi\.org|"
+    r"nvidia\.com|perfetto\.dev|speedscope\.app|wikipedia\.org|w3\.org|googleapis\.com|ubuntu\.com|launchpad\.net)|"
+    r"localhost|localhost\.localdomain",
+    re.IGNORECASE,
 )
-"""Names that say nothing of anybody; they are words of programs too, so that they stay where they are no path."""
+_VARIABLE: Final = re.compile(
+    r"(?<![A-Za-z0-9])(?P<name>(?:SUDO_)?USER(?:NAME|DOMAIN)?|LOGNAME|HOST(?:NAME)?|COMPUTERNAME|"
+    r"(?i:user_?name|host_?name|node_?name|login_?name))"
+    r"(?P<sign>\\{0,4}[\"']?\s{0,4}[=:]\s{0,4}\\{0,4}[\"']?)(?P<value>[\w.@-]{2,128})",
+    re.ASCII,
+)
+_LINE: Final = re.compile(r"(?:export )?[A-Z_][A-Z0-9_]*=.*")
+_TEMPORARY: Final = r"(?<=torchinductor_)"
 
 
-def users_in(text: str) -> set[str]:
-    """The users whose home folders a text names."""
-    return {found["user"] for found in _HOME.finditer(text)}
+def says_user_or_host(text: str) -> list[tuple[str, str]]:
+    """(kind, name) of every user and host that a text names as one: `USER=me`, `hostname: box`."""
+    found = []
+    for match in _VARIABLE.finditer(text):
+        kind = HOSTS if re.search(r"host|node|computer|domain", match["name"], re.IGNORECASE) else USERS
+        found.append((kind, match["value"]))
+    return found
 
 
-def is_private_name(name: str) -> bool:
-    """Whether a user's or a host's name says who or where it is, and isn't a word that programs use."""
-    return len(name) > 2 and name.lower() not in _COMMON and not name.isdigit()
+def is_environment_text(text: str) -> bool:
+    """Whether a text is what `env` prints: three lines or more, and most of them NAME=value."""
+    lines = [line for line in text[:65536].splitlines() if line.strip()]
+    return len(lines) > 2 and 2 * sum(_LINE.fullmatch(line.strip()) is not None for line in lines) > len(lines)
+
+
+def meaning_of(name: str) -> object:
+    """What figures rest on in a span's name: the stage it is a range of, a step, a wait."""
+    rule = next((place for place, rule in enumerate(FOREIGN_RULES) if rule.matches(name)), None)
+    return rule, stage_of_range(name), is_step_name(name), is_waiting(name)
 
 
 class TextRedactor:
@@ -61,65 +82,113 @@ class TextRedactor:
     Args:
         users, hosts: names that are redacted wherever they stand as words of their own.
         removed: where it is counted how often each kind was taken out.
-        words: whether names are redacted outside of paths too; not in the names of ops and kernels, which are words.
     """
 
-    def __init__(
-        self, users: Collection[str], hosts: Collection[str], removed: Counter[str], *, words: bool = True
-    ) -> None:
+    def __init__(self, users: Collection[str], hosts: Collection[str], removed: Counter[str]) -> None:
         self._removed = removed
-        around = (r"(?<![A-Za-z0-9])", r"(?![A-Za-z0-9])") if words else (r"(?:(?<=[/\\])|^)", r"(?=[/\\])")
-        self._names = []
+        self._words: list[tuple[str, re.Pattern[str]]] = []
+        self._apart: list[tuple[str, re.Pattern[str]]] = []
+        if hosts:
+            self._words.append((HOSTS, re.compile(rf"(?<![A-Za-z0-9])(?:{_any_of(hosts)})(?![A-Za-z0-9])")))
+        if users:
+            self._words.append((USERS, re.compile(rf"(?:(?<!\w)|{_TEMPORARY})(?:{_any_of(users)})(?!\w)")))
         for kind, names in ((HOSTS, hosts), (USERS, users)):
             if names:
-                any_of = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
-                self._names.append((kind, re.compile(f"{around[0]}(?:{any_of}){around[1]}")))
+                self._apart.append((kind, re.compile(rf"(?<!\S)(?:{_any_of(names)})(?!\S)")))
 
-    def text(self, text: str) -> str:
-        """A text without what is private in it; a path keeps its last component, or what is below site-packages."""
+    def symbol(self, name: str) -> str:
+        """The name of a kernel or a call: it is made of words, so that names count only where they stand alone."""
+        return self._without_names(self._without_all_else(name, 0), self._apart)
+
+    def name(self, name: str) -> str:
+        """A span's name without what is private in it; what tells its stage stays, folders of its file if need be."""
+        changed = self.text(name)
+        if changed == name or meaning_of(changed) == (meant := meaning_of(name)):
+            return changed
+        before = self._removed.copy()
+        for keep in range(1, MOST_FOLDERS + 1):
+            candidate = self.text(name, keep)
+            self._removed.clear()
+            self._removed.update(before)
+            if meaning_of(candidate) == meant:
+                return candidate
+        return changed
+
+    def text(self, text: str, keep: int = 0) -> str:
+        """A text without what is private in it; a path keeps its last component, or what is below site-packages.
+
+        Args:
+            keep: how many folders a path keeps as well.
+        """
+        return self._without_names(self._without_all_else(text, keep), self._words)
+
+    def _without_all_else(self, text: str, keep: int) -> str:
         if len(text) < 3:
             return text
+        if "=" in text and is_environment_text(text):
+            self._removed[ENVIRONMENTS] += 1
+            return MARKS[ENVIRONMENTS]
         text = self._without_secrets(text)
-        text = self._without_paths(text)
-        text = _ADDRESS.sub(self._address, text) if any(sign in text for sign in "@.:") else text
-        for kind, pattern in self._names:
-            text, count = pattern.subn(_MARK[kind], text)
+        text = _VARIABLE.sub(self._variable, text)
+        text = shortened(text, self._cut_a_path, keep)
+        if "@" in text or "." in text or ":" in text:
+            text = _ADDRESS.sub(self._address, text)
+        return text
+
+    def _without_names(self, text: str, names: list[tuple[str, re.Pattern[str]]]) -> str:
+        for kind, pattern in names:
+            text, count = pattern.subn(MARKS[kind], text)
             self._removed[kind] += count
         return text
 
+    def _cut_a_path(self) -> None:
+        self._removed[PATHS] += 1
+
     def _without_secrets(self, text: str) -> str:
+        if "\\" in text:
+            plain = readable(text)  # JSON in text, whose escapes hide where a secret stands
+            text = plain if len(find_secrets(plain)) > len(find_secrets(text)) else text
         found = find_secrets(text)
-        if "\\" in text and len(find_secrets(readable(text))) > len(found):  # JSON in JSON hides where one stands
-            self._removed[SECRETS] += 1
-            return _MARK[SECRETS]
         for secret in reversed(found):
-            text = text[: secret.start] + _MARK[SECRETS] + text[secret.end :]
+            text = text[: secret.start] + MARKS[SECRETS] + text[secret.end :]
         self._removed[SECRETS] += len(found)
         return text
 
-    def _without_paths(self, text: str) -> str:
-        if ("/" not in text and "\\" not in text) or _NO_PATH.match(text):
-            return text
-        whole = _FRAME.fullmatch(text)
-        if whole and len(re.findall(r"[/\\]+", whole["path"])) > 1 and not re.search(r"[/\\]\s|\s[/\\]", whole["path"]):
-            self._removed[PATHS] += 1
-            return _last(whole["path"]) + _PATH.sub(self._path, whole["rest"] or "")
-        return _PATH.sub(self._path, text)
-
-    def _path(self, found: re.Match[str]) -> str:
-        self._removed[PATHS] += 1
-        return _last(found[0])
+    def _variable(self, found: re.Match[str]) -> str:
+        ((kind, value),) = says_user_or_host(found[0])
+        if value.isdigit() or value.lower() in ("none", "null", "true", "false"):
+            return found[0]
+        self._removed[kind] += 1
+        return found["name"] + found["sign"] + MARKS[kind]
 
     def _address(self, found: re.Match[str]) -> str:
-        if found["url"] and (found["url"].lower() in _PUBLIC_HOSTS or found["url"].startswith("127.")):
+        if found["url"]:
+            user, _, host = found[0].rpartition("@")
+            if _PUBLIC_HOSTS.fullmatch(host) or host.startswith("127."):
+                return found[0]
+            self._removed[HOSTS] += 1
+            return (f"{user}@" if user else "") + MARKS[HOSTS]
+        if found["six"] and not _is_ipv6(found[0]):
             return found[0]
-        if found[0] in ("127.0.0.1", "0.0.0.0"):
+        if found[0] in ("127.0.0.1", "0.0.0.0", "::1"):
             return found[0]
-        self._removed[HOSTS if found["url"] else ADDRESSES] += 1
-        return _MARK[HOSTS] if found["url"] else "<address>"
+        self._removed[ADDRESSES] += 1
+        return "<address>"
 
 
-def _last(path: str) -> str:
-    """A path's last component; of what is installed, what is below site-packages."""
-    below, count = _PACKAGES.subn("", path)
-    return below if count else re.split(r"[/\\]", path.rstrip("/\\"))[-1]
+def _is_ipv6(text: str) -> bool:
+    """Whether it is an address, and no name of C++ such as `c10::add` or a time of day."""
+    groups = [group for group in text.split(":") if group]
+    if not any(group.isdigit() or re.search(r"\d", group) for group in groups) or (
+        len(groups) < 3 and "fe80" not in text
+    ):
+        return False
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _any_of(names: Collection[str]) -> str:
+    return "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))

@@ -31,6 +31,11 @@ _WAITING: Final = re.compile(
 3.8 to 3.14, tqdm's monitor, and vLLM's queue in shared memory. It is the innermost frame that counts."""
 
 
+def is_waiting(name: str) -> bool:
+    """Whether a Python frame of this name is known to wait."""
+    return _WAITING.fullmatch(name) is not None
+
+
 def waiting_segments(trace: Trace) -> BoolArray:
     """bool [s], along `trace.segments`: the stretches in which a thread waits.
 
@@ -39,7 +44,7 @@ def waiting_segments(trace: Trace) -> BoolArray:
     it and left it in it.
     """
     spans, host, segments = trace.spans, trace.host, trace.segments
-    named = np.array([bool(_WAITING.fullmatch(name)) for name in spans.names], dtype=bool)
+    named = np.array([is_waiting(name) for name in spans.names], dtype=bool)
     is_frame = trace.roles.are(Role.PYTHON)
     frames = is_frame[segments.owner]
     length = segments.end_ns - segments.start_ns

@@ -1,0 +1,346 @@
+"""The names of users and hosts that a trace gives away: in paths of home folders, and in members that say so."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from gemma_trace.export.redacted_text import HOSTS, USERS, says_user_or_host
+from gemma_trace.trace.reader import UNDECODABLE, EventSink
+
+_HOST_KEY: Final = re.compile(
+    r"(?:\w*_)?(?:host_?names?|host|node_?name|fqdn|machine_?name|computer_?name|server_?name|pod_?name|master_?addr)|"
+    r"\w*host_?name",
+    re.IGNORECASE,
+)
+_USER_KEY: Final = re.compile(
+    r"(?:\w*_)?(?:user_?names?|user|login|log_?name|owner|author|(?:started|created|launched|submitted)_by)|"
+    r"\w*user_?name",
+    re.IGNORECASE,
+)
+_UNAME: Final = ({"node", "machine"}, {"node", "release"}, {"node", "system"})
+"""What an object that holds `platform.uname()` has: its `node` is the host's name."""
+
+_HOME: Final = re.compile(
+    r"(?P<url>\b(?!file:)[A-Za-z][A-Za-z0-9+.-]{1,20}://[^\s\"'<>]*)"
+    r"|(?:/(?:home|Users)/+|[\\/](?:Users|Documents and Settings)[\\/]+|torchinductor_)"
+    r"(?:(?P<several>[^\\/\"'`:;,*?<>|\s]+(?: [^\\/\"'`:;,*?<>|\s]+){1,3})(?=[\\/])"
+    r"|(?P<user>[^\\/\s\"'`:;,*?<>|()\[\]{}=&]+))"
+)
+_HANDLER: Final = re.compile(r"(?P<host>[\w.-]+)_\d+\.\d{10,}(?=\.|$)")
+"""What torch.profiler's TensorBoard handler names its files: host, process, time."""
+
+_LONGEST: Final = 256
+_SEEN: Final = 100_000
+_COMMON: Final = frozenset(
+    [
+        "a",
+        "an",
+        "and",
+        "the",
+        "of",
+        "to",
+        "in",
+        "on",
+        "at",
+        "by",
+        "for",
+        "is",
+        "it",
+        "as",
+        "or",
+        "no",
+        "not",
+        "none",
+        "null",
+        "true",
+        "false",
+        "unknown",
+        "user",
+        "users",
+        "root",
+        "admin",
+        "administrator",
+        "public",
+        "shared",
+        "default",
+        "guest",
+        "nobody",
+        "test",
+        "tests",
+        "home",
+        "work",
+        "data",
+        "local",
+        "localhost",
+        "localdomain",
+        "host",
+        "hosts",
+        "node",
+        "nodes",
+        "master",
+        "worker",
+        "workers",
+        "server",
+        "client",
+        "main",
+        "name",
+        "names",
+        "app",
+        "apps",
+        "run",
+        "runner",
+        "model",
+        "models",
+        "module",
+        "modules",
+        "train",
+        "trainer",
+        "training",
+        "python",
+        "python3",
+        "torch",
+        "pytorch",
+        "triton",
+        "vllm",
+        "sglang",
+        "transformers",
+        "aten",
+        "cuda",
+        "cupti",
+        "nccl",
+        "rccl",
+        "hip",
+        "rocm",
+        "gpu",
+        "cpu",
+        "tpu",
+        "npu",
+        "xpu",
+        "device",
+        "kernel",
+        "stream",
+        "step",
+        "steps",
+        "decode",
+        "prefill",
+        "sampling",
+        "request",
+        "requests",
+        "memory",
+        "cache",
+        "thread",
+        "process",
+        "trace",
+        "traces",
+        "profiler",
+        "profile",
+        "op",
+        "ops",
+        "nn",
+        "op_builder",
+        "bin",
+        "lib",
+        "src",
+        "opt",
+        "usr",
+        "var",
+        "tmp",
+        "etc",
+        "mnt",
+        "dev",
+        "linux",
+        "ubuntu",
+        "debian",
+        "centos",
+        "fedora",
+        "alpine",
+        "windows",
+        "jovyan",
+        "ec2-user",
+        "vscode",
+        "codespace",
+        "vagrant",
+        "docker",
+        "container",
+        "conda",
+        "mamba",
+        "spark",
+        "ray",
+        "slurm",
+        "system",
+        "forward",
+        "backward",
+        "call",
+        "init",
+        "iteration",
+        "start",
+        "end",
+        "record",
+        "window",
+        "void",
+        "float",
+        "half",
+        "double",
+        "int",
+        "file",
+        "files",
+        "path",
+        "list",
+        "dict",
+        "tuple",
+        "set",
+        "str",
+        "method",
+        "object",
+        "function",
+        "built-in",
+        "string",
+        "code",
+        "batch",
+        "layer",
+        "attention",
+    ]
+)
+"""Names that say nothing of anybody. They are words of programs too, so that they stay where they are no path."""
+
+
+def kind_of_key(key: str) -> str | None:
+    """Whether what a member of this name holds is a user's or a host's name."""
+    if _HOST_KEY.fullmatch(key):
+        return HOSTS
+    return USERS if _USER_KEY.fullmatch(key) else None
+
+
+def is_uname(value: Mapping[str, Any]) -> bool:
+    """Whether an object holds what `uname` says of a machine."""
+    return any(keys <= value.keys() for keys in _UNAME)
+
+
+def is_private_name(name: str) -> bool:
+    """Whether a user's or a host's name says who or where it is, and isn't a word that programs use."""
+    return 1 < len(name) < _LONGEST and name.lower() not in _COMMON and not re.fullmatch(r"[\W\d_]+", name)
+
+
+def host_of_file(name: str) -> str | None:
+    """The host in the name that torch.profiler's TensorBoard handler gives a file."""
+    found = _HANDLER.search(name)
+    return found["host"] if found else None
+
+
+class PrivateNames(EventSink):
+    """Takes all events of a file and, in the end, its header.
+
+    Attributes:
+        users, hosts: the names that were found.
+    """
+
+    def __init__(self) -> None:
+        self.users: set[str] = set()
+        self.hosts: set[str] = set()
+        self._seen: set[bytes] = set()
+
+    def decode(self, array: bytes | memoryview) -> bool:
+        """Look through events; see `EventSink`."""
+        data = bytes(array).decode("utf-8", "replace").encode()
+        try:
+            events = msgspec.json.decode(data, type=list[dict[str, msgspec.Raw]])
+            for event in events:
+                args = event.pop("args", None)
+                self._of_members(event)
+                if args is not None and b'"' in (raw := bytes(args)):
+                    self._of_members(_members(raw))
+        except UNDECODABLE:
+            return False
+        return True
+
+    def of_header(self, header: Mapping[str, msgspec.Raw]) -> None:
+        """Look through the top-level members."""
+        self._of_members(header)
+        name = msgspec.json.decode(header["traceName"]) if "traceName" in header else None
+        if isinstance(name, str) and (host := host_of_file(re.split(r"[/\\]", name)[-1])):
+            self._add(HOSTS, host)
+
+    def _of_members(self, members: Mapping[str, msgspec.Raw]) -> None:
+        for key, value in members.items():
+            raw = bytes(value)
+            if b'"' not in raw and "/" not in key and "\\" not in key and "=" not in key:
+                continue
+            told = f"{key}:".encode() + raw
+            if told in self._seen:
+                continue
+            if len(self._seen) >= _SEEN:
+                self._seen.clear()
+            if len(raw) < 1024:
+                self._seen.add(told)
+            self._of_text(key)
+            try:
+                found = list(_walk(key, msgspec.json.decode(raw)))
+            except UNDECODABLE:  # nested too deep: it isn't copied either
+                continue
+            for name, text in found:
+                self._of_pair(name, text)
+
+    def _of_pair(self, key: str, text: str) -> None:
+        kind = kind_of_key(key)
+        if kind:
+            self._add(kind, text)
+        self._of_text(text)
+
+    def _of_text(self, text: str) -> None:
+        if "/" in text or "\\" in text:
+            for found in _HOME.finditer(text):
+                name = found["several"] or found["user"]
+                if name:
+                    self._add(USERS, name)
+        if "=" in text or ":" in text:
+            for kind, name in says_user_or_host(text):
+                self._add(kind, name)
+
+    def _add(self, kind: str, name: str) -> None:
+        names = self.hosts if kind == HOSTS else self.users
+        short = name.partition(".")[0] if kind == HOSTS else name
+        for each in {name, short}:
+            if is_private_name(each):
+                names.add(each)
+
+
+def _members(raw: bytes) -> dict[str, msgspec.Raw]:
+    if raw.startswith(b"{"):
+        return msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+    return {"args": msgspec.Raw(raw)}
+
+
+def _walk(key: str, value: Any, depth: int = 0) -> Iterator[tuple[str, str]]:
+    """Every text of a JSON value, with the key that it stands under; JSON in a text is looked through too."""
+    if isinstance(value, str):
+        yield key, value
+        inner = decoded(value)
+        if inner is not None and depth < 8:
+            yield from _walk(key, inner, depth + 1)
+    elif isinstance(value, dict):
+        uname = is_uname(value)
+        for name, each in value.items():
+            yield "", name
+            yield from _walk("hostname" if uname and name == "node" else name, each, depth)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _walk(key, each, depth)
+
+
+def decoded(text: str) -> Any:
+    """The object or list that a text is JSON of; None where it is none."""
+    stripped = text.strip()
+    if stripped[:1] + stripped[-1:] not in ("{}", "[]") or '"' not in stripped:
+        return None
+    try:
+        return _json.decode(stripped)
+    except UNDECODABLE:
+        return None
+
+
+_json: Final = msgspec.json.Decoder(float_hook=lambda number: msgspec.Raw(number.encode()))
+"""Keeps the digits of numbers."""
