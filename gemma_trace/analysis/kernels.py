@@ -90,6 +90,7 @@ class KernelTable:
         by: what a row is.
         stage: the stage that was selected, if one was.
         request: the request that was selected, if one was.
+        device: the device that was selected, if one was.
         codes: the group of each row, as `work.group` numbers them.
     """
 
@@ -97,6 +98,7 @@ class KernelTable:
     by: By
     stage: str | None
     request: int | None
+    device: int | None
     rows: tuple[KernelRow, ...]
     totals: KernelTotals
     codes: tuple[int, ...]
@@ -108,6 +110,7 @@ def kernel_table(
     request: int | None = None,
     by: By | str = By.KERNEL,
     sort: str = "sum",
+    device: int | None = None,
 ) -> KernelTable:
     """Sum up device activities, or, where the selection has none, the host's self time.
 
@@ -116,9 +119,10 @@ def kernel_table(
         request: only this request's. None is all of the trace.
         by: what a row is: `kernel`, `op`, `module`, `layer`, `family` or `shape`.
         sort: one of `SORTS`.
+        device: only what ran on the device of this index. None is all of them.
 
     Raises:
-        InputError: no such stage or request in this trace.
+        InputError: no such stage or request in this trace, or nothing of it ran on that device.
         ValueError: no such `by` or `sort`.
 
     >>> kernel_table(load("trace.json.gz"), "prefill", by="family").rows      # doctest: +SKIP
@@ -126,8 +130,8 @@ def kernel_table(
     if sort not in SORTS:
         raise ValueError(f"no order {sort!r}; there are {', '.join(SORTS)}")
     by = By(by)
-    work = select(trace, stage, request)
-    whole = work if stage is None else select(trace, None, request)
+    work = select(trace, stage, request, device)
+    whole = work if stage is None else select(trace, None, request, device)
     # A stage that ran on the host alone is held against the host's time of the request.
     whole_ns = int(whole.length_ns.sum()) if whole.on == work.on else 0
     groups = group(trace, work, by)
@@ -140,6 +144,7 @@ def kernel_table(
         by=by,
         stage=stage,
         request=request,
+        device=device,
         rows=tuple(rows[code] for code in order),
         totals=KernelTotals(
             activities=len(work) if on_device else 0,

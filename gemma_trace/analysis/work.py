@@ -10,6 +10,7 @@ from typing import Final, Literal
 
 import numpy as np
 
+from gemma_trace.analysis.devices import label_of_device
 from gemma_trace.analysis.taxonomy import family_of
 from gemma_trace.analysis.timeline import UNLINKED, Request, chosen_requests
 from gemma_trace.errors import InputError
@@ -168,21 +169,24 @@ def request_of_work(trace: Trace, work: Work, requests: list[Request]) -> IntArr
     return found
 
 
-def select(trace: Trace, stage: str | None = None, request: int | None = None) -> Work:
+def select(trace: Trace, stage: str | None = None, request: int | None = None, device: int | None = None) -> Work:
     """The work of a stage, of a request, or of everything; on the host if the selection has no device activity.
 
     Args:
         stage: only what this stage launched or ran; `unlinked` is the activities without a launch. None is everything.
         request: only this request's, by index. None is the whole trace on a device, and on the host all requests.
+        device: only what ran on the device of this index. None is all of them.
 
     Raises:
-        InputError: no such stage or request in this trace.
+        InputError: no such stage or request in this trace, or nothing of it ran on that device.
     """
     codes = _stage_codes(trace, stage)
     requests = chosen_requests(trace, request)
     found = _chosen(trace, device_work(trace), codes, requests if request is not None else None)
     if len(found):
-        return found
+        return found if device is None else _on_device(trace, found, device)
+    if device is not None:
+        raise InputError(f"nothing that was selected ran on a device; leave out --device {device}")
     if stage is not None and not _has_ranges(trace, codes):
         present = np.unique(trace.stage_range[trace.stage_range != NONE])
         stages = [trace.stage_names[code] for code in present if code != REQUEST_CODE]
@@ -319,6 +323,16 @@ def _chosen(trace: Trace, work: Work, codes: list[int], windows: list[Request] |
         chosen &= request_of_work(trace, work, windows) != NONE
     if len(codes) <= len(trace.stage_names):  # fewer than all and unlinked
         chosen &= np.isin(stage_of_work(trace, work), codes)
+    return Work(work.on, work.start_ns[chosen], work.end_ns[chosen], work.span[chosen], work.caller[chosen])
+
+
+def _on_device(trace: Trace, work: Work, device: int) -> Work:
+    """The work that ran on a device."""
+    ran_on = trace.spans.device[work.span]
+    chosen = ran_on == device
+    if not chosen.any():
+        known = ", ".join(label_of_device(index) for index in np.unique(ran_on).tolist())
+        raise InputError(f"nothing that was selected ran on device {device}; it ran on {known}")
     return Work(work.on, work.start_ns[chosen], work.end_ns[chosen], work.span[chosen], work.caller[chosen])
 
 

@@ -41,6 +41,7 @@ def kernels(
     stage: ChosenStageOption = None,
     stages_file: RulesFileOption = None,
     request: Annotated[int | None, typer.Option(help="Only this request, 0 is the first.")] = None,
+    device: Annotated[int | None, typer.Option(help="Only what ran on this device, by its index.")] = None,
     by: Annotated[
         By, typer.Option(help="What a row is; op, module, layer and shape are what launched it.")
     ] = By.KERNEL,
@@ -74,7 +75,7 @@ def kernels(
     own = own_peaks(peaks)
     chosen, rules = chosen_stage(stage)
     loaded = open_trace(one_trace(trace), read_rules(rules, stages_file), cached=not no_cache)
-    table = kernel_table(loaded, chosen, request, by.value, sort.value)
+    table = kernel_table(loaded, chosen, request, by.value, sort.value, device)
     # Of our own captures the timed pass tells how much the profiler slowed them down.
     health = examine(loaded)
     if loaded.metadata:
@@ -87,7 +88,7 @@ def kernels(
         from gemma_trace.analysis.roofline.rows import row_rooflines
         from gemma_trace.report.views.roofline import with_rooflines
 
-        device = device_peaks(loaded, own, table.on)
-        rows = row_rooflines(loaded, table, device.peaks)
-        report = with_rooflines(report, table, rows, device, full_names=full_names)
+        held_against = device_peaks(loaded, own, table.on)
+        rows = row_rooflines(loaded, table, held_against.peaks)
+        report = with_rooflines(report, table, rows, held_against, full_names=full_names)
     emit(report, form, output, force=force)

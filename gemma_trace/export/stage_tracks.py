@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 from gemma_trace.analysis.critical_path import PathKind, critical_path
-from gemma_trace.analysis.devices import label_of_device
+from gemma_trace.analysis.devices import devices_of, label_of_device
 from gemma_trace.analysis.lanes import Lane, device_lanes, stage_lanes
 from gemma_trace.analysis.timeline import Request, find_requests, ranges_in
 from gemma_trace.trace.events import IntArray
@@ -32,7 +32,7 @@ class StageTrack:
 
     Attributes:
         name: `host`, `device`, of several devices also `device 0` and so on, `time` or `critical path`, with a number
-            where requests ran at once.
+            where requests ran at once; of several devices that is `device, requests 2`, for `device 2` is one of them.
         start_ns, end_ns: int64 [s].
         labels: what each slice is: a stage; on `host` also a request; on `critical path` also an activity's name.
     """
@@ -45,8 +45,9 @@ class StageTrack:
 
 def stage_tracks(trace: Trace) -> Iterator[StageTrack]:
     """The tracks, in the order in which they are drawn. There is none of a device that ran nothing."""
+    number = ", requests" if len(devices_of(trace)) > 1 else ""
     for place, requests in enumerate(_apart(find_requests(trace))):
-        suffix = f" {place + 1}" if place else ""
+        suffix = f"{number} {place + 1}" if place else ""
         yield from _host_tracks(trace, requests, HOST + suffix)
         lanes = [stage_lanes(trace, request) for request in requests]
         if len(trace.activities):

@@ -319,6 +319,7 @@ def test_tables_name_the_devices_where_there_are_several(tmp_path: Path, capsys:
     assert cli.main(["stages", path, "-s", "both=both#", "-f", "json"]) == 0
     totals = msgspec.json.decode(capsys.readouterr().out)["totals"]
     assert [row["device_busy_ns"] for row in totals["devices"]] == [320, 320]
+    assert "0.001 ms = 0.000 on 0 + 0.000 on 1" in out
     assert cli.main(["kernels", path, "-f", "csv"]) == 0
     assert '"0, 1"' in capsys.readouterr().out
     one = str(backward().write(tmp_path / "one.json"))

@@ -5,13 +5,14 @@ count: parameters count in full, of what an op else reads, and of what it else w
 each range of a stage one cacheful of parameters less, which may lie there from before. Convolutions whose windows
 overlap, which Winograd's algorithm or an FFT can speed up, count by their bytes alone. An op without a formula or
 without shapes counts nothing. Ops that run side by side share the roofs: where activities overlap, the floor is the
-larger of the sums of both.
+larger of the sums of both. Of several devices each has its own floor, and its own cache; they are summed up, as the
+time is for which they are busy.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 
@@ -110,8 +111,10 @@ class _CountedStages:
         self._range = trace.innermost_range[costs.op]
         work = device_work(trace) if costs.on == "device" else host_work(trace)
         self._piece_request, self._piece_stage = request_of_work(trace, work, requests), stage_of_work(trace, work)
-        self._piece_ns, self._piece_covered = work.length_ns, costs.owner_of(trace, work) >= 0
-        self._piece_device = spans.device[work.span]
+        owner = costs.owner_of(trace, work)
+        self._piece_ns, self._piece_covered = work.length_ns, owner >= 0
+        self._piece_device = spans.device[work.span] if costs.on == "device" else np.zeros(len(work), np.int64)
+        self._parts = _parts_by_device(owner, self._piece_device, work.length_ns, costs.work_ns)
 
     def measured_ns(self, row: StageTime) -> int:
         """What a stage's floor is held against."""
@@ -120,6 +123,10 @@ class _CountedStages:
     def pieces(self, row: StageTime) -> IntArray:
         """A stage's work, as places in the columns."""
         return np.flatnonzero((self._piece_request == row.request) & (self._piece_stage == self._code(row)))
+
+    def devices(self, row: StageTime) -> int:
+        """On how many devices a stage's work ran; the host is one."""
+        return len(np.unique(self._piece_device[self.pieces(row)]))
 
     def covered_pct(self, row: StageTime) -> float:
         """The share of a stage's work that ops with a cost take."""
@@ -147,11 +154,14 @@ class _CountedStages:
         return self._names.index(row.stage) if row.stage in self._names else len(self._names)
 
     def _least(self, ops: IntArray, row: StageTime) -> _Least | None:
-        """The least time of a stage's ops."""
+        """The least time of a stage's ops, of each device its own, summed up as the busy time is."""
         if self._peaks is None:
             return None
-        compute, memory = self._roofs.least_compute_ns[ops], self._roofs.least_memory_ns[ops]
-        _, place = np.unique(self._range[ops], return_inverse=True)
+        mine = np.isin(self._parts.op, ops)
+        op, device, share = self._parts.op[mine], self._parts.device[mine], self._parts.share[mine]
+        compute, memory = self._roofs.least_compute_ns[op] * share, self._roofs.least_memory_ns[op] * share
+        groups, place = np.unique(np.stack((device, self._range[op])), axis=1, return_inverse=True)
+        place = place.reshape(-1)
 
         def by_range(values: FloatArray) -> FloatArray:
             sums: FloatArray = np.bincount(place, values).astype(np.float64)
@@ -162,9 +172,37 @@ class _CountedStages:
         each = np.maximum(computed, by_range(np.maximum(compute, memory)) - cacheful)
         sums = float(computed.sum()), float(moved.sum())
         if self.on == "device" and row.device_sum_ns > row.device_busy_ns:
-            devices = len(np.unique(self._piece_device[self.pieces(row)]))
-            return _Least(*sums, max(sums) / devices)
+            _, on = np.unique(groups[0], return_inverse=True)
+            return _Least(*sums, float(np.maximum(np.bincount(on, computed), np.bincount(on, moved)).sum()))
         return _Least(*sums, float(each.sum()))
+
+
+class _Parts(NamedTuple):
+    """What of each costed op ran on which device; of most ops it is one part.
+
+    Attributes:
+        op: int64 [p], an index into the costed ops.
+        device: int64 [p].
+        share: float64 [p], of the op's work; those of an op add up to 1.
+    """
+
+    op: IntArray
+    device: IntArray
+    share: FloatArray
+
+
+def _parts_by_device(owner: IntArray, device: IntArray, length_ns: IntArray, work_ns: IntArray) -> _Parts:
+    """The ops' work by device.
+
+    Args:
+        owner: int64 [n], the costed op of each piece of work; `NONE` for none.
+        device, length_ns: int64 [n], of each piece.
+        work_ns: int64 [k], the length of each op's pieces.
+    """
+    mine = owner >= 0
+    pairs, place = np.unique(np.stack((owner[mine], device[mine])), axis=1, return_inverse=True)
+    length = np.bincount(place.reshape(-1), length_ns[mine], pairs.shape[1])
+    return _Parts(pairs[0], pairs[1], length / work_ns[pairs[0]])
 
 
 def _cacheful_ns(peaks: Peaks) -> float:
@@ -179,7 +217,7 @@ def _by_config(row: StageTime, work: ModelWork, counted: _CountedStages, peaks: 
         rate = peaks.flops_per_ns(work.dtype) or np.inf
         computed = sum(flops / rate for flops, _ in work.parts)
         nearer = sum(max(flops / rate, moved / peaks.bytes_per_ns) for flops, moved in work.parts)
-        cached = work.forwards * _cacheful_ns(peaks)
+        cached = work.forwards * _cacheful_ns(peaks) * counted.devices(row)  # each device has a cache
         moved_ns = max(0.0, work.bytes / peaks.bytes_per_ns - cached)
         least = _Least(computed, moved_ns, max(computed, nearer - cached))
     return _floor(row, counted, (work.flops, work.flops, work.bytes), least, "config")

@@ -85,7 +85,7 @@ def roofs_of(costs: OpCosts, peaks: Peaks | None) -> Roofs:
 
 def row_rooflines(trace: Trace, table: KernelTable, peaks: Peaks | None) -> tuple[RowRoofline, ...]:
     """What each row of a drilldown achieves, in the rows' order. An op's cost is spread over its work by length."""
-    work = select(trace, table.stage, table.request)
+    work = select(trace, table.stage, table.request, table.device)
     figures = _by_piece(trace, work, peaks)
     code = group(trace, work, table.by).code
     groups = int(code.max(initial=-1)) + 1

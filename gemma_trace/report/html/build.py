@@ -14,6 +14,7 @@ import numpy as np
 from gemma_trace.analysis.breakdown import StageBreakdown, breakdown
 from gemma_trace.analysis.critical_path import critical_path
 from gemma_trace.analysis.decode import decode_statistics
+from gemma_trace.analysis.devices import device_use, devices_of
 from gemma_trace.analysis.kernels import KernelTable, kernel_table
 from gemma_trace.analysis.memory import memory_use
 from gemma_trace.analysis.reasons import Kind, stage_reasons
@@ -42,6 +43,7 @@ from gemma_trace.report.model import Section
 from gemma_trace.report.verdicts import doubt, verdict
 from gemma_trace.report.views.critical_path import critical_path_section
 from gemma_trace.report.views.decode import decode_section
+from gemma_trace.report.views.devices import device_section
 from gemma_trace.report.views.memory import memory_sections
 from gemma_trace.report.views.roofline import roofline_section
 from gemma_trace.stages import Stage
@@ -85,8 +87,10 @@ def view_of(trace: Trace, detail: Detail = FULL) -> RunView:
 
 
 def _tables(trace: Trace, request: Request) -> tuple[Section, ...]:
-    """What else the command line has tables of: the roofline, the critical path, memory."""
+    """What else the command line has tables of: several devices, the roofline, the critical path, memory."""
     tables: list[Section] = []
+    if len(devices_of(trace)) > 1:
+        tables.append(device_section(device_use(trace, [request]), 1, request.wall_ns))
     if len(trace.activities):  # without a device there is no roof, and the path is what the host did
         roofline = roofline_section(trace, request.index)
         tables += [roofline] if roofline.rows else []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from gemma_trace.analysis.devices import label_of_device
@@ -24,7 +26,9 @@ def draw_waterfall(trace: Trace, request: Request, requests: int, cells: int) ->
     drawn = [_drawn("host", lanes.host, request, cells)]
     devices = device_lanes(trace, request)
     if len(devices) > 1:
-        drawn += [_drawn(f"device {label_of_device(code)}", lane, request, cells) for code, lane in devices.items()]
+        for code, lane in devices.items():
+            own = _drawn(f"device {label_of_device(code)}", lane, request, cells)
+            drawn.append(replace(own, title=trace.devices.get(code, "")))
     elif len(lanes.device):
         drawn.append(_drawn("device", lanes.device, request, cells))
     return Waterfall(

@@ -65,6 +65,7 @@ class DrawnLane:
 
     Attributes:
         name: `host`, `device`, or of several devices `device` and the index of each.
+        title: of several devices, each one's marketing name; "" where the trace doesn't tell, and of all else.
         stretches: disjoint, by start.
         cell_ns: where the lane has too many stretches to draw, the length of the cells it was cut into: each shows
             the stage that has most of it. None where every stretch is drawn as it is.
@@ -75,6 +76,7 @@ class DrawnLane:
     stretches: tuple[Stretch, ...]
     cell_ns: float | None
     sums_ns: tuple[tuple[str, int], ...]
+    title: str = ""
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 from gemma_trace.analysis.devices import DeviceUse, label_of_device
 from gemma_trace.report.model import Column, Section
 from gemma_trace.report.numbers import milliseconds, percent
+
+_MOST_SPELLED: Final = 8
+"""Of more devices than this the note doesn't spell the sum out; the table has it."""
 
 
 def device_section(found: Sequence[DeviceUse], requests: int, wall_ns: int) -> Section:
@@ -43,8 +46,19 @@ def device_section(found: Sequence[DeviceUse], requests: int, wall_ns: int) -> S
             )
     busy = sum(use.device_busy_ns for use in found)
     footer = ("all", "", "", milliseconds(busy / requests), "", *_total(found, requests))
-    note = "device busy of a stage, above, is the sum over the devices; each is busy on its own."
-    return Section("Devices", columns, tuple(rows), footer=footer, notes=(note,))
+    return Section("Devices", columns, tuple(rows), footer=footer, notes=(_note(found, requests),))
+
+
+def _note(found: Sequence[DeviceUse], requests: int) -> str:
+    """What device busy is, with the figures of this trace."""
+    busy = {use.device: 0 for use in found}
+    for use in found:
+        busy[use.device] += use.device_busy_ns
+    each = [f"{milliseconds(busy_ns / requests)} on {label_of_device(device)}" for device, busy_ns in busy.items()]
+    note = "device busy is the sum over the devices, each of which is busy on its own"
+    if not 1 < len(each) <= _MOST_SPELLED:
+        return f"{note}."
+    return f"{note}: {milliseconds(sum(busy.values()) / requests)} ms = {' + '.join(each)}."
 
 
 def _total(found: Sequence[DeviceUse], requests: int) -> tuple[str, str]:

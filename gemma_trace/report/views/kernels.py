@@ -70,6 +70,8 @@ def kernels_report(table: KernelTable, trace: Trace, health: Health, top: int, *
         notes.append("+n: grid and block are the commonest of n more.")
     if len(shown) < len(table.rows):
         notes.append(f"{len(table.rows) - len(shown)} more rows: --top 0 shows all.")
+    if has_devices and table.device is None:
+        notes.append("busy is that of each device, summed up over the devices.")
     if table.totals.waiting_ns:
         notes.append(
             f"Other threads wait for {milliseconds(table.totals.waiting_ns)} ms, which is no work and in no row."
@@ -104,7 +106,8 @@ def _title(table: KernelTable, trace: Trace) -> str:
         what += " by launching op"
     where = f" of {table.stage}" if table.stage else ""
     which = f", request {table.request}" if table.request is not None else ""
-    return f"{what}{where}, {trace.label}{which}"
+    ran_on = f", device {table.device}" if table.device is not None else ""
+    return f"{what}{where}, {trace.label}{which}{ran_on}"
 
 
 def _launch(row: KernelRow) -> tuple[str, str]:
