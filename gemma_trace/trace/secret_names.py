@@ -61,7 +61,8 @@ _CREDENTIAL: Final = _words(
 """What stands before "token" in the names of credentials, in whichever case."""
 
 _KEYS: Final = _words(
-    "api access private secret signing encryption account auth ssh master license service storage client"
+    "api access private secret signing encryption account auth ssh master license service storage client openai "
+    "anthropic wandb groq mistral cohere gemini azure"
 )
 """What stands before "key" in the names of secrets."""
 

@@ -19,7 +19,8 @@ _HUB_LENGTH: Final = 34
 
 _KEYWORDS: Final = (
     r"(?i:token|secret|pass(?:w|phrase|code)|pwd|credential|cookie|auth|"
-    r"(?:api|access|private|signing|encryption|account|master|ssh|license|service|storage|client)[ _-]?key)"
+    r"(?:api|access|private|signing|encryption|account|master|ssh|license|service|storage|client|openai|anthropic|wandb|"
+    r"groq|mistral|cohere|gemini|azure)[ _-]?key)"
 )
 
 _SEPARATOR: Final = r"[\w.-]{0,32}\\{0,8}[\"'`]?\s{0,8}(?:=>|:=|[:=])"
@@ -27,6 +28,7 @@ _SEPARATOR: Final = r"[\w.-]{0,32}\\{0,8}[\"'`]?\s{0,8}(?:=>|:=|[:=])"
 STARTS: Final = "|".join(
     (
         r"(?:hf|api_org|gh[pousr]|github_pat|npm|dckr_pat|gsk|r8|[srp]k_live|wandb_v[0-9]|dop_v1)_[A-Za-z0-9]{16}",
+        r"github_pat_[A-Za-z0-9_]{16}",
         r"sk-[A-Za-z0-9_-]{16}",
         r"(?:glpat|gldt|glrt|glptt|glcbt|glsoat|glagent|nvapi|GOCSPX|xai|pplx|pypi|xox[a-z]|xapp)-[A-Za-z0-9_-]{8}",
         r"A[KS]IA[A-Z0-9]{16}",

@@ -21,6 +21,8 @@ def al(length: int, alphabet: str = LETTERS + string.digits) -> str:
 
 
 SECRETS = {
+    "pat with an early underscore": "github_pat_11ABC_" + al(34),
+    "issuer key": "OPENAI_KEY=abcdefgh1",
     "hf letters only 34": "hf_" + al(34, LETTERS),
     "hf repeated a": "hf_" + "a" * 34,
     "hf lower": "hf_" + al(34, string.ascii_lowercase),
