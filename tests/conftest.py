@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,11 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 SAMPLES = ROOT / "traces" / "samples"
+
+
+def pytest_configure() -> None:
+    """Tables are as wide as they need to be in a pipe, whatever the runner of the tests says of its own terminal."""
+    os.environ.pop("COLUMNS", None)
 
 
 @pytest.fixture

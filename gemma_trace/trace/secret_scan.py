@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from gemma_trace.trace.secrets import STARTS, readable, secrets_within
 from gemma_trace.trace.source import SourceState, read_chunks
 
@@ -115,7 +117,8 @@ def _candidates(text: bytes, place: int) -> Iterator[tuple[int, int]]:
     import pyarrow.compute as pc
 
     compute: Any = pc
-    one = pa.array([text], pa.large_binary())
+    ends = np.array([0, len(text)], dtype=np.int64)  # pa.array would import pandas to see whether it is given any of it
+    one = pa.Array.from_buffers(pa.large_binary(), 1, [None, pa.py_buffer(ends), pa.py_buffer(text)])
     marked = compute.replace_substring_regex(one, pattern=_PATTERN, replacement="\0\\0\1")[0].as_py()
     for number, part in enumerate(marked.split(_BEGIN)):
         if number:

@@ -28,7 +28,7 @@ def test_what_is_measured_here_holds_for_what_is_captured_here(captured: Path, t
     (peaks,) = read_peaks(path)
     assert [dtype for dtype, _ in peaks.tflops] == ["float32", "bfloat16", "float16"]
     assert all(1e-6 < rate < 1000 for _, rate in peaks.tflops)
-    assert 0.1 < peaks.memory_gb_per_s < 10_000
+    assert 0 < peaks.memory_gb_per_s < 10_000
     assert "measured by gemma-trace" in peaks.source
     assert device_peaks(load(captured), [peaks]).peaks == peaks
 
