@@ -109,9 +109,13 @@ def waiting_ns(trace: Trace) -> int:
 
 
 def _waits_elsewhere(trace: Trace) -> BoolArray:
-    """bool, along `trace.segments`."""
+    """bool, along `trace.segments`; what a stage waits for is that stage's time."""
     own = [request.track for request in trace.requests]
-    elsewhere: BoolArray = trace.waits & ~np.isin(trace.spans.track[trace.segments.owner], own)
+    track = trace.spans.track[trace.segments.owner]
+    waits = np.flatnonzero(trace.waits & ~np.isin(track, own))
+    outside = trace.stage_range_at(track[waits], trace.segments.start_ns[waits], after=True) == NONE
+    elsewhere = np.zeros(len(track), dtype=bool)
+    elsewhere[waits[outside]] = True
     return elsewhere
 
 
