@@ -145,16 +145,28 @@ def stage_rule(stage: str, pattern: str) -> StageRule:
     """
     if stage in RESERVED or not re.fullmatch(r"[A-Za-z][\w.-]*", stage):
         raise ConfigError(f"{stage!r} can't be a stage's name; use letters, digits and underscore")
+    check_pattern(pattern)
+    return StageRule(stage, pattern, anywhere=True)
+
+
+def check_pattern(pattern: str) -> None:
+    """Refuse what is no regular expression.
+
+    Raises:
+        ConfigError: it is none.
+    """
     try:
-        re.compile(pattern)
+        re.compile(pattern, re.DOTALL)
     except (re.error, OverflowError, RecursionError) as error:
         raise ConfigError(f"{_shortened(pattern)!r} is no regular expression: {error}") from error
-    return StageRule(stage, pattern, anywhere=True)
 
 
 def _rules(*rows: tuple[str, str, str]) -> tuple[StageRule, ...]:
     return tuple(StageRule(stage, pattern, hint) for stage, hint, pattern in rows)
 
+
+_MODULE: Final = r"nn\.Module: (?=\w*\Z)"
+"""A module's frame. That its class is one word is asked just once: asked after every repeat, long names take hours."""
 
 # (stage, a part of every name that matches, the whole name)
 FOREIGN_RULES: Final = _rules(
@@ -177,13 +189,13 @@ FOREIGN_RULES: Final = _rules(
     (Stage.TOKENIZATION, "tokenization_", r".*\btokenization_\w+\.py\(\d+\): __call__"),
     (Stage.PREPROCESSING, "processing_", r".*\bprocessing_\w+\.py\(\d+\): __call__"),
     # torch.profiler's with_stack and with_modules name modules after their class.
-    (Stage.PROJECTOR, "nn.Module: ", r"nn\.Module: \w*(Projector|Connector|Aligner|PatchMerger)\w*"),
+    (Stage.PROJECTOR, "nn.Module: ", rf"{_MODULE}\w*(Projector|Connector|Aligner|PatchMerger)\w*"),
     (
         Stage.VISION_TOWER,
         "nn.Module: ",
-        r"nn\.Module: (?!VisionEncoderDecoder)\w*Vision\w*(Transformer|Tower|Model|Encoder|Backbone)\w*",
+        rf"{_MODULE}(?!VisionEncoderDecoder)(?>\w*?Vision)\w*(Transformer|Tower|Model|Encoder|Backbone)\w*",
     ),
-    (TEXT_TOWER, "nn.Module: ", r"nn\.Module: \w*Text(Transformer|Tower|Encoder)\w*"),
+    (TEXT_TOWER, "nn.Module: ", rf"{_MODULE}\w*Text(Transformer|Tower|Encoder)\w*"),
 )
 """Stages of traces that others made, first match wins. They hold where a trace has no ranges of ours."""
 

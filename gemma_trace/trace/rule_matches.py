@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from typing import Final
 import numpy as np
 
 from gemma_trace.errors import ConfigError
-from gemma_trace.stages import StageRule
+from gemma_trace.stages import StageRule, check_pattern
 from gemma_trace.trace.events import IntArray
 
 LIMIT_S: Final = 10.0
@@ -38,8 +39,10 @@ def match_rules(rules: Sequence[StageRule], names: Sequence[str]) -> tuple[IntAr
         Of each rule, int64, the places of the names that match.
 
     Raises:
-        ConfigError: a rule takes longer than `LIMIT_S`.
+        ConfigError: a rule takes longer than `LIMIT_S`, or is no regular expression.
     """
+    for rule in rules:
+        check_pattern(rule.pattern)
     risky = [rule for rule in rules if not _SAFE.fullmatch(rule.pattern)]
     bounded = dict(zip(risky, _bounded(risky, names), strict=True)) if risky else {}
     return tuple(bounded[rule] if rule in bounded else _at_once(rule, names) for rule in rules)
@@ -66,7 +69,10 @@ def _bounded(rules: Sequence[StageRule], names: Sequence[str]) -> list[IntArray]
     """The same in a process of its own; here, where none can be started."""
     patterns = [(rule.pattern, rule.anywhere) for rule in rules]
     plan = json.dumps({"patterns": patterns, "names": names, "limit_s": LIMIT_S}).encode()
+    if not sys.executable:  # Python inside of another program
+        return [_at_once(rule, names) for rule in rules]
     command = [sys.executable, "-I", "-S", str(_RUNNER)]
+    stopped = False
     try:
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
@@ -78,6 +84,7 @@ def _bounded(rules: Sequence[StageRule], names: Sequence[str]) -> list[IntArray]
             # Where there is no timer of processor time, the clock has to do.
             answer, _ = process.communicate(plan, None if _HAS_TIMER else LIMIT_S * len(rules))
         except subprocess.TimeoutExpired:
+            stopped = True
             process.kill()
             answer, _ = process.communicate()
         except BaseException:
@@ -85,8 +92,18 @@ def _bounded(rules: Sequence[StageRule], names: Sequence[str]) -> list[IntArray]
             raise
     lines = answer.splitlines()
     if len(lines) < len(rules):
-        raise ConfigError(
-            f"the rule {rules[len(lines)]} takes more than {LIMIT_S:g} s on this trace's names and was stopped; write "
-            "its regular expression without repeats inside of repeats, such as (a+)+"
-        )
+        stopped |= _HAS_TIMER and process.returncode == -signal.SIGVTALRM
+        raise _unanswered(rules[len(lines)], process.returncode, stopped=stopped)
     return [np.array(json.loads(line), dtype=np.int64) for line in lines]
+
+
+def _unanswered(rule: StageRule, code: int, *, stopped: bool) -> ConfigError:
+    if stopped:
+        return ConfigError(
+            f"the rule {rule} takes more than {LIMIT_S:g} s on this trace's names and was stopped; write its regular "
+            "expression without repeats inside of repeats, such as (a+)+"
+        )
+    return ConfigError(
+        f"the rule {rule} couldn't be held against this trace's names: the Python that was to do it, {sys.executable}, "
+        f"ended with {code}; write a simpler regular expression, and see whether memory is short"
+    )

@@ -14,6 +14,10 @@ import sys
 
 def main() -> None:
     """Answer what stands on the standard input."""
+    if hasattr(signal, "setitimer"):
+        # Whether a signal is ignored or blocked is inherited from whoever started this process.
+        signal.signal(signal.SIGVTALRM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGVTALRM])
     plan = json.load(sys.stdin)
     if hasattr(signal, "setitimer"):  # what started this may ignore or block the signal that ends it
         signal.signal(signal.SIGVTALRM, signal.SIG_DFL)

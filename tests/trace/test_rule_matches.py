@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from gemma_trace import cli
 from gemma_trace.analysis.kernels import kernel_table
 from gemma_trace.errors import ConfigError, InputError
 from gemma_trace.health.examine import examine
-from gemma_trace.stages import StageRule, stage_rule
+from gemma_trace.stages import FOREIGN_RULES, StageRule, stage_rule
 from gemma_trace.trace import rule_matches
 from gemma_trace.trace.near_names import nearest, spelled
 from gemma_trace.trace.rule_matches import match_rules
@@ -67,6 +69,52 @@ def test_it_is_cut_off_in_a_worker_thread_too(path: Path) -> None:
     thread.start()
     thread.join()
     assert ["the rule bad=" in str(error) for error in errors] == [True]
+
+
+@pytest.fixture(params=["ignored", "blocked"])
+def without_alarm(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The signal that ends the second process is one that this one doesn't take, and such things are inherited."""
+    if request.param == "ignored":
+        before = signal.signal(signal.SIGVTALRM, signal.SIG_IGN)
+        yield
+        signal.signal(signal.SIGVTALRM, before)
+    else:
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGVTALRM])
+        yield
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal; the clock bounds a rule there")
+@pytest.mark.usefixtures("short_limit", "without_alarm")
+def test_it_is_cut_off_whatever_signals_the_caller_ignores(path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"takes more than 0\.1 s"):
+        load(path, [stage_rule("bad", ENDLESS)])
+
+
+@pytest.mark.parametrize("pattern", ["(", "[", "a{99999999999}"])
+def test_a_rule_made_by_hand_that_is_no_regular_expression_is_refused(path: Path, pattern: str) -> None:
+    with pytest.raises(ConfigError, match="is no regular expression"):
+        load(path, [StageRule("x", pattern)])
+
+
+def test_a_second_process_that_ends_by_itself_did_not_take_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    ending = Path(__file__).with_name("no_such_runner.py")
+    monkeypatch.setattr(rule_matches, "_RUNNER", ending)
+    with pytest.raises(ConfigError, match=r"the rule x='fo[+]' couldn't be held against this trace's names") as error:
+        match_rules([StageRule("x", "fo+")], ["foo"])
+    assert "takes more than" not in str(error.value)
+
+
+def test_inside_of_a_program_that_is_no_python_rules_are_matched_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", None)
+    assert match_rules([StageRule("x", "fo+")], ["foo", "food"])[0].tolist() == [0]
+
+
+@pytest.mark.parametrize("name", ["Vision", "VisionTransformer", "Projector", "TextEncoder"])
+def test_rules_of_our_own_are_through_with_the_longest_names(name: str) -> None:
+    """Where a rule takes the cube of a name's length, these take days."""
+    longest = f"nn.Module: {name * 20_000}!"
+    assert not any(rule.matches(longest) for rule in FOREIGN_RULES)
 
 
 @pytest.mark.parametrize("command", ["stages", "kernels", "tree", "summarize", "export"])
