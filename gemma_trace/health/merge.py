@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from gemma_trace.health.findings import Finding, Health
+from gemma_trace.health.findings import MOST_NAMED, Finding, Health, Severity
 
 _NUMBER: Final = re.compile(r"(?<![\w.])\d+(?:,\d{3})*(?:\.\d+)?(?!\w)")
 """A number that stands by itself; those inside of names are parts of them."""
@@ -30,6 +32,36 @@ def merged(healths: Sequence[Health], labels: Sequence[str]) -> Health:
             texts = (_NUMBER.sub("#", text) for text in (finding.message, finding.advice))
             found.setdefault((finding.code, finding.severity.value, *texts), []).append((label, finding))
     return Health().plus(_as_one(group) for group in found.values())
+
+
+def in_few_lines(findings: Sequence[Finding]) -> list[Finding]:
+    """The findings for a table: of several traces' findings of one code and severity that differ in their words, the
+    first `MOST_NAMED`, and one that counts the rest. A single trace's findings stay as they are."""
+    kinds = Counter((finding.code, finding.severity) for finding in findings if finding.traces)
+    seen: Counter[tuple[str, Severity]] = Counter()
+    rest: dict[tuple[str, Severity], list[Finding]] = {}
+    shown: list[Finding | tuple[str, Severity]] = []
+    for finding in findings:
+        kind = (finding.code, finding.severity)
+        seen[kind] += 1
+        if kinds[kind] <= MOST_NAMED + 1 or seen[kind] <= MOST_NAMED:
+            shown.append(finding)
+        elif kind in rest:
+            rest[kind].append(finding)
+        else:
+            rest[kind] = [finding]
+            shown.append(kind)
+    return [item if isinstance(item, Finding) else _counted(rest[item]) for item in shown]
+
+
+def _counted(rest: Sequence[Finding]) -> Finding:
+    return replace(
+        rest[0],
+        count=sum(finding.count for finding in rest),
+        message=f"{len(rest)} more findings of this kind ({rest[0].code}), each in words of its own",
+        advice="--format json has them all",
+        traces=tuple(dict.fromkeys(label for finding in rest for label in finding.traces)),
+    )
 
 
 def _as_one(group: Sequence[tuple[str, Finding]]) -> Finding:

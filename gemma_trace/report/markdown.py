@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gemma_trace.health.merge import in_few_lines
 from gemma_trace.report.model import Report, Section
 
 
@@ -10,7 +11,7 @@ def to_markdown(report: Report) -> str:
     parts = [section_to_markdown(section) for section in report.sections]
     findings = [
         f"- **{finding.severity.value}**: {_escape(finding.said)}; {_escape(finding.advice)}"
-        for finding in report.health.findings
+        for finding in in_few_lines(report.health.findings)
     ]
     return "\n\n".join([*parts, *(["\n".join(findings)] if findings else [])]) + "\n"
 

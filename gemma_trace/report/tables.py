@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gemma_trace.health.findings import Severity
+from gemma_trace.health.merge import in_few_lines
 from gemma_trace.report.model import Column, Report, Section
 from gemma_trace.report.numbers import NOISY_MARK
 
@@ -36,7 +37,7 @@ def print_report(report: Report, console: Console) -> None:
     """Print the sections and what is wrong with the trace. Drops columns that a narrow terminal has no room for."""
     for section in report.sections:
         print_section(section, console)
-    for finding in report.health.findings if report.command != "check" else ():
+    for finding in in_few_lines(report.health.findings) if report.command != "check" else ():
         text = Text(f"{finding.severity.value}: ", style=_STYLES[finding.severity])
         console.print(text.append(f"{finding.said}; {finding.advice}", style="default"))
 

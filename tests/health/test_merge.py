@@ -9,7 +9,7 @@ import pytest
 
 from gemma_trace import cli
 from gemma_trace.health.findings import Finding, Health, Severity, listed
-from gemma_trace.health.merge import merged, told_apart
+from gemma_trace.health.merge import in_few_lines, merged, told_apart
 from tests.trace_builder import TraceBuilder
 
 
@@ -64,6 +64,26 @@ def test_a_line_names_three_of_many_and_the_finding_has_all() -> None:
     assert found.said == "40 traces (run0, run1, run2 and 37 more): spans: 0 to 39"
     assert found.traces == tuple(labels)
     assert listed(["a", "b", "c", "d"]) == "a, b, c, d"
+
+
+def test_many_findings_of_a_kind_in_words_of_their_own_are_few_lines() -> None:
+    words = [odd(f"the longest is {chr(ord('a') + place)}_kernel", 2) for place in range(10)]
+    healths = [*words, odd("fine", code="other")]
+    found = merged(healths, [f"run{place}" for place in range(11)]).findings
+    lines = in_few_lines(found)
+    assert len(found) == 11
+    assert [(line.said, line.count) for line in lines[2:]] == [
+        ("run2: the longest is c_kernel", 2),
+        (
+            "7 traces (run3, run4, run5 and 4 more): 7 more findings of this kind (odd), each in words of its own",
+            14,
+        ),
+        ("run10: fine", 1),
+    ]
+    four = merged(words[:4], "abcd").findings
+    assert in_few_lines(four) == list(four), "one line more says more than how many are left"
+    alone = Health(tuple(finding for health in words for finding in health.findings)).findings
+    assert in_few_lines(alone) == list(alone), "all of one trace is shown"
 
 
 @pytest.mark.parametrize(
