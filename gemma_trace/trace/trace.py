@@ -46,6 +46,10 @@ _UNSEEN: Final = (
     "profiler did not see? Record all threads: torch.profiler.profile(experimental_config="
     "torch._C._profiler._ExperimentalConfig(profile_all_threads=True))"
 )
+_DISPLACED: Final = (
+    "holds no span of the host or of a device whose time can be: they lie at time zero, or years from the others, and "
+    "were left out; capture again, with a newer torch or driver"
+)
 _LAYER: Final = re.compile(rf"{re.escape(LAYER_PREFIX)}|nn\.Module: \w*(?:Layer|Block)_\d+$")
 _MODULE_PREFIXES: Final = (LAYER_PREFIX, MODULE_PREFIX, "nn.Module: ")
 
@@ -86,11 +90,9 @@ class Trace:
         self.devices = device_names(file.header)
         self.rules = tuple(rules)
         if not len(self.spans):
-            others = ", ".join(f"{count:,} of {phase}" for phase, count in self.report.passed_over.items())
-            held = f"events of other phases ({others[:80]})" if others else "metadata"
-            raise TraceFormatError(f"{path} holds {held} but no span; was anything run under the profiler?")
+            raise TraceFormatError(f"{path} holds {_held(file)} but no span; was anything run under the profiler?")
         if not len(self.host) and not len(self.activities):
-            raise TraceFormatError(f"{path} {_UNSEEN}")
+            raise TraceFormatError(f"{path} {_DISPLACED if self.implausible.displaced else _UNSEEN}")
         self.rule_matches = match_rules(self.rules, self.spans.names)
 
     @property
@@ -310,6 +312,14 @@ class Trace:
         """int64, the stage codes of stage ranges (or `NONE`); a request's is `UNATTRIBUTED_CODE`."""
         stage = np.where(ranges >= 0, self.stage_range[ranges], UNATTRIBUTED_CODE)
         return np.where(stage == REQUEST_CODE, UNATTRIBUTED_CODE, stage)
+
+
+def _held(file: TraceFile) -> str:
+    """What a file without spans holds."""
+    counts = {"counters": len(file.counters), "memory events": len(file.memory), "flow events": len(file.flows)}
+    known = [f"{count:,} {what}" for what, count in counts.items() if count]
+    others = ", ".join(f"{count:,} of {phase}" for phase, count in file.report.passed_over.items())
+    return " and ".join([*known, *([f"events of other phases ({others[:80]})"] if others else [])]) or "metadata"
 
 
 def _first_match(rules: Sequence[StageRule], name: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ MARKS = {
     "cuda_sync": ("cuda_sync", "Event Sync"),
 }
 NOTHING = {
-    "instants": {"ph": "i", "ts": 1.0, "pid": 1, "tid": 1, "name": "Record Window End", "s": "t"},
+    "instants": {"ph": "i", "ts": 1.0, "pid": 1, "tid": 1, "name": "mark", "s": "t"},
     "counters": {"ph": "C", "ts": 1.0, "pid": 1, "tid": 1, "name": "busy", "args": {"value": 1}},
     "metadata": {"ph": "M", "ts": 1.0, "pid": 1, "tid": 1, "name": "process_name", "args": {"name": "python"}},
 }
@@ -68,6 +69,21 @@ def test_any_mark_alone_is_no_span(name: str, tmp_path: Path) -> None:
 def test_what_is_no_span_at_all_is_none(name: str, tmp_path: Path) -> None:
     with pytest.raises(TraceFormatError, match="no span"):
         TraceBuilder().raw(**NOTHING[name]).load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "held"),
+    [("instants", "events of other phases (1 of i)"), ("counters", "1 counters"), ("metadata", "meta")],
+)
+def test_it_is_said_what_there_is_instead(name: str, held: str, tmp_path: Path) -> None:
+    with pytest.raises(TraceFormatError, match=f"holds {re.escape(held)}"):
+        TraceBuilder().raw(**NOTHING[name]).load(tmp_path)
+
+
+def test_spans_whose_time_cannot_be_are_not_called_the_profilers_marks(tmp_path: Path) -> None:
+    built = TraceBuilder().kernel("k", 0, 500, correlation=1).span(*MARKS["overhead"], 1700 * 10**15, 500)
+    with pytest.raises(TraceFormatError, match="whose time can be: they lie at time zero"):
+        built.load(tmp_path)
 
 
 def test_among_several_such_a_trace_costs_only_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
