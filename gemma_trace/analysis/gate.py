@@ -92,8 +92,11 @@ def parse_gate(text: str) -> Gate:
         match = _PART.fullmatch(part.strip())
         if match is None:
             raise ConfigError(f"--fail-on {text!r} is no limit; write it like 5% or ttft:5%,prefill:10%")
-        if match[1]:
-            named[match[1]] = float(match[2])
+        name, limit = match[1], float(match[2])
+        if name in named or (not name and everything is not None):
+            raise ConfigError(f"--fail-on {text!r} has two limits for {name or 'everything'}; give one")
+        if name:
+            named[name] = limit
         else:
-            everything = float(match[2])
+            everything = limit
     return Gate(everything, named)

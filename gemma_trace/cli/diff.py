@@ -53,7 +53,7 @@ def diff(
     from gemma_trace.cli.rules import read_rules
     from gemma_trace.report.views.diff import diff_report
 
-    gate = parse_gate(fail_on) if fail_on else None
+    gate = None if fail_on is None else parse_gate(fail_on)
     rules = read_rules(stage, stages_file)
     pairs, unmatched = match_runs(before, after)
     found = [
@@ -63,7 +63,7 @@ def diff(
     report = diff_report(found, unmatched, [str(before), str(after)], top, full_names=full_names)
     emit(report, form, output, force=force)
     if gate:
-        hold(gate, found)
+        hold(gate, found, unmatched)
 
 
 def match_runs(before: Path, after: Path) -> tuple[list[tuple[Path, Path]], list[str]]:
@@ -113,8 +113,11 @@ def _said(change: Change) -> str:
     return f"{change.stage} exists on one side only, so it can't be compared{length}"
 
 
-def hold(gate: Gate, found: Sequence[TraceDiff]) -> None:
+def hold(gate: Gate, found: Sequence[TraceDiff], unmatched: Sequence[str] = ()) -> None:
     """End with an error that names what is over its limit.
+
+    Args:
+        unmatched: runs of one side only, each a line; nothing can be held against them, so they are over any limit.
 
     Raises:
         GateError: something is.
@@ -125,6 +128,7 @@ def hold(gate: Gate, found: Sequence[TraceDiff]) -> None:
         for pair in found
         for change, limit in gate.exceeded(pair)
     ]
+    over += [f"{line}, so it can't be compared" for line in unmatched]
     if over:
         raise GateError(f"slower than allowed: {'; '.join(over)}")
     print("gemma-trace: nothing is slower than allowed", file=sys.stderr)

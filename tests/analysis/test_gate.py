@@ -98,3 +98,23 @@ def test_the_message_says_what_is_on_one_side_only(tmp_path: Path, capsys: pytes
         "gemma-trace: slower than allowed: ttft exists on one side only, so it can't be compared, 0.005 ms before "
         "(limit 5%); wall +800.0% (limit 5%)\n"
     )
+
+
+@pytest.mark.parametrize("lost", ["before", "after"])
+def test_a_run_of_one_side_alone_exceeds(lost: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for side in ("before", "after"):
+        for run in ("x", "y") if side != lost else ("x",):
+            TraceBuilder().range("request", 0, 10_000).write(tmp_path / side / f"{run}.json")
+    sides = [str(tmp_path / "before"), str(tmp_path / "after")]
+    kept = sides[1 if lost == "before" else 0]
+    assert cli.main(["diff", *sides]) == 0
+    assert cli.main(["diff", *sides, "--fail-on", "5%"]) == 3
+    _, err = capsys.readouterr()
+    assert err.endswith(f"slower than allowed: y, only in {kept}, so it can't be compared\n")
+
+
+@pytest.mark.parametrize("limit", ["", " ", "5%,6%", "ttft:5%,prefill:1%,ttft:50%"])
+def test_no_limit_and_two_for_one_measure_are_refused(limit: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """An empty variable in a script must not be a gate that lets everything through."""
+    assert cli.main(["diff", "a", "b", "--fail-on", limit]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
