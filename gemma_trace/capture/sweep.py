@@ -224,7 +224,7 @@ def _ended(code: int) -> str:
         return "killed, most likely for want of memory"
     if code < 0:
         return f"ended by {signal.Signals(-code).name}"
-    return f"ended with {code}"
+    return f"exited with code {code}"
 
 
 def _die_with_parent() -> None:

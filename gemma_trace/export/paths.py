@@ -7,12 +7,14 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-_WORD: Final = r"(?:[^/\\\s\"'`:;,|<>*?\x00-\x1f]|,(?![/\\]))++"
+_WORD: Final = r"(?:[^/\\\s\"'`:;,|<>*?\x00-\x1f]|,(?![/\\])|(?<=[A-Za-z])'(?=[A-Za-z]{2}))++"
 _GAP: Final = r"(?<![,.)!?}\]])(?<!\.[A-Za-z])(?<!\.[A-Za-z]\w)(?<!\.[A-Za-z]\w\w)(?<!\.[A-Za-z]\w{3}) {1,2}(?![-/&=])"
 """What may stand between two words of one folder's name: not what ends a sentence, a file's name or an option."""
 _FOLDER: Final = rf"{_WORD}(?:{_GAP}{_WORD}){{0,5}}"
 
-_POSIX: Final = rf"(?:(?<![\w.~)\]}}*%$/\\<>-])|(?<=[\s\"'=]-[A-Z]))/{{1,4}}(?:{_FOLDER}/+)+"
+_OPTION: Final = r"(?:(?<=[\s\"'=]-[A-Z])|(?<=^-[A-Z])|(?<=-isystem)|(?<=-iquote)|(?<=-idirafter)|(?<=-include))"
+"""A compiler's option with a path right behind it."""
+_POSIX: Final = rf"(?:(?<![\w.~)\]}}*%$/\\<>-])|{_OPTION})/{{1,4}}(?:{_FOLDER}/+)+"
 _TILDE: Final = rf"(?<![\w.)\]}}/\\~])~[\w.-]{{0,32}}/+(?:{_FOLDER}/+)*"
 _DRIVE: Final = (
     rf"(?<![A-Za-z0-9])(?:\\{{2,8}}[?.]\\+)?[A-Za-z]:(?:\\+(?:{_FOLDER}[\\/]+)*|/+(?:{_FOLDER}[\\/]+)+|/(?=[\w]+\.\w))"

@@ -27,6 +27,8 @@ _VARIABLE: Final = re.compile(r"[A-Z_][A-Z0-9_]*")
 _ASSIGNMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=.*", re.DOTALL)
 _FLAG: Final = re.compile(r"--?(?P<name>[A-Za-z][\w.-]*)")
 _HANDLER: Final = re.compile(r"[\w.-]+_(?=\d+\.\d{10,}(?:\.|$))")
+_NAMES: Final = frozenset({"name", "key", "variable", "var", "header"})
+_VALUES: Final = frozenset({"value", "val", "default", "content", "contents"})
 _KNOWN: Final = frozenset(
     {
         *("name", "labels", "sort_index", "value", "correlation", "External id", "stream", "device", "bytes", "grid"),
@@ -178,10 +180,12 @@ class JsonRedactor:
             self.removed[SECRETS] += 1
             return MARKS[SECRETS]
         uname = is_uname(value)
+        told = _names_its_value(value)
         kept: dict[str, Any] = {}
         same = True
         for name, each in value.items():
-            inner = self._walk("hostname" if uname and name == "node" else name, each, depth + 1)
+            called = "hostname" if uname and name == "node" else told if told and name.lower() in _VALUES else name
+            inner = self._walk(called, each, depth + 1)
             changed = self._texts.text(name) if name not in _KNOWN else name
             same = same and inner is each and changed == name
             while changed in kept:
@@ -255,6 +259,13 @@ def _is_environment(key: str, value: Mapping[str, Any]) -> bool:
     """Whether an object holds a process's environment: by its own name, or since it is of NAME: text pairs."""
     variables = [name for name, each in value.items() if _VARIABLE.fullmatch(name) and isinstance(each, str)]
     return bool(_BLOCK_KEY.fullmatch(key)) or (len(variables) > 2 and 2 * len(variables) > len(value))
+
+
+def _names_its_value(value: Mapping[str, Any]) -> str:
+    """What an object says that its value is called, as in `{"name": "HF_TOKEN", "value": "…"}`; or nothing."""
+    if not any(name.lower() in _VALUES for name in value):
+        return ""
+    return next((each for name, each in value.items() if name.lower() in _NAMES and isinstance(each, str)), "")
 
 
 def _written(value: Any) -> str:

@@ -37,6 +37,8 @@ _ADDRESS: Final = re.compile(
     r"(?P<mail>(?<![\w.+-])[\w.+-]{1,64}@[A-Za-z0-9-]{1,64}(?:\.[A-Za-z0-9-]{1,64})*\.[A-Za-z]{2,24}\b)"
     r"|(?P<four>(?<![\w.+-])(?<!==)(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![\w.+-]))"
     r"|(?P<six>(?<![\w:.])(?:[0-9A-Fa-f]{1,4})?(?::[0-9A-Fa-f]{0,4}){2,7}(?![\w:]))"
+    r"|(?P<host>(?<![\w.-])[A-Za-z][A-Za-z-]{0,40}[0-9][A-Za-z0-9-]{0,40}(?:\.[A-Za-z0-9-]{1,63}){0,6}"
+    r"\.(?:internal|localdomain|lan|corp|intranet|local)(?![\w.-]))"
     r"|(?P<url>(?<=://)(?:[^\s/@\"']{1,256}@)?[A-Za-z0-9-]{1,64}(?:\.[A-Za-z0-9-]{1,64})*(?=[:/\s\"'?,)\]]|$))",
 )
 _PUBLIC_HOSTS: Final = re.compile(
@@ -45,6 +47,12 @@ _PUBLIC_HOSTS: Final = re.compile(
     r"localhost|localhost\.localdomain",
     re.IGNORECASE,
 )
+_DOMAIN: Final = re.compile(
+    r"(?:\.[A-Za-z0-9-]{1,63}){0,8}\.(?:internal|local|localdomain|lan|corp|intra|intranet|home|arpa|private|cluster|"
+    r"com|net|org|io|ai|edu|gov|mil|cloud|dev|"
+    r"(?!py|gz|so|pt|js|ts|md|sh|cc|cu|hh|hs|pb|xz|br|db|pl|rb|rs|go|tf)[a-z]{2})(?![\w-])"
+)
+"""A host's domain, with the point before it; no suffix of a file."""
 _VARIABLE: Final = re.compile(
     r"(?<![A-Za-z0-9])(?P<name>(?:SUDO_)?USER(?:NAME|DOMAIN)?|LOGNAME|HOST(?:NAME)?|COMPUTERNAME|"
     r"(?i:user_?name|host_?name|node_?name|login_?name))"
@@ -89,7 +97,7 @@ class TextRedactor:
         self._words: list[tuple[str, re.Pattern[str]]] = []
         self._apart: list[tuple[str, re.Pattern[str]]] = []
         if hosts:
-            self._words.append((HOSTS, re.compile(rf"(?<![A-Za-z0-9])(?:{_any_of(hosts)})(?![A-Za-z0-9])")))
+            self._words.append((HOSTS, re.compile(_host_pattern(hosts))))
         if users:
             self._words.append((USERS, re.compile(rf"(?:(?<!\w)|{_TEMPORARY})(?:{_any_of(users)})(?!\w)")))
         for kind, names in ((HOSTS, hosts), (USERS, users)):
@@ -168,6 +176,9 @@ class TextRedactor:
                 return found[0]
             self._removed[HOSTS] += 1
             return (f"{user}@" if user else "") + MARKS[HOSTS]
+        if found["host"]:
+            self._removed[HOSTS] += 1
+            return MARKS[HOSTS]
         if found["six"] and not _is_ipv6(found[0]):
             return found[0]
         if found[0] in ("127.0.0.1", "0.0.0.0", "::1"):
@@ -188,6 +199,13 @@ def _is_ipv6(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _host_pattern(hosts: Collection[str]) -> str:
+    """Matches hosts as words of their own, their domains behind them, and all others of the same domains."""
+    domains = {domain for domain in (host.partition(".")[2] for host in hosts) if _DOMAIN.fullmatch(f".{domain}")}
+    others = rf"|(?:[A-Za-z0-9-]{{1,63}}\.){{1,8}}(?:{_any_of(domains)})" if domains else ""
+    return rf"(?<![A-Za-z0-9])(?:(?:{_any_of(hosts)})(?:{_DOMAIN.pattern})?{others})(?![A-Za-z0-9])"
 
 
 def _any_of(names: Collection[str]) -> str:

@@ -33,6 +33,15 @@ def without_secrets(health: Health, path: Path, on_bytes: Callable[[int], None] 
 
 def secret_findings(found: SecretScanner) -> Iterator[Finding]:
     """Tokens, keys and passwords in a trace file's text, by kind; none is shown."""
+    if found.passed_over:
+        yield Finding(
+            "secrets_not_searched",
+            Severity.WARNING,
+            found.passed_over,
+            f"{found.looked_at + found.passed_over:,} places of this file may begin a token, a key or a password; the "
+            f"last {found.passed_over:,} of them were not looked at",
+            "no trace has so many: find out what wrote them before you share the file",
+        )
     if not found.counts:
         return
     kinds = sorted(found.counts.items(), key=lambda item: (-item[1], item[0]))

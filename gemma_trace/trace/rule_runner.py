@@ -19,9 +19,6 @@ def main() -> None:
         signal.signal(signal.SIGVTALRM, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGVTALRM])
     plan = json.load(sys.stdin)
-    if hasattr(signal, "setitimer"):  # what started this may ignore or block the signal that ends it
-        signal.signal(signal.SIGVTALRM, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGVTALRM})
     for pattern, anywhere in plan["patterns"]:
         # The processor time of this process, not the clock: a busy machine must not cut off a good rule.
         if hasattr(signal, "setitimer"):

@@ -68,7 +68,8 @@ _KEYS: Final = _words(
 
 _NO_VALUE: Final = re.compile(
     r"(?P<one>[xX*._#?•…\- ])(?P=one)*|[xX*._#?•…\-]+|[\"'\\\[\](){},;:|\s]*|"
-    r"<.*|\$[A-Z_][A-Z0-9_]*|\$\{.*|\$\(.*|%\w+%?|\{\{.*|\[[A-Za-z _-]*\]?|.*\*{3,}.*|.*\.{3,}.*|.*….*|.*[xX]{6,}.*|"
+    r"<.*|\$[A-Z_][A-Z0-9_]*|\$\{.*|\$\(.*|%\w+%?|\{\{.*|\{\w*\}|\[[A-Za-z _-]*\]?|"
+    r".*\*{3,}.*|.*\.{3,}.*|.*….*|.*[xX]{6,}.*|"
     r"[A-Za-z]{1,8}[_-][xX.*]{2,}|"
     r"(?:none|null|nil|true|false|undefined|unset|empty|n/?a|todo|tbd|redacted|removed|hidden|masked|omitted|stripped|"
     r"blank(?:ed)?|scrubbed|anonymi[sz]ed|change-?_?me|placeholder|dummy|not[ _-]?set|unknown|your[-_ ].*|example|"
@@ -136,7 +137,7 @@ def _strong(words: list[str], joined: str, value: str) -> str | None:
         return PASSWORD
     if words[-1] == "pwd" and len(words) > 1 and not {"old", "init", "orig"} & set(words):
         return PASSWORD
-    if _NUMBER.fullmatch(value) and len(value) < 6:
+    if _NUMBER.fullmatch(value) and len(value) < (4 if words[-1] in ("secret", "secrets") else 6):
         return None
     if "secret" in joined and "secretary" not in joined:
         return SECRET

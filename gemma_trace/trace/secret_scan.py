@@ -20,6 +20,10 @@ from gemma_trace.trace.source import SourceState, read_chunks
 OVERLAP: Final = 24 * 1024
 """What begins in the last characters of a chunk is looked at once the next one is there."""
 
+MOST_PLACES: Final = 50_000
+BYTES_PER_PLACE: Final = 400
+"""A text may have so many places to look at, and one more for so many bytes: the time stays in proportion to them."""
+
 _BEFORE: Final = 128
 """How much of the text before is kept for what is around a secret."""
 _REACH: Final = 512
@@ -39,12 +43,16 @@ class SecretScanner:
     Attributes:
         counts: how many secrets there seem to be, by kind.
         values: what they are, so that nothing of them is shown elsewhere; not more than `keep` of them.
+        looked_at: at how many places that may begin one was looked.
+        passed_over: how many more there are at which it was not, since the text has more than it should take time for.
     """
 
     def __init__(self, keep: int = 0) -> None:
         self.counts: Counter[str] = Counter()
         self.values: set[str] = set()
+        self.looked_at = self.passed_over = 0
         self._keep = keep
+        self._taken = 0
         self._raw = b""
         self._text, self._from = b"", 0
 
@@ -66,6 +74,7 @@ class SecretScanner:
             data = readable(data.decode("latin-1")).encode("latin-1")
         if _BEGIN in data or _END in data:
             data = data.translate(_NO_MARKS)
+        self._taken += len(data)
         self._text += data
         until = len(self._text) - OVERLAP
         if until > self._from:
@@ -78,6 +87,10 @@ class SecretScanner:
             first, last = max(start, done), min(until, end, start + _REACH)
             if first >= last:
                 continue
+            if self.looked_at >= MOST_PLACES + self._taken // BYTES_PER_PLACE:
+                self.passed_over += 1
+                continue
+            self.looked_at += 1
             window = max(0, first - _BEFORE)
             text = self._text[window : last + OVERLAP].decode("latin-1")
             for secret in secrets_within(text, first - window, last - window):

@@ -23,6 +23,13 @@ _KEYWORDS: Final = (
     r"groq|mistral|cohere|gemini|azure)[ _-]?key)"
 )
 
+_PAIR: Final = r"\\{0,8}[\"']\s{0,8},\s{0,8}\\{0,8}[\"'](?i:value|val|default|contents?)\\{0,8}[\"']\s{0,8}:"
+"""Between a name and what it names in `{"name": "HF_TOKEN", "value": "…"}`, behind the name."""
+_PAIR_REVERSED: Final = (
+    r"[\"'](?i:value|val|default|contents?)\\{0,8}[\"']\s{0,8}:\s{0,8}\\{0,8}[\"']"
+    r"[^\s\"'\\]{1,256}\\{0,8}[\"']\s{0,8},\s{0,8}\\{0,8}[\"'](?i:name|key|variable|var|header)\\{0,8}[\"']\s{0,8}:"
+    r"\s{0,8}\\{0,8}[\"'][\w.-]{0,64}"
+)
 _SEPARATOR: Final = r"[\w.-]{0,32}\\{0,8}[\"'`]?\s{0,8}(?:=>|:=|[:=])"
 
 STARTS: Final = "|".join(
@@ -36,13 +43,15 @@ STARTS: Final = "|".join(
         r"ya29\.[A-Za-z0-9_-]{8}",
         r"dapi[0-9a-f]{32}",
         r"SG\.[A-Za-z0-9_-]{16}",
-        r"eyJ[A-Za-z0-9_-]{8}",
+        r"eyJ[A-Za-z0-9_-]{8}[A-Za-z0-9_-]{0,2048}\.eyJ",
         r"hooks\.slack\.com/services/[A-Za-z0-9]",
         r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY",
-        r"(?i:bearer)[ +]{1,4}[A-Za-z0-9]",
+        r"(?i:bearer)[ +]{1,4}[A-Za-z_.~+/=-]{0,256}[0-9]",
         r"://[^\s/:@\"'<>\\]{0,256}:[^\s/@\"'<>\\]{1,256}@",
         r"machine\s{1,4}[^\s]{1,100}\s{1,4}login\s",
         rf"{_KEYWORDS}{_SEPARATOR}\s{{0,32}}[^\s:=]",
+        rf"{_KEYWORDS}[\w.-]{{0,32}}{_PAIR}",
+        rf"{_PAIR_REVERSED}{_KEYWORDS}",
         rf"--[\w-]{{0,32}}{_KEYWORDS}[\w-]{{0,16}}\\{{0,8}}[\"']?,?\s{{1,32}}\\{{0,8}}[\"']?[^\s-]",
     )
 )
@@ -88,6 +97,12 @@ _NAME_AFTER: Final = re.compile(r"[\w.-]{0,64}", re.ASCII)
 _ASSIGNED: Final = re.compile(
     r"\\{0,8}[\"'`]?\s{0,8}(?:=>|:=|[:=])(?![:=])\s{0,64}(?P<nested>(?:[\[{(]\s{0,64}){0,4})"
     r"(?:[bru]{1,2}(?=[\"']))?(?P<quote>\\{0,8}[\"'])?",
+    re.ASCII,
+)
+_PAIRED: Final = re.compile(rf"{_PAIR}\s{{0,8}}(?P<nested>)(?P<quote>\\{{0,8}}[\"'])?", re.ASCII)
+_NAMED_BEHIND: Final = re.compile(
+    r"[\"'][A-Za-z]{3,8}\\{0,8}[\"']\s{0,8}:\s{0,8}\\{0,8}[\"'](?P<value>[^\s\"'\\]{1,256})\\{0,8}[\"']\s{0,8},"
+    r"\s{0,8}\\{0,8}[\"'][A-Za-z]{3,8}\\{0,8}[\"']\s{0,8}:\s{0,8}\\{0,8}[\"'](?P<name>[\w.-]{1,128})",
     re.ASCII,
 )
 _AFTER_FLAG: Final = re.compile(r"\\{0,8}[\"']?,?\s{1,32}(?P<nested>)(?P<quote>\\{0,8}[\"'])?(?!-)", re.ASCII)
@@ -155,6 +170,9 @@ def _secret_at(text: str, start: re.Match[str]) -> Secret | None:
     form = _FORM.match(text, start.start())
     if form and (secret := _formed(text, form)):
         return secret
+    if behind := _NAMED_BEHIND.match(text, start.start()):
+        kind = named_kind(behind["name"], behind["value"], quoted=True)
+        return Secret(*behind.span("value"), kind) if kind else None
     keyword = _KEYWORD.search(text, start.start(), start.end())
     return _named(text, keyword) if keyword else None
 
@@ -187,7 +205,7 @@ def _named(text: str, keyword: re.Match[str]) -> Secret | None:
     after = _NAME_AFTER.match(text, keyword.end())
     head, tail = before[len(before.rstrip(_NAME_CHARACTERS)) :], after[0] if after else ""
     name, place = head + keyword[0] + tail, keyword.end() + len(tail)
-    assigned = _ASSIGNED.match(text, place)
+    assigned = _ASSIGNED.match(text, place) or _PAIRED.match(text, place)
     if assigned is None and name.startswith("--"):
         assigned = _AFTER_FLAG.match(text, place)
     if assigned is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from collections import Counter
 from dataclasses import fields
 from pathlib import Path
@@ -173,6 +174,12 @@ def test_what_is_no_secret_isnt_called_one(text: str) -> None:
         ("\\\\server\\share\\x\\y.py", "y.py"),
         ("see /tmp/a/b.txt and ~/x/y", "see b.txt and y"),
         ("/device:GPU:0", "/device:GPU:0"),
+        ("-I/home/me/inc/q.h -isystem/home/me/inc/r.h", "-Iq.h -isystemr.h"),
+        ("gcc -I/home/me/inc/q.h -Wl,-rpath,/home/me/lib64", "gcc -Iq.h -Wl,-rpath,lib64"),
+        ("/home/o'brien/x/y.py", "y.py"),
+        ("open('/home/o'brien/x/y.py') or '/home/q/x.py'", "open('y.py') or 'x.py'"),
+        ("on box-07.corp.internal, ip-10-0-3-7.ec2.internal", "on <host>, <host>"),
+        ("torch.utils.internal and model.local", "torch.utils.internal and model.local"),
         ("torch/nn/modules/module.py(1751): _call_impl", "torch/nn/modules/module.py(1751): _call_impl"),
         ("void cutlass::gemm<a, b/c>(float)", "void cutlass::gemm<a, b/c>(float)"),
         ("nvidia-cublas-cu12==12.4.5.8 on 10.0.0.12", "nvidia-cublas-cu12==12.4.5.8 on <address>"),
@@ -181,6 +188,25 @@ def test_what_is_no_secret_isnt_called_one(text: str) -> None:
 )
 def test_texts_without_what_is_private(text: str, expected: str) -> None:
     assert TextRedactor((), (), Counter()).text(text) == expected
+
+
+def test_a_known_hosts_domain_goes_with_it_and_so_do_its_neighbours() -> None:
+    redactor = TextRedactor((), ("box-a", "box-a.example.net"), Counter())
+    assert redactor.text("box-a.example.net, box-b.example.net, box-a.corp.io") == "<host>, <host>, <host>"
+    assert (
+        redactor.text("box-a.json box-a.py lmbox-a example.network") == "<host>.json <host>.py lmbox-a example.network"
+    )
+
+
+def test_a_value_named_by_its_neighbour_is_taken_out(tmp_path: Path) -> None:
+    header = [{"name": "HF_TOKEN", "value": "abcd1234"}, {"value": "qwertz99", "key": "X-Api-Key"}]
+    builder = TraceBuilder().raw(ph="X", cat="cpu_op", name="a", pid=1, tid=1, ts=0, dur=1, args={"Headers": header})
+    builder.raw(ph="X", cat="cpu_op", name="b", pid=1, tid=1, ts=2, dur=1, args={"Text": json.dumps(header)})
+    path = builder.write(tmp_path / "n.json")
+    text, _ = redacted(path, tmp_path)
+    assert "abcd1234" not in text
+    assert "qwertz99" not in text
+    assert text.count("<secret>") == 4
 
 
 def test_what_cant_be_read_isnt_copied(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gemma_trace.health.secrets import secret_findings
 from gemma_trace.trace.secret_scan import SecretScanner, scan_secrets
 from gemma_trace.trace.secrets import find_secrets, readable
 
@@ -22,6 +23,10 @@ def al(length: int, alphabet: str = LETTERS + string.digits) -> str:
 
 SECRETS = {
     "pat with an early underscore": "github_pat_11ABC_" + al(34),
+    "name and value": '{"name": "HF_TOKEN", "value": "abcd1234"}',
+    "value and name": '{"value": "abcd1234", "name": "DB_PASSWORD"}',
+    "key and value, escaped": '{\\"key\\": \\"X-Api-Key\\", \\"value\\": \\"qwertz99\\"}',
+    "a short number of a secret": '{\\"MY_SECRET\\": 12345}',
     "issuer key": "OPENAI_KEY=abcdefgh1",
     "hf letters only 34": "hf_" + al(34, LETTERS),
     "hf repeated a": "hf_" + "a" * 34,
@@ -163,6 +168,9 @@ NO_SECRETS = [
     "CACHE_KEY=" + al(40, "0123456789abcdef"),
     "basic 0123456789abcdef_kernel",
     '"secret": false',
+    "https://{user}:{password}@host/x",
+    '{"name": "HF_TOKEN", "value": "<redacted>"}',
+    '{"name": "pad_token", "value": "[PAD]"}, {"value": 3, "name": "num_tokens"}',
     "http://host:8080/x@y",
     "Basic block_0123456789abcdef",
 ]
@@ -212,3 +220,16 @@ def test_much_of_what_begins_like_a_secret_is_gone_through(tmp_path: Path) -> No
     ):
         path.write_bytes(piece * (200_000 // len(piece)))
         scan_secrets(path)
+
+
+def test_places_over_the_bound_are_counted_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gemma_trace.trace.secret_scan.MOST_PLACES", 10)
+    path = tmp_path / "many.json"
+    path.write_bytes(b'"api_key": "abcdefgh1" ' * 100)
+    found = scan_secrets(path)
+    assert found.looked_at == 10 + 2300 // 400
+    assert found.passed_over == 100 - found.looked_at
+    told = {finding.code: finding for finding in secret_findings(found)}
+    assert told["secrets"].count == found.looked_at
+    assert told["secrets_not_searched"].count == found.passed_over
+    assert "100 places" in told["secrets_not_searched"].message

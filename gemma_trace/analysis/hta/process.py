@@ -147,4 +147,4 @@ def _why_it_ended(code: int, log: IO[bytes]) -> str:
         return "its process was killed, as the system does where memory runs out"
     log.seek(0)
     said = [line.strip() for line in log.read().decode(errors="replace").splitlines() if line.strip()]
-    return f"its process ended with code {code}" + (f": {said[-1]}" if said else "")
+    return f"its process exited with code {code}" + (f": {said[-1]}" if said else "")
