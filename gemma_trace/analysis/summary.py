@@ -1,4 +1,4 @@
-"""The TTFT table: a row a run, every measure a `Distribution` over its requests.
+"""The TTFT table: one row per run, every measure a `Distribution` over its requests.
 
 Measures come from the timed pass, which ran without the profiler. A trace that has none (everybody else's, or a
 capture with `--runs 0`) gives its profiled requests instead, and the row says so.

@@ -25,7 +25,7 @@ def diff(
         str | None,
         typer.Option(
             metavar="LIMIT",
-            help="End with 3 if something got slower than this: 5% of TTFT and each stage, or ttft:5%,prefill:10%.",
+            help="Exit with code 3 if something is slower than this: 5% for TTFT and each stage; ttft:5%,prefill:10%.",
         ),
     ] = None,
     top: Annotated[int, typer.Option(min=0, help="How many families, ops and kernels; 0 is all.")] = 10,

@@ -50,7 +50,7 @@ def hta(
 
     HTA runs in a process of its own, on a copy in which nothing trips it up: whole nanoseconds, the names of launches
     that it knows, nothing that isn't work on the device. What one stage launched is a copy of its own, so that there
-    is a row a stage. --as-is gives it the file instead, and says what differs then, and why.
+    is one row per stage. --as-is gives it the file instead, and says what differs then, and why.
 
     Example: gemma-trace hta traces/demo && gemma-trace hta foreign.json.gz --as-is --analyses temporal,kernels
     """

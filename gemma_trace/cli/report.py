@@ -42,7 +42,7 @@ def report(
 
     It needs no network and runs no script but its own. One trace has everything: TTFT with its spread, the median
     request over time, stages, kinds of work, kernels, the tree, decoding, health and environment. A folder of runs
-    gets a row a run before that, and two paths the difference. The file's name goes to stdout.
+    gets one row per run before that, and two paths the difference. The file's name goes to stdout.
 
     Example: gemma-trace report traces/demo && gemma-trace report main/ branch/ -o change.html
     """

@@ -51,7 +51,7 @@ def summarize(
     force: ForceOption = False,
     no_cache: NoCacheOption = False,
 ) -> None:
-    """Show where the time to the first token went, a row a run.
+    """Show where the time to the first token went, one row per run.
 
     Times are of the requests that ran without the profiler, as medians with their spread.
 

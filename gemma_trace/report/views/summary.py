@@ -32,7 +32,7 @@ _NEAR_ZERO = ("decode_slope_us", "decode_jitter_pct")
 
 
 def summary_report(runs: Sequence[RunSummary], source: Sequence[str]) -> Report:
-    """The TTFT table: a row a run."""
+    """The TTFT table: one row per run."""
     shown = [
         (key, header, priority) for key, header, priority in _SUMMARY_COLUMNS if any(r.measures[key] for r in runs)
     ]
