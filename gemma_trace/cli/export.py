@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gemma_trace.cli.output import ForceOption, NoCacheOption
+from gemma_trace.cli.output import ForceOption, NoCacheOption, answer, say
 from gemma_trace.cli.rules import RulesFileOption, RulesOption
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ def export(
     from gemma_trace.export import viewer
 
     if redact:
-        print(redacted_copy(one_trace(trace), output, force=force))
+        answer(redacted_copy(one_trace(trace), output, force=force))
         return
     loaded = open_trace(one_trace(trace), read_rules(stage, stages_file), cached=not no_cache)
     warn_of_rules(loaded)
@@ -64,12 +63,12 @@ def export(
     refuse_existing(target, force=force)
     if speedscope:
         profiles = speedscope_export.export_speedscope(loaded, target)
-        print(f"{profiles} profiles; open it at https://www.speedscope.app", file=sys.stderr)
+        say(f"{profiles} profiles; open it at https://www.speedscope.app")
     else:
         with reading(f"writing {target.name}", loaded.path) as on_bytes:
             done = viewer.export_trace(loaded, target, on_bytes)
-        print(f"{said(done)}; open it at https://ui.perfetto.dev, or: gemma-trace view {trace}", file=sys.stderr)
-    print(target)
+        say(f"{said(done)}; open it at https://ui.perfetto.dev, or: gemma-trace view {trace}")
+    answer(target)
 
 
 def redacted_copy(path: Path, output: Path | None, *, force: bool) -> Path:
@@ -84,14 +83,11 @@ def redacted_copy(path: Path, output: Path | None, *, force: bool) -> Path:
     with reading(f"writing {target.name}", path) as on_bytes:
         done = redact(path, target, on_bytes)
     removed = ", ".join(f"{kind} {count:,} times" for kind, count in sorted(done.removed.items()))
-    print(f"{done.events:,} events; taken out: {removed or 'nothing'}", file=sys.stderr)
+    say(f"{done.events:,} events; taken out: {removed or 'nothing'}")
     if done.left_out:
-        print(f"{done.left_out:,} events couldn't be read and aren't in the copy", file=sys.stderr)
+        say(f"{done.left_out:,} events couldn't be read and aren't in the copy")
     if done.incomplete:
-        print(
-            "the original ends before its trace does, or is damaged; so does the copy, which doesn't show",
-            file=sys.stderr,
-        )
+        say("the original ends before its trace does, or is damaged; so does the copy, which doesn't show")
     return target
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gemma_trace.cli.output import say
 from gemma_trace.errors import ConfigError, InputError
 from gemma_trace.stages import Stage, StageRule, stage_rule
 
@@ -92,7 +92,7 @@ def warn_of_rules(trace: Trace) -> None:
     from gemma_trace.health.rules import rule_findings
 
     for finding in rule_findings(trace):
-        print(f"gemma-trace: {finding.severity.value}: {finding.message}; {finding.advice}", file=sys.stderr)
+        say(f"gemma-trace: {finding.severity.value}: {finding.message}; {finding.advice}")
 
 
 def own_peaks(file: Path | None) -> list[Peaks]:
