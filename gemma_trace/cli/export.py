@@ -47,7 +47,7 @@ def export(
     Example: gemma-trace export traces/demo && gemma-trace export traces/demo --redact
     """
     from gemma_trace.cli.inputs import one_trace, open_trace
-    from gemma_trace.cli.output import refuse_existing
+    from gemma_trace.cli.output import file_stem, refuse_existing
     from gemma_trace.cli.progress import reading
     from gemma_trace.cli.rules import read_rules, warn_of_rules
     from gemma_trace.export import speedscope as speedscope_export
@@ -59,7 +59,7 @@ def export(
     loaded = open_trace(one_trace(trace), read_rules(stage, stages_file), cached=not no_cache)
     warn_of_rules(loaded)
     suffix = speedscope_export.SUFFIX if speedscope else viewer.SUFFIX
-    target = output or Path(Path(loaded.label).name + suffix)
+    target = output or Path(file_stem(loaded.label) + suffix)
     refuse_existing(target, force=force)
     if speedscope:
         profiles = speedscope_export.export_speedscope(loaded, target)
@@ -73,12 +73,12 @@ def export(
 
 def redacted_copy(path: Path, output: Path | None, *, force: bool) -> Path:
     """Write a copy for sharing, and say what it is without."""
-    from gemma_trace.cli.output import refuse_existing
+    from gemma_trace.cli.output import file_stem, refuse_existing
     from gemma_trace.cli.progress import reading
     from gemma_trace.export.redact import SUFFIX, redact
     from gemma_trace.trace.trace import label_of, load_metadata
 
-    target = output or Path(Path(label_of(path, load_metadata(path))).name + SUFFIX)
+    target = output or Path(file_stem(label_of(path, load_metadata(path))) + SUFFIX)
     refuse_existing(target, force=force)
     with reading(f"writing {target.name}", path) as on_bytes:
         done = redact(path, target, on_bytes)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gemma_trace.report.model import Report
 
 WIDE = 400
+_LONGEST_STEM = 160
 
 
 class Format(StrEnum):
@@ -50,6 +51,16 @@ def say(text: str) -> None:
 def answer(text: str | Path) -> None:
     """Print a result of one line, such as a file's name, to stdout. Nothing in it acts on a terminal."""
     print(printable(str(text)), flush=True)
+
+
+def file_stem(label: str) -> str:
+    """A run's name as the beginning of a file's: no folder, nothing that isn't printable, not too long.
+
+    >>> file_stem("../runs/a\\x1b[2J")
+    'a_x1b[2J'
+    """
+    shown = printable(Path(label).name).replace("\\", "_")
+    return shown.encode("utf-8", "replace")[:_LONGEST_STEM].decode("utf-8", "ignore") or "trace"
 
 
 def refuse_existing(output: Path, *, force: bool) -> None:

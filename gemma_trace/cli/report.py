@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gemma_trace.cli.output import ForceOption, NoCacheOption, answer, say
+from gemma_trace.cli.output import ForceOption, NoCacheOption, answer, file_stem, say
 from gemma_trace.cli.rules import RulesFileOption, RulesOption
 from gemma_trace.errors import InputError, OutputError
 
@@ -173,5 +173,5 @@ def default_name(paths: Sequence[Path], content: PageContent) -> str:
     elif len(content.runs) == 1:
         stem = content.runs[0].label
     else:
-        stem = paths[0].resolve().name if len(paths) == 1 else "report"
-    return (Path(stem).name or "report") + ".html"
+        stem = (paths[0].resolve().name if len(paths) == 1 else "") or "report"
+    return file_stem(stem) + ".html"

@@ -20,6 +20,7 @@ from gemma_trace.export.ids import ViewerIds
 from gemma_trace.export.layout import lay_out
 from gemma_trace.export.rewriter import Rewriter
 from gemma_trace.metadata import METADATA_KEY
+from gemma_trace.printable import path_text
 from gemma_trace.trace.events import IntArray
 from gemma_trace.trace.files import atomic_file, home_scrubber
 from gemma_trace.trace.header import EXPORT_KEY
@@ -82,7 +83,7 @@ def export_trace(trace: Trace, output: Path, on_bytes: Callable[[int], None] | N
     """
     layout = lay_out(trace)
     cut = layout.cut_short + len(trace.implausible.overlong)
-    record = ExportRecord(trace.path.name, trace.report.first_ns or 0, layout.moved, cut)
+    record = ExportRecord(path_text(trace.path.name), trace.report.first_ns or 0, layout.moved, cut)
     ids = ViewerIds()
     try:
         with atomic_file(output) as file, tempfile.SpooledTemporaryFile(_SPOOLED_BYTES) as arrows:
