@@ -25,6 +25,7 @@ import msgspec
 from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.options import as_option, parsed_option
 from gemma_trace.errors import ConfigError, InputError, OutputError
+from gemma_trace.trace.opening import read_text
 from gemma_trace.trace.trace import load_metadata
 
 RECORD_NAME: Final = "sweep.json"
@@ -80,7 +81,7 @@ def read_matrix(path: Path) -> Mapping[str, Any]:
         InputError: it can't be read as TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_text(path))
     except FileNotFoundError:
         raise InputError(f"no file at {path}; give a TOML file, or study") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

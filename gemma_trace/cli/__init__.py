@@ -18,6 +18,7 @@ from gemma_trace._version import __version__
 from gemma_trace.cli.output import say
 from gemma_trace.errors import GemmaTraceError
 from gemma_trace.printable import printable
+from gemma_trace.trace.opening import pipes_kept
 
 COMMANDS: Final = (
     *("capture", "sweep"),
@@ -105,7 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # an ASCII terminal gets a question mark, not a traceback
     try:
-        build_app(given)(args=given, standalone_mode=True)
+        with pipes_kept():
+            build_app(given)(args=given, standalone_mode=True)
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except GemmaTraceError as error:

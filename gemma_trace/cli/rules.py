@@ -12,6 +12,7 @@ import typer
 from gemma_trace.cli.output import say
 from gemma_trace.errors import ConfigError, InputError
 from gemma_trace.stages import Stage, StageRule, stage_rule
+from gemma_trace.trace.opening import read_text
 
 if TYPE_CHECKING:
     from gemma_trace.analysis.roofline.peaks import Peaks
@@ -117,7 +118,7 @@ def _parsed(text: str) -> StageRule:
 
 def _read_file(path: Path) -> list[StageRule]:
     try:
-        content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        content: dict[str, Any] = tomllib.loads(read_text(path))
     except FileNotFoundError:
         raise InputError(f"no file at {path}; check --stages") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
