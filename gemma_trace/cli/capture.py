@@ -84,6 +84,10 @@ def capture(
         bool,
         typer.Option("--sync-stages", help="Wait for the device at every stage's ends, as the study does."),
     ] = False,
+    keep_paths: Annotated[
+        bool,
+        typer.Option("--keep-paths", help="Leave the folders of files in the trace; else a path is its last part."),
+    ] = False,
     seed: Annotated[int, typer.Option(help="Of the random weights.")] = 0,
     name: Annotated[str | None, typer.Option(help="The run's name, its folder. Default: made of the options.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder that holds runs.")] = Path("traces"),
@@ -124,6 +128,7 @@ def capture(
         shapes=not no_shapes,
         memory=memory,
         sync_stages=sync_stages,
+        keep_paths=keep_paths,
         seed=seed,
         name=name,
         output=output,

@@ -9,6 +9,7 @@ import typer
 
 from gemma_trace.cli.output import ForceOption, NoCacheOption, answer, say
 from gemma_trace.cli.rules import RulesFileOption, RulesOption
+from gemma_trace.errors import ConfigError
 
 if TYPE_CHECKING:
     from gemma_trace.export.viewer import ExportResult
@@ -29,6 +30,9 @@ def export(
             "--redact",
             help="Write a copy for sharing instead: without tokens, environments, folders, names of users and hosts.",
         ),
+    ] = False,
+    keep_paths: Annotated[
+        bool, typer.Option("--keep-paths", help="Leave the folders of files in names; else a path is its last part.")
     ] = False,
     stage: RulesOption = None,
     stages_file: RulesFileOption = None,
@@ -53,6 +57,8 @@ def export(
     from gemma_trace.export import speedscope as speedscope_export
     from gemma_trace.export import viewer
 
+    if redact and keep_paths:
+        raise ConfigError("--redact takes paths out, and --keep-paths leaves them; give one of the two")
     if redact:
         answer(redacted_copy(one_trace(trace), output, force=force))
         return
@@ -62,11 +68,11 @@ def export(
     target = output or Path(file_stem(loaded.label) + suffix)
     refuse_existing(target, force=force)
     if speedscope:
-        profiles = speedscope_export.export_speedscope(loaded, target)
+        profiles = speedscope_export.export_speedscope(loaded, target, keep_paths=keep_paths)
         say(f"{profiles} profiles; open it at https://www.speedscope.app")
     else:
         with reading(f"writing {target.name}", loaded.path) as on_bytes:
-            done = viewer.export_trace(loaded, target, on_bytes)
+            done = viewer.export_trace(loaded, target, on_bytes, keep_paths=keep_paths)
         say(f"{said(done)}; open it at https://ui.perfetto.dev, or: gemma-trace view {trace}")
     answer(target)
 
