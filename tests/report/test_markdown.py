@@ -39,7 +39,7 @@ OURS = re.compile(r"<!-- -->|</?span>|</?(?:table|thead|tbody|tr|th|td|h2|p|ul|l
 
 
 def shown(markdown: str) -> str:
-    return MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).render(markdown)
+    return str(MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).render(markdown))
 
 
 def page_of(name: str) -> str:
