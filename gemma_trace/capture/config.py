@@ -55,6 +55,7 @@ class CaptureConfig:
         shapes: record the shapes of the ops' inputs.
         memory: record allocations.
         sync_stages: wait for the device at both ends of every stage, as the reference study does.
+        keep_paths: leave the folders of files in the trace's texts, but for the home folder, which is always `~`.
         seed: of the random weights.
         name: the run's name, its folder under `output`; None makes one of the options.
         output: the folder that holds runs.
@@ -88,6 +89,7 @@ class CaptureConfig:
     shapes: bool = True
     memory: bool = False
     sync_stages: bool = False
+    keep_paths: bool = False
     seed: int = 0
     name: str | None = None
     output: Path = Path("traces")
@@ -160,7 +162,7 @@ class CaptureConfig:
         values: dict[str, ConfigValue] = {}
         for option in fields(self):
             value = getattr(self, option.name)
-            if option.name in ("output", "force", "name"):
+            if option.name in ("output", "force", "name", "keep_paths"):
                 continue
             if option.name == "model":
                 value = self.model_label

@@ -119,7 +119,7 @@ def profile(
     )
     path = trace_path(folder, rank.worker, time.time_ns())
     progress.phase("writing the trace", 1)
-    write_trace(profiler_json, metadata, path)
+    write_trace(profiler_json, metadata, path, keep_paths=config.keep_paths)
     for old in previous:
         old.unlink(missing_ok=True)
     progress.step()

@@ -25,6 +25,8 @@ import msgspec
 from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.options import as_option, parsed_option
 from gemma_trace.errors import ConfigError, InputError, OutputError
+from gemma_trace.trace.opening import read_text
+from gemma_trace.trace.short_paths import PathScrubber
 from gemma_trace.trace.trace import load_metadata
 
 RECORD_NAME: Final = "sweep.json"
@@ -80,7 +82,7 @@ def read_matrix(path: Path) -> Mapping[str, Any]:
         InputError: it can't be read as TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_text(path))
     except FileNotFoundError:
         raise InputError(f"no file at {path}; give a TOML file, or study") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -173,7 +175,8 @@ def _from_before(cell: Cell, *, retry: bool) -> Cell:
 
 def _same_options(recorded: Mapping[str, Any], config: CaptureConfig) -> bool:
     """Whether a trace was captured with these options; the device is recorded as it was found."""
-    wanted = json.loads(msgspec.json.encode(config.record()))
+    scrub = PathScrubber(keep_paths=config.keep_paths)
+    wanted = json.loads(scrub(msgspec.json.encode(config.record())))
     device, found = wanted.pop("device"), str(recorded.get("device"))
     same_device = device == "auto" or found.split(":")[0] == device.split(":")[0]
     return same_device and all(recorded.get(name) == value for name, value in wanted.items())

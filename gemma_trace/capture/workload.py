@@ -42,6 +42,8 @@ def build_requests(prompt: str, images: Sequence[Path], folder: Path) -> list[Re
     """
     if images:
         for path in images:
+            if path.exists() and not path.is_file():
+                raise ImageError(f"{path} is no file; give --image a JPEG or PNG file")
             load_image(path)
         return [Request(prompt, path, path.name) for path in images]
     return [

@@ -1,6 +1,6 @@
 """The profiler's JSON → our trace file: metadata embedded, names of this machine left out, frames trimmed.
 
-Events stay as the profiler wrote them, byte for byte, but for two things: a home folder in a string becomes `~`,
+Events stay as the profiler wrote them, byte for byte, but for two things: paths in strings lose their folders,
 and Python frames that cross the edge of a range end at that edge. Perfetto needs the slices of a thread to nest
 and drops one that crosses another; with stacks, `record_function`'s own frames cross the range they open or close
 (pytorch #174555, #191797), and the range is what gets lost.
@@ -9,7 +9,7 @@ and drops one that crosses another; with stacks, `record_function`'s own frames 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -19,7 +19,8 @@ import numpy as np
 from gemma_trace.errors import CaptureError, OutputError
 from gemma_trace.metadata import METADATA_KEY, RunMetadata
 from gemma_trace.trace.clock import decimal_us_to_ns, ns_to_decimal_us
-from gemma_trace.trace.files import atomic_file, home_scrubber
+from gemma_trace.trace.files import atomic_file
+from gemma_trace.trace.short_paths import PathScrubber
 
 LEFT_OUT: Final = re.compile(r"host|user|traceName", re.IGNORECASE)
 """Top-level keys of Kineto's that name this machine, its user or a path on it."""
@@ -49,12 +50,13 @@ def trace_path(folder: Path, worker: str, timestamp_ns: int) -> Path:
     return folder / f"{worker}.{timestamp_ns}.pt.trace.json.gz"
 
 
-def write_trace(profiler_json: bytes, metadata: RunMetadata, path: Path) -> None:
+def write_trace(profiler_json: bytes, metadata: RunMetadata, path: Path, *, keep_paths: bool = False) -> None:
     """Write a trace file, whole or not at all.
 
     Args:
         profiler_json: what `torch.profiler` exported.
         path: ends in `.json.gz`; its folder is made.
+        keep_paths: leave the folders of files in texts, but for the home folder.
 
     Raises:
         CaptureError: the profiler's export is no JSON.
@@ -73,15 +75,16 @@ def write_trace(profiler_json: bytes, metadata: RunMetadata, path: Path) -> None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(path) as out:
-            for part in _serialize(header, events):
+            for part in _serialize(header, events, PathScrubber(keep_paths=keep_paths)):
                 out.write(part)
     except OSError as error:
         raise OutputError(f"can't write {path}: {error.strerror}; check --output") from error
 
 
-def _serialize(header: dict[str, msgspec.Raw], events: list[msgspec.Raw]) -> Iterator[bytes]:
+def _serialize(
+    header: dict[str, msgspec.Raw], events: list[msgspec.Raw], scrub: Callable[[bytes], bytes]
+) -> Iterator[bytes]:
     """The header first, so that what is left of a damaged file still says what it is."""
-    scrub = home_scrubber()
     yield b"{\n"
     for key, value in header.items():
         yield msgspec.json.encode(key) + b": " + scrub(bytes(value)) + b",\n"

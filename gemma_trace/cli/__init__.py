@@ -7,13 +7,18 @@ import importlib
 import io
 import os
 import sys
-from collections.abc import Sequence
-from typing import Annotated, Final
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any, Final
 
 import typer
+from typer.core import TyperGroup
 
 from gemma_trace._version import __version__
+from gemma_trace.cli.output import say
 from gemma_trace.errors import GemmaTraceError
+from gemma_trace.printable import printable
+from gemma_trace.trace.opening import pipes_kept
 
 COMMANDS: Final = (
     *("capture", "sweep"),
@@ -27,10 +32,33 @@ RUNS_MODELS: Final = frozenset({"capture", "sweep"})
 """The commands that use every core for arithmetic."""
 
 
+class _Group(TyperGroup):
+    """The commands; what was typed wrongly is said in text that is safe to print."""
+
+    def make_context(self, *given: Any, **more: Any) -> Any:
+        with _printable_usage():
+            return super().make_context(*given, **more)
+
+    def invoke(self, *given: Any, **more: Any) -> Any:
+        with _printable_usage():
+            return super().invoke(*given, **more)
+
+
+@contextmanager
+def _printable_usage() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if hasattr(error, "format_message") and hasattr(error, "message"):  # click's, which typer may bring along
+            vars(error)["message"] = printable(error.message)
+        raise
+
+
 def build_app(arguments: Sequence[str]) -> typer.Typer:
     """The command line for these arguments: with the one command that they name, or, for help, with all."""
     app = typer.Typer(
         name="gemma-trace",
+        cls=_Group,
         help="Where does the time to the first token of a multimodal model go?",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
@@ -78,10 +106,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # an ASCII terminal gets a question mark, not a traceback
     try:
-        build_app(given)(args=given, standalone_mode=True)
+        with pipes_kept():
+            build_app(given)(args=given, standalone_mode=True)
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except GemmaTraceError as error:
-        print(f"gemma-trace: {error}", file=sys.stderr)
+        say(f"gemma-trace: {error}")
         return error.exit_code
     return 0

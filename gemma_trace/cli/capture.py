@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gemma_trace.capture.config import COMPILE_MODES, DEFAULT_PROMPT, DETAILS, DTYPES, IMAGE_BACKENDS, WEIGHTS
+from gemma_trace.cli.output import answer, say
 from gemma_trace.errors import GemmaTraceError
 
 if TYPE_CHECKING:
@@ -83,6 +84,10 @@ def capture(
         bool,
         typer.Option("--sync-stages", help="Wait for the device at every stage's ends, as the study does."),
     ] = False,
+    keep_paths: Annotated[
+        bool,
+        typer.Option("--keep-paths", help="Leave the folders of files in the trace; else a path is its last part."),
+    ] = False,
     seed: Annotated[int, typer.Option(help="Of the random weights.")] = 0,
     name: Annotated[str | None, typer.Option(help="The run's name, its folder. Default: made of the options.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder that holds runs.")] = Path("traces"),
@@ -123,6 +128,7 @@ def capture(
         shapes=not no_shapes,
         memory=memory,
         sync_stages=sync_stages,
+        keep_paths=keep_paths,
         seed=seed,
         name=name,
         output=output,
@@ -142,10 +148,10 @@ def capture(
         except Exception as error:
             raise as_capture_error(error) from error
     for warning in result.metadata.warnings:
-        print(f"gemma-trace: warning: {warning}", file=sys.stderr)
-    print(result.path)
+        say(f"gemma-trace: warning: {warning}")
+    answer(result.path)
     if not quiet:
-        print(f"Next: gemma-trace summarize {result.path.parent}", file=sys.stderr)
+        say(f"Next: gemma-trace summarize {result.path.parent}")
 
 
 @contextmanager
@@ -166,7 +172,7 @@ class _Lines:
     def phase(self, name: str, steps: int) -> None:
         """A phase of so many steps begins."""
         if steps:
-            print(f"{name} ({steps})" if steps > 1 else name, file=sys.stderr, flush=True)
+            say(f"{name} ({steps})" if steps > 1 else name)
 
     def step(self) -> None:
         """Nothing: a line a phase is enough."""

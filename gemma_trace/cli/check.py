@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from gemma_trace.cli.output import ForceOption, Format, FormatOption, NoCacheOption, OutputOption
+from gemma_trace.cli.output import ForceOption, Format, FormatOption, NoCacheOption, OutputOption, RawOption
 
 
 def check(
@@ -16,6 +16,7 @@ def check(
     form: FormatOption = Format.TABLE,
     output: OutputOption = None,
     force: ForceOption = False,
+    raw: RawOption = False,
     no_cache: NoCacheOption = False,
 ) -> None:
     """Say whether a trace can be trusted and shared: what is missing, damaged or odd, and what to do about it.
@@ -37,6 +38,6 @@ def check(
     with reading(f"looking for secrets in {path.name}", path) as on_bytes:
         health, mask = without_secrets(run.health, path, on_bytes)
     run = replace(run, run=mask(run.run), health=health)
-    emit(check_report(run, len(loaded.spans)), form, output, force=force)
+    emit(check_report(run, len(loaded.spans)), form, output, force=force, raw=raw)
     if run.health.verdict == "error":
         raise typer.Exit(1)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gemma_trace.cli.output import ForceOption, Format, FormatOption, NoCacheOption, OutputOption
+from gemma_trace.cli.output import ForceOption, Format, FormatOption, NoCacheOption, OutputOption, RawOption, say
 from gemma_trace.cli.rules import RulesFileOption, RulesOption
 from gemma_trace.errors import GateError, InputError
 
@@ -37,6 +36,7 @@ def diff(
     form: FormatOption = Format.TABLE,
     output: OutputOption = None,
     force: ForceOption = False,
+    raw: RawOption = False,
     no_cache: NoCacheOption = False,
 ) -> None:
     """Show what changed from one trace to another, stage by stage and inside of the stages.
@@ -61,7 +61,7 @@ def diff(
         for one, other in pairs
     ]
     report = diff_report(found, unmatched, [str(before), str(after)], top, full_names=full_names)
-    emit(report, form, output, force=force)
+    emit(report, form, output, force=force, raw=raw)
     if gate:
         hold(gate, found, unmatched)
 
@@ -131,4 +131,4 @@ def hold(gate: Gate, found: Sequence[TraceDiff], unmatched: Sequence[str] = ()) 
     over += [f"{line}, so it can't be compared" for line in unmatched]
     if over:
         raise GateError(f"slower than allowed: {'; '.join(over)}")
-    print("gemma-trace: nothing is slower than allowed", file=sys.stderr)
+    say("gemma-trace: nothing is slower than allowed")

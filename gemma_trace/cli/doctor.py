@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from gemma_trace.cli.output import ForceOption, Format, FormatOption, OutputOption
+from gemma_trace.cli.output import ForceOption, Format, FormatOption, OutputOption, RawOption
 from gemma_trace.errors import OutputError
+from gemma_trace.printable import printable_lines
 
 
 def doctor(
@@ -23,6 +24,7 @@ def doctor(
     form: FormatOption = Format.TABLE,
     output: OutputOption = None,
     force: ForceOption = False,
+    raw: RawOption = False,
 ) -> None:
     """Show what this machine can capture, what is missing, and the command that mends it.
 
@@ -41,7 +43,7 @@ def doctor(
 
     checks = examine_machine(ask_hub=hub)
     capable = is_capable(checks)
-    emit(doctor_report(checks, capable=capable), form, output, force=force)
+    emit(doctor_report(checks, capable=capable), form, output, force=force, raw=raw)
     if not capable:
         raise typer.Exit(1)
 
@@ -64,7 +66,7 @@ def print_peaks(device: str, output: Path | None, *, force: bool) -> None:
     with capture_progress(quiet=False) as progress:
         text = peaks_toml(measure_peaks(resolve_device(device), progress))
     if output is None:
-        print(text, end="")
+        print(printable_lines(text), end="")
         return
     from gemma_trace.trace.files import atomic_file
 

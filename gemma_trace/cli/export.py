@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gemma_trace.cli.output import ForceOption, NoCacheOption
+from gemma_trace.cli.output import ForceOption, NoCacheOption, answer, say
 from gemma_trace.cli.rules import RulesFileOption, RulesOption
+from gemma_trace.errors import ConfigError
 
 if TYPE_CHECKING:
     from gemma_trace.export.viewer import ExportResult
@@ -31,6 +31,9 @@ def export(
             help="Write a copy for sharing instead: without tokens, environments, folders, names of users and hosts.",
         ),
     ] = False,
+    keep_paths: Annotated[
+        bool, typer.Option("--keep-paths", help="Leave the folders of files in names; else a path is its last part.")
+    ] = False,
     stage: RulesOption = None,
     stages_file: RulesFileOption = None,
     force: ForceOption = False,
@@ -48,50 +51,49 @@ def export(
     Example: gemma-trace export traces/demo && gemma-trace export traces/demo --redact
     """
     from gemma_trace.cli.inputs import one_trace, open_trace
-    from gemma_trace.cli.output import refuse_existing
+    from gemma_trace.cli.output import file_stem, refuse_existing
     from gemma_trace.cli.progress import reading
     from gemma_trace.cli.rules import read_rules, warn_of_rules
     from gemma_trace.export import speedscope as speedscope_export
     from gemma_trace.export import viewer
 
+    if redact and keep_paths:
+        raise ConfigError("--redact takes paths out, and --keep-paths leaves them; give one of the two")
     if redact:
-        print(redacted_copy(one_trace(trace), output, force=force))
+        answer(redacted_copy(one_trace(trace), output, force=force))
         return
     loaded = open_trace(one_trace(trace), read_rules(stage, stages_file), cached=not no_cache)
     warn_of_rules(loaded)
     suffix = speedscope_export.SUFFIX if speedscope else viewer.SUFFIX
-    target = output or Path(Path(loaded.label).name + suffix)
+    target = output or Path(file_stem(loaded.label) + suffix)
     refuse_existing(target, force=force)
     if speedscope:
-        profiles = speedscope_export.export_speedscope(loaded, target)
-        print(f"{profiles} profiles; open it at https://www.speedscope.app", file=sys.stderr)
+        profiles = speedscope_export.export_speedscope(loaded, target, keep_paths=keep_paths)
+        say(f"{profiles} profiles; open it at https://www.speedscope.app")
     else:
         with reading(f"writing {target.name}", loaded.path) as on_bytes:
-            done = viewer.export_trace(loaded, target, on_bytes)
-        print(f"{said(done)}; open it at https://ui.perfetto.dev, or: gemma-trace view {trace}", file=sys.stderr)
-    print(target)
+            done = viewer.export_trace(loaded, target, on_bytes, keep_paths=keep_paths)
+        say(f"{said(done)}; open it at https://ui.perfetto.dev, or: gemma-trace view {trace}")
+    answer(target)
 
 
 def redacted_copy(path: Path, output: Path | None, *, force: bool) -> Path:
     """Write a copy for sharing, and say what it is without."""
-    from gemma_trace.cli.output import refuse_existing
+    from gemma_trace.cli.output import file_stem, refuse_existing
     from gemma_trace.cli.progress import reading
     from gemma_trace.export.redact import SUFFIX, redact
     from gemma_trace.trace.trace import label_of, load_metadata
 
-    target = output or Path(Path(label_of(path, load_metadata(path))).name + SUFFIX)
+    target = output or Path(file_stem(label_of(path, load_metadata(path))) + SUFFIX)
     refuse_existing(target, force=force)
     with reading(f"writing {target.name}", path) as on_bytes:
         done = redact(path, target, on_bytes)
     removed = ", ".join(f"{kind} {count:,} times" for kind, count in sorted(done.removed.items()))
-    print(f"{done.events:,} events; taken out: {removed or 'nothing'}", file=sys.stderr)
+    say(f"{done.events:,} events; taken out: {removed or 'nothing'}")
     if done.left_out:
-        print(f"{done.left_out:,} events couldn't be read and aren't in the copy", file=sys.stderr)
+        say(f"{done.left_out:,} events couldn't be read and aren't in the copy")
     if done.incomplete:
-        print(
-            "the original ends before its trace does, or is damaged; so does the copy, which doesn't show",
-            file=sys.stderr,
-        )
+        say("the original ends before its trace does, or is damaged; so does the copy, which doesn't show")
     return target
 
 

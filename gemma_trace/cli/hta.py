@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gemma_trace.cli.output import ForceOption, Format, FormatOption, NoCacheOption, OutputOption
+from gemma_trace.cli.output import ForceOption, Format, FormatOption, NoCacheOption, OutputOption, RawOption
 from gemma_trace.cli.rules import ChosenStageOption, RulesFileOption
 from gemma_trace.errors import ConfigError
 
@@ -44,6 +44,7 @@ def hta(
     form: FormatOption = Format.TABLE,
     output: OutputOption = None,
     force: ForceOption = False,
+    raw: RawOption = False,
     no_cache: NoCacheOption = False,
 ) -> None:
     """Run Holistic Trace Analysis on a trace, and set its figures beside ours.
@@ -79,7 +80,7 @@ def hta(
     with _progress() as on_step:
         result = run.run_hta(loaded, wanted, on_step)
     health = summarize(loaded).health if loaded.metadata else examine(loaded)
-    emit(hta_report(result, loaded.label, str(loaded.path), health), form, output, force=force)
+    emit(hta_report(result, loaded.label, str(loaded.path), health), form, output, force=force, raw=raw)
 
 
 def named_analyses(text: str | None) -> tuple[Analysis, ...]:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from gemma_trace.cli.output import ForceOption, Format, FormatOption, NoCacheOption, OutputOption
+from gemma_trace.cli.output import ForceOption, Format, FormatOption, NoCacheOption, OutputOption, RawOption
 from gemma_trace.cli.rules import ChosenStageOption, PeaksOption, RulesFileOption
 
 
@@ -57,6 +57,7 @@ def kernels(
     form: FormatOption = Format.TABLE,
     output: OutputOption = None,
     force: ForceOption = False,
+    raw: RawOption = False,
     no_cache: NoCacheOption = False,
 ) -> None:
     """Show which kernels cost a trace, or one of its stages, its time.
@@ -91,4 +92,4 @@ def kernels(
         held_against = device_peaks(loaded, own, table.on)
         rows = row_rooflines(loaded, table, held_against.peaks)
         report = with_rooflines(report, table, rows, held_against, full_names=full_names)
-    emit(report, form, output, force=force)
+    emit(report, form, output, force=force, raw=raw)

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gemma_trace.errors import ConfigError, OutputError
+from gemma_trace.printable import printable
 
 if TYPE_CHECKING:
     from gemma_trace.report.model import Report
 
 WIDE = 400
+_LONGEST_STEM = 160
 
 
 class Format(StrEnum):
@@ -35,6 +37,30 @@ NoCacheOption = Annotated[
     bool, typer.Option("--no-cache", help="Read a large trace afresh, and keep nothing for the next time.")
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite the output file.")]
+RawOption = Annotated[
+    bool,
+    typer.Option("--raw", help="In CSV, put no apostrophe before texts that a spreadsheet would take for formulas."),
+]
+
+
+def say(text: str) -> None:
+    """Say one thing, on stderr, so that stdout has the result alone. Nothing in it acts on a terminal."""
+    print(printable(text), file=sys.stderr, flush=True)
+
+
+def answer(text: str | Path) -> None:
+    """Print a result of one line, such as a file's name, to stdout. Nothing in it acts on a terminal."""
+    print(printable(str(text)), flush=True)
+
+
+def file_stem(label: str) -> str:
+    """A run's name as the beginning of a file's: no folder, nothing that isn't printable, not too long.
+
+    >>> file_stem("../runs/a\\x1b[2J")
+    'a_x1b[2J'
+    """
+    shown = printable(Path(label).name).replace("\\", "_")
+    return shown.encode("utf-8", "replace")[:_LONGEST_STEM].decode("utf-8", "ignore") or "trace"
 
 
 def refuse_existing(output: Path, *, force: bool) -> None:
@@ -47,8 +73,11 @@ def refuse_existing(output: Path, *, force: bool) -> None:
         raise OutputError(f"{output} exists already; give --force to overwrite it")
 
 
-def emit(report: Report, form: Format, output: Path | None, *, force: bool) -> None:
+def emit(report: Report, form: Format, output: Path | None, *, force: bool, raw: bool = False) -> None:
     """Print or write a report; a file whose name ends in .gz is compressed.
+
+    Args:
+        raw: CSV keeps texts as they are that a spreadsheet would take for formulas.
 
     Raises:
         OutputError: the file exists and `force` isn't set, or it can't be written.
@@ -58,7 +87,7 @@ def emit(report: Report, form: Format, output: Path | None, *, force: bool) -> N
         refuse_existing(output, force=force)
     if form is Format.PARQUET and output is None:
         raise ConfigError("parquet is no text; give -o FILE")
-    content = _render(report, form, to_terminal=output is None)
+    content = _render(report, form, to_terminal=output is None, raw=raw)
     if content is None:
         return
     if output is None:
@@ -74,7 +103,7 @@ def emit(report: Report, form: Format, output: Path | None, *, force: bool) -> N
         raise OutputError(f"can't write {output}: {error.strerror}; check --output") from error
 
 
-def _render(report: Report, form: Format, *, to_terminal: bool) -> bytes | None:
+def _render(report: Report, form: Format, *, to_terminal: bool, raw: bool) -> bytes | None:
     """The report as bytes; None where it went to the terminal already."""
     if form is Format.TABLE:
         from rich.console import Console
@@ -97,4 +126,4 @@ def _render(report: Report, form: Format, *, to_terminal: bool) -> bytes | None:
 
     if form is Format.PARQUET:
         return to_parquet(report)
-    return (to_csv(report) if form is Format.CSV else to_json(report)).encode()
+    return (to_csv(report, raw=raw) if form is Format.CSV else to_json(report)).encode()

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from gemma_trace.printable import printable
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -29,8 +31,15 @@ def reading(what: str, path: Path) -> Iterator[Callable[[int], None] | None]:
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task(what, total=size)
+        task = bars.add_task(_label(what), total=size)
         yield lambda count: bars.advance(task, count)
+
+
+def _label(what: str) -> str:
+    """What stands before a bar: rich takes it for markup, which a file's name isn't."""
+    from rich.markup import escape
+
+    return escape(printable(what))
 
 
 class CaptureProgress:
@@ -44,7 +53,7 @@ class CaptureProgress:
         """A phase of so many steps begins."""
         self.finish()
         if steps:
-            self._task = self._bars.add_task(name, total=steps)
+            self._task = self._bars.add_task(_label(name), total=steps)
 
     def step(self) -> None:
         """One step of the phase is done."""

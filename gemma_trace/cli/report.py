@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gemma_trace.cli.output import ForceOption, NoCacheOption
+from gemma_trace.cli.output import ForceOption, NoCacheOption, answer, file_stem, say
 from gemma_trace.cli.rules import RulesFileOption, RulesOption
 from gemma_trace.errors import InputError, OutputError
 
@@ -71,9 +70,9 @@ def report(
             file.write(page)
     except OSError as error:
         raise OutputError(f"can't write {target}: {error.strerror}; check --output") from error
-    print(target)
+    answer(target)
     for failure in failures[:-1]:
-        print(f"gemma-trace: {failure}", file=sys.stderr)
+        say(f"gemma-trace: {failure}")
     if failures:
         raise failures[-1]
 
@@ -174,5 +173,5 @@ def default_name(paths: Sequence[Path], content: PageContent) -> str:
     elif len(content.runs) == 1:
         stem = content.runs[0].label
     else:
-        stem = paths[0].resolve().name if len(paths) == 1 else "report"
-    return (Path(stem).name or "report") + ".html"
+        stem = (paths[0].resolve().name if len(paths) == 1 else "") or "report"
+    return file_stem(stem) + ".html"

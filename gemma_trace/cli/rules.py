@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gemma_trace.cli.output import say
 from gemma_trace.errors import ConfigError, InputError
 from gemma_trace.stages import Stage, StageRule, stage_rule
+from gemma_trace.trace.opening import read_text
 
 if TYPE_CHECKING:
     from gemma_trace.analysis.roofline.peaks import Peaks
@@ -92,7 +93,7 @@ def warn_of_rules(trace: Trace) -> None:
     from gemma_trace.health.rules import rule_findings
 
     for finding in rule_findings(trace):
-        print(f"gemma-trace: {finding.severity.value}: {finding.message}; {finding.advice}", file=sys.stderr)
+        say(f"gemma-trace: {finding.severity.value}: {finding.message}; {finding.advice}")
 
 
 def own_peaks(file: Path | None) -> list[Peaks]:
@@ -117,7 +118,7 @@ def _parsed(text: str) -> StageRule:
 
 def _read_file(path: Path) -> list[StageRule]:
     try:
-        content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        content: dict[str, Any] = tomllib.loads(read_text(path))
     except FileNotFoundError:
         raise InputError(f"no file at {path}; check --stages") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gemma_trace.cli.output import ForceOption, Format, FormatOption, NoCacheOption, OutputOption
+from gemma_trace.cli.output import ForceOption, Format, FormatOption, NoCacheOption, OutputOption, RawOption
 from gemma_trace.cli.rules import PeaksOption, RulesFileOption, RulesOption
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def stages(
     form: FormatOption = Format.TABLE,
     output: OutputOption = None,
     force: ForceOption = False,
+    raw: RawOption = False,
     no_cache: NoCacheOption = False,
 ) -> None:
     """Show every stage of one trace, host and device.
@@ -67,7 +68,7 @@ def stages(
     report = with_decode(report, loaded, shown.requests)
     report = with_memory(report, loaded, shown.requests)
     report = with_counters(report, loaded, shown.requests)
-    emit(report, form, output, force=force)
+    emit(report, form, output, force=force, raw=raw)
 
 
 def with_devices(report: Report, trace: Trace, shown: StageBreakdown) -> Report:

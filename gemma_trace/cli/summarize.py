@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from enum import StrEnum
 from functools import partial
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gemma_trace.cli.output import ForceOption, Format, FormatOption, NoCacheOption, OutputOption
+from gemma_trace.cli.output import ForceOption, Format, FormatOption, NoCacheOption, OutputOption, RawOption, say
 from gemma_trace.cli.rules import RulesFileOption, RulesOption
 from gemma_trace.errors import InputError
 
@@ -49,6 +48,7 @@ def summarize(
     form: FormatOption = Format.TABLE,
     output: OutputOption = None,
     force: ForceOption = False,
+    raw: RawOption = False,
     no_cache: NoCacheOption = False,
 ) -> None:
     """Show where the time to the first token went, one row per run.
@@ -70,8 +70,8 @@ def summarize(
     failures = [result for result in done if isinstance(result, InputError)]
     if runs:
         report = study_report if style is Style.STUDY else summary_report
-        emit(report(runs, [str(path) for path in paths]), form, output, force=force)
+        emit(report(runs, [str(path) for path in paths]), form, output, force=force, raw=raw)
     for failure in failures[:-1]:
-        print(f"gemma-trace: {failure}", file=sys.stderr)
+        say(f"gemma-trace: {failure}")
     if failures:
         raise failures[-1]

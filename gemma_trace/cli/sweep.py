@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gemma_trace.cli.output import ForceOption, Format, FormatOption
+from gemma_trace.cli.output import ForceOption, Format, FormatOption, RawOption, say
 from gemma_trace.errors import CaptureError, ConfigError, OutputError
+from gemma_trace.printable import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -35,6 +35,7 @@ def sweep(
     form: FormatOption = Format.TABLE,
     save: Annotated[Path | None, typer.Option("--save", help="Write the summary to this file.")] = None,
     force: ForceOption = False,
+    raw: RawOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; the summary alone.")] = False,
 ) -> None:
     """Capture a matrix of configurations, one process each, and sum them up.
@@ -51,16 +52,16 @@ def sweep(
     require_capture_extra()
     _check_save(form, save, force=force)
     if dry_run:
-        _print_plan(cells, output, form, save, force=force)
+        _print_plan(cells, output, form, save, force=force, raw=raw)
         return
     with _watching(quiet=quiet) as watch:
         ended = run_sweep(cells, retry=retry, on_change=watch)
     done = [cell for cell in ended if cell.state == "done"]
     failed = [cell for cell in ended if cell.state == "failed"]
     if done:
-        _summarize(done, form, save, force=force)
+        _summarize(done, form, save, force=force, raw=raw)
     for cell in failed:
-        print(f"gemma-trace: {cell.name}: {cell.error}", file=sys.stderr)
+        say(f"gemma-trace: {cell.name}: {cell.error}")
     if failed:
         raise CaptureError(f"{len(failed)} of {len(ended)} cells failed; --retry runs them again")
 
@@ -73,7 +74,7 @@ def _check_save(form: Format, save: Path | None, *, force: bool) -> None:
         raise ConfigError("parquet is no text; give --save FILE")
 
 
-def _summarize(done: Sequence[Cell], form: Format, save: Path | None, *, force: bool) -> None:
+def _summarize(done: Sequence[Cell], form: Format, save: Path | None, *, force: bool, raw: bool) -> None:
     from gemma_trace.analysis.summary import summarize
     from gemma_trace.cli.inputs import find_traces
     from gemma_trace.cli.output import emit
@@ -81,15 +82,17 @@ def _summarize(done: Sequence[Cell], form: Format, save: Path | None, *, force: 
     from gemma_trace.trace.trace import load
 
     runs = [summarize(load(path)) for path in find_traces([cell.folder for cell in done])]
-    emit(summary_report(runs, [str(done[0].config.output)]), form, save, force=force)
+    emit(summary_report(runs, [str(done[0].config.output)]), form, save, force=force, raw=raw)
 
 
-def _print_plan(cells: Sequence[Cell], output: Path, form: Format, save: Path | None, *, force: bool) -> None:
+def _print_plan(
+    cells: Sequence[Cell], output: Path, form: Format, save: Path | None, *, force: bool, raw: bool
+) -> None:
     from gemma_trace.capture.plan import describe
     from gemma_trace.cli.output import emit
     from gemma_trace.report.views.plan import plan_report
 
-    emit(plan_report(describe(cells), str(output)), form, save, force=force)
+    emit(plan_report(describe(cells), str(output)), form, save, force=force, raw=raw)
 
 
 @contextmanager
@@ -106,7 +109,7 @@ def _watching(*, quiet: bool) -> Iterator[Callable[[list[Cell]], None]]:
             if cell.state in ("done", "failed") and cell.name not in said:
                 said.add(cell.name)
                 after = f" in {cell.seconds:.0f} s" if cell.seconds else " before"
-                print(f"{cell.name}: {cell.state}{after}", file=sys.stderr)
+                say(f"{cell.name}: {cell.state}{after}")
 
     if quiet:
         yield lambda cells: None
@@ -129,5 +132,5 @@ def _table(cells: Sequence[Cell]) -> Table:
     for cell in cells:
         state = Text(cell.state, style=styles[cell.state])
         seconds = f"{cell.seconds:.0f}" if cell.seconds else ""
-        table.add_row(Text(cell.name), state, Text(cell.error or cell.phase), seconds)
+        table.add_row(Text(printable(cell.name)), state, Text(printable(cell.error or cell.phase)), seconds)
     return table

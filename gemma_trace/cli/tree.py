@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gemma_trace.cli.output import ForceOption, Format, FormatOption, NoCacheOption, OutputOption
+from gemma_trace.cli.output import ForceOption, Format, FormatOption, NoCacheOption, OutputOption, RawOption
 from gemma_trace.cli.rules import ChosenStageOption, RulesFileOption
 
 
@@ -28,6 +28,7 @@ def tree(
     form: FormatOption = Format.TABLE,
     output: OutputOption = None,
     force: ForceOption = False,
+    raw: RawOption = False,
     no_cache: NoCacheOption = False,
 ) -> None:
     """Show where time goes as a tree: request, stage, layer or module, op, kernel.
@@ -56,5 +57,9 @@ def tree(
     requests = sum(root.count for root in whole.children[:1])
     health = summarize(loaded).health
     emit(
-        tree_report(pruned, whole, requests, str(loaded.path), health, full_names=full_names), form, output, force=force
+        tree_report(pruned, whole, requests, str(loaded.path), health, full_names=full_names),
+        form,
+        output,
+        force=force,
+        raw=raw,
     )

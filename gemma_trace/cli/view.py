@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 import tempfile
 import webbrowser
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gemma_trace.cli.output import NoCacheOption
+from gemma_trace.cli.output import NoCacheOption, answer, say
 from gemma_trace.cli.rules import RulesFileOption, RulesOption
 
 if TYPE_CHECKING:
@@ -65,13 +64,13 @@ def _serve(exported: Path, ui: Path | None, sight: Sight, port: int, *, open_bro
     site = offline_site(ui, exported) if ui else Site({exported.name: exported}, {}, ONLINE)
     with TraceServer(site, port if ui else ONLINE_PORT) as server:
         link = deep_link(server.address if ui else ONLINE, f"{server.address}/{exported.name}", sight)
-        print(link, flush=True)
+        answer(link)
         if open_browser and not webbrowser.open(link):
-            print("gemma-trace: found no browser; open the address above in one", file=sys.stderr)
+            say("gemma-trace: found no browser; open the address above in one")
         until = "the tab is closed" if ui else "the UI has read the trace"
-        print(f"serving until {until}; Ctrl-C stops", file=sys.stderr)
+        say(f"serving until {until}; Ctrl-C stops")
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the exported trace goes then too
         try:
             server.watch.wait_until_done()
         except KeyboardInterrupt:
-            print(file=sys.stderr)
+            say("")

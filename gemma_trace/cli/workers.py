@@ -22,7 +22,7 @@ def map_files(work: Callable[[Path], R], files: Sequence[Path]) -> list[R]:
     """
     cores = min(len(files), len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     total = sum(file.stat().st_size for file in files)
-    if cores < 2 or total < WORTHWHILE_BYTES:
+    if cores < 2 or total < WORTHWHILE_BYTES or not all(map(Path.is_file, files)):  # a pipe is this process's alone
         return [work(file) for file in files]
     from rich.console import Console
     from rich.progress import track

@@ -8,11 +8,9 @@ from collections import Counter
 from collections.abc import Collection
 from typing import Final
 
-from gemma_trace.export.paths import shortened
-from gemma_trace.stages import FOREIGN_RULES, stage_of_range
-from gemma_trace.trace.requests import is_step_name
+from gemma_trace.trace.paths import shortened
 from gemma_trace.trace.secrets import find_secrets, readable
-from gemma_trace.trace.waiting import is_waiting
+from gemma_trace.trace.short_paths import MOST_FOLDERS, meaning_of
 
 SECRETS: Final = "secrets"
 ENVIRONMENTS: Final = "environment blocks"
@@ -29,9 +27,6 @@ MARKS: Final = {
     ENVIRONMENTS: "<environment>",
     UNREADABLE: "<unreadable>",
 }
-
-MOST_FOLDERS: Final = 6
-"""How many folders of a path stay at most, where a stage or a wait is known by them."""
 
 _ADDRESS: Final = re.compile(
     r"(?P<mail>(?<![\w.+-])[\w.+-]{1,64}@[A-Za-z0-9-]{1,64}(?:\.[A-Za-z0-9-]{1,64})*\.[A-Za-z]{2,24}\b)"
@@ -76,12 +71,6 @@ def is_environment_text(text: str) -> bool:
     """Whether a text is what `env` prints: three lines or more, and most of them NAME=value."""
     lines = [line for line in text[:65536].splitlines() if line.strip()]
     return len(lines) > 2 and 2 * sum(_LINE.fullmatch(line.strip()) is not None for line in lines) > len(lines)
-
-
-def meaning_of(name: str) -> object:
-    """What figures rest on in a span's name: the stage it is a range of, a step, a wait."""
-    rule = next((place for place, rule in enumerate(FOREIGN_RULES) if rule.matches(name)), None)
-    return rule, stage_of_range(name), is_step_name(name), is_waiting(name)
 
 
 class TextRedactor:

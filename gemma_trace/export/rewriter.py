@@ -8,7 +8,8 @@ bind an arrow to a slice that they have seen.
 from __future__ import annotations
 
 from collections import Counter
-from typing import IO, Any, Final, Protocol
+from collections.abc import Callable
+from typing import Any, Final, Protocol
 
 import msgspec
 import numpy as np
@@ -51,8 +52,9 @@ class Rewriter:
     Args:
         trace: the same file, read.
         out: where events go, each with a comma and a line break before it.
-        arrows: a file for the arrows, which `finish` appends to `out`.
+        arrows: where arrows go, likewise; they belong behind all that is in `out`.
         shift_ns: what is taken off every time.
+        counter_name: what a counter's name becomes, which tells it from others.
 
     Attributes:
         counts: what was written, by `ph`; and what couldn't be, by why.
@@ -62,7 +64,14 @@ class Rewriter:
     """
 
     def __init__(
-        self, trace: Trace, layout: Layout, ids: ViewerIds, out: Writable, arrows: IO[bytes], shift_ns: int
+        self,
+        trace: Trace,
+        layout: Layout,
+        ids: ViewerIds,
+        out: Writable,
+        arrows: Writable,
+        shift_ns: int,
+        counter_name: Callable[[str], str],
     ) -> None:
         self.counts: Counter[str] = Counter()
         self._ids, self._out, self._arrows, self._shift_ns = ids, out, arrows, shift_ns
@@ -79,6 +88,7 @@ class Rewriter:
         self._begun = self._flows = 0
         self._path, self._all_have_times = trace.path, not trace.report.repairs.get(UNDECODABLE_EVENTS)
         self._phases: dict[bytes, str] = {}
+        self._counter_name = counter_name
 
     def decode(self, array: bytes | memoryview) -> bool:
         """Write the events of a JSON array; False, and nothing is written, where it doesn't decode."""
@@ -106,13 +116,10 @@ class Rewriter:
         self._write_to(self._out, events)
 
     def finish(self) -> None:
-        """Write what waited: the spans of groups that the file doesn't complete, then the arrows."""
+        """Write what waited: the spans of groups that the file doesn't complete."""
         left = [event for group in self._held.values() for _, event in sorted(group, key=lambda pair: pair[0])]
         self._held.clear()
         self.write(left)
-        self._arrows.seek(0)
-        while part := self._arrows.read(1 << 20):
-            self._out.write(part)
 
     def _write_to(self, out: Writable, events: list[_JsonEvent]) -> None:
         for event in events:
@@ -135,6 +142,7 @@ class Rewriter:
             self._place(event, self._track_of(event, phase), self._shifted(event))
             if phase == "C":
                 event["args"] = self._numbers(event)
+                event["name"] = self._counter_name(text(_value(event, "name")))
                 del event["tid"]  # a counter is its process's: a thread of its own would be shown, empty
             if phase in ("s", "t", "f"):
                 event["id"] = _arrow_id(_value(event, "id"))

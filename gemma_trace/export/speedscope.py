@@ -19,7 +19,8 @@ from gemma_trace.errors import OutputError
 from gemma_trace.export.layout import Layout, Row, lay_out
 from gemma_trace.export.stage_tracks import stage_tracks
 from gemma_trace.trace.events import IntArray
-from gemma_trace.trace.files import atomic_file, home_scrubber
+from gemma_trace.trace.files import atomic_file
+from gemma_trace.trace.short_paths import PathScrubber
 from gemma_trace.trace.trace import Trace
 from gemma_trace.trace.tree import nest
 
@@ -37,11 +38,12 @@ class _Profile:
     frame: IntArray
 
 
-def export_speedscope(trace: Trace, output: Path) -> int:
+def export_speedscope(trace: Trace, output: Path, *, keep_paths: bool = False) -> int:
     """Write a trace as speedscope opens it; times are ns from the trace's first event.
 
     Args:
         output: gzip if it ends in .gz.
+        keep_paths: leave the folders of files in names, but for the home folder.
 
     Returns:
         How many profiles there are.
@@ -50,7 +52,7 @@ def export_speedscope(trace: Trace, output: Path) -> int:
         OutputError: the file can't be written.
     """
     zero = trace.report.first_ns or 0
-    scrub = home_scrubber()
+    scrub = PathScrubber(keep_paths=keep_paths)
     frames = _Frames(trace.spans.names)
     count = 0
     try:

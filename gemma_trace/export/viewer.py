@@ -6,11 +6,12 @@ one after another. So memory is the columns, whatever the events carry.
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import IO, Final
 
 import msgspec
 
@@ -20,10 +21,12 @@ from gemma_trace.export.ids import ViewerIds
 from gemma_trace.export.layout import lay_out
 from gemma_trace.export.rewriter import Rewriter
 from gemma_trace.metadata import METADATA_KEY
+from gemma_trace.printable import path_text
 from gemma_trace.trace.events import IntArray
-from gemma_trace.trace.files import atomic_file, home_scrubber
+from gemma_trace.trace.files import atomic_file
 from gemma_trace.trace.header import EXPORT_KEY
 from gemma_trace.trace.reader import read_header, stream_events
+from gemma_trace.trace.short_paths import PathScrubber
 from gemma_trace.trace.trace import Trace
 
 SUFFIX: Final = ".perfetto.json.gz"
@@ -69,12 +72,15 @@ class ExportResult:
     left_out: dict[str, int]
 
 
-def export_trace(trace: Trace, output: Path, on_bytes: Callable[[int], None] | None = None) -> ExportResult:
+def export_trace(
+    trace: Trace, output: Path, on_bytes: Callable[[int], None] | None = None, *, keep_paths: bool = False
+) -> ExportResult:
     """Write the trace that viewers get. Every time is relative to the trace's first event, to the nanosecond.
 
     Args:
         output: gzip if it ends in .gz.
         on_bytes: hears how many bytes of the trace's file were read, each time some are.
+        keep_paths: leave the folders of files in names, but for the home folder.
 
     Raises:
         OutputError: the file can't be written.
@@ -82,12 +88,13 @@ def export_trace(trace: Trace, output: Path, on_bytes: Callable[[int], None] | N
     """
     layout = lay_out(trace)
     cut = layout.cut_short + len(trace.implausible.overlong)
-    record = ExportRecord(trace.path.name, trace.report.first_ns or 0, layout.moved, cut)
+    record = ExportRecord(path_text(trace.path.name), trace.report.first_ns or 0, layout.moved, cut)
     ids = ViewerIds()
     try:
-        with atomic_file(output) as file, tempfile.SpooledTemporaryFile(_SPOOLED_BYTES) as arrows:
-            out = _Scrubbed(file)
-            rewriter = Rewriter(trace, layout, ids, out, arrows, record.shift_ns)
+        with atomic_file(output) as file, tempfile.SpooledTemporaryFile(_SPOOLED_BYTES) as spool:
+            scrub = PathScrubber(keep_paths=keep_paths)
+            out, arrows = _Scrubbed(file, scrub), _Scrubbed(spool, scrub)
+            rewriter = Rewriter(trace, layout, ids, out, arrows, record.shift_ns, scrub.distinct)
             added = AddedEvents(trace, ids, record.shift_ns)
             out.write(b'{\n"displayTimeUnit": "ms"')
             for key, value in _header(trace, record):
@@ -98,6 +105,8 @@ def export_trace(trace: Trace, output: Path, on_bytes: Callable[[int], None] | N
             ours = rewriter.counts.copy()
             stream_events(trace.path, rewriter, on_bytes)
             rewriter.finish()
+            spool.seek(0)
+            shutil.copyfileobj(spool, file)
             done = rewriter.counts - ours
             rewriter.write(list(ids.metadata(0, _device_pids(trace))))
             out.write(b"\n]\n}\n")
@@ -115,10 +124,10 @@ def export_trace(trace: Trace, output: Path, on_bytes: Callable[[int], None] | N
 
 
 class _Scrubbed:
-    """A file that the user's home folder doesn't get into."""
+    """A file that folders of the user's machine don't get into; whole texts are written at a time."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self._scrub = file, home_scrubber()
+    def __init__(self, file: IO[bytes], scrub: Callable[[bytes], bytes]) -> None:
+        self._file, self._scrub = file, scrub
 
     def write(self, data: bytes, /) -> None:
         self._file.write(self._scrub(data))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -11,10 +12,15 @@ import msgspec
 
 from gemma_trace.analysis.statistics import Distribution
 from gemma_trace.health.findings import RANDOM_WEIGHTS
+from gemma_trace.printable import encodable, path_text, printable, printable_json
 from gemma_trace.report.model import SCHEMA_VERSION, Report
 
 FLAT_STATISTICS: Final = ("n", "median", "mean", "std", "min", "max", "q1", "q3")
 """What a distribution becomes in a flat file, each a column `<name>_<statistic>`."""
+
+_FORMULA: Final = re.compile(r"[\t\r\n]|\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")
+"""How a text begins that a spreadsheet takes for a formula; some take the wide forms of the signs too."""
+_NUMBER: Final = re.compile(r"[+-]?(?:\d[\d,]*(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?%?", re.ASCII)
 
 
 def to_json(report: Report) -> str:
@@ -30,17 +36,45 @@ def to_json(report: Report) -> str:
             "findings": [finding.record() for finding in report.health.findings],
         },
     }
-    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n"
+    return printable_json(msgspec.json.format(_encoded(value), indent=2).decode()) + "\n"
 
 
-def to_csv(report: Report) -> str:
-    """The records, a line each, under a line of names."""
+def _encoded(value: Any) -> bytes:
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:  # a file's name that is no UTF-8
+        return msgspec.json.encode(encodable(value))
+
+
+def to_csv(report: Report, *, raw: bool = False) -> str:
+    """The records, a line each, under a line of names; texts are printable.
+
+    Args:
+        raw: leave a text as it is that a spreadsheet would take for a formula; else an apostrophe stands before it.
+    """
     records = _marked(report)
     out = io.StringIO()
-    writer = csv.DictWriter(out, fieldnames=list(dict.fromkeys(name for record in records for name in record)))
-    writer.writeheader()
-    writer.writerows(records)
+    writer = csv.writer(out)
+    names = list(dict.fromkeys(name for record in records for name in record))
+    cell = printable_cell if raw else inert_cell
+    writer.writerow(map(cell, names))
+    writer.writerows([cell(record.get(name)) for name in names] for record in records)
     return out.getvalue()
+
+
+def printable_cell(value: Any) -> Any:
+    """A value as a cell: a number as it is, all else as text that is printable."""
+    return value if value is None or isinstance(value, int | float) else printable(str(value))
+
+
+def inert_cell(value: Any) -> Any:
+    """A value as a cell that no spreadsheet takes for a formula.
+
+    >>> inert_cell("=1+1"), inert_cell("-5"), inert_cell(-5), inert_cell("\\tx")
+    ("'=1+1", '-5', -5, "'\\\\tx")
+    """
+    cell = printable_cell(value)
+    return f"'{cell}" if isinstance(value, str) and _FORMULA.match(value) and not _NUMBER.fullmatch(value) else cell
 
 
 def to_parquet(report: Report) -> bytes:
@@ -50,7 +84,10 @@ def to_parquet(report: Report) -> bytes:
 
     records = _marked(report)
     names = list(dict.fromkeys(name for record in records for name in record))
-    table = pa.table({name: [record.get(name) for record in records] for name in names})
+    try:
+        table = pa.table({name: [record.get(name) for record in records] for name in names})
+    except UnicodeEncodeError:  # a file's name that is no UTF-8
+        table = pa.table({path_text(name): [encodable(record.get(name)) for record in records] for name in names})
     out = io.BytesIO()
     pq.write_table(table, out)
     return out.getvalue()

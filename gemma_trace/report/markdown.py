@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 from gemma_trace.health.merge import in_few_lines
+from gemma_trace.printable import printable
 from gemma_trace.report.model import Report, Section
+
+_APART: Final = "<!-- -->"
+"""Stands between two characters that GitHub would make something of even where they are escaped; it shows nothing."""
+
+_LINKS: Final = re.compile(
+    r"@(?=[\w-])|#(?=\d)|\bGH-(?=\d)|:(?=//)|\b(?:mailto|xmpp):|\bwww(?=\.)|(?<!:):(?=(?!\d+:)[\w+-]+:(?!:)|100:)",
+    re.IGNORECASE,
+)
+"""What is linked by its text alone: mentions, issues, addresses; and what becomes an emoji."""
+_MARKUP: Final = re.compile(r"[\\`*\[\]~|]|_(?![^\W_])|(?<![^\W_])_|#|!(?=\[)")
+_UNIT: Final = re.compile(r"\\\[(%|\w{1,3})\\\](?![(\[:])")
+"""A unit in a header, which reads better without escapes, and links to nothing."""
+_ENTITY: Final = re.compile(r"&(?=#?\w+;)")
+_LINE_START: Final = re.compile(r"(?P<mark>[-+=>])|(?P<number>\d{1,9})(?=[.)](?:\s|$))")
 
 
 def to_markdown(report: Report) -> str:
     """The sections, each under its title, and what is wrong with the trace as a list."""
     parts = [section_to_markdown(section) for section in report.sections]
     findings = [
-        f"- **{finding.severity.value}**: {_escape(finding.said)}; {_escape(finding.advice)}"
+        f"- **{finding.severity.value}**: {as_it_is(f'{finding.said}; {finding.advice}')}"
         for finding in in_few_lines(report.health.findings)
     ]
     return "\n\n".join([*parts, *(["\n".join(findings)] if findings else [])]) + "\n"
@@ -18,10 +36,10 @@ def to_markdown(report: Report) -> str:
 
 def section_to_markdown(section: Section) -> str:
     """One table, padded so that it reads as text too."""
-    rows = [tuple(column.header for column in section.columns), *section.rows]
+    section = section.mapped(as_it_is)
+    rows = [tuple(_UNIT.sub(r"[\1]", column.header) for column in section.columns), *section.rows]
     rows += [tuple(f"**{cell}**" if cell else "" for cell in section.footer)] if section.footer else []
-    cells = [[_escape(cell) for cell in row] for row in rows]
-    widths = [max(3, *(len(row[index]) for row in cells)) for index in range(len(section.columns))]
+    widths = [max(3, *(len(row[index]) for row in rows)) for index in range(len(section.columns))]
     rule = "|".join(
         f":{'-' * (width + 1)}" if column.align == "left" else f"{'-' * (width + 1)}:"
         for column, width in zip(section.columns, widths, strict=True)
@@ -33,12 +51,36 @@ def section_to_markdown(section: Section) -> str:
             for cell, width, column in zip(row, widths, section.columns, strict=True)
         )
         + " |"
-        for row in cells
+        for row in rows
     ]
     table = "\n".join([lines[0], f"|{rule}|", *lines[1:]])
-    return "\n\n".join([f"## {_escape(section.title)}", table, *(_escape(note) for note in section.notes)])
+    return "\n\n".join([f"## {section.title}", table, *map(_at_line_start, section.notes)])
 
 
-def _escape(text: str) -> str:
-    """Keep a cell a cell, and a kernel's name from being markup."""
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+def as_it_is(text: str) -> str:
+    """A text in Markdown that GitHub shows as the text itself: no link, image, heading, code, mention or HTML.
+
+    >>> as_it_is("vision_tower [x](y) @me #1 <b>")
+    'vision_tower \\\\[x\\\\](y) @<!-- -->me \\\\#<!-- -->1 &lt;b>'
+    """
+    shown = printable(text.replace("\n", " "))
+    shown = _ENTITY.sub("&amp;", shown)
+    parts: list[str] = []
+    done = 0
+    for found in _LINKS.finditer(shown):
+        parts += [_escaped(shown[done : found.end()]), _APART]
+        done = found.end()
+    return "".join([*parts, _escaped(shown[done:])])
+
+
+def _escaped(text: str) -> str:
+    return _MARKUP.sub(r"\\\g<0>", text).replace("<", "&lt;").replace("$", "<span>$</span>")
+
+
+def _at_line_start(text: str) -> str:
+    """A text, escaped already, that is a paragraph and neither a list, a quotation, code nor a line's underline."""
+    text = text.strip()
+    found = _LINE_START.match(text)
+    if found is None:
+        return text
+    return text[: found.end()] + "\\" + text[found.end() :] if found["number"] else f"\\{text}"

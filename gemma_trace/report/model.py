@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
@@ -50,6 +50,16 @@ class Section:
         for row in (*self.rows, *([self.footer] if self.footer else [])):
             if len(row) != len(self.columns):
                 raise ValueError(f"a row of {len(row)} cells in a table of {len(self.columns)} columns")
+
+    def mapped(self, change: Callable[[str], str]) -> Section:
+        """The table with every text in it changed."""
+        return Section(
+            change(self.title),
+            tuple(replace(column, header=change(column.header)) for column in self.columns),
+            tuple(tuple(map(change, row)) for row in self.rows),
+            None if self.footer is None else tuple(map(change, self.footer)),
+            tuple(map(change, self.notes)),
+        )
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,14 @@ import textwrap
 from collections.abc import Mapping
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from gemma_trace.health.findings import Severity
 from gemma_trace.health.merge import in_few_lines
+from gemma_trace.printable import printable
 from gemma_trace.report.model import Column, Report, Section
 from gemma_trace.report.numbers import NOISY_MARK
 
@@ -39,11 +41,12 @@ def print_report(report: Report, console: Console) -> None:
         print_section(section, console)
     for finding in in_few_lines(report.health.findings) if report.command != "check" else ():
         text = Text(f"{finding.severity.value}: ", style=_STYLES[finding.severity])
-        console.print(text.append(f"{finding.said}; {finding.advice}", style="default"))
+        console.print(text.append(printable(f"{finding.said}; {finding.advice}"), style="default"))
 
 
 def print_section(section: Section, console: Console) -> None:
     """Print one table."""
+    section = section.mapped(printable)
     widths = column_widths(section, console.width)
     table = Table(box=box.SIMPLE_HEAD, show_footer=section.footer is not None, padding=(0, 1, 0, 0), pad_edge=False)
     for index, width in widths.items():
@@ -118,4 +121,4 @@ def _least_width(section: Section, index: int) -> int:
 
 def _longest_cell(section: Section, index: int) -> int:
     footer = [section.footer] if section.footer else []
-    return max((len(row[index]) for row in (*section.rows, *footer)), default=0)
+    return max((cell_len(row[index]) for row in (*section.rows, *footer)), default=0)

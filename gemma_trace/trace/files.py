@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -20,8 +21,10 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """A file that appears under its name when it is whole; a failure leaves nothing behind. Gzip if it ends in .gz.
 
     Raises:
-        OSError: it can't be written.
+        OSError: it can't be written, or something else than a file has that name, such as a device.
     """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EEXIST, "something else than a file has that name")
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         opened: BinaryIO = (

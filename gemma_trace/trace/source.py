@@ -11,6 +11,7 @@ from typing import BinaryIO, Final, cast
 from isal import igzip_lib
 
 from gemma_trace.errors import InputError
+from gemma_trace.trace.opening import opened
 
 GZIP_MAGIC: Final = b"\x1f\x8b"
 CHUNK_BYTES: Final = 1024 * 1024
@@ -47,10 +48,10 @@ def read_chunks(path: Path, state: SourceState) -> Iterator[bytes]:
     What a damaged or truncated gzip stream still yields is yielded, and `state` says so.
 
     Raises:
-        InputError: the file doesn't exist or can't be read.
+        InputError: the file doesn't exist or can't be read, or it is a pipe that nobody writes into.
     """
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             state.compressed = file.read(2) == GZIP_MAGIC
             file.seek(0)
             for part in _inflate(file, state) if state.compressed else _plain(file, state):

@@ -13,6 +13,7 @@ import numpy as np
 
 from gemma_trace.errors import TraceFormatError
 from gemma_trace.metadata import RunMetadata
+from gemma_trace.printable import path_text
 from gemma_trace.stages import (
     FOREIGN_RULES,
     LAYER_PREFIX,
@@ -358,7 +359,7 @@ def load(
 
 def label_of(path: Path, metadata: RunMetadata | None) -> str:
     """The run's name; of a trace that isn't ours the file's, without its endings."""
-    return metadata.run.name if metadata else _TRACE_SUFFIX.sub("", path.name)
+    return metadata.run.name if metadata else _TRACE_SUFFIX.sub("", path_text(path.name))
 
 
 def load_metadata(path: str | Path) -> RunMetadata | None:

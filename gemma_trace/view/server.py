@@ -7,10 +7,12 @@ knows when the last tab is closed.
 
 from __future__ import annotations
 
+import contextlib
 import mimetypes
+import os
 import secrets
-import select
 import shutil
+import socket
 import threading
 import time
 from collections.abc import Mapping
@@ -18,7 +20,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 from urllib.parse import unquote, urlsplit
 
 from gemma_trace.errors import OutputError
@@ -26,6 +28,13 @@ from gemma_trace.errors import OutputError
 LOOPBACK: Final = "127.0.0.1"
 GRACE_S: Final = 3.0
 """How long no tab may be open before the server stops: a reload closes one and opens another."""
+
+MAX_CONNECTIONS: Final = 64
+"""How many are open at once. A browser opens six to a server."""
+REQUEST_S: Final = 10.0
+"""How long a connection may take to say what it wants."""
+SEND_S: Final = 60.0
+"""How long a piece of an answer may wait to be taken."""
 
 ALIVE: Final = "alive"
 ALIVE_SCRIPT: Final = "alive.js"
@@ -93,6 +102,72 @@ class Watch:
                 self._changed.wait(0.5 if left is None else left)  # a time-out lets Ctrl-C through on every system
 
 
+class _Server(ThreadingHTTPServer):
+    """At most so many connections; those that have said nothing yet go first, and after a while in any case."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self._lock = threading.Lock()
+        self._silent: dict[socket.socket, float] = {}
+        self._open: set[socket.socket] = set()
+        super().__init__(address, handler)
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Whether a new connection is served. Where there are too many, the one that has been silent longest ends."""
+        if client_address[0] != LOOPBACK:
+            return False
+        with self._lock:
+            if len(self._open) >= MAX_CONNECTIONS:
+                if not self._silent:
+                    return False
+                self._end(next(iter(self._silent)))
+            self._open.add(request)
+            self._silent[request] = time.monotonic()
+        return True
+
+    def heard(self, request: socket.socket) -> None:
+        """A connection has said what it wants."""
+        with self._lock:
+            self._silent.pop(request, None)
+
+    def shutdown_request(self, request: Any) -> None:
+        """A connection is done."""
+        with self._lock:
+            self._silent.pop(request, None)
+            self._open.discard(request)
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """Every now and then: end what has been silent for too long."""
+        with self._lock:
+            too_old = time.monotonic() - REQUEST_S
+            for request in [request for request, since in self._silent.items() if since < too_old]:
+                self._end(request)
+
+    def get_request(self) -> Any:
+        """The next connection; where there is no descriptor left for it, others have to go."""
+        try:
+            return super().get_request()
+        except OSError:
+            with self._lock:
+                if self._silent:
+                    self._end(next(iter(self._silent)))
+            time.sleep(0.1)  # it stays in the queue meanwhile
+            raise
+
+    def _end(self, request: socket.socket) -> None:
+        """Close a connection on which nothing was asked; its thread sees the end, and closes its own side."""
+        self._silent.pop(request, None)
+        self._open.discard(request)
+        with contextlib.suppress(OSError):
+            request.shutdown(socket.SHUT_RDWR)
+
+    def handle_error(self, *_: object) -> None:
+        """What is wrong with one connection is nobody's business but that connection's."""
+
+
 class TraceServer:
     """Serves a site while the block runs.
 
@@ -108,11 +183,10 @@ class TraceServer:
         self.token = secrets.token_urlsafe(16)
         handler = type("Handler", (_Handler,), {"site": site, "token": self.token, "watch": self.watch})
         try:
-            self._server = ThreadingHTTPServer((LOOPBACK, port), handler)
+            self._server = _Server((LOOPBACK, port), handler)
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or error
             raise OutputError(f"can't serve on port {port} of {LOOPBACK}: {reason}; stop what uses it") from error
-        self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
 
     @property
@@ -130,11 +204,19 @@ class TraceServer:
 
 
 class _Handler(BaseHTTPRequestHandler):
+    server: _Server
     site: Site
     token: str
     watch: Watch
     server_version = "gemma-trace"
     sys_version = ""
+
+    def parse_request(self) -> bool:
+        if not super().parse_request():
+            return False
+        self.server.heard(self.connection)
+        self.connection.settimeout(SEND_S)
+        return True
 
     def do_GET(self) -> None:
         path = self._path()
@@ -155,7 +237,11 @@ class _Handler(BaseHTTPRequestHandler):
         host = self.headers.get("Host", "").rpartition(":")[0]
         if host not in (LOOPBACK, "localhost"):  # a name that was made to point here (DNS rebinding)
             return None
-        token, _, path = unquote(urlsplit(self.path).path).removeprefix("/").partition("/")
+        try:
+            asked = unquote(urlsplit(self.path).path)
+        except ValueError:  # no address at all
+            return None
+        token, _, path = asked.removeprefix("/").partition("/")
         return path if secrets.compare_digest(token.encode(), self.token.encode()) else None
 
     def _head(self, name: str, length: int) -> None:
@@ -176,8 +262,13 @@ class _Handler(BaseHTTPRequestHandler):
         if foreign:
             self.watch.opened()
         try:
-            with file.open("rb") as content:
-                self._head(file.name, file.stat().st_size)
+            try:
+                content = file.open("rb")
+            except OSError:  # it is gone, or there is no descriptor left
+                self.send_error(HTTPStatus.SERVICE_UNAVAILABLE)
+                return
+            with content:
+                self._head(file.name, os.fstat(content.fileno()).st_size)
                 shutil.copyfileobj(content, self.wfile)
         finally:
             if foreign:
@@ -191,16 +282,26 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.watch.opened()
         try:
-            while not select.select([self.connection], [], [], 1.0)[0]:
+            while self._is_there():
                 self.wfile.write(b": \n\n")
         finally:
             self.watch.closed()
 
+    def _is_there(self) -> bool:
+        """Wait a second; whether the tab hasn't closed its connection by then."""
+        self.connection.settimeout(1.0)
+        try:
+            return bool(self.connection.recv(1024))
+        except TimeoutError:
+            return True
+        finally:
+            self.connection.settimeout(SEND_S)
+
     def handle(self) -> None:
         try:
             super().handle()
-        except (BrokenPipeError, ConnectionResetError):
-            self.close_connection = True  # the tab was closed while it was served
+        except OSError:
+            self.close_connection = True  # the tab was closed while it was served, or doesn't take its answer
 
     def log_message(self, *_: object) -> None:
         """Requests are nobody's business."""

@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from gemma_trace.errors import OutputError
-from gemma_trace.view.server import Site, TraceServer, Watch, offline_site
+from gemma_trace.view import server as server_module
+from gemma_trace.view.server import MAX_CONNECTIONS, Site, TraceServer, Watch, offline_site
 
 
 @pytest.fixture
@@ -134,3 +135,88 @@ def test_the_online_ui_may_read_the_trace_and_then_it_is_done(tmp_path: Path) ->
         waiting.start()
         waiting.join(20)
         assert not waiting.is_alive()
+
+
+def raw(server: TraceServer, request: bytes) -> bytes:
+    """What the server answers to bytes, until it closes the connection."""
+    with socket.create_connection(("127.0.0.1", urlsplit(server.address).port or 0), timeout=10) as connection:
+        connection.sendall(request)
+        answer = b""
+        while part := connection.recv(65536):
+            answer += part
+        return answer
+
+
+@pytest.mark.parametrize(
+    "request_line",
+    [
+        b"GET http://[::1/ HTTP/1.0",
+        b"GET //[ HTTP/1.0",
+        b"GET /%ff%00/\xff HTTP/1.0",
+        b"GET / HTTP/9999999999999999999999.1",
+        b"\x00\xff\x1b[31m \r GET",
+        b"GET",
+        b"G\x00T / HTTP/1.0",
+        b"GET /" + b"a" * 70_000 + b" HTTP/1.0",
+        b"GET / HTTP/1.0\r\n" + b"A: b\r\n" * 200,
+        b"GET / HTTP/1.0\r\nHost: \xff[:x",
+    ],
+)
+def test_a_malformed_request_is_refused_and_nothing_is_printed(
+    server: TraceServer, request_line: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        answer = raw(server, request_line + b"\r\n\r\n")
+    except ConnectionError:  # it was closed before all of it was sent
+        answer = b"HTTP/1.0 4"
+    assert b" 404 " in answer or b" 4" in answer or b" 50" in answer or b"Error code: " in answer
+    assert ask(server, urlsplit(server.address).path + "/")[0] == 200
+    assert capfd.readouterr() == ("", "")
+
+
+def silent(server: TraceServer, count: int) -> list[socket.socket]:
+    port = urlsplit(server.address).port or 0
+    return [socket.create_connection(("127.0.0.1", port), timeout=20) for _ in range(count)]
+
+
+def test_silent_connections_are_bounded_and_keep_nobody_out(server: TraceServer) -> None:
+    before = threading.active_count()
+    waiting = silent(server, 3 * MAX_CONNECTIONS)
+    try:
+        assert ask(server, urlsplit(server.address).path + "/")[0] == 200
+        assert len(server._server._open) <= MAX_CONNECTIONS
+        assert waiting[0].recv(1) == b"", "those that have waited longest went first"
+        assert threading.active_count() - before <= 2 * MAX_CONNECTIONS
+    finally:
+        for connection in waiting:
+            connection.close()
+
+
+def test_a_connection_that_asks_nothing_ends(server: TraceServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "REQUEST_S", 0.0)
+    slow, other = silent(server, 2)
+    with slow, other:
+        slow.sendall(b"GET / HT")
+        assert slow.recv(1) == other.recv(1) == b""
+    assert not server._server._silent
+
+
+def test_without_descriptors_nothing_is_printed_and_it_goes_on(
+    server: TraceServer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = urlsplit(server.address).path
+    failures = iter([OSError(24, "Too many open files")] * 3)
+    accept, open_file = socket.socket.accept, Path.open
+
+    def failing(listening: socket.socket) -> tuple[socket.socket, object]:
+        for failure in failures:
+            raise failure
+        return accept(listening)
+
+    monkeypatch.setattr(server._server.socket.__class__, "accept", failing)
+    assert ask(server, f"{path}/")[0] == 200
+    monkeypatch.setattr(Path, "open", lambda *_: (_ for _ in ()).throw(OSError(24, "Too many open files")))
+    assert ask(server, f"{path}/trace.json.gz")[0] == 503
+    monkeypatch.setattr(Path, "open", open_file)
+    assert ask(server, f"{path}/trace.json.gz")[0] == 200
+    assert capfd.readouterr() == ("", "")

@@ -19,6 +19,7 @@ from typing import Any, Final
 from gemma_trace.analysis.roofline.peaks import Peaks
 from gemma_trace.analysis.roofline.tensors import ITEM_BYTES
 from gemma_trace.errors import InputError
+from gemma_trace.trace.opening import read_text
 
 DTYPES: Final = (*ITEM_BYTES, "tf32")
 """What a rate can be of."""
@@ -33,7 +34,7 @@ def read_peaks(path: Path) -> list[Peaks]:
         InputError: it can't be read as TOML, or an entry isn't one; the message is one line that says which.
     """
     try:
-        content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        content: dict[str, Any] = tomllib.loads(read_text(path))
     except FileNotFoundError:
         raise InputError(f"no file at {path}; check --peaks") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

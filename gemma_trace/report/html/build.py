@@ -23,6 +23,7 @@ from gemma_trace.analysis.summary import RunSummary, summarize
 from gemma_trace.analysis.timeline import Request, first_token_ns, rows_in_order
 from gemma_trace.analysis.tree import call_tree, prune
 from gemma_trace.analysis.work import By, Work, group, select, stage_of_work
+from gemma_trace.printable import path_text
 from gemma_trace.report.html.facts import facts_of
 from gemma_trace.report.html.lanes import draw_waterfall
 from gemma_trace.report.html.model import (
@@ -68,7 +69,7 @@ def view_of(trace: Trace, detail: Detail = FULL) -> RunView:
     metadata = trace.metadata
     return RunView(
         label=public_label(trace.label),
-        file=public_label(trace.path.name),
+        file=public_label(path_text(trace.path.name)),
         identity=_identity(run),
         weights=run.weights,
         created_utc=metadata.created_utc if metadata else "",

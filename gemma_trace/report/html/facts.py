@@ -10,6 +10,7 @@ import numpy as np
 
 from gemma_trace.analysis.summary import RunSummary
 from gemma_trace.metadata import Environment, RunMetadata, Workload
+from gemma_trace.printable import path_text
 from gemma_trace.report.html.model import Fact, Facts
 from gemma_trace.report.html.text import bytes_text, counted, public_label, utc_text
 from gemma_trace.trace.trace import Trace
@@ -103,7 +104,7 @@ def _options(metadata: RunMetadata) -> Iterable[Fact]:
 
 def _trace(trace: Trace) -> Iterable[Fact]:
     spans = trace.spans
-    yield Fact("file", public_label(trace.path.name))
+    yield Fact("file", public_label(path_text(trace.path.name)))
     yield Fact("JSON", bytes_text(trace.report.inflated_bytes))
     yield Fact("spans", f"{len(spans):,}")
     yield Fact("host threads", f"{len(np.unique(spans.track[trace.host])):,}")

@@ -28,6 +28,7 @@ _FOLDERS: Final = re.compile("|".join((_FILE_URL, _STORE, _URL, _DRIVE, _SHARE, 
 _FRAME: Final = re.compile(r"(?P<folders>[^\n]*[/\\])(?P<rest>[^/\\\n]+\(\d+\): .*)", re.DOTALL)
 """A Python frame: a file, a line and a function."""
 _ABSOLUTE: Final = re.compile(r"(?:[/~\\]|[A-Za-z]:[/\\]|(?i:file:)).*", re.DOTALL)
+_HOME: Final = re.compile(r"~[/\\]+")
 _SEVERAL: Final = re.compile(r"\(\d+\): ")
 _INSTALLED: Final = re.compile(r".*(?:site|dist)-packages[/\\]+", re.DOTALL)
 _PUBLIC: Final = frozenset(
@@ -135,7 +136,7 @@ _PUBLIC: Final = frozenset(
 """Packages that anybody can install: a relative path into one says nothing of whose it is."""
 
 
-def shortened(text: str, on_path: Callable[[], None], keep: int = 0) -> str:
+def shortened(text: str, on_path: Callable[[], None], keep: int = 0, *, absolute_only: bool = False) -> str:
     """A text with each absolute path in it cut to its last component, or to what is below `site-packages`.
 
     So is a Python frame's relative path, unless it begins in a package that anybody can install.
@@ -143,6 +144,7 @@ def shortened(text: str, on_path: Callable[[], None], keep: int = 0) -> str:
     Args:
         on_path: called for each path that is cut.
         keep: how many folders to leave before the last component.
+        absolute_only: leave a frame's relative path, and a file that lies in the home folder itself (`~/run.py`).
 
     >>> shortened("/home/me/My Project/model.py(3): forward", lambda: None)
     'model.py(3): forward'
@@ -152,13 +154,17 @@ def shortened(text: str, on_path: Callable[[], None], keep: int = 0) -> str:
     frame = _FRAME.fullmatch(text) if len(_SEVERAL.findall(text, 0, 65536)) == 1 else None
     if frame and not re.search(r"\s[/\\]|[\"']", frame["folders"]):
         folders = frame["folders"]
-        private = _ABSOLUTE.fullmatch(folders) or re.split(r"[/\\]", folders)[0] not in _PUBLIC
-        if private:
+        if _HOME.fullmatch(folders) and absolute_only:
+            return text
+        relative = not _ABSOLUTE.fullmatch(folders)
+        if not relative or (not absolute_only and re.split(r"[/\\]", folders)[0] not in _PUBLIC):
             cut = _kept(folders, keep)
             if cut != folders:
                 on_path()
             return cut + _FOLDERS.sub(lambda found: _cut(found, on_path, 0), frame["rest"])
-    return _FOLDERS.sub(lambda found: _cut(found, on_path, keep), text)
+    return _FOLDERS.sub(
+        lambda found: found[0] if absolute_only and _HOME.fullmatch(found[0]) else _cut(found, on_path, keep), text
+    )
 
 
 def _cut(found: re.Match[str], on_path: Callable[[], None], keep: int) -> str:

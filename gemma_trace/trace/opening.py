@@ -1,0 +1,139 @@
+"""Opens what a path on the command line names: a file; or a pipe, once what is written into it is here.
+
+A pipe can be read only once, and commands read their input several times, so what comes out of one is copied into a
+file without a name. Nothing waits for ever: a pipe that nobody writes into is an error, and so is any device.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from contextvars import ContextVar
+from pathlib import Path
+from typing import BinaryIO, Final, cast
+
+from gemma_trace.errors import InputError
+
+WAIT_S: Final = 10.0
+"""How long a pipe may have no writer."""
+SILENCE_S: Final = 30.0
+"""How long a writer may write nothing."""
+MAX_PIPED_BYTES: Final = 64 << 30
+MAX_TEXT_BYTES: Final = 16 << 20
+"""Of a file that a person wrote, such as stage rules."""
+
+_POLL_S: Final = 0.05
+_PIECE_BYTES: Final = 1 << 20
+_KINDS: Final = (
+    (stat.S_ISCHR, "a device or a terminal"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISSOCK, "a socket"),
+)
+
+_Piped = dict[tuple[int, int], BinaryIO]
+_piped: ContextVar[_Piped | None] = ContextVar("_piped", default=None)
+
+
+@contextlib.contextmanager
+def pipes_kept() -> Iterator[None]:
+    """While the block runs, what came out of a pipe is kept, so that the pipe can be opened again."""
+    kept: _Piped = {}
+    token = _piped.set(kept)
+    try:
+        yield
+    finally:
+        _piped.reset(token)
+        for file in kept.values():
+            file.close()
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """The content of a file or a pipe, at its beginning; it can be sought in.
+
+    Raises:
+        InputError: it is a device or a socket, or a pipe that nobody writes into.
+        OSError: it doesn't exist or can't be read.
+    """
+    found = path.stat()
+    for is_kind, kind in _KINDS:
+        if is_kind(found.st_mode):
+            raise InputError(f"{path} is {kind}; give a file, or a pipe that something writes into")
+    if not stat.S_ISFIFO(found.st_mode):
+        with path.open("rb") as file:
+            yield file
+        return
+    kept = _piped.get()
+    key = (found.st_dev, found.st_ino)
+    if kept is not None and key in kept:
+        kept[key].seek(0)
+        yield kept[key]
+        return
+    with contextlib.ExitStack() as stack:
+        copy = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115  kept beyond this block
+        if kept is None:
+            stack.enter_context(copy)
+        else:
+            kept[key] = copy
+        for piece in _pieces(path):
+            copy.write(piece)
+        copy.seek(0)
+        yield copy
+
+
+def read_text(path: Path) -> str:
+    """A small file's text.
+
+    Raises:
+        InputError: as `opened` does, or it is too large to be what it should.
+        OSError: it doesn't exist or can't be read.
+        UnicodeDecodeError: it is no UTF-8.
+    """
+    with opened(path) as file:
+        content = file.read(MAX_TEXT_BYTES + 1)
+    if len(content) > MAX_TEXT_BYTES:
+        raise InputError(f"{path} is larger than {MAX_TEXT_BYTES >> 20} MiB; is it the right file?")
+    return content.decode()
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    """What is written into a pipe, until its writers have closed it."""
+    pipe = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        total = 0
+        began = heard = time.monotonic()
+        while True:
+            try:
+                piece = os.read(pipe, _PIECE_BYTES)
+            except BlockingIOError:  # there is a writer, and nothing to read
+                if time.monotonic() - heard > SILENCE_S:
+                    raise InputError(
+                        f"{path} is a pipe into which nothing was written for {SILENCE_S:.0f} s; "
+                        "write the trace into a file, and give that"
+                    ) from None
+                select.select([pipe], [], [], 1.0)
+                continue
+            heard = time.monotonic()
+            if piece:
+                total += len(piece)
+                if total > MAX_PIPED_BYTES:
+                    raise InputError(
+                        f"{path} gives over {MAX_PIPED_BYTES >> 30} GiB; write a shorter trace into a file"
+                    )
+                yield piece
+            elif total:
+                return
+            elif heard - began > WAIT_S:
+                raise InputError(
+                    f"{path} is a pipe that nobody wrote into for {WAIT_S:.0f} s; start what writes the trace into it, "
+                    "or give a file"
+                )
+            else:  # no writer yet
+                time.sleep(_POLL_S)
+    finally:
+        os.close(pipe)
