@@ -110,17 +110,23 @@ def compared(before: Path, after: Path, reading: Reading) -> PageContent:
     Raises:
         InputError: as `diff.match_runs` does, or a trace can't be read.
     """
-    from gemma_trace.analysis.diff import diff
-    from gemma_trace.cli.diff import match_runs
-    from gemma_trace.cli.inputs import open_trace
+    from gemma_trace.analysis.diff import diff_sides
+    from gemma_trace.analysis.pairing import pair_runs
+    from gemma_trace.analysis.sides import side_of
+    from gemma_trace.cli.inputs import find_traces, open_trace
     from gemma_trace.report.html.model import PageContent, Pair, detail_for
 
-    matched, unmatched = match_runs(before, after)
-    detail = detail_for(2 * len(matched))
+    pairings, unmatched = pair_runs((find_traces([before]), find_traces([after])), (str(before), str(after)))
+    detail = detail_for(2 * len(pairings))
     pairs = []
-    for paths in matched:
-        one, other = (open_trace(path, reading.rules, cached=reading.cached) for path in paths)
-        pairs.append(Pair(diff(one, other), view(one, detail, reading), view(other, detail, reading)))
+    for pairing in pairings:
+        firsts, sides = [], []
+        for paths in (pairing.befores, pairing.afters):
+            traces = (open_trace(path, reading.rules, cached=reading.cached) for path in paths)
+            first = next(traces)
+            firsts.append(view(first, detail, reading))
+            sides.append([side_of(first), *map(side_of, traces)])
+        pairs.append(Pair(diff_sides(*sides, paired=pairing.is_paired), *firsts))
     names = [pairs[0].before.label, pairs[0].after.label]
     if len(pairs) > 1:
         title = f"{len(pairs)} runs, before → after"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gemma_trace.analysis.diff import Change, TraceDiff
+from gemma_trace.analysis.statistics import Distribution
 from gemma_trace.health.findings import Health
 from gemma_trace.health.merge import merged
 from gemma_trace.report.model import Column, Report, Section
@@ -67,8 +68,13 @@ def diff_report(
 
 def _health(found: Sequence[TraceDiff]) -> Health:
     """The findings of all traces; those of a name that several have are told apart by their side."""
-    names = Counter(run.run for pair in found for run in (pair.before, pair.after))
-    sides = [(run, side) for pair in found for side, run in (("before", pair.before), ("after", pair.after))]
+    sides = [
+        (run, side)
+        for pair in found
+        for side, runs in (("before", pair.befores), ("after", pair.afters))
+        for run in runs
+    ]
+    names = Counter(run.run for run, _ in sides)
     labels = [f"{run.run} {side}" if names[run.run] > 1 else run.run for run, side in sides]
     return merged([run.health for run, _ in sides], labels)
 
@@ -78,24 +84,21 @@ def _stage_section(pair: TraceDiff, unmatched: Sequence[str]) -> Section:
     rows = tuple(
         (
             f"  {change.stage}" if change.stage in parts else change.stage,
-            spread(change.before),
-            spread(change.after),
+            measured(change.before, change),
+            measured(change.after, change),
             *_difference(change),
             _verdict(change),
         )
         for change in pair.stages
     )
-    names = [pair.before.run, pair.after.run]
-    title = " → ".join(names) if names[0] != names[1] else f"{names[0]}, before → after"
-    return Section(title, _STAGE_COLUMNS, rows, notes=tuple(_notes(pair, rows, unmatched)))
+    return Section(pair.label, _STAGE_COLUMNS, rows, notes=tuple(_notes(pair, rows, unmatched)))
 
 
 def _notes(pair: TraceDiff, rows: Sequence[Sequence[str]], unmatched: Sequence[str]) -> list[str]:
     changed = [change for change in pair.stages if change.status != "same"]
-    notes = [f"Medians of {pair.timing} requests ± half the interquartile range; a change is 1% of what was before"]
-    notes[0] += ", and its interval leaves out 0."
+    notes = _method(pair)
     if any(TOO_SMALL in row for row in rows):
-        notes.append(f"{TOO_SMALL}: an interval needs 5 requests a side; what changed is judged by the medians alone.")
+        notes.append(f"{TOO_SMALL}: an interval requires 5 requests per side.")
     if any(NOISY_MARK in cell for row in rows for cell in row):
         notes.append(NOISY_NOTE)
     if pair.settings:
@@ -110,14 +113,38 @@ def _notes(pair: TraceDiff, rows: Sequence[Sequence[str]], unmatched: Sequence[s
     return [*notes, *(f"Not compared: {line}." for line in unmatched)]
 
 
+def _method(pair: TraceDiff) -> list[str]:
+    """How the figures came about, and what is called a change."""
+    counts = len(pair.befores), len(pair.afters)
+    if pair.is_between_processes:
+        how = "paired by round" if pair.is_paired else "not paired"
+        return [
+            f"Means of the medians of {counts[0]} and {counts[1]} processes ± their standard deviation, {how}, of "
+            f"{pair.timing} requests. A change is 1% of what was before and certain at 5% for all rows together (Holm)."
+        ]
+    floor = f"{pair.noise.limit_pct('ttft'):.0f}%" if pair.noise.limits_pct else f"{pair.noise.default_pct:.0f}%"
+    return [
+        f"Medians of {pair.timing} requests ± half the interquartile range.",
+        f"One process per side: run-to-run variation is not in this interval. A change is only called one where it "
+        f"exceeds the noise floor ({floor}, {pair.noise.source}) and its interval leaves out 0.",
+    ]
+
+
+def measured(side: Distribution | None, change: Change) -> str:
+    """One side of a row: its requests' median and spread, or its processes' mean and standard deviation."""
+    if side is None or not change.is_between_processes:
+        return spread(side)
+    return f"{significant(side.mean)} ±{side.std or 0:,.{decimals(side.mean)}f}"
+
+
 def _inside_section(title: str, rows: Sequence[Change], top: int, *, full_names: bool) -> Section:
     shown = rows[:top] if top else rows
     cells = tuple(
         (
             change.stage,
             change.name if full_names else folded(change.name),
-            spread(change.before),
-            spread(change.after),
+            measured(change.before, change),
+            measured(change.after, change),
             *_difference(change),
             _counts(change),
             _verdict(change),
@@ -158,8 +185,8 @@ def _verdict(change: Change) -> str:
 def _record(pair: TraceDiff, change: Change) -> dict[str, Any]:
     low, high = change.interval_ms or (None, None)
     return {
-        "before_run": pair.before.run,
-        "after_run": pair.after.run,
+        "before_run": pair.names[0],
+        "after_run": pair.names[1],
         "timing": pair.timing if change.level == "stage" else "profiled",
         "level": change.level,
         "stage": change.stage,
@@ -170,6 +197,9 @@ def _record(pair: TraceDiff, change: Change) -> dict[str, Any]:
         "relative_pct": change.relative_pct,
         "interval_low_ms": low,
         "interval_high_ms": high,
+        "p_value": change.p_value,
+        "before_processes": change.processes[0],
+        "after_processes": change.processes[1],
         "before_count": change.before_count,
         "after_count": change.after_count,
         "status": change.status,
