@@ -23,12 +23,14 @@ class Pairing:
         befores, afters: the trace files of the two sides, one process each.
         is_paired: file i of the two sides is of one round.
         names: what the sides are called; None for what their runs are.
+        lost: rounds that one side alone has, a line each.
     """
 
     befores: tuple[Path, ...]
     afters: tuple[Path, ...]
     is_paired: bool = False
     names: tuple[str, str] | None = None
+    lost: tuple[str, ...] = ()
 
 
 def pair_runs(
@@ -83,12 +85,17 @@ def _options(metadata: RunMetadata) -> dict[str, object]:
 
 
 def _of_repeats(labels: Sequence[Mapping[Path, str]], words: tuple[str, str]) -> Pairing:
-    """Rounds where the runs' names tell them: the same names on both sides, each once."""
-    first, second = ({label: path for path, label in side.items()} for side in labels)
-    unique = len(first) == len(labels[0]) and len(second) == len(labels[1])
-    if unique and first.keys() == second.keys() and len(first) > 1:
-        return Pairing(tuple(first.values()), tuple(second[label] for label in first), True, words)
-    return Pairing(tuple(labels[0]), tuple(labels[1]), False, words)
+    """Rounds where names tell them that both sides have: those of the runs, or, where a command calls all of its
+    traces alike, of their folders."""
+    for rounds in (labels, [{path: path.parent.name for path in side} for side in labels]):
+        first, second = ({name: path for path, name in side.items()} for side in rounds)
+        both = [name for name in first if name in second]
+        if len(first) == len(labels[0]) and len(second) == len(labels[1]) and len(both) > 1:
+            lost = [f"round {name} is lost, it is only in {words[0]}" for name in first if name not in second]
+            lost += [f"round {name} is lost, it is only in {words[1]}" for name in second if name not in first]
+            sides = [tuple(side[name] for name in both) for side in (first, second)]
+            return Pairing(*sides, is_paired=True, names=words, lost=tuple(lost))
+    return Pairing(tuple(labels[0]), tuple(labels[1]), names=words)
 
 
 def _by_name(labels: Mapping[Path, str]) -> dict[str, Path]:

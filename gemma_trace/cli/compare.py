@@ -103,7 +103,7 @@ def compare(
     require_enough(trials)
     found = comparisons(trials, taken)
     said = [*remarks([t.conditions for t in trials if t.seconds], os.cpu_count() or 1), *trial_remarks(trials, taken)]
-    report = diff_report(found, said, [str(output)], top)
+    report = diff_report(found, (), [str(output)], top, remarks=said)
     verdicts = [gate.judge(pair) for pair in found] if gate else []
     if gate:
         report = report.extended((), {"gate": gate_record(verdicts, ())})

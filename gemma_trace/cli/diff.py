@@ -100,8 +100,12 @@ def diff(
     if junit:
         refuse_existing(junit, force=force)
     reading = Reading(read_rules(stage, stages_file), cached=not no_cache)
-    found, unmatched = compared(before, after, reading, repeats=repeats, noise=noise)
-    report = diff_report(found, unmatched, [str(before), *map(str, after)], top, full_names=full_names)
+    pairings, unmatched = paired(before, after, repeats=repeats)
+    floor = noise_floor(noise, reading) if noise else None
+    found = [reading.compare(pairing, floor) for pairing in pairings]
+    lost = [line for pairing in pairings for line in pairing.lost]
+    sources = [str(before), *map(str, after)]
+    report = diff_report(found, unmatched, sources, top, full_names=full_names, remarks=lost)
     verdicts = [gate.judge(pair) for pair in found] if gate else []
     if gate:
         report = report.extended((), {"gate": gate_record(verdicts, unmatched)})
@@ -141,10 +145,8 @@ class Reading:
         return diff_sides(*sides, paired=pairing.is_paired, noise=noise, names=pairing.names)
 
 
-def compared(
-    before: Path, afters: Sequence[Path], reading: Reading, *, repeats: bool, noise: Path | None
-) -> tuple[list[TraceDiff], list[str]]:
-    """The comparisons, and which runs are left over, a line each.
+def paired(before: Path, afters: Sequence[Path], *, repeats: bool) -> tuple[list[Pairing], list[str]]:
+    """The comparisons to be made, and which runs are left over, a line each.
 
     Raises:
         InputError: a side has no trace, two of one name, or the sides have no run in common.
@@ -152,15 +154,14 @@ def compared(
     from gemma_trace.analysis.pairing import pair_runs
     from gemma_trace.cli.inputs import find_traces
 
-    floor = noise_floor(noise, reading) if noise else None
-    found: list[TraceDiff] = []
+    pairings: list[Pairing] = []
     unmatched: list[str] = []
     for after in afters:
         sides = (find_traces([before]), find_traces([after]))
-        pairings, left = pair_runs(sides, (str(before), str(after)), repeats=repeats)
-        found += [reading.compare(pairing, floor) for pairing in pairings]
+        more, left = pair_runs(sides, (str(before), str(after)), repeats=repeats)
+        pairings += more
         unmatched += left
-    return found, unmatched
+    return pairings, unmatched
 
 
 def noise_floor(folder: Path, reading: Reading) -> NoiseFloor:

@@ -78,26 +78,29 @@ def remarks(trials: Sequence[Conditions], cores: int) -> Iterator[str]:
 def drift_remark(times_ms: Mapping[str, Sequence[tuple[int, float]]]) -> str | None:
     """Whether what was measured went up or down over the trials, whichever configuration it was of.
 
-    A line is fitted to the logarithms, each less its arm's mean, over the trials' places in the order they were run.
+    A line is fitted to the logarithms over the trials' places in the order they were run, each less its arm's mean.
 
     Args:
         times_ms: by arm, (place in the order, ms).
     """
-    places, values = [], []
+    places: list[float] = []
+    values: list[float] = []
+    trials: list[int] = []
     for measured in times_ms.values():
-        logs = np.log([ms for _, ms in measured if ms > 0])
-        if len(logs) > 1:
-            places += [place for place, ms in measured if ms > 0]
+        known = [(place, ms) for place, ms in measured if ms > 0]
+        if len(known) > 1:
+            at, logs = np.array([place for place, _ in known]), np.log([ms for _, ms in known])
+            trials += at.tolist()
+            places += (at - at.mean()).tolist()
             values += (logs - logs.mean()).tolist()
     n = len(values)
     df = n - 1 - len(times_ms)
     if df < 2:
         return None
-    x = np.asarray(places, dtype=np.float64) - np.mean(places)
-    y = np.asarray(values)
+    x, y = np.asarray(places), np.asarray(values)
     slope = float((x @ y) / (x @ x))
     error = float(np.sqrt(max(0.0, ((y - slope * x) ** 2).sum()) / df / (x @ x)))
-    total_pct = 100 * (np.exp(slope * (max(places) - min(places))) - 1)
+    total_pct = 100 * (np.exp(slope * (max(trials) - min(trials))) - 1)
     if abs(total_pct) < DRIFT_PCT or (error > 0 and two_sided_p(slope / error, df) > 0.05):
         return None
     return (

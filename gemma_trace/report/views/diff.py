@@ -41,17 +41,25 @@ _TITLES = {"family": "Families", "op": "Ops and shapes", "kernel": "Kernels"}
 
 
 def diff_report(
-    found: Sequence[TraceDiff], unmatched: Sequence[str], source: Sequence[str], top: int, *, full_names: bool = False
+    found: Sequence[TraceDiff],
+    unmatched: Sequence[str],
+    source: Sequence[str],
+    top: int,
+    *,
+    full_names: bool = False,
+    remarks: Sequence[str] = (),
 ) -> Report:
     """The comparison of one pair of traces, or of several.
 
     Args:
         unmatched: runs of one side only, each a line.
         top: how many rows of families, ops and kernels there are at most; 0 is all.
+        remarks: what speaks against the figures, each a line.
     """
+    said = [*(f"Not compared: {line}." for line in unmatched), *(f"Mind: {line}." for line in remarks)]
     sections: list[Section] = []
     for pair in found:
-        sections.append(_stage_section(pair, unmatched if pair is found[-1] else ()))
+        sections.append(_stage_section(pair, said if pair is found[-1] else ()))
         for level, title in _TITLES.items():
             rows = [change for change in pair.inside if change.level == level and change.status != "same"]
             if rows:
@@ -61,7 +69,8 @@ def diff_report(
         source=source,
         sections=tuple(sections),
         records=[_record(pair, change) for pair in found for change in (*pair.stages, *pair.inside)],
-        totals={"pairs": len(found), "changed": sum(len(pair.changed) for pair in found), "unmatched": list(unmatched)},
+        totals={"pairs": len(found), "changed": sum(len(pair.changed) for pair in found), "unmatched": list(unmatched)}
+        | ({"remarks": list(remarks)} if remarks else {}),
         health=_health(found),
     )
 
@@ -79,7 +88,7 @@ def _health(found: Sequence[TraceDiff]) -> Health:
     return merged([run.health for run, _ in sides], labels)
 
 
-def _stage_section(pair: TraceDiff, unmatched: Sequence[str]) -> Section:
+def _stage_section(pair: TraceDiff, said: Sequence[str]) -> Section:
     parts = {part.value for part in PREPROCESSING_PARTS}
     rows = tuple(
         (
@@ -91,10 +100,10 @@ def _stage_section(pair: TraceDiff, unmatched: Sequence[str]) -> Section:
         )
         for change in pair.stages
     )
-    return Section(pair.label, _STAGE_COLUMNS, rows, notes=tuple(_notes(pair, rows, unmatched)))
+    return Section(pair.label, _STAGE_COLUMNS, rows, notes=tuple(_notes(pair, rows, said)))
 
 
-def _notes(pair: TraceDiff, rows: Sequence[Sequence[str]], unmatched: Sequence[str]) -> list[str]:
+def _notes(pair: TraceDiff, rows: Sequence[Sequence[str]], said: Sequence[str]) -> list[str]:
     changed = [change for change in pair.stages if change.status != "same"]
     notes = _method(pair)
     if any(TOO_SMALL in row for row in rows):
@@ -110,7 +119,7 @@ def _notes(pair: TraceDiff, rows: Sequence[Sequence[str]], unmatched: Sequence[s
         notes.append("No stage changed.")
     if len(pair.inside) and not any(change.status != "same" for change in pair.inside):
         notes.append("No family, op or kernel changed by 0.1% of a request.")
-    return [*notes, *(f"Not compared: {line}." for line in unmatched)]
+    return [*notes, *said]
 
 
 def _method(pair: TraceDiff) -> list[str]:
