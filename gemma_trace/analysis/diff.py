@@ -16,6 +16,7 @@ from gemma_trace.analysis.nested import LEVEL, difference, holm
 from gemma_trace.analysis.noise import NoiseFloor
 from gemma_trace.analysis.sides import INSIDE, Costs, Level, Side, side_of
 from gemma_trace.analysis.statistics import Distribution
+from gemma_trace.analysis.structure import merged, paired_trees
 from gemma_trace.analysis.summary import RunSummary
 from gemma_trace.errors import ConfigError
 from gemma_trace.metadata import RunMetadata
@@ -26,6 +27,9 @@ LEAST_CHANGE: Final = 0.01
 
 LEAST_SHARE: Final = 0.001
 """A difference inside a stage that is less than this share of the whole request is called the same."""
+
+STRUCTURE: Final = "structure"
+"""The level of rows that call trees were matched for, not names."""
 
 Status = Literal["same", "slower", "faster", "new", "vanished"]
 Timing = Literal["timed", "profiled"]
@@ -179,8 +183,9 @@ def diff_sides(
     compared = _Comparison(sides, paired and len(before) > 1, noise or NoiseFloor())
     timing: Timing = "timed" if all(side.timed_ms for processes in sides for side in processes) else "profiled"
     inside: list[Change] = []
-    for level, _ in INSIDE:
-        rows = _judged(compared.inside(level), compared.noise, compared.whole_ms)
+    for level in (*(level for level, _ in INSIDE), STRUCTURE):
+        found = compared.structure() if level == STRUCTURE else compared.inside(level)
+        rows = _judged(found, compared.noise, compared.whole_ms)
         inside += sorted(rows, key=lambda change: -abs(change.difference_ms))
     return TraceDiff(
         names=names or (before[0].run.run, after[0].run.run),
@@ -234,6 +239,40 @@ class _Comparison:
                 if key[0] not in without:
                     samples = [[cost.values_ms(key) for cost in each] for each in known]
                     rows.append(self._row(level, key, samples, least_ms, [_mean_count(each, key) for each in known]))
+        return rows
+
+    def structure(self) -> list[Change]:
+        """A row per piece of work of the call trees, under whichever name; means over the requests of all processes."""
+        trees = [[side.tree for side in each if side.tree] for each in self.sides]
+        if not all(trees):
+            return []
+        before, after = (merged(each) for each in trees)
+        requests = [sum(side.requests for side in each) for each in self.sides]
+        rows = []
+        for pair in paired_trees(before, after):
+            before_ms, after_ms = pair.before_ns / requests[0] / 1e6, pair.after_ns / requests[1] / 1e6
+            if pair.is_alike and abs(after_ms - before_ms) < LEAST_SHARE * self.whole_ms:
+                continue
+            samples = (
+                Distribution((before_ms,), "ms") if pair.before else None,
+                Distribution((after_ms,), "ms") if pair.after else None,
+            )
+            rows.append(
+                Change(
+                    level=STRUCTURE,
+                    stage=pair.path[0],
+                    name=pair.name,
+                    before=samples[0],
+                    after=samples[1],
+                    before_count=pair.before_count / requests[0],
+                    after_count=pair.after_count / requests[1],
+                    difference_ms=after_ms - before_ms,
+                    interval_ms=None,
+                    p_value=None,
+                    processes=(1, 1),
+                    status=_one_sided(samples, (before_ms, after_ms), LEAST_SHARE * self.whole_ms),
+                )
+            )
         return rows
 
     def _row(

@@ -15,13 +15,14 @@ import numpy.typing as npt
 from gemma_trace.analysis.breakdown import breakdown
 from gemma_trace.analysis.summary import RequestMeasures, RunSummary, profiled_requests, summarize
 from gemma_trace.analysis.timeline import UNLINKED, find_requests
+from gemma_trace.analysis.tree import TreeNode, call_tree
 from gemma_trace.analysis.work import By, Work, device_work, group, host_work, request_of_work, stage_of_work
 from gemma_trace.metadata import RunMetadata
 from gemma_trace.stages import Stage
 from gemma_trace.trace.events import NONE
 from gemma_trace.trace.trace import Trace
 
-Level = Literal["stage", "family", "op", "kernel"]
+Level = Literal["stage", "family", "op", "kernel", "structure"]
 Values = Mapping[str, tuple[float, ...]]
 
 INSIDE: Final[tuple[tuple[Level, By], ...]] = (("family", By.FAMILY), ("op", By.SHAPE), ("kernel", By.KERNEL))
@@ -61,23 +62,31 @@ class Side:
         metadata: what a capture of ours says of itself.
         timed_ms, profiled_ms: by name, a value per request: `ttft`, `wall`, the stages in order, `tpot`. The timed ones
             are of the pass without the profiler; empty where there is none.
-        wall_ms: the mean length of a profiled request.
+        requests: how many were profiled.
+        wall_ms: the mean length of one of them.
         device_stages: stages that give a device work.
         device, host: by level, what is inside of the stages.
+        tree: its call tree, if that was asked for.
     """
 
     run: RunSummary
     metadata: RunMetadata | None
     timed_ms: Values
     profiled_ms: Values
+    requests: int
     wall_ms: float
     device_stages: frozenset[str]
     device: Mapping[Level, Costs]
     host: Mapping[Level, Costs]
+    tree: TreeNode | None = None
 
 
-def side_of(trace: Trace) -> Side:
-    """Take of a trace what a comparison needs."""
+def side_of(trace: Trace, *, structure: bool = False) -> Side:
+    """Take of a trace what a comparison needs.
+
+    Args:
+        structure: with its call tree, so that what is called differently can be found.
+    """
     run = summarize(trace)
     device, host = device_work(trace), host_work(trace)
     requests = find_requests(trace)
@@ -87,11 +96,13 @@ def side_of(trace: Trace) -> Side:
         metadata=trace.metadata,
         timed_ms=_stage_values(run.requests) if run.timing == "timed" else {},
         profiled_ms=_stage_values(profiled_requests(breakdown(trace).complete())),
+        requests=len(requests),
         wall_ms=sum(request.wall_ns for request in requests) / len(requests) / 1e6,
         device_stages=frozenset(stage_names[code] for code in np.unique(stage_of_work(trace, device)).tolist()),
         device={level: _costs(trace, device, by) for level, by in INSIDE},
         # The host has no kernels; its ops are listed.
         host={level: _costs(trace, host, by) for level, by in INSIDE if level != "kernel"},
+        tree=call_tree(trace) if structure else None,
     )
 
 

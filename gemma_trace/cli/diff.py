@@ -69,6 +69,10 @@ def diff(
     ] = None,
     repeats: RepeatsOption = False,
     noise: NoiseOption = None,
+    structure: Annotated[
+        bool,
+        typer.Option("--structure", help="Match call trees too, so that renamed, fused and split operators are found."),
+    ] = False,
     top: Annotated[int, typer.Option(min=0, help="How many families, ops and kernels; 0 is all.")] = 10,
     full_names: Annotated[
         bool, typer.Option("--full-names", help="Kernel names as recorded, template arguments and all.")
@@ -99,7 +103,7 @@ def diff(
         raise ConfigError("--junit writes what --fail-on finds; give --fail-on as well")
     if junit:
         refuse_existing(junit, force=force)
-    reading = Reading(read_rules(stage, stages_file), cached=not no_cache)
+    reading = Reading(read_rules(stage, stages_file), cached=not no_cache, structure=structure)
     pairings, unmatched = paired(before, after, repeats=repeats)
     floor = noise_floor(noise, reading) if noise else None
     found = [reading.compare(pairing, floor) for pairing in pairings]
@@ -122,10 +126,11 @@ class Reading:
     Args:
         rules: the user's stages.
         cached: keep the columns of large traces.
+        structure: match call trees too.
     """
 
-    def __init__(self, rules: Sequence[StageRule], *, cached: bool) -> None:
-        self._rules, self._cached = rules, cached
+    def __init__(self, rules: Sequence[StageRule], *, cached: bool, structure: bool) -> None:
+        self._rules, self._cached, self._structure = rules, cached, structure
         self._known: dict[Path, Side] = {}
 
     def side(self, path: Path) -> Side:
@@ -134,7 +139,7 @@ class Reading:
         from gemma_trace.cli.inputs import open_trace
 
         if path not in self._known:
-            self._known[path] = side_of(open_trace(path, self._rules, cached=self._cached))
+            self._known[path] = side_of(open_trace(path, self._rules, cached=self._cached), structure=self._structure)
         return self._known[path]
 
     def compare(self, pairing: Pairing, noise: NoiseFloor | None) -> TraceDiff:

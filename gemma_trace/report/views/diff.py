@@ -37,7 +37,7 @@ _INSIDE_COLUMNS = (
     Column("calls", 2),
     Column("", align="left", holds="status"),
 )
-_TITLES = {"family": "Families", "op": "Ops and shapes", "kernel": "Kernels"}
+_TITLES = {"family": "Families", "op": "Ops and shapes", "kernel": "Kernels", "structure": "By structure"}
 
 
 def diff_report(
@@ -57,7 +57,7 @@ def diff_report(
         remarks: what speaks against the figures, each a line.
     """
     said = [*(f"Not compared: {line}." for line in unmatched), *(f"Mind: {line}." for line in remarks)]
-    sections: list[Section] = []
+    sections: list[Section] = [beside(found)] if is_against_one(found) else []
     for pair in found:
         sections.append(_stage_section(pair, said if pair is found[-1] else ()))
         for level, title in _TITLES.items():
@@ -73,6 +73,35 @@ def diff_report(
         | ({"remarks": list(remarks)} if remarks else {}),
         health=_health(found),
     )
+
+
+def is_against_one(found: Sequence[TraceDiff]) -> bool:
+    """Whether several comparisons are of one baseline, so that one table can hold them all."""
+    return len(found) > 1 and all(pair.befores == found[0].befores for pair in found)
+
+
+def beside(found: Sequence[TraceDiff]) -> Section:
+    """Several comparisons with one baseline: a row per stage, a column per run."""
+    rows = [{change.stage: change for change in pair.stages} for pair in found]
+    names = list(dict.fromkeys(stage for pair in rows for stage in pair))
+    columns = [Column("stage", align="left"), Column(f"{found[0].names[0]} ms", holds="measure")]
+    for pair in found:
+        columns += [Column(f"{pair.names[1]} ms"), Column("Δ %"), Column("", align="left", holds="status")]
+    cells = []
+    for name in names:
+        known = next(pair[name] for pair in rows if name in pair)
+        line = [name, measured(known.before, known)]
+        for side in rows:
+            change = side.get(name)
+            line += [ABSENT, ABSENT, ""] if change is None else _beside_cells(change)
+        cells.append(tuple(line))
+    title = f"{found[0].names[0]} → {', '.join(pair.names[1] for pair in found)}"
+    return Section(title, tuple(columns), tuple(cells), notes=tuple(_method(found[0])))
+
+
+def _beside_cells(change: Change) -> list[str]:
+    relative = change.relative_pct if change.after else None
+    return [measured(change.after, change), ABSENT if relative is None else f"{relative:+.1f}", _verdict(change)]
 
 
 def _health(found: Sequence[TraceDiff]) -> Health:
