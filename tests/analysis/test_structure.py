@@ -10,6 +10,7 @@ from gemma_trace.analysis.diff import STRUCTURE, Change, diff_sides
 from gemma_trace.analysis.sides import side_of
 from gemma_trace.analysis.structure import Pairing, merged, paired_trees
 from gemma_trace.analysis.tree import call_tree
+from gemma_trace.stages import LAYER_PREFIX
 from gemma_trace.trace.trace import Trace, load
 from tests.conftest import SAMPLES
 from tests.trace_builder import TraceBuilder
@@ -24,7 +25,7 @@ def forward(folder: Path, name: str, ops: Ops, *, wrapper: str = "", requests: i
     for request in range(requests):
         at = 100_000 * request
         built.range("request", at, 90_000).range("prefill", at + 1000, 80_000).range(
-            "layer:layers.0", at + 2000, 50_000
+            f"{LAYER_PREFIX}layers.0", at + 2000, 50_000
         )
         if wrapper:
             built.range(f"::{wrapper}", at + 2500, 45_000)
