@@ -67,6 +67,11 @@ def diff(
     junit: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write what --fail-on found as JUnit XML, one test per limit.")
     ] = None,
+    comment: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a comment for a pull request: Markdown, 60 lines at most."),
+    ] = None,
+    link: Annotated[str | None, typer.Option(metavar="URL", help="Where the comment says the report is.")] = None,
     repeats: RepeatsOption = False,
     noise: NoiseOption = None,
     structure: Annotated[
@@ -95,14 +100,15 @@ def diff(
     from gemma_trace.analysis.gate import parse_gate
     from gemma_trace.cli.output import emit
     from gemma_trace.cli.rules import read_rules
+    from gemma_trace.report.comment import to_comment
     from gemma_trace.report.junit import to_junit
     from gemma_trace.report.views.diff import diff_report
 
     gate = None if fail_on is None else parse_gate(fail_on, varies or ())
     if junit and gate is None:
         raise ConfigError("--junit writes what --fail-on finds; give --fail-on as well")
-    if junit:
-        refuse_existing(junit, force=force)
+    for path in filter(None, (junit, comment)):
+        refuse_existing(path, force=force)
     reading = Reading(read_rules(stage, stages_file), cached=not no_cache, structure=structure)
     pairings, unmatched = paired(before, after, repeats=repeats)
     floor = noise_floor(noise, reading) if noise else None
@@ -116,6 +122,8 @@ def diff(
     emit(report, form, output, force=force)
     if junit:
         write_text(junit, to_junit([pair.label for pair in found], verdicts, unmatched))
+    if comment:
+        write_text(comment, to_comment(found, verdicts, unmatched, link))
     if gate:
         hold(found, verdicts, unmatched, lenient=inconclusive is OnInconclusive.OK)
 

@@ -124,7 +124,7 @@ def _stage_section(pair: TraceDiff, said: Sequence[str]) -> Section:
             f"  {change.stage}" if change.stage in parts else change.stage,
             measured(change.before, change),
             measured(change.after, change),
-            *_difference(change),
+            *difference_cells(change),
             _verdict(change),
         )
         for change in pair.stages
@@ -183,7 +183,7 @@ def _inside_section(title: str, rows: Sequence[Change], top: int, *, full_names:
             change.name if full_names else folded(change.name),
             measured(change.before, change),
             measured(change.after, change),
-            *_difference(change),
+            *difference_cells(change),
             _counts(change),
             _verdict(change),
         )
@@ -194,7 +194,8 @@ def _inside_section(title: str, rows: Sequence[Change], top: int, *, full_names:
     return Section(f"{title}, by the size of the change (profiled requests)", _INSIDE_COLUMNS, cells, notes=notes)
 
 
-def _difference(change: Change) -> tuple[str, str, str]:
+def difference_cells(change: Change) -> tuple[str, str, str]:
+    """A difference in ms, in % of what was before, and its interval."""
     relative = change.relative_pct
     if not (change.before and change.after):
         interval = ABSENT
