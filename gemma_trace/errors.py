@@ -5,6 +5,7 @@
     ├── InputError             a file or folder that can't be used
     │   └── TraceFormatError   a file that is no trace, or holds no event
     ├── GateError              a difference over the limit that was set (exit code 3)
+    ├── InconclusiveError      too little is known to say whether a limit is exceeded (exit code 5)
     ├── OutputError            an output that exists already, or can't be written
     └── CaptureError           a capture that can't run
         ├── MissingExtraError  a package of an extra isn't installed
@@ -44,6 +45,12 @@ class GateError(GemmaTraceError):
     """A difference over the limit that was set for it."""
 
     exit_code = 3
+
+
+class InconclusiveError(GemmaTraceError):
+    """Too little is known to say whether a limit is exceeded."""
+
+    exit_code = 5
 
 
 class OutputError(GemmaTraceError):

@@ -1,24 +1,25 @@
-"""What changed between two traces: stages, and inside of them families, ops and kernels.
+"""What changed between two sides: stages, and inside of them families, ops and kernels.
 
-Rows are matched by what they are: the stage; the stage and the family; the stage, the op and its shapes; the stage
-and the kernel. A value is a request's, so a row's sample has as many values as there are requests.
+A side is one process or several of one configuration. Rows are matched by what they are: the stage; the stage and the
+family; the stage, the op and its shapes; the stage and the kernel. What is called slower or faster has to be certain:
+of several processes by an interval that has the variation between them in it, with the false alarms of all stages
+together held at 5%; of one process a side by a noise floor. See `nested.py` and `noise.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-import numpy as np
-
-from gemma_trace.analysis.breakdown import breakdown
-from gemma_trace.analysis.statistics import Distribution, distribution_ms, median_difference_interval
-from gemma_trace.analysis.summary import RequestMeasures, RunSummary, profiled_requests, summarize
-from gemma_trace.analysis.timeline import UNLINKED, find_requests
-from gemma_trace.analysis.work import By, Work, device_work, group, host_work, request_of_work, stage_of_work
-from gemma_trace.stages import Stage
-from gemma_trace.trace.events import NONE
+from gemma_trace.analysis.nested import LEVEL, difference, holm
+from gemma_trace.analysis.noise import NoiseFloor
+from gemma_trace.analysis.sides import INSIDE, Costs, Level, Side, side_of
+from gemma_trace.analysis.statistics import Distribution
+from gemma_trace.analysis.structure import merged, paired_trees
+from gemma_trace.analysis.summary import RunSummary
+from gemma_trace.errors import ConfigError
+from gemma_trace.metadata import RunMetadata
 from gemma_trace.trace.trace import Trace
 
 LEAST_CHANGE: Final = 0.01
@@ -27,10 +28,12 @@ LEAST_CHANGE: Final = 0.01
 LEAST_SHARE: Final = 0.001
 """A difference inside a stage that is less than this share of the whole request is called the same."""
 
-Level = Literal["stage", "family", "op", "kernel"]
-Status = Literal["same", "slower", "faster", "new", "vanished"]
+STRUCTURE: Final = "structure"
+"""The level of rows that call trees were matched for, not names."""
 
-_INSIDE: Final[tuple[tuple[Level, By], ...]] = (("family", By.FAMILY), ("op", By.SHAPE), ("kernel", By.KERNEL))
+Status = Literal["same", "slower", "faster", "new", "vanished"]
+Timing = Literal["timed", "profiled"]
+
 _IDENTITY: Final = ("model", "weights", "dtype", "device", "image_backend")
 _ENVIRONMENT: Final = ("torch", "torchvision", "transformers", "python", "device_name", "driver", "cuda", "host_cpu")
 _INCIDENTAL: Final = frozenset({"output", "name", "force", "quiet"})
@@ -44,10 +47,15 @@ class Change:
         level: what the row is of.
         stage: `ttft`, `tpot` and `wall` are measures beside the stages.
         name: the family, the op with its shapes, or the kernel; "" of a stage.
-        before, after: a value a request, in ms; None where that side has no such row.
-        before_count, after_count: calls or activities a request; None of a stage.
-        interval_ms: 95% bootstrap interval of the difference of the medians; None under 5 values a side.
-        status: `slower` and `faster` where the medians are 1% apart and the interval, if there is one, leaves out 0.
+        before, after: in ms, a value per request; of several processes a value per process, the median of its requests.
+            None where that side has no such row.
+        before_count, after_count: calls or activities per request; None of a stage.
+        difference_ms: of the medians of requests, or of the means over processes; a side that has no such row is 0.
+        interval_ms: 95% interval of the difference. With one process a side it leaves out what processes differ by.
+            None where there are too few values.
+        p_value: of no difference, by Holm's adjustment over the rows of its level; None with one process on a side.
+        processes: how many each side has.
+        status: `slower` and `faster` where the difference is 1% and certain.
     """
 
     level: Level
@@ -57,39 +65,75 @@ class Change:
     after: Distribution | None
     before_count: float | None
     after_count: float | None
+    difference_ms: float
     interval_ms: tuple[float, float] | None
+    p_value: float | None
+    processes: tuple[int, int]
     status: Status
 
     @property
-    def difference_ms(self) -> float:
-        """Of the medians; a side that has no such row counts as 0."""
-        return (self.after.median if self.after else 0.0) - (self.before.median if self.before else 0.0)
+    def before_ms(self) -> float:
+        """What it was before: the median of the requests, or the mean over the processes; 0 where there is none."""
+        if self.before is None:
+            return 0.0
+        return self.before.mean if self.is_between_processes else self.before.median
+
+    @property
+    def is_between_processes(self) -> bool:
+        """Whether both sides are several processes."""
+        return min(self.processes) > 1
 
     @property
     def relative_pct(self) -> float | None:
         """The difference as a share of what was before; None where that is nothing."""
-        return 100 * self.difference_ms / self.before.median if self.before and self.before.median else None
+        return 100 * self.difference_ms / self.before_ms if self.before_ms else None
 
 
 @dataclass(frozen=True)
 class TraceDiff:
-    """Two traces compared.
+    """Two sides compared.
 
     Attributes:
-        before, after: the two, summed up.
-        timing: `timed` where both have requests that ran without the profiler, else `profiled`; of the stages. What
-            is inside of them always comes from the profiled requests.
+        names: what the sides are called.
+        befores, afters: the processes of the two sides, summed up; one or more.
+        is_paired: process i of one side ran in the same round as process i of the other.
+        timing: `timed` where all have requests that ran without the profiler, else `profiled`; of the stages. What is
+            inside of them always comes from the profiled requests.
         stages: TTFT, where a request has none the wall time, then the stages in order, then TPOT.
         inside: families, ops and kernels, each by the size of its difference.
         settings: what was configured differently, e.g. "image_backend: torchvision → pil".
+        noise: what a difference has to exceed where a side is one process.
     """
 
-    before: RunSummary
-    after: RunSummary
-    timing: Literal["timed", "profiled"]
+    names: tuple[str, str]
+    befores: tuple[RunSummary, ...]
+    afters: tuple[RunSummary, ...]
+    is_paired: bool
+    timing: Timing
     stages: tuple[Change, ...]
     inside: tuple[Change, ...]
     settings: tuple[str, ...]
+    noise: NoiseFloor
+
+    @property
+    def label(self) -> str:
+        """What it is a comparison of."""
+        return " → ".join(self.names) if self.names[0] != self.names[1] else f"{self.names[0]}, before → after"
+
+    @property
+    def before(self) -> RunSummary:
+        """The first process of the side before."""
+        return self.befores[0]
+
+    @property
+    def after(self) -> RunSummary:
+        """The first process of the side after."""
+        return self.afters[0]
+
+    @property
+    def is_between_processes(self) -> bool:
+        """Whether run-to-run variation is in the intervals."""
+        return min(len(self.befores), len(self.afters)) > 1
 
     @property
     def changed(self) -> tuple[Change, ...]:
@@ -97,52 +141,217 @@ class TraceDiff:
         return tuple(change for change in (*self.stages, *self.inside) if change.status != "same")
 
 
-def diff(before: Trace, after: Trace) -> TraceDiff:
-    """Compare two traces.
+def diff(before: Trace | Sequence[Trace], after: Trace | Sequence[Trace], *, paired: bool = False) -> TraceDiff:
+    """Compare two traces, or several processes of one configuration with several of another.
+
+    Args:
+        paired: trace i of the two sides ran in one round.
+
+    Raises:
+        ConfigError: a side is empty, or paired sides don't have as many traces.
 
     >>> diff(load("traces/torchvision"), load("traces/pil")).changed[0].stage      # doctest: +SKIP
     'ttft'
     """
-    runs = [summarize(trace) for trace in (before, after)]
-    timed = all(run.timing == "timed" for run in runs)
-    requests = [run.requests for run in runs]
-    if not timed:
-        requests = [tuple(profiled_requests(breakdown(trace).complete())) for trace in (before, after)]
-    # Where a side has no first token, or not every time, the wall time is what can be compared.
-    with_wall = any(request.ttft_ns is None for side in requests for request in side)
-    samples = [_stage_samples(side, with_wall=with_wall) for side in requests]
+    sides = [[side] if isinstance(side, Trace) else list(side) for side in (before, after)]
+    return diff_sides(*([side_of(trace) for trace in side] for side in sides), paired=paired)
+
+
+def diff_sides(
+    before: Sequence[Side],
+    after: Sequence[Side],
+    *,
+    paired: bool = False,
+    noise: NoiseFloor | None = None,
+    names: tuple[str, str] | None = None,
+) -> TraceDiff:
+    """Compare what was taken of two sides' processes.
+
+    Args:
+        paired: process i of the two sides ran in one round.
+        noise: what a difference has to exceed where a side is one process.
+        names: what the sides are called; without, what their first runs are.
+
+    Raises:
+        ConfigError: a side is empty, or paired sides don't have as many processes.
+    """
+    if not before or not after:
+        raise ConfigError("a comparison requires a trace on both sides")
+    if paired and len(before) != len(after):
+        raise ConfigError(f"paired rounds require as many traces on both sides, not {len(before)} and {len(after)}")
+    sides = (before, after)
+    compared = _Comparison(sides, paired and len(before) > 1, noise or NoiseFloor())
+    timing: Timing = "timed" if all(side.timed_ms for processes in sides for side in processes) else "profiled"
+    inside: list[Change] = []
+    for level in (*(level for level, _ in INSIDE), STRUCTURE):
+        found = compared.structure() if level == STRUCTURE else compared.inside(level)
+        rows = _judged(found, compared.noise, compared.whole_ms)
+        inside += sorted(rows, key=lambda change: -abs(change.difference_ms))
     return TraceDiff(
-        before=runs[0],
-        after=runs[1],
-        timing="timed" if timed else "profiled",
-        stages=tuple(_stage_changes(*samples)),
-        inside=tuple(_inside_changes(before, after)),
-        settings=tuple(_settings(before, after)),
+        names=names or (before[0].run.run, after[0].run.run),
+        befores=tuple(side.run for side in before),
+        afters=tuple(side.run for side in after),
+        is_paired=compared.paired,
+        timing=timing,
+        stages=tuple(_judged(compared.stages(timing), compared.noise, compared.whole_ms)),
+        inside=tuple(inside),
+        settings=tuple(_settings(before[0].metadata, after[0].metadata)),
+        noise=compared.noise,
     )
 
 
-def _stage_samples(requests: Sequence[RequestMeasures], *, with_wall: bool) -> dict[str, Distribution]:
-    """By name: the first token, the stages, the tokens after it. `preprocessing` is the whole processor call."""
-    names = dict.fromkeys(stage for request in requests for stage in request.stages_ns)
-    names |= dict.fromkeys([Stage.PREPROCESSING.value] if any(r.preprocessing_ns is not None for r in requests) else [])
-    order = [stage.value for stage in Stage]
-    samples: dict[str, list[int | None]] = {"ttft": [request.ttft_ns for request in requests]}
-    if with_wall:
-        samples["wall"] = [sum(r.stages_ns.values()) + (r.unattributed_ns or 0) for r in requests]
-    for stage in sorted(names, key=lambda name: order.index(name) if name in order else len(order)):
-        whole = stage == Stage.PREPROCESSING
-        samples[stage] = [r.preprocessing_ns if whole else r.stages_ns.get(stage) for r in requests]
-    samples[Stage.UNATTRIBUTED.value] = [request.unattributed_ns for request in requests]
-    samples["tpot"] = [request.tpot_ns for request in requests]
-    found = {
-        name: distribution_ms([value for value in values if value is not None]) for name, values in samples.items()
-    }
-    return {name: sample for name, sample in found.items() if sample is not None}
+@dataclass(frozen=True)
+class _Comparison:
+    """Two sides, row by row; what is certain is judged once all rows of a level are there."""
+
+    sides: tuple[Sequence[Side], Sequence[Side]]
+    paired: bool
+    noise: NoiseFloor
+
+    @property
+    def whole_ms(self) -> float:
+        """The mean length of a request, of the longer side."""
+        return max(side.wall_ms for each in self.sides for side in each)
+
+    def stages(self, timing: Timing) -> list[Change]:
+        """A row per stage and measure."""
+        values = [[side.timed_ms if timing == "timed" else side.profiled_ms for side in each] for each in self.sides]
+        names = _merged_order(*(list(dict.fromkeys(name for side in each for name in side)) for each in values))
+        # Where a side has no first token, or not every time, the wall time is what can be compared.
+        with_wall = any(len(side.get("ttft", ())) < len(side.get("wall", ())) for each in values for side in each)
+        return [
+            self._row("stage", (name, ""), [[side.get(name, ()) for side in each] for each in values], 0.0)
+            for name in names
+            if with_wall or name != "wall"
+        ]
+
+    def inside(self, level: Level) -> list[Change]:
+        """A row per family, op or kernel of a stage; of the host for stages that give the device nothing."""
+        busy = frozenset[str]().union(*(side.device_stages for each in self.sides for side in each))
+        least_ms = LEAST_SHARE * self.whole_ms
+        rows = []
+        for costs, without in (
+            ([[side.device.get(level) for side in each] for each in self.sides], frozenset[str]()),
+            ([[side.host.get(level) for side in each] for each in self.sides], busy),
+        ):
+            known = [[cost for cost in each if cost] for each in costs]
+            for key in dict.fromkeys(key for each in known for cost in each for key in cost.places):
+                if key[0] not in without:
+                    samples = [[cost.values_ms(key) for cost in each] for each in known]
+                    rows.append(self._row(level, key, samples, least_ms, [_mean_count(each, key) for each in known]))
+        return rows
+
+    def structure(self) -> list[Change]:
+        """A row per piece of work of the call trees, under whichever name; means over the requests of all processes."""
+        trees = [[side.tree for side in each if side.tree] for each in self.sides]
+        if not all(trees):
+            return []
+        before, after = (merged(each) for each in trees)
+        requests = [sum(side.requests for side in each) for each in self.sides]
+        rows = []
+        for pair in paired_trees(before, after):
+            before_ms, after_ms = pair.before_ns / requests[0] / 1e6, pair.after_ns / requests[1] / 1e6
+            if pair.is_alike and abs(after_ms - before_ms) < LEAST_SHARE * self.whole_ms:
+                continue
+            samples = (
+                Distribution((before_ms,), "ms") if pair.before else None,
+                Distribution((after_ms,), "ms") if pair.after else None,
+            )
+            rows.append(
+                Change(
+                    level=STRUCTURE,
+                    stage=pair.path[0],
+                    name=pair.name,
+                    before=samples[0],
+                    after=samples[1],
+                    before_count=pair.before_count / requests[0],
+                    after_count=pair.after_count / requests[1],
+                    difference_ms=after_ms - before_ms,
+                    interval_ms=None,
+                    p_value=None,
+                    processes=(1, 1),
+                    status=_one_sided(samples, (before_ms, after_ms), LEAST_SHARE * self.whole_ms),
+                )
+            )
+        return rows
+
+    def _row(
+        self,
+        level: Level,
+        key: tuple[str, str],
+        samples: Sequence[Sequence[tuple[float, ...]]],
+        least_ms: float,
+        counts: Sequence[float | None] = (None, None),
+    ) -> Change:
+        """A row that isn't judged yet. A process without it has spent nothing on it, unless none of its side has it."""
+        several = min(len(side) for side in samples) > 1
+        sides = [_sample(side, several=several) for side in samples]
+        found = None
+        if sides[0] and sides[1]:
+            given = [[values or (0.0,) for values in side] for side in samples]
+            cheap = abs(_center(sides[1], several=several) - _center(sides[0], several=several)) < least_ms
+            found = None if cheap else difference(*given, paired=self.paired)
+        apart = [0.0 if side is None else _center(side, several=several) for side in sides]
+        return Change(
+            level=level,
+            stage=key[0],
+            name=key[1],
+            before=sides[0],
+            after=sides[1],
+            before_count=counts[0],
+            after_count=counts[1],
+            difference_ms=found.value if found else apart[1] - apart[0],
+            interval_ms=found.interval if found else None,
+            p_value=found.p_value if found else None,
+            processes=(len(samples[0]), len(samples[1])),
+            status=_one_sided(sides, apart, least_ms),
+        )
 
 
-def _stage_changes(before: dict[str, Distribution], after: dict[str, Distribution]) -> Iterable[Change]:
-    for name in _merged_order(list(before), list(after)):
-        yield _change("stage", name, "", before.get(name), after.get(name), (None, None), 0.0)
+def _one_sided(sides: Sequence[Distribution | None], centers: Sequence[float], least_ms: float) -> Status:
+    if (sides[0] is None) == (sides[1] is None) or abs(centers[1] - centers[0]) < least_ms or not any(centers):
+        return "same"
+    return "new" if sides[0] is None else "vanished"
+
+
+def _sample(processes: Sequence[tuple[float, ...]], *, several: bool) -> Distribution | None:
+    """A side: its requests, or its processes' medians; None where no process has any value."""
+    if not any(processes):
+        return None
+    if not several:
+        return Distribution(tuple(value for values in processes for value in values), "ms")
+    medians = [Distribution(values, "ms").median if values else 0.0 for values in processes]
+    return Distribution(tuple(medians), "ms")
+
+
+def _center(side: Distribution, *, several: bool) -> float:
+    return side.mean if several else side.median
+
+
+def _mean_count(costs: Sequence[Costs], key: tuple[str, str]) -> float:
+    return sum(cost.count(key) for cost in costs) / len(costs) if costs else 0.0
+
+
+def _judged(rows: Sequence[Change], noise: NoiseFloor, whole_ms: float) -> Iterable[Change]:
+    """The rows of one level with what is certain of them."""
+    for row, p_value in zip(rows, holm([row.p_value for row in rows]), strict=True):
+        judged = replace(row, p_value=p_value)
+        if row.status == "same" and row.before and row.after:
+            judged = replace(judged, status=_status(judged, noise, whole_ms))
+        yield judged
+
+
+def _status(row: Change, noise: NoiseFloor, whole_ms: float) -> Status:
+    if not row.difference_ms or abs(row.difference_ms) < LEAST_CHANGE * row.before_ms:
+        return "same"
+    if row.is_between_processes:
+        certain = row.p_value is not None and row.p_value < 1 - LEVEL
+    else:
+        clear = row.interval_ms is None or row.interval_ms[0] > 0 or row.interval_ms[1] < 0
+        certain = clear and abs(row.difference_ms) > noise.limit_ms(row.stage, row.before_ms, whole_ms)
+    if not certain:
+        return "same"
+    return "slower" if row.difference_ms > 0 else "faster"
 
 
 def _merged_order(first: Sequence[str], second: Sequence[str]) -> list[str]:
@@ -155,104 +364,8 @@ def _merged_order(first: Sequence[str], second: Sequence[str]) -> list[str]:
     return merged
 
 
-def _change(
-    level: Level,
-    stage: str,
-    name: str,
-    before: Distribution | None,
-    after: Distribution | None,
-    counts: tuple[float | None, float | None],
-    least_ms: float,
-) -> Change:
-    first, second = (side.median if side else 0.0 for side in (before, after))
-    difference = second - first
-    interval = None
-    status: Status = "same"
-    if abs(difference) >= least_ms and difference:
-        interval = median_difference_interval(before, after) if before and after else None
-        certain = interval is None or interval[0] > 0 or interval[1] < 0
-        if before is None or after is None:
-            status = "new" if before is None else "vanished"
-        elif abs(difference) >= LEAST_CHANGE * first and certain:
-            status = "slower" if difference > 0 else "faster"
-    elif before and after and level == "stage":
-        interval = median_difference_interval(before, after)
-    return Change(level, stage, name, before, after, *counts, interval, status)
-
-
-@dataclass(frozen=True)
-class _Costs:
-    """What each row cost each request: int64 [requests, rows] ns, and how many calls it had in all."""
-
-    keys: list[tuple[str, str]]
-    sums_ns: np.ndarray
-    counts: np.ndarray
-
-    def sample(self, place: int) -> tuple[Distribution | None, float]:
-        """A row's distribution over the requests, and its calls a request."""
-        return distribution_ms(self.sums_ns[:, place].tolist()), int(self.counts[place]) / len(self.sums_ns)
-
-
-def _inside_changes(before: Trace, after: Trace) -> list[Change]:
-    """Families, ops and kernels of the device; of the host for stages that give the device nothing on either side."""
-    traces = (before, after)
-    device = [device_work(trace) for trace in traces]
-    busy = {stage for trace, work in zip(traces, device, strict=True) for stage in _stages_of(trace, work)}
-    host = [host_work(trace) for trace in traces]
-    request_ms = max(sum(r.wall_ns for r in find_requests(t)) / len(find_requests(t)) for t in traces) / 1e6
-    changes: list[Change] = []
-    for level, by in _INSIDE:
-        found: list[Change] = []
-        for works, on_host in ((device, False), (host, True)):
-            if on_host and level == "kernel":
-                continue  # the host has no kernels; its ops are listed
-            sides = [_costs(trace, work, by) for trace, work in zip(traces, works, strict=True)]
-            found += _matched(level, sides, busy if on_host else set(), LEAST_SHARE * request_ms)
-        changes += sorted(found, key=lambda change: -abs(change.difference_ms))
-    return changes
-
-
-def _stages_of(trace: Trace, work: Work) -> set[str]:
-    names = [*trace.stage_names, UNLINKED]
-    return {names[code] for code in np.unique(stage_of_work(trace, work)).tolist()}
-
-
-def _matched(level: Level, sides: Sequence[_Costs], without: set[str], least_ms: float) -> list[Change]:
-    places = [{key: place for place, key in enumerate(side.keys)} for side in sides]
-    changes = []
-    for key in dict.fromkeys([*sides[0].keys, *sides[1].keys]):
-        if key[0] in without:
-            continue
-        samples = [
-            side.sample(place[key]) if key in place else (None, 0.0) for side, place in zip(sides, places, strict=True)
-        ]
-        counts = (samples[0][1], samples[1][1])
-        changes.append(_change(level, *key, samples[0][0], samples[1][0], counts, least_ms))
-    return changes
-
-
-def _costs(trace: Trace, work: Work, by: By) -> _Costs:
-    """Sums by request, stage and group; what lies outside of all requests is left out."""
-    requests = find_requests(trace)
-    groups = group(trace, work, by)
-    request = request_of_work(trace, work, requests)
-    stage_names = [*trace.stage_names, UNLINKED]
-    inside = request != NONE
-    # Groups of one name (an op whose inputs differ in what is no tensor) are one row.
-    first = {name: code for code, name in reversed(list(enumerate(groups.names)))}
-    code = np.array([first[name] for name in groups.names], dtype=np.int64)[groups.code[inside]]
-    pairs, row = np.unique(stage_of_work(trace, work)[inside] * len(groups.names) + code, return_inverse=True)
-    sums = np.zeros((len(requests), len(pairs)), dtype=np.int64)
-    np.add.at(sums, (request[inside], row), work.length_ns[inside])
-    calls = np.unique(np.stack((row, groups.call[inside])), axis=1)[0]
-    keys = [(stage_names[pair // len(groups.names)], groups.names[pair % len(groups.names)]) for pair in pairs.tolist()]
-    return _Costs(keys, sums, np.bincount(calls, minlength=len(pairs)))
-
-
-def _settings(before: Trace, after: Trace) -> Iterable[str]:
+def _settings(first: RunMetadata | None, second: RunMetadata | None) -> Iterable[str]:
     """What the two captures say of themselves and don't agree on."""
-    sides = [trace.metadata for trace in (before, after)]
-    first, second = sides
     if first is None or second is None:
         return
     pairs = [(name, getattr(first.run, name), getattr(second.run, name)) for name in _IDENTITY]

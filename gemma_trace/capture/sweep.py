@@ -166,14 +166,14 @@ def _from_before(cell: Cell, *, retry: bool) -> Cell:
             metadata = load_metadata(trace)
         except InputError:
             continue  # cut off while it was written
-        if metadata and _same_options(metadata.config, cell.config):
+        if metadata and same_options(metadata.config, cell.config):
             return replace(cell, state="done")
     if not retry and (failed := _read_record(cell.config.output).get(cell.name)):
         return replace(cell, state="failed", error=str(failed))
     return cell
 
 
-def _same_options(recorded: Mapping[str, Any], config: CaptureConfig) -> bool:
+def same_options(recorded: Mapping[str, Any], config: CaptureConfig) -> bool:
     """Whether a trace was captured with these options; the device is recorded as it was found."""
     scrub = PathScrubber(keep_paths=config.keep_paths)
     wanted = json.loads(scrub(msgspec.json.encode(config.record())))

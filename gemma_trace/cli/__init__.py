@@ -21,7 +21,7 @@ from gemma_trace.printable import printable
 from gemma_trace.trace.opening import pipes_kept
 
 COMMANDS: Final = (
-    *("capture", "sweep"),
+    *("capture", "sweep", "compare"),
     *("summarize", "stages", "kernels", "tree", "diff", "check"),
     *("report", "view", "export", "hta"),
     "doctor",
@@ -99,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        0 done; 1 the input or the analysis failed; 2 usage; 3 a gate was exceeded.
+        0 done; 1 the input or the analysis failed; 2 usage; 3 a gate was exceeded; 5 whether it was can't be known.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     for stream in (sys.stdout, sys.stderr):

@@ -3,30 +3,89 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gemma_trace.cli.output import ForceOption, Format, FormatOption, NoCacheOption, OutputOption, RawOption, say
+from gemma_trace.cli.output import (
+    ForceOption,
+    Format,
+    FormatOption,
+    NoCacheOption,
+    OutputOption,
+    RawOption,
+    refuse_existing,
+    say,
+)
 from gemma_trace.cli.rules import RulesFileOption, RulesOption
-from gemma_trace.errors import GateError, InputError
+from gemma_trace.errors import ConfigError, GateError, InconclusiveError
 
 if TYPE_CHECKING:
-    from gemma_trace.analysis.diff import Change, TraceDiff
-    from gemma_trace.analysis.gate import Gate
+    from gemma_trace.analysis.diff import TraceDiff
+    from gemma_trace.analysis.gate import Held, Verdict
+    from gemma_trace.analysis.noise import NoiseFloor
+    from gemma_trace.analysis.pairing import Pairing
+    from gemma_trace.analysis.sides import Side
+    from gemma_trace.stages import StageRule
+
+
+class OnInconclusive(StrEnum):
+    """What a gate that can't know exits with."""
+
+    FAIL = "fail"
+    OK = "ok"
+
+
+NoiseOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--noise",
+        metavar="FOLDER",
+        help="Runs of one configuration, 3 or more: single runs have to differ by more than these do.",
+    ),
+]
+RepeatsOption = Annotated[
+    bool, typer.Option("--repeats", help="All traces of a side are of one configuration, a process each.")
+]
 
 
 def diff(
     before: Annotated[Path, typer.Argument(help="A trace, or a folder of traces.", metavar="BEFORE")],
-    after: Annotated[Path, typer.Argument(help="Another; runs of two folders are matched by name.", metavar="AFTER")],
+    after: Annotated[
+        list[Path],
+        typer.Argument(help="Another, or several, each compared with BEFORE.", metavar="AFTER..."),
+    ],
     fail_on: Annotated[
         str | None,
         typer.Option(
             metavar="LIMIT",
-            help="Exit with code 3 if something is slower than this: 5% for TTFT and each stage; ttft:5%,prefill:10%.",
+            help="Exit with code 3 if something is slower than this: 5% for TTFT and all stages; ttft:+10ms,prefill:5%",
         ),
     ] = None,
+    inconclusive: Annotated[
+        OnInconclusive,
+        typer.Option(help="fail: exit with code 5 if too little is known to say whether it is slower; ok: with 0."),
+    ] = OnInconclusive.FAIL,
+    varies: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SETTING", help="This may differ for --fail-on, e.g. torch; repeatable."),
+    ] = None,
+    junit: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write what --fail-on found as JUnit XML, one test per limit.")
+    ] = None,
+    comment: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a comment for a pull request: Markdown, 60 lines at most."),
+    ] = None,
+    link: Annotated[str | None, typer.Option(metavar="URL", help="Where the comment says the report is.")] = None,
+    repeats: RepeatsOption = False,
+    noise: NoiseOption = None,
+    structure: Annotated[
+        bool,
+        typer.Option("--structure", help="Match call trees too, so that renamed, fused and split operators are found."),
+    ] = False,
     top: Annotated[int, typer.Option(min=0, help="How many families, ops and kernels; 0 is all.")] = 10,
     full_names: Annotated[
         bool, typer.Option("--full-names", help="Kernel names as recorded, template arguments and all.")
@@ -41,94 +100,195 @@ def diff(
 ) -> None:
     """Show what changed from one trace to another, stage by stage and inside of the stages.
 
-    A difference counts where it is 1% and a bootstrap interval of the median leaves out 0; under 5 requests a side
-    there is no interval, and the table says so.
+    Folders whose traces are of one configuration are compared as a whole: the interval of each difference has the
+    variation between the processes in it. Other folders are compared run by run, by the runs' names. With one process
+    per side, a difference is only called one where it exceeds a noise floor. Several AFTER are set beside each other.
 
     Example: gemma-trace diff main/ branch/ --fail-on 5% --format markdown
     """
-    from gemma_trace.analysis.diff import diff as compare
     from gemma_trace.analysis.gate import parse_gate
-    from gemma_trace.cli.inputs import open_trace
     from gemma_trace.cli.output import emit
     from gemma_trace.cli.rules import read_rules
+    from gemma_trace.report.comment import to_comment
+    from gemma_trace.report.junit import to_junit
     from gemma_trace.report.views.diff import diff_report
 
-    gate = None if fail_on is None else parse_gate(fail_on)
-    rules = read_rules(stage, stages_file)
-    pairs, unmatched = match_runs(before, after)
-    found = [
-        compare(open_trace(one, rules, cached=not no_cache), open_trace(other, rules, cached=not no_cache))
-        for one, other in pairs
-    ]
-    report = diff_report(found, unmatched, [str(before), str(after)], top, full_names=full_names)
-    emit(report, form, output, force=force, raw=raw)
+    gate = None if fail_on is None else parse_gate(fail_on, varies or ())
+    if junit and gate is None:
+        raise ConfigError("--junit writes what --fail-on finds; give --fail-on as well")
+    for path in filter(None, (junit, comment)):
+        refuse_existing(path, force=force)
+    reading = Reading(read_rules(stage, stages_file), cached=not no_cache, structure=structure)
+    pairings, unmatched = paired(before, after, repeats=repeats)
+    floor = noise_floor(noise, reading) if noise else None
+    found = [reading.compare(pairing, floor) for pairing in pairings]
+    lost = [line for pairing in pairings for line in pairing.lost]
+    sources = [str(before), *map(str, after)]
+    report = diff_report(found, unmatched, sources, top, full_names=full_names, remarks=lost)
+    verdicts = [gate.judge(pair) for pair in found] if gate else []
     if gate:
-        hold(gate, found, unmatched)
+        report = report.extended((), {"gate": gate_record(verdicts, unmatched)})
+    emit(report, form, output, force=force, raw=raw)
+    if junit:
+        write_text(junit, to_junit([pair.label for pair in found], verdicts, unmatched))
+    if comment:
+        write_text(comment, to_comment(found, verdicts, unmatched, link))
+    if gate:
+        hold(found, verdicts, unmatched, lenient=inconclusive is OnInconclusive.OK)
 
 
-def match_runs(before: Path, after: Path) -> tuple[list[tuple[Path, Path]], list[str]]:
-    """The traces of two sides in pairs, and what is left over on either, a line each.
+class Reading:
+    """How traces are read.
 
-    Two single traces are a pair whatever they are called; of folders, runs of one name are.
+    Args:
+        rules: the user's stages.
+        cached: keep the columns of large traces.
+        structure: match call trees too.
+    """
+
+    def __init__(self, rules: Sequence[StageRule], *, cached: bool, structure: bool) -> None:
+        self._rules, self._cached, self._structure = rules, cached, structure
+        self._known: dict[Path, Side] = {}
+
+    def side(self, path: Path) -> Side:
+        """What a comparison needs of a trace, which is read once."""
+        from gemma_trace.analysis.sides import side_of
+        from gemma_trace.cli.inputs import open_trace
+
+        if path not in self._known:
+            self._known[path] = side_of(open_trace(path, self._rules, cached=self._cached), structure=self._structure)
+        return self._known[path]
+
+    def compare(self, pairing: Pairing, noise: NoiseFloor | None) -> TraceDiff:
+        """One comparison."""
+        from gemma_trace.analysis.diff import diff_sides
+
+        sides = ([self.side(path) for path in paths] for paths in (pairing.befores, pairing.afters))
+        return diff_sides(*sides, paired=pairing.is_paired, noise=noise, names=pairing.names)
+
+
+def paired(before: Path, afters: Sequence[Path], *, repeats: bool) -> tuple[list[Pairing], list[str]]:
+    """The comparisons to be made, and which runs are left over, a line each.
 
     Raises:
         InputError: a side has no trace, two of one name, or the sides have no run in common.
     """
+    from gemma_trace.analysis.pairing import pair_runs
     from gemma_trace.cli.inputs import find_traces
 
-    sides = [find_traces([path]) for path in (before, after)]
-    if len(sides[0]) == len(sides[1]) == 1:
-        return [(sides[0][0], sides[1][0])], []
-    first, second = (_by_name(paths) for paths in sides)
-    pairs = [(first[name], second[name]) for name in first if name in second]
-    if not pairs:
-        raise InputError(
-            f"{before} and {after} have no run in common: {', '.join(first)}; {', '.join(second)}. "
-            "Give two trace files, or capture both sides with the same --name"
-        )
-    left = [f"{name}, only in {before}" for name in first if name not in second]
-    return pairs, left + [f"{name}, only in {after}" for name in second if name not in first]
+    pairings: list[Pairing] = []
+    unmatched: list[str] = []
+    for after in afters:
+        sides = (find_traces([before]), find_traces([after]))
+        more, left = pair_runs(sides, (str(before), str(after)), repeats=repeats)
+        pairings += more
+        unmatched += left
+    return pairings, unmatched
 
 
-def _by_name(paths: Sequence[Path]) -> dict[str, Path]:
-    from gemma_trace.trace.trace import label_of, load_metadata
+def noise_floor(folder: Path, reading: Reading) -> NoiseFloor:
+    """What the runs in a folder differ by, which are all of one configuration.
 
-    named: dict[str, Path] = {}
-    for path in paths:
-        name = label_of(path, load_metadata(path))
-        if name in named:
-            raise InputError(f"{path} and {named[name]} are both of run {name!r}; give one of them")
-        named[name] = path
-    return named
+    Raises:
+        InputError: there are fewer than 3.
+    """
+    from gemma_trace.analysis.noise import measured_floor
+    from gemma_trace.cli.inputs import find_traces
 
-
-def _said(change: Change) -> str:
-    """How a row is over its limit."""
-    if change.before and change.after:
-        if change.relative_pct is None:
-            return f"{change.stage} rose from nothing to {change.after.median:.3f} ms"
-        return f"{change.stage} {change.relative_pct:+.1f}%"
-    side, found = ("before", change.before) if change.before else ("after", change.after)
-    length = f", {found.median:.3f} ms {side}" if found else ""
-    return f"{change.stage} exists on one side only, so it can't be compared{length}"
+    sides = [reading.side(path) for path in find_traces([folder])]
+    timed = all(side.timed_ms for side in sides)
+    return measured_floor([side.timed_ms if timed else side.profiled_ms for side in sides], folder.name or str(folder))
 
 
-def hold(gate: Gate, found: Sequence[TraceDiff], unmatched: Sequence[str] = ()) -> None:
-    """End with an error that names what is over its limit.
+def hold(
+    found: Sequence[TraceDiff], verdicts: Sequence[Verdict], unmatched: Sequence[str], *, lenient: bool = False
+) -> None:
+    """End with an error that names what is over its limit, or why that can't be known.
 
     Args:
         unmatched: runs of one side only, each a line; nothing can be held against them, so they are over any limit.
+        lenient: what can't be known is no error.
 
     Raises:
-        GateError: something is.
-        InputError: a limit is on what isn't there.
+        GateError: something is over its limit.
+        InconclusiveError: too little is known.
     """
-    over = [
-        (f"{pair.after.run}: " if len(found) > 1 else "") + f"{_said(change)} (limit {limit:g}%)"
-        for pair in found
-        for change, limit in gate.exceeded(pair)
-    ]
+    names = [f"{pair.label}: " if len(found) > 1 else "" for pair in found]
+    named = list(zip(names, verdicts, strict=True))
+    over = [f"{name}{over_text(row)}" for name, verdict in named for row in verdict.exceeded]
     over += [f"{line}, so it can't be compared" for line in unmatched]
     if over:
         raise GateError(f"slower than allowed: {'; '.join(over)}")
-    say("gemma-trace: nothing is slower than allowed")
+    unknown = [f"{name}{text}" for name, verdict in named for text in unknown_texts(verdict)]
+    if unknown and not lenient:
+        advice = "compare more processes per side, e.g. with gemma-trace compare, or give --inconclusive ok"
+        raise InconclusiveError(f"can't say whether anything is slower than allowed: {'; '.join(unknown)}; {advice}")
+    if unknown:
+        say(f"gemma-trace: nothing is known to be slower than allowed, but: {'; '.join(unknown)}")
+    else:
+        say("gemma-trace: nothing is slower than allowed")
+
+
+def over_text(row: Held) -> str:
+    """How a row is over its limit."""
+    change = row.change
+    if change.before and change.after:
+        if change.relative_pct is None:
+            return f"{change.stage} rose from nothing to {change.after.median:.3f} ms (limit {row.limit})"
+        return f"{change.stage} {change.relative_pct:+.1f}% (limit {row.limit})"
+    side, kept = ("before", change.before) if change.before else ("after", change.after)
+    length = f", {kept.median:.3f} ms {side}" if kept else ""
+    return f"{change.stage} exists on one side only, so it can't be compared{length} (limit {row.limit})"
+
+
+def unknown_texts(verdict: Verdict) -> list[str]:
+    """Why a gate doesn't know, with the smallest changes that it could have seen."""
+    rows = [row for row in verdict.held if row.answer == "inconclusive"]
+    blind = [f"{row.change.stage} {seen_text(row)} (limit {row.limit})" for row in rows]
+    said = [f"the smallest changes that could be seen are: {', '.join(blind)}"] if blind else []
+    return [*verdict.reasons, *said]
+
+
+def seen_text(row: Held) -> str:
+    """The smallest change that could be seen in a row, as its limit is written."""
+    if row.detectable_ms is None:
+        return "unknown"
+    if row.limit.unit == "%" and row.change.before_ms:
+        return f"{100 * row.detectable_ms / row.change.before_ms:.1f}%"
+    return f"{row.detectable_ms:.3g} ms"
+
+
+def gate_record(verdicts: Sequence[Verdict], unmatched: Sequence[str]) -> dict[str, object]:
+    """What a gate found, for JSON."""
+    answers = {verdict.answer for verdict in verdicts} | ({"exceeded"} if unmatched else set())
+    return {
+        "answer": next(each for each in ("exceeded", "inconclusive", "ok") if each in answers),
+        "reasons": [reason for verdict in verdicts for reason in verdict.reasons],
+        "limits": [
+            {
+                "stage": row.change.stage,
+                "limit": str(row.limit),
+                "answer": row.answer,
+                "difference_ms": row.change.difference_ms,
+                "detectable_ms": row.detectable_ms,
+            }
+            for verdict in verdicts
+            for row in verdict.held
+        ],
+    }
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file, all of it or nothing.
+
+    Raises:
+        OutputError: it can't be written.
+    """
+    from gemma_trace.errors import OutputError
+    from gemma_trace.trace.files import atomic_file
+
+    try:
+        with atomic_file(path) as file:
+            file.write(text.encode())
+    except OSError as error:
+        raise OutputError(f"can't write {path}: {error.strerror}; check the path") from error

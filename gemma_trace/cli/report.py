@@ -15,7 +15,8 @@ from gemma_trace.cli.rules import RulesFileOption, RulesOption
 from gemma_trace.errors import InputError, OutputError
 
 if TYPE_CHECKING:
-    from gemma_trace.report.html.model import Detail, PageContent, RunView
+    from gemma_trace.analysis.pairing import Pairing
+    from gemma_trace.report.html.model import Detail, PageContent, Pair, RunView
     from gemma_trace.stages import StageRule
     from gemma_trace.trace.trace import Trace
 
@@ -25,6 +26,10 @@ def report(
         list[Path],
         typer.Argument(help="Traces, or folders of them; just two are compared, side by side.", metavar="PATH..."),
     ],
+    baseline: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Compare each of the paths with this trace, or folder of traces."),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write to this file; by default <run>.html in this folder.")
     ] = None,
@@ -43,6 +48,8 @@ def report(
     request over time, stages, kinds of work, kernels, the tree, decoding, health and environment. A folder of runs
     gets one row per run before that, and two paths the difference. The file's name goes to stdout.
 
+    With --baseline, each path is compared with one, and one table sets them all beside it.
+
     Example: gemma-trace report traces/demo && gemma-trace report main/ branch/ -o change.html
     """
     from gemma_trace.cli.output import refuse_existing
@@ -58,8 +65,10 @@ def report(
         require_hta()
     reading = Reading(tuple(read_rules(stage, stages_file)), cached=not no_cache, hta=hta)
     failures: list[InputError] = []
-    if len(paths) == 2:
-        content = compared(paths[0], paths[1], reading)
+    if baseline is not None:
+        content = compared(baseline, paths, reading)
+    elif len(paths) == 2:
+        content = compared(paths[0], paths[1:], reading)
     else:
         content, failures = collected(paths, reading)
     target = output or Path(default_name(paths, content))
@@ -103,31 +112,44 @@ def view(trace: Trace, detail: Detail, reading: Reading) -> RunView:
     return replace(shown, hta=tuple(hta_sections(run_hta(trace, Wanted()), shown.label)))
 
 
-def compared(before: Path, after: Path, reading: Reading) -> PageContent:
-    """Two traces side by side, or the runs of two folders that have a name in common.
+def compared(before: Path, afters: Sequence[Path], reading: Reading) -> PageContent:
+    """Traces beside one, or the runs of folders that have a name in common with its runs.
 
     Raises:
-        InputError: as `diff.match_runs` does, or a trace can't be read.
+        InputError: as `pair_runs` does, or a trace can't be read.
     """
-    from gemma_trace.analysis.diff import diff
-    from gemma_trace.cli.diff import match_runs
-    from gemma_trace.cli.inputs import open_trace
-    from gemma_trace.report.html.model import PageContent, Pair, detail_for
+    from gemma_trace.cli.diff import paired
+    from gemma_trace.report.html.model import PageContent, detail_for
 
-    matched, unmatched = match_runs(before, after)
-    detail = detail_for(2 * len(matched))
-    pairs = []
-    for paths in matched:
-        one, other = (open_trace(path, reading.rules, cached=reading.cached) for path in paths)
-        pairs.append(Pair(diff(one, other), view(one, detail, reading), view(other, detail, reading)))
+    pairings, unmatched = paired(before, afters, repeats=False)
+    detail = detail_for(2 * len(pairings))
+    pairs = [pair_from(pairing, detail, reading) for pairing in pairings]
     names = [pairs[0].before.label, pairs[0].after.label]
     if len(pairs) > 1:
         title = f"{len(pairs)} runs, before → after"
     else:
         title = " → ".join(names) if names[0] != names[1] else f"{names[0]}, before → after"
     runs = tuple(view for pair in pairs for view in (pair.before, pair.after))
-    left = [line.replace(str(before), "the first side").replace(str(after), "the second side") for line in unmatched]
+    left = [line.replace(str(before), "the first side") for line in unmatched]
+    for after in afters:
+        left = [line.replace(str(after), "the second side" if len(afters) == 1 else "another side") for line in left]
     return PageContent(title, runs, tuple(pairs), tuple(f"Not compared: {line}." for line in left))
+
+
+def pair_from(pairing: Pairing, detail: Detail, reading: Reading) -> Pair:
+    """One comparison with the views of the first process of either side."""
+    from gemma_trace.analysis.diff import diff_sides
+    from gemma_trace.analysis.sides import side_of
+    from gemma_trace.cli.inputs import open_trace
+    from gemma_trace.report.html.model import Pair
+
+    firsts, sides = [], []
+    for paths in (pairing.befores, pairing.afters):
+        traces = (open_trace(path, reading.rules, cached=reading.cached) for path in paths)
+        first = next(traces)
+        firsts.append(view(first, detail, reading))
+        sides.append([side_of(first), *map(side_of, traces)])
+    return Pair(diff_sides(*sides, paired=pairing.is_paired), *firsts)
 
 
 def collected(paths: Sequence[Path], reading: Reading) -> tuple[PageContent, list[InputError]]:

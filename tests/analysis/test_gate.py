@@ -32,7 +32,7 @@ def request(
 
 
 def names(gate: str, before: Trace, after: Trace) -> list[str]:
-    return [change.stage for change, _ in parse_gate(gate).exceeded(diff(before, after))]
+    return [row.change.stage for row in parse_gate(gate).judge(diff(before, after)).exceeded]
 
 
 @pytest.mark.parametrize("missing", ["before", "after"])
@@ -80,12 +80,13 @@ def test_a_stage_of_one_side_alone_exceeds_where_it_is_a_percent_of_the_whole(
 def test_what_was_nothing_before_is_more_than_any_share_of_it(tmp_path: Path) -> None:
     trace = request(tmp_path, "a", 10_000, token=True)
     nothing, something = Distribution((0.0,), "ms"), Distribution((3.0,), "ms")
-    row = Change("stage", "decode", "", nothing, something, None, None, None, "slower")
+    row = Change("stage", "decode", "", nothing, something, None, None, 3.0, None, None, (1, 1), "slower")
     found = diff(trace, trace)
     rose = replace(found, stages=(*found.stages, row))
-    fell = replace(found, stages=(*found.stages, replace(row, before=something, after=nothing)))
-    assert [change.stage for change, _ in parse_gate("1000%").exceeded(rose)] == ["decode"]
-    assert parse_gate("1000%").exceeded(fell) == []
+    gone = replace(row, before=something, after=nothing, difference_ms=-3.0)
+    fell = replace(found, stages=(*found.stages, gone))
+    assert [held.change.stage for held in parse_gate("1000%").judge(rose).exceeded] == ["decode"]
+    assert parse_gate("1000%").judge(fell).exceeded == ()
 
 
 def test_the_message_says_what_is_on_one_side_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

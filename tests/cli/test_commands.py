@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -324,26 +325,45 @@ def test_many_large_files_are_read_by_all_cores_in_their_order(
     assert "broken.1.pt.trace.json" in err
 
 
-def test_diff_of_a_trace_with_itself_passes_its_gate(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_gate_on_one_request_a_side_is_inconclusive_and_says_why(
+    built: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     code, out, err = run(capsys, "diff", built, built, "--fail-on", "1%", "-f", "json")
     found = json.loads(out)
-    assert (code, err) == (0, "gemma-trace: nothing is slower than allowed\n")
+    assert code == 5
+    assert err.startswith("gemma-trace: can't say whether anything is slower than allowed: the side before has ")
+    assert "the smallest changes that could be seen are: wall 25.0% (limit 1%)" in err
     assert {row["status"] for row in found["rows"]} == {"same"}
-    assert found["totals"] == {"pairs": 1, "changed": 0, "unmatched": []}
+    assert found["totals"]["gate"]["answer"] == "inconclusive"
+    code, _, err = run(capsys, "diff", built, built, "--fail-on", "1%", "--inconclusive", "ok")
+    assert code == 0
+    assert err.startswith("gemma-trace: nothing is known to be slower than allowed, but: ")
 
 
 def test_a_gate_that_is_exceeded_ends_with_3_and_says_which(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sides = []
-    for name, length in (("a", 50_000), ("b", 55_000)):
-        built = TraceBuilder().range("request", 0, 100_000).range("prefill", 1000, length).op("aten::mm", 2000, 30_000)
+    for name, length in (("a", 50_000), ("b", 75_000)):
+        built = TraceBuilder()
+        for request in range(5):
+            at = 200_000 * request
+            built.range("request", at, 100_000).range("prefill", at + 1000, length).op("aten::mm", at + 2000, 30_000)
         sides.append(built.write(tmp_path / f"{name}.json"))
-    code, out, err = run(capsys, "diff", *sides, "--fail-on", "5%", "-f", "markdown")
-    assert (code, err) == (3, "gemma-trace: slower than allowed: prefill +10.0% (limit 5%)\n")
+    report = tmp_path / "gate.xml"
+    code, out, err = run(capsys, "diff", *sides, "--fail-on", "prefill:30%", "-f", "markdown", "--junit", report)
+    assert (code, err) == (3, "gemma-trace: slower than allowed: prefill +50.0% (limit 30%)\n")
     assert "| prefill" in out, "the table is there for the comment"
-    code, _, _ = run(capsys, "diff", *sides, "--fail-on", "11%")
-    assert code == 0
+    suite = ElementTree.parse(report).getroot()[0]
+    assert suite.attrib == {"name": "a → b", "tests": "1", "failures": "1", "skipped": "0"}
+    assert [case.get("name") for case in suite] == ["prefill"]
+    assert suite[0][0].get("message", "").startswith("+0.025 ms (+50.0%), limit 30%")
+    code, _, err = run(capsys, "diff", *sides, "--fail-on", "prefill:80%")
+    assert (code, err) == (0, "gemma-trace: nothing is slower than allowed\n")
+    code, _, _ = run(capsys, "diff", *sides, "--fail-on", "prefill:+10us")
+    assert code == 3
     code, _, err = run(capsys, "diff", *sides, "--fail-on", "much")
     assert (code, err.count("\n")) == (2, 1)
+    code, _, err = run(capsys, "diff", *sides, "--junit", tmp_path / "x.xml")
+    assert (code, err) == (2, "gemma-trace: --junit writes what --fail-on finds; give --fail-on as well\n")
 
 
 def test_folders_are_compared_run_by_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -141,17 +141,32 @@ DEFINITIONS: Final = (
 DIFF_DEFINITIONS: Final = _group(
     "Comparison",
     "diff",
-    ("before, after", "before_ms, after_ms", "Distribution over the requests"),
-    ("Δ ms, Δ %", "difference_ms, relative_pct", "median after less median before; over median before"),
+    (
+        "before, after",
+        "before_ms, after_ms",
+        "Distribution over the requests; of several processes a value per process, the median of its "
+        "requests; of structure the mean per request",
+    ),
+    (
+        "Δ ms, Δ %",
+        "difference_ms, relative_pct",
+        "median after less median before, of several processes the means of their medians; over what was before",
+    ),
     (
         "95% interval",
         "interval_low_ms, interval_high_ms",
-        "95% percentile bootstrap (2000 resamples a side, fixed seed) of that difference; from n = 5 a side",
+        "95% interval of that difference. Of several processes per side: ± Student's t · standard error, "
+        "which a bootstrap on two levels gives (1,000 resamples of the processes, and of their requests "
+        "in blocks; Davison & Hinkley 1997, 3.8), with k − 1 degrees of freedom for k paired rounds, else"
+        " Welch's and Satterthwaite's. Of one process per side: the percentile bootstrap of its requests "
+        "in blocks, from n = 5 a side; run-to-run variation is not in it",
     ),
     (
         "slower, faster",
         "status",
-        "slower, faster: the medians are 1% apart, and the interval, if there is one, leaves out 0; inside of stages "
-        "also 0.1% of a request. new, vanished: on one side only. Else same",
+        "slower, faster: the difference is 1% of what was before and certain. Of several processes "
+        "certain is p_value < 0.05; of one process per side, that the difference exceeds the noise floor "
+        "(25%, or what --noise shows; and 0.1% of a request) and its interval, if there is one, leaves "
+        "out 0. Inside of stages it is also 0.1% of a request. new, vanished: on one side only. Else same",
     ),
 )

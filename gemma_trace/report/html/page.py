@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from importlib import resources
 from typing import Final
@@ -15,10 +17,12 @@ from gemma_trace._version import __version__
 from gemma_trace.analysis.tree import NodeKind
 from gemma_trace.report.html import charts
 from gemma_trace.report.html.definitions import DEFINITIONS, DIFF_DEFINITIONS
-from gemma_trace.report.html.model import MOST_RUNS, PageContent
+from gemma_trace.report.html.model import MOST_RUNS, PageContent, Pair
 from gemma_trace.report.html.sections import kernels_note, overview_of, pair_of, run_of, window_of
 from gemma_trace.report.html.text import bytes_text, counted, full_name, interval, short_name, signed, stage_class
+from gemma_trace.report.model import Section
 from gemma_trace.report.numbers import ABSENT, NOISY_MARK, microseconds, milliseconds, percent, significant, spread
+from gemma_trace.report.views.diff import beside, is_against_one, measured
 
 _TEMPLATES: Final = "templates"
 
@@ -38,6 +42,7 @@ def render_page(content: PageContent) -> bytes:
             shown=content.runs[:MOST_RUNS],
             left=content.runs[MOST_RUNS:],
             overview=overview_of(content.runs) if len(content.runs) > 1 and not content.pairs else None,
+            beside=_beside(content.pairs),
             definitions=(*DEFINITIONS, *([DIFF_DEFINITIONS] if content.pairs else [])),
             style=Markup(style),
             script=Markup(script),
@@ -46,6 +51,12 @@ def render_page(content: PageContent) -> bytes:
         )
     )
     return text.encode("utf-8", "replace")
+
+
+def _beside(pairs: Sequence[Pair]) -> Section | None:
+    """Several runs against one baseline as one table; without what names folders."""
+    found = [replace(pair.diff, names=(pair.before.label, pair.after.label)) for pair in pairs]
+    return beside(found) if is_against_one(found) else None
 
 
 def policy(style: str, script: str) -> str:
@@ -102,5 +113,6 @@ def _environment() -> jinja2.Environment:
         "run_of": run_of,
         "window_of": window_of,
         "pair_of": pair_of,
+        "measured": measured,
     }
     return environment

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gemma_trace.analysis.diff import Change, TraceDiff
+from gemma_trace.analysis.statistics import Distribution
 from gemma_trace.health.findings import Health
 from gemma_trace.health.merge import merged
 from gemma_trace.report.model import Column, Report, Section
@@ -36,21 +37,29 @@ _INSIDE_COLUMNS = (
     Column("calls", 2),
     Column("", align="left", holds="status"),
 )
-_TITLES = {"family": "Families", "op": "Ops and shapes", "kernel": "Kernels"}
+_TITLES = {"family": "Families", "op": "Ops and shapes", "kernel": "Kernels", "structure": "By structure"}
 
 
 def diff_report(
-    found: Sequence[TraceDiff], unmatched: Sequence[str], source: Sequence[str], top: int, *, full_names: bool = False
+    found: Sequence[TraceDiff],
+    unmatched: Sequence[str],
+    source: Sequence[str],
+    top: int,
+    *,
+    full_names: bool = False,
+    remarks: Sequence[str] = (),
 ) -> Report:
     """The comparison of one pair of traces, or of several.
 
     Args:
         unmatched: runs of one side only, each a line.
         top: how many rows of families, ops and kernels there are at most; 0 is all.
+        remarks: what speaks against the figures, each a line.
     """
-    sections: list[Section] = []
+    said = [*(f"Not compared: {line}." for line in unmatched), *(f"Mind: {line}." for line in remarks)]
+    sections: list[Section] = [beside(found)] if is_against_one(found) else []
     for pair in found:
-        sections.append(_stage_section(pair, unmatched if pair is found[-1] else ()))
+        sections.append(_stage_section(pair, said if pair is found[-1] else ()))
         for level, title in _TITLES.items():
             rows = [change for change in pair.inside if change.level == level and change.status != "same"]
             if rows:
@@ -60,42 +69,74 @@ def diff_report(
         source=source,
         sections=tuple(sections),
         records=[_record(pair, change) for pair in found for change in (*pair.stages, *pair.inside)],
-        totals={"pairs": len(found), "changed": sum(len(pair.changed) for pair in found), "unmatched": list(unmatched)},
+        totals={"pairs": len(found), "changed": sum(len(pair.changed) for pair in found), "unmatched": list(unmatched)}
+        | ({"remarks": list(remarks)} if remarks else {}),
         health=_health(found),
     )
 
 
+def is_against_one(found: Sequence[TraceDiff]) -> bool:
+    """Whether several comparisons are of one baseline, so that one table can hold them all."""
+    return len(found) > 1 and all(pair.befores == found[0].befores for pair in found)
+
+
+def beside(found: Sequence[TraceDiff]) -> Section:
+    """Several comparisons with one baseline: a row per stage, a column per run."""
+    rows = [{change.stage: change for change in pair.stages} for pair in found]
+    names = list(dict.fromkeys(stage for pair in rows for stage in pair))
+    columns = [Column("stage", align="left"), Column(f"{found[0].names[0]} ms", holds="measure")]
+    for pair in found:
+        columns += [Column(f"{pair.names[1]} ms"), Column("Δ %"), Column("", align="left", holds="status")]
+    cells = []
+    for name in names:
+        known = next(pair[name] for pair in rows if name in pair)
+        line = [name, measured(known.before, known)]
+        for side in rows:
+            change = side.get(name)
+            line += [ABSENT, ABSENT, ""] if change is None else _beside_cells(change)
+        cells.append(tuple(line))
+    title = f"{found[0].names[0]} → {', '.join(pair.names[1] for pair in found)}"
+    return Section(title, tuple(columns), tuple(cells), notes=tuple(_method(found[0])))
+
+
+def _beside_cells(change: Change) -> list[str]:
+    relative = change.relative_pct if change.after else None
+    return [measured(change.after, change), ABSENT if relative is None else f"{relative:+.1f}", _verdict(change)]
+
+
 def _health(found: Sequence[TraceDiff]) -> Health:
     """The findings of all traces; those of a name that several have are told apart by their side."""
-    names = Counter(run.run for pair in found for run in (pair.before, pair.after))
-    sides = [(run, side) for pair in found for side, run in (("before", pair.before), ("after", pair.after))]
+    sides = [
+        (run, side)
+        for pair in found
+        for side, runs in (("before", pair.befores), ("after", pair.afters))
+        for run in runs
+    ]
+    names = Counter(run.run for run, _ in sides)
     labels = [f"{run.run} {side}" if names[run.run] > 1 else run.run for run, side in sides]
     return merged([run.health for run, _ in sides], labels)
 
 
-def _stage_section(pair: TraceDiff, unmatched: Sequence[str]) -> Section:
+def _stage_section(pair: TraceDiff, said: Sequence[str]) -> Section:
     parts = {part.value for part in PREPROCESSING_PARTS}
     rows = tuple(
         (
             f"  {change.stage}" if change.stage in parts else change.stage,
-            spread(change.before),
-            spread(change.after),
-            *_difference(change),
+            measured(change.before, change),
+            measured(change.after, change),
+            *difference_cells(change),
             _verdict(change),
         )
         for change in pair.stages
     )
-    names = [pair.before.run, pair.after.run]
-    title = " → ".join(names) if names[0] != names[1] else f"{names[0]}, before → after"
-    return Section(title, _STAGE_COLUMNS, rows, notes=tuple(_notes(pair, rows, unmatched)))
+    return Section(pair.label, _STAGE_COLUMNS, rows, notes=tuple(_notes(pair, rows, said)))
 
 
-def _notes(pair: TraceDiff, rows: Sequence[Sequence[str]], unmatched: Sequence[str]) -> list[str]:
+def _notes(pair: TraceDiff, rows: Sequence[Sequence[str]], said: Sequence[str]) -> list[str]:
     changed = [change for change in pair.stages if change.status != "same"]
-    notes = [f"Medians of {pair.timing} requests ± half the interquartile range; a change is 1% of what was before"]
-    notes[0] += ", and its interval leaves out 0."
+    notes = _method(pair)
     if any(TOO_SMALL in row for row in rows):
-        notes.append(f"{TOO_SMALL}: an interval needs 5 requests a side; what changed is judged by the medians alone.")
+        notes.append(f"{TOO_SMALL}: an interval requires 5 requests per side.")
     if any(NOISY_MARK in cell for row in rows for cell in row):
         notes.append(NOISY_NOTE)
     if pair.settings:
@@ -107,7 +148,31 @@ def _notes(pair: TraceDiff, rows: Sequence[Sequence[str]], unmatched: Sequence[s
         notes.append("No stage changed.")
     if len(pair.inside) and not any(change.status != "same" for change in pair.inside):
         notes.append("No family, op or kernel changed by 0.1% of a request.")
-    return [*notes, *(f"Not compared: {line}." for line in unmatched)]
+    return [*notes, *said]
+
+
+def _method(pair: TraceDiff) -> list[str]:
+    """How the figures came about, and what is called a change."""
+    counts = len(pair.befores), len(pair.afters)
+    if pair.is_between_processes:
+        how = "paired by round" if pair.is_paired else "not paired"
+        return [
+            f"Means of the medians of {counts[0]} and {counts[1]} processes ± their standard deviation, {how}, of "
+            f"{pair.timing} requests. A change is 1% of what was before and certain at 5% for all rows together (Holm)."
+        ]
+    floor = f"{pair.noise.limit_pct('ttft'):.0f}%" if pair.noise.limits_pct else f"{pair.noise.default_pct:.0f}%"
+    return [
+        f"Medians of {pair.timing} requests ± half the interquartile range.",
+        f"One process per side: run-to-run variation is not in this interval. A change is only called one where it "
+        f"exceeds the noise floor ({floor}, {pair.noise.source}) and its interval leaves out 0.",
+    ]
+
+
+def measured(side: Distribution | None, change: Change) -> str:
+    """One side of a row: its requests' median and spread, or its processes' mean and standard deviation."""
+    if side is None or not change.is_between_processes:
+        return spread(side)
+    return f"{significant(side.mean)} ±{side.std or 0:,.{decimals(side.mean)}f}"
 
 
 def _inside_section(title: str, rows: Sequence[Change], top: int, *, full_names: bool) -> Section:
@@ -116,9 +181,9 @@ def _inside_section(title: str, rows: Sequence[Change], top: int, *, full_names:
         (
             change.stage,
             change.name if full_names else folded(change.name),
-            spread(change.before),
-            spread(change.after),
-            *_difference(change),
+            measured(change.before, change),
+            measured(change.after, change),
+            *difference_cells(change),
             _counts(change),
             _verdict(change),
         )
@@ -129,7 +194,8 @@ def _inside_section(title: str, rows: Sequence[Change], top: int, *, full_names:
     return Section(f"{title}, by the size of the change (profiled requests)", _INSIDE_COLUMNS, cells, notes=notes)
 
 
-def _difference(change: Change) -> tuple[str, str, str]:
+def difference_cells(change: Change) -> tuple[str, str, str]:
+    """A difference in ms, in % of what was before, and its interval."""
     relative = change.relative_pct
     if not (change.before and change.after):
         interval = ABSENT
@@ -158,8 +224,8 @@ def _verdict(change: Change) -> str:
 def _record(pair: TraceDiff, change: Change) -> dict[str, Any]:
     low, high = change.interval_ms or (None, None)
     return {
-        "before_run": pair.before.run,
-        "after_run": pair.after.run,
+        "before_run": pair.names[0],
+        "after_run": pair.names[1],
         "timing": pair.timing if change.level == "stage" else "profiled",
         "level": change.level,
         "stage": change.stage,
@@ -170,6 +236,9 @@ def _record(pair: TraceDiff, change: Change) -> dict[str, Any]:
         "relative_pct": change.relative_pct,
         "interval_low_ms": low,
         "interval_high_ms": high,
+        "p_value": change.p_value,
+        "before_processes": change.processes[0],
+        "after_processes": change.processes[1],
         "before_count": change.before_count,
         "after_count": change.after_count,
         "status": change.status,

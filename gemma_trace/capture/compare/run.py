@@ -1,0 +1,248 @@
+"""The trials of a comparison: which are done, what comes next, and each in a process of its own.
+
+What is done is told by the traces: `<output>/<label>/r<round>/` holds one that can be read. What failed stands in
+`compare.json`, and so does what a later run has to know to go on with the same order. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import msgspec
+
+import gemma_trace
+from gemma_trace.capture.compare.arms import PLACEHOLDER, Arm
+from gemma_trace.capture.compare.conditions import Conditions, read_conditions
+from gemma_trace.capture.sweep import same_options
+from gemma_trace.errors import CaptureError, InputError, OutputError
+from gemma_trace.trace.trace import load_metadata
+
+RECORD_NAME: Final = "compare.json"
+RECORD_VERSION: Final = 1
+_TRACES: Final = ("*.pt.trace.json.gz", "*.pt.trace.json", "*.json.gz", "*.json")
+_TAIL: Final = 300
+
+State = Literal["waiting", "running", "done", "failed"]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One process of one arm.
+
+    Attributes:
+        place: in the order in which the trials are run.
+        trace: its trace, once it is done.
+        error: why it failed, in a line.
+        seconds: how long it took, if it ran now.
+        conditions: of the machine before it, if it ran now.
+    """
+
+    arm: Arm
+    round: int
+    place: int
+    folder: Path
+    state: State = "waiting"
+    trace: Path | None = None
+    error: str = ""
+    seconds: float = 0.0
+    conditions: Conditions = field(default_factory=Conditions)
+
+
+def plan_trials(arms: Sequence[Arm], rounds: int, output: Path, seed: int) -> list[Trial]:
+    """All trials, round after round, the arms of each in an order drawn by lot, the same for the same seed."""
+    trials: list[Trial] = []
+    for number in range(1, rounds + 1):
+        order = list(arms)
+        random.Random(f"{seed}:{number}").shuffle(order)
+        for arm in order:
+            trials.append(Trial(arm, number, len(trials), output / arm.label / f"r{number:03d}"))
+    return trials
+
+
+def run_trials(
+    trials: Sequence[Trial],
+    output: Path,
+    seed: int,
+    *,
+    on_change: Callable[[Sequence[Trial]], None],
+    is_enough: Callable[[Sequence[Trial]], bool],
+) -> list[Trial]:
+    """Run what isn't done, one process after the other, until a round ends that is enough.
+
+    Args:
+        on_change: hears all trials whenever one of them changes.
+        is_enough: whether what is done by the end of a round says enough.
+
+    Raises:
+        OutputError: the folder can't be written, or another comparison's trials lie in it.
+    """
+    _begin(output, trials, seed)
+    current = [_from_before(trial) for trial in trials]
+    on_change(current)
+    for place, trial in enumerate(current):
+        if trial.state == "waiting":
+            for changed in _run(trial):
+                current[place] = changed
+                on_change(current)
+        _record(output, current, seed)
+        ends_round = place + 1 == len(current) or current[place + 1].round != trial.round
+        if ends_round and is_enough(current[: place + 1]):
+            return current[: place + 1]
+    return current
+
+
+def trace_in(folder: Path) -> Path | None:
+    """The trace that a trial wrote: the only one, or the newest."""
+    for pattern in _TRACES:
+        found = [path for path in folder.rglob(pattern) if path.is_file() and not path.name.startswith(".")]
+        if found:
+            return max(found, key=lambda path: path.stat().st_mtime_ns)
+    return None
+
+
+def _from_before(trial: Trial) -> Trial:
+    """What an earlier run left of a trial: its trace, if it is whole and of the same options."""
+    trace = trace_in(trial.folder)
+    if trace is None:
+        return trial
+    try:
+        metadata = load_metadata(trace)
+    except InputError:
+        return trial  # cut off while it was written
+    if trial.arm.config is None:
+        return replace(trial, state="done", trace=trace)
+    same = metadata is not None and same_options(metadata.config, trial.arm.config_for(trial.folder))
+    return replace(trial, state="done", trace=trace) if same else trial
+
+
+def _run(trial: Trial) -> Iterator[Trial]:
+    """Run one trial; each state that it has."""
+    began = time.monotonic()
+    running = replace(trial, state="running", conditions=read_conditions())
+    yield running
+    trial.folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="gemma-trace-") as ours:
+        command, given, environment = _process(trial, Path(ours))
+        try:
+            done = subprocess.run(
+                command, input=given, capture_output=True, env=environment, check=False, start_new_session=False
+            )
+        except OSError as failure:
+            done = subprocess.CompletedProcess(command, 127, b"", str(failure.strerror).encode())
+    error = _error_of(trial, done)
+    trace = None if error else trace_in(trial.folder)
+    if not error and trace is None:
+        error = f"it ended well and wrote no trace into its folder; a command has to write one into {PLACEHOLDER}"
+    seconds = time.monotonic() - began
+    yield replace(running, state="failed" if error else "done", trace=trace, error=error, seconds=seconds)
+
+
+def _process(trial: Trial, scratch: Path) -> tuple[list[str], bytes | None, Mapping[str, str]]:
+    """A trial's command, what it is given, and its environment."""
+    if trial.arm.config is None:
+        out = str(trial.folder.resolve())
+        return [word.replace(PLACEHOLDER, out) for word in trial.arm.command], None, os.environ
+    environment = dict(os.environ)
+    if trial.arm.python != sys.executable:
+        # The same gemma-trace for all arms, and nothing else of ours: another torch is what the other Python is for.
+        (scratch / "gemma_trace").symlink_to(Path(gemma_trace.__file__).parent, target_is_directory=True)
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(scratch), os.environ.get("PYTHONPATH")]))
+    given = msgspec.json.encode(trial.arm.config_for(trial.folder), enc_hook=str)
+    return [trial.arm.python, "-m", "gemma_trace.capture.cell"], given, environment
+
+
+def _error_of(trial: Trial, done: subprocess.CompletedProcess[bytes]) -> str:
+    """Why a process failed, in a line; nothing where it didn't."""
+    if done.returncode == 0:
+        return ""
+    said = [_said(line) for line in done.stdout.splitlines()]
+    told = next((each["error"] for each in reversed(said) if "error" in each), "")
+    if told:
+        return told
+    if done.returncode < 0:
+        how = f"ended by {signal.Signals(-done.returncode).name}"
+    else:
+        how = f"exited with code {done.returncode}"
+    last = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
+    missing = [line for line in last if "ModuleNotFoundError" in line]
+    if missing and trial.arm.config is not None:
+        return f"{missing[0]}; install what a capture requires there: pip install 'gemma-trace[capture]'"
+    return f"{how}{f': {last[0][:_TAIL]}' if last and trial.arm.config is None else ''}"
+
+
+def _said(line: bytes) -> dict[str, str]:
+    try:
+        said = json.loads(line)
+    except ValueError:
+        return {}
+    return {str(key): str(value) for key, value in said.items()} if isinstance(said, dict) else {}
+
+
+def _begin(output: Path, trials: Sequence[Trial], seed: int) -> None:
+    """Make the folder; refuse one in which something else was compared."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"can't make the folder {output}: {error.strerror}; check --output") from error
+    before = read_record(output)
+    labels = sorted({trial.arm.label for trial in trials})
+    if before and (before.get("labels") != labels or before.get("seed") != seed):
+        raise OutputError(
+            f"{output} holds a comparison of {', '.join(map(str, before.get('labels', [])))} with seed "
+            f"{before.get('seed')}; give another --output, or the same options to go on with it"
+        )
+
+
+def read_record(output: Path) -> dict[str, Any]:
+    """What an earlier run wrote down; nothing where there is none that can be read."""
+    try:
+        record = json.loads((output / RECORD_NAME).read_text())
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _record(output: Path, trials: Sequence[Trial], seed: int) -> None:
+    """Write down what was run in which order, and what failed."""
+    from gemma_trace.trace.files import atomic_file
+
+    record = {
+        "schema_version": RECORD_VERSION,
+        "labels": sorted({trial.arm.label for trial in trials}),
+        "seed": seed,
+        "order": [[trial.round, trial.arm.label] for trial in trials],
+        "failed": [
+            {"label": trial.arm.label, "round": trial.round, "error": trial.error}
+            for trial in trials
+            if trial.state == "failed"
+        ],
+    }
+    try:
+        with atomic_file(output / RECORD_NAME) as file:
+            file.write(json.dumps(record, indent=2).encode() + b"\n")
+    except OSError as error:
+        raise OutputError(f"can't write {output / RECORD_NAME}: {error.strerror}; check --output") from error
+
+
+def require_enough(trials: Sequence[Trial]) -> None:
+    """Refuse a comparison in which an arm has no trace.
+
+    Raises:
+        CaptureError: every trial of an arm failed.
+    """
+    for label in dict.fromkeys(trial.arm.label for trial in trials):
+        mine = [trial for trial in trials if trial.arm.label == label]
+        if not any(trial.state == "done" for trial in mine):
+            error = next((trial.error for trial in mine if trial.error), "it wasn't run")
+            raise CaptureError(f"every trial of {label} failed: {error}")
