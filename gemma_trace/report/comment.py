@@ -7,7 +7,7 @@ from typing import Final
 
 from gemma_trace.analysis.diff import Change, TraceDiff
 from gemma_trace.analysis.gate import Held, Verdict
-from gemma_trace.report.markdown import section_to_markdown
+from gemma_trace.report.markdown import as_it_is, section_to_markdown
 from gemma_trace.report.model import Column, Section
 from gemma_trace.report.names import folded
 from gemma_trace.report.numbers import ABSENT
@@ -50,7 +50,7 @@ def to_comment(
         if len(found) == 1:
             lines += _inside(pair)
     reasons = list(dict.fromkeys(reason for verdict in verdicts for reason in verdict.reasons))
-    lines += [f"* {text}" for text in [*reasons, *(f"not compared: {line}" for line in unmatched)][:4]]
+    lines += [f"* {as_it_is(text)}" for text in [*reasons, *(f"not compared: {line}" for line in unmatched)][:4]]
     if link:
         lines += ["", f"[The whole report]({link})"]
     return "\n".join(_within(lines)) + "\n"
