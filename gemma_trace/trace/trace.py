@@ -348,11 +348,11 @@ def load(
     path = Path(path)
     if cache is None or not path.is_file() or path.stat().st_size < WORTHWHILE_BYTES:
         return Trace(read_trace(path, on_bytes), path, rules)
-    kept = cache.path_of(path)
-    file = cache.load(kept)
+    place = cache.place_of(path)
+    file = cache.load(place)
     if file is None:
         file = read_trace(path, on_bytes)
-        cache.keep(file, kept)
+        cache.keep(file, place)
     return Trace(file, path, rules)
 
 
