@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +17,7 @@ import msgspec
 import numpy as np
 
 from gemma_trace.metadata import METADATA_KEY
-from gemma_trace.trace.cache_seal import KEY_BYTES, sealed_content, sealing
+from gemma_trace.trace.cache_seal import sealed_content, sealing
 from gemma_trace.trace.events import CounterEvents, CounterSeries, Events, Flows, MemoryEvents, Track, TrackNames
 from gemma_trace.trace.files import atomic_file, clear_partials
 from gemma_trace.trace.reader import ReadReport, TraceFile
@@ -40,6 +39,7 @@ _COUNTERS: Final = "counter_"
 _TABLES: Final = b"gemma_trace"
 _BOOLEAN: Final = frozenset({"flow_is_start"})
 _SUFFIX: Final = ".arrow"
+_KEY_DIGITS: Final = 40
 
 
 class _Tables(msgspec.Struct):
@@ -58,20 +58,6 @@ class _Tables(msgspec.Struct):
     threads: tuple[tuple[str, str, str], ...]
     header: dict[str, bytes]
     report: ReadReport
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a trace's columns are, if they are.
-
-    Attributes:
-        key: of the trace's content and of the code that reads it.
-        content: what the trace's content was when the key was made of it.
-    """
-
-    path: Path
-    key: bytes
-    content: Fingerprint
 
 
 class TraceCache:
@@ -99,10 +85,10 @@ class TraceCache:
         Raises:
             OSError: the trace can't be read.
         """
-        return self.place_of(trace).path
+        return self.look_up(trace)[0]
 
-    def place_of(self, trace: Path) -> Place:
-        """The same, with what it takes to know that they are this trace's.
+    def look_up(self, trace: Path) -> tuple[Path, Fingerprint]:
+        """Where the columns of this trace are, if they are, and what its content was when that was looked up.
 
         Raises:
             OSError: the trace can't be read.
@@ -115,34 +101,35 @@ class TraceCache:
             while part := file.read(CHUNK_BYTES):
                 digest.update(part)
                 content.add(part)
-        key = digest.digest()[:KEY_BYTES]
-        return Place(self.folder / f"{key.hex()}{_SUFFIX}", key, content)
+        return self.folder / f"{digest.hexdigest()[:_KEY_DIGITS]}{_SUFFIX}", content
 
-    def load(self, place: Place) -> TraceFile | None:
-        """The trace kept at this place; None if it isn't there or isn't whole. Columns are mapped, not copied."""
-        content = sealed_content(place.path, place.key)
+    def load(self, path: Path) -> TraceFile | None:
+        """The trace kept at this path; None if there is none that is whole. Columns are mapped, not copied."""
+        content = sealed_content(path)
         if content is None:
             return None
         try:
-            file = _decoded(content, place.content)
+            file = _decoded(content)
         except Exception:  # whatever Arrow makes of what it doesn't know
             return None
         with contextlib.suppress(OSError):  # a folder that can only be read is as good
-            os.utime(place.path, follow_symlinks=False)
+            os.utime(path, follow_symlinks=False)
         return file
 
-    def keep(self, file: TraceFile, place: Place) -> None:
-        """Keep a trace, whole or not at all. A folder that can't be written is no error: there is no cache then.
+    def keep(self, file: TraceFile, path: Path, content: Fingerprint | None = None) -> None:
+        """Keep a trace, whole or not at all. What can't be kept is no error: there is no cache then.
 
-        What was read of another content than the place was made for, since its file was replaced meanwhile, isn't kept.
+        Args:
+            content: what the trace's was when the path was looked up. If another was read, since the trace was replaced
+                meanwhile, it isn't kept.
         """
-        if file.content != place.content:
+        if content is not None and content != file.content:
             return
-        with contextlib.suppress(OSError):
-            _make_private(self.folder)
-            with atomic_file(place.path, private=True) as out, sealing(out, place.key) as sealed:
+        with contextlib.suppress(Exception):  # a full disk, a folder of others', a number that is too large to be kept
+            _make_private(path.parent)
+            with atomic_file(path, private=True) as out, sealing(out, path.name) as sealed:
                 _encode(file, sealed)
-            self._make_room(place.path)
+            self._make_room(path)
 
     def _make_room(self, newest: Path) -> None:
         """Remove what killed processes left, and what was used longest ago until the rest is within bounds."""
@@ -205,7 +192,7 @@ def _columns_of(file: TraceFile) -> dict[str, np.ndarray]:
     return {name: column.view(np.int8) if name in _BOOLEAN else column for name, column in arrays.items()}
 
 
-def _decoded(content: Any, read: Fingerprint) -> TraceFile:
+def _decoded(content: Any) -> TraceFile:
     """What `_encode` wrote.
 
     Args:
@@ -235,5 +222,4 @@ def _decoded(content: Any, read: Fingerprint) -> TraceFile:
         TrackNames(tables.processes, tables.labels, {(pid, tid): name for pid, tid, name in tables.threads}),
         {name: msgspec.Raw(text) for name, text in tables.header.items()},
         tables.report,
-        read,
     )

@@ -1,4 +1,4 @@
-"""The seal of a cached trace: what it is of, how long it is, and a checksum of every byte behind it.
+"""The seal of a cached trace: what its name was, how long it is, and a checksum of every byte behind it.
 
 The checksum is ISA-L's CRC-32, at some 10 GB/s: reading all of an entry with it costs less than hashing the trace.
 """
@@ -6,6 +6,7 @@ The checksum is ISA-L's CRC-32, at some 10 GB/s: reading all of an entry with it
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import mmap
 import os
 import stat
@@ -16,11 +17,9 @@ from typing import BinaryIO, Final
 
 from isal import isal_zlib
 
-KEY_BYTES: Final = 20
-
 _MAGIC: Final = b"gemma-trace 1\n\0\0"
-_SEAL: Final = struct.Struct(f"<16s{KEY_BYTES}sQI16x")
-"""Magic, key, length of the content in bytes and its CRC-32. 64 bytes, so that the columns behind it are aligned."""
+_SEAL: Final = struct.Struct("<16s20sQI16x")
+"""Magic, the name's digest, length of the content in bytes and its CRC-32; 64 bytes, so that the columns are aligned."""
 
 
 class Sealed:
@@ -53,21 +52,21 @@ class Sealed:
 
 
 @contextlib.contextmanager
-def sealing(out: BinaryIO, key: bytes) -> Iterator[Sealed]:
+def sealing(out: BinaryIO, name: str) -> Iterator[Sealed]:
     """Write content behind a seal, which is put on when the block ends well.
 
     Args:
-        key: `KEY_BYTES` bytes.
+        name: the file's, under which alone the content counts.
     """
     out.write(bytes(_SEAL.size))
     sealed = Sealed(out)
     yield sealed
     out.seek(0)
-    out.write(_SEAL.pack(_MAGIC, key, sealed.length_bytes, sealed.crc32))
+    out.write(_SEAL.pack(_MAGIC, _digest(name), sealed.length_bytes, sealed.crc32))
 
 
-def sealed_content(path: Path, key: bytes) -> memoryview | None:
-    """The content at this path, mapped; None unless it is a file that was sealed for this key and is whole."""
+def sealed_content(path: Path) -> memoryview | None:
+    """The content at this path, mapped; None unless it is a file that was sealed under this name and is whole."""
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
         descriptor = os.open(path, flags)
@@ -81,5 +80,11 @@ def sealed_content(path: Path, key: bytes) -> memoryview | None:
     except (OSError, ValueError, struct.error):  # ValueError: an empty file can't be mapped
         return None
     content = mapped[_SEAL.size :]
-    whole = (magic, of, length_bytes) == (_MAGIC, key, len(content)) and isal_zlib.crc32(content) == crc32
+    whole = (magic, of, length_bytes) == (_MAGIC, _digest(path.name), len(content)) and isal_zlib.crc32(
+        content
+    ) == crc32
     return content if whole else None
+
+
+def _digest(name: str) -> bytes:
+    return hashlib.blake2b(os.fsencode(name), digest_size=20).digest()

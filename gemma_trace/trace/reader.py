@@ -126,7 +126,9 @@ def read_trace(path: Path, on_bytes: Callable[[int], None] | None = None) -> Tra
         passed_over=dict(others.passed_over),
         passed_over_ns=others.covered_ns(),
     )
-    return TraceFile(events, flows, memory, others.build_counters(), others.build_names(), header, report, state.content)
+    return TraceFile(
+        events, flows, memory, others.build_counters(), others.build_names(), header, report, state.content
+    )
 
 
 @dataclass(frozen=True)
