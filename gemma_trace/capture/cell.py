@@ -44,9 +44,9 @@ def main() -> int:
         from gemma_trace.capture import require_capture_extra
 
         require_capture_extra()
-        from gemma_trace.capture.session import profile
+        from gemma_trace.capture.session import profile_run
 
-        result = profile(CaptureConfig(**options), progress=_Lines())
+        result = profile_run(CaptureConfig(**options), progress=_Lines())
     except GemmaTraceError as error:
         say(error=str(error))
         return 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +28,7 @@ from gemma_trace.capture.distributed import process_group, this_rank
 from gemma_trace.capture.environment import describe_environment
 from gemma_trace.capture.heap import give_back, large_blocks_apart
 from gemma_trace.capture.models import LoadedModel, load_model, resolve_device
+from gemma_trace.capture.output import lock_output, lock_run, made, previous_traces
 from gemma_trace.capture.progress import NoProgress, Progress
 from gemma_trace.capture.ranges import ProfilerRanges, RangeSink, RangeStack, SynchronizedRanges
 from gemma_trace.capture.timers import StageTimer
@@ -41,9 +41,10 @@ from gemma_trace.capture.workload import (
     prompt_text,
 )
 from gemma_trace.capture.writer import trace_path, write_trace
-from gemma_trace.errors import ConfigError, OutputError
+from gemma_trace.errors import ConfigError
 from gemma_trace.metadata import SCHEMA_VERSION, RequestSample, RunIdentity, RunMetadata, Workload
 from gemma_trace.stages import Stage
+from gemma_trace.trace.scratch import scratch_folder
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ def profile(
 
     Raises:
         ConfigError: an option's value makes no sense.
-        OutputError: the run's folder holds a trace and `force` isn't set, or it can't be written.
+        OutputError: the run's folder holds a trace and `force` isn't set, or a sweep's cell of other options; it can't
+            be written, or another sweep or capture writes there.
         CaptureError: model, image or device isn't there.
     """
     if isinstance(model, str):
@@ -84,15 +86,43 @@ def profile(
     config = replace(config or CaptureConfig(), **options)
     if (model is None) != (processor is None):
         raise ConfigError("give a model and its processor together, or neither")
+    with made(config.output), lock_output(config.output, whole=False):
+        return profile_run(config, model, processor, progress or NoProgress())
+
+
+def profile_run(
+    config: CaptureConfig, model: nn.Module | None = None, processor: Any = None, progress: Progress | None = None
+) -> CaptureResult:
+    """`profile` for a caller who has locked the output folder: a sweep's cell."""
     progress = progress or NoProgress()
     device = resolve_device(config.device) if model is None else next(model.parameters()).device
     if config.image_device is not None:
         resolve_device(config.image_device, "--image-device")
     run = _identity(config, model, device)
-    folder, rank = config.output / run.name, this_rank()
-    previous = _previous_traces(folder, rank.worker, force=config.force)
-    with process_group(rank, device), tempfile.TemporaryDirectory(prefix="gemma-trace-") as scratch:
-        requests = build_requests(config.prompt, config.images, Path(scratch))
+    folder, worker = config.output / run.name, this_rank().worker
+    with lock_run(config.output, run.name, worker):
+        previous = previous_traces(config, run.name, worker)
+        profiler_json, metadata = _profiled(config, run, model, processor, device, progress)
+        path = trace_path(folder, worker, time.time_ns())
+        progress.phase("writing the trace", 1)
+        write_trace(profiler_json, metadata, path)
+        for old in previous:
+            old.unlink(missing_ok=True)
+        progress.step()
+    return CaptureResult(path, metadata)
+
+
+def _profiled(
+    config: CaptureConfig,
+    run: RunIdentity,
+    model: nn.Module | None,
+    processor: Any,
+    device: torch.device,
+    progress: Progress,
+) -> tuple[bytes, RunMetadata]:
+    """The profiler's own JSON, and what the trace is to say of itself."""
+    with process_group(this_rank(), device), scratch_folder() as scratch:
+        requests = build_requests(config.prompt, config.images, scratch)
         progress.phase(f"loading {run.model}", 1)
         loaded = load_model(config, progress) if model is None else LoadedModel(model, processor, device, run.weights)
         modules = find_stage_modules(loaded.model, config.stage_module_paths)
@@ -105,7 +135,7 @@ def profile(
             session = _Session(config, loaded, generation, requests, progress)
             session.warm_up()
             timed = session.time_requests()
-            profiler_json = session.profile_requests(Path(scratch))
+            profiler_json = session.profile_requests(scratch)
     metadata = RunMetadata(
         schema_version=SCHEMA_VERSION,
         created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -117,13 +147,7 @@ def profile(
         profiled_images=tuple(session.request(index).label for index in range(config.profile_runs)),
         warnings=(*loaded.warnings, *session.warnings, *missing_stages(modules), *_warnings(device, profiler_json)),
     )
-    path = trace_path(folder, rank.worker, time.time_ns())
-    progress.phase("writing the trace", 1)
-    write_trace(profiler_json, metadata, path)
-    for old in previous:
-        old.unlink(missing_ok=True)
-    progress.step()
-    return CaptureResult(path, metadata)
+    return profiler_json, metadata
 
 
 class _Session:
@@ -350,17 +374,6 @@ def _identity(config: CaptureConfig, model: nn.Module | None, device: torch.devi
         )
         config = replace(config, model=label, dtype=dtype)
     return RunIdentity(config.run_name(device.type), label, weights, dtype, device.type, config.image_backend)
-
-
-def _previous_traces(folder: Path, worker: str, *, force: bool) -> list[Path]:
-    """The traces that a new one would stand beside; they go when the new one is whole."""
-    previous = sorted(folder.glob(f"{worker}.*.pt.trace.json*")) if folder.is_dir() else []
-    if previous and not force:
-        raise OutputError(f"{folder} holds a trace already; give --name another name, or --force to replace it")
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise OutputError(f"can't write into {existing}; give --output a folder that can be written")
-    return previous
 
 
 def _warnings(device: torch.device, profiler_json: bytes) -> tuple[str, ...]:

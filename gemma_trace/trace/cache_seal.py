@@ -19,7 +19,7 @@ from isal import isal_zlib
 
 _MAGIC: Final = b"gemma-trace 1\n\0\0"
 _SEAL: Final = struct.Struct("<16s20sQI16x")
-"""Magic, the name's digest, length of the content in bytes and its CRC-32; 64 bytes, so that the columns are aligned."""
+"""Magic, the name's digest, length of the content in bytes and its CRC-32; 64 bytes keep columns aligned."""
 
 
 class Sealed:

@@ -10,11 +10,14 @@ import contextlib
 import errno
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
 _FLAGS: Final = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+_TRIES: Final = 5
+_BETWEEN_TRIES_S: Final = 0.02
 
 if sys.platform == "win32":
 
@@ -44,7 +47,7 @@ def locked(path: Path, *, shared: bool = False) -> Iterator[bool]:
         shared: others may hold it too, as long as all share it.
     """
     try:
-        descriptor = _lock_file(path, shared=shared)
+        descriptor = _lock_in_some_tries(path, shared=shared)
     except BlockingIOError:
         yield False
         return
@@ -58,6 +61,15 @@ def locked(path: Path, *, shared: bool = False) -> Iterator[bool]:
             lock_now(descriptor)  # alone now? Then nobody is left who holds it by this file
             path.unlink()
         os.close(descriptor)
+
+
+def _lock_in_some_tries(path: Path, *, shared: bool) -> int:
+    """Who gives up a lock that is shared has it alone for a moment."""
+    for _ in range(_TRIES - 1):
+        with contextlib.suppress(BlockingIOError):
+            return _lock_file(path, shared=shared)
+        time.sleep(_BETWEEN_TRIES_S)
+    return _lock_file(path, shared=shared)
 
 
 def _lock_file(path: Path, *, shared: bool) -> int:
