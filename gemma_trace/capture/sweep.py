@@ -148,10 +148,7 @@ def run_sweep(cells: Sequence[Cell], *, retry: bool, on_change: Callable[[list[C
     _make_folder(output)
     with lock_output(output, whole=True):
         clear_abandoned()
-        record = read_record(output)
-        current: list[Cell] = []
-        for cell in cells:
-            current.append(_from_before(cell, record, {before.name for before in current}, retry=retry))
+        current = settled(cells, retry=retry)
         on_change(current)
         for index, cell in enumerate(current):
             if cell.state != "waiting":
@@ -163,6 +160,19 @@ def run_sweep(cells: Sequence[Cell], *, retry: bool, on_change: Callable[[list[C
                 on_change(current)
             _record(output, current)
     return current
+
+
+def settled(cells: Sequence[Cell], *, retry: bool) -> list[Cell]:
+    """The cells under the names that they have in their folder: done, failed before, or to be run.
+
+    Args:
+        retry: what failed before is to be run.
+    """
+    record = read_record(cells[0].config.output)
+    found: list[Cell] = []
+    for cell in cells:
+        found.append(_from_before(cell, record, {before.name for before in found}, retry=retry))
+    return found
 
 
 def _from_before(cell: Cell, record: Record, taken: Collection[str], *, retry: bool) -> Cell:

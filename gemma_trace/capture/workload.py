@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ SAMPLE_SIZES: Final = ((1024, 768), (768, 1024), (896, 896), (1280, 720))
 
 MAX_IMAGE_PIXELS: Final = 1 << 26
 """Images of more pixels are refused unread: decoded they would take over 200 MB, however small the file is."""
+
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # what its decoders log would be a second line
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -80,7 +81,7 @@ def test_what_fits_to_the_byte_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_request_that_is_too_large_is_refused_before_it_is_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, object], said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], said: str
 ) -> None:
     monkeypatch.setattr(request_memory, "free_bytes", lambda _: 20 << 30)
     config = CaptureConfig(device="cpu", output=tmp_path / "out")
