@@ -6,6 +6,7 @@ python -m tests.killing FOLDER SEED < jobs.json, a job a line of output: what wa
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import random
@@ -17,6 +18,19 @@ from typing import Any
 
 WATCHED = ("open", "os.", "shutil.", "tempfile.", "fcntl.", "mmap.")
 """The audit events that are calls into the file system."""
+
+IMPORTED = (
+    *("pyarrow.ipc", "rich.console", "rich.live", "rich.table", "gemma_trace.report.html.page"),
+    *(
+        "gemma_trace.report.html.build",
+        "gemma_trace.report.files",
+        "gemma_trace.report.tables",
+        "typer._completion_shared",
+    ),
+    *(f"gemma_trace.cli.{command}" for command in ("export", "report", "kernels", "stages", "sweep", "capture")),
+    *(f"gemma_trace.report.views.{view}" for view in ("kernels", "summary")),
+)
+"""What the children would import, each by itself."""
 
 
 class _Counter:
@@ -112,9 +126,11 @@ def main() -> None:
     os.environ["TMPDIR"] = str(folder / "tmp")
     plan = json.load(sys.stdin)
     if plan["torch"]:
-        import gemma_trace.capture.session  # noqa: F401  so that each child need not
-    import pyarrow  # noqa: F401
-
+        import gemma_trace.capture.gemma3
+        import gemma_trace.capture.session
+        import gemma_trace.capture.tiny  # noqa: F401  so that each child need not
+    for module in IMPORTED:
+        importlib.import_module(module)
     from gemma_trace.trace import trace
 
     vars(trace)["WORTHWHILE_BYTES"] = 1
