@@ -13,6 +13,7 @@ from typing import Any
 from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.failure import as_capture_error
 from gemma_trace.errors import GemmaTraceError
+from gemma_trace.signals import cleared_up_on_signals
 
 
 class _Lines:
@@ -38,15 +39,20 @@ def main() -> int:
     Returns:
         0 done, 1 it failed; why, the last line says.
     """
+    with cleared_up_on_signals():
+        return _captured()
+
+
+def _captured() -> int:
     options: dict[str, Any] = json.load(sys.stdin)
     options |= {"output": Path(options["output"]), "images": tuple(Path(image) for image in options["images"])}
     try:
         from gemma_trace.capture import require_capture_extra
 
         require_capture_extra()
-        from gemma_trace.capture.session import profile
+        from gemma_trace.capture.session import profile_run
 
-        result = profile(CaptureConfig(**options), progress=_Lines())
+        result = profile_run(CaptureConfig(**options), progress=_Lines())
     except GemmaTraceError as error:
         say(error=str(error))
         return 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -20,7 +21,8 @@ DEVICE_PATTERN: Final = re.compile(r"auto|cpu|cuda(:\d+)?")
 IMAGE_DEVICE_PATTERN: Final = re.compile(r"cpu|cuda(:\d+)?")
 COMPILE_MODES: Final = ("off", "stages")
 _MORE_LEAST: Final = (("images_per_request", 1), ("batch", 1), ("prompt_tokens", 1), ("prefill_chunk", 1))
-RUN_NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+MOST_NAME_CHARACTERS: Final = 100
+RUN_NAME_PATTERN: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MOST_NAME_CHARACTERS - 1}}}")
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,8 @@ class CaptureConfig:
             raise ConfigError(f"no image device {self.image_device!r}; give cpu, cuda or cuda:N")
         if self.name is not None and not RUN_NAME_PATTERN.fullmatch(self.name):
             raise ConfigError(
-                f"the run name {self.name!r} can't be a folder's; use letters, digits, dot, dash and underscore"
+                f"the run name {_shown(self.name)} can't be a folder's; use letters, digits, dot, dash and underscore, "
+                f"{MOST_NAME_CHARACTERS} at most, a letter or digit first"
             )
         if not self.prompt.strip():
             raise ConfigError("the prompt is empty; give --prompt some text")
@@ -150,7 +153,7 @@ class CaptureConfig:
         parts += [f"prompt{self.prompt_tokens}"] if self.prompt_tokens else []
         parts += [f"images-on-{self.image_device}"] if self.image_device else []
         parts += [f"chunk{self.prefill_chunk}"] if self.prefill_chunk else []
-        return re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(parts))
+        return bounded_name("-".join(parts))
 
     @property
     def model_label(self) -> str:
@@ -172,6 +175,24 @@ class CaptureConfig:
                 value = list(value)
             values[option.name] = value
         return values
+
+
+def bounded_name(text: str) -> str:
+    """A text as a folder's name: letters, digits, dot, dash and underscore; of a long one the ends and a hash.
+
+    >>> bounded_name(".cache/What is it?")
+    'cache-What-is-it'
+    """
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("._-") or "run"
+    if len(name) <= MOST_NAME_CHARACTERS:
+        return name
+    digest = hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=5).hexdigest()
+    half = (MOST_NAME_CHARACTERS - len(digest) - 2) // 2
+    return f"{name[:half]}-{digest}-{name[-half:]}"
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= MOST_NAME_CHARACTERS else text[:MOST_NAME_CHARACTERS] + "…")
 
 
 def _require_one_of(what: str, value: str, known: tuple[str, ...]) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,10 +25,13 @@ from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.discovery import find_stage_modules, missing_stages
 from gemma_trace.capture.distributed import process_group, this_rank
 from gemma_trace.capture.environment import describe_environment
+from gemma_trace.capture.generation import TokenClock, greedy_generation
 from gemma_trace.capture.heap import give_back, large_blocks_apart
 from gemma_trace.capture.models import LoadedModel, load_model, resolve_device
+from gemma_trace.capture.output import lock_output, lock_run, made, previous_traces
 from gemma_trace.capture.progress import NoProgress, Progress
 from gemma_trace.capture.ranges import ProfilerRanges, RangeSink, RangeStack, SynchronizedRanges
+from gemma_trace.capture.request_memory import RequestShape, check_request
 from gemma_trace.capture.timers import StageTimer
 from gemma_trace.capture.workload import (
     Request,
@@ -41,9 +42,10 @@ from gemma_trace.capture.workload import (
     prompt_text,
 )
 from gemma_trace.capture.writer import trace_path, write_trace
-from gemma_trace.errors import ConfigError, OutputError
+from gemma_trace.errors import ConfigError
 from gemma_trace.metadata import SCHEMA_VERSION, RequestSample, RunIdentity, RunMetadata, Workload
 from gemma_trace.stages import Stage
+from gemma_trace.trace.scratch import scratch_folder
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,8 @@ def profile(
 
     Raises:
         ConfigError: an option's value makes no sense.
-        OutputError: the run's folder holds a trace and `force` isn't set, or it can't be written.
+        OutputError: the run's folder holds a trace and `force` isn't set, or a sweep's cell of other options; it can't
+            be written, or another sweep or capture writes there.
         CaptureError: model, image or device isn't there.
     """
     if isinstance(model, str):
@@ -84,28 +87,56 @@ def profile(
     config = replace(config or CaptureConfig(), **options)
     if (model is None) != (processor is None):
         raise ConfigError("give a model and its processor together, or neither")
+    with made(config.output), lock_output(config.output, whole=False):
+        return profile_run(config, model, processor, progress or NoProgress())
+
+
+def profile_run(
+    config: CaptureConfig, model: nn.Module | None = None, processor: Any = None, progress: Progress | None = None
+) -> CaptureResult:
+    """`profile` for a caller who has locked the output folder: a sweep's cell."""
     progress = progress or NoProgress()
     device = resolve_device(config.device) if model is None else next(model.parameters()).device
     if config.image_device is not None:
         resolve_device(config.image_device, "--image-device")
     run = _identity(config, model, device)
-    folder, rank = config.output / run.name, this_rank()
-    previous = _previous_traces(folder, rank.worker, force=config.force)
-    with process_group(rank, device), tempfile.TemporaryDirectory(prefix="gemma-trace-") as scratch:
-        requests = build_requests(config.prompt, config.images, Path(scratch))
+    folder, worker = config.output / run.name, this_rank().worker
+    with lock_run(config.output, run.name, worker):
+        previous = previous_traces(config, run.name, worker)
+        profiler_json, metadata = _profiled(config, run, model, processor, device, progress)
+        path = trace_path(folder, worker, time.time_ns())
+        progress.phase("writing the trace", 1)
+        write_trace(profiler_json, metadata, path, keep_paths=config.keep_paths)
+        for old in previous:
+            old.unlink(missing_ok=True)
+        progress.step()
+    return CaptureResult(path, metadata)
+
+
+def _profiled(
+    config: CaptureConfig,
+    run: RunIdentity,
+    model: nn.Module | None,
+    processor: Any,
+    device: torch.device,
+    progress: Progress,
+) -> tuple[bytes, RunMetadata]:
+    """The profiler's own JSON, and what the trace is to say of itself."""
+    with process_group(this_rank(), device), scratch_folder() as scratch:
+        requests = build_requests(config.prompt, config.images, scratch)
         progress.phase(f"loading {run.model}", 1)
         loaded = load_model(config, progress) if model is None else LoadedModel(model, processor, device, run.weights)
         modules = find_stage_modules(loaded.model, config.stage_module_paths)
         with (
             torch.inference_mode(),
             compiled_stages(modules, config.compile),
-            _greedy_generation(loaded.model, config) as generation,
+            greedy_generation(loaded.model, config) as generation,
         ):
             run = replace(run, weights=loaded.weights)
             session = _Session(config, loaded, generation, requests, progress)
             session.warm_up()
             timed = session.time_requests()
-            profiler_json = session.profile_requests(Path(scratch))
+            profiler_json = session.profile_requests(scratch)
     metadata = RunMetadata(
         schema_version=SCHEMA_VERSION,
         created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -117,13 +148,7 @@ def profile(
         profiled_images=tuple(session.request(index).label for index in range(config.profile_runs)),
         warnings=(*loaded.warnings, *session.warnings, *missing_stages(modules), *_warnings(device, profiler_json)),
     )
-    path = trace_path(folder, rank.worker, time.time_ns())
-    progress.phase("writing the trace", 1)
-    write_trace(profiler_json, metadata, path, keep_paths=config.keep_paths)
-    for old in previous:
-        old.unlink(missing_ok=True)
-    progress.step()
-    return CaptureResult(path, metadata)
+    return profiler_json, metadata
 
 
 class _Session:
@@ -144,7 +169,9 @@ class _Session:
         self._progress = progress
         self._prompt_tokens: dict[str, int] = {}
         self.warnings: tuple[str, ...] = ()
-        check_length(loaded.model, config.prompt_tokens or 0, config.new_tokens)
+        shape = self._shape()
+        check_length(loaded.model, shape.prompt_tokens, config.new_tokens)
+        check_request(loaded.model.config, shape, loaded.model.dtype, loaded.device)
         self._prompt = self._lengthened_prompt(config.prompt_tokens) if config.prompt_tokens else ""
 
     def request(self, index: int) -> Request:
@@ -250,20 +277,39 @@ class _Session:
             with ranges.stage(Stage.IMAGE_LOAD):
                 images = [load_image(request.image) for _ in range(self._config.images_per_request)]
             with ranges.stage(Stage.PREPROCESSING):
-                inputs = self._inputs(self._prompt or request.prompt, images)
+                inputs = self._inputs(self._prompt or request.prompt, images, self._config.batch)
             with ranges.stage(Stage.TRANSFER):
                 inputs = inputs.to(self._loaded.device, dtype=model.dtype)
-            model.generate(**inputs, generation_config=self._generation, streamer=_TokenClock(ranges, token_on_host))
+            model.generate(**inputs, generation_config=self._generation, streamer=TokenClock(ranges, token_on_host))
         self._prompt_tokens[request.label] = int(inputs["input_ids"].shape[1])
 
-    def _inputs(self, prompt: str, images: list[Image]) -> Any:
+    def _shape(self) -> RequestShape:
+        """How large a request is, told from a single prompt with its first image or two, whatever it will have."""
+        config, request = self._config, self.request(0)
+        image = load_image(request.image)
+        one = self._inputs(request.prompt, [image], 1)
+        tokens = int(one["input_ids"].shape[1])
+        if config.images_per_request > 1:
+            two = int(self._inputs(request.prompt, [image, image], 1)["input_ids"].shape[1])
+            tokens += (config.images_per_request - 1) * (two - tokens)
+        return RequestShape(
+            prompts=config.batch,
+            images=config.images_per_request,
+            image_pixels=image.width * image.height,
+            prompt_tokens=config.prompt_tokens or tokens,
+            new_tokens=config.new_tokens,
+            chunk_tokens=config.prefill_chunk,
+            typed="token_type_ids" in one,
+        )
+
+    def _inputs(self, prompt: str, images: list[Image], batch: int) -> Any:
         """What the processor makes of a prompt and its images, `batch` times the same."""
         config, processor = self._config, self._loaded.processor
         text = prompt_text(processor, prompt, images)
         bos = getattr(processor.tokenizer, "bos_token", None)
         inputs = processor(
-            text=[text] * config.batch,
-            images=[images] * config.batch,
+            text=[text] * batch,
+            images=[images] * batch,
             return_tensors="pt",
             add_special_tokens=not (bos and text.startswith(bos)),
             **({"device": config.image_device} if config.image_device else {}),
@@ -275,31 +321,12 @@ class _Session:
         """The prompt that makes a request so many tokens long."""
         request, tokenizer = self.request(0), self._loaded.processor.tokenizer
         images = [load_image(request.image) for _ in range(self._config.images_per_request)]
-        now = int(self._inputs(request.prompt, images)["input_ids"].shape[1])
+        now = int(self._inputs(request.prompt, images, 1)["input_ids"].shape[1])
 
         def count(text: str) -> int:
             return len(tokenizer(text, add_special_tokens=False)["input_ids"])
 
         return lengthened(request.prompt, wanted - now, count)
-
-
-class _TokenClock:
-    """A streamer of transformers': `generate` hands it the prompt, then each token as soon as the host has it."""
-
-    def __init__(self, ranges: RangeStack, token_on_host: Callable[[], None]) -> None:
-        self._ranges = ranges
-        self._token_on_host = token_on_host
-        self._prompt_seen = False
-
-    def put(self, value: torch.Tensor) -> None:
-        """Token ids on the host."""
-        if self._prompt_seen:
-            self._ranges.close(Stage.SAMPLING.range_name)
-            self._token_on_host()
-        self._prompt_seen = True
-
-    def end(self) -> None:
-        """The last token has come."""
 
 
 class _Deaf:
@@ -316,26 +343,6 @@ def _ignore_token() -> None:
     """Nobody times this token."""
 
 
-@contextmanager
-def _greedy_generation(model: nn.Module, config: CaptureConfig) -> Iterator[Any]:
-    """The model's own generation settings, made greedy and exactly as long as asked for; its own come back after.
-
-    `generate` fills what a config leaves empty from the model's, so the model's has to change for the time being.
-    """
-    original: Any = model.generation_config
-    greedy = copy.deepcopy(original)
-    greedy.do_sample, greedy.num_beams, greedy.max_new_tokens = False, 1, config.new_tokens
-    greedy.temperature = greedy.top_k = greedy.top_p = greedy.max_length = None
-    greedy.prefill_chunk_size = config.prefill_chunk
-    greedy.eos_token_id = None  # random weights and a fixed length: no token ends the request early
-    greedy.pad_token_id = original.pad_token_id or 0
-    vars(model)["generation_config"] = greedy
-    try:
-        yield greedy
-    finally:
-        vars(model)["generation_config"] = original
-
-
 def _identity(config: CaptureConfig, model: nn.Module | None, device: torch.device) -> RunIdentity:
     label, dtype, weights = (
         config.model_label,
@@ -350,17 +357,6 @@ def _identity(config: CaptureConfig, model: nn.Module | None, device: torch.devi
         )
         config = replace(config, model=label, dtype=dtype)
     return RunIdentity(config.run_name(device.type), label, weights, dtype, device.type, config.image_backend)
-
-
-def _previous_traces(folder: Path, worker: str, *, force: bool) -> list[Path]:
-    """The traces that a new one would stand beside; they go when the new one is whole."""
-    previous = sorted(folder.glob(f"{worker}.*.pt.trace.json*")) if folder.is_dir() else []
-    if previous and not force:
-        raise OutputError(f"{folder} holds a trace already; give --name another name, or --force to replace it")
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise OutputError(f"can't write into {existing}; give --output a folder that can be written")
-    return previous
 
 
 def _warnings(device: torch.device, profiler_json: bytes) -> tuple[str, ...]:

@@ -1,11 +1,14 @@
 """A matrix of captures, one process each, so that a crash costs one cell; resumable at any moment.
 
 What is done is told by the traces themselves: a cell whose folder holds a trace of the same options isn't run again.
-What failed stands in the folder's `sweep.json`. Nothing here imports torch; the processes do.
+What failed, and which options a cell's folder is for, stands in the folder's `sweep.json` (`output.py`). No cell
+removes a trace: where its name is another's already, it takes one with a hash (`names.py`). Nothing here imports torch;
+the processes do.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -14,7 +17,7 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import product
 from pathlib import Path
@@ -23,14 +26,17 @@ from typing import Any, Final, Literal
 import msgspec
 
 from gemma_trace.capture.config import CaptureConfig
+from gemma_trace.capture.names import fingerprint, former_names, free_names, named_apart
 from gemma_trace.capture.options import as_option, parsed_option
+from gemma_trace.capture.output import RECORD_NAME as RECORD_NAME
+from gemma_trace.capture.output import Record, lock_output, read_record, traces_in, write_record
 from gemma_trace.errors import ConfigError, InputError, OutputError
 from gemma_trace.trace.opening import read_text
+from gemma_trace.trace.scratch import clear_abandoned
 from gemma_trace.trace.short_paths import PathScrubber
 from gemma_trace.trace.trace import load_metadata
 
-RECORD_NAME: Final = "sweep.json"
-RECORD_VERSION: Final = 1
+_TIME_TO_CLEAR_UP_S: Final = 20.0
 
 STUDY: Final[Mapping[str, Any]] = {
     "matrix": {
@@ -56,6 +62,7 @@ class Cell:
         phase: what it is doing, while it runs.
         error: why it failed, in a line.
         seconds: how long it took, if it ran now.
+        former: other names under which its trace may be from an earlier time.
     """
 
     config: CaptureConfig
@@ -63,6 +70,7 @@ class Cell:
     phase: str = ""
     error: str = ""
     seconds: float = 0.0
+    former: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -98,7 +106,7 @@ def plan(matrix: Mapping[str, Any], output: Path, changes: Sequence[str] = ()) -
         changes: `OPTION=VALUE` or `OPTION=VALUE,VALUE…`, which stand over the matrix.
 
     Raises:
-        ConfigError: no such option, a value that makes no sense, or two cells of one name.
+        ConfigError: no such option, or a value that makes no sense.
     """
     if unknown := set(matrix) - {"matrix", "options"}:
         raise ConfigError(f"a sweep has the tables [matrix] and [options], not {', '.join(sorted(unknown))}")
@@ -118,18 +126,11 @@ def plan(matrix: Mapping[str, Any], output: Path, changes: Sequence[str] = ()) -
         raise ConfigError(f"a capture has no option {wrong[0]!r}; it has {', '.join(sorted(known))}")
     axes = {name: [as_option(name, value) for value in values] for name, values in axes.items()}
     options = {name: as_option(name, value) for name, value in options.items()}
-    cells = [
-        Cell(CaptureConfig(**options | dict(zip(axes, combination, strict=True)), output=output, force=True))
+    configs = dict.fromkeys(
+        CaptureConfig(**options | dict(zip(axes, combination, strict=True)), output=output)
         for combination in product(*axes.values())
-    ]
-    names = [cell.name for cell in cells]
-    twice = {name for name in names if names.count(name) > 1}
-    # What doesn't tell one run from another by itself has to be in its name.
-    for index, cell in enumerate(cells):
-        if cell.name in twice:
-            varying = "-".join(f"{axis}-{getattr(cell.config, axis)}" for axis in axes if len(axes[axis]) > 1)
-            cells[index] = Cell(replace(cell.config, name=_as_name(varying)))
-    return cells
+    )  # a cell that is asked for twice is run once
+    return [Cell(config, former=former_names(config, axes)) for config in named_apart(list(configs), axes)]
 
 
 def run_sweep(cells: Sequence[Cell], *, retry: bool, on_change: Callable[[list[Cell]], None]) -> list[Cell]:
@@ -143,34 +144,76 @@ def run_sweep(cells: Sequence[Cell], *, retry: bool, on_change: Callable[[list[C
         The cells, each `done` or `failed`.
 
     Raises:
-        OutputError: the folder that holds the runs can't be written.
+        OutputError: the folder that holds the runs can't be written, or another sweep or capture writes there.
     """
-    _make_folder(cells[0].config.output)
-    current = [_from_before(cell, retry=retry) for cell in cells]
-    on_change(current)
-    for index, cell in enumerate(current):
-        if cell.state != "waiting":
-            continue
-        for state in _run(cell):
-            current[index] = state
-            on_change(current)
-        _record(current)
-    _record(current)
+    output = cells[0].config.output
+    _make_folder(output)
+    with lock_output(output, whole=True):
+        clear_abandoned()
+        current = settled(cells, retry=retry)
+        on_change(current)
+        for index, cell in enumerate(current):
+            if cell.state != "waiting":
+                continue
+            current[index] = replace(cell, state="running", phase="starting")
+            _record(output, current)
+            for state in _run(cell):
+                current[index] = state
+                on_change(current)
+            _record(output, current)
     return current
 
 
-def _from_before(cell: Cell, *, retry: bool) -> Cell:
-    """What an earlier sweep left of a cell."""
-    for trace in sorted(cell.folder.glob("*.pt.trace.json.gz")):
+def settled(cells: Sequence[Cell], *, retry: bool) -> list[Cell]:
+    """The cells under the names that they have in their folder: done, failed before, or to be run.
+
+    Args:
+        retry: what failed before is to be run.
+    """
+    record = read_record(cells[0].config.output)
+    found: list[Cell] = []
+    for cell in cells:
+        found.append(_from_before(cell, record, {before.name for before in found}, retry=retry))
+    return found
+
+
+def _from_before(cell: Cell, record: Record, taken: Collection[str], *, retry: bool) -> Cell:
+    """What an earlier sweep left of a cell, under the name that it has in this folder.
+
+    Args:
+        taken: the names of the cells before it.
+    """
+    output, key = cell.config.output, fingerprint(cell.config)
+    for name in dict.fromkeys([cell.name, *cell.former, *(each.name for each in sorted(output.glob(f"*-{key}*")))]):
+        if name not in taken and _holds(output / name, cell.config, record.options.get(name, key) == key):
+            return _renamed(cell, name, state="done")
+    for name in free_names(cell.config, cell.name):
+        if name in taken or traces_in(output / name) or record.options.get(name, key) != key:
+            continue
+        cell = _renamed(cell, name)
+        failed = None if retry else record.failed.get(name)
+        return replace(cell, state="failed", error=failed) if failed else cell
+    raise AssertionError("there is always another name")
+
+
+def _renamed(cell: Cell, name: str, state: State = "waiting") -> Cell:
+    return replace(cell, config=replace(cell.config, name=name), state=state)
+
+
+def _holds(folder: Path, config: CaptureConfig, ours: bool) -> bool:
+    """Whether a folder holds a trace of these options.
+
+    Args:
+        ours: whether what is recorded of the folder speaks for it; a trace doesn't tell files of one name apart.
+    """
+    for trace in traces_in(folder) if ours else ():
         try:
             metadata = load_metadata(trace)
         except InputError:
-            continue  # cut off while it was written
-        if metadata and same_options(metadata.config, cell.config):
-            return replace(cell, state="done")
-    if not retry and (failed := _read_record(cell.config.output).get(cell.name)):
-        return replace(cell, state="failed", error=str(failed))
-    return cell
+            continue
+        if metadata and same_options(metadata.config, config):
+            return True
+    return False
 
 
 def same_options(recorded: Mapping[str, Any], config: CaptureConfig) -> bool:
@@ -186,30 +229,49 @@ def _run(cell: Cell) -> Iterator[Cell]:
     """Run a cell's process; a cell each time that it has something new to say."""
     began = time.monotonic()
     yield (running := replace(cell, state="running", phase="starting"))
-    given = msgspec.json.encode(cell.config, enc_hook=str)
+    given = msgspec.json.encode(replace(cell.config, name=cell.name, force=False), enc_hook=str)
     error = ""
     with subprocess.Popen(
         [sys.executable, "-m", "gemma_trace.capture.cell"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,  # what a cell has to say it says on stdout; libraries may name files and hosts
-        preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+        preexec_fn=die_with_parent if sys.platform == "linux" else None,
     ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(given)
-        process.stdin.close()
-        for line in process.stdout:
-            said = _said(line)
-            error = said.get("error", error)
-            if "phase" in said:
-                yield (running := replace(running, phase=said["phase"], seconds=time.monotonic() - began))
-        code = process.wait()
+        try:
+            for said in _told(process, given):
+                error = said.get("error", error)
+                if "phase" in said:
+                    yield (running := replace(running, phase=said["phase"], seconds=time.monotonic() - began))
+            code = process.wait()
+        except BaseException:
+            _end(process)
+            raise
     seconds = time.monotonic() - began
     if code == 0:
         yield replace(cell, state="done", seconds=seconds)
     else:
         yield replace(cell, state="failed", error=error or _ended(code), seconds=seconds)
+
+
+def _told(process: subprocess.Popen[bytes], given: bytes) -> Iterator[dict[str, str]]:
+    """Give a cell's process its options, and hear what it has to say until it ends."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with contextlib.suppress(BrokenPipeError):  # it has died already; its exit code will tell
+        process.stdin.write(given)
+        process.stdin.close()
+    for line in process.stdout:
+        yield _said(line)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a cell's process: it gets the time to clear up what it made, but not for ever."""
+    process.terminate()
+    try:
+        process.wait(_TIME_TO_CLEAR_UP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
 
 
 def _said(line: bytes) -> dict[str, str]:
@@ -230,27 +292,19 @@ def _ended(code: int) -> str:
     return f"exited with code {code}"
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """In the new process: let the kernel end it when the sweep is killed."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _record(cells: Sequence[Cell]) -> None:
-    """Write down what failed, beside what other sweeps into this folder left."""
-    output = cells[0].config.output
-    failed = _read_record(output)
-    for cell in cells:
-        failed.pop(cell.name, None)
-        if cell.state == "failed":
-            failed[cell.name] = cell.error
-    partial = output / f".{RECORD_NAME}.{os.getpid()}.partial"
-    try:
-        partial.write_text(json.dumps({"schema_version": RECORD_VERSION, "failed": failed}, indent=2) + "\n")
-        partial.replace(output / RECORD_NAME)
-    except OSError as error:
-        raise OutputError(f"can't write {output / RECORD_NAME}: {error.strerror}; check --output") from error
-    finally:
-        partial.unlink(missing_ok=True)
+def _record(output: Path, cells: Sequence[Cell]) -> None:
+    """Write down what failed and what each folder is for, beside what other sweeps into this folder left."""
+    before = read_record(output)
+    begun = [cell for cell in cells if cell.state != "waiting"]
+    failed = {name: error for name, error in before.failed.items() if name not in {cell.name for cell in begun}}
+    failed |= {cell.name: cell.error for cell in begun if cell.state == "failed"}
+    options = {**before.options} | {cell.name: fingerprint(cell.config) for cell in begun}
+    write_record(output, Record(failed, options))
 
 
 def _make_folder(output: Path) -> None:
@@ -262,20 +316,7 @@ def _make_folder(output: Path) -> None:
         raise OutputError(f"can't write into {output}; give --output a folder that can be written")
 
 
-def _read_record(output: Path) -> dict[str, str]:
-    try:
-        record = json.loads((output / RECORD_NAME).read_text())
-    except (OSError, ValueError):
-        return {}
-    failed = record.get("failed") if isinstance(record, dict) else None
-    return dict(failed) if isinstance(failed, dict) else {}
-
-
 def _listed(name: str, values: Any) -> list[Any]:
     if not isinstance(values, list) or not values:
         raise ConfigError(f"[matrix] {name} is no list of values")
     return values
-
-
-def _as_name(text: str) -> str:
-    return "".join(each if each.isalnum() or each in "._-" else "-" for each in text)

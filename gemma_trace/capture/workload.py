@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import io
+import logging
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from gemma_trace.capture.failure import shortened
 from gemma_trace.errors import ConfigError, ImageError
 
 SAMPLE_SIZES: Final = ((1024, 768), (768, 1024), (896, 896), (1280, 720))
 """Width and height in pixels of the images made here: of differing shape, alike in area."""
+
+
+MAX_IMAGE_PIXELS: Final = 1 << 26
+"""Images of more pixels are refused unread: decoded they would take over 200 MB, however small the file is."""
+
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # what its decoders log would be a second line
 
 
 @dataclass(frozen=True)
@@ -43,7 +53,7 @@ def build_requests(prompt: str, images: Sequence[Path], folder: Path) -> list[Re
     if images:
         for path in images:
             if path.exists() and not path.is_file():
-                raise ImageError(f"{path} is no file; give --image a JPEG or PNG file")
+                raise ImageError(f"{path} is no image but a folder or a device; give --image a JPEG or PNG file")
             load_image(path)
         return [Request(prompt, path, path.name) for path in images]
     return [
@@ -56,15 +66,27 @@ def load_image(path: Path) -> Image.Image:
     """Read and decode an image file whole: the work of the stage `image_load`.
 
     Raises:
-        ImageError: the file doesn't exist or is no image that Pillow reads.
+        ImageError: the file doesn't exist, is no image that Pillow reads, or has over `MAX_IMAGE_PIXELS`.
     """
     try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what a decoder thinks of a file that it reads; our bound is below
+            with Image.open(path) as image:
+                if image.width * image.height > MAX_IMAGE_PIXELS:
+                    raise Image.DecompressionBombError
+                return image.convert("RGB")
     except FileNotFoundError:
         raise ImageError(f"no image at {path}; check --image") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        raise ImageError(f"{path} is no image that Pillow can read; give --image a JPEG or PNG file") from None
+    except Image.DecompressionBombError:
+        raise ImageError(
+            f"{path} has over {MAX_IMAGE_PIXELS:,} pixels, the most that is decoded; give --image a smaller one"
+        ) from None
+    except MemoryError:
+        raise ImageError(f"{path} doesn't fit into memory when it is decoded; give --image a smaller one") from None
+    except Exception as error:  # each decoder has its own: OSError, ValueError, NotImplementedError, struct.error, …
+        raise ImageError(
+            f"{path} is no image that Pillow can read ({shortened(error)}); give --image a JPEG or PNG file"
+        ) from None
 
 
 def messages_for(prompt: str, images: Sequence[Image.Image]) -> list[dict[str, Any]]:
@@ -93,8 +115,8 @@ def check_length(model: Any, prompt_tokens: int, new_tokens: int) -> None:
     positions: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if positions is not None and prompt_tokens + new_tokens > positions:
         raise ConfigError(
-            f"the model has positions for {positions:,} tokens; lower --prompt-tokens or --new-tokens, which ask for "
-            f"{prompt_tokens + new_tokens:,}"
+            f"the model has positions for {positions:,} tokens; lower --prompt-tokens or --new-tokens, or shorten the "
+            f"prompt: they ask for {prompt_tokens + new_tokens:,}"
         )
 
 

@@ -18,6 +18,7 @@ from gemma_trace._version import __version__
 from gemma_trace.cli.output import say
 from gemma_trace.errors import GemmaTraceError
 from gemma_trace.printable import printable
+from gemma_trace.signals import Ended, cleared_up_on_signals
 from gemma_trace.trace.opening import pipes_kept
 
 COMMANDS: Final = (
@@ -99,15 +100,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        0 done; 1 the input or the analysis failed; 2 usage; 3 a gate was exceeded; 5 whether it was can't be known.
+        0 done; 1 the input or the analysis failed; 2 usage; 3 a gate was exceeded; 5 whether it was can't be known; 143
+        ended by SIGTERM, 129 by SIGHUP.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # an ASCII terminal gets a question mark, not a traceback
     try:
-        with pipes_kept():
+        with cleared_up_on_signals(), pipes_kept():
             build_app(given)(args=given, standalone_mode=True)
+    except Ended as ended:
+        say(f"gemma-trace: ended by {ended.name}")
+        return int(ended.code or 0)
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except GemmaTraceError as error:

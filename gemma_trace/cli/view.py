@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import tempfile
 import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -42,6 +41,7 @@ def view(
     from gemma_trace.cli.rules import read_rules, warn_of_rules
     from gemma_trace.errors import ConfigError
     from gemma_trace.export.viewer import SUFFIX, export_trace
+    from gemma_trace.trace.scratch import scratch_folder
     from gemma_trace.view.perfetto import offline_ui, slowest_request
 
     if online and port:
@@ -49,8 +49,8 @@ def view(
     ui = None if online else offline_ui()
     loaded = open_trace(one_trace(trace), read_rules(stage, stages_file), cached=not no_cache)
     warn_of_rules(loaded)
-    with tempfile.TemporaryDirectory(prefix="gemma-trace-") as folder:
-        exported = Path(folder) / f"trace{SUFFIX}"
+    with scratch_folder() as folder:
+        exported = folder / f"trace{SUFFIX}"
         with reading("preparing the view", loaded.path) as on_bytes:
             export_trace(loaded, exported, on_bytes)
         _serve(exported, ui, slowest_request(loaded), port, open_browser=not no_browser)

@@ -1,12 +1,14 @@
 """A large trace's columns on disk, so that the next command on the same trace starts at once.
 
-An Arrow file a trace, keyed by the trace's content and by the code that read it: a trace that changes, or a reader
-that does, has another key, so what is found is never stale. What can't be read is read afresh.
+An Arrow file a trace behind a seal (`cache_seal.py`), keyed by the trace's content and by the code that read it: a
+trace that changes, or a reader that does, has another key, so what is found is never stale. What isn't, to the last
+byte, what was kept under its key is no entry: any doubt means that the trace is read afresh, without a word.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 from pathlib import Path
 from typing import Any, Final
@@ -15,8 +17,11 @@ import msgspec
 import numpy as np
 
 from gemma_trace.metadata import METADATA_KEY
+from gemma_trace.trace.cache_seal import sealed_content, sealing
 from gemma_trace.trace.events import CounterEvents, CounterSeries, Events, Flows, MemoryEvents, Track, TrackNames
+from gemma_trace.trace.files import atomic_file, clear_partials
 from gemma_trace.trace.reader import ReadReport, TraceFile
+from gemma_trace.trace.source import CHUNK_BYTES, Fingerprint
 
 WORTHWHILE_BYTES: Final = 8 * 1024 * 1024
 """Smaller files are read faster than a cache is looked up and kept."""
@@ -33,11 +38,15 @@ _MEMORY: Final = "memory_"
 _COUNTERS: Final = "counter_"
 _TABLES: Final = b"gemma_trace"
 _BOOLEAN: Final = frozenset({"flow_is_start"})
+_SUFFIX: Final = ".arrow"
+_KEY_DIGITS: Final = 40
 
 
 class _Tables(msgspec.Struct):
     """All of a `TraceFile` that is no column."""
 
+    columns: dict[str, tuple[str, int]]
+    """The schema: of each column its dtype, as numpy writes it, and its length."""
     names: tuple[str, ...]
     cats: tuple[str, ...]
     tracks: tuple[tuple[str, str], ...]
@@ -76,87 +85,141 @@ class TraceCache:
         Raises:
             OSError: the trace can't be read.
         """
-        import hashlib
+        return self.look_up(trace)[0]
 
-        digest = hashlib.blake2b(digest_size=20)
+    def look_up(self, trace: Path) -> tuple[Path, Fingerprint]:
+        """Where the columns of this trace are, if they are, and what its content was when that was looked up.
+
+        Raises:
+            OSError: the trace can't be read.
+        """
+        digest = hashlib.sha256()  # by the processor's own instructions, over twice as fast as BLAKE2b
         for module in sorted(Path(__file__).parent.glob("*.py")):
             digest.update(module.read_bytes())
+        content = Fingerprint()
         with trace.open("rb") as file:
-            while part := file.read(1 << 20):
+            while part := file.read(CHUNK_BYTES):
                 digest.update(part)
-        return self.folder / f"{digest.hexdigest()}.arrow"
+                content.add(part)
+        return self.folder / f"{digest.hexdigest()[:_KEY_DIGITS]}{_SUFFIX}", content
 
     def load(self, path: Path) -> TraceFile | None:
-        """The trace kept at this path; None if there is none that can be read. Columns are mapped, not copied."""
-        import pyarrow as pa
-
-        try:
-            content = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-            tables = msgspec.msgpack.decode(content.schema.metadata[_TABLES], type=_Tables)
-            columns: dict[str, Any] = {}
-            for name in content.column_names:
-                values = content.column(name).chunk(0).values.to_numpy()
-                columns[name] = values.view(np.bool_) if name in _BOOLEAN else values
-            os.utime(path)
-        except (OSError, pa.ArrowException, msgspec.MsgspecError, KeyError, IndexError):
+        """The trace kept at this path; None if there is none that is whole. Columns are mapped, not copied."""
+        content = sealed_content(path)
+        if content is None:
             return None
-        flows, memory, counters = (
-            {name.removeprefix(prefix): columns.pop(name) for name in list(columns) if name.startswith(prefix)}
-            for prefix in (_FLOWS, _MEMORY, _COUNTERS)
-        )
-        tracks = tuple(Track(pid, tid) for pid, tid in tables.tracks)
-        return TraceFile(
-            Events(**columns, names=tables.names, cats=tables.cats, tracks=tracks, texts=tables.texts),
-            Flows(**flows, cats=tables.flow_cats),
-            MemoryEvents(**memory),
-            CounterEvents(**counters, table=tables.counters),
-            TrackNames(tables.processes, tables.labels, {(pid, tid): name for pid, tid, name in tables.threads}),
-            {name: msgspec.Raw(text) for name, text in tables.header.items()},
-            tables.report,
-        )
+        try:
+            file = _decoded(content)
+        except Exception:  # whatever Arrow makes of what it doesn't know
+            return None
+        with contextlib.suppress(OSError):  # a folder that can only be read is as good
+            os.utime(path, follow_symlinks=False)
+        return file
 
-    def keep(self, file: TraceFile, path: Path) -> None:
-        """Keep a trace, whole or not at all. A folder that can't be written is no error: there is no cache then."""
-        import pyarrow as pa
+    def keep(self, file: TraceFile, path: Path, content: Fingerprint | None = None) -> None:
+        """Keep a trace, whole or not at all. What can't be kept is no error: there is no cache then.
 
-        arrays = {name: column for name, column in vars(file.events).items() if isinstance(column, np.ndarray)}
-        for name, column in vars(file.flows).items():
-            if isinstance(column, np.ndarray):
-                arrays[_FLOWS + name] = column.view(np.int8) if column.dtype == np.bool_ else column
-        arrays |= {_MEMORY + name: column for name, column in vars(file.memory).items()}
-        arrays |= {_COUNTERS + name: getattr(file.counters, name) for name in ("ts_ns", "value", "series")}
-        tables = _Tables(
-            names=file.events.names,
-            cats=file.events.cats,
-            tracks=tuple((track.pid, track.tid) for track in file.events.tracks),
-            texts=file.events.texts,
-            flow_cats=file.flows.cats,
-            counters=file.counters.table,
-            processes=dict(file.names.processes),
-            labels=dict(file.names.labels),
-            threads=tuple((*track, name) for track, name in file.names.threads.items()),
-            header={name: bytes(text) for name, text in file.header.items() if name in KEPT_MEMBERS},
-            report=file.report,
-        )
-        # One row, each column a list: the columns of events and of flows differ in length.
-        rows = {name: pa.LargeListArray.from_arrays([0, len(column)], column) for name, column in arrays.items()}
-        table = pa.table(rows).replace_schema_metadata({_TABLES: msgspec.msgpack.encode(tables)})
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        with contextlib.suppress(OSError):
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            try:
-                with pa.OSFile(str(partial), "wb") as out, pa.ipc.new_file(out, table.schema) as writer:
-                    writer.write_table(table)
-                partial.replace(path)
-            finally:
-                partial.unlink(missing_ok=True)
+        Args:
+            content: what the trace's was when the path was looked up. If another was read, since the trace was replaced
+                meanwhile, it isn't kept.
+        """
+        if content is not None and content != file.content:
+            return
+        with contextlib.suppress(Exception):  # a full disk, a folder of others', a number that is too large to be kept
+            _make_private(path.parent)
+            with atomic_file(path, private=True) as out, sealing(out, path.name) as sealed:
+                _encode(file, sealed)
             self._make_room(path)
 
     def _make_room(self, newest: Path) -> None:
-        """Remove what was used longest ago until the rest is within bounds."""
-        kept = sorted(self.folder.glob("*.arrow"), key=lambda file: -file.stat().st_mtime)
+        """Remove what killed processes left, and what was used longest ago until the rest is within bounds."""
+        clear_partials(self.folder)
+        kept: list[tuple[float, int, Path]] = []
+        for file in self.folder.glob(f"*{_SUFFIX}"):
+            with contextlib.suppress(OSError):  # another process may make room at the same time
+                found = file.lstat()
+                kept.append((found.st_mtime, found.st_size, file))
         total = 0
-        for file in kept:
-            total += file.stat().st_size
+        for _, size, file in sorted(kept, reverse=True):
+            total += size
             if total > MAX_BYTES and file != newest:
-                file.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    file.unlink()
+
+
+def _make_private(folder: Path) -> None:
+    """Make the folder, and the one of ours that it stands in, so that nobody else can look into it."""
+    folder.parent.parent.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(mode=0o700, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_mode & 0o077:
+        folder.chmod(0o700)
+
+
+def _encode(file: TraceFile, out: Any) -> None:
+    """Write a trace as an Arrow file of one row, each column a list: those of events and of flows differ in length."""
+    import pyarrow as pa
+
+    arrays = _columns_of(file)
+    tables = _Tables(
+        columns={name: (column.dtype.str, len(column)) for name, column in arrays.items()},
+        names=file.events.names,
+        cats=file.events.cats,
+        tracks=tuple((track.pid, track.tid) for track in file.events.tracks),
+        texts=file.events.texts,
+        flow_cats=file.flows.cats,
+        counters=file.counters.table,
+        processes=dict(file.names.processes),
+        labels=dict(file.names.labels),
+        threads=tuple((*track, name) for track, name in file.names.threads.items()),
+        header={name: bytes(text) for name, text in file.header.items() if name in KEPT_MEMBERS},
+        report=file.report,
+    )
+    rows = {name: pa.LargeListArray.from_arrays([0, len(column)], column) for name, column in arrays.items()}
+    table = pa.table(rows).replace_schema_metadata({_TABLES: msgspec.msgpack.encode(tables)})
+    with pa.ipc.new_file(out, table.schema) as writer:
+        writer.write_table(table)
+
+
+def _columns_of(file: TraceFile) -> dict[str, np.ndarray]:
+    parts = {"": file.events, _FLOWS: file.flows, _MEMORY: file.memory, _COUNTERS: file.counters}
+    arrays = {
+        prefix + name: column
+        for prefix, part in parts.items()
+        for name, column in vars(part).items()
+        if isinstance(column, np.ndarray)
+    }
+    return {name: column.view(np.int8) if name in _BOOLEAN else column for name, column in arrays.items()}
+
+
+def _decoded(content: Any) -> TraceFile:
+    """What `_encode` wrote.
+
+    Args:
+        content: a buffer.
+
+    Raises:
+        Exception: of any kind, where it isn't.
+    """
+    import pyarrow as pa
+
+    table = pa.ipc.open_file(content).read_all()
+    tables = msgspec.msgpack.decode(table.schema.metadata[_TABLES], type=_Tables)
+    columns: dict[str, Any] = {name: table.column(name).chunk(0).values.to_numpy() for name in table.column_names}
+    if {name: (column.dtype.str, len(column)) for name, column in columns.items()} != tables.columns:
+        raise ValueError("another schema")
+    columns |= {name: columns[name].view(np.bool_) for name in _BOOLEAN}
+    flows, memory, counters = (
+        {name.removeprefix(prefix): columns.pop(name) for name in list(columns) if name.startswith(prefix)}
+        for prefix in (_FLOWS, _MEMORY, _COUNTERS)
+    )
+    tracks = tuple(Track(pid, tid) for pid, tid in tables.tracks)
+    return TraceFile(
+        Events(**columns, names=tables.names, cats=tables.cats, tracks=tracks, texts=tables.texts),
+        Flows(**flows, cats=tables.flow_cats),
+        MemoryEvents(**memory),
+        CounterEvents(**counters, table=tables.counters),
+        TrackNames(tables.processes, tables.labels, {(pid, tid): name for pid, tid, name in tables.threads}),
+        {name: msgspec.Raw(text) for name, text in tables.header.items()},
+        tables.report,
+    )

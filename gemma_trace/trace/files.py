@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import os
 import re
+import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -13,30 +15,59 @@ from typing import BinaryIO, Final
 import msgspec
 from isal import igzip
 
+from gemma_trace.trace.locks import if_abandoned, make_owned
+
+PARTIAL_SUFFIX: Final = ".partial"
 _COMPRESSION_LEVEL: Final = 2
 
 
 @contextlib.contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
+def atomic_file(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
     """A file that appears under its name when it is whole; a failure leaves nothing behind. Gzip if it ends in .gz.
+
+    What a killed process left on its way to the same name is cleared.
+
+    Args:
+        private: for this user alone, whatever the umask allows.
 
     Raises:
         OSError: it can't be written, or something else than a file has that name, such as a device.
     """
     if path.exists() and not path.is_file():
         raise OSError(errno.EEXIST, "something else than a file has that name")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    clear_partials(path.parent, _partial_prefix(path))
+
+    def make() -> tuple[Path, int]:
+        partial = path.with_name(f"{_partial_prefix(path)}.{secrets.token_hex(4)}{PARTIAL_SUFFIX}")
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+        return partial, os.open(partial, flags, 0o600 if private else 0o666)
+
+    partial, descriptor = make_owned(make)
     try:
-        opened: BinaryIO = (
-            igzip.open(partial, "wb", compresslevel=_COMPRESSION_LEVEL)  # type: ignore[no-untyped-call]
-            if path.suffix == ".gz"
-            else partial.open("wb")
-        )
-        with opened as out:
-            yield out
-        partial.replace(path)
+        with os.fdopen(descriptor, "wb") as raw:
+            if path.suffix == ".gz":
+                with igzip.open(raw, "wb", compresslevel=_COMPRESSION_LEVEL) as out:  # type: ignore[no-untyped-call]
+                    yield out
+            else:
+                yield raw
+            raw.flush()
+            partial.replace(path)  # while it is still locked, and so nobody takes it for left behind
     finally:
         partial.unlink(missing_ok=True)
+
+
+def clear_partials(folder: Path, prefix: str = ".") -> None:
+    """Remove the unfinished files of this prefix whose writer was killed."""
+    with contextlib.suppress(OSError):
+        for found in folder.glob(f"{glob.escape(prefix)}*{PARTIAL_SUFFIX}"):
+            with if_abandoned(found) as abandoned, contextlib.suppress(OSError):
+                if abandoned:
+                    found.unlink()
+
+
+def _partial_prefix(path: Path) -> str:
+    """What the unfinished file's name begins with; short enough for any name that is a file's."""
+    return f".{path.name[:40]}"
 
 
 def home_scrubber() -> Callable[[bytes], bytes]:

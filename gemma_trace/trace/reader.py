@@ -21,7 +21,7 @@ from gemma_trace.errors import TraceFormatError
 from gemma_trace.trace.columns import UNDECODABLE_EVENTS, ColumnBuilder
 from gemma_trace.trace.events import CounterEvents, Events, Flows, MemoryEvents, TrackNames
 from gemma_trace.trace.repair import find_array, repair_json, split_objects
-from gemma_trace.trace.source import SourceState, read_chunks
+from gemma_trace.trace.source import Fingerprint, SourceState, read_chunks
 from gemma_trace.trace.wire import Event, ExactEvent, LooseEvent
 
 EVENTS_KEY: Final = "traceEvents"
@@ -73,7 +73,11 @@ class ReadReport:
 
 @dataclass(frozen=True)
 class TraceFile:
-    """A trace file's content: its events as columns, and the JSON text of its other top-level members."""
+    """A trace file's content: its events as columns, and the JSON text of its other top-level members.
+
+    Attributes:
+        content: tells what was read from what another file of the name holds.
+    """
 
     events: Events
     flows: Flows
@@ -82,6 +86,7 @@ class TraceFile:
     names: TrackNames
     header: dict[str, msgspec.Raw]
     report: ReadReport
+    content: Fingerprint = field(default_factory=Fingerprint)
 
 
 class EventSink(Protocol):
@@ -121,7 +126,9 @@ def read_trace(path: Path, on_bytes: Callable[[int], None] | None = None) -> Tra
         passed_over=dict(others.passed_over),
         passed_over_ns=others.covered_ns(),
     )
-    return TraceFile(events, flows, memory, others.build_counters(), others.build_names(), header, report)
+    return TraceFile(
+        events, flows, memory, others.build_counters(), others.build_names(), header, report, state.content
+    )
 
 
 @dataclass(frozen=True)

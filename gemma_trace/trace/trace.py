@@ -349,12 +349,19 @@ def load(
     path = Path(path)
     if cache is None or not path.is_file() or path.stat().st_size < WORTHWHILE_BYTES:
         return Trace(read_trace(path, on_bytes), path, rules)
-    kept = cache.path_of(path)
+    return Trace(_through_cache(path, cache, on_bytes), path, rules)
+
+
+def _through_cache(path: Path, cache: TraceCache, on_bytes: Callable[[int], None] | None) -> TraceFile:
+    try:
+        kept, content = cache.look_up(path)
+    except OSError:
+        return read_trace(path, on_bytes)  # which says what is wrong
     file = cache.load(kept)
     if file is None:
         file = read_trace(path, on_bytes)
-        cache.keep(file, kept)
-    return Trace(file, path, rules)
+        cache.keep(file, kept, content)
+    return file
 
 
 def label_of(path: Path, metadata: RunMetadata | None) -> str:

@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import io
+import os
+import random
+import struct
+import zlib
 from pathlib import Path
 
 import pytest
@@ -45,3 +50,89 @@ def test_what_is_no_image_is_refused_in_one_line(tmp_path: Path) -> None:
         with pytest.raises(ImageError, match=message) as caught:
             build_requests("Hi", [path], tmp_path)
         assert "\n" not in str(caught.value)
+
+
+FORMS = ("JPEG2000", "PNG", "JPEG", "TIFF", "GIF", "WEBP", "DDS", "BMP", "PPM", "TGA", "ICO", "PCX", "SGI")
+
+
+def png_of(width: int, height: int) -> bytes:
+    """A PNG of this size, all black, of a few bytes."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = zlib.compressobj(9)
+    line = bytes(1 + (width + 7) // 8)
+    data = b"".join(rows.compress(line) for _ in range(height)) + rows.flush()
+    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("side", [8193, 13_000, 20_000])
+def test_an_image_that_is_too_large_is_refused_unread(
+    tmp_path: Path, side: int, recwarn: pytest.WarningsRecorder
+) -> None:
+    path = tmp_path / "bomb.png"
+    path.write_bytes(png_of(side, side))
+    assert path.stat().st_size < 80_000
+    with pytest.raises(ImageError, match=r"has over 67,108,864 pixels, the most that is decoded"):
+        load_image(path)
+    assert not recwarn, "Pillow's own warning would be a second line"
+
+
+def test_the_largest_image_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "large.png"
+    path.write_bytes(png_of(1 << 16, 1 << 10))
+    assert load_image(path).size == (65_536, 1024)
+
+
+def a_dds_of_no_known_format() -> bytes:
+    out = io.BytesIO()
+    Image.new("RGBA", (8, 8)).save(out, "DDS")
+    data = bytearray(out.getvalue())
+    data[80:84], data[84:88] = struct.pack("<I", 4), b"ABCD"  # DDPF_FOURCC
+    return bytes(data)
+
+
+def a_damaged(form: str) -> bytes:
+    out = io.BytesIO()
+    Image.effect_noise((64, 64), 50).convert("RGB").save(out, form)
+    return out.getvalue()[: len(out.getvalue()) // 2]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [a_dds_of_no_known_format(), *(a_damaged(form) for form in ("JPEG2000", "PNG", "JPEG", "TIFF", "GIF", "WEBP"))],
+)
+def test_what_a_decoder_makes_of_it_is_one_line(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "image"
+    path.write_bytes(data)
+    with pytest.raises(ImageError, match=r"is no image that Pillow can read \(.+\); give --image") as caught:
+        load_image(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_mutated_images_are_read_or_refused(tmp_path: Path) -> None:
+    draw = random.Random(12)
+    path = tmp_path / "image"
+    refused = lines = 0
+    for form in FORMS:
+        out = io.BytesIO()
+        Image.effect_noise((24, 24), 50).convert("RGB").save(out, form)
+        for _ in range(40):
+            data = bytearray(out.getvalue())
+            for _ in range(draw.choice([1, 3, 20])):
+                data[draw.randrange(min(len(data), draw.choice([64, len(data)])))] = draw.randrange(256)
+            path.write_bytes(data[: draw.choice([len(data), draw.randrange(1, len(data))])])
+            try:
+                load_image(path)
+            except ImageError as error:
+                refused += 1
+                lines += str(error).count("\n") + 1
+    assert refused == lines > 100
+
+
+def test_what_is_no_file_is_refused_before_it_is_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(ImageError, match="is no image but a folder or a device"):
+        build_requests("Hi", [tmp_path / "fifo"], tmp_path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -34,6 +33,7 @@ from gemma_trace.errors import MissingExtraError
 from gemma_trace.stages import REQUEST_CODE, UNATTRIBUTED_CODE
 from gemma_trace.trace.events import NONE, BoolArray
 from gemma_trace.trace.near_names import no_such_stage
+from gemma_trace.trace.scratch import scratch_folder
 from gemma_trace.trace.trace import Trace
 
 MOST_CUTS: Final = 120
@@ -111,10 +111,10 @@ class _Run:
         every = np.ones(len(trace.activities), dtype=bool)
         parts = [] if wanted.as_is else self._parts()
         scopes = [Scope(), *(scope for scope, _ in parts)]
-        with tempfile.TemporaryDirectory(prefix="gemma-trace-hta-") as folder:
+        with scratch_folder() as folder:
             if self._can_start(every):
-                self._add_whole(Path(folder), every)
-                self._add_parts(Path(folder), parts)
+                self._add_whole(folder, every)
+                self._add_parts(folder, parts)
             total, heard = sum(len(task.calls) for task in self._tasks), 0
 
             def step() -> None:

@@ -12,7 +12,6 @@ import random
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,8 +23,10 @@ import msgspec
 import gemma_trace
 from gemma_trace.capture.compare.arms import PLACEHOLDER, Arm
 from gemma_trace.capture.compare.conditions import Conditions, read_conditions
-from gemma_trace.capture.sweep import same_options
+from gemma_trace.capture.output import lock_output
+from gemma_trace.capture.sweep import die_with_parent, same_options
 from gemma_trace.errors import CaptureError, InputError, OutputError
+from gemma_trace.trace.scratch import clear_abandoned, scratch_folder
 from gemma_trace.trace.trace import load_metadata
 
 RECORD_NAME: Final = "compare.json"
@@ -88,7 +89,18 @@ def run_trials(
         OutputError: the folder can't be written, or another comparison's trials lie in it.
     """
     _begin(output, trials, seed)
-    current = [_from_before(trial) for trial in trials]
+    with lock_output(output, whole=True):
+        clear_abandoned()
+        return _run_locked([_from_before(trial) for trial in trials], output, seed, on_change, is_enough)
+
+
+def _run_locked(
+    current: list[Trial],
+    output: Path,
+    seed: int,
+    on_change: Callable[[Sequence[Trial]], None],
+    is_enough: Callable[[Sequence[Trial]], bool],
+) -> list[Trial]:
     on_change(current)
     for place, trial in enumerate(current):
         if trial.state == "waiting":
@@ -132,11 +144,16 @@ def _run(trial: Trial) -> Iterator[Trial]:
     running = replace(trial, state="running", conditions=read_conditions())
     yield running
     trial.folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="gemma-trace-") as ours:
-        command, given, environment = _process(trial, Path(ours))
+    with scratch_folder() as ours:
+        command, given, environment = _process(trial, ours)
         try:
             done = subprocess.run(
-                command, input=given, capture_output=True, env=environment, check=False, start_new_session=False
+                command,
+                input=given,
+                capture_output=True,
+                env=environment,
+                check=False,
+                preexec_fn=die_with_parent if sys.platform == "linux" else None,
             )
         except OSError as failure:
             done = subprocess.CompletedProcess(command, 127, b"", str(failure.strerror).encode())
