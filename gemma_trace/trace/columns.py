@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import compress
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gemma_trace.trace.clock import time_ns
-from gemma_trace.trace.events import NONE, CodeArray, Events, Flows, IntArray, MemoryEvents, Track
+from gemma_trace.trace.events import NONE, BoolArray, CodeArray, Events, Flows, IntArray, MemoryEvents, Track
 from gemma_trace.trace.growing import GrowingColumn, Interner, TrackInterner
 from gemma_trace.trace.others import MEMORY_NAME, NO_PHASE, TEXT_NUMBERS, OtherEvents
 from gemma_trace.trace.wire import (
@@ -76,15 +76,34 @@ class ColumnBuilder:
             array: the JSON that the batch was decoded from.
         """
         ts_us = np.array([event.ts for event in events], dtype=np.float64)
-        if len(ts_us) and not np.abs(ts_us).max() < EXACT_FLOAT_US:  # NaN is no less than anything either
-            return False
         dur_us = np.array([event.dur for event in events], dtype=np.float64)
-        missing = np.isnan(dur_us)
-        if (np.abs(dur_us) >= EXACT_FLOAT_US).any():
+        if (np.abs(ts_us) >= EXACT_FLOAT_US).any() or (np.abs(dur_us) >= EXACT_FLOAT_US).any():
             return False
-        dur_ns = _us_to_ns(np.where(missing, 0.0, dur_us))
-        self._append(events, _us_to_ns(ts_us), dur_ns, missing, lambda: arguments_of(array))
+        timeless, missing = np.isnan(ts_us), np.isnan(dur_us)
+        ts_ns, dur_ns = (_us_to_ns(np.where(absent, 0.0, us)) for absent, us in ((timeless, ts_us), (missing, dur_us)))
+        if not timeless.any():
+            self._append(events, ts_ns, dur_ns, missing, lambda: arguments_of(array))
+            return True
+        kept = self._with_time(events, timeless)
+        kept_events = [events[index] for index in kept.tolist()]
+        self._append(kept_events, ts_ns[kept], dur_ns[kept], missing[kept], lambda: _taken(arguments_of(array), kept))
         return True
+
+    def _with_time(self, events: Sequence[Event], timeless: BoolArray) -> IntArray:
+        """The events that have a time or need none, as indices; all others are counted.
+
+        Args:
+            timeless: bool, which events are without a time.
+        """
+        without = np.flatnonzero(timeless)
+        phases = [events[index].ph for index in without.tolist()]
+        lost = np.array([phase != "M" for phase in phases], dtype=bool)
+        nothing = sum(
+            not phase and not events[index].name for index, phase in zip(without.tolist(), phases, strict=True)
+        )
+        self.others.passed_over[NO_PHASE] += nothing  # as JAX ends its traces
+        self.repairs[UNDECODABLE_EVENTS] += int(lost.sum()) - nothing
+        return np.delete(np.arange(len(events)), without[lost])
 
     def add_exact(self, events: Sequence[ExactEvent], array: bytes | memoryview) -> None:
         """Add a batch whose times are text. Events without a time are counted and left out, unless they need none.
@@ -120,7 +139,7 @@ class ColumnBuilder:
             np.array(ts_ns, np.int64),
             np.array(dur_ns, np.int64),
             np.array(missing, dtype=bool),
-            lambda: list(map(arguments().__getitem__, kept)),
+            lambda: _taken(arguments(), kept),
         )
 
     def build(self) -> Events:
@@ -328,6 +347,10 @@ _MEMORY_COLUMNS: Final[dict[str, type[np.generic]]] = {
     "allocated_bytes": np.int64,
     "reserved_bytes": np.int64,
 }
+
+
+def _taken(arguments: Sequence[bytes], kept: Iterable[int]) -> list[bytes]:
+    return [arguments[index] for index in kept]
 
 
 def _start_order(ts_ns: IntArray, dur_ns: IntArray, place: CodeArray) -> IntArray:

@@ -9,40 +9,34 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
 from gemma_trace.errors import TraceFormatError
-from gemma_trace.trace.columns import UNDECODABLE_EVENTS, ColumnBuilder
+from gemma_trace.trace.columns import ColumnBuilder
 from gemma_trace.trace.events import CounterEvents, Events, Flows, MemoryEvents, TrackNames
-from gemma_trace.trace.repair import find_array, repair_json, split_objects
+from gemma_trace.trace.repair import find_array, repair_json
+from gemma_trace.trace.salvage import MAX_MENDED_BYTES, EventSink, Salvage
 from gemma_trace.trace.source import SourceState, read_chunks
-from gemma_trace.trace.wire import Event, ExactEvent, LooseEvent
+from gemma_trace.trace.wire import UNDECODABLE, decode_exact, decode_fast, decode_loose
 
 EVENTS_KEY: Final = "traceEvents"
-CUTS_TRIED: Final = 8
+CUTS_TRIED: Final = 2
 UNREADABLE_HEADER: Final = "unreadable_header"
-MAX_HEADER_BYTES: Final = 256 << 20
-MAX_EVENT_BYTES: Final = 64 << 20
+UNREAD_BYTES: Final = "unread_bytes"
+MAX_HEADER_BYTES: Final = 32 << 20
+MAX_EVENT_BYTES: Final = 32 << 20
 
-_EVENT_START: Final = re.compile(rb"\}\s*,\s*\{")
+_EVENT_START: Final = re.compile(rb"\}\s*+(,)\s*+\{")
+_FIRST_LOOK_BYTES: Final = 4096
 
 _CLOSE, _COMMA = b"],"
 
-_SCALAR: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[^\s,{}\[\]"]+', re.DOTALL)
-"""What stands between objects where it is no white space and no comma."""
-
-UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises on text that is no JSON; RecursionError where values nest deeper than any trace's."""
-
-_fast = msgspec.json.Decoder(list[Event])
-_exact = msgspec.json.Decoder(list[ExactEvent])
-_loose = msgspec.json.Decoder(list[LooseEvent])
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -82,14 +76,6 @@ class TraceFile:
     names: TrackNames
     header: dict[str, msgspec.Raw]
     report: ReadReport
-
-
-class EventSink(Protocol):
-    """Who takes the events that are read, batch by batch, in the file's order."""
-
-    def decode(self, array: bytes | memoryview) -> bool:
-        """Take the events of a JSON array; False, and nothing is taken, where it doesn't decode."""
-        ...
 
 
 def read_trace(path: Path, on_bytes: Callable[[int], None] | None = None) -> TraceFile:
@@ -174,13 +160,13 @@ class _ColumnSink:
     def decode(self, array: bytes | memoryview) -> bool:
         try:
             try:
-                if not self.builder.add(_fast.decode(array), array):
-                    self.builder.add_exact(_exact.decode(array), array)
+                if not self.builder.add(decode_fast(array), array):
+                    self.builder.add_exact(decode_exact(array), array)
             except msgspec.ValidationError:
                 try:
-                    self.builder.add_exact(_exact.decode(array), array)
+                    self.builder.add_exact(decode_exact(array), array)
                 except msgspec.ValidationError:
-                    self.builder.add_loose(_loose.decode(array))
+                    self.builder.add_loose(decode_loose(array))
         except UNDECODABLE:
             return False
         return True
@@ -192,6 +178,9 @@ class _Reader:
     sink: EventSink
     state: SourceState = field(default_factory=SourceState)
     repairs: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self._salvage = Salvage(self.sink, self.repairs)
 
     def run(self) -> tuple[dict[str, msgspec.Raw], bool]:
         """Hand all events to the sink.
@@ -210,13 +199,13 @@ class _Reader:
 
     def _find_events(self, chunks: Iterator[bytes]) -> tuple[bytes, bytes]:
         """What stands before the events (empty for a bare list), and the first bytes of them."""
+        gathered = bytearray()
         text = b""
-        looked = 0
         for chunk in itertools.chain(chunks, [b""]):
-            text += chunk
-            if chunk and len(text) < 2 * looked:  # a header longer than a chunk: look again once there is twice as much
+            gathered += chunk
+            if chunk and len(gathered) < 2 * len(text):  # a header longer than a chunk: look again at twice as much
                 continue
-            looked = len(text)
+            text = bytes(gathered)
             start = text.removeprefix(b"\xef\xbb\xbf").lstrip()
             if start.startswith(b"["):
                 return b"", start[1:]
@@ -247,31 +236,38 @@ class _Reader:
                 continue
             cut = self._add_up_to_a_cut(pending)
             if cut is None:
-                closed, rest = self._add_one_by_one(bytes(pending[1:]))
+                closed, rest = self._salvage.take(bytes(memoryview(pending)[1:]))
                 if closed:
                     return self._tail(itertools.chain([rest, chunk], chunks))
                 if len(rest) > MAX_EVENT_BYTES:
-                    raise TraceFormatError(
-                        f"{self.path} holds an event of over {MAX_EVENT_BYTES >> 20} MiB; is it a trace?"
-                    )
+                    self._give_up(len(rest), itertools.chain([chunk], chunks))
+                    return None
                 pending, tried = _array(rest), len(rest)
             else:
-                pending, tried = _array(pending[cut + 1 :]), 0
+                self._salvage.earn(cut)
+                pending, tried = _array(memoryview(pending)[cut + 1 :]), 0
             pending += chunk
         end = self._add_up_to_the_end(pending)
         if end is not None:
             return bytes(pending[end + 1 :])
-        closed, rest = self._add_one_by_one(bytes(pending[1:]))
+        closed, rest = self._salvage.take(bytes(pending[1:]))
         return rest if closed else None
 
     def _tail(self, parts: Iterable[bytes]) -> bytes:
-        """What stands behind the events, as far as it may be trusted to be a header."""
-        tail = b""
+        """What stands behind the events; nothing, and it is counted, where it is too long to be a header."""
+        tail = bytearray()
+        parts = iter(parts)
         for part in parts:
             tail += part
             if len(tail) > MAX_HEADER_BYTES:
-                raise TraceFormatError(f"{self.path} is no trace: over {MAX_HEADER_BYTES >> 20} MiB follow its events")
-        return tail
+                self.repairs[UNREADABLE_HEADER] += 1
+                self.repairs[UNREAD_BYTES] += len(tail) + sum(map(len, parts))
+                return b"}"
+        return bytes(tail)
+
+    def _give_up(self, unread_bytes: int, chunks: Iterable[bytes]) -> None:
+        """Leave the rest of the file alone: in over `MAX_EVENT_BYTES` of it no event ends."""
+        self.repairs[UNREAD_BYTES] += unread_bytes + sum(map(len, chunks))
 
     def _add_up_to_a_cut(self, pending: bytearray) -> int | None:
         """Decode the events before some comma near the end, and say where it is; None if none proves to be a cut.
@@ -279,54 +275,23 @@ class _Reader:
         Args:
             pending: an opening bracket and events, the last of them perhaps not whole.
         """
-        end = len(pending)
-        for _ in range(CUTS_TRIED):
-            comma = pending.rfind(b",", 0, end)
-            while comma >= 0 and not _EVENT_START.match(pending, _before(pending, comma)):
-                comma = pending.rfind(b",", 0, comma)
-            if comma < 0:
-                return None
+        for comma in _cuts(pending):
             pending[comma] = _CLOSE
             if self.sink.decode(memoryview(pending)[: comma + 1]):
                 return comma
             pending[comma] = _COMMA
-            end = comma
         return None
 
     def _add_up_to_the_end(self, pending: bytearray) -> int | None:
         """Decode the events before the array's closing bracket, and say where it is; None if none proves to be it."""
         bracket = len(pending)
-        for _ in range(CUTS_TRIED):
+        for _ in range(4 * CUTS_TRIED):  # what follows the events may hold brackets too
             bracket = pending.rfind(b"]", 0, bracket)
             if bracket < 0:
                 return None
             if self.sink.decode(memoryview(pending)[: bracket + 1]):
                 return bracket
         return None
-
-    def _add_one_by_one(self, text: bytes) -> tuple[bool, bytes]:
-        """Split by brackets and add what decodes, as it stands or repaired; what doesn't is counted and left out.
-
-        Returns:
-            Whether the array ends in here, and what is left of the text.
-        """
-        done, objects = 0, []
-        closed = False
-        for start, end in split_objects(text, self.repairs):
-            self.repairs[UNDECODABLE_EVENTS] += len(_SCALAR.findall(text, done, start))
-            closed = end < 0
-            done = start + 1 if closed else end
-            if not closed:
-                objects.append(text[start:end])
-        if objects and not self.sink.decode(b"[%b]" % b",".join(objects)):
-            for one in objects:
-                if self.sink.decode(b"[%b]" % one):
-                    continue
-                mends: Counter[str] = Counter()  # what didn't help is no repair
-                mended = self.sink.decode(b"[%b]" % repair_json(one, mends))
-                self.repairs += mends if mended else Counter({UNDECODABLE_EVENTS: 1})
-        rest = text[done:]
-        return closed, rest if closed else rest.lstrip(b", \t\r\n")
 
     def _header(self, head: bytes, tail: bytes | None) -> tuple[dict[str, msgspec.Raw], bool]:
         """The other top-level members, and whether the file ends as it should."""
@@ -345,25 +310,33 @@ class _Reader:
     def _members(self, text: bytes) -> dict[str, msgspec.Raw] | None:
         try:
             return _members.decode(text)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNDECODABLE:
             pass  # once more, repaired
+        if len(text) > MAX_MENDED_BYTES:
+            return None
         mends: Counter[str] = Counter()
         try:
             members = _members.decode(repair_json(text, mends))
-        except msgspec.DecodeError:
+        except UNDECODABLE:
             return None
         self.repairs += mends
         return members
 
 
-def _array(events: bytes | bytearray) -> bytearray:
+def _array(events: bytes | memoryview) -> bytearray:
     """An opening bracket and events, to be closed in place: a chunk is copied once, not once a step."""
-    return bytearray(b"[") + events
+    array = bytearray(b"[")
+    array += events
+    return array
 
 
-def _before(text: bytearray, comma: int) -> int:
-    """The position of the last character before the comma that is no white space; the text's end if there is none."""
-    position = comma - 1
-    while position >= 0 and text[position] in b" \t\r\n":
-        position -= 1
-    return position if position >= 0 else len(text)
+def _cuts(pending: bytearray) -> list[int]:
+    """The last commas between two objects, the last one first, from as little of the end as holds one."""
+    looked = _FIRST_LOOK_BYTES
+    while CUTS_TRIED:
+        begin = max(0, len(pending) - looked)
+        found = deque(_EVENT_START.finditer(pending, begin), CUTS_TRIED)
+        if found or not begin:
+            return [match.start(1) for match in reversed(found)]
+        looked *= 8
+    return []

@@ -17,6 +17,9 @@ ABSENT: Final = msgspec.Raw(b"")
 _INTEGER: Final = re.compile(r"-?[0-9]{1,19}")
 _DECIMAL: Final = re.compile(r"[+-]?(?:[0-9]{1,300}(?:\.[0-9]{0,300})?|\.[0-9]{1,300})(?:[eE][+-]?[0-9]{1,4})?")
 
+UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises on text that is no JSON; RecursionError where values nest deeper than any trace's."""
+
 Arguments = Callable[[], Sequence[bytes]]
 """Gives the JSON text of `args` of every event of a batch, empty where there is none. Called only where it matters."""
 
@@ -92,6 +95,11 @@ class _Rest(msgspec.Struct, gc=False):
 
 
 _rest = msgspec.json.Decoder(list[_Rest])
+
+
+decode_fast = msgspec.json.Decoder(list[Event]).decode
+decode_exact = msgspec.json.Decoder(list[ExactEvent]).decode
+decode_loose = msgspec.json.Decoder(list[LooseEvent]).decode
 
 
 def arguments_of(array: bytes | memoryview) -> list[bytes]:
