@@ -68,7 +68,7 @@ _REPAIRS: dict[str, tuple[Severity, str, str]] = {
     ),
     reader.UNREAD_BYTES: (
         Severity.ERROR,
-        "bytes that were left unread, since no event or header is that long",
+        "bytes that were left unread, behind an event or header longer than any, or too many that can't be read",
         "look at what wrote the file; the events before them were read",
     ),
     columns.UNPAIRED_BEGINS: (

@@ -96,14 +96,17 @@ class ColumnBuilder:
             timeless: bool, which events are without a time.
         """
         without = np.flatnonzero(timeless)
-        phases = [events[index].ph for index in without.tolist()]
-        lost = np.array([phase != "M" for phase in phases], dtype=bool)
-        nothing = sum(
-            not phase and not events[index].name for index, phase in zip(without.tolist(), phases, strict=True)
-        )
-        self.others.passed_over[NO_PHASE] += nothing  # as JAX ends its traces
-        self.repairs[UNDECODABLE_EVENTS] += int(lost.sum()) - nothing
+        chosen = [events[index] for index in without.tolist()]
+        lost = np.array([event.ph != "M" for event in chosen], dtype=bool)
+        self._count_lost(int(lost.sum()), [event for event in chosen if not event.ph and event.ts is not None])
         return np.delete(np.arange(len(events)), without[lost])
+
+    def _count_lost(self, lost: int, without_phase: Sequence[Event]) -> None:
+        """Count events that are left out for want of a time: those that say nothing at all aren't missed."""
+        nothing = sum([not event.name for event in without_phase])
+        self.repairs[UNDECODABLE_EVENTS] += lost - nothing
+        if nothing:
+            self.others.passed_over[NO_PHASE] += nothing  # as JAX ends its traces
 
     def add_exact(self, events: Sequence[ExactEvent], array: bytes | memoryview) -> None:
         """Add a batch whose times are text. Events without a time are counted and left out, unless they need none.

@@ -33,6 +33,7 @@ MAX_HEADER_BYTES: Final = 32 << 20
 MAX_EVENT_BYTES: Final = 32 << 20
 
 _EVENT_START: Final = re.compile(rb"\}\s*+(,)\s*+\{")
+MOST_EMPTY_BYTES: Final = 16
 _FIRST_LOOK_BYTES: Final = 4096
 
 _CLOSE, _COMMA = b"],"
@@ -239,7 +240,7 @@ class _Reader:
                 closed, rest = self._salvage.take(bytes(memoryview(pending)[1:]))
                 if closed:
                     return self._tail(itertools.chain([rest, chunk], chunks))
-                if len(rest) > MAX_EVENT_BYTES:
+                if len(rest) > MAX_EVENT_BYTES or self._salvage.exhausted:
                     self._give_up(len(rest), itertools.chain([chunk], chunks))
                     return None
                 pending, tried = _array(rest), len(rest)
@@ -266,7 +267,7 @@ class _Reader:
         return bytes(tail)
 
     def _give_up(self, unread_bytes: int, chunks: Iterable[bytes]) -> None:
-        """Leave the rest of the file alone: in over `MAX_EVENT_BYTES` of it no event ends."""
+        """Leave the rest of the file alone: an event without an end, or too much that can't be read, for a trace."""
         self.repairs[UNREAD_BYTES] += unread_bytes + sum(map(len, chunks))
 
     def _add_up_to_a_cut(self, pending: bytearray) -> int | None:
@@ -275,6 +276,8 @@ class _Reader:
         Args:
             pending: an opening bracket and events, the last of them perhaps not whole.
         """
+        if pending.count(b"{}") * MOST_EMPTY_BYTES > len(pending):  # as in no trace; told apart, they are bounded
+            return None
         for comma in _cuts(pending):
             pending[comma] = _CLOSE
             if self.sink.decode(memoryview(pending)[: comma + 1]):

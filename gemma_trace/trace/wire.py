@@ -54,8 +54,8 @@ class Event(msgspec.Struct, gc=False):
     name: str = ""
     pid: int | str = ""
     tid: int | str = ""
-    ts: float = float("nan")
-    dur: float = float("nan")
+    ts: float | None = float("nan")
+    dur: float | None = float("nan")
     id: int | str = NONE
     args: Args | None = None
 
