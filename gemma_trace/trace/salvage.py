@@ -31,10 +31,10 @@ MAX_MENDED_BYTES: Final = 8 << 20
 
 _GROUP: Final = 64
 _STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
-_SCALAR: Final = re.compile(_STRING + rb'|[^\s,{}\[\]"]+|\}', re.DOTALL)
+_SCALAR: Final = re.compile(_STRING + rb'|[^\s,{}\[\]"]++|\}++', re.DOTALL)
 """What stands between objects where it is no white space and no comma."""
 
-_ENDED: Final = re.compile(rb"(?:(?:" + _STRING + rb'|[^"{}\[\],])*+[,}])*+', re.DOTALL)
+_ENDED: Final = re.compile(rb"(?:(?:" + _STRING + rb'|[^"{}\[\],]++)*+[,}]++)*+', re.DOTALL)
 """What stands outside objects, up to the last comma or stray brace before one begins."""
 
 _BRACE: Final = ord("{")
@@ -105,9 +105,9 @@ class Salvage:
     def _count_others(self, text: bytes, start: int, end: int) -> None:
         """Count what stands between objects."""
         others = _SCALAR.findall(text, start, end)
-        braces = others.count(b"}")
-        self._repairs[STRAY_BRACES] += braces
-        self._repairs[UNDECODABLE_EVENTS] += len(others) - braces
+        braces = [other for other in others if other.startswith(b"}")]
+        self._repairs[STRAY_BRACES] += sum(map(len, braces))
+        self._repairs[UNDECODABLE_EVENTS] += len(others) - len(braces)
 
     def _sound(self, objects: list[bytes]) -> list[bytes]:
         """Those that decode, as they stand or mended."""
