@@ -215,9 +215,9 @@ def _before(trace: Trace) -> IntArray:
     spans, activities = trace.spans, trace.activities
     start, end = spans.ts_ns[activities], spans.end_ns[activities]
     count = len(activities)
-    stream = spans.device[activities].astype(np.int64) * 2**32 + spans.stream[activities]
-    order = np.lexsort((np.arange(count), stream))
-    same = np.append(False, np.diff(stream[order]) == 0)[:count]
+    stream = np.stack((spans.device[activities], spans.stream[activities]))
+    order = np.lexsort((np.arange(count), *stream))
+    same = np.append(False, (np.diff(stream[:, order]) == 0).all(axis=0))[:count]
     own = np.full(count, NONE, dtype=np.int64)
     own[order[same]] = order[np.flatnonzero(same) - 1]
     own_end = np.where(own >= 0, end[own], _LONG_AGO)

@@ -43,6 +43,7 @@ _UNDERSTOOD: Final = frozenset({"X", "B", "E", "s", "f", "i"})
 """What a batch may hold that is none of `OtherEvents`' business; of instants, where all are an allocator's."""
 
 _NO_ARGS: Final = Args()
+_NOTHING: Final = (None, "")
 
 
 class ColumnBuilder:
@@ -97,14 +98,14 @@ class ColumnBuilder:
         """
         without = np.flatnonzero(timeless)
         chosen = [events[index] for index in without.tolist()]
-        lost = np.array([event.ph != "M" for event in chosen], dtype=bool)
-        self._count_lost(int(lost.sum()), [event for event in chosen if not event.ph and event.ts is not None])
+        lost = [event.ph != "M" for event in chosen]
+        self._count_lost(list(compress(chosen, lost)))
         return np.delete(np.arange(len(events)), without[lost])
 
-    def _count_lost(self, lost: int, without_phase: Sequence[Event]) -> None:
-        """Count events that are left out for want of a time: those that say nothing at all aren't missed."""
-        nothing = sum([not event.name for event in without_phase])
-        self.repairs[UNDECODABLE_EVENTS] += lost - nothing
+    def _count_lost(self, events: Sequence[Event | LooseEvent]) -> None:
+        """Count events that are left out for want of a time; those that say nothing at all aren't missed."""
+        nothing = sum([event.ph in _NOTHING and event.name in _NOTHING and event.ts is not None for event in events])
+        self.repairs[UNDECODABLE_EVENTS] += len(events) - nothing
         if nothing:
             self.others.passed_over[NO_PHASE] += nothing  # as JAX ends its traces
 
@@ -118,6 +119,10 @@ class ColumnBuilder:
 
     def add_loose(self, events: Sequence[LooseEvent]) -> None:
         """Add a batch whose values have the wrong types: what can be read is read, the rest is `NONE`."""
+        lost = [event.ts is ABSENT and event.ph != "M" for event in events]
+        if any(lost):
+            self._count_lost(list(compress(events, lost)))
+            events = [event for event, gone in zip(events, lost, strict=True) if not gone]
         self._add_exact([tightened(event) for event in events], lambda: [bytes(event.args) for event in events])
 
     def _add_exact(self, events: Sequence[ExactEvent], arguments: Arguments) -> None:
@@ -231,7 +236,7 @@ class ColumnBuilder:
             "stream": _integers([arg.stream for arg in args]),
             "device": _integers([arg.device for arg in args]),
             "bytes": _integers([arg.bytes for arg in args]),
-            "occupancy_pct": _integers([arg.occupancy_pct for arg in args]),
+            "occupancy_pct": _percent([arg.occupancy_pct for arg in args]),
             "input_dims": [NONE if arg.input_dims is ABSENT else texts[bytes(arg.input_dims)] for arg in args],
             "input_types": [NONE if arg.input_types is ABSENT else texts[bytes(arg.input_types)] for arg in args],
             "input_strides": [NONE if arg.input_strides is ABSENT else texts[bytes(arg.input_strides)] for arg in args],
@@ -322,7 +327,7 @@ _COLUMNS: Final[dict[str, type[np.generic]]] = {
     "correlation": np.int64,
     "external_id": np.int64,
     "stream": np.int64,
-    "device": np.int32,
+    "device": np.int64,
     "bytes": np.int64,
     "occupancy_pct": np.int32,
     "input_dims": np.int32,
@@ -344,7 +349,7 @@ _FLOW_COLUMNS: Final[dict[str, type[np.generic]]] = {
 _MEMORY_COLUMNS: Final[dict[str, type[np.generic]]] = {
     "ts_ns": np.int64,
     "track": np.int32,
-    "device": np.int32,
+    "device": np.int64,
     "address": np.int64,
     "bytes": np.int64,
     "allocated_bytes": np.int64,
@@ -378,3 +383,9 @@ def _integers(values: Sequence[int | float | str]) -> IntArray:
         return np.array(values, dtype=np.int64)
     except (ValueError, OverflowError):
         return np.array([integer(value) for value in values], dtype=np.int64)
+
+
+def _percent(values: Sequence[int | float | str]) -> IntArray:
+    """Whole percent; what is no share is `NONE`."""
+    percent = _integers(values)
+    return np.where((percent >= 0) & (percent <= 100), percent, NONE)

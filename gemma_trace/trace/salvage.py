@@ -119,6 +119,7 @@ class Salvage:
 
     def _mended(self, group: list[bytes]) -> list[bytes]:
         """What decodes of events of which some don't; the rest is counted."""
+        self._left -= len(group)
         broken = [place for place, one in enumerate(group) if not _decodes([one])]
         if not self.exhausted and self._mend(group, broken):
             return group

@@ -29,7 +29,7 @@ from gemma_trace.trace.events import NONE, BoolArray, Codes, IntArray, Role
 from gemma_trace.trace.header import device_names, metadata_of
 from gemma_trace.trace.links import link_launches
 from gemma_trace.trace.open_spans import OpenSpans, innermost_of
-from gemma_trace.trace.plausible import plausible
+from gemma_trace.trace.plausible import can_be_summed, plausible
 from gemma_trace.trace.reader import ReadReport, TraceFile, read_header, read_trace
 from gemma_trace.trace.requests import Request, is_step_name, requests_of
 from gemma_trace.trace.roles import Roles, roles_of
@@ -49,6 +49,10 @@ _UNSEEN: Final = (
 _DISPLACED: Final = (
     "holds no span of the host or of a device whose time can be: they lie at time zero, or years from the others, and "
     "were left out; capture again, with a newer torch or driver"
+)
+_ENDLESS: Final = (
+    "holds spans whose times can't be: they lie over 36 years apart, or their lengths sum up to over 146; capture "
+    "again, with a newer torch or driver"
 )
 _LAYER: Final = re.compile(rf"{re.escape(LAYER_PREFIX)}|nn\.Module: \w*(?:Layer|Block)_\d+$")
 _MODULE_PREFIXES: Final = (LAYER_PREFIX, MODULE_PREFIX, "nn.Module: ")
@@ -93,6 +97,8 @@ class Trace:
             raise TraceFormatError(f"{path} holds {_held(file)} but no span; was anything run under the profiler?")
         if not len(self.host) and not len(self.activities):
             raise TraceFormatError(f"{path} {_DISPLACED if self.implausible.displaced else _UNSEEN}")
+        if not can_be_summed(self.spans):
+            raise TraceFormatError(f"{path} {_ENDLESS}")
         self.rule_matches = match_rules(self.rules, self.spans.names)
 
     @property

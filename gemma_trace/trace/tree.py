@@ -9,7 +9,6 @@ import numpy as np
 
 from gemma_trace.trace.events import NONE, Codes, IntArray
 
-
 MOST_ROUNDS: Final = 4
 """How often the spans to be clipped are searched for, before all of a line are gone through."""
 
