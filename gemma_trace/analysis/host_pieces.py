@@ -103,6 +103,8 @@ class HostThreads:
 
 
 def _joined(parts: list[HostPieces]) -> HostPieces:
-    rows = [np.stack((*part.interval, part.row, part.gap, part.track, part.span)) for part in parts]
-    start, end, row, gap, track, span = np.concatenate(rows, axis=1)
+    if len(parts) == 1:
+        return parts[0]
+    rows = zip(*((*part.interval, part.row, part.gap, part.track, part.span) for part in parts), strict=True)
+    start, end, row, gap, track, span = (np.concatenate(columns) for columns in rows)
     return HostPieces((start, end), row, gap, track, span)

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from gemma_trace.trace.budget import EVENT_BYTES, SPAN_BYTES
 from gemma_trace.trace.clock import time_ns
 from gemma_trace.trace.events import NONE, BoolArray, CodeArray, Events, Flows, IntArray, MemoryEvents, Track
 from gemma_trace.trace.growing import GrowingColumn, Interner, TrackInterner
@@ -149,6 +150,15 @@ class ColumnBuilder:
             np.array(missing, dtype=bool),
             lambda: _taken(arguments(), kept),
         )
+
+    @property
+    def needed_bytes(self) -> int:
+        """What a command on the events so far takes at its peak, some."""
+        texts = sum(
+            table.held_bytes for table in (self._names, self._cats, self._texts, self._flow_cats, self._flow_ids)
+        )
+        tracks = len(self._tracks) * EVENT_BYTES
+        return len(self._columns["ts_ns"]) * SPAN_BYTES + self.phases.total() * EVENT_BYTES + texts + tracks
 
     def build(self) -> Events:
         """All batches as columns, sorted by start, the longer first; unpaired `B` events are counted and gone."""

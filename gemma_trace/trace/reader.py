@@ -17,7 +17,8 @@ from typing import Final
 
 import msgspec
 
-from gemma_trace.errors import TraceFormatError
+from gemma_trace.errors import InputError, TraceFormatError
+from gemma_trace.trace.budget import VARIABLE, memory_budget_bytes
 from gemma_trace.trace.columns import ColumnBuilder
 from gemma_trace.trace.events import CounterEvents, Events, Flows, MemoryEvents, TrackNames
 from gemma_trace.trace.repair import find_array, repair_json
@@ -86,11 +87,11 @@ def read_trace(path: Path, on_bytes: Callable[[int], None] | None = None) -> Tra
         on_bytes: hears how many bytes of the file were read, each time some are.
 
     Raises:
-        InputError: the file can't be read.
+        InputError: the file can't be read, or what it holds doesn't fit into the free memory.
         TraceFormatError: it is no trace, or holds no event.
     """
     columns = _ColumnSink()
-    reader = _Reader(path, columns, SourceState(on_bytes))
+    reader = _Reader(path, columns, SourceState(on_bytes), budget=_Budget(path, columns.builder))
     header, complete = reader.run()
     builder, state = columns.builder, reader.state
     if not builder.phases:
@@ -173,12 +174,36 @@ class _ColumnSink:
         return True
 
 
+class _Budget:
+    """Refuses a file of which the columns would take more memory than is free.
+
+    Raises:
+        InputError: from `check`.
+    """
+
+    def __init__(self, path: Path, builder: ColumnBuilder) -> None:
+        self._path, self._builder = path, builder
+        self._bytes = memory_budget_bytes()
+
+    def check(self, inflated_bytes: int) -> None:
+        """Look at what has been read so far."""
+        needed = self._builder.needed_bytes
+        if needed > self._bytes:
+            events = self._builder.phases.total()
+            raise InputError(
+                f"{self._path} needs over {needed / 1e9:.1f} GB of memory ({events:,} events in its first "
+                f"{inflated_bytes / 1e6:,.0f} MB of JSON) and {self._bytes / 1e9:.1f} GB may be taken; capture fewer "
+                f"steps, read it on a larger machine, or set {VARIABLE} to the GB that it may take"
+            )
+
+
 @dataclass
 class _Reader:
     path: Path
     sink: EventSink
     state: SourceState = field(default_factory=SourceState)
     repairs: Counter[str] = field(default_factory=Counter)
+    budget: _Budget | None = None
 
     def __post_init__(self) -> None:
         self._salvage = Salvage(self.sink, self.repairs)
@@ -232,6 +257,8 @@ class _Reader:
         pending = _array(text)
         tried = 0
         for chunk in chunks:
+            if self.budget:
+                self.budget.check(self.state.inflated_bytes)
             if len(pending) < 2 * tried:  # an event longer than a chunk: look again once there is twice as much of it
                 pending += chunk
                 continue

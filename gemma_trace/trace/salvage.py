@@ -17,7 +17,7 @@ from gemma_trace.trace.columns import UNDECODABLE_EVENTS
 from gemma_trace.trace.repair import STRAY_BRACES, repair_json, split_objects
 from gemma_trace.trace.wire import UNDECODABLE, decode_exact, decode_fast, decode_loose, tightened
 
-LOST_AT_LEAST: Final = 200_000
+LOST_AT_LEAST: Final = 100_000
 """So many events that can't be mended are tried of any file."""
 
 BYTES_A_LOSS: Final = 64
