@@ -94,13 +94,18 @@ class Salvage:
         if ended and not closed:
             self._count_others(text, done, ended.end())
             done = ended.end()
-        if objects and not self._sink.decode(_array_of(objects)):
-            objects = self._sound(objects)
-            self._hand_over(objects)
-        self._left -= count  # so that what is mostly brackets ends
-        self.earn(sum(map(len, objects)))
+        self._left -= count - len(objects)
+        if objects and self._sink.decode(_array_of(objects)):
+            self._settle(objects)
+        else:
+            self._hand_over(self._sound(objects))
         rest = text[done:]
         return closed, rest if closed else rest.lstrip(b", \t\r\n")
+
+    def _settle(self, objects: list[bytes]) -> None:
+        """Earn what was read; every object costs a little, so that what is mostly brackets ends."""
+        self._left -= len(objects)
+        self.earn(sum(map(len, objects)))
 
     def _count_others(self, text: bytes, start: int, end: int) -> None:
         """Count what stands between objects."""
@@ -114,7 +119,9 @@ class Salvage:
         sound: list[bytes] = []
         for begin in range(0, len(objects), _GROUP):
             group = objects[begin : begin + _GROUP]
-            sound += group if _decodes(group) else self._mended(group)
+            group = group if _decodes(group) else self._mended(group)
+            self._settle(group)
+            sound += group
         return sound
 
     def _mended(self, group: list[bytes]) -> list[bytes]:
