@@ -10,6 +10,7 @@ from gemma_trace.analysis.intervals import Intervals, gaps, intersect
 from gemma_trace.analysis.timeline import Pieces, Request
 from gemma_trace.stages import UNATTRIBUTED_CODE
 from gemma_trace.trace.events import NONE, IntArray
+from gemma_trace.trace.places import Places
 from gemma_trace.trace.requests import process_of_tracks
 from gemma_trace.trace.trace import Trace
 
@@ -46,6 +47,7 @@ class HostThreads:
         self._trace = trace
         self._stretches: dict[int, tuple[IntArray, IntArray, IntArray]] = {}
         self._process = process_of_tracks(trace)
+        self._on_track = Places(trace.spans.track[trace.segments.owner])
 
     def pieces(self, pieces: Pieces, request: Request) -> HostPieces:
         """Cut a request's idle time where the innermost span changes on the thread whose stage answers for it.
@@ -55,8 +57,7 @@ class HostThreads:
         """
         nothing = np.full(len(pieces.idle_row), NONE, dtype=np.int64)
         found = HostPieces(pieces.idle, pieces.idle_row, pieces.gap, pieces.idle_track, nothing)
-        threads = np.unique(pieces.idle_track).tolist()
-        own = [self._on(found.taken(np.flatnonzero(found.track == track)), track, request) for track in threads]
+        own = [self._on(found.taken(mine), track, request) for track, mine in Places(pieces.idle_track)]
         found = _joined(own) if own else found
         for track in self._others(request) if self._has_bare(found) else ():
             bare = (found.span == NONE) & (found.row == UNATTRIBUTED_CODE)
@@ -88,7 +89,7 @@ class HostThreads:
         """A thread's stretches: starts, ends, innermost spans."""
         if track not in self._stretches:
             segments = self._trace.segments
-            own = self._trace.spans.track[segments.owner] == track
+            own = self._on_track.of(track)
             self._stretches[track] = (segments.start_ns[own], segments.end_ns[own], segments.owner[own])
         return self._stretches[track]
 

@@ -29,6 +29,7 @@ from gemma_trace.trace.events import NONE, BoolArray, Codes, IntArray, Role
 from gemma_trace.trace.header import device_names, metadata_of
 from gemma_trace.trace.links import link_launches
 from gemma_trace.trace.open_spans import OpenSpans, innermost_of
+from gemma_trace.trace.places import Places
 from gemma_trace.trace.plausible import can_be_summed, plausible
 from gemma_trace.trace.reader import ReadReport, TraceFile, read_header, read_trace
 from gemma_trace.trace.requests import Request, is_step_name, requests_of
@@ -124,6 +125,16 @@ class Trace:
     def activities(self) -> IntArray:
         """int64 [m], the indices of the device activities, by start."""
         return np.flatnonzero(self.is_activity)
+
+    @cached_property
+    def on_device(self) -> Places:
+        """By the index of a device the places in `activities` of those that it ran."""
+        return Places(self.spans.device[self.activities])
+
+    @cached_property
+    def memory_on(self) -> Places:
+        """By the index of a device the places of its events in `memory`."""
+        return Places(self.memory.device)
 
     @cached_property
     def host(self) -> IntArray:
