@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 
 from gemma_trace.analysis.intervals import Intervals, gaps, intersect
 from gemma_trace.analysis.timeline import Pieces, Request
@@ -94,13 +96,23 @@ class HostThreads:
         return self._stretches[track]
 
     def _others(self, request: Request) -> list[int]:
-        """The other threads of a request's process that work, the busiest first."""
+        """The other threads of a request's process that work and are in a span in it, the busiest first."""
         segments = self._trace.segments
-        tracks = self._trace.spans.track[segments.owner]
+        in_window = (segments.start_ns < request.end_ns) & (segments.end_ns > request.start_ns)
+        tracks = np.unique(self._trace.spans.track[segments.owner[in_window]])
+        own = (self._process[tracks] == self._process[request.track]) & (tracks != request.track)
+        works = tracks[own & (self._worked[tracks] > 0)]
+        return [int(track) for track in works[np.argsort(-self._worked[works])]]
+
+    @cached_property
+    def _worked(self) -> npt.NDArray[np.float64]:
+        """float64 [tracks], how long each thread works, in ns."""
+        segments = self._trace.segments
         length = np.where(self._trace.waits, 0, segments.end_ns - segments.start_ns)
-        worked = np.bincount(tracks, length, minlength=len(self._process))
-        works = np.flatnonzero((worked > 0) & (self._process == self._process[request.track]))
-        return [int(track) for track in works[np.argsort(-worked[works])] if track != request.track]
+        tracks = self._trace.spans.track[segments.owner]
+        worked = np.zeros(len(self._process))
+        np.add.at(worked, tracks, length)
+        return worked
 
 
 def _joined(parts: list[HostPieces]) -> HostPieces:

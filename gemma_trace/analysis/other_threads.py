@@ -9,7 +9,7 @@ from gemma_trace.analysis.stretches import Stretches, earliest_opened
 from gemma_trace.stages import IDLE, UNATTRIBUTED_CODE
 from gemma_trace.trace.events import NONE, BoolArray, IntArray
 from gemma_trace.trace.places import Places
-from gemma_trace.trace.requests import Request, process_of_tracks
+from gemma_trace.trace.requests import Request
 from gemma_trace.trace.trace import Trace
 
 _NOTHING = np.zeros(0, dtype=np.int64)
@@ -52,7 +52,7 @@ def _elsewhere(trace: Trace, request: Request, *, same_process: bool) -> Stretch
     track = spans.track[segments.owner].astype(np.int64)
     chosen = (segments.start_ns < request.end_ns) & (segments.end_ns > request.start_ns) & (track != request.track)
     if same_process:
-        process = process_of_tracks(trace)
+        process = trace.process
         chosen &= process[track] == process[request.track]
     place = np.flatnonzero(chosen)
     place = place[~_held_by_others(trace, request, segments.start_ns[place], track[place])]

@@ -32,7 +32,7 @@ from gemma_trace.trace.open_spans import OpenSpans, innermost_of
 from gemma_trace.trace.places import Places
 from gemma_trace.trace.plausible import can_be_summed, plausible
 from gemma_trace.trace.reader import ReadReport, TraceFile, read_header, read_trace
-from gemma_trace.trace.requests import Request, is_step_name, requests_of
+from gemma_trace.trace.requests import Request, is_step_name, process_of_tracks, requests_of
 from gemma_trace.trace.roles import Roles, roles_of
 from gemma_trace.trace.rule_matches import first_stages, match_rules
 from gemma_trace.trace.tree import Nesting, Segments, innermost_segments, nest
@@ -266,6 +266,11 @@ class Trace:
         return requests_of(self)
 
     @cached_property
+    def process(self) -> IntArray:
+        """int64 [tracks], a number for the process of each track, the same for the same process."""
+        return process_of_tracks(self)
+
+    @cached_property
     def windows(self) -> OpenSpans:
         """Which request is open on its own thread at an instant; positions are indices of requests, of `requests`."""
         columns = [(window.start_ns, window.end_ns, window.track) for window in self.requests]
@@ -289,6 +294,17 @@ class Trace:
             return np.full(len(ts_ns), NONE, dtype=np.int64)
         place = self.open_stages.at(track, ts_ns, after=after)
         return np.where(place >= 0, self.stage_ranges[place], NONE)
+
+    @cached_property
+    def inner_stage_ranges(self) -> IntArray:
+        """int64, the indices of the stage ranges that are no requests, by start."""
+        ranges: IntArray = self.stage_ranges[self.stage_range[self.stage_ranges] != REQUEST_CODE]
+        return ranges
+
+    @cached_property
+    def stage_segments_on(self) -> Places:
+        """By thread the places in `stage_segments` of its stretches."""
+        return Places(self.spans.track[self.stage_segments.owner])
 
     @cached_property
     def stage_segments(self) -> Segments:
