@@ -28,6 +28,12 @@ class Series:
     ts_ns: IntArray
     value: npt.NDArray[Any]
 
+    def changes(self) -> Series:
+        """The same without the samples that repeat the one before, but for the last."""
+        kept = np.append(True, np.diff(self.value) != 0)[: len(self.value)]
+        kept[-1:] = True
+        return Series(self.ts_ns[kept], self.value[kept])
+
 
 def busy_pct(trace: Trace, device: int) -> Series:
     """The share of time in which a device runs something, in windows of 1, 2 or 5 · 10ⁿ ns, up to `MOST_WINDOWS`.
@@ -55,8 +61,8 @@ def queue_depth(trace: Trace, device: int) -> Series:
     Returns:
         int64 counts, at each change.
     """
-    chosen = _activities_on(trace, device)
-    launch = trace.launch[np.isin(trace.activities, chosen)]
+    own = trace.on_device.of(device)
+    chosen, launch = trace.activities[own], trace.launch[own]
     spans = trace.spans
     linked = launch >= 0
     launched, started = spans.ts_ns[launch[linked]], spans.ts_ns[chosen[linked]]
@@ -79,7 +85,7 @@ def allocated_bytes(trace: Trace, device: int) -> tuple[Series, Series]:
         int64 bytes, at each of the allocator's events.
     """
     memory = trace.memory
-    mine = np.flatnonzero(memory.device == device)
+    mine = trace.memory_on.of(device)
     mine = mine[np.argsort(memory.ts_ns[mine], kind="stable")]
     return Series(memory.ts_ns[mine], memory.allocated_bytes[mine]), Series(
         memory.ts_ns[mine], memory.reserved_bytes[mine]
@@ -87,7 +93,7 @@ def allocated_bytes(trace: Trace, device: int) -> tuple[Series, Series]:
 
 
 def _activities_on(trace: Trace, device: int) -> IntArray:
-    on_device: IntArray = trace.activities[trace.spans.device[trace.activities] == device]
+    on_device: IntArray = trace.activities[trace.on_device.of(device)]
     return on_device
 
 

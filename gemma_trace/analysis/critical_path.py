@@ -25,6 +25,7 @@ from gemma_trace.analysis.stretches import stage_stretches
 from gemma_trace.analysis.timeline import Request, answering_stretches, rows_in_order
 from gemma_trace.stages import UNATTRIBUTED_CODE
 from gemma_trace.trace.events import NONE, BoolArray, CodeArray, IntArray
+from gemma_trace.trace.places import Places
 from gemma_trace.trace.trace import Trace
 
 EXPLAINED_NS: Final = 10_000
@@ -215,9 +216,9 @@ def _before(trace: Trace) -> IntArray:
     spans, activities = trace.spans, trace.activities
     start, end = spans.ts_ns[activities], spans.end_ns[activities]
     count = len(activities)
-    stream = spans.device[activities].astype(np.int64) * 2**32 + spans.stream[activities]
-    order = np.lexsort((np.arange(count), stream))
-    same = np.append(False, np.diff(stream[order]) == 0)[:count]
+    stream = np.stack((spans.device[activities], spans.stream[activities]))
+    order = np.lexsort((np.arange(count), *stream))
+    same = np.append(False, (np.diff(stream[:, order]) == 0).all(axis=0))[:count]
     own = np.full(count, NONE, dtype=np.int64)
     own[order[same]] = order[np.flatnonzero(same) - 1]
     own_end = np.where(own >= 0, end[own], _LONG_AGO)
@@ -250,8 +251,7 @@ def _waits(trace: Trace) -> dict[int, _Waits]:
     within = np.flatnonzero((launch >= 0) & (end <= spans.end_ns[np.maximum(launch, 0)]))
     activity, call = np.append(last[real], within), np.append(calls[real], launch[within])
     found = {}
-    for track in np.unique(spans.track[call]).tolist():
-        mine = np.flatnonzero(spans.track[call] == track)
+    for track, mine in Places(spans.track[call]):
         mine = mine[np.argsort(end[activity[mine]], kind="stable")]
         found[track] = _Waits(end[activity[mine]], activity[mine], call[mine])
     return found
@@ -261,7 +261,7 @@ def _roots(trace: Trace) -> dict[int, IntArray]:
     """By thread, where the spans that lie in no other begin."""
     host = trace.host[trace.nesting.parent == NONE]
     start, track = trace.spans.ts_ns[host], trace.spans.track[host]
-    return {code: start[track == code] for code in np.unique(track).tolist()}
+    return {code: start[own] for code, own in Places(track)}
 
 
 class _Cut(NamedTuple):
@@ -286,8 +286,9 @@ def _cut_by_stage(
     """Cut the steps on the host where their thread's stage changes; those of the device stay whole."""
     whole = np.flatnonzero(_is_of_device(kind))
     parts = [_Cut(start[whole], end[whole], whole, np.full(len(whole), UNATTRIBUTED_CODE))]
-    for code in np.unique(np.delete(track, whole)).tolist():
-        mine = np.setdiff1d(np.flatnonzero(track == code), whole)
+    on_host = np.flatnonzero(~_is_of_device(kind))
+    for code, own in Places(track[on_host]):
+        mine = on_host[own]
         mine = mine[np.argsort(start[mine], kind="stable")]
         low, high, stage = _stage_stretches(trace, request, code)
         first, last, step, stretch = intersect((start[mine], end[mine]), (low, high))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 
 from gemma_trace.analysis.intervals import Intervals, gaps, intersect
 from gemma_trace.analysis.timeline import Pieces, Request
 from gemma_trace.stages import UNATTRIBUTED_CODE
 from gemma_trace.trace.events import NONE, IntArray
+from gemma_trace.trace.places import Places
 from gemma_trace.trace.requests import process_of_tracks
 from gemma_trace.trace.trace import Trace
 
@@ -46,6 +49,7 @@ class HostThreads:
         self._trace = trace
         self._stretches: dict[int, tuple[IntArray, IntArray, IntArray]] = {}
         self._process = process_of_tracks(trace)
+        self._on_track = Places(trace.spans.track[trace.segments.owner])
 
     def pieces(self, pieces: Pieces, request: Request) -> HostPieces:
         """Cut a request's idle time where the innermost span changes on the thread whose stage answers for it.
@@ -55,8 +59,7 @@ class HostThreads:
         """
         nothing = np.full(len(pieces.idle_row), NONE, dtype=np.int64)
         found = HostPieces(pieces.idle, pieces.idle_row, pieces.gap, pieces.idle_track, nothing)
-        threads = np.unique(pieces.idle_track).tolist()
-        own = [self._on(found.taken(np.flatnonzero(found.track == track)), track, request) for track in threads]
+        own = [self._on(found.taken(mine), track, request) for track, mine in Places(pieces.idle_track)]
         found = _joined(own) if own else found
         for track in self._others(request) if self._has_bare(found) else ():
             bare = (found.span == NONE) & (found.row == UNATTRIBUTED_CODE)
@@ -88,21 +91,33 @@ class HostThreads:
         """A thread's stretches: starts, ends, innermost spans."""
         if track not in self._stretches:
             segments = self._trace.segments
-            own = self._trace.spans.track[segments.owner] == track
+            own = self._on_track.of(track)
             self._stretches[track] = (segments.start_ns[own], segments.end_ns[own], segments.owner[own])
         return self._stretches[track]
 
     def _others(self, request: Request) -> list[int]:
-        """The other threads of a request's process that work, the busiest first."""
+        """The other threads of a request's process that work and are in a span in it, the busiest first."""
         segments = self._trace.segments
-        tracks = self._trace.spans.track[segments.owner]
+        in_window = (segments.start_ns < request.end_ns) & (segments.end_ns > request.start_ns)
+        tracks = np.unique(self._trace.spans.track[segments.owner[in_window]])
+        own = (self._process[tracks] == self._process[request.track]) & (tracks != request.track)
+        works = tracks[own & (self._worked[tracks] > 0)]
+        return [int(track) for track in works[np.argsort(-self._worked[works])]]
+
+    @cached_property
+    def _worked(self) -> npt.NDArray[np.float64]:
+        """float64 [tracks], how long each thread works, in ns."""
+        segments = self._trace.segments
         length = np.where(self._trace.waits, 0, segments.end_ns - segments.start_ns)
-        worked = np.bincount(tracks, length, minlength=len(self._process))
-        works = np.flatnonzero((worked > 0) & (self._process == self._process[request.track]))
-        return [int(track) for track in works[np.argsort(-worked[works])] if track != request.track]
+        tracks = self._trace.spans.track[segments.owner]
+        worked = np.zeros(len(self._process))
+        np.add.at(worked, tracks, length)
+        return worked
 
 
 def _joined(parts: list[HostPieces]) -> HostPieces:
-    rows = [np.stack((*part.interval, part.row, part.gap, part.track, part.span)) for part in parts]
-    start, end, row, gap, track, span = np.concatenate(rows, axis=1)
+    if len(parts) == 1:
+        return parts[0]
+    rows = zip(*((*part.interval, part.row, part.gap, part.track, part.span) for part in parts), strict=True)
+    start, end, row, gap, track, span = (np.concatenate(columns) for columns in rows)
     return HostPieces((start, end), row, gap, track, span)

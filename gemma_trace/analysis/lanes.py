@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gemma_trace.analysis.devices import devices_of
 from gemma_trace.analysis.intervals import clip, first_come
 from gemma_trace.analysis.timeline import Request, cut, rows_in_order
 from gemma_trace.trace.events import CodeArray, IntArray
@@ -68,8 +67,7 @@ def device_lanes(trace: Trace, request: Request) -> dict[int, Lane]:
     pieces, spans = cut(trace, request), trace.spans
     place, names = _places(trace)
     found = {}
-    for device in devices_of(trace):
-        own = np.flatnonzero(spans.device[trace.activities] == device)
+    for device, own in trace.on_device:
         activities = trace.activities[own]
         start, end = clip(spans.ts_ns[activities], spans.end_ns[activities], request.start_ns, request.end_ns)
         found[device] = _lane(*first_come(start, end), place[pieces.device_row[own]], names)

@@ -190,7 +190,7 @@ def memory_use(trace: Trace, requests: Sequence[Request] | None = None) -> Memor
 
 def _levels(trace: Trace, device: int) -> _Levels:
     memory = trace.memory
-    mine = np.flatnonzero(memory.device == device)
+    mine = trace.memory_on.of(device)
     mine = mine[np.argsort(memory.ts_ns[mine], kind="stable")]
     size, total = memory.bytes[mine], memory.allocated_bytes[mine]
     if (total == NONE).all():  # older profilers give no totals
@@ -360,13 +360,14 @@ def _device(
     place = int(levels.total.argmax())
     at_ns = int(levels.ts_ns[place])
     request = next((one for one in requests if one.start_ns <= at_ns < one.end_ns), None)
-    on_device = device != NONE and not (trace.memory.allocated_bytes[trace.memory.device == device] == NONE).all()
+    own = trace.memory_on.of(device)
+    on_device = device != NONE and not (trace.memory.allocated_bytes[own] == NONE).all()
     return DeviceMemory(
         device=device,
         events=len(levels.ts_ns),
         resident_bytes=levels.before if on_device else None,
         peak_bytes=max(int(levels.total[place]), levels.before),
-        peak_reserved_bytes=max(int(trace.memory.reserved_bytes[trace.memory.device == device].max()), 0),
+        peak_reserved_bytes=max(int(trace.memory.reserved_bytes[own].max()), 0),
         peak_request=request.index if request else None,
         peak_stage=trace.stage_names[int(levels.stage[place])] if request else "",
         peak_ns=at_ns - (request.start_ns if request else int(levels.ts_ns[0])),

@@ -8,7 +8,8 @@ from gemma_trace.analysis.intervals import Intervals, union
 from gemma_trace.analysis.stretches import Stretches, earliest_opened
 from gemma_trace.stages import IDLE, UNATTRIBUTED_CODE
 from gemma_trace.trace.events import NONE, BoolArray, IntArray
-from gemma_trace.trace.requests import Request, process_of_tracks
+from gemma_trace.trace.places import Places
+from gemma_trace.trace.requests import Request
 from gemma_trace.trace.trace import Trace
 
 _NOTHING = np.zeros(0, dtype=np.int64)
@@ -20,9 +21,8 @@ def stages_of_others(trace: Trace, request: Request) -> Stretches:
     What another request holds on its own thread is that one's, not this one's.
     """
     found = _elsewhere(trace, request, same_process=True)
-    tracks = found.track
-    stages = (found.row != UNATTRIBUTED_CODE) & (found.row != _code_of(trace, IDLE))
-    lanes = [found.taken(np.flatnonzero(stages & (tracks == track))) for track in np.unique(tracks[stages]).tolist()]
+    stages = np.flatnonzero((found.row != UNATTRIBUTED_CODE) & (found.row != _code_of(trace, IDLE)))
+    lanes = [found.taken(stages[own]) for _, own in Places(found.track[stages])]
     return earliest_opened(lanes) if lanes else Stretches(_NOTHING, _NOTHING, _NOTHING, _NOTHING, _NOTHING)
 
 
@@ -52,7 +52,7 @@ def _elsewhere(trace: Trace, request: Request, *, same_process: bool) -> Stretch
     track = spans.track[segments.owner].astype(np.int64)
     chosen = (segments.start_ns < request.end_ns) & (segments.end_ns > request.start_ns) & (track != request.track)
     if same_process:
-        process = process_of_tracks(trace)
+        process = trace.process
         chosen &= process[track] == process[request.track]
     place = np.flatnonzero(chosen)
     place = place[~_held_by_others(trace, request, segments.start_ns[place], track[place])]

@@ -31,6 +31,7 @@ from gemma_trace.analysis.overhead import overhead_of
 from gemma_trace.analysis.timeline import Pieces, Request, chosen_requests, cut, rows_in_order
 from gemma_trace.analysis.work import OUTSIDE_OPS, Work, device_work, families
 from gemma_trace.trace.events import NONE, BoolArray, IntArray
+from gemma_trace.trace.places import Places
 from gemma_trace.trace.trace import Trace
 
 _BLOCKING: Final = re.compile(r"\w*Synchronize\w*", re.I)
@@ -181,9 +182,8 @@ class _Idle(NamedTuple):
     row: IntArray
     track: IntArray
 
-    def on(self, track: int) -> _Idle:
-        """Those of one thread."""
-        own = np.flatnonzero(self.track == track)
+    def taken(self, own: IntArray) -> _Idle:
+        """Some of the pieces."""
         return _Idle((self.interval[0][own], self.interval[1][own]), self.row[own], self.track[own])
 
 
@@ -218,7 +218,7 @@ class _Splitter:
     def split(self, pieces: Pieces, request: Request) -> tuple[Sequence[tuple[int, Kind, str, int]], list[_Idle]]:
         """Stage code, kind, name and time of every part of a request; the host's own and launch time, by thread."""
         on_host, idle = self._idle(pieces, request)
-        return [*self._device(pieces), *on_host], [idle.on(track) for track in np.unique(idle.track).tolist()]
+        return [*self._device(pieces), *on_host], [idle.taken(own) for _, own in Places(idle.track)]
 
     def cold_ns(self, idle: _Idle) -> dict[int, int]:
         """By stage code, what of the time lies in calls that are the first of their kind."""
@@ -323,9 +323,9 @@ class _Splitter:
         ops = np.flatnonzero(np.bincount(op[op >= 0], minlength=1))
         calls = trace.launch[trace.launch >= 0]
         launches = np.zeros(len(ops), dtype=bool)
-        for track in np.unique(spans.track[ops]).tolist():
-            mine = np.flatnonzero(spans.track[ops] == track)
-            called = np.sort(spans.ts_ns[calls[spans.track[calls] == track]])
+        calls_on = Places(spans.track[calls])
+        for track, mine in Places(spans.track[ops]):
+            called = np.sort(spans.ts_ns[calls[calls_on.of(track)]])
             first, last = (
                 np.searchsorted(called, spans.ts_ns[ops[mine]]),
                 np.searchsorted(called, spans.end_ns[ops[mine]]),

@@ -49,7 +49,7 @@ class Stretches:
 def stage_stretches(trace: Trace, request: Request) -> Stretches:
     """The request's thread from its start to its end, cut where the innermost open stage changes; without gaps."""
     segments = trace.stage_segments
-    own = np.flatnonzero(trace.spans.track[segments.owner] == request.track)
+    own = trace.stage_segments_on.of(request.track)
     low = np.searchsorted(segments.end_ns[own], request.start_ns, side="right")
     high = np.searchsorted(segments.start_ns[own], request.end_ns, side="left")
     own = own[low:high]

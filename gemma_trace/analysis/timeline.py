@@ -251,8 +251,9 @@ def _starts_in(trace: Trace, indices: IntArray, request: Request) -> BoolArray:
 
 def ranges_in(trace: Trace, request: Request) -> IntArray:
     """The stage ranges, other than requests, that start in the window."""
-    ranges = np.flatnonzero((trace.stage_range != NONE) & (trace.stage_range != REQUEST_CODE))
-    return ranges[_starts_in(trace, ranges, request)]
+    ranges = trace.inner_stage_ranges
+    first, last = np.searchsorted(trace.spans.ts_ns[ranges], (request.start_ns, request.end_ns))
+    return ranges[first:last]
 
 
 def host_segments(trace: Trace, request: Request) -> tuple[IntArray, IntArray, IntArray]:

@@ -17,6 +17,7 @@ from gemma_trace.errors import InputError
 from gemma_trace.stages import LAYER_PREFIX, MODULE_PREFIX, REQUEST_CODE, UNATTRIBUTED_CODE, Stage
 from gemma_trace.trace.events import NONE, BoolArray, IntArray
 from gemma_trace.trace.near_names import no_such_stage
+from gemma_trace.trace.places import Places
 from gemma_trace.trace.trace import Trace
 
 OUTSIDE_OPS: Final = "(host work outside ops)"
@@ -127,8 +128,9 @@ def _cut_at_stages(
     tracks, of_stage = spans.track[owner], spans.track[stages.owner]
     edges_in: list[IntArray] = []
     stretches: list[IntArray] = []
-    for code in np.unique(of_stage).tolist():
-        here, there = np.flatnonzero(tracks == code), np.flatnonzero(of_stage == code)
+    on_track = Places(tracks)
+    for code, there in Places(of_stage):
+        here = on_track.of(code)
         edges = np.union1d(stages.start_ns[there], stages.end_ns[there])
         order = here[np.argsort(start_ns[here], kind="stable")]
         place = np.searchsorted(start_ns[order], edges, side="left") - 1

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import re
-from pathlib import Path
 from typing import Any, Final
 
 import torch
 
 from gemma_trace.errors import DeviceError
+from gemma_trace.trace.budget import available_bytes as _available
+from gemma_trace.trace.budget import group_limits_bytes as _group_limits
 
 WORKING_BYTES: Final = {"cpu": 3_400_000_000, "cuda": 2_000_000_000}
 """What a request takes beside the weights, by the kind of device: activations of 4,096 patches and a short prompt, the
@@ -54,26 +53,3 @@ def check_fits(label: str, parameters: int, dtype: str, device: torch.device) ->
         raise DeviceError(
             f"{label} in {dtype} needs {needed / 1e9:.1f} GB and {device} has {free / 1e9:.1f} GB free; try {advice}"
         )
-
-
-def _available() -> int:
-    """Linux's own estimate of what can be had without swapping."""
-    try:
-        found = re.search(r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
-    except OSError:
-        found = None
-    if found:
-        return int(found[1]) * 1024
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def _group_limits() -> list[int]:
-    """What the control group leaves, if it has a limit; file caches of its own can be given up."""
-    folder = Path("/sys/fs/cgroup")
-    try:
-        limit = (folder / "memory.max").read_text().strip()
-        used = int((folder / "memory.current").read_text())
-        cached = re.search(r"^inactive_file (\d+)", (folder / "memory.stat").read_text(), re.MULTILINE)
-    except (OSError, ValueError):
-        return []
-    return [] if limit == "max" else [int(limit) - used + (int(cached[1]) if cached else 0)]

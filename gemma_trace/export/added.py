@@ -70,6 +70,8 @@ class AddedEvents:
         ]
 
     def _counter(self, name: str, unit: str, series: Series) -> list[dict[str, Any]]:
+        """A counter's samples; the first of a run of equal ones, for it holds until the next."""
+        series = series.changes()
         return [
             {
                 "ph": "C",

@@ -9,7 +9,8 @@ from typing import Any, Final
 import msgspec
 
 from gemma_trace.export.redacted_text import HOSTS, USERS, says_user_or_host
-from gemma_trace.trace.reader import UNDECODABLE, EventSink
+from gemma_trace.trace.salvage import EventSink
+from gemma_trace.trace.wire import UNDECODABLE
 
 _HOST_KEY: Final = re.compile(
     r"(?:\w*_)?(?:host_?names?|host|node_?name|fqdn|machine_?name|computer_?name|server_?name|pod_?name|master_?addr)|"

@@ -22,7 +22,9 @@ from gemma_trace.trace.columns import UNDECODABLE_EVENTS
 from gemma_trace.trace.events import ROLES, Role
 from gemma_trace.trace.files import atomic_file
 from gemma_trace.trace.header import metadata_of
-from gemma_trace.trace.reader import EVENTS_KEY, UNDECODABLE, UNREADABLE_HEADER, EventSink, stream_events
+from gemma_trace.trace.reader import EVENTS_KEY, UNREADABLE_HEADER, stream_events
+from gemma_trace.trace.salvage import EventSink
+from gemma_trace.trace.wire import UNDECODABLE
 
 SUFFIX: Final = ".redacted.json.gz"
 

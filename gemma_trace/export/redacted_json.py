@@ -11,9 +11,9 @@ import msgspec
 
 from gemma_trace.export.private_names import decoded, is_uname, kind_of_key
 from gemma_trace.export.redacted_text import ENVIRONMENTS, HOSTS, MARKS, SECRETS, UNREADABLE, TextRedactor
-from gemma_trace.trace.reader import UNDECODABLE
 from gemma_trace.trace.secret_names import named_kind, names_secrets
 from gemma_trace.trace.secrets import find_secrets, readable
+from gemma_trace.trace.wire import UNDECODABLE
 
 DEEPEST: Final = 64
 """How deep values may nest; no profiler's do."""

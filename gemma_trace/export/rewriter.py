@@ -21,9 +21,8 @@ from gemma_trace.trace.clock import ns_to_decimal_us, time_ns
 from gemma_trace.trace.columns import UNDECODABLE_EVENTS
 from gemma_trace.trace.events import NONE
 from gemma_trace.trace.others import NOT_NUMERIC
-from gemma_trace.trace.reader import UNDECODABLE
 from gemma_trace.trace.trace import Trace
-from gemma_trace.trace.wire import id_of, integer, number, text
+from gemma_trace.trace.wire import UNDECODABLE, id_of, integer, number, text
 
 WITHOUT_TIME: Final = "without_time"
 BAD_UTF8: Final = "bad_utf8"

@@ -22,7 +22,7 @@ from gemma_trace.trace.events import IntArray
 from gemma_trace.trace.files import atomic_file
 from gemma_trace.trace.short_paths import PathScrubber
 from gemma_trace.trace.trace import Trace
-from gemma_trace.trace.tree import nest
+from gemma_trace.trace.tree import nest, stable_order
 
 SUFFIX: Final = ".speedscope.json"
 SCHEMA: Final = "https://www.speedscope.app/file-format-schema.json"
@@ -131,8 +131,10 @@ def _events(profile: _Profile, zero: int, at_once: int = 65536) -> Iterator[byte
     n = len(profile.start_ns)
     nesting = nest(profile.start_ns, profile.end_ns, np.zeros(n, dtype=np.int64))
     last = np.arange(n)
-    for depth in range(int(nesting.depth.max(initial=0)), 0, -1):
-        below = np.flatnonzero(nesting.depth == depth)
+    by_depth = stable_order(nesting.depth)
+    levels = np.searchsorted(nesting.depth[by_depth], np.arange(nesting.depth.max(initial=0) + 2))
+    for depth in range(len(levels) - 2, 0, -1):
+        below = by_depth[levels[depth] : levels[depth + 1]]
         np.maximum.at(last, nesting.parent[below], last[below])
     place = np.concatenate((2 * np.arange(n) - nesting.depth, 2 * (last + 1) - 1 - nesting.depth))
     at = np.concatenate((profile.start_ns, nesting.end_ns)) - zero

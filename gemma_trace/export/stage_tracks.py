@@ -17,6 +17,7 @@ from gemma_trace.analysis.devices import devices_of, label_of_device
 from gemma_trace.analysis.lanes import Lane, device_lanes, stage_lanes
 from gemma_trace.analysis.timeline import Request, find_requests, ranges_in
 from gemma_trace.trace.events import IntArray
+from gemma_trace.trace.places import Places
 from gemma_trace.trace.trace import Trace
 from gemma_trace.trace.tree import nest
 
@@ -69,16 +70,16 @@ def _device_tracks(trace: Trace, requests: Sequence[Request], suffix: str) -> It
 def _host_tracks(trace: Trace, requests: Sequence[Request], name: str) -> Iterator[StageTrack]:
     """Requests with their stages' ranges in them; ranges on other threads than theirs on tracks of their own."""
     spans = trace.spans
-    parts, elsewhere = [], np.zeros(0, dtype=np.int64)
+    parts, others = [], []
     for request in requests:
         ranges = ranges_in(trace, request)
         mine = spans.track[ranges] == request.track
         parts.append(_nested(trace, name, ranges[mine], request))
-        elsewhere = np.union1d(elsewhere, ranges[~mine])
+        others.append(ranges[~mine])
+    elsewhere = np.unique(np.concatenate(others))
     yield _joined(name, parts)
-    for thread in np.unique(spans.track[elsewhere]).tolist():
-        own = elsewhere[spans.track[elsewhere] == thread]
-        yield _nested(trace, f"{name}, thread {spans.tracks[thread].tid}", own)
+    for thread, own in Places(spans.track[elsewhere]):
+        yield _nested(trace, f"{name}, thread {spans.tracks[thread].tid}", elsewhere[own])
 
 
 def _nested(trace: Trace, name: str, ranges: IntArray, within: Request | None = None) -> StageTrack:

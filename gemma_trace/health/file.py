@@ -66,6 +66,11 @@ _REPAIRS: dict[str, tuple[Severity, str, str]] = {
         "headers that couldn't be read, and with them the device's properties and the metadata",
         "capture again, or mend the JSON before traceEvents",
     ),
+    reader.UNREAD_BYTES: (
+        Severity.ERROR,
+        "bytes that were left unread, behind an event or header longer than any, or too many that can't be read",
+        "look at what wrote the file; the events before them were read",
+    ),
     columns.UNPAIRED_BEGINS: (
         Severity.WARNING,
         "begin events without an end, which were left out",

@@ -14,6 +14,7 @@ from gemma_trace.analysis.timeline import Request, find_requests
 from gemma_trace.health.findings import Finding, Severity
 from gemma_trace.health.times import shortened
 from gemma_trace.trace.events import IntArray
+from gemma_trace.trace.places import Places
 from gemma_trace.trace.trace import Trace
 
 NOTABLE_OVERHEAD: Final = 0.05
@@ -69,8 +70,9 @@ def _cold_start(trace: Trace, requests: list[Request], wall_ns: int) -> Iterator
         return
     elsewhere = _elsewhere(trace)
     total_ns = 0
+    on_track = Places(trace.spans.track[calls.span])
     for track, windows in _windows(requests).items():
-        mine = calls.span[trace.spans.track[calls.span] == track]
+        mine = calls.span[on_track.of(track)]
         total_ns += _beyond(trace, mine, elsewhere, windows)
     share = total_ns / wall_ns
     if share < COLD_WORTH_KNOWING:
@@ -100,11 +102,10 @@ def _elsewhere(trace: Trace) -> Intervals:
 
 def _windows(requests: list[Request]) -> dict[int, Intervals]:
     """By thread, when its requests run."""
-    found = {}
-    for track in {request.track: None for request in requests}:
-        mine = [(request.start_ns, request.end_ns) for request in requests if request.track == track]
-        found[track] = union(*np.array(mine, dtype=np.int64).T)
-    return found
+    windows: dict[int, list[tuple[int, int]]] = {}
+    for request in requests:
+        windows.setdefault(request.track, []).append((request.start_ns, request.end_ns))
+    return {track: union(*np.array(mine, dtype=np.int64).T) for track, mine in windows.items()}
 
 
 def _beyond(trace: Trace, calls: IntArray, elsewhere: Intervals, windows: Intervals) -> int:

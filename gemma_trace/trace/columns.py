@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import compress
 from typing import Any, Final
 
@@ -11,8 +11,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from gemma_trace.trace.budget import EVENT_BYTES, SPAN_BYTES
 from gemma_trace.trace.clock import time_ns
-from gemma_trace.trace.events import NONE, CodeArray, Events, Flows, IntArray, MemoryEvents, Track
+from gemma_trace.trace.events import NONE, BoolArray, CodeArray, Events, Flows, IntArray, MemoryEvents, Track
 from gemma_trace.trace.growing import GrowingColumn, Interner, TrackInterner
 from gemma_trace.trace.others import MEMORY_NAME, NO_PHASE, TEXT_NUMBERS, OtherEvents
 from gemma_trace.trace.wire import (
@@ -43,6 +44,7 @@ _UNDERSTOOD: Final = frozenset({"X", "B", "E", "s", "f", "i"})
 """What a batch may hold that is none of `OtherEvents`' business; of instants, where all are an allocator's."""
 
 _NO_ARGS: Final = Args()
+_NOTHING: Final = (None, "")
 
 
 class ColumnBuilder:
@@ -76,15 +78,37 @@ class ColumnBuilder:
             array: the JSON that the batch was decoded from.
         """
         ts_us = np.array([event.ts for event in events], dtype=np.float64)
-        if len(ts_us) and not np.abs(ts_us).max() < EXACT_FLOAT_US:  # NaN is no less than anything either
-            return False
         dur_us = np.array([event.dur for event in events], dtype=np.float64)
-        missing = np.isnan(dur_us)
-        if (np.abs(dur_us) >= EXACT_FLOAT_US).any():
+        if (np.abs(ts_us) >= EXACT_FLOAT_US).any() or (np.abs(dur_us) >= EXACT_FLOAT_US).any():
             return False
-        dur_ns = _us_to_ns(np.where(missing, 0.0, dur_us))
-        self._append(events, _us_to_ns(ts_us), dur_ns, missing, lambda: arguments_of(array))
+        timeless, missing = np.isnan(ts_us), np.isnan(dur_us)
+        ts_ns, dur_ns = (_us_to_ns(np.where(absent, 0.0, us)) for absent, us in ((timeless, ts_us), (missing, dur_us)))
+        if not timeless.any():
+            self._append(events, ts_ns, dur_ns, missing, lambda: arguments_of(array))
+            return True
+        kept = self._with_time(events, timeless)
+        kept_events = [events[index] for index in kept.tolist()]
+        self._append(kept_events, ts_ns[kept], dur_ns[kept], missing[kept], lambda: _taken(arguments_of(array), kept))
         return True
+
+    def _with_time(self, events: Sequence[Event], timeless: BoolArray) -> IntArray:
+        """The events that have a time or need none, as indices; all others are counted.
+
+        Args:
+            timeless: bool, which events are without a time.
+        """
+        without = np.flatnonzero(timeless)
+        chosen = [events[index] for index in without.tolist()]
+        lost = [event.ph != "M" for event in chosen]
+        self._count_lost(list(compress(chosen, lost)))
+        return np.delete(np.arange(len(events)), without[lost])
+
+    def _count_lost(self, events: Sequence[Event | LooseEvent]) -> None:
+        """Count events that are left out for want of a time; those that say nothing at all aren't missed."""
+        nothing = sum([event.ph in _NOTHING and event.name in _NOTHING and event.ts is not None for event in events])
+        self.repairs[UNDECODABLE_EVENTS] += len(events) - nothing
+        if nothing:
+            self.others.passed_over[NO_PHASE] += nothing  # as JAX ends its traces
 
     def add_exact(self, events: Sequence[ExactEvent], array: bytes | memoryview) -> None:
         """Add a batch whose times are text. Events without a time are counted and left out, unless they need none.
@@ -96,6 +120,10 @@ class ColumnBuilder:
 
     def add_loose(self, events: Sequence[LooseEvent]) -> None:
         """Add a batch whose values have the wrong types: what can be read is read, the rest is `NONE`."""
+        lost = [event.ts is ABSENT and event.ph != "M" for event in events]
+        if any(lost):
+            self._count_lost(list(compress(events, lost)))
+            events = [event for event, gone in zip(events, lost, strict=True) if not gone]
         self._add_exact([tightened(event) for event in events], lambda: [bytes(event.args) for event in events])
 
     def _add_exact(self, events: Sequence[ExactEvent], arguments: Arguments) -> None:
@@ -120,8 +148,17 @@ class ColumnBuilder:
             np.array(ts_ns, np.int64),
             np.array(dur_ns, np.int64),
             np.array(missing, dtype=bool),
-            lambda: list(map(arguments().__getitem__, kept)),
+            lambda: _taken(arguments(), kept),
         )
+
+    @property
+    def needed_bytes(self) -> int:
+        """What a command on the events so far takes at its peak, some."""
+        texts = sum(
+            table.held_bytes for table in (self._names, self._cats, self._texts, self._flow_cats, self._flow_ids)
+        )
+        tracks = len(self._tracks) * EVENT_BYTES
+        return len(self._columns["ts_ns"]) * SPAN_BYTES + self.phases.total() * EVENT_BYTES + texts + tracks
 
     def build(self) -> Events:
         """All batches as columns, sorted by start, the longer first; unpaired `B` events are counted and gone."""
@@ -209,7 +246,7 @@ class ColumnBuilder:
             "stream": _integers([arg.stream for arg in args]),
             "device": _integers([arg.device for arg in args]),
             "bytes": _integers([arg.bytes for arg in args]),
-            "occupancy_pct": _integers([arg.occupancy_pct for arg in args]),
+            "occupancy_pct": _percent([arg.occupancy_pct for arg in args]),
             "input_dims": [NONE if arg.input_dims is ABSENT else texts[bytes(arg.input_dims)] for arg in args],
             "input_types": [NONE if arg.input_types is ABSENT else texts[bytes(arg.input_types)] for arg in args],
             "input_strides": [NONE if arg.input_strides is ABSENT else texts[bytes(arg.input_strides)] for arg in args],
@@ -300,7 +337,7 @@ _COLUMNS: Final[dict[str, type[np.generic]]] = {
     "correlation": np.int64,
     "external_id": np.int64,
     "stream": np.int64,
-    "device": np.int32,
+    "device": np.int64,
     "bytes": np.int64,
     "occupancy_pct": np.int32,
     "input_dims": np.int32,
@@ -322,12 +359,16 @@ _FLOW_COLUMNS: Final[dict[str, type[np.generic]]] = {
 _MEMORY_COLUMNS: Final[dict[str, type[np.generic]]] = {
     "ts_ns": np.int64,
     "track": np.int32,
-    "device": np.int32,
+    "device": np.int64,
     "address": np.int64,
     "bytes": np.int64,
     "allocated_bytes": np.int64,
     "reserved_bytes": np.int64,
 }
+
+
+def _taken(arguments: Sequence[bytes], kept: Iterable[int]) -> list[bytes]:
+    return [arguments[index] for index in kept]
 
 
 def _start_order(ts_ns: IntArray, dur_ns: IntArray, place: CodeArray) -> IntArray:
@@ -352,3 +393,9 @@ def _integers(values: Sequence[int | float | str]) -> IntArray:
         return np.array(values, dtype=np.int64)
     except (ValueError, OverflowError):
         return np.array([integer(value) for value in values], dtype=np.int64)
+
+
+def _percent(values: Sequence[int | float | str]) -> IntArray:
+    """Whole percent; what is no share is `NONE`."""
+    percent = _integers(values)
+    return np.where((percent >= 0) & (percent <= 100), percent, NONE)

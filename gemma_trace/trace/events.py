@@ -110,7 +110,7 @@ class MemoryEvents:
     Attributes:
         ts_ns: int64.
         track: int32, codes into `Events.tracks`: the thread of the host that allocated or freed.
-        device: int32, the device's index; `NONE` is the host.
+        device: int64, the device's index; `NONE` is the host.
         address: int64, where the block is; `NONE` where the trace doesn't tell.
         bytes: int64, what was allocated; below zero what was freed.
         allocated_bytes, reserved_bytes: int64, the allocator's totals after it; reserved is 0 on the host.
@@ -118,7 +118,7 @@ class MemoryEvents:
 
     ts_ns: IntArray
     track: CodeArray
-    device: CodeArray
+    device: IntArray
     address: IntArray
     bytes: IntArray
     allocated_bytes: IntArray

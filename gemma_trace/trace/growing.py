@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from gemma_trace.trace.wire import id_of
 
+_ENTRY_BYTES: Final = 100
+
 
 class Interner(dict[Any, int]):
-    """Values → codes, in order of first sight."""
+    """Values → codes, in order of first sight.
+
+    Attributes:
+        held_bytes: what the values take, some.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held_bytes = 0
 
     def __missing__(self, value: Any) -> int:
         code = self[value] = len(self)
+        self.held_bytes += sys.getsizeof(value) + _ENTRY_BYTES
         return code
 
 
@@ -40,6 +52,9 @@ class GrowingColumn:
     def __init__(self, dtype: type[np.generic]) -> None:
         self._values = np.empty(1024, dtype=dtype)
         self._used = 0
+
+    def __len__(self) -> int:
+        return self._used
 
     def extend(self, values: npt.ArrayLike) -> None:
         """Append values."""

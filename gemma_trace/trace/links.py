@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from gemma_trace.trace.events import LAUNCH_CATEGORIES, NONE, BoolArray, Codes, Events, Flows, IntArray
+from gemma_trace.trace.places import Places
 
 FORWARD_BACKWARD: frozenset[str] = frozenset({"fwdbwd"})
 """Category of the arrows from an op to the op of the autograd thread that computes its gradient."""
+
+
+MOST_PROCESSES: Final = 1024
+"""Of more processes than this none is told for an activity: a file of so many was not merged from a run's."""
 
 
 def link_launches(events: Events, flows: Flows, activities: IntArray, host: IntArray) -> IntArray:
@@ -147,11 +152,11 @@ def _process_of_activities(events: Events, activities: IntArray, calls: IntArray
     file to the first device.
     """
     numbers = np.unique(process).tolist()
-    if len(numbers) < 2:
+    if not 1 < len(numbers) <= MOST_PROCESSES:
         return np.full(len(activities), NONE, dtype=np.int64)
     place = events.place.astype(np.int64)
-    first = np.array([place[calls[process == number]].min() for number in numbers])
-    last = np.array([place[calls[process == number]].max() for number in numbers])
+    places = [place[calls[own]] for _, own in Places(process)]
+    first, last = np.array([each.min() for each in places]), np.array([each.max() for each in places])
     order = np.argsort(first)
     if (last[order][:-1] < first[order][1:]).all():
         where = np.searchsorted(first[order], place[activities], side="right") - 1

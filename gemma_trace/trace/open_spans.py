@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from gemma_trace.trace.events import NONE, BoolArray, Codes, IntArray
-from gemma_trace.trace.tree import Segments, innermost_segments, nest, stable_order
+from gemma_trace.trace.places import Places
+from gemma_trace.trace.tree import Segments, innermost_segments, nest
 
 
 class OpenSpans:
@@ -42,13 +43,10 @@ class OpenSpans:
         """
         found = np.full(len(ts_ns), NONE, dtype=np.int64)
         when = 2 * (ts_ns - self._zero) + after
-        order = stable_order(track)
-        sorted_tracks = track[order]
-        for code, own in self._slices.items():
-            low, high = np.searchsorted(sorted_tracks, (code, code + 1))
-            if low == high:
+        for code, here in Places(track):
+            own = self._slices.get(code)
+            if own is None:
                 continue
-            here = order[low:high]
             place = np.searchsorted(self._doubled.start_ns[own], when[here], side="right") - 1
             known = np.maximum(place, 0)
             still = (place >= 0) & (when[here] < self._doubled.end_ns[own][known])

@@ -18,6 +18,12 @@ from gemma_trace.trace.names import named
 YEAR_NS: Final = 365 * 86_400 * 10**9
 """What lies further from the rest than this isn't of the same trace, and no span lasts as long."""
 
+MAX_EXTENT_NS: Final = 2**60
+"""Spans of one trace lie within this, 36 years: four times as much still fits 64 bits, and so all sums are exact."""
+
+MAX_SUM_NS: Final = 2**62
+"""What the lengths of a trace's spans may sum up to."""
+
 APART_NS: Final = 3600 * 10**9
 """Spans that are nearer than this belong together, wherever they are."""
 
@@ -89,6 +95,14 @@ def plausible(events: Events) -> tuple[Events, Implausible]:
         dur_ns[[each.span for each in overlong]] = [each.counted_ns for each in overlong]
         events = replace(events, dur_ns=dur_ns)
     return events, Implausible(count, activities, overlong)
+
+
+def can_be_summed(events: Events) -> bool:
+    """Whether the spans' times are of a size of which no sum leaves 64 bits: see `MAX_EXTENT_NS`, `MAX_SUM_NS`."""
+    if not len(events):
+        return True
+    extent_ns = int(events.end_ns.max()) - int(events.ts_ns.min())
+    return extent_ns <= MAX_EXTENT_NS and float(events.dur_ns.sum(dtype=np.float64)) <= MAX_SUM_NS
 
 
 def _displaced(events: Events) -> BoolArray | None:

@@ -9,40 +9,36 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
-from gemma_trace.errors import TraceFormatError
-from gemma_trace.trace.columns import UNDECODABLE_EVENTS, ColumnBuilder
+from gemma_trace.errors import InputError, TraceFormatError
+from gemma_trace.trace.budget import VARIABLE, memory_budget_bytes
+from gemma_trace.trace.columns import ColumnBuilder
 from gemma_trace.trace.events import CounterEvents, Events, Flows, MemoryEvents, TrackNames
-from gemma_trace.trace.repair import find_array, repair_json, split_objects
+from gemma_trace.trace.repair import find_array, repair_json
+from gemma_trace.trace.salvage import MAX_MENDED_BYTES, EventSink, Salvage
 from gemma_trace.trace.source import Fingerprint, SourceState, read_chunks
-from gemma_trace.trace.wire import Event, ExactEvent, LooseEvent
+from gemma_trace.trace.wire import UNDECODABLE, decode_exact, decode_fast, decode_loose
 
 EVENTS_KEY: Final = "traceEvents"
-CUTS_TRIED: Final = 8
+CUTS_TRIED: Final = 2
 UNREADABLE_HEADER: Final = "unreadable_header"
-MAX_HEADER_BYTES: Final = 256 << 20
-MAX_EVENT_BYTES: Final = 64 << 20
+UNREAD_BYTES: Final = "unread_bytes"
+MAX_HEADER_BYTES: Final = 32 << 20
+MAX_EVENT_BYTES: Final = 32 << 20
 
-_EVENT_START: Final = re.compile(rb"\}\s*,\s*\{")
+_EVENT_START: Final = re.compile(rb"\}\s*+(,)\s*+\{")
+MOST_EMPTY_BYTES: Final = 16
+_FIRST_LOOK_BYTES: Final = 4096
 
 _CLOSE, _COMMA = b"],"
 
-_SCALAR: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[^\s,{}\[\]"]+', re.DOTALL)
-"""What stands between objects where it is no white space and no comma."""
-
-UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises on text that is no JSON; RecursionError where values nest deeper than any trace's."""
-
-_fast = msgspec.json.Decoder(list[Event])
-_exact = msgspec.json.Decoder(list[ExactEvent])
-_loose = msgspec.json.Decoder(list[LooseEvent])
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -89,14 +85,6 @@ class TraceFile:
     content: Fingerprint = field(default_factory=Fingerprint)
 
 
-class EventSink(Protocol):
-    """Who takes the events that are read, batch by batch, in the file's order."""
-
-    def decode(self, array: bytes | memoryview) -> bool:
-        """Take the events of a JSON array; False, and nothing is taken, where it doesn't decode."""
-        ...
-
-
 def read_trace(path: Path, on_bytes: Callable[[int], None] | None = None) -> TraceFile:
     """Read a trace file, gzip or plain, an object with `traceEvents` or a bare list of events.
 
@@ -104,11 +92,11 @@ def read_trace(path: Path, on_bytes: Callable[[int], None] | None = None) -> Tra
         on_bytes: hears how many bytes of the file were read, each time some are.
 
     Raises:
-        InputError: the file can't be read.
+        InputError: the file can't be read, or what it holds doesn't fit into the free memory.
         TraceFormatError: it is no trace, or holds no event.
     """
     columns = _ColumnSink()
-    reader = _Reader(path, columns, SourceState(on_bytes))
+    reader = _Reader(path, columns, SourceState(on_bytes), budget=_Budget(path, columns.builder))
     header, complete = reader.run()
     builder, state = columns.builder, reader.state
     if not builder.phases:
@@ -181,16 +169,39 @@ class _ColumnSink:
     def decode(self, array: bytes | memoryview) -> bool:
         try:
             try:
-                if not self.builder.add(_fast.decode(array), array):
-                    self.builder.add_exact(_exact.decode(array), array)
+                if not self.builder.add(decode_fast(array), array):
+                    self.builder.add_exact(decode_exact(array), array)
             except msgspec.ValidationError:
                 try:
-                    self.builder.add_exact(_exact.decode(array), array)
+                    self.builder.add_exact(decode_exact(array), array)
                 except msgspec.ValidationError:
-                    self.builder.add_loose(_loose.decode(array))
+                    self.builder.add_loose(decode_loose(array))
         except UNDECODABLE:
             return False
         return True
+
+
+class _Budget:
+    """Refuses a file of which the columns would take more memory than is free.
+
+    Raises:
+        InputError: from `check`.
+    """
+
+    def __init__(self, path: Path, builder: ColumnBuilder) -> None:
+        self._path, self._builder = path, builder
+        self._bytes = memory_budget_bytes()
+
+    def check(self, inflated_bytes: int) -> None:
+        """Look at what has been read so far."""
+        needed = self._builder.needed_bytes
+        if needed > self._bytes:
+            events = self._builder.phases.total()
+            raise InputError(
+                f"{self._path} needs over {needed / 1e9:.1f} GB of memory ({events:,} events in its first "
+                f"{inflated_bytes / 1e6:,.0f} MB of JSON) and {self._bytes / 1e9:.1f} GB may be taken; capture fewer "
+                f"steps, read it on a larger machine, or set {VARIABLE} to the GB that it may take"
+            )
 
 
 @dataclass
@@ -199,6 +210,10 @@ class _Reader:
     sink: EventSink
     state: SourceState = field(default_factory=SourceState)
     repairs: Counter[str] = field(default_factory=Counter)
+    budget: _Budget | None = None
+
+    def __post_init__(self) -> None:
+        self._salvage = Salvage(self.sink, self.repairs)
 
     def run(self) -> tuple[dict[str, msgspec.Raw], bool]:
         """Hand all events to the sink.
@@ -217,13 +232,13 @@ class _Reader:
 
     def _find_events(self, chunks: Iterator[bytes]) -> tuple[bytes, bytes]:
         """What stands before the events (empty for a bare list), and the first bytes of them."""
+        gathered = bytearray()
         text = b""
-        looked = 0
         for chunk in itertools.chain(chunks, [b""]):
-            text += chunk
-            if chunk and len(text) < 2 * looked:  # a header longer than a chunk: look again once there is twice as much
+            gathered += chunk
+            if chunk and len(gathered) < 2 * len(text):  # a header longer than a chunk: look again at twice as much
                 continue
-            looked = len(text)
+            text = bytes(gathered)
             start = text.removeprefix(b"\xef\xbb\xbf").lstrip()
             if start.startswith(b"["):
                 return b"", start[1:]
@@ -249,36 +264,45 @@ class _Reader:
         pending = _array(text)
         tried = 0
         for chunk in chunks:
+            if self.budget:
+                self.budget.check(self.state.inflated_bytes)
             if len(pending) < 2 * tried:  # an event longer than a chunk: look again once there is twice as much of it
                 pending += chunk
                 continue
             cut = self._add_up_to_a_cut(pending)
             if cut is None:
-                closed, rest = self._add_one_by_one(bytes(pending[1:]))
+                closed, rest = self._salvage.take(bytes(memoryview(pending)[1:]))
                 if closed:
                     return self._tail(itertools.chain([rest, chunk], chunks))
-                if len(rest) > MAX_EVENT_BYTES:
-                    raise TraceFormatError(
-                        f"{self.path} holds an event of over {MAX_EVENT_BYTES >> 20} MiB; is it a trace?"
-                    )
+                if len(rest) > MAX_EVENT_BYTES or self._salvage.exhausted:
+                    self._give_up(len(rest), itertools.chain([chunk], chunks))
+                    return None
                 pending, tried = _array(rest), len(rest)
             else:
-                pending, tried = _array(pending[cut + 1 :]), 0
+                self._salvage.earn(cut)
+                pending, tried = _array(memoryview(pending)[cut + 1 :]), 0
             pending += chunk
         end = self._add_up_to_the_end(pending)
         if end is not None:
             return bytes(pending[end + 1 :])
-        closed, rest = self._add_one_by_one(bytes(pending[1:]))
+        closed, rest = self._salvage.take(bytes(pending[1:]))
         return rest if closed else None
 
     def _tail(self, parts: Iterable[bytes]) -> bytes:
-        """What stands behind the events, as far as it may be trusted to be a header."""
-        tail = b""
+        """What stands behind the events; nothing, and it is counted, where it is too long to be a header."""
+        tail = bytearray()
+        parts = iter(parts)
         for part in parts:
             tail += part
             if len(tail) > MAX_HEADER_BYTES:
-                raise TraceFormatError(f"{self.path} is no trace: over {MAX_HEADER_BYTES >> 20} MiB follow its events")
-        return tail
+                self.repairs[UNREADABLE_HEADER] += 1
+                self.repairs[UNREAD_BYTES] += len(tail) + sum(map(len, parts))
+                return b"}"
+        return bytes(tail)
+
+    def _give_up(self, unread_bytes: int, chunks: Iterable[bytes]) -> None:
+        """Leave the rest of the file alone: an event without an end, or too much that can't be read, for a trace."""
+        self.repairs[UNREAD_BYTES] += unread_bytes + sum(map(len, chunks))
 
     def _add_up_to_a_cut(self, pending: bytearray) -> int | None:
         """Decode the events before some comma near the end, and say where it is; None if none proves to be a cut.
@@ -286,54 +310,25 @@ class _Reader:
         Args:
             pending: an opening bracket and events, the last of them perhaps not whole.
         """
-        end = len(pending)
-        for _ in range(CUTS_TRIED):
-            comma = pending.rfind(b",", 0, end)
-            while comma >= 0 and not _EVENT_START.match(pending, _before(pending, comma)):
-                comma = pending.rfind(b",", 0, comma)
-            if comma < 0:
-                return None
+        if pending.count(b"{}") * MOST_EMPTY_BYTES > len(pending):  # as in no trace; told apart, they are bounded
+            return None
+        for comma in _cuts(pending):
             pending[comma] = _CLOSE
             if self.sink.decode(memoryview(pending)[: comma + 1]):
                 return comma
             pending[comma] = _COMMA
-            end = comma
         return None
 
     def _add_up_to_the_end(self, pending: bytearray) -> int | None:
         """Decode the events before the array's closing bracket, and say where it is; None if none proves to be it."""
         bracket = len(pending)
-        for _ in range(CUTS_TRIED):
+        for _ in range(4 * CUTS_TRIED):  # what follows the events may hold brackets too
             bracket = pending.rfind(b"]", 0, bracket)
             if bracket < 0:
                 return None
             if self.sink.decode(memoryview(pending)[: bracket + 1]):
                 return bracket
         return None
-
-    def _add_one_by_one(self, text: bytes) -> tuple[bool, bytes]:
-        """Split by brackets and add what decodes, as it stands or repaired; what doesn't is counted and left out.
-
-        Returns:
-            Whether the array ends in here, and what is left of the text.
-        """
-        done, objects = 0, []
-        closed = False
-        for start, end in split_objects(text, self.repairs):
-            self.repairs[UNDECODABLE_EVENTS] += len(_SCALAR.findall(text, done, start))
-            closed = end < 0
-            done = start + 1 if closed else end
-            if not closed:
-                objects.append(text[start:end])
-        if objects and not self.sink.decode(b"[%b]" % b",".join(objects)):
-            for one in objects:
-                if self.sink.decode(b"[%b]" % one):
-                    continue
-                mends: Counter[str] = Counter()  # what didn't help is no repair
-                mended = self.sink.decode(b"[%b]" % repair_json(one, mends))
-                self.repairs += mends if mended else Counter({UNDECODABLE_EVENTS: 1})
-        rest = text[done:]
-        return closed, rest if closed else rest.lstrip(b", \t\r\n")
 
     def _header(self, head: bytes, tail: bytes | None) -> tuple[dict[str, msgspec.Raw], bool]:
         """The other top-level members, and whether the file ends as it should."""
@@ -352,25 +347,33 @@ class _Reader:
     def _members(self, text: bytes) -> dict[str, msgspec.Raw] | None:
         try:
             return _members.decode(text)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNDECODABLE:
             pass  # once more, repaired
+        if len(text) > MAX_MENDED_BYTES:
+            return None
         mends: Counter[str] = Counter()
         try:
             members = _members.decode(repair_json(text, mends))
-        except msgspec.DecodeError:
+        except UNDECODABLE:
             return None
         self.repairs += mends
         return members
 
 
-def _array(events: bytes | bytearray) -> bytearray:
+def _array(events: bytes | memoryview) -> bytearray:
     """An opening bracket and events, to be closed in place: a chunk is copied once, not once a step."""
-    return bytearray(b"[") + events
+    array = bytearray(b"[")
+    array += events
+    return array
 
 
-def _before(text: bytearray, comma: int) -> int:
-    """The position of the last character before the comma that is no white space; the text's end if there is none."""
-    position = comma - 1
-    while position >= 0 and text[position] in b" \t\r\n":
-        position -= 1
-    return position if position >= 0 else len(text)
+def _cuts(pending: bytearray) -> list[int]:
+    """The last commas between two objects, the last one first, from as little of the end as holds one."""
+    looked = _FIRST_LOOK_BYTES
+    while CUTS_TRIED:
+        begin = max(0, len(pending) - looked)
+        found = deque(_EVENT_START.finditer(pending, begin), CUTS_TRIED)
+        if found or not begin:
+            return [match.start(1) for match in reversed(found)]
+        looked *= 8
+    return []

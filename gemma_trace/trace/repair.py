@@ -8,28 +8,41 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
+import numpy as np
+
+from gemma_trace.trace.structure import brackets, without_escapes
+
 _STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'  # possessive: what is no string is given up at once
 _CUT_STRING: Final = rb'".*'  # a string without its end is all that is left
 _PIECE: Final = rb"(?:[^\s\"{}\[\],:()]++|\([^()\"{}]*+\)|[()])++"  # of a bare value, a call's parentheses included
 _APOSTROPHES: Final = rb"'[^'\"{}\[\]\\\n]*+'(?=\s*+[,}\]])"
 _BARE: Final = _APOSTROPHES + rb"|" + _PIECE + rb"(?:(?:[ \t]++|:++)" + _PIECE + rb")*+"
+_NUMBER: Final = rb"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?"
+_SOUND: Final = (
+    rb'(?:[\s{}\[\]]++|"[^"\\\x00-\x1f]*+"|[:,](?!\s*+[,}\]])|(?:' + _NUMBER + rb"|true|false|null)(?=\s*+[,}\]]))*+"
+)
+"""What surely needs no mending, as much of it as there is: it is passed over in one go."""
 _SUSPECTS: Final = re.compile(
-    rb"(?P<string>" + _STRING + rb"|" + _CUT_STRING + rb")"
+    rb"(?P<sound>" + _SOUND + rb")"
+    rb"(?:(?P<string>" + _STRING + rb"|" + _CUT_STRING + rb")"
     rb"|(?P<empty>:\s*+)(?=[,}\]])"
-    rb"|(?P<comma>,)(?=\s*+[,}\]])"
-    rb"|(?P<bare>" + _BARE + rb")",
+    rb"|(?P<comma>,(?:\s*+,(?=\s*+[,}\]]))*+)(?=\s*+[,}\]])"
+    rb"|(?P<bare>" + _BARE + rb")|\Z)",
     re.DOTALL,
 )
-_JSON: Final = re.compile(rb"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?|true|false|null")
+_JSON: Final = re.compile(_NUMBER + rb"|true|false|null")
 _DECIMAL: Final = re.compile(rb"([+-]?)([0-9]*+)(?:\.([0-9]*+))?([eE][+-]?[0-9]++)?")
 _HEXADECIMAL: Final = re.compile(rb"0x[0-9a-f]{1,16}", re.IGNORECASE)
 _NO_VALUE: Final = re.compile(rb"<?(?:undefined|none|null|nil|not available|missing|unset)>?", re.IGNORECASE)
 _NO_NUMBER: Final = re.compile(rb"[+-]?(?:nan(?:\([^()]*\))?|inf(?:inity)?|1\.#\w+|#?n/?a)", re.IGNORECASE)
-_STRUCTURE: Final = re.compile(rb"|".join((_STRING, _CUT_STRING, rb"[\[\]{}]")), re.DOTALL)
+_BRACKET: Final = ord("]")
 _CONTROL: Final = rb"[\x00-\x1f]"
-_ESCAPE: Final = (
-    rb'\\(?:(?P<good>["\\/bfnrt]|u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})'
-    rb"|(?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2})|(?P<plain>u[0-9a-fA-F]{4})|)"
+_PAIR: Final = rb"u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+_HALF: Final = rb"u[dD][89a-fA-F][0-9a-fA-F]{2}"
+_ESCAPE: Final = re.compile(
+    rb'(?P<sound>(?:[^\\]++|\\(?:["\\/bfnrt]|' + _PAIR + rb"|(?!" + _HALF + rb")u[0-9a-fA-F]{4}))*+)"
+    rb"(?:(?P<half>\\" + _HALF + rb")|(?P<broken>\\)|\Z)",
+    re.DOTALL,
 )
 
 CONTROL_CHARACTERS: Final = "control_characters"
@@ -58,36 +71,43 @@ def repair_json(text: bytes, repairs: Counter[str]) -> bytes:
         text = mended.encode("utf-8")
 
     def mend(match: re.Match[bytes]) -> bytes:
-        token = match.group()
-        if match["string"] is None:
-            return _mended(token, repairs)
-        if len(token) < 2 or not token.endswith(b'"'):
-            return token
-        if b"\\" in token:
-            token = re.sub(_ESCAPE, mend_escape, token)
-        token, count = re.subn(_CONTROL, lambda found: b"\\u%04x" % found.group()[0], token)
-        repairs[CONTROL_CHARACTERS] += count
-        return token
-
-    def mend_escape(match: re.Match[bytes]) -> bytes:
-        if match["good"] or match["plain"]:
-            return match.group()
-        if match["half"]:  # one half of a surrogate pair is no character
-            repairs[BAD_UTF8] += 1
-            return b"\\ufffd"
-        repairs[BROKEN_ESCAPES] += 1
-        return b"\\\\"
+        sound = match["sound"]
+        token = match.group()[len(sound) :]
+        if not token:
+            return sound
+        return sound + (_mended(token, repairs) if match["string"] is None else _mended_string(token, repairs))
 
     return _SUSPECTS.sub(mend, text)
+
+
+def _mended_string(token: bytes, repairs: Counter[str]) -> bytes:
+    """A string with control characters, or with a backslash; one without its end stays as it is."""
+    if len(token) < 2 or not token.endswith(b'"'):
+        return token
+
+    def mend(match: re.Match[bytes]) -> bytes:
+        if match["half"]:  # one half of a surrogate pair is no character
+            repairs[BAD_UTF8] += 1
+            return match["sound"] + b"\\ufffd"
+        if match["broken"]:
+            repairs[BROKEN_ESCAPES] += 1
+            return match["sound"] + b"\\\\"
+        return match["sound"]
+
+    if b"\\" in token:
+        token = _ESCAPE.sub(mend, token)
+    token, count = re.subn(_CONTROL, lambda found: b"\\u%04x" % found.group()[0], token)
+    repairs[CONTROL_CHARACTERS] += count
+    return token
 
 
 def _mended(token: bytes, repairs: Counter[str]) -> bytes:
     """What stands outside strings and is no structure, as JSON."""
     if _JSON.fullmatch(token):
         return token
-    if token == b",":
-        repairs[STRAY_COMMAS] += 1
-        return b""
+    if token.startswith(b","):
+        repairs[STRAY_COMMAS] += token.count(b",")
+        return token.replace(b",", b"")
     if _NO_NUMBER.fullmatch(token):
         repairs[NOT_A_NUMBER] += 1
         return b"null"
@@ -108,33 +128,33 @@ def _mended(token: bytes, repairs: Counter[str]) -> bytes:
     return json.dumps(token.decode("utf-8", "replace").strip("'")).encode()
 
 
-def split_objects(text: bytes, repairs: Counter[str] | None = None) -> Iterator[tuple[int, int]]:
+def split_objects(text: bytes) -> Iterator[tuple[int, int]]:
     """Where the objects of a JSON array's inside start and end, by counting brackets outside strings.
 
-    Args:
-        repairs: counts the closing braces that close nothing and are passed over.
+    Closing braces that close nothing are passed over.
 
     Yields:
         (start, end) of each whole object in order; at the array's closing bracket (its position, -1), and no more.
     """
-    depth, start = 0, 0
-    for token in _STRUCTURE.finditer(text):
-        bracket = token.group()
-        if bracket in (b"{", b"["):
-            if depth == 0:
-                start = token.start()
-            depth += 1
-        elif bracket in (b"}", b"]"):
-            if depth == 0:
-                if bracket == b"]":
-                    yield token.start(), -1
-                    return
-                if repairs is not None:
-                    repairs[STRAY_BRACES] += 1
-                continue
-            depth -= 1
-            if depth == 0:
-                yield start, token.end()
+    depth, opened = 0, np.zeros(0, dtype=np.int64)
+    characters = np.frombuffer(text, np.uint8)
+    for found in brackets(without_escapes(text)):
+        # What closes nothing takes the level below all before it; from there on it counts as zero.
+        level = found.levels(depth)
+        lowest = np.minimum.accumulate(np.minimum(level, 0))
+        stray = np.diff(lowest, prepend=0) < 0
+        level -= lowest
+        closing = found.place[stray & (characters[found.place] == _BRACKET)]
+        known = int(np.searchsorted(found.place, closing[0])) if len(closing) else len(level)
+        level, opens, place = level[:known], found.opens[:known], found.place[:known]
+        opened = np.append(opened, place[opens & (level == 1)])
+        ended = place[~opens & (level == 0) & ~stray[:known]] + 1
+        yield from zip(opened.tolist(), ended.tolist(), strict=False)
+        if len(closing):
+            yield int(closing[0]), -1
+            return
+        opened = opened[len(ended) :]
+        depth = int(level[-1]) if len(level) else depth
 
 
 def find_array(text: bytes, key: bytes) -> tuple[int, int] | None:
@@ -143,17 +163,17 @@ def find_array(text: bytes, key: bytes) -> tuple[int, int] | None:
     Returns:
         (position of the key's opening quote, position after the array's opening bracket); None if it isn't there.
     """
-    depth = 0
-    wanted: int | None = None
-    for token in _STRUCTURE.finditer(text):
-        bracket = token.group()
-        if bracket.startswith(b'"'):
-            if depth == 1:
-                wanted = token.start() if bracket == b'"' + key + b'"' else None
-        elif bracket in (b"{", b"["):
-            if depth == 1 and wanted is not None and bracket == b"[":
-                return wanted, token.end()
-            depth += 1
-        else:
-            depth -= 1
+    plain = without_escapes(text)
+    candidates = re.finditer(rb'"%b"[^"{}\[\]]*+\[' % key, plain)
+    ahead, depth = next(candidates, None), 0
+    for found in brackets(plain) if ahead else ():
+        level, starts = found.levels(depth), {}
+        while ahead and ahead.end() <= found.place.max(initial=-1) + 1:
+            starts[ahead.end()] = ahead.start()
+            ahead = next(candidates, None)
+        ends = np.array(list(starts), dtype=np.int64)
+        inside = np.intersect1d(found.place[found.opens & (level == 2)] + 1, ends, assume_unique=True)
+        if len(inside):
+            return starts[int(inside[0])], int(inside[0])
+        depth = int(level[-1]) if len(level) else depth
     return None

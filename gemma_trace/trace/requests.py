@@ -11,6 +11,7 @@ import numpy as np
 
 from gemma_trace.stages import REQUEST_CODE
 from gemma_trace.trace.events import NONE, IntArray, Track
+from gemma_trace.trace.places import Places
 
 if TYPE_CHECKING:
     from gemma_trace.trace.trace import Trace
@@ -111,11 +112,14 @@ def main_threads(trace: Trace) -> dict[int, int]:
     process = process_of_tracks(trace)
     known, first = np.unique(tracks, return_index=True)
     found: dict[int, int] = {}
+    of_process, on_track = Places(process[known]), Places(tracks)
     for number in dict.fromkeys(process[known[np.argsort(first)]].tolist()):
-        threads = known[process[known] == number].tolist()
+        threads = known[of_process.of(number)].tolist()
         best = max((annotated[code], _is_main(spans.tracks[code])) for code in threads)
         alike = [code for code in threads if (annotated[code], _is_main(spans.tracks[code])) == best]
-        found[number] = alike[0] if len(alike) == 1 else max(alike, key=lambda code: _covered_ns(trace, code))
+        found[number] = (
+            alike[0] if len(alike) == 1 else max(alike, key=lambda code: _covered_ns(trace, host[on_track.of(code)]))
+        )
     return found
 
 
@@ -123,10 +127,9 @@ def _is_main(track: Track) -> bool:
     return track.tid == track.pid
 
 
-def _covered_ns(trace: Trace, track: int) -> int:
-    """How long a thread is in any span."""
-    spans, host = trace.spans, trace.host
-    own = host[spans.track[host] == track]
+def _covered_ns(trace: Trace, own: IntArray) -> int:
+    """How long a thread, of which these are the spans, is in any of them."""
+    spans = trace.spans
     covered = np.maximum.accumulate(spans.end_ns[own])
     before = np.append(spans.ts_ns[own[:1]], covered[:-1])
     return int(np.maximum(covered - np.maximum(before, spans.ts_ns[own]), 0).sum())

@@ -30,9 +30,10 @@ from gemma_trace.trace.events import NONE, BoolArray, Codes, IntArray, Role
 from gemma_trace.trace.header import device_names, metadata_of
 from gemma_trace.trace.links import link_launches
 from gemma_trace.trace.open_spans import OpenSpans, innermost_of
-from gemma_trace.trace.plausible import plausible
+from gemma_trace.trace.places import Places
+from gemma_trace.trace.plausible import can_be_summed, plausible
 from gemma_trace.trace.reader import ReadReport, TraceFile, read_header, read_trace
-from gemma_trace.trace.requests import Request, is_step_name, requests_of
+from gemma_trace.trace.requests import Request, is_step_name, process_of_tracks, requests_of
 from gemma_trace.trace.roles import Roles, roles_of
 from gemma_trace.trace.rule_matches import first_stages, match_rules
 from gemma_trace.trace.tree import Nesting, Segments, innermost_segments, nest
@@ -50,6 +51,10 @@ _UNSEEN: Final = (
 _DISPLACED: Final = (
     "holds no span of the host or of a device whose time can be: they lie at time zero, or years from the others, and "
     "were left out; capture again, with a newer torch or driver"
+)
+_ENDLESS: Final = (
+    "holds spans whose times can't be: they lie over 36 years apart, or their lengths sum up to over 146; capture "
+    "again, with a newer torch or driver"
 )
 _LAYER: Final = re.compile(rf"{re.escape(LAYER_PREFIX)}|nn\.Module: \w*(?:Layer|Block)_\d+$")
 _MODULE_PREFIXES: Final = (LAYER_PREFIX, MODULE_PREFIX, "nn.Module: ")
@@ -94,6 +99,8 @@ class Trace:
             raise TraceFormatError(f"{path} holds {_held(file)} but no span; was anything run under the profiler?")
         if not len(self.host) and not len(self.activities):
             raise TraceFormatError(f"{path} {_DISPLACED if self.implausible.displaced else _UNSEEN}")
+        if not can_be_summed(self.spans):
+            raise TraceFormatError(f"{path} {_ENDLESS}")
         self.rule_matches = match_rules(self.rules, self.spans.names)
 
     @property
@@ -119,6 +126,16 @@ class Trace:
     def activities(self) -> IntArray:
         """int64 [m], the indices of the device activities, by start."""
         return np.flatnonzero(self.is_activity)
+
+    @cached_property
+    def on_device(self) -> Places:
+        """By the index of a device the places in `activities` of those that it ran."""
+        return Places(self.spans.device[self.activities])
+
+    @cached_property
+    def memory_on(self) -> Places:
+        """By the index of a device the places of its events in `memory`."""
+        return Places(self.memory.device)
 
     @cached_property
     def host(self) -> IntArray:
@@ -250,6 +267,11 @@ class Trace:
         return requests_of(self)
 
     @cached_property
+    def process(self) -> IntArray:
+        """int64 [tracks], a number for the process of each track, the same for the same process."""
+        return process_of_tracks(self)
+
+    @cached_property
     def windows(self) -> OpenSpans:
         """Which request is open on its own thread at an instant; positions are indices of requests, of `requests`."""
         columns = [(window.start_ns, window.end_ns, window.track) for window in self.requests]
@@ -273,6 +295,17 @@ class Trace:
             return np.full(len(ts_ns), NONE, dtype=np.int64)
         place = self.open_stages.at(track, ts_ns, after=after)
         return np.where(place >= 0, self.stage_ranges[place], NONE)
+
+    @cached_property
+    def inner_stage_ranges(self) -> IntArray:
+        """int64, the indices of the stage ranges that are no requests, by start."""
+        ranges: IntArray = self.stage_ranges[self.stage_range[self.stage_ranges] != REQUEST_CODE]
+        return ranges
+
+    @cached_property
+    def stage_segments_on(self) -> Places:
+        """By thread the places in `stage_segments` of its stretches."""
+        return Places(self.spans.track[self.stage_segments.owner])
 
     @cached_property
     def stage_segments(self) -> Segments:

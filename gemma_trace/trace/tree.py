@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from gemma_trace.trace.events import NONE, Codes, IntArray
+
+MOST_ROUNDS: Final = 4
+"""How often the spans to be clipped are searched for, before all of a line are gone through."""
 
 
 @dataclass(frozen=True)
@@ -95,12 +99,13 @@ def _nest_line(start: IntArray, end: IntArray, rank: IntArray | None) -> tuple[I
         depth, parent = _levels(start, end)
     original = end
     edges = np.zeros(0, dtype=np.int64)
-    while (crossing := (parent >= 0) & (end > end[parent])).any():
-        more = np.union1d(edges, end[parent[crossing]])
-        if len(more) == len(edges):  # each round finds an edge; this is for the round that doesn't
+    for left in range(MOST_ROUNDS, -1, -1):
+        crossing = (parent >= 0) & (end > end[parent])
+        if not crossing.any():
             break
-        edges = more
-        end = _clipped(start, original, edges)  # from the start: with an edge missing, others were clipped too late
+        edges = np.union1d(edges, end[parent[crossing]])
+        chosen = _at_edges(start, original, edges) if left else np.arange(len(start))
+        end = _clipped(start, original, chosen)  # from the start: with an edge missing, others were clipped too late
         depth, parent = _levels(start, end)
     return parent, depth, end, int((end < given).sum())
 
@@ -111,17 +116,22 @@ def _levels(start: IntArray, end: IntArray) -> tuple[IntArray, IntArray]:
     return depth, _parents(depth)
 
 
-def _clipped(start: IntArray, end: IntArray, edges: IntArray) -> IntArray:
-    """The ends once the spans that cross one of these edges are clipped to it.
-
-    A span is clipped to what is left of the one around it, so the order matters and a loop it is: over those spans
-    only that end at an edge or hold one.
+def _at_edges(start: IntArray, end: IntArray, edges: IntArray) -> IntArray:
+    """The spans that end at one of these edges or hold one.
 
     Args:
         edges: int64, ascending: ends that other spans cross.
     """
     holds = np.searchsorted(edges, start, side="right") < np.searchsorted(edges, end, side="left")
-    chosen = np.flatnonzero(holds | np.isin(end, edges))
+    return np.flatnonzero(holds | np.isin(end, edges))
+
+
+def _clipped(start: IntArray, end: IntArray, chosen: IntArray) -> IntArray:
+    """The ends once those of the chosen spans that cross another of them are clipped to it.
+
+    A span is clipped to what is left of the one around it, so the order matters and a loop it is: over the chosen
+    spans only.
+    """
     ends = end[chosen].tolist()
     open_ends: list[int] = []
     for place, (begins, ends_at) in enumerate(zip(start[chosen].tolist(), ends, strict=True)):
@@ -144,7 +154,7 @@ def _cut_at_ranked(start: IntArray, end: IntArray, rank: IntArray) -> IntArray:
         first = np.searchsorted(keeper, yields, side="right")
         inside = first < np.searchsorted(start[keeper], cut[yields], side="left")
         yields, first = yields[inside], first[inside]
-        found = first_greater(end[keeper], first, cut[yields])
+        found = first_greater(cut[keeper], first, cut[yields])
         crossed = found < len(keeper)
         yields, at = yields[crossed], start[keeper[found[crossed]]]
         cut[yields] = np.minimum(cut[yields], at)

@@ -17,6 +17,9 @@ ABSENT: Final = msgspec.Raw(b"")
 _INTEGER: Final = re.compile(r"-?[0-9]{1,19}")
 _DECIMAL: Final = re.compile(r"[+-]?(?:[0-9]{1,300}(?:\.[0-9]{0,300})?|\.[0-9]{1,300})(?:[eE][+-]?[0-9]{1,4})?")
 
+UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises on text that is no JSON; RecursionError where values nest deeper than any trace's."""
+
 Arguments = Callable[[], Sequence[bytes]]
 """Gives the JSON text of `args` of every event of a batch, empty where there is none. Called only where it matters."""
 
@@ -51,8 +54,8 @@ class Event(msgspec.Struct, gc=False):
     name: str = ""
     pid: int | str = ""
     tid: int | str = ""
-    ts: float = float("nan")
-    dur: float = float("nan")
+    ts: float | None = float("nan")
+    dur: float | None = float("nan")
     id: int | str = NONE
     args: Args | None = None
 
@@ -94,6 +97,18 @@ class _Rest(msgspec.Struct, gc=False):
 _rest = msgspec.json.Decoder(list[_Rest])
 
 
+decode_fast = msgspec.json.Decoder(list[Event]).decode
+decode_exact = msgspec.json.Decoder(list[ExactEvent]).decode
+decode_loose = msgspec.json.Decoder(list[LooseEvent]).decode
+
+
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_ARGUMENTS: Final = {
+    field.encode_name: (field.name, field.type is msgspec.Raw) for field in msgspec.structs.fields(Args)
+}
+"""By the name that an argument has in the file, its name here, and whether its JSON text is kept."""
+
+
 def arguments_of(array: bytes | memoryview) -> list[bytes]:
     """The JSON text of `args` of each event of a JSON array that has been decoded before."""
     return [bytes(event.args) for event in _rest.decode(array)]
@@ -103,11 +118,10 @@ def tightened(event: LooseEvent) -> ExactEvent:
     """The event with the types it should have; what can't be read as its type is absent."""
     args = None
     if bytes(event.args).startswith(b"{"):
-        given = msgspec.json.decode(event.args, type=dict[str, msgspec.Raw])
         values: dict[str, Any] = {}
-        for field in msgspec.structs.fields(Args):
-            if (raw := given.get(field.encode_name)) is not None:
-                values[field.name] = raw if field.type is msgspec.Raw else integer(msgspec.json.decode(raw))
+        for key, raw in _members(event.args).items():
+            if (found := _ARGUMENTS.get(key)) is not None:
+                values[found[0]] = raw if found[1] else integer(msgspec.json.decode(raw))
         args = Args(**values)
     return ExactEvent(
         ph=text(event.ph),

@@ -3,9 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis.strategies import integers, lists, tuples
 
+from gemma_trace.trace import tree
 from gemma_trace.trace.events import NONE, IntArray
 from gemma_trace.trace.tree import Nesting, Segments, first_greater, innermost_segments, nest
 from tests.trace_builder import TraceBuilder
@@ -237,3 +239,51 @@ def test_the_first_greater_value_is_found_as_a_loop_finds_it(values: list[int], 
     ]
     found = first_greater(ints(*values), ints(*begin), ints(*(bound for _, bound in asked)))
     assert found.tolist() == expected
+
+
+def test_a_span_gives_way_to_what_is_left_of_a_later_one() -> None:
+    # 3 cuts 1 and 2 at 8; so 2 no longer crosses the end of 1, and neither loses more.
+    found = nest(*columns([(0, 5), (4, 12), (4, 10), (8, 17), (9, 13)]), ints(2, 1, 1, 2, 1))
+    assert found.end_ns.tolist() == [5, 5, 5, 17, 13]
+
+
+def test_the_self_times_of_crossing_spans_of_any_rank_are_never_below_zero() -> None:
+    rng = np.random.default_rng(7)
+    for _ in range(300):
+        start = np.sort(rng.integers(0, 12, 12))
+        end = start + rng.integers(0, 10, 12)
+        order = np.lexsort((-end, start))
+        nesting = nest(start[order], end[order], np.zeros(12, np.int64), rng.integers(0, 3, 12))
+        assert (nesting.self_ns >= 0).all()
+
+
+def test_crossing_spans_are_gone_through_a_bounded_number_of_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds: list[int] = []
+    clipped = tree._clipped
+
+    def counted(start: IntArray, end: IntArray, chosen: IntArray) -> IntArray:
+        rounds.append(len(chosen))
+        return clipped(start, end, chosen)
+
+    monkeypatch.setattr(tree, "_clipped", counted)
+    start = np.arange(5000) * 1000
+    nesting = nest(start, start + 10_500, np.zeros(5000, np.int64))
+    assert len(rounds) == tree.MOST_ROUNDS + 1
+    # Each root is open for 10.5 steps: the ten that start in it are clipped to its end.
+    assert nesting.clipped == 5000 - len(np.flatnonzero(nesting.parent == NONE))
+    assert np.flatnonzero(nesting.parent == NONE).tolist() == list(range(0, 5000, 11))
+
+
+def test_one_pass_clips_as_many_rounds_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(5)
+    for _ in range(100):
+        start = np.sort(rng.integers(0, 60, 40))
+        end = start + rng.integers(0, 20, 40)
+        order = np.lexsort((-end, start))
+        given = start[order], end[order], rng.integers(0, 2, 40)
+        found = []
+        for rounds in (0, 1000):
+            monkeypatch.setattr(tree, "MOST_ROUNDS", rounds)
+            found.append(nest(*given))
+        assert found[0].end_ns.tolist() == found[1].end_ns.tolist()
+        assert found[0].parent.tolist() == found[1].parent.tolist()

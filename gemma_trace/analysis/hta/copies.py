@@ -19,8 +19,9 @@ import numpy as np
 from gemma_trace.analysis.timeline import Request
 from gemma_trace.trace.clock import time_ns
 from gemma_trace.trace.events import LAUNCH_CATEGORIES, NONE, BoolArray, IntArray
-from gemma_trace.trace.reader import UNDECODABLE, stream_events
+from gemma_trace.trace.reader import stream_events
 from gemma_trace.trace.trace import Trace
+from gemma_trace.trace.wire import UNDECODABLE
 
 WINDOW: Final = "hta::request"
 """The annotation that a copy has over each request, in their order."""

@@ -1,0 +1,184 @@
+"""What is left of events that don't decode together: each as it stands or mended, and the rest counted.
+
+Whatever a file holds, the time goes with its length: events are told apart on columns, tried in groups, and only those
+of a group that doesn't decode one by one. Those that can't be mended are dear, and so is what is mostly brackets: where
+there is too much of them for a trace, the rest of the file is given up.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import Final, Protocol
+
+import msgspec
+
+from gemma_trace.trace.columns import UNDECODABLE_EVENTS
+from gemma_trace.trace.repair import STRAY_BRACES, repair_json, split_objects
+from gemma_trace.trace.wire import UNDECODABLE, decode_exact, decode_fast, decode_loose, tightened
+
+LOST_AT_LEAST: Final = 100_000
+"""So many events that can't be mended are tried of any file."""
+
+BYTES_A_LOSS: Final = 64
+"""One more is for every so many bytes of events that were read."""
+
+MENDS_A_LOSS: Final = 8
+"""So many mends that help cost as much as an event that none helps."""
+
+MAX_MENDED_BYTES: Final = 8 << 20
+"""What is longer than this is not mended."""
+
+_GROUP: Final = 64
+_STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_SCALAR: Final = re.compile(_STRING + rb'|[^\s,{}\[\]"]++|\}++', re.DOTALL)
+"""What stands between objects where it is no white space and no comma."""
+
+_ENDED: Final = re.compile(rb"(?:(?:" + _STRING + rb'|[^"{}\[\],]++)*+[,}]++)*+', re.DOTALL)
+"""What stands outside objects, up to the last comma or stray brace before one begins."""
+
+_BRACE: Final = ord("{")
+_APART: Final = b"\f\v\f"
+"""Stands between events that are mended together: white space, so it stays, and no JSON, so none of them has it."""
+
+_SEPARATORS: Final = frozenset((b"", b",", b",\n", b", ", b",\r\n", b",\n  ", b",\n    "))
+
+
+class EventSink(Protocol):
+    """Who takes the events that are read, batch by batch, in the file's order."""
+
+    def decode(self, array: bytes | memoryview) -> bool:
+        """Take the events of a JSON array; False, and nothing is taken, where it doesn't decode."""
+        ...
+
+
+class Salvage:
+    """Takes the inside of an array apart and hands a sink what can be read of it.
+
+    Args:
+        repairs: counts what was mended, and what was left out.
+    """
+
+    def __init__(self, sink: EventSink, repairs: Counter[str]) -> None:
+        self._sink, self._repairs = sink, repairs
+        self._left = LOST_AT_LEAST * MENDS_A_LOSS
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether so much of the file can't be read that no more of it should be tried."""
+        return self._left <= 0
+
+    def earn(self, read_bytes: int) -> None:
+        """Events of so many bytes were read, so more may be tried."""
+        self._left += read_bytes * MENDS_A_LOSS // BYTES_A_LOSS
+
+    def take(self, text: bytes) -> tuple[bool, bytes]:
+        """Hand over what can be read; what can't is counted and left out.
+
+        Returns:
+            Whether the array ends in here, and what is left of the text.
+        """
+        done, count, objects = 0, 0, []
+        closed = False
+        for start, end in split_objects(text):
+            if text[done:start] not in _SEPARATORS:
+                self._count_others(text, done, start)
+            closed = end < 0
+            count += 1
+            done = start + 1 if closed else end
+            if text[start] == _BRACE:
+                objects.append(text[start:end])
+            elif not closed:
+                self._repairs[UNDECODABLE_EVENTS] += 1  # a list
+        ended = _ENDED.match(text, done)
+        if ended and not closed:
+            self._count_others(text, done, ended.end())
+            done = ended.end()
+        self._left -= count - len(objects)
+        if objects and self._sink.decode(_array_of(objects)):
+            self._settle(objects)
+        else:
+            self._hand_over(self._sound(objects))
+        rest = text[done:]
+        return closed, rest if closed else rest.lstrip(b", \t\r\n")
+
+    def _settle(self, objects: list[bytes]) -> None:
+        """Earn what was read; every object costs a little, so that what is mostly brackets ends."""
+        self._left -= len(objects)
+        self.earn(sum(map(len, objects)))
+
+    def _count_others(self, text: bytes, start: int, end: int) -> None:
+        """Count what stands between objects."""
+        others = _SCALAR.findall(text, start, end)
+        braces = [other for other in others if other.startswith(b"}")]
+        self._repairs[STRAY_BRACES] += sum(map(len, braces))
+        self._repairs[UNDECODABLE_EVENTS] += len(others) - len(braces)
+
+    def _sound(self, objects: list[bytes]) -> list[bytes]:
+        """Those that decode, as they stand or mended."""
+        sound: list[bytes] = []
+        for begin in range(0, len(objects), _GROUP):
+            group = objects[begin : begin + _GROUP]
+            group = group if _decodes(group) else self._mended(group)
+            self._settle(group)
+            sound += group
+        return sound
+
+    def _mended(self, group: list[bytes]) -> list[bytes]:
+        """What decodes of events of which some don't; the rest is counted."""
+        self._left -= len(group)
+        broken = [place for place, one in enumerate(group) if not _decodes([one])]
+        if not self.exhausted and self._mend(group, broken):
+            return group
+        lost = {place for place in broken if self.exhausted or not self._mend(group, [place])}
+        self._repairs[UNDECODABLE_EVENTS] += len(lost)
+        self._left -= len(lost) * MENDS_A_LOSS
+        return [one for place, one in enumerate(group) if place not in lost]
+
+    def _mend(self, group: list[bytes], places: list[int]) -> bool:
+        """Put the mended events in the places of these, if that makes all of them decode."""
+        text = _APART.join([group[place] for place in places])
+        if len(text) > MAX_MENDED_BYTES:
+            return False
+        mends: Counter[str] = Counter()  # what didn't help is no repair
+        mended = repair_json(text, mends).split(_APART)
+        if not mends or len(mended) != len(places) or not _decodes(mended):
+            return False
+        for place, one in zip(places, mended, strict=True):
+            group[place] = one
+        self._repairs += mends
+        self._left -= mends.total()
+        return True
+
+    def _hand_over(self, objects: list[bytes]) -> None:
+        """Hand over what the sink takes: it may want more of an event than that it decodes."""
+        if not objects or self._sink.decode(_array_of(objects)):
+            return
+        self._left -= MENDS_A_LOSS
+        if len(objects) == 1 or self.exhausted:
+            self._repairs[UNDECODABLE_EVENTS] += len(objects)
+            return
+        middle = len(objects) // 2
+        self._hand_over(objects[:middle])
+        self._hand_over(objects[middle:])
+
+
+def _array_of(objects: list[bytes]) -> bytes:
+    return b"[%b]" % b",".join(objects)
+
+
+def _decodes(objects: list[bytes]) -> bool:
+    """Whether all of these events can be read, with whatever values."""
+    array = _array_of(objects)
+    try:
+        try:
+            decode_fast(array)
+        except msgspec.ValidationError:
+            try:
+                decode_exact(array)
+            except msgspec.ValidationError:
+                for event in decode_loose(array):
+                    tightened(event)
+    except UNDECODABLE:
+        return False
+    return True
