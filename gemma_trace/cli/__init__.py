@@ -68,20 +68,33 @@ def root(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line.
+    """Run the command line, and answer in one line whatever goes wrong.
 
     Returns:
-        0 done; 1 the input or the analysis failed; 2 usage; 3 a gate was exceeded.
+        0 done; 1 the input or the analysis failed; 2 usage; 3 a gate was exceeded; 70 a fault of gemma-trace's own.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # an ASCII terminal gets a question mark, not a traceback
     try:
-        build_app(given)(args=given, standalone_mode=True)
-    except SystemExit as ended:
-        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        return run(given)
     except GemmaTraceError as error:
         print(f"gemma-trace: {error}", file=sys.stderr)
         return error.exit_code
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command, without the answers in one line.
+
+    Returns:
+        What `main` does, where the command ends by itself.
+
+    Raises:
+        GemmaTraceError: the message is for the user.
+    """
+    try:
+        build_app(arguments)(args=list(arguments), standalone_mode=True)
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     return 0

@@ -58,7 +58,7 @@ def emit(report: Report, form: Format, output: Path | None, *, force: bool) -> N
         refuse_existing(output, force=force)
     if form is Format.PARQUET and output is None:
         raise ConfigError("parquet is no text; give -o FILE")
-    content = _render(report, form, to_terminal=output is None)
+    content = render(report, form, to_terminal=output is None)
     if content is None:
         return
     if output is None:
@@ -74,7 +74,7 @@ def emit(report: Report, form: Format, output: Path | None, *, force: bool) -> N
         raise OutputError(f"can't write {output}: {error.strerror}; check --output") from error
 
 
-def _render(report: Report, form: Format, *, to_terminal: bool) -> bytes | None:
+def render(report: Report, form: Format, *, to_terminal: bool) -> bytes | None:
     """The report as bytes; None where it went to the terminal already."""
     if form is Format.TABLE:
         from rich.console import Console

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from gemma_trace.foreign import integer, text
 from gemma_trace.trace.clock import time_ns
 from gemma_trace.trace.events import NONE, CodeArray, Events, Flows, IntArray, MemoryEvents, Track
 from gemma_trace.trace.growing import GrowingColumn, Interner, TrackInterner
@@ -23,8 +24,6 @@ from gemma_trace.trace.wire import (
     ExactEvent,
     LooseEvent,
     arguments_of,
-    integer,
-    text,
     tightened,
 )
 
@@ -96,7 +95,9 @@ class ColumnBuilder:
 
     def add_loose(self, events: Sequence[LooseEvent]) -> None:
         """Add a batch whose values have the wrong types: what can be read is read, the rest is `NONE`."""
-        self._add_exact([tightened(event) for event in events], lambda: [bytes(event.args) for event in events])
+        self._add_exact(
+            [tightened(event, self.repairs) for event in events], lambda: [bytes(event.args) for event in events]
+        )
 
     def _add_exact(self, events: Sequence[ExactEvent], arguments: Arguments) -> None:
         kept, ts_ns, dur_ns, missing = [], [], [], []

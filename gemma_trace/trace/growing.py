@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gemma_trace.trace.wire import id_of
+from gemma_trace.foreign import id_of
 
 
 class Interner(dict[Any, int]):

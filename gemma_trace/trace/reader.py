@@ -345,12 +345,12 @@ class _Reader:
     def _members(self, text: bytes) -> dict[str, msgspec.Raw] | None:
         try:
             return _members.decode(text)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNDECODABLE:
             pass  # once more, repaired
         mends: Counter[str] = Counter()
         try:
             members = _members.decode(repair_json(text, mends))
-        except msgspec.DecodeError:
+        except UNDECODABLE:
             return None
         self.repairs += mends
         return members

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import math
-import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
 
+from gemma_trace.foreign import id_of, integer, members_of, text, value_of
 from gemma_trace.trace.events import NONE
 
 ABSENT: Final = msgspec.Raw(b"")
 """An argument that isn't there."""
-
-_INTEGER: Final = re.compile(r"-?[0-9]{1,19}")
-_DECIMAL: Final = re.compile(r"[+-]?(?:[0-9]{1,300}(?:\.[0-9]{0,300})?|\.[0-9]{1,300})(?:[eE][+-]?[0-9]{1,4})?")
 
 Arguments = Callable[[], Sequence[bytes]]
 """Gives the JSON text of `args` of every event of a batch, empty where there is none. Called only where it matters."""
@@ -99,15 +96,19 @@ def arguments_of(array: bytes | memoryview) -> list[bytes]:
     return [bytes(event.args) for event in _rest.decode(array)]
 
 
-def tightened(event: LooseEvent) -> ExactEvent:
-    """The event with the types it should have; what can't be read as its type is absent."""
+def tightened(event: LooseEvent, unread: Counter[str]) -> ExactEvent:
+    """The event with the types it should have; what can't be read as its type is absent.
+
+    Args:
+        unread: counts arguments that can't be read at all.
+    """
     args = None
     if bytes(event.args).startswith(b"{"):
-        given = msgspec.json.decode(event.args, type=dict[str, msgspec.Raw])
+        given = members_of(event.args, unread)
         values: dict[str, Any] = {}
         for field in msgspec.structs.fields(Args):
             if (raw := given.get(field.encode_name)) is not None:
-                values[field.name] = raw if field.type is msgspec.Raw else integer(msgspec.json.decode(raw))
+                values[field.name] = raw if field.type is msgspec.Raw else integer(value_of(raw, unread))
         args = Args(**values)
     return ExactEvent(
         ph=text(event.ph),
@@ -120,37 +121,3 @@ def tightened(event: LooseEvent) -> ExactEvent:
         id=event.id,
         args=args,
     )
-
-
-def integer(value: Any) -> int:
-    """The integer that a number or a text is; `NONE` for all else, and for what 64 bits don't hold."""
-    if isinstance(value, str):
-        value = int(value) if _INTEGER.fullmatch(value) else NONE
-    if isinstance(value, float):
-        value = int(value) if value.is_integer() else NONE
-    return value if isinstance(value, int) and -(2**63) <= value < 2**63 else NONE
-
-
-def number(value: Any) -> int | float | None:
-    """The finite number that a JSON value is, or that its text spells; None for all else, truth values too."""
-    if isinstance(value, str):
-        stripped = value.strip()
-        value = float(stripped) if _DECIMAL.fullmatch(stripped) else None
-    if type(value) is float:
-        return value if math.isfinite(value) else None
-    return value if type(value) is int and -(2**1023) < value < 2**1023 else None
-
-
-def id_of(value: Any) -> int | str:
-    """A process's, thread's or arrow's id; a number if it is one, however it is written."""
-    if type(value) is int:
-        return value
-    number = integer(value)
-    return number if number != NONE else text(value)
-
-
-def text(value: Any) -> str:
-    """A value as text; nothing is the empty text."""
-    if isinstance(value, str):
-        return value
-    return "" if value is None else str(value)

@@ -17,9 +17,10 @@ import msgspec
 import numpy as np
 
 from gemma_trace.analysis.timeline import Request
+from gemma_trace.foreign import UnreadableError, decoded, text, value_of
 from gemma_trace.trace.clock import time_ns
 from gemma_trace.trace.events import LAUNCH_CATEGORIES, NONE, BoolArray, IntArray
-from gemma_trace.trace.reader import UNDECODABLE, stream_events
+from gemma_trace.trace.reader import stream_events
 from gemma_trace.trace.trace import Trace
 
 WINDOW: Final = "hta::request"
@@ -51,7 +52,6 @@ _HEAD: Final = b"""{"schemaVersion": 1, "traceEvents": [
 that is missing makes floats of all."""
 
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 _JsonEvent = dict[str, Any]
 
 
@@ -198,16 +198,16 @@ class _SyncSink:
     def decode(self, array: bytes | memoryview) -> bool:
         """Look through a batch of events; those that don't decode hold none that could be told."""
         try:
-            batch = _decoder.decode(bytes(array))
-        except UNDECODABLE:
+            batch = decoded(bytes(array), list[dict[str, msgspec.Raw]])
+        except UnreadableError:
             return False
         for event in batch:
             if bytes(event.get("cat", b"")) != b'"cuda_sync"' or bytes(event.get("ph", b"")) != b'"X"':
                 continue
             start, dur = (time_ns(bytes(event.get(key, b"null"))) for key in ("ts", "dur"))
-            args = msgspec.json.decode(bytes(event.get("args", b"{}")))
+            args = value_of(event["args"]) if "args" in event else {}
             if start is not None and dur is not None and isinstance(args, dict):
-                name = msgspec.json.decode(bytes(event.get("name", b'""')))
+                name = text(value_of(event["name"])) if "name" in event else ""
                 self.events.append({"name": name, "ts": start, "dur": dur, "args": args})
         return True
 
