@@ -35,6 +35,9 @@ _HANDLER: Final = re.compile(r"(?P<host>[\w.-]+)_\d+\.\d{10,}(?=\.|$)")
 """What torch.profiler's TensorBoard handler names its files: host, process, time."""
 
 _LONGEST: Final = 256
+_TEXTS_IN_TEXTS: Final = 8
+"""How often JSON in a text may hold JSON in a text."""
+
 _SEEN: Final = 100_000
 _COMMON: Final = frozenset(
     [
@@ -280,7 +283,7 @@ class PrivateNames(EventSink):
             self._of_text(key)
             try:
                 found = list(_walk(key, decoded(raw)))
-            except (UnreadableError, RecursionError):  # nested too deep, or too large a number: it isn't copied either
+            except UnreadableError:  # it isn't copied either
                 continue
             for name, text in found:
                 self._of_pair(name, text)
@@ -315,21 +318,23 @@ def _members(raw: bytes) -> dict[str, msgspec.Raw]:
     return {"args": msgspec.Raw(raw)}
 
 
-def _walk(key: str, value: Any, depth: int = 0) -> Iterator[tuple[str, str]]:
+def _walk(key: str, value: Any) -> Iterator[tuple[str, str]]:
     """Every text of a JSON value, with the key that it stands under; JSON in a text is looked through too."""
-    if isinstance(value, str):
-        yield key, value
-        inner = json_in(value)
-        if inner is not None and depth < 8:
-            yield from _walk(key, inner, depth + 1)
-    elif isinstance(value, dict):
-        uname = is_uname(value)
-        for name, each in value.items():
-            yield "", name
-            yield from _walk("hostname" if uname and name == "node" else name, each, depth)
-    elif isinstance(value, list):
-        for each in value:
-            yield from _walk(key, each, depth)
+    waiting = [(key, value, 0)]
+    while waiting:
+        key, value, depth = waiting.pop()
+        if isinstance(value, str):
+            yield key, value
+            inner = json_in(value) if depth < _TEXTS_IN_TEXTS else None
+            if inner is not None:
+                waiting.append((key, inner, depth + 1))
+        elif isinstance(value, dict):
+            uname = is_uname(value)
+            for name, each in value.items():
+                yield "", name
+                waiting.append(("hostname" if uname and name == "node" else name, each, depth))
+        elif isinstance(value, list):
+            waiting += [(key, each, depth) for each in value]
 
 
 def json_in(text: str) -> Any:

@@ -42,6 +42,13 @@ _FORMS: Final = (output.Format.TABLE, output.Format.MARKDOWN, output.Format.CSV)
 """These take turns, since tables cost more than all else together; JSON is always written."""
 
 
+Known = dict[tuple[str, tuple[StageRule, ...]], tracing.Trace | GemmaTraceError]
+"""What files were read as, by their path and the rules."""
+
+_ALIKE: Final = frozenset({"kernels", "tree"})
+"""Commands that read a file just as `stages` does, and print the same message where it can't be read."""
+
+
 class TooLongError(BaseException):
     """A command took more than `LIMIT_S`. No `Exception`, so that nothing takes it for something that it expected."""
 
@@ -93,6 +100,7 @@ class Exercise:
     def __init__(self, folder: Path, sound: Path, *, unprintable: bool = True) -> None:
         self._folder, self._sound, self._unprintable = folder, sound, unprintable
         self._problems: list[Problem] = []
+        self._kept: Known = {}
         self.runs = self._reports = 0
         self._now, self._may_say_nan = "", False
 
@@ -107,13 +115,18 @@ class Exercise:
                 (self._folder / f"{option[2:]}.toml").write_bytes(text)
                 more += [option, str(self._folder / f"{option[2:]}.toml")]
         may_say_nan = bool(NO_NUMBER.search(case.trace.decode("latin-1")))
-        with _loaded_once() as known, _every_format(self._printed):
+        known: Known = {key: found for key, found in self._kept.items() if key[0] != str(trace)}
+        self._kept = known
+        with _loaded_once(known), _every_format(self._printed):
             for command in commands(str(trace), str(self._sound), str(self._folder)):
+                if command[0] in _ALIKE and isinstance(known.get((str(trace), ())), GemmaTraceError):
+                    continue
                 self._command([*command, *_fitting(command[0], more)], may_say_nan=may_say_nan)
                 if case.options:
                     self._command([*command, *_fitting(command[0], case.options)], may_say_nan=may_say_nan)
-            for loaded in known:
-                self._guarded(f"arithmetic on {loaded.path.name}", partial(self._arithmetic, loaded))
+        for (path, _), loaded in known.items():
+            if path == str(trace) and isinstance(loaded, tracing.Trace):
+                self._guarded(f"arithmetic on {path}", partial(self._arithmetic, loaded))
         for name in ("viewer", "redacted", "speedscope"):
             written = self._folder / f"{name}.json"
             if written.exists():
@@ -253,18 +266,15 @@ def limit_memory() -> None:
 
 
 @contextlib.contextmanager
-def _loaded_once() -> Iterator[list[tracing.Trace]]:
-    """Commands that read the same file with the same rules get the same trace: gives those that were read."""
-    known: dict[tuple[Any, ...], tracing.Trace | GemmaTraceError] = {}
-    traces: list[tracing.Trace] = []
+def _loaded_once(known: Known) -> Iterator[None]:
+    """Commands that read the same file with the same rules get the same trace, or the same error."""
     load = tracing.load
 
     def remembered(path: str | Path, rules: Sequence[StageRule] = (), *_: Any, **__: Any) -> tracing.Trace:
         key = (str(path), tuple(rules))
         if key not in known:
             try:
-                trace = known[key] = load(path, rules)
-                traces.append(trace)
+                known[key] = load(path, rules)
             except GemmaTraceError as error:
                 known[key] = error
         found = known[key]
@@ -274,7 +284,7 @@ def _loaded_once() -> Iterator[list[tracing.Trace]]:
 
     tracing.load = remembered
     try:
-        yield traces
+        yield
     finally:
         tracing.load = load
 
