@@ -33,7 +33,7 @@ from gemma_trace.analysis.work import OUTSIDE_OPS, Work, device_work, families
 from gemma_trace.trace.events import NONE, BoolArray, IntArray
 from gemma_trace.trace.trace import Trace
 
-_BLOCKING: Final = re.compile(r"\w*Synchronize\w*", re.I)
+_BLOCKING: Final = re.compile(r"(?>\w*?Synchronize)\w*", re.I)
 _OVERHEAD: Final = "allocation and views"
 
 

@@ -29,7 +29,7 @@ _FRAME: Final = re.compile(r"(?P<folders>[^\n]*[/\\])(?P<rest>[^/\\\n]+\(\d+\): 
 """A Python frame: a file, a line and a function."""
 _ABSOLUTE: Final = re.compile(r"(?:[/~\\]|[A-Za-z]:[/\\]|(?i:file:)).*", re.DOTALL)
 _SEVERAL: Final = re.compile(r"\(\d+\): ")
-_INSTALLED: Final = re.compile(r".*(?:site|dist)-packages[/\\]+", re.DOTALL)
+_INSTALLED: Final = re.compile(r"\A.*(?:site|dist)-packages[/\\]+", re.DOTALL)
 _PUBLIC: Final = frozenset(
     [
         "torch",

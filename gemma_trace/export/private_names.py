@@ -31,7 +31,7 @@ _HOME: Final = re.compile(
     r"(?:(?P<several>[^\\/\"'`:;,*?<>|\s]+(?: [^\\/\"'`:;,*?<>|\s]+){1,3})(?=[\\/])"
     r"|(?P<user>[^\\/\s\"'`:;,*?<>|()\[\]{}=&]+))"
 )
-_HANDLER: Final = re.compile(r"(?P<host>[\w.-]+)_\d+\.\d{10,}(?=\.|$)")
+_HANDLER: Final = re.compile(r"(?<![\w.-])(?P<host>[\w.-]+)_\d+\.\d{10,}(?=\.|$)")
 """What torch.profiler's TensorBoard handler names its files: host, process, time."""
 
 _LONGEST: Final = 256

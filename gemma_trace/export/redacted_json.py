@@ -26,7 +26,7 @@ _BLOCK_KEY: Final = re.compile(
 _VARIABLE: Final = re.compile(r"[A-Z_][A-Z0-9_]*")
 _ASSIGNMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=.*", re.DOTALL)
 _FLAG: Final = re.compile(r"--?(?P<name>[A-Za-z][\w.-]*)")
-_HANDLER: Final = re.compile(r"[\w.-]+_(?=\d+\.\d{10,}(?:\.|$))")
+_HANDLER: Final = re.compile(r"(?<![\w.-])[\w.-]+_(?=\d+\.\d{10,}(?:\.|$))")
 _NAMES: Final = frozenset({"name", "key", "variable", "var", "header"})
 _VALUES: Final = frozenset({"value", "val", "default", "content", "contents"})
 _KNOWN: Final = frozenset(
