@@ -8,6 +8,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Final
 
 import typer
@@ -22,6 +23,12 @@ COMMANDS: Final = (
     "doctor",
 )
 """In the order of the help. Each is the function of that name in the module of that name."""
+
+TRACEBACK: Final = "GEMMA_TRACE_TRACEBACK"
+"""The environment variable that makes a fault of our own print where it is."""
+
+FAULT: Final = 70
+"""What the command line ends with then; `sysexits.h` calls it EX_SOFTWARE."""
 
 RUNS_MODELS: Final = frozenset({"capture", "sweep"})
 """The commands that use every core for arithmetic."""
@@ -82,6 +89,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except GemmaTraceError as error:
         print(f"gemma-trace: {error}", file=sys.stderr)
         return error.exit_code
+    except MemoryError:
+        print("gemma-trace: memory is short; close other programs, or give a smaller trace", file=sys.stderr)
+        return 1
+    except Exception as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        print(
+            f"gemma-trace: a fault of its own, {type(error).__name__} in {_place(error)}; "
+            f"please report it with what {TRACEBACK}=1 makes it print",
+            file=sys.stderr,
+        )
+        return FAULT
+
+
+def _place(error: Exception) -> str:
+    """The innermost file and line."""
+    innermost = error.__traceback__
+    while innermost and innermost.tb_next:
+        innermost = innermost.tb_next
+    return f"{Path(innermost.tb_frame.f_code.co_filename).name}:{innermost.tb_lineno}" if innermost else ""
 
 
 def run(arguments: Sequence[str]) -> int:

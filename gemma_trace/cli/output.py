@@ -41,9 +41,13 @@ def refuse_existing(output: Path, *, force: bool) -> None:
     """Nothing is overwritten unasked.
 
     Raises:
-        OutputError: the file exists and `force` isn't set.
+        OutputError: the file exists and `force` isn't set, or there can be no such file.
     """
-    if output.exists() and not force:
+    try:
+        exists = output.exists()
+    except OSError as error:
+        raise OutputError(f"can't write {output}: {error.strerror}; check --output") from error
+    if exists and not force:
         raise OutputError(f"{output} exists already; give --force to overwrite it")
 
 

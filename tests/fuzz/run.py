@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+from tests.fuzz import corpus
 from tests.fuzz.exercise import Exercise, Problem, limit_memory
 from tests.fuzz.mutate import case
 from tests.fuzz.seeds import ours_on_a_device
@@ -72,7 +73,10 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no case after this")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--keep", type=Path, help="a folder for one case of each kind that was found")
+    parser.add_argument("--corpus", metavar="I/N", help="instead, every N-th case of what was found before")
     given = parser.parse_args()
+    if given.corpus:
+        return _run_corpus(*map(int, given.corpus.split("/")))
     begun = time.monotonic()
     numbers = range(given.first, given.first + given.cases)
     cases = runs = 0
@@ -94,6 +98,17 @@ def main() -> int:
     for kind, count in kinds.most_common():
         print(f"{count:8,}  {kind}  (case {first[kind][0]})")
     return 1 if kinds else 0
+
+
+def _run_corpus(part: int, parts: int) -> int:
+    """Cases of what was found before."""
+    chosen = list(corpus.cases())[part::parts]
+    exercise = _exercise()
+    problems = [(name, problem) for name, made in chosen for problem in exercise.run(made)]
+    print(f"{len(chosen):,} cases of the corpus, {exercise.runs:,} runs of commands, {len(problems):,} problems")
+    for name, problem in problems:
+        print(f"{name}: {problem.kind}\n  {problem.command}\n{problem.detail[-1000:]}")
+    return 1 if problems else 0
 
 
 def _keep(folder: Path, seed: int, number: int, problem: Problem) -> None:
