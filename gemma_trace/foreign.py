@@ -126,10 +126,13 @@ def id_of(value: Any) -> int | str:
 
 
 def text(value: Any) -> str:
-    """A value as text; nothing is the empty text."""
+    """A value as text; nothing is the empty text, and so is a number that is too long to be written out."""
     if isinstance(value, str):
         return value
-    return "" if value is None else str(value)
+    try:
+        return "" if value is None else str(value)
+    except UNDECODABLE:
+        return ""
 
 
 def read_toml(path: Path, option: str) -> dict[str, Any]:
