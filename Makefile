@@ -1,5 +1,6 @@
 # make demo   capture the tiny model and show where its time to first token goes
 # make test   ruff, mypy and pytest
+# make fuzz   100,000 damaged traces through every command; FUZZ="--cases 2000 --seconds 600 --seed 2" for fewer, or others
 # make bench  speed and memory beside the peers
 # make browser  Debian's Chromium, for the tests that open our pages; without it they are skipped
 # All set up .venv themselves and are quick when run again.
@@ -11,7 +12,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 # A plain path in a .pth file: the finder that is the default costs 8 ms at every start.
 EDITABLE := --config-settings editable_mode=compat --editable
 
-.PHONY: demo test lint browser bench picture notebooks clean
+.PHONY: demo test lint browser fuzz bench picture notebooks clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.capture
@@ -59,6 +60,9 @@ $(VENV)/.dev: $(VENV)/.capture
 # Beside Holistic Trace Analysis and Perfetto's engine; BENCH="--full -o bench.json" for traces of up to 1 GB.
 bench: $(VENV)/.dev
 	$(BIN)/python -m tests.benchmarks.run $(BENCH)
+
+fuzz: $(VENV)/.dev
+	$(BIN)/python -m tests.fuzz.run --keep build/fuzz $(FUZZ)
 
 picture: $(VENV)/.dev
 	$(BIN)/python analysis/pictures/make.py

@@ -7,9 +7,11 @@ Plain dataclasses, torch-free: a capture writes them, the analysis reads them.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
+
+from gemma_trace.foreign import decoded
 
 SCHEMA_VERSION: Final = 1
 """Raised when a field changes its meaning; new fields alone don't raise it."""
@@ -17,7 +19,18 @@ SCHEMA_VERSION: Final = 1
 METADATA_KEY: Final = "gemma_trace"
 """The top-level key of the trace's JSON that holds the metadata."""
 
-ConfigValue = str | int | float | bool | None | list[str]
+MOST_NS: Final = 2**55 - 1
+"""No request takes longer than this, which is 417 days: so sums of them fit 64 bits."""
+
+Nanoseconds = Annotated[int, msgspec.Meta(ge=0, le=MOST_NS)]
+Difference = Annotated[int, msgspec.Meta(ge=-MOST_NS, le=MOST_NS)]
+"""Of two lengths: rounding can make it less than nothing."""
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+Bytes = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+Integer = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+
+ConfigValue = str | Integer | float | bool | None | list[str]
 
 
 @dataclass(frozen=True)
@@ -33,9 +46,9 @@ class StageSample:
         count: how many ranges of the stage the request had (`decode` has one a token).
     """
 
-    host_ns: int
-    device_ns: int | None
-    count: int
+    host_ns: Difference
+    device_ns: Difference | None
+    count: Count
 
 
 @dataclass(frozen=True)
@@ -51,9 +64,9 @@ class RequestSample:
         stages: by stage name, the whole request.
     """
 
-    wall_ns: int
-    ttft_ns: int
-    token_ns: tuple[int, ...]
+    wall_ns: Nanoseconds
+    ttft_ns: Nanoseconds
+    token_ns: tuple[Nanoseconds, ...]
     image: str
     ttft_stages: dict[str, StageSample]
     stages: dict[str, StageSample]
@@ -98,11 +111,11 @@ class Environment:
     transformers: str
     platform: str
     host_cpu: str
-    host_cores: int
-    host_memory_bytes: int
-    torch_threads: int
+    host_cores: Count
+    host_memory_bytes: Bytes
+    torch_threads: Count
     device_name: str
-    device_memory_bytes: int | None = None
+    device_memory_bytes: Bytes | None = None
     driver: str | None = None
     cuda: str | None = None
 
@@ -118,15 +131,15 @@ class Workload:
     """
 
     images: tuple[str, ...]
-    prompt_tokens: tuple[int, ...]
-    new_tokens: int
+    prompt_tokens: tuple[Count, ...]
+    new_tokens: Count
 
 
 @dataclass(frozen=True)
 class RunMetadata:
     """Everything that a trace of ours says about itself."""
 
-    schema_version: int
+    schema_version: Count
     created_utc: str
     run: RunIdentity
     workload: Workload
@@ -149,6 +162,7 @@ class RunMetadata:
         """Read back what `to_json` wrote; fields it doesn't know are left out.
 
         Raises:
-            msgspec.MsgspecError: it is not what `to_json` writes.
+            UnreadableError: it is not what `to_json` writes.
         """
-        return msgspec.json.decode(data, type=RunMetadata)
+        metadata: RunMetadata = decoded(data, RunMetadata)
+        return metadata

@@ -9,6 +9,9 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 SAMPLES = ROOT / "traces" / "samples"
 
+HUNG_S = 3600
+"""What takes longer than this hangs. No test's result rests on a time: a machine that does other things is slow."""
+
 
 def pytest_configure() -> None:
     """Tables are as wide as they need to be in a pipe, whatever the runner of the tests says of its own terminal."""

@@ -37,11 +37,11 @@ MOST_CALLS: Final = 8
 INNER_SHARE: Final = 0.8
 """A call with more than this share of its time in one inside it is long because of that one."""
 
-_WAITS_OR_COPIES: Final = re.compile(r"\w*(?:Synchronize|Memcpy)\w*")
+_WAITS_OR_COPIES: Final = re.compile(r"(?>\w*?(?:Synchronize|Memcpy))\w*")
 _SETS_UP: Final = re.compile(
-    r"\w*(?:Module(?:Load|Unload|GetFunction)|Library(?:Load|GetKernel)|KernelGetFunction|GetFuncBySymbol|FatBinary"
+    r"(?>\w*?(?:Module(?:Load|Unload|GetFunction)|Library(?:Load|GetKernel)|KernelGetFunction|GetFuncBySymbol|FatBinary"
     r"|LinkAdd|LinkComplete|nvrtc|Malloc|HostAlloc|MemAlloc|HostRegister|MemCreate|MemMap|MemAddressReserve"
-    r"|CtxCreate|PrimaryCtx|StreamCreate|GraphInstantiate)\w*"
+    r"|CtxCreate|PrimaryCtx|StreamCreate|GraphInstantiate))\w*"
     r"|(?:cu|cuda|hip)(?:Init|InitDevice)(?:_v\w+)?"
 )
 """Calls of the runtime that make something: contexts, streams, memory, code. All their time is a cold start's."""

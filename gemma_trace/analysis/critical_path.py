@@ -34,7 +34,7 @@ other explanation. Of 2,334 launches onto an idle device in 12 real traces 97.6%
 call's return."""
 
 _LONG_AGO: Final = -(2**62)
-_WAITING: Final = re.compile(r"\w*Synchronize\w*", re.I)
+_WAITING: Final = re.compile(r"(?>\w*?Synchronize)\w*", re.I)
 
 
 class PathKind(StrEnum):

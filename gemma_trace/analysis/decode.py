@@ -64,7 +64,7 @@ class DecodeRequest:
         """Its series, each on its own; what is said of the tokens' order is said of these."""
         edges = (0, *self.series_at, len(self.intervals_ns))
         parts = [self.intervals_ns[low:high] for low, high in pairwise(edges)]
-        return [DecodeRequest(part) for part in parts if sum(part)]
+        return [DecodeRequest(part) for part in parts if sum(part) > 0]
 
     @property
     def tpot_ns(self) -> int:
@@ -247,7 +247,7 @@ def _statistics(source: Source, batch: int, instants: Sequence[Sequence[IntArray
     for series in instants:
         intervals = [tuple(np.diff(ns).tolist()) for ns in series if len(ns) > 1]
         edges = np.cumsum([len(each) for each in intervals])[:-1]
-        if sum(map(sum, intervals)):
+        if sum(map(sum, intervals)) > 0:
             requests.append(DecodeRequest(sum(intervals, ()), tuple(edges.tolist())))
     return DecodeStatistics(source, batch, tuple(requests)) if requests else None
 

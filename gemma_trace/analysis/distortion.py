@@ -39,9 +39,9 @@ def distortions(metadata: RunMetadata, profiled: StageBreakdown) -> tuple[StageD
     walls = []
     for request, image in zip(profiled.requests, metadata.profiled_images, strict=False):
         alike = [sample for sample in metadata.timed_requests if sample.image == image]
-        if not alike:
+        wall_ns = median(sample.wall_ns for sample in alike) if alike else 0
+        if not wall_ns:
             continue
-        wall_ns = median(sample.wall_ns for sample in alike)
         walls.append(wall_ns)
         for row in profiled.rows:
             times = [sample.stages[row.stage].host_ns for sample in alike if row.stage in sample.stages]

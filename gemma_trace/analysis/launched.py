@@ -30,7 +30,8 @@ INCOMPLETE_SHARE: Final = 0.1
 """A request that lacks more than this share of its launches' activities says nothing about the device."""
 
 _LAUNCH: Final = re.compile(
-    r"\w*Launch\w*Kernel\w*|\w*KernelLaunch\w*|\w*GraphLaunch\w*|hipLaunchByPtr\w*|cu(?:da)?Launch(?:Grid\w*|_v\w+)?"
+    r"(?>(?>\w*?Launch)\w*?Kernel)\w*|(?>\w*?(?:Kernel|Graph)Launch)\w*|hipLaunchByPtr\w*"
+    r"|cu(?:da)?Launch(?:Grid\w*|_v\w+)?"
 )
 _COPIES_AND_FILLS: Final = frozenset({"gpu_memcpy", "gpu_memset", "memcpy", "memset"})
 _CAPTURE_BEGIN: Final = ("StreamBeginCapture", "capture_begin")

@@ -34,7 +34,7 @@ from gemma_trace.trace.events import NONE, BoolArray, IntArray
 from gemma_trace.trace.places import Places
 from gemma_trace.trace.trace import Trace
 
-_BLOCKING: Final = re.compile(r"\w*Synchronize\w*", re.I)
+_BLOCKING: Final = re.compile(r"(?>\w*?Synchronize)\w*", re.I)
 _OVERHEAD: Final = "allocation and views"
 
 

@@ -167,13 +167,13 @@ def _timed(sample: RequestSample, metadata: RunMetadata) -> RequestMeasures:
     by_events = metadata.run.device != "cpu" and not metadata.config.get("sync_stages")
 
     def time_ns(stage: str, timed: StageSample) -> int:
-        on_device = by_events and timed.device_ns is not None and Stage(stage) in DEVICE_STAGES
+        on_device = by_events and timed.device_ns is not None and stage in DEVICE_STAGES
         return timed.device_ns if on_device and timed.device_ns is not None else timed.host_ns
 
     stages = {stage: time_ns(stage, timed) for stage, timed in sample.ttft_stages.items()}
     decode = sample.stages.get(Stage.DECODE)
     inside = sum(ns for stage, ns in stages.items() if stage != Stage.IMAGE_LOAD)
-    if decode:
+    if decode and decode.count:
         stages[Stage.DECODE] = time_ns(Stage.DECODE, decode) // decode.count
     tokens = sample.token_ns
     return RequestMeasures(
@@ -237,6 +237,6 @@ def _inflation(metadata: RunMetadata, profiled_ttfts_ns: Sequence[int | None]) -
     ratios = [
         ttft / median(timed[image])
         for image, ttft in zip(metadata.profiled_images, profiled_ttfts_ns, strict=False)
-        if ttft is not None and image in timed
+        if ttft is not None and median(timed.get(image, [0])) > 0
     ]
     return median(ratios) if ratios else None

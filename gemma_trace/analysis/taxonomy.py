@@ -30,6 +30,10 @@ _EXTERNAL: Final = re.compile(EXTERNAL)
 _BACKWARD: Final = re.compile(r"^(?:autograd::engine::evaluate_function: )?(?:torch::autograd::)?(\w+?)backward\d+$")
 
 
+_MOST: Final = 16_384
+"""How much of a name is looked at; no compiler writes longer ones."""
+
+
 @cache
 def family_of(name: str, op: str = "") -> str:
     """The family of a kernel, copy or op: by its name, failing that by the op that launched it; else `other`.
@@ -41,13 +45,13 @@ def family_of(name: str, op: str = "") -> str:
     >>> family_of("kernel_0", "aten::softmax")
     'softmax'
     """
-    function, arguments = _signature(_plain(name))
+    function, arguments = _signature(_plain(name[:_MOST]))
     return (
         _first(_MARK_PATTERNS, function)
         or _first(_MARK_PATTERNS, arguments)
         or _first(_FORM_PATTERNS, function)
         or _first(_FORM_PATTERNS, arguments)
-        or _first((*_MARK_PATTERNS, *_FORM_PATTERNS), _plain(op))
+        or _first((*_MARK_PATTERNS, *_FORM_PATTERNS), _plain(op[:_MOST]))
         or OTHER
     )
 

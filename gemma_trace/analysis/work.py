@@ -289,8 +289,8 @@ def shape_text(dims: str) -> str:
     >>> shape_text("[[1, 256], [256, 768], [], []]")
     '1×256, 256×768'
     """
-    shapes = re.findall(r"\[((?:\s*\d+\s*,?)+)\]", dims)
-    return ", ".join("×".join(re.findall(r"\d+", shape)) for shape in shapes)
+    shapes = (re.findall(r"\d+", shape) for shape in re.findall(r"\[([\d\s,]+)\]", dims))
+    return ", ".join("×".join(sizes) for sizes in shapes if sizes)
 
 
 def _by_owner(trace: Trace, work: Work, owner: IntArray, names: list[str], outside: str) -> Groups:

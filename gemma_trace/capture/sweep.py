@@ -16,7 +16,6 @@ import signal
 import subprocess
 import sys
 import time
-import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import product
@@ -31,7 +30,7 @@ from gemma_trace.capture.options import as_option, parsed_option
 from gemma_trace.capture.output import RECORD_NAME as RECORD_NAME
 from gemma_trace.capture.output import Record, lock_output, read_record, traces_in, write_record
 from gemma_trace.errors import ConfigError, InputError, OutputError
-from gemma_trace.trace.opening import read_text
+from gemma_trace.foreign import read_toml
 from gemma_trace.trace.scratch import clear_abandoned
 from gemma_trace.trace.short_paths import PathScrubber
 from gemma_trace.trace.trace import load_metadata
@@ -89,12 +88,7 @@ def read_matrix(path: Path) -> Mapping[str, Any]:
     Raises:
         InputError: it can't be read as TOML.
     """
-    try:
-        return tomllib.loads(read_text(path))
-    except FileNotFoundError:
-        raise InputError(f"no file at {path}; give a TOML file, or study") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"can't read {path} as TOML: {error}") from error
+    return read_toml(path, "--matrix, a TOML file or study")
 
 
 def plan(matrix: Mapping[str, Any], output: Path, changes: Sequence[str] = ()) -> list[Cell]:

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
@@ -17,9 +18,9 @@ from typer.core import TyperGroup
 from gemma_trace._version import __version__
 from gemma_trace.cli.output import say
 from gemma_trace.errors import GemmaTraceError
+from gemma_trace.opening import pipes_kept
 from gemma_trace.printable import printable
 from gemma_trace.signals import Ended, cleared_up_on_signals
-from gemma_trace.trace.opening import pipes_kept
 
 COMMANDS: Final = (
     *("capture", "sweep", "compare"),
@@ -28,6 +29,12 @@ COMMANDS: Final = (
     "doctor",
 )
 """In the order of the help. Each is the function of that name in the module of that name."""
+
+TRACEBACK: Final = "GEMMA_TRACE_TRACEBACK"
+"""The environment variable that makes a fault of our own print where it is."""
+
+FAULT: Final = 70
+"""What the command line ends with then; `sysexits.h` calls it EX_SOFTWARE."""
 
 RUNS_MODELS: Final = frozenset({"capture", "sweep"})
 """The commands that use every core for arithmetic."""
@@ -97,11 +104,11 @@ def root(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line.
+    """Run the command line, and answer in one line whatever goes wrong.
 
     Returns:
-        0 done; 1 the input or the analysis failed; 2 usage; 3 a gate was exceeded; 5 whether it was can't be known; 143
-        ended by SIGTERM, 129 by SIGHUP.
+        0 done; 1 the input or the analysis failed; 2 usage; 3 a gate was exceeded; 5 whether it was can't be known; 70
+        a fault of gemma-trace's own; 143 ended by SIGTERM, 129 by SIGHUP.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     for stream in (sys.stdout, sys.stderr):
@@ -109,13 +116,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # an ASCII terminal gets a question mark, not a traceback
     try:
         with cleared_up_on_signals(), pipes_kept():
-            build_app(given)(args=given, standalone_mode=True)
+            return run(given)
     except Ended as ended:
         say(f"gemma-trace: ended by {ended.name}")
         return int(ended.code or 0)
-    except SystemExit as ended:
-        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except GemmaTraceError as error:
         say(f"gemma-trace: {error}")
         return error.exit_code
+    except MemoryError:
+        say("gemma-trace: memory is short; close other programs, or give a smaller trace")
+        return 1
+    except Exception as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        say(
+            f"gemma-trace: a fault of its own, {type(error).__name__} in {_place(error)}; "
+            f"please report it with what {TRACEBACK}=1 makes it print"
+        )
+        return FAULT
+
+
+def _place(error: Exception) -> str:
+    """The innermost file and line."""
+    innermost = error.__traceback__
+    while innermost and innermost.tb_next:
+        innermost = innermost.tb_next
+    return f"{Path(innermost.tb_frame.f_code.co_filename).name}:{innermost.tb_lineno}" if innermost else ""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command, without the answers in one line.
+
+    Returns:
+        What `main` does, where the command ends by itself.
+
+    Raises:
+        GemmaTraceError: the message is for the user.
+    """
+    try:
+        build_app(arguments)(args=list(arguments), standalone_mode=True)
+    except Ended:
+        raise
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     return 0

@@ -23,20 +23,26 @@ def find_traces(paths: Sequence[Path]) -> list[Path]:
     In a folder the names that torch.profiler's TensorBoard handler gives count; without one, all JSON files do.
 
     Raises:
-        InputError: a path doesn't exist, or a folder holds no trace.
+        InputError: a path doesn't exist or can't be looked into, or a folder holds no trace.
     """
     found: list[Path] = []
     for path in paths:
-        if not path.exists():
-            raise InputError(f"no file or folder at {path}; check the path")
-        if not path.is_dir():
-            found.append(path)
-            continue
-        inside = _below(path, _OURS) or _below(path, _ANY)
-        if not inside:
-            raise InputError(f"{path} holds no trace; run: gemma-trace capture --output {path}")
-        found += inside
+        try:
+            found += _traces_of(path)
+        except OSError as error:
+            raise InputError(f"can't read {path}: {error.strerror}; check the path") from error
     return list(dict.fromkeys(found))
+
+
+def _traces_of(path: Path) -> list[Path]:
+    if not path.exists():
+        raise InputError(f"no file or folder at {path}; check the path")
+    if not path.is_dir():
+        return [path]
+    inside = _below(path, _OURS) or _below(path, _ANY)
+    if not inside:
+        raise InputError(f"{path} holds no trace; run: gemma-trace capture --output {path}")
+    return inside
 
 
 def one_trace(path: Path) -> Path:

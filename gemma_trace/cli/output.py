@@ -67,9 +67,13 @@ def refuse_existing(output: Path, *, force: bool) -> None:
     """Nothing is overwritten unasked.
 
     Raises:
-        OutputError: the file exists and `force` isn't set.
+        OutputError: the file exists and `force` isn't set, or there can be no such file.
     """
-    if output.exists() and not force:
+    try:
+        exists = output.exists()
+    except OSError as error:
+        raise OutputError(f"can't write {output}: {error.strerror}; check --output") from error
+    if exists and not force:
         raise OutputError(f"{output} exists already; give --force to overwrite it")
 
 
@@ -87,7 +91,7 @@ def emit(report: Report, form: Format, output: Path | None, *, force: bool, raw:
         refuse_existing(output, force=force)
     if form is Format.PARQUET and output is None:
         raise ConfigError("parquet is no text; give -o FILE")
-    content = _render(report, form, to_terminal=output is None, raw=raw)
+    content = render(report, form, to_terminal=output is None, raw=raw)
     if content is None:
         return
     if output is None:
@@ -103,7 +107,7 @@ def emit(report: Report, form: Format, output: Path | None, *, force: bool, raw:
         raise OutputError(f"can't write {output}: {error.strerror}; check --output") from error
 
 
-def _render(report: Report, form: Format, *, to_terminal: bool, raw: bool) -> bytes | None:
+def render(report: Report, form: Format, *, to_terminal: bool, raw: bool = False) -> bytes | None:
     """The report as bytes; None where it went to the terminal already."""
     if form is Format.TABLE:
         from rich.console import Console

@@ -23,7 +23,10 @@ WORTHWHILE_BYTES: Final = 8 * 1024 * 1024
 @contextmanager
 def reading(what: str, path: Path) -> Iterator[Callable[[int], None] | None]:
     """Show how far a file has been read while the block runs; gives what hears of the bytes, None for a small file."""
-    size = path.stat().st_size
+    try:
+        size = path.stat().st_size
+    except OSError:  # whoever reads the file says why it can't be
+        size = 0
     if size < WORTHWHILE_BYTES or not sys.stderr.isatty():
         yield None
         return

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gemma_trace.cli.output import say
 from gemma_trace.errors import ConfigError, InputError
+from gemma_trace.foreign import read_toml
 from gemma_trace.stages import Stage, StageRule, stage_rule
-from gemma_trace.trace.opening import read_text
 
 if TYPE_CHECKING:
     from gemma_trace.analysis.roofline.peaks import Peaks
@@ -117,13 +116,7 @@ def _parsed(text: str) -> StageRule:
 
 
 def _read_file(path: Path) -> list[StageRule]:
-    try:
-        content: dict[str, Any] = tomllib.loads(read_text(path))
-    except FileNotFoundError:
-        raise InputError(f"no file at {path}; check --stages") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"can't read {path} as TOML: {error}") from error
-    stages = content.get("stages")
+    stages = read_toml(path, "--stages").get("stages")
     if not isinstance(stages, dict):
         raise InputError(f'{path} has no [stages]; write [stages] and lines such as vision_tower = "nn.Module: Siglip"')
     rules = []

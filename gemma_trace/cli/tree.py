@@ -9,6 +9,7 @@ import typer
 
 from gemma_trace.cli.output import ForceOption, Format, FormatOption, NoCacheOption, OutputOption, RawOption
 from gemma_trace.cli.rules import ChosenStageOption, RulesFileOption
+from gemma_trace.errors import ConfigError
 
 
 def tree(
@@ -45,6 +46,8 @@ def tree(
     from gemma_trace.report.views.tree import tree_report
     from gemma_trace.trace.near_names import no_such_stage
 
+    if min_pct != min_pct:
+        raise ConfigError("--min-pct is no number; give one from 0 to 100")
     chosen, rules = chosen_stage(stage)
     loaded = open_trace(one_trace(trace), read_rules(rules, stages_file), cached=not no_cache)
     whole = call_tree(loaded, request, each_layer=layers)

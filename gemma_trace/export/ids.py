@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from gemma_trace.export.layout import Row
+from gemma_trace.foreign import id_of
 from gemma_trace.trace.events import Track
-from gemma_trace.trace.wire import id_of
 
 _LARGEST: Final = 2**31 - 1
 

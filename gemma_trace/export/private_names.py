@@ -9,8 +9,8 @@ from typing import Any, Final
 import msgspec
 
 from gemma_trace.export.redacted_text import HOSTS, USERS, says_user_or_host
+from gemma_trace.foreign import UnreadableError, decoded, members_of, value_of
 from gemma_trace.trace.salvage import EventSink
-from gemma_trace.trace.wire import UNDECODABLE
 
 _HOST_KEY: Final = re.compile(
     r"(?:\w*_)?(?:host_?names?|host|node_?name|fqdn|machine_?name|computer_?name|server_?name|pod_?name|master_?addr)|"
@@ -31,10 +31,13 @@ _HOME: Final = re.compile(
     r"(?:(?P<several>[^\\/\"'`:;,*?<>|\s]+(?: [^\\/\"'`:;,*?<>|\s]+){1,3})(?=[\\/])"
     r"|(?P<user>[^\\/\s\"'`:;,*?<>|()\[\]{}=&]+))"
 )
-_HANDLER: Final = re.compile(r"(?P<host>[\w.-]+)_\d+\.\d{10,}(?=\.|$)")
+_HANDLER: Final = re.compile(r"(?<![\w.-])(?P<host>[\w.-]+)_\d+\.\d{10,}(?=\.|$)")
 """What torch.profiler's TensorBoard handler names its files: host, process, time."""
 
 _LONGEST: Final = 256
+_TEXTS_IN_TEXTS: Final = 8
+"""How often JSON in a text may hold JSON in a text."""
+
 _SEEN: Final = 100_000
 _COMMON: Final = frozenset(
     [
@@ -248,20 +251,20 @@ class PrivateNames(EventSink):
         """Look through events; see `EventSink`."""
         data = bytes(array).decode("utf-8", "replace").encode()
         try:
-            events = msgspec.json.decode(data, type=list[dict[str, msgspec.Raw]])
+            events = decoded(data, list[dict[str, msgspec.Raw]])
             for event in events:
                 args = event.pop("args", None)
                 self._of_members(event)
                 if args is not None and b'"' in (raw := bytes(args)):
                     self._of_members(_members(raw))
-        except UNDECODABLE:
+        except UnreadableError:
             return False
         return True
 
     def of_header(self, header: Mapping[str, msgspec.Raw]) -> None:
         """Look through the top-level members."""
         self._of_members(header)
-        name = msgspec.json.decode(header["traceName"]) if "traceName" in header else None
+        name = value_of(header["traceName"]) if "traceName" in header else None
         if isinstance(name, str) and (host := host_of_file(re.split(r"[/\\]", name)[-1])):
             self._add(HOSTS, host)
 
@@ -279,8 +282,8 @@ class PrivateNames(EventSink):
                 self._seen.add(told)
             self._of_text(key)
             try:
-                found = list(_walk(key, msgspec.json.decode(raw)))
-            except UNDECODABLE:  # nested too deep: it isn't copied either
+                found = list(_walk(key, decoded(raw)))
+            except UnreadableError:  # it isn't copied either
                 continue
             for name, text in found:
                 self._of_pair(name, text)
@@ -311,37 +314,35 @@ class PrivateNames(EventSink):
 
 def _members(raw: bytes) -> dict[str, msgspec.Raw]:
     if raw.startswith(b"{"):
-        return msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+        return members_of(raw)
     return {"args": msgspec.Raw(raw)}
 
 
-def _walk(key: str, value: Any, depth: int = 0) -> Iterator[tuple[str, str]]:
+def _walk(key: str, value: Any) -> Iterator[tuple[str, str]]:
     """Every text of a JSON value, with the key that it stands under; JSON in a text is looked through too."""
-    if isinstance(value, str):
-        yield key, value
-        inner = decoded(value)
-        if inner is not None and depth < 8:
-            yield from _walk(key, inner, depth + 1)
-    elif isinstance(value, dict):
-        uname = is_uname(value)
-        for name, each in value.items():
-            yield "", name
-            yield from _walk("hostname" if uname and name == "node" else name, each, depth)
-    elif isinstance(value, list):
-        for each in value:
-            yield from _walk(key, each, depth)
+    waiting = [(key, value, 0)]
+    while waiting:
+        key, value, depth = waiting.pop()
+        if isinstance(value, str):
+            yield key, value
+            inner = json_in(value) if depth < _TEXTS_IN_TEXTS else None
+            if inner is not None:
+                waiting.append((key, inner, depth + 1))
+        elif isinstance(value, dict):
+            uname = is_uname(value)
+            for name, each in value.items():
+                yield "", name
+                waiting.append(("hostname" if uname and name == "node" else name, each, depth))
+        elif isinstance(value, list):
+            waiting += [(key, each, depth) for each in value]
 
 
-def decoded(text: str) -> Any:
+def json_in(text: str) -> Any:
     """The object or list that a text is JSON of; None where it is none."""
     stripped = text.strip()
     if stripped[:1] + stripped[-1:] not in ("{}", "[]") or '"' not in stripped:
         return None
     try:
-        return _json.decode(stripped)
-    except UNDECODABLE:
+        return decoded(stripped, exact=True)
+    except UnreadableError:
         return None
-
-
-_json: Final = msgspec.json.Decoder(float_hook=lambda number: msgspec.Raw(number.encode()))
-"""Keeps the digits of numbers."""

@@ -17,6 +17,7 @@ import msgspec
 from gemma_trace.errors import OutputError
 from gemma_trace.export.private_names import PrivateNames
 from gemma_trace.export.redacted_json import JsonRedactor, Members
+from gemma_trace.foreign import UnreadableError, decoded, members_of
 from gemma_trace.metadata import METADATA_KEY
 from gemma_trace.trace.columns import UNDECODABLE_EVENTS
 from gemma_trace.trace.events import ROLES, Role
@@ -24,7 +25,6 @@ from gemma_trace.trace.files import atomic_file
 from gemma_trace.trace.header import metadata_of
 from gemma_trace.trace.reader import EVENTS_KEY, UNREADABLE_HEADER, stream_events
 from gemma_trace.trace.salvage import EventSink
-from gemma_trace.trace.wire import UNDECODABLE
 
 SUFFIX: Final = ".redacted.json.gz"
 
@@ -32,8 +32,6 @@ _TIMES: Final = frozenset({"ts", "dur", "tts", "tdur"})
 _IDS: Final = frozenset({"pid", "tid", "id", "cat", "bind_id"})
 _SYMBOLS: Final = frozenset({Role.DEVICE, Role.LAUNCH})
 
-_decoder = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
-_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _encoder = msgspec.json.Encoder()
 
 
@@ -116,8 +114,8 @@ class _Writer(EventSink):
         """Write events; see `EventSink`."""
         try:
             data = bytes(array).decode("utf-8", "replace").encode()
-            events = _decoder.decode(data)
-        except UNDECODABLE:
+            events = decoded(data, list[dict[str, msgspec.Raw]])
+        except UnreadableError:
             return False
         written = [self._event(event) for event in events]
         if written:
@@ -153,7 +151,7 @@ class _Writer(EventSink):
             return args
         kept: dict[str, msgspec.Raw] = {}
         same = True
-        for key, value in _members.decode(raw).items():
+        for key, value in members_of(raw).items():
             before = bytes(value)
             if b'"' not in before and key not in kept and self._redactor.is_plain(key):
                 kept[key] = value

@@ -9,11 +9,11 @@ from typing import Any, Final
 
 import msgspec
 
-from gemma_trace.export.private_names import decoded, is_uname, kind_of_key
+from gemma_trace.export.private_names import is_uname, json_in, kind_of_key
 from gemma_trace.export.redacted_text import ENVIRONMENTS, HOSTS, MARKS, SECRETS, UNREADABLE, TextRedactor
+from gemma_trace.foreign import UNDECODABLE, UnreadableError, decoded
 from gemma_trace.trace.secret_names import named_kind, names_secrets
 from gemma_trace.trace.secrets import find_secrets, readable
-from gemma_trace.trace.wire import UNDECODABLE
 
 DEEPEST: Final = 64
 """How deep values may nest; no profiler's do."""
@@ -26,7 +26,7 @@ _BLOCK_KEY: Final = re.compile(
 _VARIABLE: Final = re.compile(r"[A-Z_][A-Z0-9_]*")
 _ASSIGNMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=.*", re.DOTALL)
 _FLAG: Final = re.compile(r"--?(?P<name>[A-Za-z][\w.-]*)")
-_HANDLER: Final = re.compile(r"[\w.-]+_(?=\d+\.\d{10,}(?:\.|$))")
+_HANDLER: Final = re.compile(r"(?<![\w.-])[\w.-]+_(?=\d+\.\d{10,}(?:\.|$))")
 _NAMES: Final = frozenset({"name", "key", "variable", "var", "header"})
 _VALUES: Final = frozenset({"value", "val", "default", "content", "contents"})
 _KNOWN: Final = frozenset(
@@ -40,7 +40,6 @@ _KNOWN: Final = frozenset(
 
 _LONG_NUMBER: Final = "123456789012345678901234567890"
 _GONE: Final = object()
-_json = msgspec.json.Decoder(float_hook=lambda number: msgspec.Raw(number.encode()))
 
 Members = tuple[tuple[str, bytes], ...]
 
@@ -123,8 +122,8 @@ class JsonRedactor:
     def _changed_text(self, raw: bytes, change: Callable[[str], str]) -> bytes:
         """A JSON text redacted; its own bytes unless it changes."""
         try:
-            value = _json.decode(raw)
-        except UNDECODABLE:
+            value = decoded(raw, exact=True)
+        except UnreadableError:
             return self._unreadable()
         if not isinstance(value, str):
             return self._value_of("", raw)
@@ -144,7 +143,7 @@ class JsonRedactor:
     def _value_of(self, key: str, raw: bytes) -> bytes:
         """A member's JSON, redacted; empty where the member has to go."""
         try:
-            value = _json.decode(raw)
+            value = decoded(raw, exact=True)
             changed = self._walk(key, value, 0)
             if changed is _GONE:
                 return b""
@@ -223,7 +222,7 @@ class JsonRedactor:
         if self._is_secret(key, value):
             self.removed[SECRETS] += 1
             return MARKS[SECRETS]
-        inner = decoded(value)
+        inner = json_in(value)
         if inner is not None:
             changed = self._walk(key, inner, depth + 1)
             if changed is _GONE:

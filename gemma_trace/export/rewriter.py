@@ -17,12 +17,12 @@ import numpy as np
 from gemma_trace.errors import InputError
 from gemma_trace.export.ids import Names, ViewerIds, ViewerTrack
 from gemma_trace.export.layout import Layout, held_back
+from gemma_trace.foreign import UnreadableError, decoded, id_of, integer, number, text, value_of
 from gemma_trace.trace.clock import ns_to_decimal_us, time_ns
 from gemma_trace.trace.columns import UNDECODABLE_EVENTS
 from gemma_trace.trace.events import NONE
 from gemma_trace.trace.others import NOT_NUMERIC
 from gemma_trace.trace.trace import Trace
-from gemma_trace.trace.wire import UNDECODABLE, id_of, integer, number, text
 
 WITHOUT_TIME: Final = "without_time"
 BAD_UTF8: Final = "bad_utf8"
@@ -30,7 +30,6 @@ BAD_UTF8: Final = "bad_utf8"
 _NAMING: Final = {"process_name": "name", "thread_name": "name", "process_labels": "labels"}
 _NAMING_ORDER: Final = ("process_sort_index", "thread_sort_index")
 
-_decoder = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 _encoder = msgspec.json.Encoder()
 
 _JsonEvent = dict[str, Any]
@@ -99,8 +98,8 @@ class Rewriter:
             self.counts[BAD_UTF8] += mended.count("\ufffd".encode()) - data.count("\ufffd".encode())
             data = mended
         try:
-            events = _decoder.decode(data)
-        except UNDECODABLE:
+            events = decoded(data, list[dict[str, msgspec.Raw]])
+        except UnreadableError:
             return False
         written: list[_JsonEvent] = []
         arrows: list[_JsonEvent] = []
@@ -130,7 +129,7 @@ class Rewriter:
         raw = bytes(event.get("ph", b'""'))
         phase = self._phases.get(raw)
         if phase is None:
-            phase = self._phases[raw] = text(msgspec.json.decode(raw))
+            phase = self._phases[raw] = text(value_of(raw))
         event["ph"] = phase
         if phase in ("X", "B"):
             if self._all_have_times or self._has_time(event):
@@ -214,8 +213,7 @@ class Rewriter:
         if kind in _NAMING and isinstance(args, dict):
             setattr(track, _NAMING[kind], text(args.get(_NAMING[kind])))
         elif kind in _NAMING_ORDER and isinstance(args, dict):
-            index = args.get("sort_index")
-            track.sort_index = float(index) if isinstance(index, int | float) else 0
+            track.sort_index = number(args.get("sort_index")) or 0
         else:
             self._place(event, self._ids.track(pid, tid), 0)
             written.append(event)
@@ -234,5 +232,5 @@ def _arrow_id(value: Any) -> int | str:
 
 
 def _value(event: _JsonEvent, key: str) -> Any:
-    """A member of an event, decoded; None if it isn't there."""
-    return msgspec.json.decode(bytes(event[key])) if key in event else None
+    """A member of an event, decoded; None if it isn't there, or can't be read."""
+    return value_of(event[key]) if key in event else None

@@ -20,6 +20,7 @@ from gemma_trace.export.added import AddedEvents
 from gemma_trace.export.ids import ViewerIds
 from gemma_trace.export.layout import lay_out
 from gemma_trace.export.rewriter import Rewriter
+from gemma_trace.foreign import integer, value_of
 from gemma_trace.metadata import METADATA_KEY
 from gemma_trace.printable import path_text
 from gemma_trace.trace.events import IntArray
@@ -37,6 +38,10 @@ DISPLACED: Final = "displaced"
 _SPOOLED_BYTES: Final = 64 << 20
 _KEPT: Final = ("schemaVersion", "deviceProperties", METADATA_KEY)
 """The top-level members that go into the export. Others are nobody's business: some name a host, a user, a token."""
+
+
+_BASE: Final = "baseTimeNanoseconds"
+"""What Kineto's times are relative to."""
 
 
 @dataclass(frozen=True)
@@ -139,10 +144,10 @@ def _header(trace: Trace, record: ExportRecord) -> Iterator[tuple[str, bytes]]:
     header = read_header(trace.path)
     for key in _KEPT:
         if key in header:
-            yield key, bytes(header[key])
-    base = header.get("baseTimeNanoseconds")
-    if base is not None and bytes(base).isdigit():
-        yield "baseTimeNanoseconds", b"%d" % (int(bytes(base)) + record.shift_ns)
+            yield key, bytes(header[key]).decode("utf-8", "replace").encode()
+    base = integer(value_of(header.get(_BASE, b"null")))
+    if base >= 0 and 0 <= base + record.shift_ns < 2**63:
+        yield _BASE, b"%d" % (base + record.shift_ns)
 
 
 def _device_pids(trace: Trace) -> set[str]:

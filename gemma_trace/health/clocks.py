@@ -30,9 +30,9 @@ OUTLIER_FACTOR: Final = 10
 SURE_WAIT_NS: Final = 20_000
 """A call that waits for a stream which the trace doesn't name, and takes longer, waited for the only one there is."""
 
-_FOR_DEVICE: Final = re.compile(r"\w*(?:Device|Ctx)Synchronize\w*")
-_FOR_STREAM: Final = re.compile(r"\w*StreamSynchronize\w*")
-_TO_HOST: Final = re.compile(r".*(?:DtoH|DeviceToHost).*")
+_FOR_DEVICE: Final = re.compile(r"(?>\w*?(?:Device|Ctx)Synchronize)\w*")
+_FOR_STREAM: Final = re.compile(r"(?>\w*?StreamSynchronize)\w*")
+_TO_HOST: Final = re.compile(r"(?>.*?(?:DtoH|DeviceToHost)).*")
 _BLOCKS: Final = re.compile(r"(?:cuda|hip)Memcpy(?:WithStream)?(?:_v\w+)?")
 _FAR: Final = np.iinfo(np.int64).max
 

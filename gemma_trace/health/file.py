@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from gemma_trace import foreign
 from gemma_trace.health.findings import Finding, Severity
 from gemma_trace.trace import columns, others, reader, repair
 from gemma_trace.trace.trace import Trace
@@ -60,6 +61,11 @@ _REPAIRS: dict[str, tuple[Severity, str, str]] = {
         Severity.ERROR,
         "events that couldn't be read and were left out",
         "capture again, or look at the file around them",
+    ),
+    foreign.UNREADABLE_VALUES: (
+        Severity.WARNING,
+        "arguments of events that couldn't be read and count as not there: nested too deep, or numbers too large",
+        "look at what wrote the file if shapes, streams or links are missing",
     ),
     reader.UNREADABLE_HEADER: (
         Severity.WARNING,

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from gemma_trace.foreign import integer, text
 from gemma_trace.trace.budget import EVENT_BYTES, SPAN_BYTES
 from gemma_trace.trace.clock import time_ns
 from gemma_trace.trace.events import NONE, BoolArray, CodeArray, Events, Flows, IntArray, MemoryEvents, Track
@@ -24,8 +25,6 @@ from gemma_trace.trace.wire import (
     ExactEvent,
     LooseEvent,
     arguments_of,
-    integer,
-    text,
     tightened,
 )
 
@@ -124,7 +123,9 @@ class ColumnBuilder:
         if any(lost):
             self._count_lost(list(compress(events, lost)))
             events = [event for event, gone in zip(events, lost, strict=True) if not gone]
-        self._add_exact([tightened(event) for event in events], lambda: [bytes(event.args) for event in events])
+        self._add_exact(
+            [tightened(event, self.repairs) for event in events], lambda: [bytes(event.args) for event in events]
+        )
 
     def _add_exact(self, events: Sequence[ExactEvent], arguments: Arguments) -> None:
         kept, ts_ns, dur_ns, missing = [], [], [], []

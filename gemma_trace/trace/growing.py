@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from gemma_trace.trace.wire import id_of
+from gemma_trace.foreign import id_of
 
 _ENTRY_BYTES: Final = 100
 

@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from gemma_trace.errors import TraceFormatError
+from gemma_trace.foreign import NONE, UnreadableError, integer, list_of
 from gemma_trace.metadata import METADATA_KEY, SCHEMA_VERSION, RunMetadata
 
 EXPORT_KEY: Final = "gemma_trace_export"
@@ -30,24 +31,21 @@ def metadata_of(header: dict[str, msgspec.Raw], path: Path) -> RunMetadata | Non
         return None
     try:
         metadata = RunMetadata.from_json(raw)
-    except msgspec.MsgspecError as error:
+    except UnreadableError as error:
         raise TraceFormatError(f"{path}: its {METADATA_KEY} metadata can't be read: {error}") from error
     if metadata.schema_version > SCHEMA_VERSION:
         raise TraceFormatError(f"{path} was written by a newer gemma-trace; run: pip install --upgrade gemma-trace")
     return metadata
 
 
-class _Device(msgspec.Struct):
-    """What of an entry of `deviceProperties` is read."""
-
-    id: int = 0
-    name: str = ""
-
-
 def device_names(header: dict[str, msgspec.Raw]) -> dict[int, str]:
-    """The devices among a trace's top-level members; none where they can't be read."""
-    try:
-        listed = msgspec.json.decode(header.get(DEVICES_KEY, b"[]"), type=list[_Device])
-    except msgspec.MsgspecError:
-        return {}
-    return {device.id: device.name for device in listed}
+    """The devices among a trace's top-level members, by index; without those that can't be read."""
+    raw = header.get(DEVICES_KEY, b"[]")
+    listed = list_of(bytes(raw).decode("utf-8", "replace"))
+    found: dict[int, str] = {}
+    for device in listed:
+        index = integer(device.get("id", 0)) if isinstance(device, dict) else NONE
+        if index != NONE:
+            name = device.get("name", "")
+            found[index] = name if isinstance(name, str) else ""
+    return found

@@ -9,9 +9,10 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
+from gemma_trace.foreign import UNDECODABLE, id_of, members_of, number, text, value_of
 from gemma_trace.trace.events import NONE, CounterEvents, CounterSeries, IntArray, TrackNames
 from gemma_trace.trace.growing import GrowingColumn, Interner
-from gemma_trace.trace.wire import Arguments, Event, ExactEvent, id_of, number, text
+from gemma_trace.trace.wire import Arguments, Event, ExactEvent
 
 MEMORY_NAME: Final = "[memory]"
 """The instants that torch's allocators leave where memory is profiled."""
@@ -158,15 +159,14 @@ def _decoded(args: Sequence[bytes]) -> list[dict[str, Any]]:
     """Arguments as mappings; empty for what is none. All at once, unless one of them is no mapping."""
     try:
         return _BATCH.decode(b"[%b]" % b",".join(one or b"{}" for one in args))
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except UNDECODABLE:
         return [_decoded_alone(one) for one in args]
 
 
 def _decoded_alone(args: bytes) -> dict[str, Any]:
-    try:
-        return msgspec.json.decode(args.decode("utf-8", "replace") or "{}", type=dict[str, Any])
-    except msgspec.MsgspecError:
-        return {}
+    """One event's arguments; None stands for those that can't be read."""
+    members = members_of(args.decode("utf-8", "replace").encode() or b"{}")
+    return {name: value_of(raw) for name, raw in members.items()}
 
 
 def _pairs(events: Sequence[tuple[int, int, bool]]) -> Iterator[tuple[int, int]]:

@@ -30,7 +30,7 @@ _FRAME: Final = re.compile(r"(?P<folders>[^\n]*[/\\])(?P<rest>[^/\\\n]+\(\d+\): 
 _ABSOLUTE: Final = re.compile(r"(?:[/~\\]|[A-Za-z]:[/\\]|(?i:file:)).*", re.DOTALL)
 _HOME: Final = re.compile(r"~[/\\]+")
 _SEVERAL: Final = re.compile(r"\(\d+\): ")
-_INSTALLED: Final = re.compile(r".*(?:site|dist)-packages[/\\]+", re.DOTALL)
+_INSTALLED: Final = re.compile(r"\A.*(?:site|dist)-packages[/\\]+", re.DOTALL)
 _PUBLIC: Final = frozenset(
     [
         "torch",

@@ -37,7 +37,7 @@ WAIT_FACTOR: Final = 10
 RARE_SHARE: Final = 0.02
 """Such a fault is rare: where more than three, and more than this share, are so, the stream ran several at once."""
 
-_WAITS_FOR_ALL: Final = re.compile(r"\w*(?:Device|Ctx)Synchronize\w*")
+_WAITS_FOR_ALL: Final = re.compile(r"(?>\w*?(?:Device|Ctx)Synchronize)\w*")
 
 _FAR: Final = np.iinfo(np.int64).max
 

@@ -18,13 +18,14 @@ from typing import Final
 import msgspec
 
 from gemma_trace.errors import InputError, TraceFormatError
+from gemma_trace.foreign import UNDECODABLE
 from gemma_trace.trace.budget import VARIABLE, memory_budget_bytes
 from gemma_trace.trace.columns import ColumnBuilder
 from gemma_trace.trace.events import CounterEvents, Events, Flows, MemoryEvents, TrackNames
 from gemma_trace.trace.repair import find_array, repair_json
 from gemma_trace.trace.salvage import MAX_MENDED_BYTES, EventSink, Salvage
 from gemma_trace.trace.source import Fingerprint, SourceState, read_chunks
-from gemma_trace.trace.wire import UNDECODABLE, decode_exact, decode_fast, decode_loose
+from gemma_trace.trace.wire import decode_exact, decode_fast, decode_loose
 
 EVENTS_KEY: Final = "traceEvents"
 CUTS_TRIED: Final = 2

@@ -13,9 +13,10 @@ from typing import Final, Protocol
 
 import msgspec
 
+from gemma_trace.foreign import UNDECODABLE
 from gemma_trace.trace.columns import UNDECODABLE_EVENTS
 from gemma_trace.trace.repair import STRAY_BRACES, repair_json, split_objects
-from gemma_trace.trace.wire import UNDECODABLE, decode_exact, decode_fast, decode_loose, tightened
+from gemma_trace.trace.wire import decode_exact, decode_fast, decode_loose, tightened
 
 LOST_AT_LEAST: Final = 100_000
 """So many events that can't be mended are tried of any file."""
@@ -178,7 +179,7 @@ def _decodes(objects: list[bytes]) -> bool:
                 decode_exact(array)
             except msgspec.ValidationError:
                 for event in decode_loose(array):
-                    tightened(event)
+                    tightened(event, Counter())
     except UNDECODABLE:
         return False
     return True

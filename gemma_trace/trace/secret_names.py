@@ -80,7 +80,7 @@ _CODE: Final = re.compile(
     r"[A-Za-z_][\w.]*[\[(].*|(?:self|args|cls|os|config|cfg|kwargs|settings|environ)\.\w.*", re.DOTALL
 )
 _PATH: Final = re.compile(r"(?:~|[A-Za-z]:|\.{0,2})(?:[/\\]+[\w.@+ -]+){2,}[/\\]*|~/.*")
-_VERSION: Final = re.compile(r"v?\d+(?:\.\d+)+[\w.+=-]*")
+_VERSION: Final = re.compile(r"v?\d++(?:\.\d++)++[\w.+=-]*")
 _NUMBER: Final = re.compile(r"[+-]?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?")
 _RANDOM: Final = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[\w.~+=-]{16,}(?:/[\w.~+=/-]*)?", re.ASCII)
 _WORDY: Final = re.compile(r"(?:[A-Za-z]+|\d{1,6})(?:[_.\-/](?:[A-Za-z]+\d{0,2}|\d{1,6}))+")

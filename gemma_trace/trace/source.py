@@ -11,7 +11,7 @@ from typing import BinaryIO, Final, cast
 from isal import igzip_lib, isal_zlib
 
 from gemma_trace.errors import InputError
-from gemma_trace.trace.opening import opened
+from gemma_trace.opening import opened
 
 GZIP_MAGIC: Final = b"\x1f\x8b"
 CHUNK_BYTES: Final = 1024 * 1024

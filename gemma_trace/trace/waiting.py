@@ -18,9 +18,9 @@ WHOLE: Final = 0.99
 
 
 _WAITING: Final = re.compile(
-    r"<(?:built-in )?(?:method|function) '?(?:acquire|wait|poll|select|sleep|accept|recv|recv_into|get|join|control|"
-    r"epoll_wait|kevent|sem_wait|wait_for)'?(?: of .*(?:lock|Lock|queue|Queue|poll|kqueue|socket|Semaphore|Event|"
-    r"Condition|Connection|select|time).*)?>"
+    r"(?=.*>\Z)<(?:built-in )?(?:method|function) '?(?:acquire|wait|poll|select|sleep|accept|recv|recv_into|get|join|"
+    r"control|epoll_wait|kevent|sem_wait|wait_for)'?(?: of .*(?:lock|Lock|queue|Queue|poll|kqueue|socket|Semaphore|"
+    r"Event|Condition|Connection|select|time).*)?>"
     r"|<built-in (?:function|method) (?:sleep|select|poll)\b.*>"
     r"|(?:.*[/\\])?(?:threading|selectors|queue|tqdm[/\\]_monitor|multiprocessing[/\\]\w+|concurrent[/\\]futures[/\\]\w+"
     r"|zmq[/\\]utils[/\\]garbage)\.py\(\d+\): (?:wait|select|get|join|run|recv|_recv|_recv_bytes|poll|_poll|"

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import math
-import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
 
+from gemma_trace.foreign import id_of, integer, members_of, text, value_of
 from gemma_trace.trace.events import NONE
 
 ABSENT: Final = msgspec.Raw(b"")
 """An argument that isn't there."""
-
-_INTEGER: Final = re.compile(r"-?[0-9]{1,19}")
-_DECIMAL: Final = re.compile(r"[+-]?(?:[0-9]{1,300}(?:\.[0-9]{0,300})?|\.[0-9]{1,300})(?:[eE][+-]?[0-9]{1,4})?")
-
-UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises on text that is no JSON; RecursionError where values nest deeper than any trace's."""
 
 Arguments = Callable[[], Sequence[bytes]]
 """Gives the JSON text of `args` of every event of a batch, empty where there is none. Called only where it matters."""
@@ -102,7 +96,6 @@ decode_exact = msgspec.json.Decoder(list[ExactEvent]).decode
 decode_loose = msgspec.json.Decoder(list[LooseEvent]).decode
 
 
-_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _ARGUMENTS: Final = {
     field.encode_name: (field.name, field.type is msgspec.Raw) for field in msgspec.structs.fields(Args)
 }
@@ -114,14 +107,18 @@ def arguments_of(array: bytes | memoryview) -> list[bytes]:
     return [bytes(event.args) for event in _rest.decode(array)]
 
 
-def tightened(event: LooseEvent) -> ExactEvent:
-    """The event with the types it should have; what can't be read as its type is absent."""
+def tightened(event: LooseEvent, unread: Counter[str]) -> ExactEvent:
+    """The event with the types it should have; what can't be read as its type is absent.
+
+    Args:
+        unread: counts arguments that can't be read at all.
+    """
     args = None
     if bytes(event.args).startswith(b"{"):
         values: dict[str, Any] = {}
-        for key, raw in _members(event.args).items():
+        for key, raw in members_of(event.args, unread).items():
             if (found := _ARGUMENTS.get(key)) is not None:
-                values[found[0]] = raw if found[1] else integer(msgspec.json.decode(raw))
+                values[found[0]] = raw if found[1] else integer(value_of(raw, unread))
         args = Args(**values)
     return ExactEvent(
         ph=text(event.ph),
@@ -134,37 +131,3 @@ def tightened(event: LooseEvent) -> ExactEvent:
         id=event.id,
         args=args,
     )
-
-
-def integer(value: Any) -> int:
-    """The integer that a number or a text is; `NONE` for all else, and for what 64 bits don't hold."""
-    if isinstance(value, str):
-        value = int(value) if _INTEGER.fullmatch(value) else NONE
-    if isinstance(value, float):
-        value = int(value) if value.is_integer() else NONE
-    return value if isinstance(value, int) and -(2**63) <= value < 2**63 else NONE
-
-
-def number(value: Any) -> int | float | None:
-    """The finite number that a JSON value is, or that its text spells; None for all else, truth values too."""
-    if isinstance(value, str):
-        stripped = value.strip()
-        value = float(stripped) if _DECIMAL.fullmatch(stripped) else None
-    if type(value) is float:
-        return value if math.isfinite(value) else None
-    return value if type(value) is int and -(2**1023) < value < 2**1023 else None
-
-
-def id_of(value: Any) -> int | str:
-    """A process's, thread's or arrow's id; a number if it is one, however it is written."""
-    if type(value) is int:
-        return value
-    number = integer(value)
-    return number if number != NONE else text(value)
-
-
-def text(value: Any) -> str:
-    """A value as text; nothing is the empty text."""
-    if isinstance(value, str):
-        return value
-    return "" if value is None else str(value)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,19 +29,54 @@ _FLAGS: Final = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass
+class PageRequests:
+    """Tells the requests of our pages from Chromium's own, such as those of the new tab that a page replaces.
+
+    A page's requests are that for its document, and whatever is asked for, by whom ever, once the tab shows it; but
+    for what a document of the browser's own asks for.
+
+    Attributes:
+        pages: the addresses of our pages.
+    """
+
+    pages: set[str] = field(default_factory=set)
+    _loads: set[str] = field(default_factory=set)
+    _shown: bool = False
+
+    def among(self, messages: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """The parameters of those `Network.requestWillBeSent` that are our pages', in the log's order."""
+        for message in messages:
+            found = message["params"]
+            if message["method"] == "Page.frameNavigated" and "parentId" not in found["frame"]:
+                self._shown = found["frame"]["loaderId"] in self._loads
+            if message["method"] != "Network.requestWillBeSent":
+                continue
+            request = found["requestId"]
+            if request == found["loaderId"] and found["request"]["url"] in self.pages:
+                self._loads.add(request)
+            browser_own = str(found.get("documentURL", "")).startswith(("chrome:", "chrome-", "devtools:"))
+            if request in self._loads or (self._shown and not browser_own):
+                yield found
+
+
+@dataclass
 class Window:
     """A tab of its own, with what the page in it says and asks for.
 
     Attributes:
         driver: selenium's; this window is the current one until the next is opened.
+        asked: which requests belong to the pages that were opened here.
     """
 
     driver: Chrome
+    asked: PageRequests = field(default_factory=PageRequests)
 
     def open(self, page: Path | str) -> None:
         """Go to a file or an address, and wait until it is loaded."""
-        self.driver.get(page.resolve().as_uri() if isinstance(page, Path) else page)
+        address = page.resolve().as_uri() if isinstance(page, Path) else page
+        self.asked.pages.add(address)
+        self.driver.get(address)
 
     def run(self, script: str, *arguments: Any) -> Any:
         """What a piece of JavaScript returns."""
@@ -52,12 +87,14 @@ class Window:
         return [entry["message"] for entry in _log(self.driver, "browser") if entry["level"] in ("SEVERE", "WARNING")]
 
     def requests(self) -> list[str]:
-        """The addresses that were asked for since the last call; those left out that are `data:` or were blocked."""
+        """The addresses that the pages opened here, and all in them, asked for since the last call.
+
+        Those are left out that are `data:`, or were blocked.
+        """
         messages = [json.loads(entry["message"])["message"] for entry in _log(self.driver, "performance")]
         failed = [m["params"] for m in messages if m["method"] == "Network.loadingFailed"]
         blocked = {failure["requestId"] for failure in failed if "blockedReason" in failure}
-        asked = [m["params"] for m in messages if m["method"] == "Network.requestWillBeSent"]
-        addresses = [each["request"]["url"] for each in asked if each["requestId"] not in blocked]
+        addresses = [each["request"]["url"] for each in self.asked.among(messages) if each["requestId"] not in blocked]
         return [address for address in addresses if not address.startswith("data:")]
 
     def picture(self, path: Path, *, whole: bool = True) -> Path:

@@ -12,9 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.browser.conftest import OpenWindow, Window
-from tests.conftest import SAMPLES
-
-SECONDS = 60
+from tests.conftest import HUNG_S, SAMPLES
 
 
 @pytest.fixture
@@ -37,7 +35,7 @@ def view(tmp_path: Path) -> Iterator[Callable[[Path], tuple[str, subprocess.Pope
 
 def wait_for(window: Window, script: str) -> None:
     """Wait until a piece of JavaScript says yes."""
-    until = time.monotonic() + SECONDS
+    until = time.monotonic() + HUNG_S
     while not window.run(script):
         assert time.monotonic() < until, f"never true: {script}"
         time.sleep(0.2)
@@ -60,4 +58,4 @@ def test_the_ui_shows_the_trace_with_its_stages_pinned(
     refused = " ".join(window.console())
     assert all(urlsplit(asked).netloc in refused for asked in foreign), "the policy refuses what the UI asks of others"
     window.open("about:blank")
-    assert process.wait(SECONDS) == 0, "it stops when the tab is closed"
+    assert process.wait(HUNG_S) == 0, "it stops when the tab is closed"

@@ -14,7 +14,7 @@ import pytest
 
 from gemma_trace.capture import doctor
 from gemma_trace.capture.doctor import Check, Status, examine_machine, is_capable
-from tests.conftest import ROOT
+from tests.conftest import HUNG_S, ROOT
 
 TOKEN = "hf_madeUpForTheDoctor0123456789"
 
@@ -61,7 +61,7 @@ def test_the_token_is_a_yes_or_no(tmp_path: Path) -> None:
             env=kept | {"HF_HOME": str(tmp_path)} | ({"HF_TOKEN": token} if token else {}),
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=HUNG_S,
         )
         assert done.returncode == 0, done.stderr
         answers[token] = next(row["found"] for row in json.loads(done.stdout)["rows"] if row["name"] == "hub")

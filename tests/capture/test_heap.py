@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from gemma_trace.capture.heap import LARGE_BYTES
+from tests.conftest import HUNG_S
 
 MAPPED = (
     "import ctypes, torch\n"
@@ -30,6 +31,6 @@ MAPPED = (
 def test_large_tensors_stay_out_of_the_heap_while_the_profiler_runs() -> None:
     if not hasattr(ctypes.CDLL(None), "mallinfo2"):
         pytest.skip("needs glibc 2.33, which says what is mapped")
-    done = subprocess.run([sys.executable, "-c", MAPPED], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", MAPPED], capture_output=True, text=True, timeout=HUNG_S)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split("\n")[:3] == ["0 0", "1 0", "0 0"]

@@ -13,6 +13,7 @@ import pytest
 
 from gemma_trace.trace.trace import load
 from tests.capture.hub_server import REPO, Hub, serving
+from tests.conftest import HUNG_S
 
 TOKEN = "hf_madeUpForThisTestOnly0123456789"
 FETCH = (
@@ -54,7 +55,7 @@ def environment(hub: Hub, home: Path, token: str | None = TOKEN) -> dict[str, st
 
 def fetch(hub: Hub, home: Path, repo: str = REPO, token: str | None = TOKEN) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", FETCH, repo]
-    return subprocess.run(command, env=environment(hub, home, token), capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, env=environment(hub, home, token), capture_output=True, text=True, timeout=HUNG_S)
 
 
 def test_a_model_of_the_hub_is_captured_and_the_token_is_nowhere(hub: Hub, tmp_path: Path) -> None:
@@ -62,7 +63,7 @@ def test_a_model_of_the_hub_is_captured_and_the_token_is_nowhere(hub: Hub, tmp_p
     command = [sys.executable, "-m", "gemma_trace", "capture", "--model", REPO, "--runs", "1", "--warmup", "0"]
     command += ["--profile-runs", "1", "--device", "cpu", "--output", str(tmp_path / "out"), "--stacks"]
     done = subprocess.run(
-        command, env=environment(hub, tmp_path / "home"), cwd=tmp_path, capture_output=True, text=True, timeout=300
+        command, env=environment(hub, tmp_path / "home"), cwd=tmp_path, capture_output=True, text=True, timeout=HUNG_S
     )
     assert done.returncode == 0, done.stderr
     assert hub.ranges["model.safetensors"], "the broken download was taken up where it ended"
@@ -100,7 +101,7 @@ def test_the_command_line_says_that_a_model_is_gated_in_one_line(hub: Hub, tmp_p
     (tmp_path / "home" / "token").write_text(wrong)
     command = [sys.executable, "-m", "gemma_trace", "capture", "--model", REPO, "--device", "cpu"]
     known = environment(hub, tmp_path / "home", None)
-    done = subprocess.run(command, env=known, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=known, cwd=tmp_path, capture_output=True, text=True, timeout=HUNG_S)
     assert (done.returncode, done.stdout) == (1, "")
     *progress, line = done.stderr.splitlines()
     assert progress[-1].startswith(("loading", "fetching")), "a line a phase, where there is no terminal"

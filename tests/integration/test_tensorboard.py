@@ -28,13 +28,12 @@ import pytest
 from gemma_trace.analysis.kernels import kernel_table
 from gemma_trace.trace.events import NONE
 from gemma_trace.trace.trace import Trace, load
-from tests.conftest import SAMPLES
+from tests.conftest import HUNG_S, SAMPLES
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("torch_tb_profiler") is None, reason="needs torch-tb-profiler, of the dev extra"
 )
 
-DEADLINE_S = 300
 """Far over what it takes; a hang ends the test with TensorBoard's own log."""
 
 Get = Callable[..., Any]
@@ -61,7 +60,7 @@ def get(logdir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Get]
     """Asks a TensorBoard that watches the folder, once it has loaded every run."""
     log = tmp_path_factory.mktemp("log") / "tensorboard.log"
     command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(logdir), "--host", "127.0.0.1", "--port", "0"]
-    until = time.monotonic() + DEADLINE_S
+    until = time.monotonic() + HUNG_S
     with log.open("wb") as stream:
         environment = os.environ | {"PYTHONUNBUFFERED": "1"}
         process = subprocess.Popen(command, stdout=stream, stderr=stream, env=environment, start_new_session=True)
@@ -74,7 +73,7 @@ def get(logdir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Get]
         return found
 
     def ask(route: str, **query: str) -> Any:
-        with opener.open(f"{address}data/{route}?{urlencode(query)}", timeout=DEADLINE_S) as answer:
+        with opener.open(f"{address}data/{route}?{urlencode(query)}", timeout=HUNG_S) as answer:
             return json.load(answer)
 
     opener = build_opener(ProxyHandler({}))
@@ -85,7 +84,7 @@ def get(logdir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Get]
     finally:
         process.terminate()
         try:
-            process.wait(timeout=30)
+            process.wait(timeout=HUNG_S)
         finally:
             # The group is empty by now, unless TensorBoard didn't end by itself.
             with suppress(ProcessLookupError):

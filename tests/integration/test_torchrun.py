@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from gemma_trace.trace.trace import load
+from tests.conftest import HUNG_S
 
 
 def test_two_ranks_write_a_trace_each(tmp_path: Path) -> None:
@@ -22,7 +23,7 @@ def test_two_ranks_write_a_trace_each(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command += ["-m", "gemma_trace", "capture", "--model", str(saved), "--device", "cpu", "--quiet"]
     command += ["--runs", "1", "--warmup", "0", "--profile-runs", "1", "--output", str(tmp_path / "out")]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=HUNG_S)
     assert done.returncode == 0, done.stderr[-2000:]
     traces = sorted((tmp_path / "out").glob("*/*.pt.trace.json.gz"))
     assert [trace.name.split(".")[0] for trace in traces] == ["rank0", "rank1"]

@@ -12,6 +12,7 @@ import pytest
 from gemma_trace.errors import OutputError
 from gemma_trace.view import server as server_module
 from gemma_trace.view.server import MAX_CONNECTIONS, Site, TraceServer, Watch, offline_site
+from tests.conftest import HUNG_S
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def server(site: Site) -> Iterator[TraceServer]:
 
 def ask(server: TraceServer, path: str, method: str = "GET", **headers: str) -> tuple[int, dict[str, str], bytes]:
     address = urlsplit(server.address)
-    connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=10)
+    connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=HUNG_S)
     connection.request(method, path, headers=headers)
     answer = connection.getresponse()
     content = answer.read()
@@ -80,7 +81,7 @@ def test_a_port_that_is_taken_is_one_line(site: Site) -> None:
 
 def test_it_is_done_when_the_last_tab_is_closed(server: TraceServer) -> None:
     address = urlsplit(server.address)
-    tabs = [http.client.HTTPConnection(str(address.hostname), address.port, timeout=10) for _ in range(2)]
+    tabs = [http.client.HTTPConnection(str(address.hostname), address.port, timeout=HUNG_S) for _ in range(2)]
     answers = []
     for tab in tabs:
         tab.request("GET", f"{address.path}/alive")

@@ -17,11 +17,11 @@ import msgspec
 import numpy as np
 
 from gemma_trace.analysis.timeline import Request
+from gemma_trace.foreign import UnreadableError, decoded, text, value_of
 from gemma_trace.trace.clock import time_ns
 from gemma_trace.trace.events import LAUNCH_CATEGORIES, NONE, BoolArray, IntArray
 from gemma_trace.trace.reader import stream_events
 from gemma_trace.trace.trace import Trace
-from gemma_trace.trace.wire import UNDECODABLE
 
 WINDOW: Final = "hta::request"
 """The annotation that a copy has over each request, in their order."""
@@ -35,6 +35,9 @@ _HOST_TID: Final = 1 << 20
 
 _FAR_NS: Final = 1 << 33
 """Beyond what 32 bits hold. HTA narrows a column of integers to what its values need, and then adds times up in it."""
+
+_MOST_CORRELATION: Final = 2**31 - 1
+"""Where ids are larger than profilers count, they are numbered anew: above them there has to be room for more."""
 
 _KINDS: Final = {
     "kernel": ("kernel", "cudaLaunchKernel", ""),
@@ -52,7 +55,6 @@ _HEAD: Final = b"""{"schemaVersion": 1, "traceEvents": [
 that is missing makes floats of all."""
 
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 _JsonEvent = dict[str, Any]
 
 
@@ -99,12 +101,15 @@ class Copier:
         Two calls never share an id in the copy, as an outer and an inner call into the driver do in some traces.
         """
         spans, launch = self._trace.spans, self._trace.launch
+        correlation = spans.correlation
+        if correlation.max(initial=0) > _MOST_CORRELATION:
+            correlation = np.unique(np.maximum(correlation, 0), return_inverse=True)[1] + (correlation.min() > 0)
         calls = np.unique(launch[launch >= 0])
         is_call = spans.in_categories(LAUNCH_CATEGORIES)
-        ids = np.where(is_call, np.maximum(spans.correlation, 0), 0)
-        ids[is_call & np.isin(spans.correlation, spans.correlation[calls])] = 0
-        own = spans.correlation[calls]
-        fresh = int(spans.correlation.max(initial=0)) + 1 + np.arange(len(calls))
+        ids = np.where(is_call, np.maximum(correlation, 0), 0)
+        ids[is_call & np.isin(correlation, correlation[calls])] = 0
+        own = correlation[calls]
+        fresh = int(correlation.max(initial=0)) + 1 + np.arange(len(calls))
         ids[calls] = np.where(own > 0, own, fresh)
         ids[self._trace.activities] = np.where(launch >= 0, ids[launch], 0)
         return ids
@@ -151,7 +156,7 @@ class Copier:
         trace, spans = self._trace, self._trace.spans
         linked = np.flatnonzero(trace.launch >= 0)[::-1]  # the first activity of a call is the last to be written
         kinds = spans.cat[trace.activities[linked]].tolist()
-        names = {code: _KINDS[cat.lower()][1] for code, cat in enumerate(spans.cats) if cat.lower() in _KINDS}
+        names = {code: _kind(cat)[1] for code, cat in enumerate(spans.cats)}
         return {call: names[kind] for call, kind in zip(trace.launch[linked].tolist(), kinds, strict=True)}
 
     def _on_device(self, chosen: BoolArray) -> Iterator[_JsonEvent]:
@@ -160,7 +165,7 @@ class Copier:
         columns = (spans.name, spans.cat, spans.device, spans.stream, spans.ts_ns, spans.dur_ns, spans.bytes)
         values = zip(*(column[rows].tolist() for column in (*columns, self._correlation)), strict=True)
         for name, cat, device, stream, start, dur, size, correlation in values:
-            kind, _, prefix = _KINDS[spans.cats[cat].lower()]
+            kind, _, prefix = _kind(spans.cats[cat])
             text = spans.names[name]
             code = self._codes[device, stream]
             args: dict[str, Any] = {"stream": code, "device": max(device, 0)}
@@ -199,18 +204,23 @@ class _SyncSink:
     def decode(self, array: bytes | memoryview) -> bool:
         """Look through a batch of events; those that don't decode hold none that could be told."""
         try:
-            batch = _decoder.decode(bytes(array))
-        except UNDECODABLE:
+            batch = decoded(bytes(array), list[dict[str, msgspec.Raw]])
+        except UnreadableError:
             return False
         for event in batch:
             if bytes(event.get("cat", b"")) != b'"cuda_sync"' or bytes(event.get("ph", b"")) != b'"X"':
                 continue
             start, dur = (time_ns(bytes(event.get(key, b"null"))) for key in ("ts", "dur"))
-            args = msgspec.json.decode(bytes(event.get("args", b"{}")))
+            args = value_of(event["args"]) if "args" in event else {}
             if start is not None and dur is not None and isinstance(args, dict):
-                name = msgspec.json.decode(bytes(event.get("name", b'""')))
+                name = text(value_of(event["name"])) if "name" in event else ""
                 self.events.append({"name": name, "ts": start, "dur": dur, "args": args})
         return True
+
+
+def _kind(cat: str) -> tuple[str, str, str]:
+    """The category in the copy and the rest of `_KINDS`; an activity of another vendor's category is a kernel."""
+    return _KINDS.get(cat.lower(), _KINDS["kernel"])
 
 
 def stream_name(device: int, stream: int, *, many: bool) -> str:

@@ -129,6 +129,10 @@ def _outermost(trace: Trace, wanted: IntArray) -> IntArray:
     above = trace.nesting.parent
     parent[trace.host] = np.where(above >= 0, trace.host[np.maximum(above, 0)], NONE)
     up = np.where(parent >= 0, inner[np.maximum(parent, 0)], NONE)  # the wanted span around a wanted span
+    depth = np.zeros(len(trace.spans), dtype=np.int64)
+    depth[trace.host] = trace.nesting.depth
+    # `innermost` goes by time and `nesting` by clipped extents: of spans that cross, each may be around the other.
+    up = np.where(depth[np.maximum(up, 0)] < depth, up, NONE)
     while True:
         higher = np.where(inner >= 0, up[np.maximum(inner, 0)], NONE)
         if not (higher >= 0).any():

@@ -12,17 +12,19 @@ bfloat16 = 14.7
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Any, Final
 
 from gemma_trace.analysis.roofline.peaks import Peaks
 from gemma_trace.analysis.roofline.tensors import ITEM_BYTES
 from gemma_trace.errors import InputError
-from gemma_trace.trace.opening import read_text
+from gemma_trace.foreign import number, read_toml, text
 
 DTYPES: Final = (*ITEM_BYTES, "tf32")
 """What a rate can be of."""
+
+_MOST: Final = 1e12
+"""No device computes or moves more in any of the units."""
 
 _KEYS: Final = frozenset({"name", "memory_gb_per_s", "cache_mb", "source", "tflops"})
 
@@ -33,13 +35,7 @@ def read_peaks(path: Path) -> list[Peaks]:
     Raises:
         InputError: it can't be read as TOML, or an entry isn't one; the message is one line that says which.
     """
-    try:
-        content: dict[str, Any] = tomllib.loads(read_text(path))
-    except FileNotFoundError:
-        raise InputError(f"no file at {path}; check --peaks") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"can't read {path} as TOML: {' '.join(str(error).split())}") from error
-    entries = content.get("device")
+    entries = read_toml(path, "--peaks").get("device")
     if not isinstance(entries, list) or not entries:
         raise InputError(f"{path} has no [[device]]; gemma-trace doctor --measure prints such a file")
     return [_entry(entry, f"{path}, device {place + 1}") for place, entry in enumerate(entries)]
@@ -81,14 +77,15 @@ def _entry(entry: Any, where: str) -> Peaks:
         memory_gb_per_s=_number(entry, "memory_gb_per_s", where),
         cache_mb=_number({"cache_mb": 0, **entry}, "cache_mb", where, least=0.0),
         tflops=tuple((dtype, _number(rates, dtype, where)) for dtype in rates),
-        source=source if isinstance(source, str) else str(source),
+        source=text(source),
     )
 
 
 def _number(values: dict[str, Any], key: str, where: str, least: float = 1e-9) -> float:
-    value = values.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < float("inf"):
-        raise InputError(f"{where}: {key} is {value!r}; give a number above 0")
+    given = values.get(key)
+    value = None if isinstance(given, str) else number(given)
+    if value is None or not least <= value <= _MOST:
+        raise InputError(f"{where}: {key} is {text(given)[:40] or 'missing'}; give a number above 0, up to {_MOST:g}")
     return float(value)
 
 

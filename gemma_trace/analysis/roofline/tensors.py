@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, Final
 
-import msgspec
+from gemma_trace.foreign import list_of
 
 ITEM_BYTES: Final = {
     "float64": 8,
@@ -43,6 +43,13 @@ _DTYPES: Final = {
     "bool": "bool",
 }
 """The C++ types that `Input type` names, as dtypes."""
+
+
+MOST: Final = 2**53
+"""No tensor has as many elements: what says so isn't understood."""
+
+_DIGITS: Final = 17
+_INTEGERS: Final = re.compile(r"\[[-0-9, ]{1,1000}\]")
 
 
 @dataclass(frozen=True)
@@ -97,7 +104,10 @@ class Inputs:
         (14, 14)
         """
         text = self.value(place)
-        return tuple(map(int, re.findall(r"-?\d+", text))) if re.fullmatch(r"\[[-\d, ]+\]", text) else None
+        if not _INTEGERS.fullmatch(text):
+            return None
+        found = re.findall(r"-?[0-9]+", text)
+        return tuple(map(int, found)) if all(len(each) < _DIGITS for each in found) else None
 
     def is_true(self, place: int) -> bool:
         """Whether the value at a place is True."""
@@ -118,17 +128,10 @@ def read_inputs(dims: str, types: str, strides: str = "", values: str = "") -> I
         strides: `Input Strides`; "" where it isn't recorded: then nothing counts as expanded.
         values: `Concrete Inputs`; "" where it isn't recorded.
     """
-    shapes, names, steps, texts = (_listed(text) for text in (dims, types, strides, values))
+    shapes, names, steps, texts = (list_of(text) if text else [] for text in (dims, types, strides, values))
     steps += [None] * (len(shapes) - len(steps))
     tensors = (_tensor(shape, name, step) for shape, name, step in zip(shapes, names, steps, strict=False))
     return Inputs(tuple(tensors), tuple(text if isinstance(text, str) else "" for text in texts))
-
-
-def _listed(text: str) -> list[Any]:
-    try:
-        return msgspec.json.decode(text, type=list[Any]) if text else []
-    except msgspec.MsgspecError:
-        return []
 
 
 def _tensor(shape: Any, name: Any, strides: Any) -> Tensor | None:
@@ -137,5 +140,7 @@ def _tensor(shape: Any, name: Any, strides: Any) -> Tensor | None:
         return None
     dense = [1] * len(shape)
     steps = strides if isinstance(strides, list) and len(strides) == len(shape) else dense
+    if prod(filter(None, shape)) > MOST:
+        return None
     stored = prod(size for size, step in zip(shape, steps, strict=True) if step != 0)
     return Tensor(tuple(shape), dtype, 0 if 0 in shape else stored)

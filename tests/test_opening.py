@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from gemma_trace import foreign, opening
 from gemma_trace.analysis.roofline.peaks_file import read_peaks
 from gemma_trace.capture.sweep import read_matrix
 from gemma_trace.cli.rules import read_rules
 from gemma_trace.errors import InputError
-from gemma_trace.trace import opening
 from gemma_trace.trace.files import atomic_file
 from gemma_trace.trace.trace import load
 from tests.cli.test_commands import run
@@ -114,7 +114,7 @@ def test_a_socket_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_text_files_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opening, "MAX_TEXT_BYTES", 1 << 10)
+    monkeypatch.setattr(foreign, "MAX_TOML_BYTES", 1 << 10)
     (tmp_path / "rules.toml").write_bytes(b"#" * 1025)
     with pytest.raises(InputError, match="is larger than"):
         read_rules(None, tmp_path / "rules.toml")

@@ -24,8 +24,6 @@ WAIT_S: Final = 10.0
 SILENCE_S: Final = 30.0
 """How long a writer may write nothing."""
 MAX_PIPED_BYTES: Final = 64 << 30
-MAX_TEXT_BYTES: Final = 16 << 20
-"""Of a file that a person wrote, such as stage rules."""
 
 _POLL_S: Final = 0.05
 _PIECE_BYTES: Final = 1 << 20
@@ -84,21 +82,6 @@ def opened(path: Path) -> Iterator[BinaryIO]:
             copy.write(piece)
         copy.seek(0)
         yield copy
-
-
-def read_text(path: Path) -> str:
-    """A small file's text.
-
-    Raises:
-        InputError: as `opened` does, or it is too large to be what it should.
-        OSError: it doesn't exist or can't be read.
-        UnicodeDecodeError: it is no UTF-8.
-    """
-    with opened(path) as file:
-        content = file.read(MAX_TEXT_BYTES + 1)
-    if len(content) > MAX_TEXT_BYTES:
-        raise InputError(f"{path} is larger than {MAX_TEXT_BYTES >> 20} MiB; is it the right file?")
-    return content.decode()
 
 
 def _pieces(path: Path) -> Iterator[bytes]:
