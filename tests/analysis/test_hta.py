@@ -291,7 +291,7 @@ def test_a_process_that_hangs_or_dies_is_told_in_a_line(tmp_path: Path, monkeypa
         "no answer within 0.001 s; raise --timeout"
     ] * 2
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    assert [one.error for one in run_tasks([task])[1]] == ["its process ended with code 1"] * 2
+    assert [one.error for one in run_tasks([task])[1]] == ["its process exited with code 1"] * 2
 
 
 def test_without_hta_the_extra_is_named(
