@@ -84,8 +84,9 @@ def _entry(entry: Any, where: str) -> Peaks:
 def _number(values: dict[str, Any], key: str, where: str, least: float = 1e-9) -> float:
     given = values.get(key)
     value = None if isinstance(given, str) else number(given)
+    shown = repr(given[:40]) if isinstance(given, str) else text(given)[:40] or "missing"
     if value is None or not least <= value <= _MOST:
-        raise InputError(f"{where}: {key} is {text(given)[:40] or 'missing'}; give a number above 0, up to {_MOST:g}")
+        raise InputError(f"{where}: {key} is {shown}; give a number above 0, up to {_MOST:g}")
     return float(value)
 
 
