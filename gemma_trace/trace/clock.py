@@ -10,6 +10,8 @@ from typing import Final
 
 _PLAIN: Final = re.compile(rb"(-?)(\d{1,30})(?:\.(\d{1,3}))?")
 
+_UNUSUAL: Final = re.compile(rb"[\s\"]*+[+-]?[.0-9]")
+
 MAX_TIME_NS: Final = 2**62
 """Times and lengths below this fit 64 bits, and so does their sum. It is the year 2116."""
 
@@ -59,8 +61,8 @@ def _unusual_us_to_ns(text: bytes) -> int:
     from decimal import ROUND_HALF_EVEN, Decimal, DecimalException, localcontext
 
     try:
-        if len(text) > MAX_DIGITS:
-            raise ValueError("too long")
+        if len(text) > MAX_DIGITS or not _UNUSUAL.match(text):
+            raise ValueError("too long, or no number")
         with localcontext(prec=len(text) + 8):  # so that nothing is rounded before the end
             number = Decimal(text.decode("ascii").strip().strip('"'))
             if not number.is_finite() or number.adjusted() > MAX_DIGITS:

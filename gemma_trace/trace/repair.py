@@ -36,7 +36,7 @@ _HEXADECIMAL: Final = re.compile(rb"0x[0-9a-f]{1,16}", re.IGNORECASE)
 _NO_VALUE: Final = re.compile(rb"<?(?:undefined|none|null|nil|not available|missing|unset)>?", re.IGNORECASE)
 _NO_NUMBER: Final = re.compile(rb"[+-]?(?:nan(?:\([^()]*\))?|inf(?:inity)?|1\.#\w+|#?n/?a)", re.IGNORECASE)
 _BRACKET: Final = ord("]")
-_CONTROL: Final = rb"[\x00-\x1f]"
+_CONTROL: Final = re.compile(rb"[\x00-\x1f]")
 _PAIR: Final = rb"u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 _HALF: Final = rb"u[dD][89a-fA-F][0-9a-fA-F]{2}"
 _ESCAPE: Final = re.compile(
@@ -96,7 +96,7 @@ def _mended_string(token: bytes, repairs: Counter[str]) -> bytes:
 
     if b"\\" in token:
         token = _ESCAPE.sub(mend, token)
-    token, count = re.subn(_CONTROL, lambda found: b"\\u%04x" % found.group()[0], token)
+    token, count = _CONTROL.subn(lambda found: b"\\u%04x" % found.group()[0], token)
     repairs[CONTROL_CHARACTERS] += count
     return token
 

@@ -32,9 +32,11 @@ MAX_MENDED_BYTES: Final = 8 << 20
 
 _GROUP: Final = 64
 _STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
-_SCALAR: Final = re.compile(_STRING + rb'|[^\s,{}\[\]"]++|\}++', re.DOTALL)
-"""What stands between objects where it is no white space and no comma."""
+_STRINGS: Final = re.compile(_STRING, re.DOTALL)
+_BLANKED: Final = bytes(ord(" ") if byte in b",{}[]" else byte for byte in range(256))
+"""Commas and brackets → spaces."""
 
+_QUOTE_OR_OPENING: Final = re.compile(rb'["{\[]')
 _ENDED: Final = re.compile(rb"(?:(?:" + _STRING + rb'|[^"{}\[\],]++)*+[,}]++)*+', re.DOTALL)
 """What stands outside objects, up to the last comma or stray brace before one begins."""
 
@@ -91,10 +93,10 @@ class Salvage:
                 objects.append(text[start:end])
             elif not closed:
                 self._repairs[UNDECODABLE_EVENTS] += 1  # a list
-        ended = _ENDED.match(text, done)
-        if ended and not closed:
-            self._count_others(text, done, ended.end())
-            done = ended.end()
+        if not closed:
+            ended = _ended(text, done)
+            self._count_others(text, done, ended)
+            done = ended
         self._left -= count - len(objects)
         if objects and self._sink.decode(_array_of(objects)):
             self._settle(objects)
@@ -110,10 +112,9 @@ class Salvage:
 
     def _count_others(self, text: bytes, start: int, end: int) -> None:
         """Count what stands between objects."""
-        others = _SCALAR.findall(text, start, end)
-        braces = [other for other in others if other.startswith(b"}")]
-        self._repairs[STRAY_BRACES] += sum(map(len, braces))
-        self._repairs[UNDECODABLE_EVENTS] += len(others) - len(braces)
+        between = _STRINGS.sub(b" s ", text[start:end])
+        self._repairs[STRAY_BRACES] += between.count(b"}")
+        self._repairs[UNDECODABLE_EVENTS] += len(between.translate(_BLANKED).split())
 
     def _sound(self, objects: list[bytes]) -> list[bytes]:
         """Those that decode, as they stand or mended."""
@@ -162,6 +163,16 @@ class Salvage:
         middle = len(objects) // 2
         self._hand_over(objects[:middle])
         self._hand_over(objects[middle:])
+
+
+def _ended(text: bytes, start: int) -> int:
+    """Behind the last comma or stray brace before an object begins."""
+    found = _QUOTE_OR_OPENING.search(text, start)
+    if found and found.group() == b'"':
+        ended = _ENDED.match(text, start)
+        return ended.end() if ended else start
+    end = found.start() if found else len(text)
+    return max(text.rfind(b",", start, end) + 1, text.rfind(b"}", start, end) + 1, start)
 
 
 def _array_of(objects: list[bytes]) -> bytes:
