@@ -17,7 +17,7 @@ from typing import Final
 from gemma_trace._version import __version__
 
 EXTRAS: Final = {
-    "capture": ("torch", "torchvision", "transformers", "pillow", "huggingface_hub", "accelerate"),
+    "capture": ("torch", "torchvision", "transformers", "pillow", "huggingface_hub", "accelerate", "nvidia-ml-py"),
     "hta": ("HolisticTraceAnalysis",),
     "view": ("viztracer",),
     "scale": ("duckdb", "dask", "fsspec"),
