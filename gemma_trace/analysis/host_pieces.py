@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,9 @@ from gemma_trace.trace.events import NONE, IntArray
 from gemma_trace.trace.places import Places
 from gemma_trace.trace.requests import process_of_tracks
 from gemma_trace.trace.trace import Trace
+
+MOST_THREADS: Final = 256
+"""Of a request's other threads that work, so many are looked at, the busiest first."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,8 @@ class HostThreads:
         tracks = np.unique(self._trace.spans.track[segments.owner[in_window]])
         own = (self._process[tracks] == self._process[request.track]) & (tracks != request.track)
         works = tracks[own & (self._worked[tracks] > 0)]
-        return [int(track) for track in works[np.argsort(-self._worked[works])]]
+        busiest: list[int] = works[np.argsort(-self._worked[works], kind="stable")][:MOST_THREADS].tolist()
+        return busiest
 
     @cached_property
     def _worked(self) -> npt.NDArray[np.float64]:

@@ -39,10 +39,9 @@ _BRACKET: Final = ord("]")
 _CONTROL: Final = re.compile(rb"[\x00-\x1f]")
 _PAIR: Final = rb"u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 _HALF: Final = rb"u[dD][89a-fA-F][0-9a-fA-F]{2}"
-_ESCAPE: Final = re.compile(
-    rb'(?P<sound>(?:[^\\]++|\\(?:["\\/bfnrt]|' + _PAIR + rb"|(?!" + _HALF + rb")u[0-9a-fA-F]{4}))*+)"
-    rb"(?:(?P<half>\\" + _HALF + rb")|(?P<broken>\\)|\Z)",
-    re.DOTALL,
+_WRONG_ESCAPE: Final = re.compile(
+    rb"(?<!\\)(?P<sound>(?:\\\\)*+)(?:(?P<pair>\\" + _PAIR + rb")|(?P<half>\\" + _HALF + rb")"
+    rb'|\\(?!["\\/bfnrt]|u[0-9a-fA-F]{4}))'
 )
 
 CONTROL_CHARACTERS: Final = "control_characters"
@@ -86,16 +85,16 @@ def _mended_string(token: bytes, repairs: Counter[str]) -> bytes:
         return token
 
     def mend(match: re.Match[bytes]) -> bytes:
+        if match["pair"]:
+            return match.group()
         if match["half"]:  # one half of a surrogate pair is no character
             repairs[BAD_UTF8] += 1
             return match["sound"] + b"\\ufffd"
-        if match["broken"]:
-            repairs[BROKEN_ESCAPES] += 1
-            return match["sound"] + b"\\\\"
-        return match["sound"]
+        repairs[BROKEN_ESCAPES] += 1
+        return match["sound"] + b"\\\\"
 
     if b"\\" in token:
-        token = _ESCAPE.sub(mend, token)
+        token = _WRONG_ESCAPE.sub(mend, token)
     token, count = _CONTROL.subn(lambda found: b"\\u%04x" % found.group()[0], token)
     repairs[CONTROL_CHARACTERS] += count
     return token

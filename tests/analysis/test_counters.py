@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gemma_trace.analysis.counters import MOST_WINDOWS, allocated_bytes, busy_pct, queue_depth
+from gemma_trace.analysis.counters import MOST_WINDOWS, Series, allocated_bytes, busy_pct, queue_depth
 from gemma_trace.analysis.devices import devices_of
 from gemma_trace.trace.trace import load
 from tests.trace_builder import TraceBuilder
@@ -51,3 +51,12 @@ def test_memory_by_device(corpus: Path) -> None:
     allocated, reserved = allocated_bytes(trace, 0)
     assert (allocated.value[0], reserved.value[0]) == (91505152, 121634816)
     assert (np.diff(allocated.ts_ns) >= 0).all()
+
+
+def test_a_series_changes_where_its_value_does_and_ends_where_it_ends() -> None:
+    series = Series(np.array([0, 10, 20, 30, 40, 50]), np.array([1.0, 1.0, 2.0, 2.0, 0.0, 0.0]))
+    changes = series.changes()
+    assert changes.ts_ns.tolist() == [0, 20, 40, 50]
+    assert changes.value.tolist() == [1.0, 2.0, 0.0, 0.0]
+    nothing = Series(np.zeros(0, np.int64), np.zeros(0)).changes()
+    assert len(nothing.ts_ns) == 0

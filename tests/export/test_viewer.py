@@ -221,3 +221,17 @@ def test_damaged_files_become_sound_ones(corpus: Path, tmp_path: Path, name: str
     spans = Counter(event["ph"] for event in content["traceEvents"] if event.get("cat") != "gemma_trace")
     assert spans["X"] == len(trace.spans) == result.written["X"]
     assert spans["i"] == trace.report.phases["i"]
+
+
+def test_counters_that_are_added_grow_with_the_activities_and_not_with_devices_times_windows(tmp_path: Path) -> None:
+    builder = TraceBuilder()
+    for device in range(40):
+        builder.launch(device + 1, 100 * device).kernel(
+            "k", 100 * device + 10, 5000, correlation=device + 1, device=device
+        )
+    output = tmp_path / "out.json"
+    export_trace(builder.load(tmp_path), output)
+    events = json.loads(output.read_bytes())["traceEvents"]
+    counters = [event for event in events if event["ph"] == "C"]
+    # Of each device: busy from the start, one sample before its end and one at it; launched, started.
+    assert len(counters) <= 40 * 5
