@@ -26,12 +26,13 @@ def step_findings(trace: Trace) -> Iterator[Finding]:
     if len(lengths) < 3:
         return
     first, others = lengths[0], lengths[1:]
-    if first > SLOW_FIRST_STEP * np.median(others):
+    usual = max(1.0, float(np.median(others)))
+    if first > SLOW_FIRST_STEP * usual:
         yield Finding(
             "slow_first_step",
             Severity.WARNING,
             1,
-            f"the first step took {first / np.median(others):.1f} times the median of the others: nothing warmed up",
+            f"the first step took {first / usual:.1f} times the median of the others: nothing warmed up",
             "run some steps before the profiler starts (schedule(wait=…, warmup=…))",
         )
     elif lengths.max() > UNEVEN_STEPS * max(1, lengths.min()):

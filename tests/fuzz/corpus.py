@@ -73,6 +73,12 @@ def cases() -> Iterator[tuple[str, Case]]:
     )
     for where, value in _NOTHING:
         yield f"metadata {where[-1]} {_shown(value)}", _case(_with_metadata(where, value))
+    yield (
+        "steps of no length but the first",
+        _case(
+            TraceBuilder().range("ProfilerStep#1", 0, 50).range("ProfilerStep#2", 60, 0).range("ProfilerStep#3", 70, 0)
+        ),
+    )
     yield "ops 142 years after the rest", _case(_far_ops())
     yield "activities of a vendor's category", _case(_with(of_a_server(), lambda event: _renamed(event, "xpu_kernel")))
     for name in ("ts", "dur"):

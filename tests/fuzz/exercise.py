@@ -10,6 +10,7 @@ import re
 import resource
 import signal
 import traceback
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -114,7 +115,7 @@ class Exercise:
             if text is not None:
                 (self._folder / f"{option[2:]}.toml").write_bytes(text)
                 more += [option, str(self._folder / f"{option[2:]}.toml")]
-        may_say_nan = bool(NO_NUMBER.search(case.trace.decode("latin-1")))
+        may_say_nan = bool(NO_NUMBER.search(_inflated(case.trace).decode("latin-1")))
         known: Known = {key: found for key, found in self._kept.items() if key[0] != str(trace)}
         self._kept = known
         with _loaded_once(known), _every_format(self._printed):
@@ -221,6 +222,18 @@ class Exercise:
 def _parser(command: str) -> Any:
     """What reads a command's options, made once: it takes longer to make than most commands to run."""
     return typer.main.get_command(cli.build_app([command]))
+
+
+def _inflated(data: bytes) -> bytes:
+    """What a file holds, as far as it can be inflated."""
+    if not data.startswith(b"\x1f\x8b"):
+        return data
+    found = b""
+    inflater = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    with contextlib.suppress(zlib.error):
+        for place in range(0, len(data), 64):
+            found += inflater.decompress(data[place : place + 64])
+    return found
 
 
 def _fitting(command: str, options: Sequence[str]) -> list[str]:
