@@ -26,8 +26,8 @@ def fuzzed(*arguments: str) -> str:
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_nothing_escapes_from_damaged_traces(part: int) -> None:
-    said = fuzzed("--seed", "14", "--first", str(25 * part), "--cases", "25")
-    assert said.startswith("25 cases from seed 14")
+    said = fuzzed("--seed", "14", "--first", str(25 * part), "--cases", "8")
+    assert said.startswith("8 cases from seed 14")
     assert "0 problems" in said
 
 

@@ -10,6 +10,7 @@ import pytest
 from gemma_trace import cli
 from gemma_trace.health.findings import Finding, Health, Severity, listed
 from gemma_trace.health.merge import in_few_lines, merged, told_apart
+from gemma_trace.report.markdown import as_it_is
 from tests.trace_builder import TraceBuilder
 
 
@@ -114,9 +115,9 @@ def folder(tmp_path: Path) -> Path:
 def test_summarize_in_every_format(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = [f"same [f{place}/same.json]" for place in range(1, 5)]
     line = f"4 traces ({', '.join(names)}): host spans that cross another one of their thread: 1 to 4"
-    for form in ("table", "markdown"):
+    for form, expected in (("table", line), ("markdown", as_it_is(line))):
         assert cli.main(["summarize", str(folder), "-f", form]) == 0
-        assert line in " ".join(capsys.readouterr().out.split())
+        assert expected in " ".join(capsys.readouterr().out.split())
     assert cli.main(["summarize", str(folder), "-f", "json"]) == 0
     findings = json.loads(capsys.readouterr().out)["health"]["findings"]
     crossing = next(finding for finding in findings if "cross another one" in finding["message"])
