@@ -89,7 +89,7 @@ def test_files_are_whole_or_not_there(folder: Path, monkeypatch: pytest.MonkeyPa
         "speedscope": (5, "json.gz", ["export", str(trace), "--no-cache", "--speedscope"]),
         "redact": (5, "json.gz", ["export", str(trace), "--redact"]),
         "report": (9, "html", ["report", str(trace), "--no-cache"]),
-        "table": (5, "json", ["kernels", str(trace), "--no-cache", "--format", "json"]),
+        "table": (8, "json", ["kernels", str(trace), "--no-cache", "--format", "json"]),
         "cache": (12, "txt", ["stages", str(trace)]),
     }
     jobs: list[dict[str, Any]] = [
@@ -97,7 +97,7 @@ def test_files_are_whole_or_not_there(folder: Path, monkeypatch: pytest.MonkeyPa
         for name, (count, suffix, command) in made.items()
     ]
     found = kills(folder, jobs)
-    assert [kill.killed for kill in found] == [True] * 45
+    assert [kill.killed for kill in found] == [True] * 48
     assert trace.read_bytes() == content
     for job in jobs:
         target = job["command"][-1]
@@ -123,27 +123,27 @@ def test_a_capture_or_a_sweep_that_is_killed_costs_itself(folder: Path, monkeypa
     jobs: list[dict[str, Any]] = [
         {
             "name": "capture",
-            "kills": 2,
+            "kills": 1,
             "command": [*capture, "--quiet", "--output", str(output), "--name", "OUTPUT"],
         },
         {
             "name": "sweep",
-            "kills": 3,
+            "kills": 1,
             "command": ["sweep", *options, "--save", str(folder / "sweep-OUTPUT.txt")],
         },
     ]
     (folder / "sweep.toml").write_text("")
     found = kills(folder, jobs, torch=True)
-    assert [kill.killed for kill in found] == [True] * 5
-    for kill in found[:2]:
+    assert [kill.killed for kill in found] == [True] * 2
+    for kill in found[:1]:
         assert all(load_metadata(trace) is not None for trace in (output / kill.output).glob("rank0*")), kill
-    run_again(jobs[0] | {"folder": folder}, found[1], monkeypatch)
-    (trace,) = (output / found[1].output).iterdir()
+    run_again(jobs[0] | {"folder": folder}, found[0], monkeypatch)
+    (trace,) = (output / found[0].output).iterdir()
     assert len(load(trace).host)
-    assert not (output / f".{found[1].output}.rank0.lock").exists()
+    assert not (output / f".{found[0].output}.rank0.lock").exists()
     assert list((folder / "tmp").glob("gemma-trace*")) == [], "the next capture clears what the killed ones left"
-    run_again(jobs[1] | {"folder": folder}, found[4], monkeypatch)
+    run_again(jobs[1] | {"folder": folder}, found[1], monkeypatch)
     wanted = (folder / "sweep-whole.txt").read_bytes()
-    assert (folder / f"sweep-{found[4].output}.txt").read_bytes() == wanted
+    assert (folder / f"sweep-{found[1].output}.txt").read_bytes() == wanted
     assert [path.read_bytes() for path in before] == content, "what was done wasn't touched"
     assert not list(folder.rglob(".gemma-trace.lock"))
