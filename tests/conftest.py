@@ -1,9 +1,14 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from gemma_trace.trace.trace import Trace
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
@@ -16,6 +21,14 @@ HUNG_S = 3600
 def pytest_configure() -> None:
     """Tables are as wide as they need to be in a pipe, whatever the runner of the tests says of its own terminal."""
     os.environ.pop("COLUMNS", None)
+
+
+@cache
+def real_trace(path: Path) -> Trace:
+    """A real trace, read once per process of the tests; what is derived from it is kept too."""
+    from gemma_trace.trace.trace import load
+
+    return load(path)
 
 
 @pytest.fixture

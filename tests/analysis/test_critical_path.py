@@ -6,8 +6,8 @@ import pytest
 
 from gemma_trace.analysis.critical_path import CriticalPath, PathKind, critical_path
 from gemma_trace.analysis.timeline import find_requests
-from gemma_trace.trace.trace import Trace, load
-from tests.conftest import SAMPLES, SHARED
+from gemma_trace.trace.trace import Trace
+from tests.conftest import SAMPLES, SHARED, real_trace
 from tests.trace_builder import TraceBuilder
 
 Steps = list[tuple[str, int, int, str, str]]
@@ -156,7 +156,7 @@ def test_by_stage_and_up_to_an_instant(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted(SAMPLES.rglob("*.json.gz")), ids=lambda path: path.parent.name)
 def test_the_samples(path: Path) -> None:
-    trace = load(path)
+    trace = real_trace(path)
     for request in range(len(find_requests(trace))):
         path_of(trace, request)
 
@@ -165,12 +165,12 @@ def test_the_samples(path: Path) -> None:
     "path", sorted((SHARED / "corpus").glob("*.json.gz")), ids=lambda path: path.name.removesuffix(".json.gz")
 )
 def test_the_path_fills_every_request_of_the_corpus(path: Path) -> None:
-    trace = load(path)
+    trace = real_trace(path)
     for request in range(len(find_requests(trace))):
         path_of(trace, request)
 
 
 def test_most_of_a_request_that_the_device_holds_up_is_the_devices(corpus: Path) -> None:
-    trace = load(corpus / "h100_owlv2_vlm_proxy.json.gz")
+    trace = real_trace(corpus / "h100_owlv2_vlm_proxy.json.gz")
     tower = path_of(trace).by_stage_ns()["vision_tower"]
     assert tower[PathKind.DEVICE] / 545_592_435 > 0.99, "the tower's device time, by launch correlation"

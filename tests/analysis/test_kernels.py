@@ -8,7 +8,7 @@ from gemma_trace.analysis.kernels import KernelTable, kernel_table
 from gemma_trace.analysis.statistics import Distribution
 from gemma_trace.analysis.work import OUTSIDE_MODULES, OUTSIDE_OPS, WITHOUT_OP, By
 from gemma_trace.errors import InputError
-from gemma_trace.trace.trace import load
+from tests.conftest import real_trace
 from tests.trace_builder import TraceBuilder
 
 
@@ -148,7 +148,7 @@ def test_rows_tell_grid_block_and_occupancy_where_recorded(tmp_path: Path) -> No
 
 
 def test_statistics_are_those_of_a_distribution(corpus: Path) -> None:
-    trace = load(corpus / "h100_bert_small.json.gz")
+    trace = real_trace(corpus / "h100_bert_small.json.gz")
     for row in kernel_table(trace).rows:
         own = [i for i in trace.activities if trace.spans.names[trace.spans.name[i]] == row.name]
         found = Distribution(tuple(float(trace.spans.dur_ns[i]) for i in own), "ns")
@@ -160,7 +160,7 @@ def test_statistics_are_those_of_a_distribution(corpus: Path) -> None:
 @pytest.mark.parametrize("by", list(By))
 def test_every_grouping_adds_up_on_every_trace_of_the_corpus(corpus: Path, by: By) -> None:
     for path in sorted(corpus.glob("*.json.gz")):
-        trace = load(path)
+        trace = real_trace(path)
         table = kernel_table(trace, by=by)
         assert sum(row.sum_ns for row in table.rows) == table.totals.device_sum_ns + table.totals.host_self_ns
         unlinked = [row for row in table.rows if row.name == "unlinked"]
@@ -179,7 +179,7 @@ def test_on_a_cpu_work_is_grouped_too(tmp_path: Path) -> None:
 
 def test_sums_equal_the_device_sum_on_every_trace_of_the_corpus(corpus: Path) -> None:
     for path in sorted(corpus.glob("*.json.gz")):
-        trace = load(path)
+        trace = real_trace(path)
         table = kernel_table(trace)
         if table.on == "device":
             assert sum(row.sum_ns for row in table.rows) == trace.spans.dur_ns[trace.activities].sum(), path.name

@@ -8,7 +8,7 @@ import pytest
 from gemma_trace.analysis.lanes import Lane, stage_lanes
 from gemma_trace.analysis.timeline import find_requests, partition
 from gemma_trace.trace.trace import Trace, load
-from tests.conftest import SAMPLES
+from tests.conftest import SAMPLES, real_trace
 from tests.trace_builder import TraceBuilder
 
 
@@ -66,4 +66,4 @@ def test_the_lanes_add_up_to_the_stages_of_a_sample(sample: Path) -> None:
 
 @pytest.mark.parametrize("name", ["h100_owlv2_vlm_proxy", "mi300x_vllm_decode_graph", "h100_qwen15_0.5b_unlinked"])
 def test_the_lanes_add_up_on_foreign_traces(corpus: Path, name: str) -> None:
-    holds_together(load(corpus / f"{name}.json.gz"))
+    holds_together(real_trace(corpus / f"{name}.json.gz"))

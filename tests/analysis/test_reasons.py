@@ -8,7 +8,7 @@ from gemma_trace.analysis.breakdown import breakdown
 from gemma_trace.analysis.reasons import Kind, StageReason, stage_reasons
 from gemma_trace.report.verdicts import verdict
 from gemma_trace.trace.trace import Trace, load
-from tests.conftest import SAMPLES
+from tests.conftest import SAMPLES, real_trace
 from tests.trace_builder import TraceBuilder
 
 
@@ -119,7 +119,7 @@ def test_the_parts_of_a_sample_add_up(backend: str) -> None:
 
 def test_the_parts_of_every_trace_of_the_corpus_add_up(corpus: Path) -> None:
     for path in sorted(corpus.glob("*.json.gz")):
-        trace = load(path)
+        trace = real_trace(path)
         reasons = reasons_of(trace)
         activities = sum(reason.activities for reason in reasons.values())
         assert activities == sum(row.activities for row in breakdown(trace).rows), path.name

@@ -4,8 +4,7 @@ import pytest
 
 from gemma_trace.analysis.kernels import kernel_table
 from gemma_trace.analysis.taxonomy import FAMILIES, family_of
-from gemma_trace.trace.trace import load
-from tests.conftest import SHARED
+from tests.conftest import SHARED, real_trace
 
 
 @pytest.mark.parametrize(
@@ -170,6 +169,6 @@ def test_other_is_at_most_a_twentieth_of_every_real_trace(folder: str) -> None:
     for path in sorted((SHARED / folder).rglob("*.json.gz")):
         if path.parent.name == "bad" or path.match("vllm032_no_stacks/front_end.json.gz"):
             continue  # damaged on purpose; and a file without a span
-        table = kernel_table(load(path))
+        table = kernel_table(real_trace(path))
         other = sum(row.sum_ns for row in table.rows if row.family == "other")
         assert other <= 0.05 * (table.totals.device_sum_ns + table.totals.host_self_ns), path.name

@@ -6,6 +6,7 @@ import pytest
 
 from gemma_trace.analysis.timeline import StageTime, find_requests, partition, ttft_ns
 from gemma_trace.trace.trace import Trace
+from tests.conftest import real_trace
 from tests.trace_builder import TraceBuilder
 
 
@@ -136,10 +137,9 @@ def test_foreign_traces_fall_back_to_steps_and_then_to_the_whole(tmp_path: Path,
 
 
 def test_every_trace_of_the_corpus_is_partitioned_exactly(corpus: Path) -> None:
-    from gemma_trace.trace.trace import load
 
     for path in sorted(corpus.glob("*.json.gz")):
-        trace = load(path)
+        trace = real_trace(path)
         for window in find_requests(trace):
             assert sum(row.time_ns for row in partition(trace, window)) == window.wall_ns, path.name
 

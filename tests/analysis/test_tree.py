@@ -9,8 +9,7 @@ from gemma_trace.analysis.kernels import kernel_table
 from gemma_trace.analysis.tree import NodeKind, TreeNode, call_tree, prune
 from gemma_trace.analysis.work import waiting_ns
 from gemma_trace.errors import InputError
-from gemma_trace.trace.trace import load
-from tests.conftest import SAMPLES
+from tests.conftest import SAMPLES, real_trace
 from tests.trace_builder import TraceBuilder
 
 
@@ -135,7 +134,7 @@ def test_thousands_of_nested_spans_are_no_trouble(tmp_path: Path) -> None:
 
 
 def check_against_the_stages(path: Path) -> None:
-    trace = load(path)
+    trace = real_trace(path)
     tree = call_tree(trace)
     check_sums(tree)
     assert tree.device_ns == trace.spans.dur_ns[trace.activities].sum()
@@ -149,8 +148,8 @@ def check_against_the_stages(path: Path) -> None:
 def test_a_sample_adds_up_to_its_wall_time(backend: str) -> None:
     path = next((SAMPLES / f"sample-tiny-cpu-{backend}").glob("*.json.gz"))
     check_against_the_stages(path)
-    request = call_tree(load(path)).children[0]
-    totals = breakdown(load(path)).totals
+    request = call_tree(real_trace(path)).children[0]
+    totals = breakdown(real_trace(path)).totals
     assert (request.host_ns, request.count) == (totals.wall_ns, totals.requests)
 
 

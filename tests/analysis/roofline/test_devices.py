@@ -9,8 +9,8 @@ from gemma_trace.analysis.roofline.devices import device_peaks, known_peaks
 from gemma_trace.analysis.roofline.peaks import Peaks
 from gemma_trace.analysis.roofline.peaks_file import peaks_toml, read_peaks
 from gemma_trace.errors import InputError
-from gemma_trace.trace.trace import Trace, load
-from tests.conftest import SHARED
+from gemma_trace.trace.trace import Trace
+from tests.conftest import SHARED, real_trace
 from tests.trace_builder import TraceBuilder
 
 
@@ -91,7 +91,7 @@ def test_different_devices_at_work_are_no_one_device(tmp_path: Path) -> None:
 
 
 def test_no_corpus_trace_is_held_against_another_device(corpus: Path) -> None:
-    named = {path.name.split(".")[0]: device_peaks(load(path)) for path in corpus.glob("*.json.gz")}
+    named = {path.name.split(".")[0]: device_peaks(real_trace(path)) for path in corpus.glob("*.json.gz")}
     known = {name: found.device for name, found in named.items() if found.peaks}
     assert known == {
         **dict.fromkeys(
@@ -109,7 +109,7 @@ def test_every_device_that_the_second_corpus_names_is_known() -> None:
     folder = SHARED / "corpus_2"
     if not folder.is_dir():
         pytest.skip(f"no folder {folder}: the second set of real traces isn't here")
-    traces = [load(path) for path in sorted(folder.rglob("*.json.gz")) if "front_end" not in str(path)]
+    traces = [real_trace(path) for path in sorted(folder.rglob("*.json.gz")) if "front_end" not in str(path)]
     named = {name for trace in traces for name in trace.devices.values() if name}
     assert named
     assert [name for name in sorted(named) if known_peaks(name) is None] == []

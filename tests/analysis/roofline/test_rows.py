@@ -16,7 +16,8 @@ from gemma_trace.analysis.roofline.opcosts import op_costs
 from gemma_trace.analysis.roofline.peaks import Peaks
 from gemma_trace.analysis.roofline.rows import RowRoofline, row_rooflines
 from gemma_trace.metadata import Environment, RunIdentity, RunMetadata, Workload
-from gemma_trace.trace.trace import Trace, load
+from gemma_trace.trace.trace import Trace
+from tests.conftest import real_trace
 from tests.trace_builder import TraceBuilder
 
 # 1 FLOP a ps in bfloat16, 100 bytes a ns, a cache of 10 kB.
@@ -254,7 +255,7 @@ def test_other_models_have_no_config_to_count_from(tmp_path: Path) -> None:
     ],
 )
 def test_no_stage_of_a_real_trace_is_under_its_floor(name: str, corpus: Path) -> None:
-    trace = load(corpus / f"{name}.json.gz")
+    trace = real_trace(corpus / f"{name}.json.gz")
     peaks = device_peaks(trace).peaks
     assert peaks is not None
     found = stage_floors(trace, breakdown(trace), peaks)
@@ -274,7 +275,7 @@ def test_no_stage_of_a_real_trace_is_under_its_floor(name: str, corpus: Path) ->
 
 def test_the_vision_tower_of_a_real_trace_by_hand(corpus: Path) -> None:
     """OWLv2-large: 24 layers of 5,185 tokens, 1,024 wide, 16 heads, MLP of 4,096; five images."""
-    trace = load(corpus / "h100_owlv2_vlm_proxy.json.gz")
+    trace = real_trace(corpus / "h100_owlv2_vlm_proxy.json.gz")
     tokens, width, hidden = 5185, 1024, 4096
     layer = 2 * tokens * (4 * width**2 + 2 * width * hidden) + 4 * tokens**2 * width
     patches = 2 * 72 * 72 * width * 3 * 14 * 14
