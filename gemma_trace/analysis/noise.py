@@ -19,8 +19,9 @@ from gemma_trace.analysis.student_t import critical_value
 from gemma_trace.errors import InputError
 
 DEFAULT_PCT: Final = 25.0
-"""Of what was before. In `analysis/comparing.md` the 95th percentile of what two identical captures differ by, over all
-stages of 5% of the time to the first token, on a machine of two cores that others use too, is below this."""
+"""Of what was before. Chosen with care, not measured: it is no more than a stand-in for the noise of the user's own
+machine, which `--noise` measures. Where other work runs on the same cores two identical captures differ by several
+times as much, and nothing but several processes per side helps."""
 
 LEAST_SHARE_PCT: Final = 0.1
 """Of the whole request: what a stage changes by less than this is too small to be told from a scheduler's tick."""
