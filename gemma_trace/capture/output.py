@@ -58,6 +58,20 @@ def write_record(output: Path, record: Record) -> None:
         raise OutputError(f"can't write {output / RECORD_NAME}: {error.strerror}; check --output") from error
 
 
+def make_folder(output: Path) -> None:
+    """Make the folder that holds runs.
+
+    Raises:
+        OutputError: it can't be made, or written into.
+    """
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"can't make the folder {output}: {error.strerror}; check --output") from error
+    if not os.access(output, os.W_OK):
+        raise OutputError(f"can't write into {output}; give --output a folder that can be written")
+
+
 def traces_in(folder: Path, worker: str = "*") -> list[Path]:
     """The traces of a run, those of one worker or of all."""
     try:

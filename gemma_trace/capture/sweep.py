@@ -9,10 +9,7 @@ the processes do.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -28,8 +25,9 @@ from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.names import fingerprint, former_names, free_names, named_apart
 from gemma_trace.capture.options import as_option, parsed_option
 from gemma_trace.capture.output import RECORD_NAME as RECORD_NAME
-from gemma_trace.capture.output import Record, lock_output, read_record, traces_in, write_record
-from gemma_trace.errors import ConfigError, InputError, OutputError
+from gemma_trace.capture.output import Record, lock_output, make_folder, read_record, traces_in, write_record
+from gemma_trace.capture.process import die_with_parent, how_it_ended, said_in
+from gemma_trace.errors import ConfigError, InputError
 from gemma_trace.foreign import read_toml
 from gemma_trace.trace.scratch import clear_abandoned
 from gemma_trace.trace.short_paths import PathScrubber
@@ -49,7 +47,6 @@ STUDY: Final[Mapping[str, Any]] = {
 """The reference study's matrix: 24 cells, 10 runs after 10 warm-ups."""
 
 State = Literal["waiting", "running", "done", "failed"]
-_PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 
 
 @dataclass(frozen=True)
@@ -141,7 +138,7 @@ def run_sweep(cells: Sequence[Cell], *, retry: bool, on_change: Callable[[list[C
         OutputError: the folder that holds the runs can't be written, or another sweep or capture writes there.
     """
     output = cells[0].config.output
-    _make_folder(output)
+    make_folder(output)
     with lock_output(output, whole=True):
         clear_abandoned()
         current = settled(cells, retry=retry)
@@ -245,7 +242,7 @@ def _run(cell: Cell) -> Iterator[Cell]:
     if code == 0:
         yield replace(cell, state="done", seconds=seconds)
     else:
-        yield replace(cell, state="failed", error=error or _ended(code), seconds=seconds)
+        yield replace(cell, state="failed", error=error or how_it_ended(code), seconds=seconds)
 
 
 def _told(process: subprocess.Popen[bytes], given: bytes) -> Iterator[dict[str, str]]:
@@ -256,7 +253,7 @@ def _told(process: subprocess.Popen[bytes], given: bytes) -> Iterator[dict[str, 
         process.stdin.write(given)
         process.stdin.close()
     for line in process.stdout:
-        yield _said(line)
+        yield said_in(line)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -268,29 +265,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.kill()
 
 
-def _said(line: bytes) -> dict[str, str]:
-    """A line of a cell's process; what isn't ours (a library that prints) is nothing."""
-    try:
-        said = json.loads(line)
-    except ValueError:
-        return {}
-    return {str(key): str(value) for key, value in said.items()} if isinstance(said, dict) else {}
-
-
-def _ended(code: int) -> str:
-    """How a process ended that said nothing."""
-    if code == -signal.SIGKILL:
-        return "killed, most likely for want of memory"
-    if code < 0:
-        return f"ended by {signal.Signals(-code).name}"
-    return f"exited with code {code}"
-
-
-def die_with_parent() -> None:
-    """In the new process: let the kernel end it when the sweep is killed."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 def _record(output: Path, cells: Sequence[Cell]) -> None:
     """Write down what failed and what each folder is for, beside what other sweeps into this folder left."""
     before = read_record(output)
@@ -299,15 +273,6 @@ def _record(output: Path, cells: Sequence[Cell]) -> None:
     failed |= {cell.name: cell.error for cell in begun if cell.state == "failed"}
     options = {**before.options} | {cell.name: fingerprint(cell.config) for cell in begun}
     write_record(output, Record(failed, options))
-
-
-def _make_folder(output: Path) -> None:
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"can't make the folder {output}: {error.strerror}; check --output") from error
-    if not os.access(output, os.W_OK):
-        raise OutputError(f"can't write into {output}; give --output a folder that can be written")
 
 
 def _listed(name: str, values: Any) -> list[Any]:

@@ -17,6 +17,7 @@ from gemma_trace.trace.clock import time_ns
 from gemma_trace.trace.events import NONE, BoolArray, CodeArray, Events, Flows, IntArray, MemoryEvents, Track
 from gemma_trace.trace.growing import GrowingColumn, Interner, TrackInterner
 from gemma_trace.trace.others import MEMORY_NAME, NO_PHASE, TEXT_NUMBERS, OtherEvents
+from gemma_trace.trace.schema import FLOW_COLUMNS, MEMORY_COLUMNS, SPAN_COLUMNS
 from gemma_trace.trace.wire import (
     ABSENT,
     Args,
@@ -63,9 +64,9 @@ class ColumnBuilder:
         self._names, self._cats, self._texts = (Interner() for _ in range(3))
         self._flow_cats, self._flow_ids = Interner(), Interner()
         self._tracks = TrackInterner()
-        self._columns = {name: GrowingColumn(dtype) for name, dtype in _COLUMNS.items()}
-        self._flow_columns = {name: GrowingColumn(dtype) for name, dtype in _FLOW_COLUMNS.items()}
-        self._memory_columns = {name: GrowingColumn(dtype) for name, dtype in _MEMORY_COLUMNS.items()}
+        self._columns = {name: GrowingColumn(dtype) for name, dtype in SPAN_COLUMNS.items()}
+        self._flow_columns = {name: GrowingColumn(dtype) for name, dtype in FLOW_COLUMNS.items()}
+        self._memory_columns = {name: GrowingColumn(dtype) for name, dtype in MEMORY_COLUMNS.items()}
         self._open: dict[int, list[tuple[ExactEvent | Event, int, int]]] = {}
         self._begun = 0
         self.first_ns: int | None = None
@@ -258,7 +259,7 @@ class ColumnBuilder:
             "block": [NONE if arg.block is ABSENT else texts[bytes(arg.block)] for arg in args],
         }
         for name, values in some.items():
-            column = np.full(len(spans), NONE, dtype=_COLUMNS[name])
+            column = np.full(len(spans), NONE, dtype=SPAN_COLUMNS[name])
             column[place] = values
             batch[name] = column
         for name, growing in self._columns.items():
@@ -326,46 +327,6 @@ class ColumnBuilder:
         text = bytes(raw)
         self.repairs[TEXT_NUMBERS] += text.startswith(b'"')
         return time_ns(text)
-
-
-_COLUMNS: Final[dict[str, type[np.generic]]] = {
-    "ts_ns": np.int64,
-    "dur_ns": np.int64,
-    "place": np.int32,
-    "name": np.int32,
-    "cat": np.int32,
-    "track": np.int32,
-    "correlation": np.int64,
-    "external_id": np.int64,
-    "stream": np.int64,
-    "device": np.int64,
-    "bytes": np.int64,
-    "occupancy_pct": np.int32,
-    "input_dims": np.int32,
-    "input_types": np.int32,
-    "input_strides": np.int32,
-    "concrete_inputs": np.int32,
-    "grid": np.int32,
-    "block": np.int32,
-}
-
-_FLOW_COLUMNS: Final[dict[str, type[np.generic]]] = {
-    "ts_ns": np.int64,
-    "track": np.int32,
-    "cat": np.int32,
-    "id": np.int64,
-    "is_start": np.bool_,
-}
-
-_MEMORY_COLUMNS: Final[dict[str, type[np.generic]]] = {
-    "ts_ns": np.int64,
-    "track": np.int32,
-    "device": np.int64,
-    "address": np.int64,
-    "bytes": np.int64,
-    "allocated_bytes": np.int64,
-    "reserved_bytes": np.int64,
-}
 
 
 def _taken(arguments: Sequence[bytes], kept: Iterable[int]) -> list[bytes]:

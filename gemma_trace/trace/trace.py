@@ -31,31 +31,19 @@ from gemma_trace.trace.header import device_names, metadata_of
 from gemma_trace.trace.links import link_launches
 from gemma_trace.trace.open_spans import OpenSpans, innermost_of
 from gemma_trace.trace.places import Places
-from gemma_trace.trace.plausible import can_be_summed, plausible
+from gemma_trace.trace.plausible import plausible
 from gemma_trace.trace.reader import ReadReport, TraceFile, read_header, read_trace
 from gemma_trace.trace.requests import Request, is_step_name, process_of_tracks, requests_of
 from gemma_trace.trace.roles import Roles, roles_of
 from gemma_trace.trace.rule_matches import first_stages, match_rules
 from gemma_trace.trace.tree import Nesting, Segments, innermost_segments, nest
+from gemma_trace.trace.unusable import unusable
 from gemma_trace.trace.waiting import waiting_segments
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _TRACE_SUFFIX: Final = re.compile(r"(\.pt\.trace)?(\.json)?(\.gz)?$")
-_UNSEEN: Final = (
-    "holds no span of the host or of a device, only the profiler's own marks; was the work done in a thread that the "
-    "profiler did not see? Record all threads: torch.profiler.profile(experimental_config="
-    "torch._C._profiler._ExperimentalConfig(profile_all_threads=True))"
-)
-_DISPLACED: Final = (
-    "holds no span of the host or of a device whose time can be: they lie at time zero, or years from the others, and "
-    "were left out; capture again, with a newer torch or driver"
-)
-_ENDLESS: Final = (
-    "holds spans whose times can't be: they lie over 36 years apart, or their lengths sum up to over 146; capture "
-    "again, with a newer torch or driver"
-)
 _LAYER: Final = re.compile(rf"{re.escape(LAYER_PREFIX)}|nn\.Module: \w*(?:Layer|Block)_\d+$")
 _MODULE_PREFIXES: Final = (LAYER_PREFIX, MODULE_PREFIX, "nn.Module: ")
 
@@ -95,12 +83,8 @@ class Trace:
         self.metadata = metadata_of(file.header, path)
         self.devices = device_names(file.header)
         self.rules = tuple(rules)
-        if not len(self.spans):
-            raise TraceFormatError(f"{path} holds {_held(file)} but no span; was anything run under the profiler?")
-        if not len(self.host) and not len(self.activities):
-            raise TraceFormatError(f"{path} {_DISPLACED if self.implausible.displaced else _UNSEEN}")
-        if not can_be_summed(self.spans):
-            raise TraceFormatError(f"{path} {_ENDLESS}")
+        if reason := unusable(file, self):
+            raise TraceFormatError(f"{path} {reason}")
         self.rule_matches = match_rules(self.rules, self.spans.names)
 
     @property
@@ -346,14 +330,6 @@ class Trace:
         """int64, the stage codes of stage ranges (or `NONE`); a request's is `UNATTRIBUTED_CODE`."""
         stage = np.where(ranges >= 0, self.stage_range[ranges], UNATTRIBUTED_CODE)
         return np.where(stage == REQUEST_CODE, UNATTRIBUTED_CODE, stage)
-
-
-def _held(file: TraceFile) -> str:
-    """What a file without spans holds."""
-    counts = {"counters": len(file.counters), "memory events": len(file.memory), "flow events": len(file.flows)}
-    known = [f"{count:,} {what}" for what, count in counts.items() if count]
-    others = ", ".join(f"{count:,} of {phase}" for phase, count in file.report.passed_over.items())
-    return " and ".join([*known, *([f"events of other phases ({others[:80]})"] if others else [])]) or "metadata"
 
 
 def _first_match(rules: Sequence[StageRule], name: str) -> str | None:

@@ -6,11 +6,12 @@ import re
 import shlex
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import product
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.options import as_option, parsed_option
@@ -78,14 +79,15 @@ def plan_arms(
     for arm in arms:
         if not _LABEL.fullmatch(arm.label):
             raise ConfigError(f"the label {arm.label!r} can't be a folder's name; use letters, digits, dot, dash")
-    if len({arm.label for arm in arms}) < len(arms):
-        raise ConfigError(f"two configurations are called {_twice(arms)!r}; tell them apart with --label")
+    label, times = Counter(arm.label for arm in arms).most_common(1)[0]
+    if times > 1:
+        raise ConfigError(f"two configurations are called {label!r}; tell them apart with --label")
     return arms
 
 
 def _of_captures(base: CaptureConfig, changes: Sequence[str], pythons: Sequence[str]) -> list[Arm]:
     known = {field.name for field in fields(CaptureConfig)} - _NOT_SET
-    axes: dict[str, list[object]] = {}
+    axes: dict[str, list[Any]] = {}
     for text in changes:
         name, equals, values = text.partition("=")
         if not equals:
@@ -100,7 +102,7 @@ def _of_captures(base: CaptureConfig, changes: Sequence[str], pythons: Sequence[
         parts = [f"{name}-{value}" for name, value in chosen.items() if len(axes[name]) > 1]
         parts += [f"python-{place + 1}"] if len(found) > 1 else []
         label = _as_label("-".join(parts) or "capture")
-        arms.append(Arm(len(arms), label, replace(base, **chosen), found[place]))  # type: ignore[arg-type]
+        arms.append(Arm(len(arms), label, replace(base, **chosen), found[place]))
     return arms
 
 
@@ -129,8 +131,3 @@ def _python(given: str) -> str:
 
 def _as_label(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._=-]+", "-", text)[:80].strip("-") or "capture"
-
-
-def _twice(arms: Sequence[Arm]) -> str:
-    seen: set[str] = set()
-    return next(arm.label for arm in arms if arm.label in seen or seen.add(arm.label))  # type: ignore[func-returns-value]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -23,8 +22,9 @@ import msgspec
 import gemma_trace
 from gemma_trace.capture.compare.arms import PLACEHOLDER, Arm
 from gemma_trace.capture.compare.conditions import Conditions, read_conditions
-from gemma_trace.capture.output import lock_output
-from gemma_trace.capture.sweep import die_with_parent, same_options
+from gemma_trace.capture.output import lock_output, make_folder
+from gemma_trace.capture.process import die_with_parent, how_it_ended, said_in
+from gemma_trace.capture.sweep import same_options
 from gemma_trace.errors import CaptureError, InputError, OutputError
 from gemma_trace.trace.scratch import clear_abandoned, scratch_folder
 from gemma_trace.trace.trace import load_metadata
@@ -183,14 +183,11 @@ def _error_of(trial: Trial, done: subprocess.CompletedProcess[bytes]) -> str:
     """Why a process failed, in a line; nothing where it didn't."""
     if done.returncode == 0:
         return ""
-    said = [_said(line) for line in done.stdout.splitlines()]
+    said = [said_in(line) for line in done.stdout.splitlines()]
     told = next((each["error"] for each in reversed(said) if "error" in each), "")
     if told:
         return told
-    if done.returncode < 0:
-        how = f"ended by {signal.Signals(-done.returncode).name}"
-    else:
-        how = f"exited with code {done.returncode}"
+    how = how_it_ended(done.returncode)
     last = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
     missing = [line for line in last if "ModuleNotFoundError" in line]
     if missing and trial.arm.config is not None:
@@ -198,20 +195,9 @@ def _error_of(trial: Trial, done: subprocess.CompletedProcess[bytes]) -> str:
     return f"{how}{f': {last[0][:_TAIL]}' if last and trial.arm.config is None else ''}"
 
 
-def _said(line: bytes) -> dict[str, str]:
-    try:
-        said = json.loads(line)
-    except ValueError:
-        return {}
-    return {str(key): str(value) for key, value in said.items()} if isinstance(said, dict) else {}
-
-
 def _begin(output: Path, trials: Sequence[Trial], seed: int) -> None:
     """Make the folder; refuse one in which something else was compared."""
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"can't make the folder {output}: {error.strerror}; check --output") from error
+    make_folder(output)
     before = read_record(output)
     labels = sorted({trial.arm.label for trial in trials})
     if before and (before.get("labels") != labels or before.get("seed") != seed):

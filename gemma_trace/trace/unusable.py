@@ -1,0 +1,42 @@
+"""Why nothing can be said of a trace, in the words of whoever has to capture it again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from gemma_trace.trace.plausible import can_be_summed
+
+if TYPE_CHECKING:
+    from gemma_trace.trace.reader import TraceFile
+    from gemma_trace.trace.trace import Trace
+
+_UNSEEN: Final = (
+    "holds no span of the host or of a device, only the profiler's own marks; was the work done in a thread that the "
+    "profiler did not see? Record all threads: torch.profiler.profile(experimental_config="
+    "torch._C._profiler._ExperimentalConfig(profile_all_threads=True))"
+)
+_DISPLACED: Final = (
+    "holds no span of the host or of a device whose time can be: they lie at time zero, or years from the others, and "
+    "were left out; capture again, with a newer torch or driver"
+)
+_ENDLESS: Final = (
+    "holds spans whose times can't be: they lie over 36 years apart, or their lengths sum up to over 146; capture "
+    "again, with a newer torch or driver"
+)
+
+
+def unusable(file: TraceFile, trace: Trace) -> str:
+    """Why a trace can't be used, as the rest of a sentence that begins with its path; nothing where it can."""
+    if not len(trace.spans):
+        return f"holds {_held(file)} but no span; was anything run under the profiler?"
+    if not len(trace.host) and not len(trace.activities):
+        return _DISPLACED if trace.implausible.displaced else _UNSEEN
+    return "" if can_be_summed(trace.spans) else _ENDLESS
+
+
+def _held(file: TraceFile) -> str:
+    """What a file without spans holds."""
+    counts = {"counters": len(file.counters), "memory events": len(file.memory), "flow events": len(file.flows)}
+    known = [f"{count:,} {what}" for what, count in counts.items() if count]
+    others = ", ".join(f"{count:,} of {phase}" for phase, count in file.report.passed_over.items())
+    return " and ".join([*known, *([f"events of other phases ({others[:80]})"] if others else [])]) or "metadata"
