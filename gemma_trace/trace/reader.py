@@ -20,7 +20,7 @@ import msgspec
 from gemma_trace.errors import InputError, TraceFormatError
 from gemma_trace.foreign import UNDECODABLE
 from gemma_trace.trace.budget import VARIABLE, memory_budget_bytes
-from gemma_trace.trace.columns import ColumnBuilder
+from gemma_trace.trace.columns import UNDECODABLE_EVENTS, ColumnBuilder
 from gemma_trace.trace.events import CounterEvents, Events, Flows, MemoryEvents, TrackNames
 from gemma_trace.trace.repair import find_array, repair_json
 from gemma_trace.trace.salvage import MAX_MENDED_BYTES, EventSink, Salvage
@@ -104,6 +104,8 @@ def read_trace(path: Path, on_bytes: Callable[[int], None] | None = None) -> Tra
     header, complete = reader.run()
     builder, state = columns.builder, reader.state
     if not builder.phases:
+        if lost := (reader.repairs + builder.repairs)[UNDECODABLE_EVENTS]:
+            raise TraceFormatError(f"{path} holds no event that can be read, and {lost:,} that can't; capture again")
         raise TraceFormatError(f"{path} holds no trace event; was the profiler running?")
     flows, memory = builder.build_flows(), builder.build_memory()  # first: the spans' tracks include theirs
     events = builder.build()

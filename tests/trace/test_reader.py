@@ -287,3 +287,12 @@ def test_a_trace_that_ends_behind_its_events_is_truncated(tmp_path: Path) -> Non
     file = read(tmp_path, text_of(event())[:-3])
     assert (len(file.events), file.report.truncated) == (1, True)
     assert [json.loads(bytes(raw)) for raw in file.header.values()] == [1]
+
+
+def test_a_file_whose_events_cant_be_read_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "lost.json"
+    path.write_text(
+        '{"traceEvents": [{"ph": "X", "name": "a", "ts": 1e400, "dur": 5, "args": {"x": }}, {"ph": "X", "ts"}]}'
+    )
+    with pytest.raises(TraceFormatError, match="holds no event that can be read, and 2 that can't; capture again"):
+        read_trace(path)
