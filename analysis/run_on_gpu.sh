@@ -13,7 +13,7 @@ tables=$out/tables
 mkdir -p "$tables"
 
 gemma-trace doctor --output "$tables/doctor.txt" --force || true
-gemma-trace sweep --matrix "$here/study_cuda.toml" --output "$out" --save "$tables/ttft.txt" --force ||
+gemma-trace sweep "$here/study_cuda.toml" --out-dir "$out" --output "$tables/ttft.txt" --force ||
 	echo "some cells failed, see $out/sweep.json" >&2
 
 gemma-trace summarize "$out" --style study --format markdown --output "$tables/study.md" --force

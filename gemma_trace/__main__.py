@@ -2,6 +2,6 @@
 
 import sys
 
-from gemma_trace.cli import main
+from gemma_trace.cli import entry
 
-sys.exit(main())
+sys.exit(entry())

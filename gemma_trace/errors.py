@@ -2,8 +2,9 @@
 
     GemmaTraceError
     ├── ConfigError            an option's value makes no sense (exit code 2)
-    ├── InputError             a file or folder that can't be used
-    │   └── TraceFormatError   a file that is no trace, or holds no event
+    ├── InputError             what is asked of a file can't be answered
+    │   └── UnreadableError    a file or folder that isn't there, or can't be read (exit code 4)
+    │       └── TraceFormatError   a file that is no trace, or holds no event
     ├── GateError              a difference over the limit that was set (exit code 3)
     ├── InconclusiveError      too little is known to say whether a limit is exceeded (exit code 5)
     ├── OutputError            an output that exists already, or can't be written
@@ -34,10 +35,16 @@ class ConfigError(GemmaTraceError, ValueError):
 
 
 class InputError(GemmaTraceError):
-    """A file or folder that can't be used."""
+    """What is asked of a file or folder can't be answered."""
 
 
-class TraceFormatError(InputError):
+class UnreadableError(InputError):
+    """A file or folder that isn't there, or can't be read."""
+
+    exit_code = 4
+
+
+class TraceFormatError(UnreadableError):
     """A file that is no trace, or holds no event."""
 
 

@@ -2,7 +2,7 @@
 
 A header, an event's arguments, our own metadata after a mishap, a user's TOML file: each may hold any bytes, numbers of
 any length, and nest as deep as it likes. Python and the parsers answer with half a dozen exceptions; here there is one,
-`UnreadableError`, or None where the reader has a use for what is left.
+`UnreadableValueError`, or None where the reader has a use for what is left.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
-from gemma_trace.errors import InputError
+from gemma_trace.errors import UnreadableError
 from gemma_trace.opening import opened
 
 NONE: Final = -1
@@ -37,7 +37,7 @@ _INTEGER: Final = re.compile(r"-?[0-9]{1,19}")
 _DECIMAL: Final = re.compile(r"[+-]?(?:[0-9]{1,300}(?:\.[0-9]{0,300})?|\.[0-9]{1,300})(?:[eE][+-]?[0-9]{1,4})?")
 
 
-class UnreadableError(ValueError):
+class UnreadableValueError(ValueError):
     """A value that can't be read as what it should be; the message is one line that says why."""
 
 
@@ -54,14 +54,14 @@ def decoded(data: bytes | str | msgspec.Raw, kind: Any = Any, *, exact: bool = F
         exact: keep numbers with a fraction or an exponent as they are written, as `msgspec.Raw`.
 
     Raises:
-        UnreadableError: it is no JSON, of another type, nests too deep, or a number in it is too large.
+        UnreadableValueError: it is no JSON, of another type, nests too deep, or a number in it is too large.
     """
     try:
         return _decoder(kind, exact).decode(data)
     except RecursionError:
-        raise UnreadableError("its values nest too deep") from None
+        raise UnreadableValueError("its values nest too deep") from None
     except UNDECODABLE as error:
-        raise UnreadableError(" ".join(str(error).split())[:300]) from None
+        raise UnreadableValueError(" ".join(str(error).split())[:300]) from None
 
 
 def value_of(data: bytes | str | msgspec.Raw, unread: Counter[str] | None = None) -> Any:
@@ -72,7 +72,7 @@ def value_of(data: bytes | str | msgspec.Raw, unread: Counter[str] | None = None
     """
     try:
         return decoded(data)
-    except UnreadableError:
+    except UnreadableValueError:
         if unread is not None:
             unread[UNREADABLE_VALUES] += 1
         return None
@@ -86,7 +86,7 @@ def members_of(data: bytes | msgspec.Raw, unread: Counter[str] | None = None) ->
     """
     try:
         found: dict[str, msgspec.Raw] = decoded(data, dict[str, msgspec.Raw])
-    except UnreadableError:
+    except UnreadableValueError:
         if unread is not None:
             unread[UNREADABLE_VALUES] += 1
         return {}
@@ -143,19 +143,19 @@ def read_toml(path: Path, option: str) -> dict[str, Any]:
         option: what it was given with, for the message.
 
     Raises:
-        InputError: it isn't there, can't be read, is too large, or is no TOML; the message is one line.
+        UnreadableError: it isn't there, can't be read, is too large, or is no TOML; the message is one line.
     """
     try:
         with opened(path) as file:
             data = file.read(MAX_TOML_BYTES + 1)
         if len(data) > MAX_TOML_BYTES:
-            raise InputError(f"{path} is over {MAX_TOML_BYTES >> 20} MiB, which no such file is; check {option}")
+            raise UnreadableError(f"{path} is over {MAX_TOML_BYTES >> 20} MiB, which no such file is; check {option}")
         return tomllib.loads(data.decode())
     except FileNotFoundError:
-        raise InputError(f"no file at {path}; check {option}") from None
+        raise UnreadableError(f"no file at {path}; check {option}") from None
     except OSError as error:
-        raise InputError(f"can't read {path}: {error.strerror}; check {option}") from None
+        raise UnreadableError(f"can't read {path}: {error.strerror}; check {option}") from None
     except RecursionError:
-        raise InputError(f"can't read {path} as TOML: its values nest too deep; write it flatter") from None
+        raise UnreadableError(f"can't read {path} as TOML: its values nest too deep; write it flatter") from None
     except UNDECODABLE as error:
-        raise InputError(f"can't read {path} as TOML: {' '.join(str(error).split())[:300]}") from None
+        raise UnreadableError(f"can't read {path} as TOML: {' '.join(str(error).split())[:300]}") from None

@@ -17,7 +17,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
-from gemma_trace.errors import InputError
+from gemma_trace.errors import UnreadableError
 
 WAIT_S: Final = 10.0
 """How long a pipe may have no writer."""
@@ -55,13 +55,13 @@ def opened(path: Path) -> Iterator[BinaryIO]:
     """The content of a file or a pipe, at its beginning; it can be sought in.
 
     Raises:
-        InputError: it is a device or a socket, or a pipe that nobody writes into.
+        UnreadableError: it is a device or a socket, or a pipe that nobody writes into.
         OSError: it doesn't exist or can't be read.
     """
     found = path.stat()
     for is_kind, kind in _KINDS:
         if is_kind(found.st_mode):
-            raise InputError(f"{path} is {kind}; give a file, or a pipe that something writes into")
+            raise UnreadableError(f"{path} is {kind}; give a file, or a pipe that something writes into")
     if not stat.S_ISFIFO(found.st_mode):
         with path.open("rb") as file:
             yield file
@@ -95,7 +95,7 @@ def _pieces(path: Path) -> Iterator[bytes]:
                 piece = os.read(pipe, _PIECE_BYTES)
             except BlockingIOError:  # there is a writer, and nothing to read
                 if time.monotonic() - heard > SILENCE_S:
-                    raise InputError(
+                    raise UnreadableError(
                         f"{path} is a pipe into which nothing was written for {SILENCE_S:.0f} s; "
                         "write the trace into a file, and give that"
                     ) from None
@@ -105,14 +105,14 @@ def _pieces(path: Path) -> Iterator[bytes]:
             if piece:
                 total += len(piece)
                 if total > MAX_PIPED_BYTES:
-                    raise InputError(
+                    raise UnreadableError(
                         f"{path} gives over {MAX_PIPED_BYTES >> 30} GiB; write a shorter trace into a file"
                     )
                 yield piece
             elif total:
                 return
             elif heard - began > WAIT_S:
-                raise InputError(
+                raise UnreadableError(
                     f"{path} is a pipe that nobody wrote into for {WAIT_S:.0f} s; start what writes the trace into it, "
                     "or give a file"
                 )

@@ -27,6 +27,8 @@ CAPTURES = 40
 ROUNDS = 5
 SIMULATED = 200
 PLANTED_PCT = (2, 5, 10)
+SIMULATED_ROUNDS = (5, 20)
+SCATTERS = (1.0, 0.25)
 OPTIONS = ("--device", "cpu", "--warmup", "5", "--runs", "10", "--profile-runs", "1", "--quiet")
 SLOWED = Path(__file__).with_name("slowed_capture.py")
 
@@ -66,7 +68,7 @@ def captured(folder: Path) -> list[Side]:
         run = folder / f"r{number + 1:03d}"
         found = list(run.glob("*.pt.trace.json.gz"))
         if not found:
-            command = [sys.executable, "-m", "gemma_trace", "capture", "--name", run.name, "-o", str(folder)]
+            command = [sys.executable, "-m", "gemma_trace", "capture", "--name", run.name, "--out-dir", str(folder)]
             subprocess.run([*command, *OPTIONS], check=True)
             found = list(run.glob("*.pt.trace.json.gz"))
         sides.append(side_of(load(found[0])))
@@ -107,16 +109,19 @@ class Simulation:
     A process's medians come from a normal distribution of the logarithms with the captures' covariance over the stages,
     its requests from the residuals of one of the captures, in their own order, begun anywhere: so both the stages and
     requests in a row stay correlated.
+
+    Args:
+        scatter: how much processes scatter, in times what the captures do.
     """
 
-    def __init__(self, same: Sequence[Side]) -> None:
+    def __init__(self, same: Sequence[Side], scatter: float = 1.0) -> None:
         self._template = same[0]
         self._names = [name for name in same[0].timed_ms if all(len(s.timed_ms.get(name, ())) == 10 for s in same)]
         logs = np.log([[side.timed_ms[name] for name in self._names] for side in same])
         medians = np.median(logs, axis=2)
         self._residuals = logs - medians[:, :, None]
         self._mean = medians.mean(axis=0)
-        self._covariance = np.cov(medians.T)
+        self._covariance = scatter**2 * np.cov(medians.T)
 
     def side(self, random: np.random.Generator, processes: int) -> list[Side]:
         """Some processes."""
@@ -132,18 +137,28 @@ class Simulation:
 
 def planted_rows(folder: Path, tower_ms: float, same: Sequence[Side]) -> Iterator[tuple[str, ...]]:
     """What is found of slowdowns: once for real, and among simulated comparisons."""
-    draw = Simulation(same)
+    for percent in PLANTED_PCT:
+        yield f"{percent}%", "for real, 5 rounds", real(folder / f"planted{percent}", tower_ms * percent / 100), ""
     random = np.random.default_rng(8)
     for percent in PLANTED_PCT:
-        said = real(folder / f"planted{percent}", tower_ms * percent / 100)
-        hits = only = 0
-        for _ in range(SIMULATED):
-            before, after = draw.side(random, ROUNDS), draw.side(random, ROUNDS)
-            found = diff_sides(before, [slowed(side, 1 + percent / 100) for side in after], paired=True)
-            called = {change.stage for change in found.stages if change.status in ("slower", "faster")}
-            hits += "vision_tower" in called
-            only += bool(called - {"vision_tower", "ttft"})
-        yield f"{percent}%", said, str(Rate(hits, SIMULATED)), str(Rate(only, SIMULATED))
+        for scatter in SCATTERS:
+            draw = Simulation(same, scatter)
+            for rounds in SIMULATED_ROUNDS:
+                hits, elsewhere = simulated(draw, random, 1 + percent / 100, rounds)
+                what = f"{rounds} simulated rounds, {scatter:g} times the captures' scatter"
+                yield f"{percent}%", what, str(Rate(hits, SIMULATED)), str(Rate(elsewhere, SIMULATED))
+
+
+def simulated(draw: Simulation, random: np.random.Generator, factor: float, rounds: int) -> tuple[int, int]:
+    """In how many simulated comparisons the slowdown was found in its stage, and in how many in another one."""
+    hits = elsewhere = 0
+    for _ in range(SIMULATED):
+        before, after = draw.side(random, rounds), draw.side(random, rounds)
+        found = diff_sides(before, [slowed(side, factor) for side in after], paired=True)
+        called = {change.stage for change in found.stages if change.status in ("slower", "faster")}
+        hits += "vision_tower" in called
+        elsewhere += bool(called - {"vision_tower", "ttft"})
+    return hits, elsewhere
 
 
 def slowed(side: Side, factor: float) -> Side:
@@ -162,7 +177,7 @@ def real(folder: Path, pause_ms: float) -> str:
     given = [word for command in commands for word in ("--command", command)]
     names = ["--label", "plain", "--label", "slowed"]
     command = [sys.executable, "-m", "gemma_trace", "compare", *given, *names, "--rounds", str(ROUNDS)]
-    done = subprocess.run([*command, "-o", str(folder), "-f", "json", "-q"], check=True, capture_output=True)
+    done = subprocess.run([*command, "--out-dir", str(folder), "-f", "json", "-q"], check=True, capture_output=True)
     rows = [row for row in json.loads(done.stdout)["rows"] if row["level"] == "stage"]
     called = [f"{row['stage']} {row['relative_pct']:+.1f}%" for row in rows if row["status"] in ("slower", "faster")]
     tower = next(row for row in rows if row["stage"] == "vision_tower")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass, fields
+from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
@@ -12,17 +13,50 @@ from gemma_trace.errors import ConfigError
 from gemma_trace.metadata import ConfigValue
 
 DEFAULT_PROMPT: Final = "Describe this image in one sentence."
-DTYPES: Final = ("float32", "bfloat16", "float16")
-IMAGE_BACKENDS: Final = ("torchvision", "pil")
-WEIGHTS: Final = ("auto", "hub", "random")
-DETAILS: Final = ("stage", "layer", "module")
 STAGE_MODULES: Final = ("vision", "projector", "decoder")
 DEVICE_PATTERN: Final = re.compile(r"auto|cpu|cuda(:\d+)?")
 IMAGE_DEVICE_PATTERN: Final = re.compile(r"cpu|cuda(:\d+)?")
-COMPILE_MODES: Final = ("off", "stages")
 _MORE_LEAST: Final = (("images_per_request", 1), ("batch", 1), ("prompt_tokens", 1), ("prefill_chunk", 1))
 MOST_NAME_CHARACTERS: Final = 100
 RUN_NAME_PATTERN: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MOST_NAME_CHARACTERS - 1}}}")
+
+
+class Weights(StrEnum):
+    """Where weights come from."""
+
+    AUTO = "auto"
+    HUB = "hub"
+    RANDOM = "random"
+
+
+class Dtype(StrEnum):
+    """The type of weights and activations."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+
+
+class ImageBackend(StrEnum):
+    """The image processors of transformers."""
+
+    TORCHVISION = "torchvision"
+    PIL = "pil"
+
+
+class CompileMode(StrEnum):
+    """What torch.compile compiles."""
+
+    OFF = "off"
+    STAGES = "stages"
+
+
+class Detail(StrEnum):
+    """How deep the ranges go."""
+
+    STAGE = "stage"
+    LAYER = "layer"
+    MODULE = "module"
 
 
 @dataclass(frozen=True)
@@ -102,10 +136,10 @@ class CaptureConfig:
             raise ConfigError("the model is empty; give --model a preset, a Hub id or a folder")
         if not 0 <= self.seed < 2**63:
             raise ConfigError(f"the seed is {self.seed}; it must be from 0 to 2^63 - 1")
-        _require_one_of("weights", self.weights, WEIGHTS)
-        _require_one_of("dtype", self.dtype, DTYPES)
-        _require_one_of("image backend", self.image_backend, IMAGE_BACKENDS)
-        _require_one_of("detail", self.detail, DETAILS)
+        _require_one_of("weights", self.weights, Weights)
+        _require_one_of("dtype", self.dtype, Dtype)
+        _require_one_of("image backend", self.image_backend, ImageBackend)
+        _require_one_of("detail", self.detail, Detail)
         for text in self.stage_modules:
             name, _, path = text.partition("=")
             if name not in STAGE_MODULES or not path:
@@ -115,9 +149,9 @@ class CaptureConfig:
         for option, least in (("new_tokens", 1), ("warmup", 0), ("runs", 0), ("profile_runs", 1), *_MORE_LEAST):
             if (getattr(self, option) or least) < least or getattr(self, option) == 0 < least:
                 raise ConfigError(f"{option} is {getattr(self, option)}; it must be {least} or more")
-        _require_one_of("compile mode", self.compile, COMPILE_MODES)
+        _require_one_of("compile mode", self.compile, CompileMode)
         if self.image_device is not None and self.image_backend != "torchvision":
-            raise ConfigError("--image-device takes --image-backend torchvision; Pillow runs on the CPU alone")
+            raise ConfigError("--image-device requires --image-backend torchvision; Pillow runs on the CPU alone")
         if self.image_device is not None and not IMAGE_DEVICE_PATTERN.fullmatch(self.image_device):
             raise ConfigError(f"no image device {self.image_device!r}; give cpu, cuda or cuda:N")
         if self.name is not None and not RUN_NAME_PATTERN.fullmatch(self.name):
@@ -195,6 +229,7 @@ def _shown(text: str) -> str:
     return repr(text if len(text) <= MOST_NAME_CHARACTERS else text[:MOST_NAME_CHARACTERS] + "…")
 
 
-def _require_one_of(what: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ConfigError(f"no {what} {value!r}; give one of {', '.join(known)}")
+def _require_one_of(what: str, value: str, known: type[StrEnum]) -> None:
+    values = [each.value for each in known]
+    if value not in values:
+        raise ConfigError(f"no {what} {value!r}; give one of {', '.join(values)}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, get_args, get_type_hints
@@ -10,7 +12,34 @@ from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.errors import ConfigError
 
 _BOOLS: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+_FIXED: Final = frozenset({"output", "force", "name"})
+_OPTIONS: Final = {"images": "image", "stage_modules": "stage_module"}
+"""Fields of `CaptureConfig` whose options on the command line have another name."""
+
 _TAKES: Final = {int: "a whole number", bool: "true or false", str: "text", tuple: "a list of texts"}
+
+
+def option_names() -> dict[str, str]:
+    """The options that a matrix or `--set` can vary, as on the command line, and the fields that they set."""
+    return {_OPTIONS.get(each.name, each.name): each.name for each in fields(CaptureConfig) if each.name not in _FIXED}
+
+
+def field_of(option: str) -> str:
+    """The field of `CaptureConfig` that an option sets; dashes and underscores are alike.
+
+    Raises:
+        ConfigError: a capture has no such option.
+    """
+    known = option_names()
+    name = option.strip().removeprefix("--").replace("-", "_")
+    if name in known:
+        return known[name]
+    if name == "images":
+        meant = "image for the files to send, or images_per_request for how many each request has"
+    else:
+        near = get_close_matches(name, known, 1)
+        meant = near[0] if near else f"one of {', '.join(sorted(known))}"
+    raise ConfigError(f"a capture has no option {option!r}; give {meant}")
 
 
 def parsed_option(name: str, text: str) -> Any:
@@ -42,7 +71,7 @@ def as_option(name: str, value: Any) -> Any:
     if kind is tuple and isinstance(value, list) and all(isinstance(each, str) for each in value):
         return tuple(Path(each) for each in value) if name == "images" else tuple(value)
     if kind is tuple or type(value) is not kind:
-        raise ConfigError(f"{name} is {value!r}; it takes {_TAKES[kind]}")
+        raise ConfigError(f"{_OPTIONS.get(name, name)} is {value!r}; it requires {_TAKES[kind]}")
     return value
 
 

@@ -55,7 +55,7 @@ def write_record(output: Path, record: Record) -> None:
         with atomic_file(output / RECORD_NAME) as out:
             out.write(json.dumps(value, indent=2).encode() + b"\n")
     except OSError as error:
-        raise OutputError(f"can't write {output / RECORD_NAME}: {error.strerror}; check --output") from error
+        raise OutputError(f"can't write {output / RECORD_NAME}: {error.strerror}; check --out-dir") from error
 
 
 def make_folder(output: Path) -> None:
@@ -67,9 +67,9 @@ def make_folder(output: Path) -> None:
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"can't make the folder {output}: {error.strerror}; check --output") from error
+        raise OutputError(f"can't make the folder {output}: {error.strerror}; check --out-dir") from error
     if not os.access(output, os.W_OK):
-        raise OutputError(f"can't write into {output}; give --output a folder that can be written")
+        raise OutputError(f"can't write into {output}; give --out-dir a folder that can be written")
 
 
 def traces_in(folder: Path, worker: str = "*") -> list[Path]:
@@ -95,7 +95,7 @@ def lock_output(output: Path, *, whole: bool) -> Iterator[None]:
         if not free:
             who = "sweep or capture" if whole else "sweep"
             raise OutputError(
-                f"another {who} writes into {output}; wait until it has ended, or give --output another folder"
+                f"another {who} writes into {output}; wait until it has ended, or give --out-dir another folder"
             )
         yield
 
@@ -147,7 +147,7 @@ def previous_traces(config: CaptureConfig, run: str, worker: str) -> list[Path]:
         raise OutputError(f"{folder} holds a trace that a sweep captured with other options; give --name another name")
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise OutputError(f"can't write into {existing}; give --output a folder that can be written")
+        raise OutputError(f"can't write into {existing}; give --out-dir a folder that can be written")
     clear_partials(folder, f".{worker}.")
     return previous
 

@@ -88,8 +88,8 @@ def check_request(config: Any, shape: RequestShape, dtype: torch.dtype, device: 
         tokens = f"{shape.prompts * shape.prompt_tokens:,} tokens and {shape.prompts * shape.images:,} images"
         raise DeviceError(
             f"a request of {tokens} needs {needed / 1e9:,.1f} GB, {parts[most] / 1e9:,.1f} of them for {most}, and "
-            f"{device} has {free / 1e9:,.1f} GB free; lower --prompt-tokens, --batch or --images, shorten --prompt, or "
-            "give --prefill-chunk"
+            f"{device} has {free / 1e9:,.1f} GB free; lower --prompt-tokens, --batch or --images-per-request, "
+            "shorten --prompt, or give --prefill-chunk"
         )
 
 

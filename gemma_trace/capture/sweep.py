@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -23,7 +23,7 @@ import msgspec
 
 from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.names import fingerprint, former_names, free_names, named_apart
-from gemma_trace.capture.options import as_option, parsed_option
+from gemma_trace.capture.options import as_option, field_of, parsed_option
 from gemma_trace.capture.output import RECORD_NAME as RECORD_NAME
 from gemma_trace.capture.output import Record, lock_output, make_folder, read_record, traces_in, write_record
 from gemma_trace.capture.process import die_with_parent, how_it_ended, said_in
@@ -85,7 +85,7 @@ def read_matrix(path: Path) -> Mapping[str, Any]:
     Raises:
         InputError: it can't be read as TOML.
     """
-    return read_toml(path, "--matrix, a TOML file or study")
+    return read_toml(path, "the matrix, a TOML file or study")
 
 
 def plan(matrix: Mapping[str, Any], output: Path, changes: Sequence[str] = ()) -> list[Cell]:
@@ -94,7 +94,7 @@ def plan(matrix: Mapping[str, Any], output: Path, changes: Sequence[str] = ()) -
     Args:
         matrix: tables `matrix` (lists of values by option) and `options` (values by option).
         output: the folder that holds the runs.
-        changes: `OPTION=VALUE` or `OPTION=VALUE,VALUE…`, which stand over the matrix.
+        changes: `OPTION=VALUE` or `OPTION=VALUE,VALUE…`, which replace what the matrix says of that option.
 
     Raises:
         ConfigError: no such option, or a value that makes no sense.
@@ -104,17 +104,15 @@ def plan(matrix: Mapping[str, Any], output: Path, changes: Sequence[str] = ()) -
     for table in matrix:
         if not isinstance(matrix[table], Mapping):
             raise ConfigError(f"{table} is no table; write [{table}] on a line of its own")
-    axes = {name: list(_listed(name, values)) for name, values in matrix.get("matrix", {}).items()}
-    options = dict(matrix.get("options", {}))
+    axes = {field_of(name): list(_listed(name, values)) for name, values in matrix.get("matrix", {}).items()}
+    options = {field_of(name): value for name, value in matrix.get("options", {}).items()}
     for text in changes:
         name, equals, values = text.partition("=")
         if not equals:
             raise ConfigError(f"--set {text!r} is no OPTION=VALUE, e.g. model=4b,12b")
+        name = field_of(name)
         options.pop(name, None)
         axes[name] = [parsed_option(name, value) for value in values.split(",")]
-    known = {field.name for field in fields(CaptureConfig)} - {"output", "force", "name"}
-    if wrong := [name for name in [*axes, *options] if name not in known]:
-        raise ConfigError(f"a capture has no option {wrong[0]!r}; it has {', '.join(sorted(known))}")
     axes = {name: [as_option(name, value) for value in values] for name, values in axes.items()}
     options = {name: as_option(name, value) for name, value in options.items()}
     configs = dict.fromkeys(

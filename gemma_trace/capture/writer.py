@@ -78,7 +78,7 @@ def write_trace(profiler_json: bytes, metadata: RunMetadata, path: Path, *, keep
             for part in _serialize(header, events, PathScrubber(keep_paths=keep_paths)):
                 out.write(part)
     except OSError as error:
-        raise OutputError(f"can't write {path}: {error.strerror}; check --output") from error
+        raise OutputError(f"can't write {path}: {error.strerror}; check --out-dir") from error
 
 
 def _serialize(

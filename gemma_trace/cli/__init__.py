@@ -7,6 +7,7 @@ import importlib
 import io
 import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from gemma_trace._version import __version__
+from gemma_trace.cli.everywhere import HELP, asked, asking, taken_out
 from gemma_trace.cli.output import say
 from gemma_trace.errors import GemmaTraceError
 from gemma_trace.opening import pipes_kept
@@ -30,11 +32,11 @@ COMMANDS: Final = (
 )
 """In the order of the help. Each is the function of that name in the module of that name."""
 
-TRACEBACK: Final = "GEMMA_TRACE_TRACEBACK"
-"""The environment variable that makes a fault of our own print where it is."""
-
 FAULT: Final = 70
-"""What the command line ends with then; `sysexits.h` calls it EX_SOFTWARE."""
+"""The exit code of a fault of our own; `sysexits.h` calls it EX_SOFTWARE."""
+
+TRACE_SUFFIXES: Final = (".json", ".json.gz")
+"""What is called so is taken for a trace where a command's name is expected."""
 
 RUNS_MODELS: Final = frozenset({"capture", "sweep"})
 """The commands that use every core for arithmetic."""
@@ -70,13 +72,14 @@ def build_app(arguments: Sequence[str]) -> typer.Typer:
         help="Where does the time to the first token of a multimodal model go?",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
+        rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},
-        epilog="Start with: gemma-trace capture && gemma-trace summarize traces/",
+        epilog=f"Start with: gemma-trace capture && gemma-trace stages traces/. {HELP}",
     )
     app.callback()(root)
     named = next((argument for argument in arguments if argument in COMMANDS), None)
     for command in (named,) if named else COMMANDS:
-        app.command(command)(getattr(importlib.import_module(f"{__name__}.{command}"), command))
+        app.command(command, epilog=HELP)(getattr(importlib.import_module(f"{__name__}.{command}"), command))
     return app
 
 
@@ -87,53 +90,97 @@ def _print_version(wanted: bool) -> None:
 
 
 def root(
-    context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
-    no_color: Annotated[bool, typer.Option("--no-color", help="No colours; so does NO_COLOR=1.")] = False,
 ) -> None:
-    """Where does the time to the first token of a multimodal model go?"""
-    if no_color:
-        os.environ["NO_COLOR"] = "1"
-    if context.invoked_subcommand not in RUNS_MODELS:
+    """Where does the time to the first token of a multimodal model go?
+
+    gemma-trace TRACE is short for gemma-trace stages TRACE.
+    """
+
+
+def entry() -> int:
+    """What the program `gemma-trace` runs: `main`, in a process that is its own.
+
+    Returns:
+        As `main`.
+    """
+    arguments = sys.argv[1:]
+    if not RUNS_MODELS & set(arguments):
         # Reading a trace multiplies no matrices; starting OpenBLAS's threads is half of what importing numpy takes.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         # The process is short, and what it makes by the million (events, numbers, texts) is in no cycles.
         gc.disable()
+    return main(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line, and answer in one line whatever goes wrong.
+    """Run the command line, and answer in one line whatever goes wrong. Nothing of the caller's process is changed.
 
     Returns:
-        0 done; 1 the input or the analysis failed; 2 usage; 3 a gate was exceeded; 5 whether it was can't be known; 70
-        a fault of gemma-trace's own; 143 ended by SIGTERM, 129 by SIGHUP.
+        0 done; 1 the analysis or the capture failed, or `check` found an error; 2 usage; 3 a gate was exceeded; 4 a
+        file can't be read; 5 whether a gate was exceeded can't be known; 70 a fault of gemma-trace's own; 143 ended
+        by SIGTERM, 129 by SIGHUP.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    given, everywhere = taken_out(sys.argv[1:] if arguments is None else arguments)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # an ASCII terminal gets a question mark, not a traceback
+    with asking(everywhere):
+        return _answered(with_command(given))
+
+
+def with_command(arguments: list[str]) -> list[str]:
+    """The arguments; with `stages` before them where they begin with a trace instead of a command.
+
+    >>> with_command(["trace.json.gz", "--why"])
+    ['stages', 'trace.json.gz', '--why']
+    """
+    first = arguments[0] if arguments else "-"
+    if first.startswith("-") or first in COMMANDS:
+        return arguments
+    is_trace = first.endswith(TRACE_SUFFIXES) or os.sep in first or Path(first).exists()
+    return ["stages", *arguments] if is_trace else arguments
+
+
+def _answered(given: list[str]) -> int:
+    """Run a command; what goes wrong is a line on stderr, or with --debug a traceback."""
+    began_s = time.perf_counter()
     try:
         with cleared_up_on_signals(), pipes_kept():
             return run(given)
     except Ended as ended:
         say(f"gemma-trace: ended by {ended.name}")
         return int(ended.code or 0)
-    except GemmaTraceError as error:
+    except Exception as error:
+        if asked().debug:
+            import traceback
+
+            say(traceback.format_exc().rstrip())
+            return error.exit_code if isinstance(error, GemmaTraceError) else FAULT
+        return _said(error)
+    finally:
+        if asked().verbose:
+            import resource
+
+            peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+            say(f"gemma-trace: {time.perf_counter() - began_s:.2f} s, {peak_mb:,.0f} MB of memory at most")
+
+
+def _said(error: Exception) -> int:
+    """Say what went wrong in a line; the exit code."""
+    if isinstance(error, GemmaTraceError):
         say(f"gemma-trace: {error}")
         return error.exit_code
-    except MemoryError:
+    if isinstance(error, MemoryError):
         say("gemma-trace: memory is short; close other programs, or give a smaller trace")
         return 1
-    except Exception as error:
-        if os.environ.get(TRACEBACK):
-            raise
-        say(
-            f"gemma-trace: a fault of its own, {type(error).__name__} in {_place(error)}; "
-            f"please report it with what {TRACEBACK}=1 makes it print"
-        )
-        return FAULT
+    say(
+        f"gemma-trace: a fault of its own, {type(error).__name__} in {_place(error)}; "
+        "please report it with what the same command prints with --debug"
+    )
+    return FAULT
 
 
 def _place(error: Exception) -> str:

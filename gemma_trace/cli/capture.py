@@ -11,8 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gemma_trace.capture.config import COMPILE_MODES, DEFAULT_PROMPT, DETAILS, DTYPES, IMAGE_BACKENDS, WEIGHTS
-from gemma_trace.cli.output import answer, say
+from gemma_trace.capture.config import (
+    DEFAULT_PROMPT,
+    CompileMode,
+    Detail,
+    Dtype,
+    ImageBackend,
+    Weights,
+)
+from gemma_trace.cli.everywhere import asked
+from gemma_trace.cli.output import OutDirOption, answer, remark, say
 from gemma_trace.errors import GemmaTraceError
 
 if TYPE_CHECKING:
@@ -30,53 +38,41 @@ def capture(
         ),
     ] = "tiny",
     weights: Annotated[
-        str,
-        typer.Option(
-            help="hub, random (exact shape, no download), or auto: the Hub's if there is access.",
-            autocompletion=lambda: list(WEIGHTS),
-        ),
-    ] = "auto",
+        Weights,
+        typer.Option(help="random: the exact shape without a download; auto: the Hub's weights if there is access."),
+    ] = Weights.AUTO,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    dtype: Annotated[str, typer.Option(help=f"{', '.join(DTYPES)}.", autocompletion=lambda: list(DTYPES))] = "float32",
+    dtype: Annotated[Dtype, typer.Option(help="The type of the weights and activations.")] = Dtype.FLOAT32,
     image_backend: Annotated[
-        str,
-        typer.Option(
-            help="transformers' image processor: torchvision (use_fast=True) or pil.",
-            autocompletion=lambda: list(IMAGE_BACKENDS),
-        ),
-    ] = "torchvision",
+        ImageBackend,
+        typer.Option(help="The image processor of transformers: torchvision is its use_fast=True."),
+    ] = ImageBackend.TORCHVISION,
     attn: Annotated[str | None, typer.Option(help="eager, sdpa or flash_attention_2; default is the model's.")] = None,
     stage_module: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=PATH", help="A module that is vision, projector or decoder; repeatable."),
     ] = None,
     image: Annotated[
-        list[Path] | None, typer.Option(help="An image file to send; repeatable. Default: JPEGs made for it.")
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="An image file to send; repeatable. By default JPEGs are made for it."),
     ] = None,
     prompt: Annotated[str, typer.Option(help="The text that goes with the image.")] = DEFAULT_PROMPT,
     prompt_tokens: Annotated[
         int | None, typer.Option(help="Lengthen the prompt to so many tokens, the images' included.")
     ] = None,
-    images: Annotated[int, typer.Option(help="Images a request.")] = 1,
-    batch: Annotated[int, typer.Option(help="Prompts a request.")] = 1,
+    images_per_request: Annotated[int, typer.Option(min=1, help="How many images each request has.")] = 1,
+    batch: Annotated[int, typer.Option(min=1, help="How many prompts each request has.")] = 1,
     image_device: Annotated[str | None, typer.Option(help="Where images are processed: cpu or cuda.")] = None,
     prefill_chunk: Annotated[int | None, typer.Option(help="Tokens of a forward of the prefill.")] = None,
     compile_mode: Annotated[
-        str,
-        typer.Option(
-            "--compile",
-            help="off, or stages: tower, projector and decoder each by itself.",
-            autocompletion=lambda: list(COMPILE_MODES),
-        ),
-    ] = "off",
+        CompileMode,
+        typer.Option("--compile", help="stages: compile vision tower, projector and decoder, each by itself."),
+    ] = CompileMode.OFF,
     new_tokens: Annotated[int, typer.Option(help="Tokens to generate; decode appears from 2 on.")] = 1,
     runs: Annotated[int, typer.Option(help="Requests timed without the profiler.")] = 10,
     warmup: Annotated[int, typer.Option(help="Requests before those, not counted.")] = 10,
     profile_runs: Annotated[int, typer.Option(help="Requests recorded by the profiler.")] = 3,
-    detail: Annotated[
-        str,
-        typer.Option(help="How deep the ranges go: stage, layer or module.", autocompletion=lambda: list(DETAILS)),
-    ] = "layer",
+    detail: Annotated[Detail, typer.Option(help="How deep the ranges go.")] = Detail.LAYER,
     stacks: Annotated[bool, typer.Option("--stacks", help="Record Python's stack frames.")] = False,
     no_shapes: Annotated[bool, typer.Option("--no-shapes", help="Don't record the ops' input shapes.")] = False,
     memory: Annotated[bool, typer.Option("--memory", help="Record allocations.")] = False,
@@ -90,9 +86,8 @@ def capture(
     ] = False,
     seed: Annotated[int, typer.Option(help="Of the random weights.")] = 0,
     name: Annotated[str | None, typer.Option(help="The run's name, its folder. Default: made of the options.")] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The folder that holds runs.")] = Path("traces"),
+    out_dir: OutDirOption = Path("traces"),
     force: Annotated[bool, typer.Option("--force", help="Replace the trace of a run of the same name.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; print the trace's path alone.")] = False,
 ) -> None:
     """Run requests under torch.profiler and write a trace.
 
@@ -105,25 +100,25 @@ def capture(
 
     config = CaptureConfig(
         model=model,
-        weights=weights,
+        weights=weights.value,
         device=device,
-        dtype=dtype,
-        image_backend=image_backend,
+        dtype=dtype.value,
+        image_backend=image_backend.value,
         attn=attn,
         stage_modules=tuple(stage_module or ()),
         images=tuple(image or ()),
-        images_per_request=images,
+        images_per_request=images_per_request,
         batch=batch,
         prompt=prompt,
         prompt_tokens=prompt_tokens,
         image_device=image_device,
         prefill_chunk=prefill_chunk,
-        compile=compile_mode,
+        compile=compile_mode.value,
         new_tokens=new_tokens,
         warmup=warmup,
         runs=runs,
         profile_runs=profile_runs,
-        detail=detail,
+        detail=detail.value,
         stacks=stacks,
         shapes=not no_shapes,
         memory=memory,
@@ -131,13 +126,13 @@ def capture(
         keep_paths=keep_paths,
         seed=seed,
         name=name,
-        output=output,
+        output=out_dir,
         force=force,
     )
     require_capture_extra()
     from gemma_trace.capture.failure import as_capture_error
 
-    with _progress(quiet=quiet or os.environ.get("RANK", "0") != "0") as progress:
+    with _progress(quiet=asked().quiet or os.environ.get("RANK", "0") != "0") as progress:
         progress.phase("importing torch and transformers", 1)
         from gemma_trace.capture.session import profile
 
@@ -150,8 +145,7 @@ def capture(
     for warning in result.metadata.warnings:
         say(f"gemma-trace: warning: {warning}")
     answer(result.path)
-    if not quiet:
-        say(f"Next: gemma-trace summarize {result.path.parent}")
+    remark(f"Next: gemma-trace stages {result.path.parent}")
 
 
 @contextmanager

@@ -9,10 +9,13 @@ from typing import Annotated
 import typer
 
 from gemma_trace.cli.output import ForceOption, Format, FormatOption, NoCacheOption, OutputOption, RawOption
+from gemma_trace.cli.rules import RuleOption, RulesOption
 
 
 def check(
     trace: Annotated[Path, typer.Argument(help="A trace file, or a folder that holds one.", metavar="TRACE")],
+    rule: RuleOption = None,
+    rules: RulesOption = None,
     form: FormatOption = Format.TABLE,
     output: OutputOption = None,
     force: ForceOption = False,
@@ -21,19 +24,21 @@ def check(
 ) -> None:
     """Say whether a trace can be trusted and shared: what is missing, damaged or odd, and what to do about it.
 
-    Exit code 1 where part of the trace is missing, else 0.
+    Exits with code 1 if the trace has an error, e.g. if part of it is missing, and with 4 if it can't be read.
 
     Example: gemma-trace check traces/demo
     """
     from gemma_trace.analysis.summary import summarize
-    from gemma_trace.cli.inputs import one_trace, open_trace
+    from gemma_trace.cli.inputs import open_trace
     from gemma_trace.cli.output import emit
     from gemma_trace.cli.progress import reading
+    from gemma_trace.cli.rules import read_rules
     from gemma_trace.health.secrets import without_secrets
     from gemma_trace.report.views.check import check_report
+    from gemma_trace.trace.folders import one_trace
 
     path = one_trace(trace)
-    loaded = open_trace(path, cached=not no_cache)
+    loaded = open_trace(path, read_rules(rule, rules), cached=not no_cache)
     run = summarize(loaded)
     with reading(f"looking for secrets in {path.name}", path) as on_bytes:
         health, mask = without_secrets(run.health, path, on_bytes)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gemma_trace.cli.diff import OnInconclusive, gate_record, hold
-from gemma_trace.cli.output import ForceOption, Format, FormatOption, RawOption, say
+from gemma_trace.cli.everywhere import asked
+from gemma_trace.cli.output import ForceOption, Format, FormatOption, OutputOption, RawOption, say
 from gemma_trace.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -59,13 +60,14 @@ def compare(
     inconclusive: Annotated[
         OnInconclusive, typer.Option(help="As diff has it: exit with code 5 if that can't be said, or with 0.")
     ] = OnInconclusive.FAIL,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The folder for the traces.")] = Path("traces/compare"),
+    out_dir: Annotated[Path, typer.Option("--out-dir", metavar="FOLDER", help="The folder for the traces.")] = Path(
+        "traces/compare"
+    ),
     top: Annotated[int, typer.Option(min=0, help="How many families, ops and kernels; 0 is all.")] = 10,
     form: FormatOption = Format.TABLE,
-    save: Annotated[Path | None, typer.Option("--save", help="Write the comparison to this file.")] = None,
+    output: OutputOption = None,
     force: ForceOption = False,
     raw: RawOption = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Run configurations against each other, interleaved, and say what differs.
 
@@ -98,16 +100,18 @@ def compare(
             return False
         return all(map(narrower_than(width_pct), comparisons(done, taken)))
 
-    with watching(quiet=quiet) as watch:
-        trials = run_trials(plan_trials(arms, rounds, output, seed), output, seed, on_change=watch, is_enough=is_enough)
+    with watching(quiet=asked().quiet) as watch:
+        trials = run_trials(
+            plan_trials(arms, rounds, out_dir, seed), out_dir, seed, on_change=watch, is_enough=is_enough
+        )
     require_enough(trials)
     found = comparisons(trials, taken)
     said = [*remarks([t.conditions for t in trials if t.seconds], os.cpu_count() or 1), *trial_remarks(trials, taken)]
-    report = diff_report(found, (), [str(output)], top, remarks=said)
+    report = diff_report(found, (), [str(out_dir)], top, remarks=said)
     verdicts = [gate.judge(pair) for pair in found] if gate else []
     if gate:
         report = report.extended((), {"gate": gate_record(verdicts, ())})
-    emit(report, form, save, force=force, raw=raw)
+    emit(report, form, output, force=force, raw=raw)
     if gate:
         hold(found, verdicts, (), lenient=inconclusive is OnInconclusive.OK)
 

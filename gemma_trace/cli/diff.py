@@ -17,9 +17,10 @@ from gemma_trace.cli.output import (
     OutputOption,
     RawOption,
     refuse_existing,
+    remark,
     say,
 )
-from gemma_trace.cli.rules import RulesFileOption, RulesOption
+from gemma_trace.cli.rules import RuleOption, RulesOption
 from gemma_trace.errors import ConfigError, GateError, InconclusiveError
 
 if TYPE_CHECKING:
@@ -90,8 +91,8 @@ def diff(
     full_names: Annotated[
         bool, typer.Option("--full-names", help="Kernel names as recorded, template arguments and all.")
     ] = False,
-    stage: RulesOption = None,
-    stages_file: RulesFileOption = None,
+    rule: RuleOption = None,
+    rules: RulesOption = None,
     form: FormatOption = Format.TABLE,
     output: OutputOption = None,
     force: ForceOption = False,
@@ -118,7 +119,7 @@ def diff(
         raise ConfigError("--junit writes what --fail-on finds; give --fail-on as well")
     for path in filter(None, (junit, comment)):
         refuse_existing(path, force=force)
-    reading = Reading(read_rules(stage, stages_file), cached=not no_cache, structure=structure)
+    reading = Reading(read_rules(rule, rules), cached=not no_cache, structure=structure)
     pairings, unmatched = paired(before, after, repeats=repeats)
     floor = noise_floor(noise, reading) if noise else None
     found = [reading.compare(pairing, floor) for pairing in pairings]
@@ -174,7 +175,7 @@ def paired(before: Path, afters: Sequence[Path], *, repeats: bool) -> tuple[list
         InputError: a side has no trace, two of one name, or the sides have no run in common.
     """
     from gemma_trace.analysis.pairing import pair_runs
-    from gemma_trace.cli.inputs import find_traces
+    from gemma_trace.trace.folders import find_traces
 
     pairings: list[Pairing] = []
     unmatched: list[str] = []
@@ -193,7 +194,7 @@ def noise_floor(folder: Path, reading: Reading) -> NoiseFloor:
         InputError: there are fewer than 3.
     """
     from gemma_trace.analysis.noise import measured_floor
-    from gemma_trace.cli.inputs import find_traces
+    from gemma_trace.trace.folders import find_traces
 
     sides = [reading.side(path) for path in find_traces([folder])]
     timed = all(side.timed_ms for side in sides)
@@ -226,7 +227,7 @@ def hold(
     if unknown:
         say(f"gemma-trace: nothing is known to be slower than allowed, but: {'; '.join(unknown)}")
     else:
-        say("gemma-trace: nothing is slower than allowed")
+        remark("gemma-trace: nothing is slower than allowed")
 
 
 def over_text(row: Held) -> str:

@@ -20,6 +20,7 @@ def doctor(
         bool,
         typer.Option("--measure", help="Instead, measure peak rates, and print the file that --peaks takes."),
     ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with code 1 if a capture can't run here.")] = False,
     device: Annotated[str, typer.Option(help="What --measure measures: auto, cpu, cuda, cuda:N.")] = "auto",
     form: FormatOption = Format.TABLE,
     output: OutputOption = None,
@@ -28,7 +29,7 @@ def doctor(
 ) -> None:
     """Show what this machine can capture, what is missing, and the command that mends it.
 
-    Ends with 1 if a capture can't run here. Nothing is asked of the network unless you say --hub.
+    Nothing is asked of the network without --hub.
 
     Example: gemma-trace doctor --format json
 
@@ -44,7 +45,7 @@ def doctor(
     checks = examine_machine(ask_hub=hub)
     capable = is_capable(checks)
     emit(doctor_report(checks, capable=capable), form, output, force=force, raw=raw)
-    if not capable:
+    if strict and not capable:
         raise typer.Exit(1)
 
 

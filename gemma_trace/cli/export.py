@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gemma_trace.cli.output import ForceOption, NoCacheOption, answer, say
-from gemma_trace.cli.rules import RulesFileOption, RulesOption
+from gemma_trace.cli.output import ForceOption, NoCacheOption, answer, remark, say
+from gemma_trace.cli.rules import RuleOption, RulesOption
 from gemma_trace.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ def export(
     keep_paths: Annotated[
         bool, typer.Option("--keep-paths", help="Leave the folders of files in names; else a path is its last part.")
     ] = False,
-    stage: RulesOption = None,
-    stages_file: RulesFileOption = None,
+    rule: RuleOption = None,
+    rules: RulesOption = None,
     force: ForceOption = False,
     no_cache: NoCacheOption = False,
 ) -> None:
@@ -50,30 +50,31 @@ def export(
 
     Example: gemma-trace export traces/demo && gemma-trace export traces/demo --redact
     """
-    from gemma_trace.cli.inputs import one_trace, open_trace
+    from gemma_trace.cli.inputs import open_trace
     from gemma_trace.cli.output import file_stem, refuse_existing
     from gemma_trace.cli.progress import reading
     from gemma_trace.cli.rules import read_rules, warn_of_rules
     from gemma_trace.export import speedscope as speedscope_export
     from gemma_trace.export import viewer
+    from gemma_trace.trace.folders import one_trace
 
     if redact and keep_paths:
         raise ConfigError("--redact takes paths out, and --keep-paths leaves them; give one of the two")
     if redact:
         answer(redacted_copy(one_trace(trace), output, force=force))
         return
-    loaded = open_trace(one_trace(trace), read_rules(stage, stages_file), cached=not no_cache)
+    loaded = open_trace(one_trace(trace), read_rules(rule, rules), cached=not no_cache)
     warn_of_rules(loaded)
     suffix = speedscope_export.SUFFIX if speedscope else viewer.SUFFIX
     target = output or Path(file_stem(loaded.label) + suffix)
     refuse_existing(target, force=force)
     if speedscope:
         profiles = speedscope_export.export_speedscope(loaded, target, keep_paths=keep_paths)
-        say(f"{profiles} profiles; open it at https://www.speedscope.app")
+        remark(f"{profiles} profiles; open it at https://www.speedscope.app")
     else:
         with reading(f"writing {target.name}", loaded.path) as on_bytes:
             done = viewer.export_trace(loaded, target, on_bytes, keep_paths=keep_paths)
-        say(f"{said(done)}; open it at https://ui.perfetto.dev, or: gemma-trace view {trace}")
+        remark(f"{said(done)}; open it at https://ui.perfetto.dev, or: gemma-trace view {trace}")
     answer(target)
 
 
@@ -89,7 +90,7 @@ def redacted_copy(path: Path, output: Path | None, *, force: bool) -> Path:
     with reading(f"writing {target.name}", path) as on_bytes:
         done = redact(path, target, on_bytes)
     removed = ", ".join(f"{kind} {count:,} times" for kind, count in sorted(done.removed.items()))
-    say(f"{done.events:,} events; taken out: {removed or 'nothing'}")
+    remark(f"{done.events:,} events; taken out: {removed or 'nothing'}")
     if done.left_out:
         say(f"{done.left_out:,} events couldn't be read and aren't in the copy")
     if done.incomplete:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gemma_trace.cli.everywhere import asked
 from gemma_trace.cli.output import ForceOption, Format, FormatOption, NoCacheOption, OutputOption, RawOption
-from gemma_trace.cli.rules import ChosenStageOption, RulesFileOption
+from gemma_trace.cli.rules import RuleOption, RulesOption, StageOption
 from gemma_trace.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,8 +30,9 @@ class By(StrEnum):
 
 def hta(
     trace: Annotated[Path, typer.Argument(help="A trace file, or a folder that holds one.", metavar="TRACE")],
-    stage: ChosenStageOption = None,
-    stages_file: RulesFileOption = None,
+    stage: StageOption = None,
+    rule: RuleOption = None,
+    rules: RulesOption = None,
     request: Annotated[int | None, typer.Option(help="Only this request, 0 is the first.")] = None,
     by: Annotated[By, typer.Option(help="The rows beside the whole trace; trace is none.")] = By.STAGE,
     analyses: Annotated[
@@ -57,17 +59,18 @@ def hta(
     """
     from gemma_trace.analysis.hta import run
     from gemma_trace.analysis.summary import summarize
-    from gemma_trace.cli.inputs import one_trace, open_trace
+    from gemma_trace.cli.inputs import open_trace
     from gemma_trace.cli.output import emit
     from gemma_trace.cli.rules import chosen_stage, read_rules
     from gemma_trace.health.examine import examine
     from gemma_trace.report.views.hta import hta_report
+    from gemma_trace.trace.folders import one_trace
 
     run.require_hta()
-    chosen, rules = chosen_stage(stage)
+    chosen = chosen_stage(stage)
     if as_is and chosen is not None:
         raise ConfigError(f"--as-is cuts nothing out of the file; leave out --stage {chosen}, or --as-is")
-    loaded = open_trace(one_trace(trace), read_rules(rules, stages_file), cached=not no_cache)
+    loaded = open_trace(one_trace(trace), read_rules(rule, rules), cached=not no_cache)
     wanted = run.Wanted(
         analyses=named_analyses(analyses),
         by=run.By(by.value),
@@ -104,7 +107,7 @@ def named_analyses(text: str | None) -> tuple[Analysis, ...]:
 @contextmanager
 def _progress() -> Iterator[Callable[[int, int], None] | None]:
     """Show on a terminal how many answers HTA has given; gives what hears of them."""
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or asked().quiet:
         yield None
         return
     from rich.console import Console

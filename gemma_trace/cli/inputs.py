@@ -1,4 +1,4 @@
-"""Paths on the command line → trace files."""
+"""Reading traces for a command: with progress, and through the cache."""
 
 from __future__ import annotations
 
@@ -7,54 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gemma_trace.cli.progress import reading
-from gemma_trace.errors import InputError
 
 if TYPE_CHECKING:
     from gemma_trace.stages import StageRule
     from gemma_trace.trace.trace import Trace
-
-_OURS = ("*.pt.trace.json.gz", "*.pt.trace.json")
-_ANY = ("*.json.gz", "*.json")
-
-
-def find_traces(paths: Sequence[Path]) -> list[Path]:
-    """The trace files that these paths name: files as they are, folders with all that lies below them.
-
-    In a folder the names that torch.profiler's TensorBoard handler gives count; without one, all JSON files do.
-
-    Raises:
-        InputError: a path doesn't exist or can't be looked into, or a folder holds no trace.
-    """
-    found: list[Path] = []
-    for path in paths:
-        try:
-            found += _traces_of(path)
-        except OSError as error:
-            raise InputError(f"can't read {path}: {error.strerror}; check the path") from error
-    return list(dict.fromkeys(found))
-
-
-def _traces_of(path: Path) -> list[Path]:
-    if not path.exists():
-        raise InputError(f"no file or folder at {path}; check the path")
-    if not path.is_dir():
-        return [path]
-    inside = _below(path, _OURS) or _below(path, _ANY)
-    if not inside:
-        raise InputError(f"{path} holds no trace; run: gemma-trace capture --output {path}")
-    return inside
-
-
-def one_trace(path: Path) -> Path:
-    """The trace file that a path names: a file, or a folder that holds just one.
-
-    Raises:
-        InputError: there is none, or there are several.
-    """
-    found = find_traces([path])
-    if len(found) > 1:
-        raise InputError(f"{path} holds {len(found)} traces; give one of them, e.g. {found[0]}")
-    return found[0]
 
 
 def open_trace(path: Path, rules: Sequence[StageRule] = (), *, cached: bool = True) -> Trace:
@@ -72,12 +28,3 @@ def open_trace(path: Path, rules: Sequence[StageRule] = (), *, cached: bool = Tr
     cache = TraceCache() if cached else None
     with reading(f"reading {path.name}", path) as on_bytes:
         return load(path, rules, on_bytes, cache)
-
-
-def _below(folder: Path, patterns: Sequence[str]) -> list[Path]:
-    return sorted(
-        file
-        for pattern in patterns
-        for file in folder.rglob(pattern)
-        if file.is_file() and not file.name.startswith(".")
-    )

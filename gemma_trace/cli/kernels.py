@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from gemma_trace.cli.output import ForceOption, Format, FormatOption, NoCacheOption, OutputOption, RawOption
-from gemma_trace.cli.rules import ChosenStageOption, PeaksOption, RulesFileOption
+from gemma_trace.cli.rules import PeaksOption, RuleOption, RulesOption, StageOption
 
 
 class By(StrEnum):
@@ -38,8 +38,9 @@ class Sort(StrEnum):
 
 def kernels(
     trace: Annotated[Path, typer.Argument(help="A trace file, or a folder that holds one.", metavar="TRACE")],
-    stage: ChosenStageOption = None,
-    stages_file: RulesFileOption = None,
+    stage: StageOption = None,
+    rule: RuleOption = None,
+    rules: RulesOption = None,
     request: Annotated[int | None, typer.Option(help="Only this request, 0 is the first.")] = None,
     device: Annotated[int | None, typer.Option(help="Only what ran on this device, by its index.")] = None,
     by: Annotated[
@@ -67,15 +68,16 @@ def kernels(
     Example: gemma-trace kernels traces/tiny-float32-cpu-torchvision --stage vision_tower --by family
     """
     from gemma_trace.analysis.kernels import kernel_table
-    from gemma_trace.cli.inputs import one_trace, open_trace
+    from gemma_trace.cli.inputs import open_trace
     from gemma_trace.cli.output import emit
     from gemma_trace.cli.rules import chosen_stage, own_peaks, read_rules
     from gemma_trace.health.examine import examine
     from gemma_trace.report.views.kernels import kernels_report
+    from gemma_trace.trace.folders import one_trace
 
     own = own_peaks(peaks)
-    chosen, rules = chosen_stage(stage)
-    loaded = open_trace(one_trace(trace), read_rules(rules, stages_file), cached=not no_cache)
+    chosen = chosen_stage(stage)
+    loaded = open_trace(one_trace(trace), read_rules(rule, rules), cached=not no_cache)
     table = kernel_table(loaded, chosen, request, by.value, sort.value, device)
     # Of our own captures the timed pass tells how much the profiler slowed them down.
     health = examine(loaded)

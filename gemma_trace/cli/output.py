@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gemma_trace.cli.everywhere import asked
 from gemma_trace.errors import ConfigError, OutputError
 from gemma_trace.printable import printable
 
@@ -33,6 +34,7 @@ class Format(StrEnum):
 
 FormatOption = Annotated[Format, typer.Option("--format", "-f", help="What to print; parquet needs -o.")]
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file, not to the terminal.")]
+OutDirOption = Annotated[Path, typer.Option("--out-dir", metavar="FOLDER", help="The folder that holds runs.")]
 NoCacheOption = Annotated[
     bool, typer.Option("--no-cache", help="Read a large trace afresh, and keep nothing for the next time.")
 ]
@@ -46,6 +48,12 @@ RawOption = Annotated[
 def say(text: str) -> None:
     """Say one thing, on stderr, so that stdout has the result alone. Nothing in it acts on a terminal."""
     print(printable(text), file=sys.stderr, flush=True)
+
+
+def remark(text: str) -> None:
+    """Say what isn't needed to understand the result; nothing with --quiet."""
+    if not asked().quiet:
+        say(text)
 
 
 def answer(text: str | Path) -> None:

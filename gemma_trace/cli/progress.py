@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from gemma_trace.cli.everywhere import asked
 from gemma_trace.printable import printable
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def reading(what: str, path: Path) -> Iterator[Callable[[int], None] | None]:
         size = path.stat().st_size
     except OSError:  # whoever reads the file says why it can't be
         size = 0
-    if size < WORTHWHILE_BYTES or not sys.stderr.isatty():
+    if size < WORTHWHILE_BYTES or not sys.stderr.isatty() or asked().quiet:
         yield None
         return
     from rich.console import Console

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gemma_trace.cli.output import ForceOption, NoCacheOption, answer, file_stem, say
-from gemma_trace.cli.rules import RulesFileOption, RulesOption
+from gemma_trace.cli.rules import RuleOption, RulesOption
 from gemma_trace.errors import InputError, OutputError
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ def report(
         bool,
         typer.Option("--hta", help="With Holistic Trace Analysis's figures beside ours; takes some seconds a trace."),
     ] = False,
-    stage: RulesOption = None,
-    stages_file: RulesFileOption = None,
+    rule: RuleOption = None,
+    rules: RulesOption = None,
     force: ForceOption = False,
     no_cache: NoCacheOption = False,
 ) -> None:
@@ -63,7 +63,7 @@ def report(
         from gemma_trace.analysis.hta.run import require_hta
 
         require_hta()
-    reading = Reading(tuple(read_rules(stage, stages_file)), cached=not no_cache, hta=hta)
+    reading = Reading(tuple(read_rules(rule, rules)), cached=not no_cache, hta=hta)
     failures: list[InputError] = []
     if baseline is not None:
         content = compared(baseline, paths, reading)
@@ -158,10 +158,10 @@ def collected(paths: Sequence[Path], reading: Reading) -> tuple[PageContent, lis
     Raises:
         InputError: there is no trace, or none that can be read.
     """
-    from gemma_trace.cli.inputs import find_traces
     from gemma_trace.cli.workers import map_files
     from gemma_trace.report.html.build import told_apart
     from gemma_trace.report.html.model import PageContent, RunView, detail_for
+    from gemma_trace.trace.folders import find_traces
 
     files = find_traces(paths)
     done = map_files(partial(view_file, reading=reading, detail=detail_for(len(files))), files)

@@ -1,4 +1,4 @@
-"""`--stage NAME=REGEX` and `--stages FILE` on the command line → stage rules."""
+"""`--rule NAME=REGEX` and `--rules FILE` on the command line → stage rules; `--stage NAME` → the stage to show."""
 
 from __future__ import annotations
 
@@ -17,9 +17,19 @@ if TYPE_CHECKING:
     from gemma_trace.analysis.roofline.peaks import Peaks
     from gemma_trace.trace.trace import Trace
 
-RulesOption = Annotated[
+RuleOption = Annotated[
     list[str] | None,
-    typer.Option("--stage", "-s", metavar="NAME=REGEX", help="Spans whose name matches are this stage; repeatable."),
+    typer.Option(
+        "--rule",
+        metavar="NAME=REGEX",
+        help="Define a stage: the spans whose name matches; repeatable. Known stages can be defined anew.",
+    ),
+]
+RulesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--rules", metavar="FILE", help='A TOML file of such rules: a table "stages" of lines NAME = "REGEX".'
+    ),
 ]
 
 
@@ -27,21 +37,10 @@ def _stage_names() -> list[str]:
     return [stage.value for stage in Stage if stage is not Stage.REQUEST]
 
 
-ChosenStageOption = Annotated[
-    list[str] | None,
+StageOption = Annotated[
+    str | None,
     typer.Option(
-        "--stage",
-        "-s",
-        metavar="NAME[=REGEX]",
-        help="Only this stage; NAME=REGEX makes it of the spans whose name matches. Repeatable, for rules of one "
-        "stage, or for rules beside the one NAME to show.",
-        autocompletion=_stage_names,
-    ),
-]
-RulesFileOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--stages", metavar="FILE", help='A TOML file of such rules: a table "stages" of lines NAME = "REGEX".'
+        "--stage", "-s", metavar="NAME", help="Show this stage alone.", autocompletion=_stage_names, show_default=False
     ),
 ]
 
@@ -53,27 +52,15 @@ PeaksOption = Annotated[
 ]
 
 
-def chosen_stage(given: Sequence[str] | None) -> tuple[str | None, list[str]]:
-    """The one stage that is asked for, if any, and the rules beside it.
-
-    A name alone asks for its stage, whatever the rules are of; without one the rules ask for theirs.
+def chosen_stage(given: str | None) -> str | None:
+    """The stage that is asked for, if any.
 
     Raises:
-        ConfigError: two stages are asked for.
+        ConfigError: it is a rule, not a name.
     """
-    rules = [text for text in given or () if "=" in text]
-    chosen = [text for text in given or () if "=" not in text]
-    if len(chosen) > 1:
-        raise ConfigError(f"one stage at a time; --stage was given {' and '.join(chosen)}")
-    if chosen:
-        return chosen[0], rules
-    ruled = list(dict.fromkeys(text.partition("=")[0] for text in rules))
-    if len(ruled) > 1:
-        raise ConfigError(
-            f"one stage at a time; --stage was given rules for {' and '.join(ruled)}: say which one to show with "
-            f"--stage {ruled[0]} beside them, or put the rules into a file for --stages to show everything"
-        )
-    return (ruled[0] if ruled else None), rules
+    if given is not None and "=" in given:
+        raise ConfigError(f"--stage {given!r} is not the name of a stage; --rule {given!r} defines one")
+    return given
 
 
 def read_rules(given: Sequence[str] | None, file: Path | None) -> list[StageRule]:
@@ -111,12 +98,12 @@ def own_peaks(file: Path | None) -> list[Peaks]:
 def _parsed(text: str) -> StageRule:
     name, equals, pattern = text.partition("=")
     if not equals or not pattern:
-        raise ConfigError(f"--stage {text!r} is no rule; give NAME=REGEX, e.g. vision_tower='nn.Module: Siglip'")
+        raise ConfigError(f"--rule {text!r} is not a rule; give NAME=REGEX, e.g. vision_tower='nn.Module: Siglip'")
     return stage_rule(name, pattern)
 
 
 def _read_file(path: Path) -> list[StageRule]:
-    stages = read_toml(path, "--stages").get("stages")
+    stages = read_toml(path, "--rules").get("stages")
     if not isinstance(stages, dict):
         raise InputError(f'{path} has no [stages]; write [stages] and lines such as vision_tower = "nn.Module: Siglip"')
     rules = []

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gemma_trace.cli.output import ForceOption, Format, FormatOption, NoCacheOption, OutputOption, RawOption
-from gemma_trace.cli.rules import PeaksOption, RulesFileOption, RulesOption
+from gemma_trace.cli.rules import PeaksOption, RuleOption, RulesOption
 
 if TYPE_CHECKING:
     from gemma_trace.analysis.breakdown import StageBreakdown
@@ -24,8 +24,8 @@ def stages(
     why: Annotated[
         bool, typer.Option("--why", help="Split every stage's time into its parts, and show the critical path.")
     ] = False,
-    stage: RulesOption = None,
-    stages_file: RulesFileOption = None,
+    rule: RuleOption = None,
+    rules: RulesOption = None,
     peaks: PeaksOption = None,
     form: FormatOption = Format.TABLE,
     output: OutputOption = None,
@@ -42,21 +42,22 @@ def stages(
     means; where work ran on several devices, what each did. Traces that
     others made get stages by known names (nn.Module frames, vLLM's and SGLang's steps), and by your own rules.
 
-    Example: gemma-trace stages foreign.json.gz --why --stage moe='nn.Module: MoE' --stage prefill='my_prefill'
+    Example: gemma-trace stages foreign.json.gz --why --rule moe='nn.Module: MoE' --rule prefill='my_prefill'
     """
     from gemma_trace.analysis.breakdown import breakdown
     from gemma_trace.analysis.reasons import stage_reasons
     from gemma_trace.analysis.roofline.devices import device_peaks
     from gemma_trace.analysis.roofline.floors import stage_floors
     from gemma_trace.analysis.summary import summarize
-    from gemma_trace.cli.inputs import one_trace, open_trace
+    from gemma_trace.cli.inputs import open_trace
     from gemma_trace.cli.output import emit
     from gemma_trace.cli.rules import own_peaks, read_rules
     from gemma_trace.report.views.roofline import Floors
     from gemma_trace.report.views.stages import stages_report
+    from gemma_trace.trace.folders import one_trace
 
     own = own_peaks(peaks)
-    loaded = open_trace(one_trace(trace), read_rules(stage, stages_file), cached=not no_cache)
+    loaded = open_trace(one_trace(trace), read_rules(rule, rules), cached=not no_cache)
     everything = breakdown(loaded)
     shown = everything if request is None else breakdown(loaded, request)
     device = device_peaks(loaded, own)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gemma_trace.cli.output import ForceOption, Format, FormatOption, NoCacheOption, OutputOption, RawOption, say
-from gemma_trace.cli.rules import RulesFileOption, RulesOption
+from gemma_trace.cli.rules import RuleOption, RulesOption
 from gemma_trace.errors import InputError
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ def summarize(
     style: Annotated[
         Style, typer.Option(help="study: the reference study's sections, columns and cells.")
     ] = Style.TTFT,
-    stage: RulesOption = None,
-    stages_file: RulesFileOption = None,
+    rule: RuleOption = None,
+    rules: RulesOption = None,
     form: FormatOption = Format.TABLE,
     output: OutputOption = None,
     force: ForceOption = False,
@@ -58,13 +58,13 @@ def summarize(
     Example: gemma-trace summarize traces/ --format markdown
     """
     from gemma_trace.analysis.summary import RunSummary
-    from gemma_trace.cli.inputs import find_traces
     from gemma_trace.cli.output import emit
     from gemma_trace.cli.rules import read_rules
     from gemma_trace.cli.workers import map_files
     from gemma_trace.report.views.summary import study_report, summary_report
+    from gemma_trace.trace.folders import find_traces
 
-    work = partial(summarize_file, rules=read_rules(stage, stages_file), cached=not no_cache)
+    work = partial(summarize_file, rules=read_rules(rule, rules), cached=not no_cache)
     done = map_files(work, find_traces(paths))
     runs = [result for result in done if isinstance(result, RunSummary)]
     failures = [result for result in done if isinstance(result, InputError)]

@@ -9,8 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gemma_trace.cli.output import ForceOption, Format, FormatOption, RawOption, say
-from gemma_trace.errors import CaptureError, ConfigError, OutputError
+from gemma_trace.cli.everywhere import asked
+from gemma_trace.cli.output import (
+    ForceOption,
+    Format,
+    FormatOption,
+    OutDirOption,
+    OutputOption,
+    RawOption,
+    refuse_existing,
+    say,
+)
+from gemma_trace.errors import CaptureError, ConfigError
 from gemma_trace.printable import printable
 
 if TYPE_CHECKING:
@@ -21,78 +31,83 @@ if TYPE_CHECKING:
 
 def sweep(
     matrix: Annotated[
-        str, typer.Option("--matrix", "-m", help="A TOML file with the tables [matrix] and [options], or study.")
+        str,
+        typer.Argument(
+            metavar="[MATRIX]",
+            help='A TOML file with the tables "matrix" and "options"; or study, the reference study\'s matrix.',
+        ),
     ] = "study",
     change: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="OPTION=VALUE[,VALUE]", help="Stands over the matrix; repeatable."),
+        typer.Option(
+            "--set", metavar="OPTION=VALUE[,VALUE]", help="Replace what the matrix says of an option; repeatable."
+        ),
     ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The folder that holds runs.")] = Path("traces"),
+    out_dir: OutDirOption = Path("traces"),
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan with its memory needs, run nothing.")
     ] = False,
     retry: Annotated[bool, typer.Option("--retry", help="Run cells again that failed before.")] = False,
     form: FormatOption = Format.TABLE,
-    save: Annotated[Path | None, typer.Option("--save", help="Write the summary to this file.")] = None,
+    output: OutputOption = None,
     force: ForceOption = False,
     raw: RawOption = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; the summary alone.")] = False,
 ) -> None:
     """Capture a matrix of configurations, one process each, and sum them up.
 
     A cell that fails is recorded and costs nothing but itself. Run it again to go on where it stopped; what is done
     isn't done twice. The matrix "study" is the reference study's: 3 sizes, 2 dtypes, 2 devices, 2 image processors.
 
-    Example: gemma-trace sweep --matrix study --set model=tiny --set device=cpu -o traces/tiny
+    Example: gemma-trace sweep --set model=tiny --set device=cpu --out-dir traces/tiny -o summary.md
     """
     from gemma_trace.capture import require_capture_extra
     from gemma_trace.capture.sweep import STUDY, plan, read_matrix, run_sweep
 
-    cells = plan(STUDY if matrix == "study" else read_matrix(Path(matrix)), output, change or ())
+    cells = plan(STUDY if matrix == "study" else read_matrix(Path(matrix)), out_dir, change or ())
     require_capture_extra()
-    _check_save(form, save, force=force)
+    _check_output(form, output, force=force)
     if dry_run:
-        _print_plan(cells, output, form, save, force=force, raw=raw)
+        _print_plan(cells, out_dir, form, output, force=force, raw=raw)
         return
-    with _watching(quiet=quiet) as watch:
+    with _watching(quiet=asked().quiet) as watch:
         ended = run_sweep(cells, retry=retry, on_change=watch)
     done = [cell for cell in ended if cell.state == "done"]
     failed = [cell for cell in ended if cell.state == "failed"]
     if done:
-        _summarize(done, form, save, force=force, raw=raw)
+        _summarize(done, form, output, force=force, raw=raw)
     for cell in failed:
         say(f"gemma-trace: {cell.name}: {cell.error}")
     if failed:
         raise CaptureError(f"{len(failed)} of {len(ended)} cells failed; --retry runs them again")
 
 
-def _check_save(form: Format, save: Path | None, *, force: bool) -> None:
+def _check_output(form: Format, output: Path | None, *, force: bool) -> None:
     """Refuse at once what would be refused after hours."""
-    if save is not None and save.exists() and not force:
-        raise OutputError(f"{save} exists already; give --force to overwrite it")
-    if form is Format.PARQUET and save is None:
-        raise ConfigError("parquet is no text; give --save FILE")
+    if output is not None:
+        refuse_existing(output, force=force)
+    if form is Format.PARQUET and output is None:
+        raise ConfigError("parquet is not text; give -o FILE")
 
 
-def _summarize(done: Sequence[Cell], form: Format, save: Path | None, *, force: bool, raw: bool) -> None:
+def _summarize(done: Sequence[Cell], form: Format, output: Path | None, *, force: bool, raw: bool) -> None:
     from gemma_trace.analysis.summary import summarize
-    from gemma_trace.cli.inputs import find_traces
     from gemma_trace.cli.output import emit
     from gemma_trace.report.views.summary import summary_report
+    from gemma_trace.trace.folders import find_traces
     from gemma_trace.trace.trace import load
 
     runs = [summarize(load(path)) for path in find_traces([cell.folder for cell in done])]
-    emit(summary_report(runs, [str(done[0].config.output)]), form, save, force=force, raw=raw)
+    emit(summary_report(runs, [str(done[0].config.output)]), form, output, force=force, raw=raw)
 
 
 def _print_plan(
-    cells: Sequence[Cell], output: Path, form: Format, save: Path | None, *, force: bool, raw: bool
+    cells: Sequence[Cell], out_dir: Path, form: Format, output: Path | None, *, force: bool, raw: bool
 ) -> None:
     from gemma_trace.capture.plan import describe
     from gemma_trace.cli.output import emit
     from gemma_trace.report.views.plan import plan_report
 
-    emit(plan_report(describe(cells), str(output)), form, save, force=force, raw=raw)
+    emit(plan_report(describe(cells), str(out_dir)), form, output, force=force, raw=raw)
 
 
 @contextmanager

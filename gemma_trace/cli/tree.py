@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gemma_trace.cli.output import ForceOption, Format, FormatOption, NoCacheOption, OutputOption, RawOption
-from gemma_trace.cli.rules import ChosenStageOption, RulesFileOption
+from gemma_trace.cli.rules import RuleOption, RulesOption, StageOption
 from gemma_trace.errors import ConfigError
 
 
@@ -19,8 +19,9 @@ def tree(
         float,
         typer.Option(min=0, max=100, help="Fold what has less than this share of the host's and the device's time."),
     ] = 1.0,
-    stage: ChosenStageOption = None,
-    stages_file: RulesFileOption = None,
+    stage: StageOption = None,
+    rule: RuleOption = None,
+    rules: RulesOption = None,
     request: Annotated[int | None, typer.Option(help="Only this request, 0 is the first.")] = None,
     layers: Annotated[bool, typer.Option("--layers", help="Each layer by itself, not all of a kind as one.")] = False,
     full_names: Annotated[
@@ -40,16 +41,17 @@ def tree(
     """
     from gemma_trace.analysis.summary import summarize
     from gemma_trace.analysis.tree import NodeKind, call_tree, prune
-    from gemma_trace.cli.inputs import one_trace, open_trace
+    from gemma_trace.cli.inputs import open_trace
     from gemma_trace.cli.output import emit
     from gemma_trace.cli.rules import chosen_stage, read_rules
     from gemma_trace.report.views.tree import tree_report
+    from gemma_trace.trace.folders import one_trace
     from gemma_trace.trace.near_names import no_such_stage
 
     if min_pct != min_pct:
         raise ConfigError("--min-pct is no number; give one from 0 to 100")
-    chosen, rules = chosen_stage(stage)
-    loaded = open_trace(one_trace(trace), read_rules(rules, stages_file), cached=not no_cache)
+    chosen = chosen_stage(stage)
+    loaded = open_trace(one_trace(trace), read_rules(rule, rules), cached=not no_cache)
     whole = call_tree(loaded, request, each_layer=layers)
     tops = whole.find(NodeKind.STAGE, chosen) if chosen else list(whole.children)
     if not tops:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gemma_trace.cli.output import NoCacheOption, answer, say
-from gemma_trace.cli.rules import RulesFileOption, RulesOption
+from gemma_trace.cli.output import NoCacheOption, answer, remark, say
+from gemma_trace.cli.rules import RuleOption, RulesOption
 
 if TYPE_CHECKING:
     from gemma_trace.view.perfetto import Sight
@@ -25,8 +25,8 @@ def view(
         bool, typer.Option("--no-browser", help="Open no browser; print the address and serve.")
     ] = False,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Serve on this port; 0 is any that is free.")] = 0,
-    stage: RulesOption = None,
-    stages_file: RulesFileOption = None,
+    rule: RuleOption = None,
+    rules: RulesOption = None,
     no_cache: NoCacheOption = False,
 ) -> None:
     """Open a trace in the Perfetto UI, stages and counters pinned, the slowest request selected.
@@ -36,18 +36,19 @@ def view(
 
     Example: gemma-trace view traces/demo
     """
-    from gemma_trace.cli.inputs import one_trace, open_trace
+    from gemma_trace.cli.inputs import open_trace
     from gemma_trace.cli.progress import reading
     from gemma_trace.cli.rules import read_rules, warn_of_rules
     from gemma_trace.errors import ConfigError
     from gemma_trace.export.viewer import SUFFIX, export_trace
+    from gemma_trace.trace.folders import one_trace
     from gemma_trace.trace.scratch import scratch_folder
     from gemma_trace.view.perfetto import offline_ui, slowest_request
 
     if online and port:
         raise ConfigError("--online reads from port 9001 and no other; leave --port out")
     ui = None if online else offline_ui()
-    loaded = open_trace(one_trace(trace), read_rules(stage, stages_file), cached=not no_cache)
+    loaded = open_trace(one_trace(trace), read_rules(rule, rules), cached=not no_cache)
     warn_of_rules(loaded)
     with scratch_folder() as folder:
         exported = folder / f"trace{SUFFIX}"
@@ -68,7 +69,7 @@ def _serve(exported: Path, ui: Path | None, sight: Sight, port: int, *, open_bro
         if open_browser and not webbrowser.open(link):
             say("gemma-trace: found no browser; open the address above in one")
         until = "the tab is closed" if ui else "the UI has read the trace"
-        say(f"serving until {until}; Ctrl-C stops")
+        remark(f"serving until {until}; Ctrl-C stops")
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the exported trace goes then too
         try:
             server.watch.wait_until_done()

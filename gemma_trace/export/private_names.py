@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from gemma_trace.export.redacted_text import HOSTS, USERS, says_user_or_host
-from gemma_trace.foreign import UnreadableError, decoded, members_of, value_of
+from gemma_trace.foreign import UnreadableValueError, decoded, members_of, value_of
 from gemma_trace.trace.salvage import EventSink
 
 _HOST_KEY: Final = re.compile(
@@ -257,7 +257,7 @@ class PrivateNames(EventSink):
                 self._of_members(event)
                 if args is not None and b'"' in (raw := bytes(args)):
                     self._of_members(_members(raw))
-        except UnreadableError:
+        except UnreadableValueError:
             return False
         return True
 
@@ -283,7 +283,7 @@ class PrivateNames(EventSink):
             self._of_text(key)
             try:
                 found = list(_walk(key, decoded(raw)))
-            except UnreadableError:  # it isn't copied either
+            except UnreadableValueError:  # it isn't copied either
                 continue
             for name, text in found:
                 self._of_pair(name, text)
@@ -344,5 +344,5 @@ def json_in(text: str) -> Any:
         return None
     try:
         return decoded(stripped, exact=True)
-    except UnreadableError:
+    except UnreadableValueError:
         return None

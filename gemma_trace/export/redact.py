@@ -17,7 +17,7 @@ import msgspec
 from gemma_trace.errors import OutputError
 from gemma_trace.export.private_names import PrivateNames
 from gemma_trace.export.redacted_json import JsonRedactor, Members
-from gemma_trace.foreign import UnreadableError, decoded, members_of
+from gemma_trace.foreign import UnreadableValueError, decoded, members_of
 from gemma_trace.metadata import METADATA_KEY
 from gemma_trace.trace.columns import UNDECODABLE_EVENTS
 from gemma_trace.trace.events import ROLES, Role
@@ -115,7 +115,7 @@ class _Writer(EventSink):
         try:
             data = bytes(array).decode("utf-8", "replace").encode()
             events = decoded(data, list[dict[str, msgspec.Raw]])
-        except UnreadableError:
+        except UnreadableValueError:
             return False
         written = [self._event(event) for event in events]
         if written:

@@ -11,7 +11,7 @@ import msgspec
 
 from gemma_trace.export.private_names import is_uname, json_in, kind_of_key
 from gemma_trace.export.redacted_text import ENVIRONMENTS, HOSTS, MARKS, SECRETS, UNREADABLE, TextRedactor
-from gemma_trace.foreign import UNDECODABLE, UnreadableError, decoded
+from gemma_trace.foreign import UNDECODABLE, UnreadableValueError, decoded
 from gemma_trace.trace.secret_names import named_kind, names_secrets
 from gemma_trace.trace.secrets import find_secrets, readable
 
@@ -123,7 +123,7 @@ class JsonRedactor:
         """A JSON text redacted; its own bytes unless it changes."""
         try:
             value = decoded(raw, exact=True)
-        except UnreadableError:
+        except UnreadableValueError:
             return self._unreadable()
         if not isinstance(value, str):
             return self._value_of("", raw)

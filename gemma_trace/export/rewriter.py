@@ -17,7 +17,7 @@ import numpy as np
 from gemma_trace.errors import InputError
 from gemma_trace.export.ids import Names, ViewerIds, ViewerTrack
 from gemma_trace.export.layout import Layout, held_back
-from gemma_trace.foreign import UnreadableError, decoded, id_of, integer, number, text, value_of
+from gemma_trace.foreign import UnreadableValueError, decoded, id_of, integer, number, text, value_of
 from gemma_trace.trace.clock import ns_to_decimal_us, time_ns
 from gemma_trace.trace.columns import UNDECODABLE_EVENTS
 from gemma_trace.trace.events import NONE
@@ -99,7 +99,7 @@ class Rewriter:
             data = mended
         try:
             events = decoded(data, list[dict[str, msgspec.Raw]])
-        except UnreadableError:
+        except UnreadableValueError:
             return False
         written: list[_JsonEvent] = []
         arrows: list[_JsonEvent] = []

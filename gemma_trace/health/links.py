@@ -42,7 +42,7 @@ def link_findings(trace: Trace) -> Iterator[Finding]:
             Severity.INFO,
             len(outside),
             f"device activities launched outside of all stages: {len(outside):,} ({share:.1f}% of device time)",
-            "they count as unattributed; name their ranges with --stage NAME=REGEX",
+            "they count as unattributed; name their ranges with --rule NAME=REGEX",
         )
     is_graph = np.array([bool(_GRAPH_LAUNCH.search(name)) for name in spans.names], dtype=bool)
     replayed = int(is_graph[spans.name[launch]].sum()) if len(launch) else 0

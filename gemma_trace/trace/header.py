@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from gemma_trace.errors import TraceFormatError
-from gemma_trace.foreign import NONE, UnreadableError, integer, list_of
+from gemma_trace.foreign import NONE, UnreadableValueError, integer, list_of
 from gemma_trace.metadata import METADATA_KEY, SCHEMA_VERSION, RunMetadata
 
 EXPORT_KEY: Final = "gemma_trace_export"
@@ -31,7 +31,7 @@ def metadata_of(header: dict[str, msgspec.Raw], path: Path) -> RunMetadata | Non
         return None
     try:
         metadata = RunMetadata.from_json(raw)
-    except UnreadableError as error:
+    except UnreadableValueError as error:
         raise TraceFormatError(f"{path}: its {METADATA_KEY} metadata can't be read: {error}") from error
     if metadata.schema_version > SCHEMA_VERSION:
         raise TraceFormatError(f"{path} was written by a newer gemma-trace; run: pip install --upgrade gemma-trace")

@@ -17,7 +17,7 @@ from typing import Final
 
 import msgspec
 
-from gemma_trace.errors import InputError, TraceFormatError
+from gemma_trace.errors import TraceFormatError, UnreadableError
 from gemma_trace.foreign import UNDECODABLE
 from gemma_trace.trace.budget import VARIABLE, memory_budget_bytes
 from gemma_trace.trace.columns import UNDECODABLE_EVENTS, ColumnBuilder
@@ -96,7 +96,7 @@ def read_trace(path: Path, on_bytes: Callable[[int], None] | None = None) -> Tra
         on_bytes: hears how many bytes of the file were read, each time some are.
 
     Raises:
-        InputError: the file can't be read, or what it holds doesn't fit into the free memory.
+        UnreadableError: the file can't be read, or what it holds doesn't fit into the free memory.
         TraceFormatError: it is no trace, or holds no event.
     """
     columns = _ColumnSink()
@@ -147,7 +147,7 @@ def stream_events(path: Path, sink: EventSink, on_bytes: Callable[[int], None] |
         on_bytes: hears how many bytes of the file were read, each time some are.
 
     Raises:
-        InputError: the file can't be read.
+        UnreadableError: the file can't be read.
         TraceFormatError: it is no trace.
     """
     reader = _Reader(path, sink, SourceState(on_bytes))
@@ -160,7 +160,7 @@ def read_header(path: Path) -> dict[str, msgspec.Raw]:
     """The top-level members that stand before the events: all of them in the traces we write. Reads no further.
 
     Raises:
-        InputError: the file can't be read.
+        UnreadableError: the file can't be read.
         TraceFormatError: it is no trace.
     """
     return _Reader(path, _ColumnSink()).read_header()
@@ -191,7 +191,7 @@ class _Budget:
     """Refuses a file of which the columns would take more memory than is free.
 
     Raises:
-        InputError: from `check`.
+        UnreadableError: from `check`.
     """
 
     def __init__(self, path: Path, builder: ColumnBuilder) -> None:
@@ -203,7 +203,7 @@ class _Budget:
         needed = self._builder.needed_bytes
         if needed > self._bytes:
             events = self._builder.phases.total()
-            raise InputError(
+            raise UnreadableError(
                 f"{self._path} needs over {needed / 1e9:.1f} GB of memory ({events:,} events in its first "
                 f"{inflated_bytes / 1e6:,.0f} MB of JSON) and {self._bytes / 1e9:.1f} GB may be taken; capture fewer "
                 f"steps, read it on a larger machine, or set {VARIABLE} to the GB that it may take"

@@ -10,7 +10,7 @@ from typing import BinaryIO, Final, cast
 
 from isal import igzip_lib, isal_zlib
 
-from gemma_trace.errors import InputError
+from gemma_trace.errors import UnreadableError
 from gemma_trace.opening import opened
 
 GZIP_MAGIC: Final = b"\x1f\x8b"
@@ -63,7 +63,7 @@ def read_chunks(path: Path, state: SourceState) -> Iterator[bytes]:
     What a damaged or truncated gzip stream still yields is yielded, and `state` says so.
 
     Raises:
-        InputError: the file doesn't exist or can't be read, or it is a pipe that nobody writes into.
+        UnreadableError: the file doesn't exist or can't be read, or it is a pipe that nobody writes into.
     """
     try:
         with opened(path) as file:
@@ -72,16 +72,18 @@ def read_chunks(path: Path, state: SourceState) -> Iterator[bytes]:
             for part in _inflate(file, state) if state.compressed else _plain(file, state):
                 state.inflated_bytes += len(part)
                 if state.inflated_bytes > MAX_INFLATED_BYTES:
-                    raise InputError(f"{path} inflates to over {MAX_INFLATED_BYTES >> 30} GiB; capture fewer steps")
+                    raise UnreadableError(
+                        f"{path} inflates to over {MAX_INFLATED_BYTES >> 30} GiB; capture fewer steps"
+                    )
                 yield part
             while _read(file, CHUNK_BYTES, state):
                 pass  # padding: it belongs to the content
     except FileNotFoundError:
-        raise InputError(f"no file at {path}; check the path") from None
+        raise UnreadableError(f"no file at {path}; check the path") from None
     except IsADirectoryError:
-        raise InputError(f"{path} is a folder; give a trace file in it") from None
+        raise UnreadableError(f"{path} is a folder; give a trace file in it") from None
     except OSError as error:
-        raise InputError(f"can't read {path}: {error.strerror or error}") from error
+        raise UnreadableError(f"can't read {path}: {error.strerror or error}") from error
 
 
 def _read(file: BinaryIO, size: int, state: SourceState) -> bytes:

@@ -40,11 +40,11 @@ def captured(config: CaptureConfig, name: str, worker: str = "rank0") -> Path:
         {"prompt": ["what is it", "what-is-it", "what is it?", "What is it"]},
         {"prompt": ["é", "è", "?", "-"]},
         {"prompt": ["a" * 5000 + end for end in "bc"]},
-        {"images": [["/home/ada/a/x.jpg"], ["/home/ada/b/x.jpg"], []]},
+        {"image": [["/home/ada/a/x.jpg"], ["/home/ada/b/x.jpg"], []]},
         {"model": ["/home/ada/one/model", "/home/ada/two/model", "owner/model", "other/model", "/"]},
         {"model": ["m" * 250, "m" * 250 + "/", "..", ".cache"]},
         {"device": ["cuda", "cuda:0", "cuda:1", "auto", "cpu"]},
-        {"stage_modules": [["vision=a.b"], ["vision=a-b"]], "seed": [1, 2]},
+        {"stage_module": [["vision=a.b"], ["vision=a-b"]], "seed": [1, 2]},
         {"attn": ["x/y", "x-y"]},
     ],
 )
@@ -137,7 +137,7 @@ def test_a_trace_of_anybody_elses_is_never_taken(tmp_path: Path) -> None:
 
 
 def test_files_of_one_name_in_two_folders_are_two_cells(tmp_path: Path) -> None:
-    one, other = (plan(matrix(images=[[f"{folder}/x.jpg"]]), tmp_path)[0] for folder in "ab")
+    one, other = (plan(matrix(image=[[f"{folder}/x.jpg"]]), tmp_path)[0] for folder in "ab")
     captured(one.config, one.name)
     write_record(tmp_path, Record({}, {one.name: fingerprint(one.config)}))
     assert settled([one], retry=False)[0].state == "done"

@@ -43,7 +43,7 @@ def test_a_matrix_comes_from_a_file_and_the_command_line_stands_over_it(tmp_path
 
 
 def test_options_of_the_command_line_have_their_own_types(tmp_path: Path) -> None:
-    changes = ["prompt_tokens=600,700", "stage_modules=vision=model.tower", "images=a.jpg", "stacks=no", "attn=eager"]
+    changes = ["prompt_tokens=600,700", "stage_module=vision=model.tower", "image=a.jpg", "stacks=no", "attn=eager"]
     cells = plan({}, tmp_path, changes)
     assert [cell.config.prompt_tokens for cell in cells] == [600, 700]
     config = cells[0].config
@@ -62,10 +62,10 @@ def test_options_of_the_command_line_have_their_own_types(tmp_path: Path) -> Non
         ("", ["runs=many"], "is no whole number"),
         ("", ["prompt_tokens=long"], "is no whole number"),
         ("", ["stacks=perhaps"], "is neither true nor false"),
-        ("[options]\nruns = '3'", [], "runs is '3'; it takes a whole number"),
-        ("[matrix]\nmodel = [4]", [], "model is 4; it takes text"),
-        ("[options]\nsync_stages = 1", [], "sync_stages is 1; it takes true or false"),
-        ("[options]\nimages = 'a.jpg'", [], "images is 'a.jpg'; it takes a list of texts"),
+        ("[options]\nruns = '3'", [], "runs is '3'; it requires a whole number"),
+        ("[matrix]\nmodel = [4]", [], "model is 4; it requires text"),
+        ("[options]\nsync_stages = 1", [], "sync_stages is 1; it requires true or false"),
+        ("[options]\nimage = 'a.jpg'", [], "image is 'a.jpg'; it requires a list of texts"),
         ("matrix = 3", [], "matrix is no table"),
     ],
 )
@@ -84,10 +84,10 @@ def test_an_output_that_cannot_be_is_refused_before_anything_runs(tmp_path: Path
     (tmp_path / "file").write_text("")
     for output in (tmp_path / "file", tmp_path / "file" / "deeper"):
         cells = plan({"matrix": {"model": ["tiny"]}, "options": {"device": "cpu"}}, output, ONE)
-        with pytest.raises(OutputError, match=r"can't make the folder .*file.*; check --output"):
+        with pytest.raises(OutputError, match=r"can't make the folder .*file.*; check --out-dir"):
             run_sweep(cells, retry=False, on_change=lambda _: None)
-    tiny = ["sweep", "--set", "model=tiny", "--output", str(tmp_path / "out")]
-    assert main([*tiny, "--save", str(tmp_path / "file")]) == 1
+    tiny = ["sweep", "--set", "model=tiny", "--out-dir", str(tmp_path / "out")]
+    assert main([*tiny, "--output", str(tmp_path / "file")]) == 1
     assert main([*tiny, "--format", "parquet"]) == 2
     assert not (tmp_path / "out").exists()
 
@@ -119,7 +119,7 @@ def test_a_sweep_that_is_killed_goes_on_where_it_stopped(tmp_path: Path) -> None
 
     def sweep(folder: Path) -> list[str]:
         done = subprocess.run(
-            [*command, "--output", str(folder), "--format", "json"], capture_output=True, text=True, timeout=HUNG_S
+            [*command, "--out-dir", str(folder), "--format", "json"], capture_output=True, text=True, timeout=HUNG_S
         )
         without_cuda = not torch.cuda.is_available()
         assert done.returncode == without_cuda, "without a CUDA device half of the 4 cells fail, and are recorded"
@@ -127,7 +127,7 @@ def test_a_sweep_that_is_killed_goes_on_where_it_stopped(tmp_path: Path) -> None
         return [row["run"] for row in json.loads(done.stdout)["rows"]]
 
     killed = tmp_path / "killed"
-    process = subprocess.Popen([*command, "--output", str(killed)], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([*command, "--out-dir", str(killed)], stdout=subprocess.DEVNULL)
     while not (first := list(killed.glob("*/*.pt.trace.json.gz"))) and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)

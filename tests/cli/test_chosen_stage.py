@@ -1,4 +1,4 @@
-"""`-s NAME=REGEX` of the commands that show one stage shows that stage alone."""
+"""`--rule NAME=REGEX` defines a stage, and `-s NAME` shows one alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from gemma_trace import cli
-from gemma_trace.cli.rules import chosen_stage
 from tests.trace_builder import TraceBuilder
 
 MOE = "nn.Module: MoE_0"
@@ -35,25 +34,30 @@ def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]
 
 @pytest.mark.parametrize(
     "rules",
-    [["moe=nn.Module: MoE"], ["moe=nn.Module: MoE", "moe=Expert"], ["moe=nn.Module: MoE", "other=forward", "moe"]],
-    ids=["one", "two of one stage", "two and a name"],
+    [["moe=nn.Module: MoE"], ["moe=nn.Module: MoE", "moe=Expert"], ["moe=nn.Module: MoE", "other=forward"]],
+    ids=["one", "two of one stage", "two stages"],
 )
 def test_kernels_of_a_rules_stage(path: Path, rules: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    found = shown(capsys, "kernels", str(path), *(word for rule in rules for word in ("-s", rule)))
+    found = shown(capsys, "kernels", str(path), "-s", "moe", *(word for rule in rules for word in ("--rule", rule)))
     assert {row["name"]: row["sum_ns"] for row in found["rows"]} == {"kernel_b": 20, "kernel_a": 10}
     assert found["totals"]["device_sum_ns"] == 30
     assert shown(capsys, "kernels", str(path))["totals"]["device_sum_ns"] == 430
 
 
 def test_tree_of_a_rules_stage(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = shown(capsys, "tree", str(path), "-s", "moe=nn.Module: MoE")["rows"]
+    rows = shown(capsys, "tree", str(path), "-s", "moe", "--rule", "moe=nn.Module: MoE")["rows"]
     top = [row for row in rows if row["depth"] == rows[0]["depth"]]
     assert [(row["kind"], row["name"], row["device_ns"]) for row in top] == [("stage", "moe", 30)]
     assert "kernel_c" not in {row["name"] for row in rows}
 
 
-def test_what_is_chosen() -> None:
-    assert chosen_stage(None) == (None, [])
-    assert chosen_stage(["prefill"]) == ("prefill", [])
-    assert chosen_stage(["moe=A", "moe=B"]) == ("moe", ["moe=A", "moe=B"])
-    assert chosen_stage(["moe=A", "other=B", "decode"]) == ("decode", ["moe=A", "other=B"])
+def test_without_a_name_everything_is_shown(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = shown(capsys, "kernels", str(path), "--rule", "moe=nn.Module: MoE")
+    assert found["totals"]["device_sum_ns"] == 430
+
+
+@pytest.mark.parametrize("command", ["kernels", "tree"])
+def test_a_rule_is_no_stages_name(path: Path, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([command, str(path), "-s", "moe=MoE"]) == 2
+    said = "gemma-trace: --stage 'moe=MoE' is not the name of a stage; --rule 'moe=MoE' defines one\n"
+    assert capsys.readouterr().err == said

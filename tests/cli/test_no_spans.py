@@ -53,7 +53,7 @@ def test_a_trace_of_the_profilers_own_marks_is_one_line(
     built.write(tmp_path / "marks.json")
     code = cli.main([*arguments, "marks.json"])
     out, err = capsys.readouterr()
-    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert (code, out, err.count("\n")) == (4, "", 1)
     assert "marks.json holds no span of the host or of a device" in err
     assert "profile_all_threads=True" in err
     assert [path.name for path in tmp_path.iterdir()] == ["marks.json"]
@@ -92,7 +92,7 @@ def test_among_several_such_a_trace_costs_only_itself(tmp_path: Path, capsys: py
     for arguments in (["summarize", "-f", "csv"], ["report", "-o", str(tmp_path / "out.html")]):
         code = cli.main([*arguments, str(tmp_path / "in")])
         _, err = capsys.readouterr()
-        assert (code, err.count("\n")) == (1, 1)
+        assert (code, err.count("\n")) == (4, 1)
         assert "marks.json holds no span" in err
     assert "work" in (tmp_path / "out.html").read_text(encoding="utf-8")
 

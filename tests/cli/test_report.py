@@ -76,12 +76,12 @@ def test_a_file_that_is_no_trace_is_named_and_the_others_are_shown(
     (inside / "runs" / "bad").mkdir()
     (inside / "runs" / "bad" / "rank0.2.pt.trace.json").write_text("no trace")
     code, out, err = run(capsys, inside / "runs")
-    assert (code, out) == (1, "rank0.1.html\n")
+    assert (code, out) == (4, "rank0.1.html\n")
     assert "rank0.2.pt.trace.json" in err
     assert err.count("\n") == 1
     text = read((inside / "rank0.1.html").read_bytes()).text
     assert "Not on this page: 1 of 2 files, which can't be read." in text
-    assert run(capsys, inside / "runs" / "bad")[0] == 1, "none at all is a failure, and no page"
+    assert run(capsys, inside / "runs" / "bad")[0] == 4, "none at all is a failure, and no page"
 
 
 def test_two_folders_are_compared_run_by_run(capsys: pytest.CaptureFixture[str], inside: Path) -> None:
@@ -99,7 +99,7 @@ def test_two_folders_are_compared_run_by_run(capsys: pytest.CaptureFixture[str],
 
 def test_rules_name_stages(capsys: pytest.CaptureFixture[str], inside: Path) -> None:
     trace = TraceBuilder().range("ProfilerStep#1", 0, 100_000).op("my_tower", 1000, 60_000).write(inside / "t.json")
-    assert run(capsys, trace, "--stage", "vision_tower=my_tower")[0] == 0
+    assert run(capsys, trace, "--rule", "vision_tower=my_tower")[0] == 0
     text = read((inside / "t.html").read_bytes()).text
     assert "vision_tower" in text
     assert "No stage was found" not in text

@@ -111,7 +111,7 @@ class Exercise:
         trace = self._folder / ("case.json.gz" if case.trace.startswith(b"\x1f\x8b") else "case.json")
         trace.write_bytes(case.trace)
         more: list[str] = []
-        for option, text in (("--stages", case.rules), ("--peaks", case.peaks)):
+        for option, text in (("--rules", case.rules), ("--peaks", case.peaks)):
             if text is not None:
                 (self._folder / f"{option[2:]}.toml").write_bytes(text)
                 more += [option, str(self._folder / f"{option[2:]}.toml")]
@@ -240,8 +240,9 @@ def _fitting(command: str, options: Sequence[str]) -> list[str]:
     """Those of the options that a command has."""
     without = {
         "--peaks": ("check", "tree", "diff", "summarize", "report", "export"),
-        "--stages": ("check",),
-        "--stage": ("check",),
+        "--rules": (),
+        "--rule": (),
+        "--stage": ("check", "stages", "diff", "summarize", "report", "export"),
         "--request": ("check", "diff", "summarize", "report", "export"),
     }
     pairs = zip(options[::2], options[1::2], strict=True)

@@ -252,7 +252,7 @@ def _request(random: Random) -> list[str]:
 
 def _stage(random: Random) -> list[str]:
     rules = ("prefill", "nothing", "a=(?i)b", "a=b(?i)", "a=x{1,99999999999}", "a=", "=a", "request=x", "decode=mm", "")
-    return ["--stage", random.choice(rules)]
+    return [random.choice(("--stage", "--rule", "--rule")), random.choice(rules)]
 
 
 _OPTIONS: Final[tuple[Callable[[Random], list[str]], ...]] = (_request, _request, _stage)

@@ -312,11 +312,11 @@ def test_each_of_two_devices_has_its_rows_and_its_lanes(tmp_path: Path) -> None:
 
 def test_tables_name_the_devices_where_there_are_several(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = str(two_devices().write(tmp_path / "two.json"))
-    assert cli.main(["stages", path, "-s", "both=both#", "--no-cache"]) == 0
+    assert cli.main(["stages", path, "--rule", "both=both#", "--no-cache"]) == 0
     out = capsys.readouterr().out
     assert "Devices" in out
     assert "sum over the devices" in out
-    assert cli.main(["stages", path, "-s", "both=both#", "-f", "json"]) == 0
+    assert cli.main(["stages", path, "--rule", "both=both#", "-f", "json"]) == 0
     totals = msgspec.json.decode(capsys.readouterr().out)["totals"]
     assert [row["device_busy_ns"] for row in totals["devices"]] == [320, 320]
     assert "0.001 ms = 0.000 on 0 + 0.000 on 1" in out

@@ -143,7 +143,7 @@ def test_an_output_that_exists_is_kept_unless_forced(tmp_path: Path) -> None:
 def test_an_output_that_cannot_be_is_refused_before_anything_runs(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for output, name in ((tmp_path / "file", "mine"), (tmp_path / "file" / "deeper", "mine"), (tmp_path, "file")):
-        with pytest.raises(OutputError, match=r"can't write into .*file; give --output"):
+        with pytest.raises(OutputError, match=r"can't write into .*file; give --out-dir"):
             profile(device="cpu", model="no such model: it isn't looked for", output=output, name=name)
 
 
@@ -244,7 +244,7 @@ def test_a_missing_extra_is_named_with_its_command(tmp_path: Path) -> None:
 
 def test_the_captures_command_line_prints_the_path_alone(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "gemma_trace", "capture", "--quiet", "--device", "cpu", "--warmup", "0"]
-    command += ["--runs", "1", "--profile-runs", "1", "-o", "out"]
+    command += ["--runs", "1", "--profile-runs", "1", "--out-dir", "out"]
     environment = os.environ | {"HF_TOKEN": "hf_thisIsMadeUpAndMustNotShow"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
     assert (done.returncode, done.stderr) == (0, "")

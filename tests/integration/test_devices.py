@@ -171,10 +171,10 @@ def test_two_devices_of_the_case(capsys: pytest.CaptureFixture[str]) -> None:
     path = SHARED / "cases" / "two_gpus_parallel.json"
     if not path.is_file():
         pytest.skip("needs shared/cases")
-    assert cli.main(["stages", str(path), "-s", "stage_a=^stage_a", "-f", "json", "--no-cache"]) == 0
+    assert cli.main(["stages", str(path), "--rule", "stage_a=^stage_a", "-f", "json", "--no-cache"]) == 0
     found = msgspec.json.decode(capsys.readouterr().out)
     assert found["rows"][0]["device_busy_ns"] == 640_000
     assert [row["device_busy_ns"] for row in found["totals"]["devices"]] == [320_000, 320_000]
-    assert cli.main(["stages", str(path), "-s", "stage_a=^stage_a", "--no-cache"]) == 0
+    assert cli.main(["stages", str(path), "--rule", "stage_a=^stage_a", "--no-cache"]) == 0
     assert "0.640 ms = 0.320 on 0 + 0.320 on 1" in capsys.readouterr().out
     assert len(device_lanes(load(path), load(path).requests[0])) == 2

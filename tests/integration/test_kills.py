@@ -118,18 +118,18 @@ def test_a_capture_or_a_sweep_that_is_killed_costs_itself(folder: Path, monkeypa
     swept = plan({"options": {"device": "cpu"}, "matrix": {"seed": [1, 2]}}, folder / "swept")
     before = [built(cell.folder / "rank0.1.pt.trace.json.gz", cell.config) for cell in swept]
     content = [path.read_bytes() for path in before]
-    options = ["--matrix", str(folder / "sweep.toml"), "--set", "device=cpu", "--set", "seed=1,2", "--quiet"]
-    options += ["--output", str(folder / "swept")]
+    options = [str(folder / "sweep.toml"), "--set", "device=cpu", "--set", "seed=1,2", "--quiet"]
+    options += ["--out-dir", str(folder / "swept")]
     jobs: list[dict[str, Any]] = [
         {
             "name": "capture",
             "kills": 1,
-            "command": [*capture, "--quiet", "--output", str(output), "--name", "OUTPUT"],
+            "command": [*capture, "--quiet", "--out-dir", str(output), "--name", "OUTPUT"],
         },
         {
             "name": "sweep",
             "kills": 1,
-            "command": ["sweep", *options, "--save", str(folder / "sweep-OUTPUT.txt")],
+            "command": ["sweep", *options, "--output", str(folder / "sweep-OUTPUT.txt")],
         },
     ]
     (folder / "sweep.toml").write_text("")

@@ -123,7 +123,7 @@ def test_every_command_ends_in_one_line(
     command: str, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    code = cli.main([command, str(path), "-s", f"bad={ENDLESS}"])
+    code = cli.main([command, str(path), "--rule", f"bad={ENDLESS}"])
     out, err = capsys.readouterr()
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "the rule bad=" in err
@@ -202,13 +202,13 @@ def test_every_command_that_takes_rules_tells(
     rules.write_text('[stages]\nmoe = "MoEBlok"\n')
     said = "the rule moe='MoEBlok' matches no span; the nearest names are 'nn.Module: Qwen3MoeBlock_3'"
     for command in (["stages"], ["summarize"], ["tree"], ["kernels"], ["diff", str(path)], ["export"]):
-        code = cli.main([*command, str(path), "--stages", str(rules)])
+        code = cli.main([*command, str(path), "--rules", str(rules)])
         out, err = capsys.readouterr()
         assert (code, said in " ".join((out + err).split())) == (0, True), command
-    assert cli.main(["stages", str(path), "-s", "moe=MoEBlok", "-f", "json"]) == 0
+    assert cli.main(["stages", str(path), "--rule", "moe=MoEBlok", "-f", "json"]) == 0
     health = json.loads(capsys.readouterr().out)["health"]
     assert "rule_without_match" in [finding["code"] for finding in health["findings"]]
-    assert cli.main(["report", str(path), "-s", "moe=MoEBlok", "-o", "page.html"]) == 0
+    assert cli.main(["report", str(path), "--rule", "moe=MoEBlok", "-o", "page.html"]) == 0
     assert "MoEBlok" in Path("page.html").read_text(encoding="utf-8")
 
 

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from gemma_trace.analysis.timeline import Request
-from gemma_trace.foreign import UnreadableError, decoded, text, value_of
+from gemma_trace.foreign import UnreadableValueError, decoded, text, value_of
 from gemma_trace.trace.clock import time_ns
 from gemma_trace.trace.events import LAUNCH_CATEGORIES, NONE, BoolArray, IntArray
 from gemma_trace.trace.reader import stream_events
@@ -205,7 +205,7 @@ class _SyncSink:
         """Look through a batch of events; those that don't decode hold none that could be told."""
         try:
             batch = decoded(bytes(array), list[dict[str, msgspec.Raw]])
-        except UnreadableError:
+        except UnreadableValueError:
             return False
         for event in batch:
             if bytes(event.get("cat", b"")) != b'"cuda_sync"' or bytes(event.get("ph", b"")) != b'"X"':

@@ -8,20 +8,19 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
 from gemma_trace.capture.config import CaptureConfig
-from gemma_trace.capture.options import as_option, parsed_option
+from gemma_trace.capture.options import as_option, field_of, parsed_option
 from gemma_trace.errors import ConfigError
 
 PLACEHOLDER: Final = "{out}"
 """In a command: the folder that its trace has to be written to."""
 
 _LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]{0,79}")
-_NOT_SET: Final = frozenset({"output", "force", "name"})
 
 
 @dataclass(frozen=True)
@@ -86,14 +85,12 @@ def plan_arms(
 
 
 def _of_captures(base: CaptureConfig, changes: Sequence[str], pythons: Sequence[str]) -> list[Arm]:
-    known = {field.name for field in fields(CaptureConfig)} - _NOT_SET
     axes: dict[str, list[Any]] = {}
     for text in changes:
         name, equals, values = text.partition("=")
         if not equals:
             raise ConfigError(f"--set {text!r} is no OPTION=VALUE,VALUE, e.g. image_backend=torchvision,pil")
-        if name not in known:
-            raise ConfigError(f"a capture has no option {name!r}; it has {', '.join(sorted(known))}")
+        name = field_of(name)
         axes[name] = [as_option(name, parsed_option(name, value)) for value in values.split(",")]
     found = [_python(python) for python in pythons] or [sys.executable]
     arms: list[Arm] = []

@@ -203,7 +203,7 @@ def _begin(output: Path, trials: Sequence[Trial], seed: int) -> None:
     if before and (before.get("labels") != labels or before.get("seed") != seed):
         raise OutputError(
             f"{output} holds a comparison of {', '.join(map(str, before.get('labels', [])))} with seed "
-            f"{before.get('seed')}; give another --output, or the same options to go on with it"
+            f"{before.get('seed')}; give another --out-dir, or the same options to go on with it"
         )
 
 
@@ -235,7 +235,7 @@ def _record(output: Path, trials: Sequence[Trial], seed: int) -> None:
         with atomic_file(output / RECORD_NAME) as file:
             file.write(json.dumps(record, indent=2).encode() + b"\n")
     except OSError as error:
-        raise OutputError(f"can't write {output / RECORD_NAME}: {error.strerror}; check --output") from error
+        raise OutputError(f"can't write {output / RECORD_NAME}: {error.strerror}; check --out-dir") from error
 
 
 def require_enough(trials: Sequence[Trial]) -> None:

@@ -134,7 +134,7 @@ def _missing(view: RunView) -> Iterable[str]:
     if view.headline.name == "wall":
         yield "The trace doesn't tell when the first token was there, so there is no TTFT; the headline is wall time."
     if not any(line.row.stage not in _NO_STAGES for line in view.stages):
-        yield "No stage was found by a known name; name some with --stage NAME=REGEX."
+        yield "No stage was found by a known name; name some with --rule NAME=REGEX."
     if view.kernels.on == "host":
         yield "Nothing ran on a device, so there is no device lane; ops with their self time stand for kernels."
     if view.decode is None:

@@ -45,7 +45,7 @@ def writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def compare(tmp_path: Path, commands: list[str], *more: str) -> int:
     given = [word for command in commands for word in ("--command", command)]
-    return cli.main(["compare", *given, "-o", str(tmp_path / "out"), "-f", "json", *more])
+    return cli.main(["compare", *given, "--out-dir", str(tmp_path / "out"), "-f", "json", *more])
 
 
 def test_rounds_are_interleaved_and_the_planted_change_is_found(

@@ -1,0 +1,61 @@
+"""Paths, of files or folders → the trace files that they name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from gemma_trace.errors import InputError, UnreadableError
+
+_OURS: Final = ("*.pt.trace.json.gz", "*.pt.trace.json")
+_ANY: Final = ("*.json.gz", "*.json")
+
+
+def find_traces(paths: Sequence[Path]) -> list[Path]:
+    """The trace files that these paths name: files as they are, folders with all that lies below them.
+
+    In a folder the names that torch.profiler's TensorBoard handler gives count; without one, all JSON files do.
+
+    Raises:
+        InputError: a path doesn't exist or can't be looked into, or a folder holds no trace.
+    """
+    found: list[Path] = []
+    for path in paths:
+        try:
+            found += _traces_of(path)
+        except OSError as error:
+            raise UnreadableError(f"can't read {path}: {error.strerror}; check the path") from error
+    return list(dict.fromkeys(found))
+
+
+def _traces_of(path: Path) -> list[Path]:
+    if not path.exists():
+        raise UnreadableError(f"no file or folder at {path}; check the path")
+    if not path.is_dir():
+        return [path]
+    inside = _below(path, _OURS) or _below(path, _ANY)
+    if not inside:
+        raise UnreadableError(f"{path} holds no trace; run: gemma-trace capture --out-dir {path}")
+    return inside
+
+
+def one_trace(path: Path) -> Path:
+    """The trace file that a path names: a file, or a folder that holds just one.
+
+    Raises:
+        InputError: there is none, or there are several.
+    """
+    found = find_traces([path])
+    if len(found) > 1:
+        raise InputError(f"{path} holds {len(found)} traces; give one of them, e.g. {found[0]}")
+    return found[0]
+
+
+def _below(folder: Path, patterns: Sequence[str]) -> list[Path]:
+    return sorted(
+        file
+        for pattern in patterns
+        for file in folder.rglob(pattern)
+        if file.is_file() and not file.name.startswith(".")
+    )
