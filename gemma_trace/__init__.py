@@ -2,14 +2,15 @@
 
     import gemma_trace
 
-    trace = gemma_trace.load("traces/tiny-float32-cpu-torchvision/rank0.1.pt.trace.json.gz")
-    gemma_trace.breakdown(trace).rows              # where the wall time went, stage by stage
-    gemma_trace.kernel_table(trace, "prefill")     # which kernels cost a stage its time
-    gemma_trace.summarize(trace).measures          # TTFT and its parts, with spread
-    gemma_trace.diff(trace, other).stages          # what changed, with intervals
-    gemma_trace.critical_path(trace, gemma_trace.find_requests(trace)[0])   # the chain that fills a request
-    gemma_trace.decode_statistics(trace)           # the tokens after the first
-    gemma_trace.memory_use(trace)                  # peaks and growth by stage, if memory was profiled
+    trace = gemma_trace.load("traces/demo")        # a file, a folder that holds one, or a URL
+    trace.stages()                                 # where the wall time went, stage by stage
+    trace.kernels("prefill", by="op")              # what costs a stage its time
+    trace.tree(); trace.critical_path(0)           # the call tree; the chain that fills a request
+    trace.summary().measures                       # TTFT and its parts, with spread
+    trace.check()                                  # what is missing, damaged or odd
+    trace.report("page.html")                      # one HTML file
+    trace.stages().to_frame()                      # any of these as a DataFrame
+    gemma_trace.diff(trace, other)                 # what changed, with intervals
     gemma_trace.export_trace(trace, Path("out.json.gz"))     # for viewers, without loss
 
     gemma_trace.profile(image_backend="pil")       # capture; needs the extra gemma-trace[capture]
@@ -25,61 +26,144 @@ from typing import TYPE_CHECKING, Any
 from gemma_trace._version import __version__
 
 if TYPE_CHECKING:
-    from gemma_trace.analysis.breakdown import breakdown
-    from gemma_trace.analysis.critical_path import critical_path
-    from gemma_trace.analysis.decode import decode_statistics
-    from gemma_trace.analysis.diff import diff
-    from gemma_trace.analysis.kernels import kernel_table
-    from gemma_trace.analysis.memory import memory_use
+    from gemma_trace.analysis.breakdown import StageBreakdown, breakdown
+    from gemma_trace.analysis.critical_path import CriticalPath, critical_path
+    from gemma_trace.analysis.decode import DecodeStatistics, decode_statistics
+    from gemma_trace.analysis.diff import TraceDiff, diff
+    from gemma_trace.analysis.kernels import KernelTable, kernel_table
+    from gemma_trace.analysis.lanes import StageLanes, device_lanes, stage_lanes
+    from gemma_trace.analysis.memory import MemoryUse, memory_use
+    from gemma_trace.analysis.reasons import StageReason, stage_reasons
+    from gemma_trace.analysis.roofline.floors import StageFloor, stage_floors
     from gemma_trace.analysis.statistics import Distribution
-    from gemma_trace.analysis.summary import summarize
-    from gemma_trace.analysis.timeline import find_requests
+    from gemma_trace.analysis.summary import RunSummary, summarize
+    from gemma_trace.analysis.timeline import StageTime
+    from gemma_trace.analysis.tree import TreeNode, call_tree
+    from gemma_trace.api import FolderDiff, Trace, diff_folders, load, load_all
     from gemma_trace.capture.annotate import annotate
     from gemma_trace.capture.config import CaptureConfig
     from gemma_trace.capture.session import profile
-    from gemma_trace.errors import GemmaTraceError
+    from gemma_trace.errors import (
+        CaptureError,
+        ConfigError,
+        GemmaTraceError,
+        InputError,
+        MissingExtraError,
+        OutputError,
+        TraceFormatError,
+        UnreadableError,
+    )
+    from gemma_trace.export.redact import redact
     from gemma_trace.export.viewer import export_trace
-    from gemma_trace.stages import Stage
-    from gemma_trace.trace.trace import Trace, load
+    from gemma_trace.health.examine import examine
+    from gemma_trace.health.findings import Finding, Health
+    from gemma_trace.stages import Stage, StageRule, stage_rule
+    from gemma_trace.trace.requests import Request
 
 __all__ = [
     "CaptureConfig",
+    "CaptureError",
+    "ConfigError",
+    "CriticalPath",
+    "DecodeStatistics",
     "Distribution",
+    "Finding",
+    "FolderDiff",
     "GemmaTraceError",
+    "Health",
+    "InputError",
+    "KernelTable",
+    "MemoryUse",
+    "MissingExtraError",
+    "OutputError",
+    "Request",
+    "RunSummary",
     "Stage",
+    "StageBreakdown",
+    "StageFloor",
+    "StageLanes",
+    "StageReason",
+    "StageRule",
+    "StageTime",
     "Trace",
+    "TraceDiff",
+    "TraceFormatError",
+    "TreeNode",
+    "UnreadableError",
     "__version__",
     "annotate",
     "breakdown",
+    "call_tree",
     "critical_path",
     "decode_statistics",
+    "device_lanes",
     "diff",
+    "diff_folders",
+    "examine",
     "export_trace",
-    "find_requests",
     "kernel_table",
     "load",
+    "load_all",
     "memory_use",
     "profile",
+    "redact",
+    "stage_floors",
+    "stage_lanes",
+    "stage_reasons",
+    "stage_rule",
     "summarize",
 ]
 
 _HOME = {
     "CaptureConfig": "gemma_trace.capture.config",
+    "CaptureError": "gemma_trace.errors",
+    "ConfigError": "gemma_trace.errors",
+    "CriticalPath": "gemma_trace.analysis.critical_path",
+    "DecodeStatistics": "gemma_trace.analysis.decode",
     "Distribution": "gemma_trace.analysis.statistics",
+    "Finding": "gemma_trace.health.findings",
+    "FolderDiff": "gemma_trace.api",
     "GemmaTraceError": "gemma_trace.errors",
+    "Health": "gemma_trace.health.findings",
+    "InputError": "gemma_trace.errors",
+    "KernelTable": "gemma_trace.analysis.kernels",
+    "MemoryUse": "gemma_trace.analysis.memory",
+    "MissingExtraError": "gemma_trace.errors",
+    "OutputError": "gemma_trace.errors",
+    "Request": "gemma_trace.trace.requests",
+    "RunSummary": "gemma_trace.analysis.summary",
     "Stage": "gemma_trace.stages",
-    "Trace": "gemma_trace.trace.trace",
-    "annotate": "gemma_trace.capture.annotate",
+    "StageBreakdown": "gemma_trace.analysis.breakdown",
+    "StageFloor": "gemma_trace.analysis.roofline.floors",
+    "StageLanes": "gemma_trace.analysis.lanes",
+    "StageReason": "gemma_trace.analysis.reasons",
+    "StageRule": "gemma_trace.stages",
+    "StageTime": "gemma_trace.analysis.timeline",
+    "Trace": "gemma_trace.api",
+    "TraceDiff": "gemma_trace.analysis.diff",
+    "TraceFormatError": "gemma_trace.errors",
+    "TreeNode": "gemma_trace.analysis.tree",
+    "UnreadableError": "gemma_trace.errors",
+    "annotate": "gemma_trace.api",
     "breakdown": "gemma_trace.analysis.breakdown",
+    "call_tree": "gemma_trace.analysis.tree",
     "critical_path": "gemma_trace.analysis.critical_path",
     "decode_statistics": "gemma_trace.analysis.decode",
+    "device_lanes": "gemma_trace.analysis.lanes",
     "diff": "gemma_trace.analysis.diff",
+    "diff_folders": "gemma_trace.api",
+    "examine": "gemma_trace.health.examine",
     "export_trace": "gemma_trace.export.viewer",
-    "find_requests": "gemma_trace.analysis.timeline",
     "kernel_table": "gemma_trace.analysis.kernels",
-    "load": "gemma_trace.trace.trace",
+    "load": "gemma_trace.api",
+    "load_all": "gemma_trace.api",
     "memory_use": "gemma_trace.analysis.memory",
-    "profile": "gemma_trace.capture.session",
+    "profile": "gemma_trace.api",
+    "redact": "gemma_trace.export.redact",
+    "stage_floors": "gemma_trace.analysis.roofline.floors",
+    "stage_lanes": "gemma_trace.analysis.lanes",
+    "stage_reasons": "gemma_trace.analysis.reasons",
+    "stage_rule": "gemma_trace.stages",
     "summarize": "gemma_trace.analysis.summary",
 }
 
@@ -87,10 +171,6 @@ _HOME = {
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'gemma_trace' has no attribute {name!r}")
-    if name in ("annotate", "profile"):
-        from gemma_trace.capture import require_capture_extra
-
-        require_capture_extra()
     value = getattr(importlib.import_module(_HOME[name]), name)
     globals()[name] = value
     return value

@@ -76,7 +76,7 @@ def test_a_toml_file_that_cant_be_read_is_told_in_a_line(tmp_path: Path, content
 def test_an_argument_that_cant_be_read_is_counted_and_the_others_are_read(tmp_path: Path) -> None:
     built = TraceBuilder().span("kernel", "k", 0, 10, stream=7, device=msgspec.Raw(b"1e400"), correlation=3)
     trace = built.span("kernel", "l", 20, 10, stream=7, device=0, correlation=msgspec.Raw(HUGE)).load(tmp_path)
-    assert trace.report.repairs == {UNREADABLE_VALUES: 1}
+    assert trace.read_report.repairs == {UNREADABLE_VALUES: 1}
     assert trace.spans.stream.tolist() == [7, 7]
     assert (trace.spans.device.tolist(), trace.spans.correlation.tolist()) == ([-1, 0], [3, -1])
 

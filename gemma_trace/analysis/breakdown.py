@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from operator import attrgetter
+from typing import Any, Final
 
 from gemma_trace.analysis.launched import lacking, launches
-from gemma_trace.analysis.timeline import UNLINKED, Request, StageTime, chosen_requests, partition, ttft_ns
+from gemma_trace.analysis.timeline import UNLINKED, Request, StageTime, partition_all, ttft_ns
 from gemma_trace.stages import Stage
+from gemma_trace.tabular import Tabular, fields_of
 from gemma_trace.trace.trace import Trace
+
+_FIGURES: Final = attrgetter(*(field.name for field in fields(StageTime)[2:]))
+"""All that is summed up of a row."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +32,8 @@ class StageTotals:
     ttft_ns: int | None
 
 
-@dataclass(frozen=True)
-class StageBreakdown:
+@dataclass(frozen=True, repr=False)
+class StageBreakdown(Tabular):
     """Where the wall time of a trace's requests went.
 
     Attributes:
@@ -64,17 +71,27 @@ class StageBreakdown:
         )
 
     def summed(self) -> list[StageTime]:
-        """A row a stage, each the sum over the requests, in the stages' order; its `request` is -1."""
-        sums: dict[str, StageTime] = {}
+        """One row per stage, the sum over the requests, in the stages' order; its `request` is -1."""
+        sums: dict[str, list[int]] = {}
         for row in self.rows:
-            sums[row.stage] = _add(sums[row.stage], row) if row.stage in sums else _add(row, None)
+            values = _FIGURES(row)
+            known = sums.get(row.stage)
+            sums[row.stage] = [*values] if known is None else [a + b for a, b in zip(known, values, strict=True)]
         last = (Stage.UNATTRIBUTED.value, UNLINKED)
-        known = [stage.value for stage in Stage if stage is not Stage.UNATTRIBUTED]
-        order = list(dict.fromkeys([*known, *(stage for stage in sums if stage not in last), *last]))
-        return sorted(sums.values(), key=lambda row: order.index(row.stage))
+        known_stages = [stage.value for stage in Stage if stage is not Stage.UNATTRIBUTED]
+        order = list(dict.fromkeys([*known_stages, *(stage for stage in sums if stage not in last), *last]))
+        return [StageTime(-1, stage, *sums[stage]) for stage in order if stage in sums]
+
+    def headline(self) -> str:
+        """What the result is, in a line."""
+        return f"Stages of {len(self.requests)} requests, {self.totals.wall_ns / 1e6:,.3f} ms wall"
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """One row per request and stage."""
+        yield from (dict(fields_of(row)) for row in self.rows)
 
 
-def breakdown(trace: Trace, request: int | None = None) -> StageBreakdown:
+def breakdown(trace: Trace, request: int | Request | None = None) -> StageBreakdown:
     """Break the requests of a trace down into stages.
 
     Args:
@@ -83,18 +100,8 @@ def breakdown(trace: Trace, request: int | None = None) -> StageBreakdown:
     Raises:
         InputError: there is no such request.
     """
-    requests = chosen_requests(trace, request)
+    requests = trace.chosen(request)
     without_device = tuple(requests[place].index for place in lacking(trace, launches(trace), requests))
-    rows: list[StageTime] = []
-    for window in requests:
-        rows += partition(trace, window)
+    rows = partition_all(trace, requests)
     ttfts = tuple(ttft_ns(trace, window) for window in requests)
     return StageBreakdown(tuple(requests), ttfts, tuple(rows), without_device)
-
-
-def _add(row: StageTime, other: StageTime | None) -> StageTime:
-    values = asdict(row)
-    for name, value in asdict(other).items() if other else ():
-        if isinstance(value, int):
-            values[name] += value
-    return StageTime(**values | {"request": -1})

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gemma_trace.analysis.intervals import intersect
-from gemma_trace.analysis.lanes import Lane, stage_lanes
+from gemma_trace.analysis.lanes import Lane, stage_lanes_of
 from gemma_trace.analysis.timeline import Request, rows_in_order
 from gemma_trace.trace.events import NONE, IntArray
 from gemma_trace.trace.trace import Trace
@@ -63,7 +63,7 @@ def counter_use(trace: Trace, requests: Sequence[Request]) -> list[CounterUse]:
     counters = trace.counters
     if not len(counters):
         return []
-    lanes = [stage_lanes(trace, request).time for request in requests]
+    lanes = [found.time for found in stage_lanes_of(trace, requests)]
     names = [name for _, name in rows_in_order(trace)]
     order = np.lexsort((np.arange(len(counters)), counters.ts_ns, counters.series))
     bounds = np.searchsorted(counters.series[order], np.arange(len(counters.table) + 1))

@@ -14,16 +14,21 @@ counts from where the outermost span there begins; before that the path is the r
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, NamedTuple
+from itertools import pairwise
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from gemma_trace.analysis.intervals import intersect
-from gemma_trace.analysis.stretches import stage_stretches
-from gemma_trace.analysis.timeline import Request, answering_stretches, rows_in_order
+from gemma_trace.analysis.pieces import answering_stretches
+from gemma_trace.analysis.stretches import Stretches, stage_stretches
+from gemma_trace.analysis.timeline import Request, rows_in_order
+from gemma_trace.analysis.window_line import WindowLine, lines
 from gemma_trace.stages import UNATTRIBUTED_CODE
+from gemma_trace.tabular import Tabular
 from gemma_trace.trace.events import NONE, BoolArray, CodeArray, IntArray
 from gemma_trace.trace.places import Places
 from gemma_trace.trace.trace import Trace
@@ -52,8 +57,11 @@ class PathKind(StrEnum):
     """What a waiting call takes to return once what it waited for has ended."""
 
 
-@dataclass(frozen=True)
-class CriticalPath:
+_KIND_CODES: Final = {kind: code for code, kind in enumerate(PathKind)}
+
+
+@dataclass(frozen=True, repr=False)
+class CriticalPath(Tabular):
     """A request's path. All columns have the length p; each step begins where the one before ends.
 
     Attributes:
@@ -96,29 +104,58 @@ class CriticalPath:
             for stage in np.flatnonzero(sums.any(axis=1))
         }
 
+    def headline(self) -> str:
+        """What the result is, in a line."""
+        return f"Critical path of {self.request.label}, {self.length_ns / 1e6:,.3f} ms"
 
-def critical_path(trace: Trace, request: Request) -> CriticalPath:
+    def records(self) -> Iterator[dict[str, Any]]:
+        """One row per step, in order."""
+        kinds = list(PathKind)
+        columns = (self.start_ns, self.end_ns, self.kind, self.stage, self.span)
+        for start, end, kind, stage, span in zip(*(column.tolist() for column in columns), strict=True):
+            yield {
+                "kind": kinds[kind].value,
+                "stage": self.stages[stage],
+                "start_ns": start,
+                "end_ns": end,
+                "time_ns": end - start,
+                "span": span,
+            }
+
+
+def critical_path(trace: Trace, request: int | Request) -> CriticalPath:
     """Walk a request's critical path.
 
-    >>> path = critical_path(trace, find_requests(trace)[0])      # doctest: +SKIP
+    >>> path = critical_path(trace, trace.requests[0])      # doctest: +SKIP
     >>> path.length_ns == path.request.wall_ns      # doctest: +SKIP
     True
     """
-    steps = _Walker(trace, request).walk()
-    low = request.start_ns
-    start = np.maximum([step.start_ns for step in steps], low).astype(np.int64)
-    end = np.array([step.end_ns for step in steps], dtype=np.int64)
-    kind = np.array([list(PathKind).index(step.kind) for step in steps], dtype=np.int32)
-    span = np.array([step.span for step in steps], dtype=np.int64)
-    track = np.array([step.track for step in steps], dtype=np.int64)
-    cut = _cut_by_stage(trace, request, start, end, kind, track)
-    rows = rows_in_order(trace)
+    return critical_paths(trace, trace.chosen(request))[0]
+
+
+def critical_paths(trace: Trace, requests: Sequence[Request]) -> list[CriticalPath]:
+    """Walk the critical paths of many requests."""
+    walker, rows = _Walker(trace), rows_in_order(trace)
     place = np.zeros(len(rows) + 1, dtype=np.int32)  # the request has a code but no row
     for index, (code, _) in enumerate(rows):
         place[code] = index
-    stage = np.where(_is_of_device(kind)[cut.step], _launching_stage(trace, span)[cut.step], cut.stage)
     names = tuple(name for _, name in rows)
-    return CriticalPath(request, cut.start_ns, cut.end_ns, kind[cut.step], place[stage], span[cut.step], names)
+    launched_by = _launching_stages(trace)
+    found: list[CriticalPath] = []
+    for line in lines(trace, requests):
+        own = requests[len(found) : len(found) + len(line)]
+        steps = _joined([walker.walk(request) for request in own])
+        cut = _cut_by_stage(trace, line, steps)
+        kind, span = steps.kind[cut.step], steps.span[cut.step]
+        stage = place[np.where(_is_of_device(kind), launched_by[span], cut.stage)]
+        window = steps.window[cut.step]
+        start, end = line.clock_ns(cut.start, window), line.clock_ns(cut.end, window)
+        edges = pairwise(np.searchsorted(window, np.arange(len(line) + 1)).tolist())
+        found += [
+            CriticalPath(request, start[a:b], end[a:b], kind[a:b], stage[a:b], span[a:b], names)
+            for request, (a, b) in zip(own, edges, strict=True)
+        ]
+    return found
 
 
 class _Step(NamedTuple):
@@ -131,6 +168,24 @@ class _Step(NamedTuple):
     track: int
 
 
+class _Steps(NamedTuple):
+    """The steps of several requests as columns, on the trace's clock; `window` is the place of each one's request."""
+
+    window: IntArray
+    start_ns: IntArray
+    end_ns: IntArray
+    kind: CodeArray
+    span: IntArray
+    track: IntArray
+
+
+def _joined(paths: Sequence[IntArray]) -> _Steps:
+    """Steps of several requests, each as `_Walker.walk` gives them."""
+    window = np.repeat(np.arange(len(paths)), [len(path) for path in paths])
+    kind, start, end, span, track = np.concatenate(paths).T
+    return _Steps(window, start, end, kind.astype(np.int32), span, track)
+
+
 class _Waits(NamedTuple):
     """Where a thread waited, by when what it waited for ended: that instant, the activity, and the call."""
 
@@ -140,38 +195,43 @@ class _Waits(NamedTuple):
 
 
 class _Walker:
-    """Walks one request's path; what each activity and each call may have waited for is found beforehand, on columns.
+    """Walks paths; what each activity and each call may have waited for is found beforehand, on columns.
 
-    The walk itself takes a step an activity on the path, one after another.
+    The walk itself takes one step per activity on the path, one after another.
     """
 
-    def __init__(self, trace: Trace, request: Request) -> None:
-        self._trace, self._request = trace, request
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
         spans, activities = trace.spans, trace.activities
         self._start, self._end = spans.ts_ns[activities], spans.end_ns[activities]
         self._before = _before(trace)
         self._waits = _waits(trace)
         self._roots = _roots(trace)
 
-    def walk(self) -> list[_Step]:
-        """The steps, the last one first, none empty. The first may begin before the request does."""
+    def walk(self, request: Request) -> IntArray:
+        """The steps, the last one first, none empty. The first may begin before the request does.
+
+        Returns:
+            int64 [steps, 5], the fields of `_Step`, its kind as a code into `list(PathKind)`.
+        """
         steps: list[_Step] = []
-        now, track, activity = self._request.end_ns, self._request.track, NONE
-        while now > self._request.start_ns:
+        now, track, activity = request.end_ns, request.track, NONE
+        while now > request.start_ns:
             if activity == NONE:
-                found, track, activity = self._on_host(now, track)
+                found, track, activity = self._on_host(request, now, track)
             else:
-                found, track, activity = self._on_device(now, activity)
+                found, track, activity = self._on_device(request, now, activity)
             for step in found:
                 if step.start_ns < step.end_ns:
                     steps.append(step)
                 now = min(now, step.start_ns)
-        return [step for step in steps if step.end_ns > self._request.start_ns]
+        rows = [(_KIND_CODES[step.kind], *step[1:]) for step in steps if step.end_ns > request.start_ns]
+        return np.array(rows, dtype=np.int64).reshape(-1, 5)
 
-    def _on_host(self, now: int, track: int) -> tuple[list[_Step], int, int]:
+    def _on_host(self, request: Request, now: int, track: int) -> tuple[list[_Step], int, int]:
         """Back on a thread to where it waited, and onto what it waited for; or to where it begins."""
-        own = self._request.track
-        begins = self._request.start_ns if track == own else self._root_start(now, track)
+        own = request.track
+        begins = request.start_ns if track == own else self._root_start(request, now, track)
         waits = self._waits.get(track)
         place = int(np.searchsorted(waits.ended_ns, now)) - 1 if waits else -1
         if waits is None or place < 0 or waits.ended_ns[place] <= begins:
@@ -181,7 +241,7 @@ class _Walker:
         waited = _Step(PathKind.SYNC, ended, returned, call, track)
         return [_Step(PathKind.HOST, returned, now, NONE, track), waited], track, activity
 
-    def _on_device(self, now: int, activity: int) -> tuple[list[_Step], int, int]:
+    def _on_device(self, request: Request, now: int, activity: int) -> tuple[list[_Step], int, int]:
         """Back over an activity and onto what it waited for."""
         span, launch = int(self._trace.activities[activity]), int(self._trace.launch[activity])
         before, start = int(self._before[activity]), min(int(self._start[activity]), now)
@@ -190,7 +250,7 @@ class _Walker:
             ended = min(int(self._end[before]), start)
             return [ran, _Step(PathKind.GAP, ended, start, span, NONE)], NONE, before
         if launch == NONE:
-            return [ran], self._request.track, NONE
+            return [ran], request.track, NONE
         called = min(int(self._trace.spans.ts_ns[launch]), start)
         arrived = min(int(self._trace.spans.end_ns[launch]) + EXPLAINED_NS, start)
         late, launched = (
@@ -199,11 +259,11 @@ class _Walker:
         )
         return [ran, late, launched], int(self._trace.spans.track[launch]), NONE
 
-    def _root_start(self, now: int, track: int) -> int:
+    def _root_start(self, request: Request, now: int, track: int) -> int:
         """Where the outermost span that is open on a thread at an instant began."""
         roots = self._roots.get(track)
         place = int(np.searchsorted(roots, now)) - 1 if roots is not None else -1
-        return int(roots[place]) if roots is not None and place >= 0 else self._request.start_ns
+        return int(roots[place]) if roots is not None and place >= 0 else request.start_ns
 
 
 def _launched_ns(trace: Trace) -> IntArray:
@@ -265,10 +325,10 @@ def _roots(trace: Trace) -> dict[int, IntArray]:
 
 
 class _Cut(NamedTuple):
-    """Steps cut where the stage on their thread changes, by start: the interval, the step, and that stage's code."""
+    """Steps cut where the stage on their thread changes, by start on the line; the step, and that stage's code."""
 
-    start_ns: IntArray
-    end_ns: IntArray
+    start: IntArray
+    end: IntArray
     step: IntArray
     stage: IntArray
 
@@ -280,36 +340,31 @@ def _is_of_device(kind: CodeArray) -> BoolArray:
     return found
 
 
-def _cut_by_stage(
-    trace: Trace, request: Request, start: IntArray, end: IntArray, kind: CodeArray, track: IntArray
-) -> _Cut:
+def _cut_by_stage(trace: Trace, line: WindowLine, steps: _Steps) -> _Cut:
     """Cut the steps on the host where their thread's stage changes; those of the device stay whole."""
-    whole = np.flatnonzero(_is_of_device(kind))
+    start, end = line.clipped(steps.window, steps.start_ns, steps.end_ns)
+    of_device = _is_of_device(steps.kind)
+    whole = np.flatnonzero(of_device)
     parts = [_Cut(start[whole], end[whole], whole, np.full(len(whole), UNATTRIBUTED_CODE))]
-    on_host = np.flatnonzero(~_is_of_device(kind))
-    for code, own in Places(track[on_host]):
-        mine = on_host[own]
-        mine = mine[np.argsort(start[mine], kind="stable")]
-        low, high, stage = _stage_stretches(trace, request, code)
-        first, last, step, stretch = intersect((start[mine], end[mine]), (low, high))
-        parts.append(_Cut(first, last, mine[step], stage[stretch]))
+
+    def cut(chosen: IntArray, found: Stretches) -> None:
+        first, last, step, stretch = intersect((start[chosen], end[chosen]), (found.start_ns, found.end_ns))
+        parts.append(_Cut(first, last, chosen[step], found.row[stretch]))
+
+    own = ~of_device & (steps.track == line.track[steps.window])
+    cut(np.flatnonzero(own), answering_stretches(trace, line))
+    elsewhere = np.flatnonzero(~of_device & ~own)
+    for track, mine in Places(steps.track[elsewhere]):
+        chosen = elsewhere[mine]
+        windows = line.taken(np.unique(steps.window[chosen]))
+        cut(chosen, stage_stretches(trace, windows.looking_at(track)))
     joined = _Cut(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
-    order = np.argsort(joined.start_ns, kind="stable")
+    order = np.argsort(joined.start, kind="stable")
     return _Cut(*(column[order] for column in joined))
 
 
-def _stage_stretches(trace: Trace, request: Request, track: int) -> tuple[IntArray, IntArray, IntArray]:
-    """A thread's time in a request, cut where the stage changes: starts, ends, stage codes; without gaps."""
-    own = track == request.track
-    found = answering_stretches(trace, request) if own else stage_stretches(trace, replace(request, track=track))
-    return found.start_ns, found.end_ns, found.row
-
-
-def _launching_stage(trace: Trace, span: IntArray) -> IntArray:
-    """int64, the stage code of each activity or launching call; the number of stages stands for `unlinked`."""
-    call = np.full(len(trace.spans), NONE, dtype=np.int64)
-    call[trace.activities] = trace.launch
-    known = np.maximum(span, 0)
-    of_activity = trace.is_activity[known]
-    asked = np.where(of_activity, call[known], known)
-    return np.where(of_activity & (asked == NONE), len(trace.stage_names), trace.stage_at(asked))
+def _launching_stages(trace: Trace) -> IntArray:
+    """int64 [n], the stage code of each activity or launching call; the number of stages stands for `unlinked`."""
+    asked = np.arange(len(trace.spans))
+    asked[trace.activities] = trace.launch
+    return np.where(asked == NONE, len(trace.stage_names), trace.stage_at(asked))

@@ -10,19 +10,20 @@ doesn't follow wild points either.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from gemma_trace.analysis.intervals import intersect, union
 from gemma_trace.analysis.statistics import BOOTSTRAP_RESAMPLES, Distribution, distribution_ms
-from gemma_trace.analysis.timeline import Request, find_requests, ranges_in
+from gemma_trace.analysis.timeline import Request, ranges_in
 from gemma_trace.stages import IDLE, REQUEST_CODE, Stage
+from gemma_trace.tabular import Tabular
 from gemma_trace.trace.events import NONE, IntArray
 from gemma_trace.trace.trace import Trace
 from gemma_trace.trace.tree import nest
@@ -130,8 +131,8 @@ class TokenIntervals:
     intervals: Distribution
 
 
-@dataclass(frozen=True)
-class DecodeStatistics:
+@dataclass(frozen=True, repr=False)
+class DecodeStatistics(Tabular):
     """The tokens after the first, over the requests of a trace.
 
     Attributes:
@@ -218,6 +219,15 @@ class DecodeStatistics:
             steps.append(TokenIntervals(low + 2, high + 1, values))
         return tuple(steps)
 
+    def headline(self) -> str:
+        """What the result is, in a line."""
+        return f"{self.tokens} tokens, TPOT {self.tpot.median:,.3f} ms, {self.source}"
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """One row per token after the first, over the requests."""
+        for token in self.token_by_token():
+            yield {"token": token.first, "median_ms": token.intervals.median, "n": token.intervals.n}
+
 
 def decode_statistics(trace: Trace, requests: Sequence[Request] | None = None) -> DecodeStatistics | None:
     """The tokens after the first, from the best that a trace has to tell; None where it has no two tokens.
@@ -230,7 +240,7 @@ def decode_statistics(trace: Trace, requests: Sequence[Request] | None = None) -
         batch = metadata.config.get("batch")
         taken = [[np.asarray(sample.token_ns, dtype=np.int64)] for sample in metadata.timed_requests]
         return _statistics("timed", batch if isinstance(batch, int) else 1, taken)
-    windows = find_requests(trace) if requests is None else requests
+    windows = trace.requests if requests is None else requests
     batch = metadata.config.get("batch") if metadata else None
     sampled = [_token_ns(trace, window) for window in windows]
     if REQUEST_CODE in trace.stage_range:
@@ -271,8 +281,9 @@ def _step_series(trace: Trace, windows: Sequence[Request]) -> list[list[IntArray
         return []
     ranges = ranges[spans.track[ranges] == np.bincount(spans.track[ranges]).argmax()]
     starts, ends = spans.ts_ns[ranges], spans.end_ns[ranges]
-    inside = [(window.start_ns <= starts) & (starts < window.end_ns) for window in windows]
-    if not any(chosen.sum() > 1 for chosen in inside):
+    edges = [np.searchsorted(starts, (window.start_ns, window.end_ns)).tolist() for window in windows]
+    inside = [slice(low, high) for low, high in edges]
+    if not any(high - low > 1 for low, high in edges):
         return [_split(trace, starts, ends)]
     return [_split(trace, starts[chosen], ends[chosen]) for chosen in inside]
 

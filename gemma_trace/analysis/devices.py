@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from gemma_trace.analysis.intervals import union_ns_by
-from gemma_trace.analysis.timeline import Request, cut, rows_in_order
-from gemma_trace.trace.events import NONE, IntArray
+from gemma_trace.analysis.pieces import cut_all
+from gemma_trace.analysis.timeline import Request, rows_in_order
+from gemma_trace.trace.events import NONE
 from gemma_trace.trace.trace import Trace
 
 
@@ -49,13 +50,14 @@ def device_use(trace: Trace, requests: Sequence[Request]) -> list[DeviceUse]:
     rows = len(trace.stage_names) + 1
     groups = len(devices) * rows
     busy, length, count = (np.zeros(groups, dtype=np.int64) for _ in range(3))
-    on = np.searchsorted(devices, spans.device[trace.activities])
-    for request in requests:
-        pieces = cut(trace, request)
+    for pieces in cut_all(trace, requests):
         own = np.flatnonzero(pieces.own)
-        activities = trace.activities[own]
-        group: IntArray = on[own] * rows + pieces.device_row[own]
-        busy += union_ns_by(group, spans.ts_ns[activities], spans.end_ns[activities], groups)
+        activities = trace.activities[pieces.activity[own]]
+        on = np.searchsorted(devices, spans.device[activities])
+        group = on * rows + pieces.device_row[own]
+        by_window, windows = pieces.window[own] * groups + group, len(pieces.line)
+        start, end = spans.ts_ns[activities], spans.end_ns[activities]
+        busy += union_ns_by(by_window, start, end, windows * groups).reshape(windows, groups).sum(axis=0)
         np.add.at(length, group, spans.dur_ns[activities])
         count += np.bincount(group, minlength=groups)
     found = []

@@ -8,9 +8,9 @@ together held at 5%; of one process a side by a noise floor. See `nested.py` and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from gemma_trace.analysis.nested import LEVEL, difference, holm
 from gemma_trace.analysis.noise import NoiseFloor
@@ -20,6 +20,7 @@ from gemma_trace.analysis.structure import merged, paired_trees
 from gemma_trace.analysis.summary import RunSummary
 from gemma_trace.errors import ConfigError
 from gemma_trace.metadata import RunMetadata
+from gemma_trace.tabular import Tabular
 from gemma_trace.trace.trace import Trace
 
 LEAST_CHANGE: Final = 0.01
@@ -79,6 +80,13 @@ class Change:
         return self.before.mean if self.is_between_processes else self.before.median
 
     @property
+    def after_ms(self) -> float:
+        """What it is after, as `before_ms`."""
+        if self.after is None:
+            return 0.0
+        return self.after.mean if self.is_between_processes else self.after.median
+
+    @property
     def is_between_processes(self) -> bool:
         """Whether both sides are several processes."""
         return min(self.processes) > 1
@@ -89,8 +97,8 @@ class Change:
         return 100 * self.difference_ms / self.before_ms if self.before_ms else None
 
 
-@dataclass(frozen=True)
-class TraceDiff:
+@dataclass(frozen=True, repr=False)
+class TraceDiff(Tabular):
     """Two sides compared.
 
     Attributes:
@@ -139,6 +147,28 @@ class TraceDiff:
     def changed(self) -> tuple[Change, ...]:
         """The rows that aren't the same, of all levels."""
         return tuple(change for change in (*self.stages, *self.inside) if change.status != "same")
+
+    def headline(self) -> str:
+        """What the result is, in a line."""
+        return f"{self.label}: {len(self.changed)} of {len(self.stages) + len(self.inside)} rows changed"
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """One row per stage, then one per family, op and kernel."""
+        for change in (*self.stages, *self.inside):
+            low, high = change.interval_ms or (None, None)
+            yield {
+                "level": change.level,
+                "stage": change.stage,
+                "name": change.name,
+                "before_ms": change.before_ms if change.before else None,
+                "after_ms": change.after_ms if change.after else None,
+                "difference_ms": change.difference_ms,
+                "relative_pct": change.relative_pct,
+                "interval_low_ms": low,
+                "interval_high_ms": high,
+                "p_value": change.p_value,
+                "status": change.status,
+            }
 
 
 def diff(before: Trace | Sequence[Trace], after: Trace | Sequence[Trace], *, paired: bool = False) -> TraceDiff:

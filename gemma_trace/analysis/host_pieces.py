@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -9,12 +10,12 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from gemma_trace.analysis.intervals import Intervals, gaps, intersect
-from gemma_trace.analysis.timeline import Pieces, Request
+from gemma_trace.analysis.intervals import Intervals, intersect
+from gemma_trace.analysis.pieces import Pieces
+from gemma_trace.analysis.window_line import WindowLine
 from gemma_trace.stages import UNATTRIBUTED_CODE
-from gemma_trace.trace.events import NONE, IntArray
+from gemma_trace.trace.events import NONE, BoolArray, IntArray
 from gemma_trace.trace.places import Places
-from gemma_trace.trace.requests import process_of_tracks
 from gemma_trace.trace.trace import Trace
 
 MOST_THREADS: Final = 256
@@ -23,10 +24,10 @@ MOST_THREADS: Final = 256
 
 @dataclass(frozen=True)
 class HostPieces:
-    """The idle time of a request in pieces, by start. All columns have the length p.
+    """The idle time of requests in pieces, by start. All columns have the length p.
 
     Attributes:
-        interval: starts and ends, disjoint.
+        interval: starts and ends on the requests' line, disjoint.
         row: int64, the stage code of each.
         gap: int64, the idle gap each is in, as in `Pieces`.
         track: int64, the thread looked at.
@@ -45,69 +46,75 @@ class HostPieces:
         columns = (column[chosen] for column in (self.row, self.gap, self.track, self.span))
         return HostPieces((start[chosen], end[chosen]), *columns)
 
+    @property
+    def bare(self) -> BoolArray:
+        """bool, which pieces lie in no stage and in no span."""
+        found: BoolArray = (self.span == NONE) & (self.row == UNATTRIBUTED_CODE)
+        return found
+
 
 class HostThreads:
-    """The threads of a trace as stretches by innermost span; each is worked out once."""
+    """The threads of a trace as stretches by innermost span."""
 
     def __init__(self, trace: Trace) -> None:
         self._trace = trace
-        self._stretches: dict[int, tuple[IntArray, IntArray, IntArray]] = {}
-        self._process = process_of_tracks(trace)
         self._on_track = Places(trace.spans.track[trace.segments.owner])
 
-    def pieces(self, pieces: Pieces, request: Request) -> HostPieces:
-        """Cut a request's idle time where the innermost span changes on the thread whose stage answers for it.
+    def pieces(self, pieces: Pieces) -> HostPieces:
+        """Cut requests' idle time where the innermost span changes on the thread whose stage answers for it.
 
         Where that is the request's own thread, which is in no stage and in no span, it is another one of its process
         that works: of several the one that works most.
         """
         nothing = np.full(len(pieces.idle_row), NONE, dtype=np.int64)
-        found = HostPieces(pieces.idle, pieces.idle_row, pieces.gap, pieces.idle_track, nothing)
-        own = [self._on(found.taken(mine), track, request) for track, mine in Places(pieces.idle_track)]
-        found = _joined(own) if own else found
-        for track in self._others(request) if self._has_bare(found) else ():
-            bare = (found.span == NONE) & (found.row == UNATTRIBUTED_CODE)
-            looked = self._on(found.taken(np.flatnonzero(bare)), track, request)
-            found = _joined([found.taken(np.flatnonzero(~bare)), looked])
-            if not self._has_bare(found):
-                break
+        idle = HostPieces(pieces.idle, pieces.idle_row, pieces.gap, pieces.idle_track, nothing)
+        own = [self._on(idle.taken(mine), track, pieces.line) for track, mine in Places(pieces.idle_track)]
+        found = _joined([*own, idle.taken(np.zeros(0, np.int64))])
+        if found.bare.any():
+            bare = np.flatnonzero(found.bare)
+            found = _joined(
+                [found.taken(np.flatnonzero(~found.bare)), *self._elsewhere(found.taken(bare), pieces.line)]
+            )
         return found.taken(np.argsort(found.interval[0], kind="stable"))
 
-    @staticmethod
-    def _has_bare(found: HostPieces) -> bool:
-        return bool(((found.span == NONE) & (found.row == UNATTRIBUTED_CODE)).any())
-
-    def _on(self, given: HostPieces, track: int, request: Request) -> HostPieces:
+    def _on(self, given: HostPieces, track: int, line: WindowLine) -> HostPieces:
         """Pieces cut where a thread's innermost span changes; where it is in none, they keep their thread."""
-        low, high, owner = self._thread(track)
-        first, last = np.searchsorted(high, request.start_ns, "right"), np.searchsorted(low, request.end_ns, "left")
-        low = np.maximum(low[first:last], request.start_ns)
-        high = np.minimum(high[first:last], request.end_ns)
-        bare = gaps((low, high), request.start_ns, request.end_ns)
+        segments, own = self._trace.segments, self._on_track.of(track)
+        windows = np.unique(line.at(given.interval[0]))
+        near = line.taken(windows)
+        window, place = near.overlaps(segments.start_ns[own], segments.end_ns[own])
+        low, high = near.clipped(window, segments.start_ns[own[place]], segments.end_ns[own[place]])
+        bare = near.gaps((low, high))
         order = np.argsort(np.concatenate((low, bare[0])), kind="stable")
-        span = np.concatenate((owner[first:last], np.full(len(bare[0]), NONE)))[order]
+        span = np.concatenate((segments.owner[own[place]], np.full(len(bare[0]), NONE)))[order]
         cuts = (np.concatenate((low, bare[0]))[order], np.concatenate((high, bare[1]))[order])
-        start, end, piece, place = intersect(given.interval, cuts)
-        on = np.where(span[place] >= 0, track, given.track[piece])
-        return HostPieces((start, end), given.row[piece], given.gap[piece], on, span[place])
+        start, end, piece, stretch = intersect(given.interval, cuts)
+        on = np.where(span[stretch] >= 0, track, given.track[piece])
+        return HostPieces((start, end), given.row[piece], given.gap[piece], on, span[stretch])
 
-    def _thread(self, track: int) -> tuple[IntArray, IntArray, IntArray]:
-        """A thread's stretches: starts, ends, innermost spans."""
-        if track not in self._stretches:
-            segments = self._trace.segments
-            own = self._on_track.of(track)
-            self._stretches[track] = (segments.start_ns[own], segments.end_ns[own], segments.owner[own])
-        return self._stretches[track]
+    def _elsewhere(self, bare: HostPieces, line: WindowLine) -> Iterator[HostPieces]:
+        """Pieces in no span, cut by what other threads of the request's process do, the busiest first."""
+        process, looked = self._trace.process, np.zeros(len(line), dtype=np.int64)
+        for track in np.argsort(-self._worked, kind="stable")[: int((self._worked > 0).sum())].tolist():
+            window = line.at(bare.interval[0])
+            may = (process[line.track] == process[track]) & (line.track != track) & (looked < MOST_THREADS)
+            mine = np.flatnonzero(may[window])
+            if not len(mine):
+                continue
+            looked[self._windows_of(track, line, np.unique(window[mine]))] += 1
+            rest = bare.taken(np.flatnonzero(~may[window]))
+            cut = self._on(bare.taken(mine), track, line)
+            yield cut.taken(np.flatnonzero(~cut.bare))
+            bare = _joined([rest, cut.taken(np.flatnonzero(cut.bare))])
+            if not len(bare.row):
+                return
+        yield bare
 
-    def _others(self, request: Request) -> list[int]:
-        """The other threads of a request's process that work and are in a span in it, the busiest first."""
-        segments = self._trace.segments
-        in_window = (segments.start_ns < request.end_ns) & (segments.end_ns > request.start_ns)
-        tracks = np.unique(self._trace.spans.track[segments.owner[in_window]])
-        own = (self._process[tracks] == self._process[request.track]) & (tracks != request.track)
-        works = tracks[own & (self._worked[tracks] > 0)]
-        busiest: list[int] = works[np.argsort(-self._worked[works], kind="stable")][:MOST_THREADS].tolist()
-        return busiest
+    def _windows_of(self, track: int, line: WindowLine, windows: IntArray) -> IntArray:
+        """Those of some windows in which a thread is in a span."""
+        segments, own = self._trace.segments, self._on_track.of(track)
+        found, _ = line.taken(windows).overlaps(segments.start_ns[own], segments.end_ns[own])
+        return windows[np.unique(found)]
 
     @cached_property
     def _worked(self) -> npt.NDArray[np.float64]:
@@ -115,7 +122,7 @@ class HostThreads:
         segments = self._trace.segments
         length = np.where(self._trace.waits, 0, segments.end_ns - segments.start_ns)
         tracks = self._trace.spans.track[segments.owner]
-        worked = np.zeros(len(self._process))
+        worked = np.zeros(len(self._trace.process))
         np.add.at(worked, tracks, length)
         return worked
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import compress
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 
 from gemma_trace.analysis.devices import label_of_device
 from gemma_trace.analysis.intervals import union_ns_by
 from gemma_trace.analysis.statistics import MIN_N_FOR_P90
-from gemma_trace.analysis.timeline import busy_ns
+from gemma_trace.analysis.timeline import Request, busy_ns
 from gemma_trace.analysis.work import By, Groups, Work, families, group, select, waiting_ns
+from gemma_trace.tabular import Tabular, fields_of
 from gemma_trace.trace.events import NONE, IntArray
 from gemma_trace.trace.trace import Trace
 
@@ -81,8 +83,8 @@ class KernelTotals:
     waiting_ns: int
 
 
-@dataclass(frozen=True)
-class KernelTable:
+@dataclass(frozen=True, repr=False)
+class KernelTable(Tabular):
     """Rows in the order that was asked for; their `sum_ns` add up to the total's to the nanosecond.
 
     Attributes:
@@ -103,11 +105,19 @@ class KernelTable:
     totals: KernelTotals
     codes: tuple[int, ...]
 
+    def headline(self) -> str:
+        """What the result is, in a line."""
+        return f"By {self.by.value}{f' of {self.stage}' if self.stage else ''}, on the {self.on}"
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """One row per row of the drilldown."""
+        yield from (dict(fields_of(row)) for row in self.rows)
+
 
 def kernel_table(
     trace: Trace,
     stage: str | None = None,
-    request: int | None = None,
+    request: int | Request | None = None,
     by: By | str = By.KERNEL,
     sort: str = "sum",
     device: int | None = None,
@@ -143,7 +153,7 @@ def kernel_table(
         on=work.on,
         by=by,
         stage=stage,
-        request=request,
+        request=None if request is None else trace.chosen(request)[0].index,
         device=device,
         rows=tuple(rows[code] for code in order),
         totals=KernelTotals(

@@ -7,13 +7,18 @@ those of `time` are `time_ns`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
-from gemma_trace.analysis.intervals import clip, first_come
-from gemma_trace.analysis.timeline import Request, cut, rows_in_order
+from gemma_trace.analysis.intervals import first_come
+from gemma_trace.analysis.pieces import cut_all
+from gemma_trace.analysis.timeline import Request, rows_in_order
+from gemma_trace.analysis.window_line import WindowLine
 from gemma_trace.trace.events import CodeArray, IntArray
+from gemma_trace.trace.places import Places
 from gemma_trace.trace.trace import Trace
 
 
@@ -59,18 +64,28 @@ class StageLanes:
     time: Lane
 
 
-def device_lanes(trace: Trace, request: Request) -> dict[int, Lane]:
+def device_lanes(trace: Trace, request: int | Request) -> dict[int, Lane]:
     """By device what each works for: the stage of the activity that it runs, of several the earliest started.
 
     Of one device it is the lane `StageLanes.device`; of several those overlap.
     """
-    pieces, spans = cut(trace, request), trace.spans
-    place, names = _places(trace)
-    found = {}
-    for device, own in trace.on_device:
-        activities = trace.activities[own]
-        start, end = clip(spans.ts_ns[activities], spans.end_ns[activities], request.start_ns, request.end_ns)
-        found[device] = _lane(*first_come(start, end), place[pieces.device_row[own]], names)
+    return device_lanes_of(trace, trace.chosen(request))[0]
+
+
+def device_lanes_of(trace: Trace, requests: Sequence[Request]) -> list[dict[int, Lane]]:
+    """The same of many requests."""
+    spans, (place, names) = trace.spans, _places(trace)
+    found: list[dict[int, Lane]] = []
+    for pieces in cut_all(trace, requests):
+        index = trace.activities[pieces.activity]
+        start, end = pieces.line.clipped(pieces.window, spans.ts_ns[index], spans.end_ns[index])
+        on = Places(spans.device[index])
+        parts = {}
+        for device, _ in trace.on_device:
+            own = on.of(device)
+            whole = _lane(*first_come(start[own], end[own]), place[pieces.device_row[own]], names)
+            parts[device] = _by_window(whole, pieces.line)
+        found += [{device: lanes[window] for device, lanes in parts.items()} for window in range(len(pieces.line))]
     return found
 
 
@@ -83,24 +98,33 @@ def _places(trace: Trace) -> tuple[CodeArray, tuple[str, ...]]:
     return place, tuple(name for _, name in rows)
 
 
-def stage_lanes(trace: Trace, request: Request) -> StageLanes:
+def stage_lanes(trace: Trace, request: int | Request) -> StageLanes:
     """Draw up a request's lanes."""
-    pieces = cut(trace, request)
+    return stage_lanes_of(trace, trace.chosen(request))[0]
+
+
+def stage_lanes_of(trace: Trace, requests: Sequence[Request]) -> list[StageLanes]:
+    """Draw up the lanes of many requests."""
     place, names = _places(trace)
-    device_start, device_end = pieces.device
-    idle_start, idle_end = pieces.idle
-    device, idle = place[pieces.device_row], place[pieces.idle_row]
-    return StageLanes(
-        request=request,
-        host=_lane(*pieces.stretches, place[pieces.stretch_row], names),
-        device=_lane(device_start, device_end, device, names),
-        time=_lane(
-            np.concatenate((device_start, idle_start)),
-            np.concatenate((device_end, idle_end)),
-            np.concatenate((device, idle)),
-            names,
-        ),
-    )
+    lanes: list[tuple[Lane, Lane, Lane]] = []
+    for pieces in cut_all(trace, requests):
+        device, idle = place[pieces.device_row], place[pieces.idle_row]
+        start, end = (np.concatenate(both) for both in zip(pieces.device, pieces.idle, strict=True))
+        whole = (
+            _lane(*pieces.stretches, place[pieces.stretch_row], names),
+            _lane(*pieces.device, device, names),
+            _lane(start, end, np.concatenate((device, idle)), names),
+        )
+        lanes += zip(*(_by_window(lane, pieces.line) for lane in whole), strict=True)
+    return [StageLanes(request, *found) for request, found in zip(requests, lanes, strict=True)]
+
+
+def _by_window(lane: Lane, line: WindowLine) -> list[Lane]:
+    """A lane of several requests' line as one lane per request, on the trace's clock."""
+    window = line.at(lane.start_ns)
+    start, end = line.clock_ns(lane.start_ns, window), line.clock_ns(lane.end_ns, window)
+    edges = np.searchsorted(window, np.arange(len(line) + 1)).tolist()
+    return [Lane(start[low:high], end[low:high], lane.stage[low:high], lane.stages) for low, high in pairwise(edges)]
 
 
 def _lane(start_ns: IntArray, end_ns: IntArray, stage: CodeArray, stages: tuple[str, ...]) -> Lane:

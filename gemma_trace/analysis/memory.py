@@ -15,14 +15,15 @@ Three kinds of bytes are told apart where the trace allows:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import numpy as np
 
-from gemma_trace.analysis.timeline import Request, find_requests, host_segments, ranges_in
+from gemma_trace.analysis.timeline import Request, host_segments, ranges_in
 from gemma_trace.stages import UNATTRIBUTED_CODE, Stage
+from gemma_trace.tabular import Tabular, fields_of
 from gemma_trace.trace.events import NONE, BoolArray, Codes, IntArray
 from gemma_trace.trace.trace import Trace
 
@@ -104,8 +105,8 @@ class DeviceMemory:
     caches: tuple[CacheMemory, ...]
 
 
-@dataclass(frozen=True)
-class MemoryUse:
+@dataclass(frozen=True, repr=False)
+class MemoryUse(Tabular):
     """What the allocators of a trace gave out.
 
     Attributes:
@@ -115,6 +116,14 @@ class MemoryUse:
 
     devices: tuple[DeviceMemory, ...]
     stages: tuple[StageMemory, ...]
+
+    def headline(self) -> str:
+        """What the result is, in a line."""
+        return f"Memory by stage, on {len(self.devices)} devices"
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """One row per device, request and stage."""
+        yield from (dict(fields_of(row)) for row in self.stages)
 
 
 @dataclass(frozen=True)
@@ -144,6 +153,20 @@ class _Levels:
         """Whether it is known of every block when it was freed."""
         return not self.missing and not self.unmatched
 
+    def near(self, low_ns: int, high_ns: int) -> _Levels:
+        """The events from one instant on, up to another; what is freed later is not freed in here."""
+        first, last = np.searchsorted(self.ts_ns, (low_ns, high_ns)).tolist()
+        here, freed = slice(first, last), self.freed_at[first:last]
+        return replace(
+            self,
+            ts_ns=self.ts_ns[here],
+            size=self.size[here],
+            total=self.total[here],
+            before=int(self.total[first - 1]) if first else self.before,
+            freed_at=np.where(freed < last, freed, last) - first,
+            stage=self.stage[here],
+        )
+
     def at(self, ts_ns: IntArray, values: IntArray, before: int) -> IntArray:
         """The level of one of the columns just before each instant."""
         place = np.searchsorted(self.ts_ns, ts_ns, side="left")
@@ -171,7 +194,7 @@ def memory_use(trace: Trace, requests: Sequence[Request] | None = None) -> Memor
     """
     if not len(trace.memory):
         return None
-    everything = find_requests(trace)
+    everything = trace.requests
     chosen = everything if requests is None else requests
     found = np.unique(trace.memory.device).tolist()
     devices, stages = [], []
@@ -179,11 +202,13 @@ def memory_use(trace: Trace, requests: Sequence[Request] | None = None) -> Memor
         levels = _levels(trace, device)
         caches: list[CacheMemory] = []
         for request in chosen:
+            ends = trace.spans.end_ns[ranges_in(trace, request)]
+            near = levels.near(request.start_ns, max(request.end_ns, int(ends.max(initial=0))))
             ranges = _model_ranges(trace, request)
-            is_cache = _cache_blocks(levels, request, ranges)
-            stages += _stage_rows(trace, levels, request, device, _beside_cache(trace, levels, request, is_cache))
+            is_cache = _cache_blocks(near, request, ranges)
+            stages += _stage_rows(trace, near, request, device, _beside_cache(trace, near, request, is_cache))
             if is_cache is not None and len(ranges[1]):
-                caches.append(_cache(levels, request, is_cache, ranges[1]))
+                caches.append(_cache(near, request, is_cache, ranges[1]))
         devices.append(_device(trace, levels, device, everything, caches))
     return MemoryUse(tuple(devices), tuple(stages))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 import numpy as np
@@ -96,32 +97,24 @@ class Layers:
 
 
 @dataclass(frozen=True)
-class Round:
-    """Distinct paths. All columns have the length p.
+class Paths:
+    """The paths of everything asked for, and the paths above them. All columns but the last two have the length p.
 
     Attributes:
         span: int64, the innermost span of each path.
-        up: int64, the path without it, a place in the next round; `NONE` where nothing is left.
+        up: int64, the path without it; `NONE` where nothing is left.
         root: int64, the root that the path is under.
+        depth: int64, how many paths lie above each.
+        place: int64 [q], the path of everything asked for; `NONE` where nothing is open.
+        asked_root: int64 [q], its root.
     """
 
     span: IntArray
     up: IntArray
     root: IntArray
-
-
-@dataclass(frozen=True)
-class Paths:
-    """The paths of everything asked for, in rounds: those, then the paths without their innermost spans, and so on.
-
-    Attributes:
-        place: int64 [q], the path in the first round; `NONE` where nothing is open.
-        root: int64 [q], its root.
-    """
-
-    rounds: list[Round]
+    depth: IntArray
     place: IntArray
-    root: IntArray
+    asked_root: IntArray
 
 
 def paths(
@@ -137,20 +130,61 @@ def paths(
     root = np.concatenate(roots)
     columns = tuple(np.concatenate(parts) for parts in zip(*asked, strict=True))
     columns = (columns[0], *(_under(column, root, root_of_spans) for column in columns[1:]))
-    columns, here, place = _distinct(columns, root)
-    first = place
-    rounds: list[Round] = []
-    while len(here):
+    known = _Distinct(len(columns) + 1)
+    place = known.add(np.stack((*columns, root), axis=1))
+    span, up, here = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    while len(rows := known.fresh()):
+        *layer_columns, own_root = rows.T
+        columns = tuple(layer_columns)
         layer = layers.innermost_layer(columns)
+        span.append(np.stack(columns)[layer, np.arange(len(layer))])
         above = []
         for index, column in enumerate(columns):
-            up = np.where(layer == index, layers.parent[index][column], column)
-            above.append(up if index == 0 else _under(up, here, root_of_spans))
-        span = np.stack(columns)[layer, np.arange(len(layer))]
-        columns, beyond, place = _distinct(tuple(above), here)
-        rounds.append(Round(span, place, here))
-        here = beyond
-    return Paths(rounds, first, root)
+            outer = np.where(layer == index, layers.parent[index][column], column)
+            above.append(outer if index == 0 else _under(outer, own_root, root_of_spans))
+        up.append(known.add(np.stack((*above, own_root), axis=1)))
+        here.append(own_root)
+    ups = np.concatenate(up)
+    return Paths(np.concatenate(span), ups, np.concatenate(here), _depths(ups), place, root)
+
+
+class _Distinct:
+    """Numbers distinct rows in the order in which they come; a row with nothing open has none.
+
+    Args:
+        width: how many int64 a row has; the last one is its root.
+    """
+
+    def __init__(self, width: int) -> None:
+        self._width = width
+        self._numbers: dict[bytes, int] = {}
+        self._fresh: list[bytes] = []
+
+    def add(self, rows: IntArray) -> IntArray:
+        """int64 [k], the numbers of rows, int64 [k, width]; `NONE` for those with nothing open."""
+        found = np.full(len(rows), NONE, dtype=np.int64)
+        real = np.flatnonzero((rows[:, :-1] >= 0).any(axis=1))
+        keys = np.ascontiguousarray(rows[real]).view(f"V{8 * self._width}").reshape(-1).tolist()
+        before, numbers = len(self._numbers), self._numbers
+        found[real] = [numbers.setdefault(key, len(numbers)) for key in keys]
+        self._fresh += list(islice(numbers, before, None)) if len(numbers) > before else []
+        return found
+
+    def fresh(self) -> IntArray:
+        """int64 [f, width], the rows that came since this was asked last, by number."""
+        rows = np.frombuffer(b"".join(self._fresh), dtype=np.int64).reshape(-1, self._width)
+        self._fresh = []
+        return rows
+
+
+def _depths(up: IntArray) -> IntArray:
+    """int64 [p], how many steps up there are from each path; each round doubles the steps."""
+    depth, above = (up >= 0).astype(np.int64), up
+    while (above >= 0).any():
+        known = above >= 0
+        depth = depth + np.where(known, depth[above], 0)
+        above = np.where(known, above[above], NONE)
+    return depth
 
 
 def _under(spans: IntArray, root: IntArray, root_of_spans: Callable[[IntArray], IntArray]) -> IntArray:
@@ -158,16 +192,3 @@ def _under(spans: IntArray, root: IntArray, root_of_spans: Callable[[IntArray], 
     kept = spans.copy()
     kept[known[root_of_spans(spans[known]) != root[known]]] = NONE
     return kept
-
-
-def _distinct(columns: Columns, root: IntArray) -> tuple[Columns, IntArray, IntArray]:
-    """The distinct paths with anything open, their roots, and the place of each that was given (`NONE`: nothing is)."""
-    rows = np.stack((*columns, root))
-    place = np.full(len(root), NONE, dtype=np.int64)
-    real = np.flatnonzero((rows[:-1] >= 0).any(axis=0))
-    order = real[np.lexsort(rows[:, real])]
-    fresh = np.ones(len(order), dtype=bool)
-    fresh[1:] = (rows[:, order[1:]] != rows[:, order[:-1]]).any(axis=0)
-    place[order] = np.cumsum(fresh) - 1
-    kept = rows[:, order[fresh]]
-    return tuple(kept[:-1]), kept[-1], place

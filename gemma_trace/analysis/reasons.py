@@ -15,20 +15,22 @@ A stage that gives the device nothing has `host` time, and the profiler's, alone
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple
 
 import numpy as np
 
-from gemma_trace.analysis.cold import INNER_SHARE, MOST_CALLS, LongCalls, is_inside, long_calls
+from gemma_trace.analysis.cold import long_calls
 from gemma_trace.analysis.host_pieces import HostPieces, HostThreads
-from gemma_trace.analysis.intervals import Intervals, gaps, intersect, union
+from gemma_trace.analysis.intervals import EMPTY, Intervals, intersect
 from gemma_trace.analysis.launched import lacking, launches
+from gemma_trace.analysis.longest import Idle, LongCall, cold_ns, longest_calls
 from gemma_trace.analysis.overhead import overhead_of
-from gemma_trace.analysis.timeline import Pieces, Request, chosen_requests, cut, rows_in_order
+from gemma_trace.analysis.pieces import Pieces, cut_all
+from gemma_trace.analysis.timeline import Request, rows_in_order
+from gemma_trace.analysis.window_line import WindowLine
 from gemma_trace.analysis.work import OUTSIDE_OPS, Work, device_work, families
 from gemma_trace.trace.events import NONE, BoolArray, IntArray
 from gemma_trace.trace.places import Places
@@ -63,22 +65,6 @@ class Part:
 
 
 @dataclass(frozen=True)
-class LongCall:
-    """One call in which a stage spends much.
-
-    Attributes:
-        time_ns: what of it is the stage's host or launch time.
-        cold: whether it took long since it was the first of its kind.
-        usual_ns: the median length of the others of its name; None where there are too few.
-    """
-
-    name: str
-    time_ns: int
-    cold: bool
-    usual_ns: float | None
-
-
-@dataclass(frozen=True)
 class StageReason:
     """Why one stage takes its time; over all of the requests.
 
@@ -109,7 +95,7 @@ class StageReason:
         return sum(part.time_ns for part in self.parts if part.kind is kind)
 
 
-def stage_reasons(trace: Trace, request: int | None = None) -> list[StageReason]:
+def stage_reasons(trace: Trace, request: int | Request | None = None) -> list[StageReason]:
     """Split every stage's time, in the order a request goes through them.
 
     Args:
@@ -122,23 +108,23 @@ def stage_reasons(trace: Trace, request: int | None = None) -> list[StageReason]
     """
     requests = _chosen(trace, request)
     splitter = _Splitter(trace)
+    rows = len(trace.stage_names) + 1
     sums: dict[int, dict[tuple[Kind, str], int]] = {}
     launched: dict[int, list[IntArray]] = {}
-    cold_ns: Counter[int] = Counter()
+    cold = np.zeros(rows, dtype=np.int64)
     longest: dict[int, LongCall] = {}
-    for window in requests:
-        pieces = cut(trace, window)
-        parts, every_idle = splitter.split(pieces, window)
+    for pieces in cut_all(trace, requests):
+        parts, idle = splitter.split(pieces)
         for row, kind, name, time_ns in parts:
             own_sums = sums.setdefault(row, {})
             own_sums[kind, name] = own_sums.get((kind, name), 0) + time_ns
-        for idle in every_idle:
-            cold_ns.update(splitter.cold_ns(idle))
-            for row, call in splitter.long_calls(idle):
-                if row not in longest or call.time_ns > longest[row].time_ns:
-                    longest[row] = call
-        for row in np.unique(pieces.device_row[pieces.own]).tolist():
-            launched.setdefault(row, []).append(np.flatnonzero(pieces.own & (pieces.device_row == row)))
+        cold += cold_ns(trace, pieces.line, idle, splitter.long, rows)
+        for row, call in longest_calls(trace, pieces.line, idle, splitter.long, rows).items():
+            if row not in longest or call.time_ns > longest[row].time_ns:
+                longest[row] = call
+        own = np.flatnonzero(pieces.own)
+        for row, mine in Places(pieces.device_row[own]):
+            launched.setdefault(row, []).append(pieces.activity[own[mine]])
     reasons = []
     for row, stage in rows_in_order(trace):
         if row not in sums:
@@ -154,37 +140,20 @@ def stage_reasons(trace: Trace, request: int | None = None) -> list[StageReason]
                 launches=len(np.unique(trace.launch[own][trace.launch[own] >= 0])),
                 median_activity_ns=float(np.median(trace.spans.dur_ns[trace.activities[own]])) if len(own) else None,
                 requests=len(requests),
-                cold_ns=cold_ns[row],
+                cold_ns=int(cold[row]),
                 longest=longest.get(row),
             )
         )
     return reasons
 
 
-def _chosen(trace: Trace, request: int | None) -> list[Request]:
+def _chosen(trace: Trace, request: int | Request | None) -> Sequence[Request]:
     """The requests that are summed up."""
-    everything = chosen_requests(trace, request)
+    everything = trace.chosen(request)
     if request is not None:
         return everything
     without = set(lacking(trace, launches(trace), everything))
     return [found for place, found in enumerate(everything) if place not in without] or everything
-
-
-class _Idle(NamedTuple):
-    """The host's own and launch time of a request in which the device is idle, in pieces by start.
-
-    Attributes:
-        row: int64, the stage code of each piece.
-        track: int64, the thread that answers for each piece.
-    """
-
-    interval: Intervals
-    row: IntArray
-    track: IntArray
-
-    def taken(self, own: IntArray) -> _Idle:
-        """Some of the pieces."""
-        return _Idle((self.interval[0][own], self.interval[1][own]), self.row[own], self.track[own])
 
 
 class _Held(NamedTuple):
@@ -212,61 +181,21 @@ class _Splitter:
         blocking = np.array([bool(_BLOCKING.fullmatch(name)) for name in spans.names], dtype=bool)
         self._waits = blocking[spans.name] & trace.is_call
         self._threads = HostThreads(trace)
-        self._overhead: dict[int, tuple[Intervals, IntArray]] = {}
-        self._long = long_calls(trace)
+        self.long = long_calls(trace)
 
-    def split(self, pieces: Pieces, request: Request) -> tuple[Sequence[tuple[int, Kind, str, int]], list[_Idle]]:
-        """Stage code, kind, name and time of every part of a request; the host's own and launch time, by thread."""
-        on_host, idle = self._idle(pieces, request)
-        return [*self._device(pieces), *on_host], [idle.taken(own) for _, own in Places(idle.track)]
-
-    def cold_ns(self, idle: _Idle) -> dict[int, int]:
-        """By stage code, what of the time lies in calls that are the first of their kind."""
-        spans, calls = self._trace.spans, self._near(idle)
-        cold = calls.span[calls.cold]
-        low, high, piece, _ = intersect(idle.interval, union(spans.ts_ns[cold], spans.end_ns[cold]))
-        return {row: time_ns for row, _, time_ns in _summed(idle.row[piece], 0 * piece, high - low, 1)}
-
-    def long_calls(self, idle: _Idle) -> Iterator[tuple[int, LongCall]]:
-        """The longest calls, with the stage code that each has most of; an inner one before those around it."""
-        spans, calls = self._trace.spans, self._near(idle)
-        order = np.argsort(-spans.dur_ns[calls.span], kind="stable")[:MOST_CALLS]
-        found: list[tuple[int, int, LongCall]] = []  # each with its stage code and its span
-        for place in order[::-1].tolist():
-            span = int(calls.span[place])
-            whole = (spans.ts_ns[span : span + 1], spans.end_ns[span : span + 1])
-            low, high, piece, _ = intersect(idle.interval, whole)
-            sums = _summed(idle.row[piece], 0 * piece, high - low, 1)
-            if not sums:
-                continue
-            row, _, time_ns = max(sums, key=lambda each: each[2])
-            usual = float(calls.usual_ns[place])
-            name = spans.names[spans.name[span]]
-            call = LongCall(name, time_ns, bool(calls.cold[place]), None if np.isnan(usual) else usual)
-            # What lies around a call that takes nearly all of its time is long because of that call.
-            if not any(
-                other == row and inner.time_ns > INNER_SHARE * time_ns and is_inside(spans, within, span)
-                for other, within, inner in found
-            ):
-                found.append((row, span, call))
-        yield from ((row, call) for row, _, call in found)
-
-    def _near(self, idle: _Idle) -> LongCalls:
-        """The long calls of its thread, which is one, that overlap with it."""
-        spans, (start, end) = self._trace.spans, idle.interval
-        if not len(start):
-            return self._long.of(np.zeros(len(self._long.span), dtype=bool))
-        near = (spans.ts_ns[self._long.span] < end[-1]) & (spans.end_ns[self._long.span] > start[0])
-        return self._long.of(near & (spans.track[self._long.span] == idle.track[0]))
+    def split(self, pieces: Pieces) -> tuple[Sequence[tuple[int, Kind, str, int]], Idle]:
+        """Stage code, kind, name and time of every part of the requests; the host's own and launch time."""
+        on_host, idle = self._idle(pieces)
+        return [*self._device(pieces), *on_host], idle
 
     def _device(self, pieces: Pieces) -> list[tuple[int, Kind, str, int]]:
         length = pieces.device[1] - pieces.device[0]
-        found = _summed(pieces.device_row, self._device_family, length, len(self._device_names))
+        found = _summed(pieces.device_row, self._device_family[pieces.activity], length, len(self._device_names))
         kinds = [Kind.TRANSFER if copy else Kind.DEVICE for copy in self._is_copy.tolist()]
         return [(row, kinds[family], self._device_names[family], time_ns) for row, family, time_ns in found]
 
-    def _idle(self, pieces: Pieces, request: Request) -> tuple[list[tuple[int, Kind, str, int]], _Idle]:
-        held = self._with_overhead(self._threads.pieces(pieces, request), request)
+    def _idle(self, pieces: Pieces) -> tuple[list[tuple[int, Kind, str, int]], Idle]:
+        held = self._with_overhead(self._threads.pieces(pieces), pieces.line)
         idle, row, gap, span, overhead = held.interval, held.row, held.gap, held.span, held.overhead
         length = idle[1] - idle[0]
         kinds = list(Kind)
@@ -287,15 +216,13 @@ class _Splitter:
         own_time = np.isin(kind, [kinds.index(Kind.HOST), kinds.index(Kind.LAUNCH)])
         return (
             [(code // len(kinds), kinds[code % len(kinds)], names[name], time_ns) for code, name, time_ns in found],
-            _Idle((idle[0][own_time], idle[1][own_time]), row[own_time], held.track[own_time]),
+            Idle((idle[0][own_time], idle[1][own_time]), row[own_time], held.track[own_time]),
         )
 
-    def _with_overhead(self, found: HostPieces, request: Request) -> _Held:
+    def _with_overhead(self, found: HostPieces, line: WindowLine) -> _Held:
         """The pieces cut where the profiler begins or ceases to hold the request up."""
-        if request.track not in self._overhead:
-            self._overhead[request.track] = overhead_of(self._trace, request.track)
-        held, by = self._overhead[request.track]
-        free = gaps(held, *_around(held, request))
+        held, by = self._held_up(line)
+        free = line.gaps(held)
         start = np.concatenate((held[0], free[0]))
         order = np.argsort(start, kind="stable")
         cuts = (start[order], np.concatenate((held[1], free[1]))[order])
@@ -304,15 +231,27 @@ class _Splitter:
         cut = found.taken(piece)
         return _Held((low, high), cut.row, cut.gap, cut.track, cut.span, overhead[place])
 
+    def _held_up(self, line: WindowLine) -> tuple[Intervals, IntArray]:
+        """When the profiler holds each request's thread up, by start, and the span that each stretch is of."""
+        parts = [(*EMPTY, np.zeros(0, np.int64))]
+        for track, windows in Places(line.track):
+            (start, end), span = overhead_of(self._trace, track)
+            near = line.taken(windows)
+            window, place = near.overlaps(start, end)
+            parts.append((*near.clipped(window, start[place], end[place]), span[place]))
+        low, high, by = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+        order = np.argsort(low, kind="stable")
+        return (low[order], high[order]), by[order]
+
     def _leads_to_launch(self, pieces: Pieces, row: IntArray, gap: IntArray) -> BoolArray:
         """Whether the gap of each piece is ended by an activity that the piece's own stage launched."""
-        if not len(pieces.device_row) or not len(gap):
-            return np.zeros(len(row), dtype=bool)
         owns = np.flatnonzero(pieces.device[1] > pieces.device[0])
+        if not len(owns) or not len(gap):
+            return np.zeros(len(row), dtype=bool)
         place = np.searchsorted(pieces.device[0][owns], pieces.gaps[1], side="left")
-        ended = place < len(owns)
-        by = np.where(ended, pieces.device_row[owns[np.minimum(place, len(owns) - 1)]] if len(owns) else NONE, NONE)
-        leads: BoolArray = by[gap] == row
+        following = owns[np.minimum(place, len(owns) - 1)]
+        ended = (place < len(owns)) & (pieces.window[following] == pieces.line.at(pieces.gaps[0]))
+        leads: BoolArray = np.where(ended, pieces.device_row[following], NONE)[gap] == row
         return leads
 
     def _is_own_work(self, span: IntArray) -> BoolArray:
@@ -347,14 +286,6 @@ class _Splitter:
         family, names = families(trace, Work("host", *idle, known, known))
         outside = (op == NONE) | (op != span)
         return np.where(outside, len(names), family), [*names, OUTSIDE_OPS]
-
-
-def _around(held: Intervals, request: Request) -> tuple[int, int]:
-    """From where to where a request and all of these intervals lie."""
-    start, end = held
-    if not len(start):
-        return request.start_ns, request.end_ns
-    return min(request.start_ns, int(start[0])), max(request.end_ns, int(end[-1]))
 
 
 def _summed(row: IntArray, name: IntArray, length: IntArray, names: int) -> list[tuple[int, int, int]]:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from gemma_trace.analysis.breakdown import breakdown
 from gemma_trace.analysis.summary import RequestMeasures, RunSummary, profiled_requests, summarize
-from gemma_trace.analysis.timeline import UNLINKED, find_requests
+from gemma_trace.analysis.timeline import UNLINKED
 from gemma_trace.analysis.tree import TreeNode, call_tree
 from gemma_trace.analysis.work import By, Work, device_work, group, host_work, request_of_work, stage_of_work
 from gemma_trace.metadata import RunMetadata
@@ -89,7 +89,7 @@ def side_of(trace: Trace, *, structure: bool = False) -> Side:
     """
     run = summarize(trace)
     device, host = device_work(trace), host_work(trace)
-    requests = find_requests(trace)
+    requests = trace.requests
     stage_names = [*trace.stage_names, UNLINKED]
     return Side(
         run=run,
@@ -124,7 +124,7 @@ def _stage_values(requests: Sequence[RequestMeasures]) -> Values:
 
 def _costs(trace: Trace, work: Work, by: By) -> Costs:
     """Sums by request, stage and group; what lies outside of all requests is left out."""
-    requests = find_requests(trace)
+    requests = trace.requests
     groups = group(trace, work, by)
     request = request_of_work(trace, work, requests)
     stage_names = [*trace.stage_names, UNLINKED]

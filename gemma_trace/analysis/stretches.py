@@ -1,4 +1,4 @@
-"""A request's time cut into stretches, each with the stage that is open in it and the thread on which it is."""
+"""Requests' time cut into stretches, each with the stage that is open in it and the thread on which it is."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gemma_trace.analysis.intervals import Intervals, gaps
+from gemma_trace.analysis.intervals import Intervals
+from gemma_trace.analysis.window_line import WindowLine
 from gemma_trace.stages import UNATTRIBUTED_CODE
 from gemma_trace.trace.events import NONE, IntArray
-from gemma_trace.trace.requests import Request
 from gemma_trace.trace.trace import Trace
 
 
@@ -18,10 +18,10 @@ class Stretches:
     """Disjoint stretches by start, none empty. All columns have the length s.
 
     Attributes:
-        start_ns, end_ns: int64.
+        start_ns, end_ns: int64, on the line of the requests.
         row: int64, the stage code of each.
         track: int64, the thread on which that stage is open.
-        opened_ns: int64, when the stage's range began.
+        opened_ns: int64, when the stage's range began, on the trace's clock.
     """
 
     start_ns: IntArray
@@ -46,25 +46,22 @@ class Stretches:
         )
 
 
-def stage_stretches(trace: Trace, request: Request) -> Stretches:
-    """The request's thread from its start to its end, cut where the innermost open stage changes; without gaps."""
+def stage_stretches(trace: Trace, line: WindowLine) -> Stretches:
+    """Each window's thread from its start to its end, cut where the innermost open stage changes; without gaps."""
     segments = trace.stage_segments
-    own = trace.stage_segments_on.of(request.track)
-    low = np.searchsorted(segments.end_ns[own], request.start_ns, side="right")
-    high = np.searchsorted(segments.start_ns[own], request.end_ns, side="left")
-    own = own[low:high]
-    start = np.maximum(segments.start_ns[own], request.start_ns)
-    end = np.minimum(segments.end_ns[own], request.end_ns)
-    bare = gaps((start, end), request.start_ns, request.end_ns)
+    window, own = line.on_tracks(trace.stage_segments_on, segments.start_ns, segments.end_ns)
+    start, end = line.clipped(window, segments.start_ns[own], segments.end_ns[own])
+    bare = line.gaps((start, end))
     row = trace.stage_of_ranges(segments.owner[own])
     none = np.full(len(bare[0]), UNATTRIBUTED_CODE)
     order = np.argsort(np.concatenate((start, bare[0])), kind="stable")
     opened = np.concatenate((trace.spans.ts_ns[segments.owner[own]], bare[0]))
+    track = np.concatenate((line.track[window], line.track[line.at(bare[0])]))
     return Stretches(
         np.concatenate((start, bare[0]))[order],
         np.concatenate((end, bare[1]))[order],
         np.concatenate((row, none))[order],
-        np.full(len(order), request.track),
+        track[order],
         opened[order],
     )
 
@@ -87,16 +84,15 @@ def _earlier(first: Stretches, second: Stretches) -> Stretches:
 
 
 def overlaid(stretches: Stretches, others: Stretches, waiting: Intervals) -> Stretches:
-    """A request's stretches, and in them others' where the request's thread is in no stage, or waits.
+    """Requests' stretches, and in them others' where the request's thread is in no stage, or waits.
 
     Args:
-        stretches: without gaps.
-        others: within the same window.
+        stretches: of all windows, without gaps in them.
+        others: within the same windows.
         waiting: disjoint intervals by start.
     """
     both = _joined(stretches, others)
     edges = np.unique(np.concatenate((both.start_ns, both.end_ns, *waiting)))
-    edges = edges[(edges >= stretches.start_ns[0]) & (edges <= stretches.end_ns[-1])]
     own, other = stretches.at(edges[:-1]), others.at(edges[:-1])
     place = np.searchsorted(waiting[0], edges[:-1], side="right") - 1
     waits = (place >= 0) & (edges[:-1] < np.append(waiting[1], 0)[place])

@@ -6,11 +6,11 @@ capture with `--runs 0`) gives its profiled requests instead, and the row says s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from gemma_trace.analysis.breakdown import StageBreakdown, breakdown
 from gemma_trace.analysis.decode import DecodeStatistics, decode_statistics
@@ -21,6 +21,7 @@ from gemma_trace.health.examine import examine
 from gemma_trace.health.findings import Finding, Health, Severity
 from gemma_trace.metadata import RequestSample, RunMetadata, StageSample
 from gemma_trace.stages import DEVICE_STAGES, PREPROCESSING_PARTS, Stage
+from gemma_trace.tabular import Tabular
 from gemma_trace.trace.trace import Trace
 
 MEASURES: Final = (
@@ -76,8 +77,8 @@ class RequestMeasures:
         return sum(parts) if parts else None
 
 
-@dataclass(frozen=True)
-class RunSummary:
+@dataclass(frozen=True, repr=False)
+class RunSummary(Tabular):
     """One run.
 
     Attributes:
@@ -108,6 +109,28 @@ class RunSummary:
     inflation: float | None
     health: Health
     distortions: tuple[StageDistortion, ...] = ()
+
+    def headline(self) -> str:
+        """What the result is, in a line."""
+        return f"{self.run}: {self.runs} {self.timing} requests, check: {self.health.verdict}"
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """One row per measure that the run has."""
+        for name, measured in self.measures.items():
+            if measured is not None:
+                low, high = measured.median_interval or (None, None)
+                yield {
+                    "measure": name,
+                    "median": measured.median,
+                    "interval_low": low,
+                    "interval_high": high,
+                    "q1": measured.q1,
+                    "q3": measured.q3,
+                    "min": measured.min,
+                    "max": measured.max,
+                    "n": measured.n,
+                    "unit": measured.unit,
+                }
 
 
 def summarize(trace: Trace, profiled: StageBreakdown | None = None) -> RunSummary:

@@ -11,15 +11,17 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 from gemma_trace.analysis.paths import FRAME, Layers, Paths, paths
-from gemma_trace.analysis.timeline import UNLINKED, Request, chosen_requests
+from gemma_trace.analysis.timeline import UNLINKED, Request
 from gemma_trace.analysis.work import host_work
 from gemma_trace.stages import LAYER_PREFIX, MODULE_PREFIX, Stage
+from gemma_trace.tabular import Tabular
 from gemma_trace.trace.events import NONE, BoolArray, Codes, IntArray
+from gemma_trace.trace.open_spans import OpenSpans
 from gemma_trace.trace.trace import Trace
 
 OTHER_THREADS: Final = "other threads"
@@ -46,8 +48,8 @@ class NodeKind(StrEnum):
     REST = "rest"
 
 
-@dataclass(frozen=True)
-class TreeNode:
+@dataclass(frozen=True, repr=False)
+class TreeNode(Tabular):
     """A node, and what is below it.
 
     Attributes:
@@ -84,8 +86,26 @@ class TreeNode:
                     below = depth
         return found
 
+    def headline(self) -> str:
+        """What the result is, in a line."""
+        return (
+            f"{self.kind.value} {self.name}: {self.host_ns / 1e6:,.3f} ms host, {self.device_ns / 1e6:,.3f} ms device"
+        )
 
-def call_tree(trace: Trace, request: int | None = None, *, each_layer: bool = False) -> TreeNode:
+    def records(self) -> Iterator[dict[str, Any]]:
+        """One row per node, parents first."""
+        for depth, node in self.walk():
+            yield {
+                "depth": depth,
+                "kind": node.kind.value,
+                "name": node.name,
+                "count": node.count,
+                "host_ns": node.host_ns,
+                "device_ns": node.device_ns,
+            }
+
+
+def call_tree(trace: Trace, request: int | Request | None = None, *, each_layer: bool = False) -> TreeNode:
     """The tree of a trace, its requests as one.
 
     Args:
@@ -98,7 +118,7 @@ def call_tree(trace: Trace, request: int | None = None, *, each_layer: bool = Fa
     >>> [child.name for child in call_tree(trace).children]      # doctest: +SKIP
     ['request', 'outside requests']
     """
-    requests = chosen_requests(trace, request)
+    requests = trace.chosen(request)
     builder = _Builder(trace, requests, everything=request is None, each_layer=each_layer)
     return builder.build()
 
@@ -148,8 +168,12 @@ class _Builder:
         self._parent = [NONE] * len(self.ROOTS)
         self._label = list(range(len(self.ROOTS)))
         self._count: list[int] = []
-        self._node_of: dict[int, int] = {}
-        self._counted: list[IntArray] = []
+        columns = [(request.start_ns, request.end_ns, request.track) for request in requests]
+        start, end, own = np.array(columns, dtype=np.int64).T
+        self._windows, self._own_windows = (
+            OpenSpans(start, end, np.zeros(len(start), np.int64)),
+            OpenSpans(start, end, own),
+        )
 
     def build(self) -> TreeNode:
         trace = self._trace
@@ -180,12 +204,20 @@ class _Builder:
 
     def _nodes_of(self, found: Paths, lengths: Sequence[int]) -> list[IntArray]:
         """The node of everything asked for, once all nodes are made: those above before those below."""
-        node = np.zeros(0, dtype=np.int64)
-        for each in reversed(found.rounds):
-            above = np.where(each.up >= 0, node[each.up], each.root) if len(node) else each.root
-            node = self._add(above, self._labels_of(each.span), each.span)
-        self._count_spans()
-        held = np.where(found.place >= 0, node[found.place], found.root) if len(node) else found.root
+        up, root, label = found.up.tolist(), found.root.tolist(), self._labels_of(found.span).tolist()
+        node_of: dict[tuple[int, int], int] = {}
+        nodes = [NONE] * len(up)
+        for path in np.argsort(found.depth, kind="stable").tolist():
+            above = nodes[up[path]] if up[path] != NONE else root[path]
+            key = (above, label[path])
+            if key not in node_of:
+                node_of[key] = len(self._parent)
+                self._parent.append(above)
+                self._label.append(label[path])
+            nodes[path] = node_of[key]
+        node = np.array(nodes, dtype=np.int64)
+        self._count_spans(node, found.span)
+        held = np.where(found.place >= 0, node[found.place], found.asked_root) if len(node) else found.asked_root
         return np.split(held, np.cumsum(lengths)[:-1])
 
     def _name_nodes(self, each_layer: bool) -> tuple[list[str], list[NodeKind]]:
@@ -216,34 +248,20 @@ class _Builder:
         again = (above >= 0) & (trace.stage_range[np.maximum(above, 0)] == stage)
         return np.where((stage != NONE) & ~again, len(self.ROOTS) + stage, self._of_name[trace.spans.name[span]])
 
-    def _add(self, parent: IntArray, label: IntArray, span: IntArray) -> IntArray:
-        """The node of each pair of parent and label, made where there is none yet; a node counts its spans."""
-        pairs, place = np.unique(parent * len(self._labels) + label, return_inverse=True)
-        for pair in pairs.tolist():
-            if pair not in self._node_of:
-                self._node_of[pair] = len(self._parent)
-                self._parent.append(pair // len(self._labels))
-                self._label.append(pair % len(self._labels))
-        nodes = np.array([self._node_of[pair] for pair in pairs.tolist()], dtype=np.int64)[place]
-        self._counted.append(np.unique(nodes * len(self._trace.spans) + span))
-        return nodes
-
-    def _count_spans(self) -> None:
-        counted = np.unique(np.concatenate(self._counted)) if self._counted else np.zeros(0, dtype=np.int64)
-        self._count = np.bincount(counted // max(1, len(self._trace.spans)), minlength=len(self._parent)).tolist()
+    def _count_spans(self, node: IntArray, span: IntArray) -> None:
+        """A node counts the spans that are the innermost of its paths."""
+        spans = max(1, len(self._trace.spans))
+        counted = np.unique(node * spans + span) // spans
+        self._count = np.bincount(counted, minlength=len(self._parent)).tolist()
 
     def _in_windows(self, when: IntArray) -> BoolArray:
-        inside = np.zeros(len(when), dtype=bool)
-        for request in self._requests:
-            inside |= (request.start_ns <= when) & (when < request.end_ns)
+        inside: BoolArray = self._windows.at(np.zeros(len(when), np.int64), when, after=True) != NONE
         return inside
 
     def _root_of(self, when: IntArray, track: Codes) -> IntArray:
         """The root under which what starts then on this thread belongs."""
-        root = np.full(len(when), self.ROOTS.index(OUTSIDE), dtype=np.int64)
-        for request in self._requests:
-            inside = (request.start_ns <= when) & (when < request.end_ns)
-            root[inside] = np.where(track[inside] == request.track, 0, self.ROOTS.index(OTHER_THREADS))
+        root = np.where(self._in_windows(when), self.ROOTS.index(OTHER_THREADS), self.ROOTS.index(OUTSIDE))
+        root[self._own_windows.at(track, when, after=True) != NONE] = 0
         return root
 
     def _sums(self, node: IntArray, length: IntArray) -> IntArray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Literal
@@ -12,11 +12,12 @@ import numpy as np
 
 from gemma_trace.analysis.devices import label_of_device
 from gemma_trace.analysis.taxonomy import family_of
-from gemma_trace.analysis.timeline import UNLINKED, Request, chosen_requests
+from gemma_trace.analysis.timeline import UNLINKED, Request
 from gemma_trace.errors import InputError
 from gemma_trace.stages import LAYER_PREFIX, MODULE_PREFIX, REQUEST_CODE, UNATTRIBUTED_CODE, Stage
 from gemma_trace.trace.events import NONE, BoolArray, IntArray
 from gemma_trace.trace.near_names import no_such_stage
+from gemma_trace.trace.open_spans import OpenSpans
 from gemma_trace.trace.places import Places
 from gemma_trace.trace.trace import Trace
 
@@ -163,19 +164,22 @@ def stage_of_work(trace: Trace, work: Work) -> IntArray:
     return trace.stage_of_ranges(np.where(own >= 0, own, asked))
 
 
-def request_of_work(trace: Trace, work: Work, requests: list[Request]) -> IntArray:
+def request_of_work(trace: Trace, work: Work, requests: Sequence[Request]) -> IntArray:
     """int64 [n], the index of the request in whose window a piece was asked for; `NONE` outside of all.
 
     A device activity was asked for when its launch was called (an unlinked one when it starts); host work when it ran.
+    Of several requests that are open then it is the one that started last.
     """
-    asked_at = _asked_at(trace, work)
-    found = np.full(len(work), NONE, dtype=np.int64)
-    for request in requests:
-        found[(request.start_ns <= asked_at) & (asked_at < request.end_ns)] = request.index
-    return found
+    columns = [(request.start_ns, request.end_ns, request.index) for request in requests]
+    start, end, index = np.array(columns, dtype=np.int64).reshape(-1, 3).T
+    everywhere = np.zeros(len(work), dtype=np.int64)
+    place = OpenSpans(start, end, np.zeros(len(start), np.int64)).at(everywhere, _asked_at(trace, work), after=True)
+    return np.append(index, NONE)[place]
 
 
-def select(trace: Trace, stage: str | None = None, request: int | None = None, device: int | None = None) -> Work:
+def select(
+    trace: Trace, stage: str | None = None, request: int | Request | None = None, device: int | None = None
+) -> Work:
     """The work of a stage, of a request, or of everything; on the host if the selection has no device activity.
 
     Args:
@@ -187,7 +191,7 @@ def select(trace: Trace, stage: str | None = None, request: int | None = None, d
         InputError: no such stage or request in this trace, or nothing of it ran on that device.
     """
     codes = _stage_codes(trace, stage)
-    requests = chosen_requests(trace, request)
+    requests = trace.chosen(request)
     found = _chosen(trace, device_work(trace), codes, requests if request is not None else None)
     if len(found):
         return found if device is None else _on_device(trace, found, device)
@@ -323,7 +327,7 @@ def _asked_at(trace: Trace, work: Work) -> IntArray:
     return np.where(work.caller >= 0, trace.spans.ts_ns[np.maximum(work.caller, 0)], work.start_ns)
 
 
-def _chosen(trace: Trace, work: Work, codes: list[int], windows: list[Request] | None) -> Work:
+def _chosen(trace: Trace, work: Work, codes: list[int], windows: Sequence[Request] | None) -> Work:
     chosen: BoolArray = np.ones(len(work), dtype=bool)
     if windows is not None:
         chosen &= request_of_work(trace, work, windows) != NONE

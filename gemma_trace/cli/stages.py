@@ -86,11 +86,11 @@ def with_devices(report: Report, trace: Trace, shown: StageBreakdown) -> Report:
 
 def with_critical_path(report: Report, trace: Trace, requests: Sequence[Request]) -> Report:
     """The report with these requests' critical paths."""
-    from gemma_trace.analysis.critical_path import critical_path
+    from gemma_trace.analysis.critical_path import critical_paths
     from gemma_trace.analysis.timeline import first_token_ns
     from gemma_trace.report.views.critical_path import critical_path_records, critical_path_section
 
-    paths = [critical_path(trace, request) for request in requests]
+    paths = critical_paths(trace, requests)
     first = [first_token_ns(trace, request) for request in requests]
     section = critical_path_section(paths, first)
     return report.extended([section], {"critical_path": critical_path_records(paths, first)})

@@ -75,7 +75,7 @@ class Rewriter:
         self._ids, self._out, self._arrows, self._shift_ns = ids, out, arrows, shift_ns
         spans = trace.spans
         self._tracks: list[ViewerTrack] = [ids.row(spans.tracks[row.track], row) for row in layout.rows]
-        begun = trace.report.phases.get("X", 0) + trace.report.phases.get("B", 0)
+        begun = trace.read_report.phases.get("X", 0) + trace.read_report.phases.get("B", 0)
         self._span_of = np.full(begun, NONE, dtype=np.int64)
         self._span_of[spans.place] = np.arange(len(spans))
         self._ts_ns, self._dur_ns, self._row = spans.ts_ns, layout.dur_ns, layout.row
@@ -84,7 +84,7 @@ class Rewriter:
         self._held: dict[int, list[tuple[int, _JsonEvent]]] = {}
         self._flow_row = layout.flow_row
         self._begun = self._flows = 0
-        self._path, self._all_have_times = trace.path, not trace.report.repairs.get(UNDECODABLE_EVENTS)
+        self._path, self._all_have_times = trace.path, not trace.read_report.repairs.get(UNDECODABLE_EVENTS)
         self._phases: dict[bytes, str] = {}
         self._counter_name = counter_name
 

@@ -51,7 +51,7 @@ def export_speedscope(trace: Trace, output: Path, *, keep_paths: bool = False) -
     Raises:
         OutputError: the file can't be written.
     """
-    zero = trace.report.first_ns or 0
+    zero = trace.read_report.first_ns or 0
     scrub = PathScrubber(keep_paths=keep_paths)
     frames = _Frames(trace.spans.names)
     count = 0

@@ -12,10 +12,10 @@ from typing import Final
 
 import numpy as np
 
-from gemma_trace.analysis.critical_path import PathKind, critical_path
+from gemma_trace.analysis.critical_path import CriticalPath, PathKind, critical_paths
 from gemma_trace.analysis.devices import devices_of, label_of_device
-from gemma_trace.analysis.lanes import Lane, device_lanes, stage_lanes
-from gemma_trace.analysis.timeline import Request, find_requests, ranges_in
+from gemma_trace.analysis.lanes import Lane, device_lanes_of, stage_lanes_of
+from gemma_trace.analysis.timeline import Request, ranges_in
 from gemma_trace.trace.events import IntArray
 from gemma_trace.trace.places import Places
 from gemma_trace.trace.trace import Trace
@@ -47,21 +47,23 @@ class StageTrack:
 def stage_tracks(trace: Trace) -> Iterator[StageTrack]:
     """The tracks, in the order in which they are drawn. There is none of a device that ran nothing."""
     number = ", requests" if len(devices_of(trace)) > 1 else ""
-    for place, requests in enumerate(_apart(find_requests(trace))):
+    for place, requests in enumerate(_apart(trace.requests)):
         suffix = f"{number} {place + 1}" if place else ""
         yield from _host_tracks(trace, requests, HOST + suffix)
-        lanes = [stage_lanes(trace, request) for request in requests]
+        lanes = stage_lanes_of(trace, requests)
         if len(trace.activities):
             yield _lane_track(DEVICE + suffix, [found.device for found in lanes])
             yield from _device_tracks(trace, requests, suffix)
         yield _lane_track(TIME + suffix, [found.time for found in lanes])
         if len(trace.activities):  # without a device it is what the host did
-            yield _joined(CRITICAL_PATH + suffix, [_path_track(trace, request) for request in requests])
+            yield _joined(
+                CRITICAL_PATH + suffix, [_path_track(trace, path) for path in critical_paths(trace, requests)]
+            )
 
 
 def _device_tracks(trace: Trace, requests: Sequence[Request], suffix: str) -> Iterator[StageTrack]:
     """One track per device where there are several: what each works for, whatever the others do."""
-    found = [device_lanes(trace, request) for request in requests]
+    found = device_lanes_of(trace, requests)
     devices = list(found[0])
     for device in devices if len(devices) > 1 else ():
         yield _lane_track(f"{DEVICE} {label_of_device(device)}{suffix}", [lanes[device] for lanes in found])
@@ -103,9 +105,9 @@ def _lane_track(name: str, lanes: Sequence[Lane]) -> StageTrack:
     return _joined(name, parts)
 
 
-def _path_track(trace: Trace, request: Request) -> StageTrack:
+def _path_track(trace: Trace, path: CriticalPath) -> StageTrack:
     """What a request's critical path goes through: activities by their name, all else by stage and kind."""
-    path, kinds, spans = critical_path(trace, request), list(PathKind), trace.spans
+    kinds, spans = list(PathKind), trace.spans
     labels = tuple(
         spans.names[spans.name[span]]
         if kinds[kind] is PathKind.DEVICE

@@ -93,7 +93,7 @@ def export_trace(
     """
     layout = lay_out(trace)
     cut = layout.cut_short + len(trace.implausible.overlong)
-    record = ExportRecord(path_text(trace.path.name), trace.report.first_ns or 0, layout.moved, cut)
+    record = ExportRecord(path_text(trace.path.name), trace.read_report.first_ns or 0, layout.moved, cut)
     ids = ViewerIds()
     try:
         with atomic_file(output) as file, tempfile.SpooledTemporaryFile(_SPOOLED_BYTES) as spool:

@@ -12,7 +12,6 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from gemma_trace.analysis.timeline import find_requests
 from gemma_trace.health.findings import CLOCK_SHIFT, Finding, Severity
 from gemma_trace.trace.events import NONE, IntArray
 from gemma_trace.trace.names import named
@@ -81,7 +80,7 @@ def _shift(trace: Trace, early: _Off, late: _Off) -> Finding:
     else:
         which = "behind" if behind_ns >= ahead_ns else "ahead of"
         how = f"the device's is {which} the host's by at least {least_ns / 1e6:,.3f} ms"
-    walls = [request.wall_ns for request in find_requests(trace)]
+    walls = [request.wall_ns for request in trace.requests]
     meaningless = least_ns > MEANINGLESS_SHARE * float(np.median(walls))
     return Finding(
         CLOCK_SHIFT,

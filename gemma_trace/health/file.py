@@ -92,7 +92,7 @@ _REPAIRS: dict[str, tuple[Severity, str, str]] = {
 
 def file_findings(trace: Trace) -> Iterator[Finding]:
     """What reading the file brought to light."""
-    report = trace.report
+    report = trace.read_report
     if report.damaged:
         yield Finding(
             "damaged",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Final
+
+from gemma_trace.tabular import Tabular
 
 RANDOM_WEIGHTS: Final = "random_weights"
 """The code of the finding that marks a capture of random weights wherever it is shown."""
@@ -78,11 +80,26 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(shown) + more
 
 
-@dataclass(frozen=True)
-class Health:
+@dataclass(frozen=True, repr=False)
+class Health(Tabular):
     """All findings, the worst first."""
 
     findings: tuple[Finding, ...] = ()
+
+    def headline(self) -> str:
+        """What the result is, in a line."""
+        return f"{self.verdict}, {len(self.findings)} findings"
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """One row per finding, the worst first."""
+        for finding in self.findings:
+            yield {
+                "severity": finding.severity.value,
+                "code": finding.code,
+                "count": finding.count,
+                "message": finding.said,
+                "advice": finding.advice,
+            }
 
     def plus(self, findings: Iterable[Finding]) -> Health:
         """With some more findings, still the worst first."""

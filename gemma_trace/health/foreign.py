@@ -49,7 +49,7 @@ def _counters(trace: Trace) -> Iterator[Finding]:
 
 
 def _passed_over(trace: Trace) -> Iterator[Finding]:
-    report, spans = trace.report, trace.spans
+    report, spans = trace.read_report, trace.spans
     if not report.passed_over:
         return
     told = _named([f"{count:,} events {_of_phase(phase)}" for phase, count in _most_first(report.passed_over)])

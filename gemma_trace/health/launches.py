@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from gemma_trace.analysis.launched import Launches, lacking, launches
-from gemma_trace.analysis.timeline import Request, find_requests
+from gemma_trace.analysis.timeline import Request
 from gemma_trace.health.findings import MISSING_DEVICE_WORK, Finding, Severity
 from gemma_trace.trace.trace import Trace
 
@@ -38,7 +38,7 @@ def launch_findings(trace: Trace) -> Iterator[Finding]:
             "activity of their own",
             "the graph's replays have the device's work; steps with a capture in them say nothing about the device",
         )
-    requests = find_requests(trace)
+    requests = trace.requests
     places = lacking(trace, found, requests)
     if found.lost or (places and len(requests) > 1):
         yield _missing(trace, found, requests, places)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from gemma_trace.analysis.cold import INNER_SHARE, MOST_CALLS, LongCalls, is_inside, long_calls
 from gemma_trace.analysis.intervals import Intervals, intersect, union
 from gemma_trace.analysis.overhead import overhead_of
-from gemma_trace.analysis.timeline import Request, find_requests
+from gemma_trace.analysis.timeline import Request
 from gemma_trace.health.findings import Finding, Severity
 from gemma_trace.health.times import shortened
 from gemma_trace.trace.events import IntArray
@@ -33,14 +33,14 @@ def overhead_findings(trace: Trace) -> Iterator[Finding]:
     """How much of the requests' time the profiler holds their threads up, and how much goes to a cold start."""
     if not len(trace.host):
         return
-    requests = find_requests(trace)
+    requests = trace.requests
     wall_ns = sum(request.wall_ns for request in requests)
     if wall_ns:
         yield from _profiler(trace, requests, wall_ns)
         yield from _cold_start(trace, requests, wall_ns)
 
 
-def _profiler(trace: Trace, requests: list[Request], wall_ns: int) -> Iterator[Finding]:
+def _profiler(trace: Trace, requests: Sequence[Request], wall_ns: int) -> Iterator[Finding]:
     total_ns, events = 0, 0
     for track, windows in _windows(requests).items():
         held, span = overhead_of(trace, track)
@@ -63,7 +63,7 @@ def _profiler(trace: Trace, requests: list[Request], wall_ns: int) -> Iterator[F
     )
 
 
-def _cold_start(trace: Trace, requests: list[Request], wall_ns: int) -> Iterator[Finding]:
+def _cold_start(trace: Trace, requests: Sequence[Request], wall_ns: int) -> Iterator[Finding]:
     calls = long_calls(trace)
     calls = calls.of(calls.cold)
     if not len(calls.span):
@@ -100,7 +100,7 @@ def _elsewhere(trace: Trace) -> Intervals:
     return union(spans.ts_ns[everything], spans.end_ns[everything])
 
 
-def _windows(requests: list[Request]) -> dict[int, Intervals]:
+def _windows(requests: Sequence[Request]) -> dict[int, Intervals]:
     """By thread, when its requests run."""
     windows: dict[int, list[tuple[int, int]]] = {}
     for request in requests:

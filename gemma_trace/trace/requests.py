@@ -14,6 +14,7 @@ from gemma_trace.trace.events import NONE, IntArray, Track
 from gemma_trace.trace.places import Places
 
 if TYPE_CHECKING:
+    from gemma_trace.trace.derived import Derived
     from gemma_trace.trace.trace import Trace
 
 _PROFILER_STEP: Final = re.compile(r"ProfilerStep\s*#\s*\d+")
@@ -93,7 +94,7 @@ def _on_the_thread_of_its_work(trace: Trace, requests: Iterable[Request]) -> Ite
         yield request
 
 
-def process_of_tracks(trace: Trace) -> IntArray:
+def process_of_tracks(trace: Derived) -> IntArray:
     """int64 [tracks], a number for the process of each track, the same for the same process."""
     numbers: dict[str, int] = {}
     return np.array([numbers.setdefault(track.pid, len(numbers)) for track in trace.spans.tracks], dtype=np.int64)

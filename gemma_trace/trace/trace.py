@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from gemma_trace.errors import TraceFormatError
+from gemma_trace.errors import InputError, TraceFormatError
 from gemma_trace.metadata import RunMetadata
 from gemma_trace.printable import path_text
 from gemma_trace.stages import (
     FOREIGN_RULES,
-    LAYER_PREFIX,
-    MODULE_PREFIX,
     REQUEST_CODE,
     UNATTRIBUTED_CODE,
     StageRule,
@@ -26,17 +24,16 @@ from gemma_trace.stages import (
 )
 from gemma_trace.trace.asking import asking_ranges
 from gemma_trace.trace.cache import WORTHWHILE_BYTES, TraceCache
+from gemma_trace.trace.derived import Derived
 from gemma_trace.trace.events import NONE, BoolArray, Codes, IntArray, Role
 from gemma_trace.trace.header import device_names, metadata_of
-from gemma_trace.trace.links import link_launches
-from gemma_trace.trace.open_spans import OpenSpans, innermost_of
+from gemma_trace.trace.open_spans import OpenSpans
 from gemma_trace.trace.places import Places
 from gemma_trace.trace.plausible import plausible
 from gemma_trace.trace.reader import ReadReport, TraceFile, read_header, read_trace
-from gemma_trace.trace.requests import Request, is_step_name, process_of_tracks, requests_of
-from gemma_trace.trace.roles import Roles, roles_of
+from gemma_trace.trace.requests import Request, requests_of
 from gemma_trace.trace.rule_matches import first_stages, match_rules
-from gemma_trace.trace.tree import Nesting, Segments, innermost_segments, nest
+from gemma_trace.trace.tree import Segments
 from gemma_trace.trace.unusable import unusable
 from gemma_trace.trace.waiting import waiting_segments
 
@@ -44,11 +41,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _TRACE_SUFFIX: Final = re.compile(r"(\.pt\.trace)?(\.json)?(\.gz)?$")
-_LAYER: Final = re.compile(rf"{re.escape(LAYER_PREFIX)}|nn\.Module: \w*(?:Layer|Block)_\d+$")
-_MODULE_PREFIXES: Final = (LAYER_PREFIX, MODULE_PREFIX, "nn.Module: ")
 
 
-class Trace:
+class Trace(Derived):
     """One trace. Everything is derived on first use and kept; nothing changes afterwards.
 
     Attributes:
@@ -58,7 +53,7 @@ class Trace:
         memory: what torch's allocators said, where memory was profiled.
         counters: the samples of its counters, e.g. how busy a device was.
         names: what its processes and threads are called.
-        report: what reading brought to light.
+        read_report: what reading brought to light.
         implausible: the spans that were left out or cut because their times can't be.
         metadata: what our capture says of itself; None in everybody else's traces.
         rules: those given to `load`.
@@ -77,9 +72,9 @@ class Trace:
         self.memory = file.memory
         self.counters = file.counters
         self.names = file.names
-        self.report: ReadReport = file.report
+        self.read_report: ReadReport = file.report
         if self.implausible.displaced:
-            self.report = replace(self.report, first_ns=int(self.spans.ts_ns[0]))
+            self.read_report = replace(self.read_report, first_ns=int(self.spans.ts_ns[0]))
         self.metadata = metadata_of(file.header, path)
         self.devices = device_names(file.header)
         self.rules = tuple(rules)
@@ -97,80 +92,9 @@ class Trace:
         return self.spans.to_frame()
 
     @cached_property
-    def roles(self) -> Roles:
-        """What every span stands for."""
-        return roles_of(self.spans, self.names)
-
-    @cached_property
-    def is_activity(self) -> BoolArray:
-        """bool [n], which spans are device activities: kernels, copies, fills."""
-        return self.roles.are(Role.DEVICE)
-
-    @cached_property
-    def activities(self) -> IntArray:
-        """int64 [m], the indices of the device activities, by start."""
-        return np.flatnonzero(self.is_activity)
-
-    @cached_property
-    def on_device(self) -> Places:
-        """By the index of a device the places in `activities` of those that it ran."""
-        return Places(self.spans.device[self.activities])
-
-    @cached_property
-    def memory_on(self) -> Places:
-        """By the index of a device the places of its events in `memory`."""
-        return Places(self.memory.device)
-
-    @cached_property
-    def host(self) -> IntArray:
-        """int64 [k], the indices of the spans on the host's threads, by start.
-
-        That is all but device activities, annotations mirrored onto the device, and the profiler's own marks.
-        """
-        return np.flatnonzero(~self.is_activity & ~self.roles.are(Role.ASIDE))
-
-    @cached_property
-    def nesting(self) -> Nesting:
-        """The host's spans as trees; its columns run along `host`.
-
-        Annotations keep their extent, steps keep it before all but those: what crosses them is clipped.
-        """
-        spans, host = self.spans, self.host
-        step = np.array([is_step_name(name) for name in spans.names], dtype=bool)[spans.name[host]]
-        rank = np.where(self.is_annotation[host], np.where(step, 1, 2), 0)
-        return nest(spans.ts_ns[host], spans.end_ns[host], spans.track[host], rank)
-
-    @cached_property
-    def segments(self) -> Segments:
-        """The host's time, each stretch with its innermost span; `owner` indexes the spans, not `host`."""
-        host = self.host
-        found = innermost_segments(self.spans.ts_ns[host], self.spans.track[host], self.nesting)
-        return Segments(found.start_ns, found.end_ns, host[found.owner])
-
-    @cached_property
     def waits(self) -> BoolArray:
         """bool [s], along `segments`: the stretches in which a thread waits and works at nothing."""
         return waiting_segments(self)
-
-    @cached_property
-    def launch(self) -> IntArray:
-        """int64 [m], the index of the call that launched each activity; `NONE` where it is unlinked."""
-        return link_launches(self.spans, self.flows, self.activities, self.host)
-
-    @cached_property
-    def is_op(self) -> BoolArray:
-        """bool [n], which spans are PyTorch ops."""
-        return self.roles.are(Role.OP)
-
-    @cached_property
-    def is_call(self) -> BoolArray:
-        """bool [n], which spans are calls into a device's runtime or driver."""
-        return self.roles.are(Role.LAUNCH)
-
-    @cached_property
-    def is_annotation(self) -> BoolArray:
-        """bool [n], which spans are `record_function` ranges on the host."""
-        return self.roles.are(Role.ANNOTATION)
 
     @cached_property
     def stage_names(self) -> tuple[str, ...]:
@@ -203,57 +127,24 @@ class Trace:
         return np.where(allowed, np.array(codes, dtype=np.int64)[self.spans.name], NONE)
 
     @cached_property
-    def on_host(self) -> BoolArray:
-        """bool [n], which spans are on the host's threads."""
-        on_host = np.zeros(len(self.spans), dtype=bool)
-        on_host[self.host] = True
-        return on_host
-
-    def innermost(self, wanted: BoolArray) -> IntArray:
-        """For each span of the host, the innermost wanted span open where it starts, or itself if it is wanted.
-
-        Of several open on its thread that is the one that started last, whatever crosses it.
-
-        Args:
-            wanted: bool [n], e.g. `is_op`.
-
-        Returns:
-            int64 [n], indices of spans; `NONE` where there is none, and for all that isn't on the host.
-        """
-        spans, host = self.spans, self.host
-        result = np.full(len(spans), NONE, dtype=np.int64)
-        result[host] = innermost_of(host, spans.ts_ns, spans.end_ns, spans.track, wanted, self.is_call)
-        return result
-
-    @cached_property
-    def innermost_op(self) -> IntArray:
-        """int64 [n], for each span of the host the innermost op around it; see `innermost`."""
-        return self.innermost(self.is_op)
-
-    @cached_property
-    def innermost_module(self) -> IntArray:
-        """int64 [n], for each span of the host the innermost `nn.Module` frame or module range around it."""
-        is_module = np.array([name.startswith(_MODULE_PREFIXES) for name in self.spans.names], dtype=bool)
-        return self.innermost(is_module[self.spans.name])
-
-    @cached_property
-    def innermost_layer(self) -> IntArray:
-        """int64 [n], for each span of the host the innermost layer around it: our range, or a frame that is named so.
-
-        A layer's frame is an `nn.Module` whose class ends in Layer or Block, e.g. `Owlv2EncoderLayer_3`.
-        """
-        is_layer = np.array([bool(_LAYER.match(name)) for name in self.spans.names], dtype=bool)
-        return self.innermost(is_layer[self.spans.name])
-
-    @cached_property
     def requests(self) -> tuple[Request, ...]:
         """Our own requests; failing those the steps of torch.profiler; failing those the whole trace."""
         return requests_of(self)
 
-    @cached_property
-    def process(self) -> IntArray:
-        """int64 [tracks], a number for the process of each track, the same for the same process."""
-        return process_of_tracks(self)
+    def chosen(self, request: int | Request | None = None) -> tuple[Request, ...]:
+        """The requests that a function is asked for: one, by its index or as it is, or all of them for None.
+
+        Raises:
+            InputError: there is no request of this index.
+        """
+        if request is None:
+            return self.requests
+        if isinstance(request, Request):
+            return (request,)
+        if not 0 <= request < len(self.requests):
+            known = f"requests 0 to {len(self.requests) - 1}" if len(self.requests) > 1 else "request 0 alone"
+            raise InputError(f"request {request} not found: {self.path} has {known}")
+        return (self.requests[request],)
 
     @cached_property
     def windows(self) -> OpenSpans:
@@ -296,6 +187,11 @@ class Trace:
         """The threads cut where their innermost stage range changes, by thread and start; `owner` indexes the spans."""
         found = self.open_stages.segments()
         return Segments(found.start_ns, found.end_ns, self.stage_ranges[found.owner])
+
+    @cached_property
+    def stage_segments_order(self) -> IntArray:
+        """int64 [s], the places in `stage_segments` by start, whatever the thread."""
+        return np.argsort(self.stage_segments.start_ns, kind="stable")
 
     @cached_property
     def innermost_range(self) -> IntArray:
@@ -356,9 +252,14 @@ def load(
         ConfigError: a rule can't be held against the trace's names within its time.
     """
     path = Path(path)
+    return Trace(read(path, on_bytes, cache), path, rules)
+
+
+def read(path: Path, on_bytes: Callable[[int], None] | None = None, cache: TraceCache | None = None) -> TraceFile:
+    """A trace file's content, out of the cache where it is kept there; see `load`."""
     if cache is None or not path.is_file() or path.stat().st_size < WORTHWHILE_BYTES:
-        return Trace(read_trace(path, on_bytes), path, rules)
-    return Trace(_through_cache(path, cache, on_bytes), path, rules)
+        return read_trace(path, on_bytes)
+    return _through_cache(path, cache, on_bytes)
 
 
 def _through_cache(path: Path, cache: TraceCache, on_bytes: Callable[[int], None] | None) -> TraceFile:

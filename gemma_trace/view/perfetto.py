@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from gemma_trace.analysis.timeline import find_requests
 from gemma_trace.errors import MissingExtraError
 from gemma_trace.trace.trace import Trace
 
@@ -41,8 +40,8 @@ class Sight:
 
 def slowest_request(trace: Trace) -> Sight:
     """The request with the longest wall time."""
-    slowest = max(find_requests(trace), key=lambda request: request.wall_ns)
-    return Sight(slowest.start_ns - (trace.report.first_ns or 0), slowest.wall_ns)
+    slowest = max(trace.requests, key=lambda request: request.wall_ns)
+    return Sight(slowest.start_ns - (trace.read_report.first_ns or 0), slowest.wall_ns)
 
 
 def deep_link(ui: str, trace: str, sight: Sight) -> str:

@@ -11,13 +11,12 @@ from hypothesis import strategies as st
 
 from gemma_trace.analysis.counter_means import CounterMean, CounterUse, counter_use
 from gemma_trace.analysis.lanes import stage_lanes
-from gemma_trace.analysis.timeline import find_requests
 from gemma_trace.trace.trace import Trace
 from tests.trace_builder import TraceBuilder
 
 
 def used(trace: Trace) -> list[CounterUse]:
-    return counter_use(trace, find_requests(trace))
+    return counter_use(trace, trace.requests)
 
 
 def on_device() -> TraceBuilder:
@@ -77,7 +76,7 @@ def test_requests_add_up(tmp_path: Path) -> None:
     built.range("request", 1000, 50).range("prefill", 1000, 50).counter("SM", 0, 10).counter("SM", 500, 40)
     trace = built.load(tmp_path)
     assert used(trace)[0].stages == {"prefill": CounterMean(20.0, 10.0, 40.0, 150, 150)}
-    second = counter_use(trace, find_requests(trace)[1:])[0]
+    second = counter_use(trace, trace.requests[1:])[0]
     assert second.stages == {"prefill": CounterMean(40.0, 40.0, 40.0, 50, 50)}
 
 
@@ -92,7 +91,7 @@ def test_means_are_those_of_a_walk_nanosecond_by_nanosecond(tmp_path: Path, valu
     for at_ns, value in values:
         built.counter("SM", at_ns, value)
     trace = built.load(tmp_path)
-    lane = stage_lanes(trace, find_requests(trace)[0]).time
+    lane = stage_lanes(trace, trace.requests[0]).time
     by_stage: dict[str, list[float]] = {}
     for start, end, stage in zip(lane.start_ns.tolist(), lane.end_ns.tolist(), lane.stage.tolist(), strict=True):
         for instant in range(start, end):

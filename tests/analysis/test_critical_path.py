@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from gemma_trace.analysis.critical_path import CriticalPath, PathKind, critical_path
-from gemma_trace.analysis.timeline import find_requests
 from gemma_trace.trace.trace import Trace
 from tests.conftest import SAMPLES, SHARED, real_trace
 from tests.trace_builder import TraceBuilder
@@ -14,7 +13,7 @@ Steps = list[tuple[str, int, int, str, str]]
 
 
 def path_of(trace: Trace, request: int = 0) -> CriticalPath:
-    path = critical_path(trace, find_requests(trace)[request])
+    path = critical_path(trace, trace.requests[request])
     assert path.length_ns == path.request.wall_ns
     assert (path.start_ns[1:] == path.end_ns[:-1]).all()
     assert (path.end_ns > path.start_ns).all()
@@ -157,7 +156,7 @@ def test_by_stage_and_up_to_an_instant(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", sorted(SAMPLES.rglob("*.json.gz")), ids=lambda path: path.parent.name)
 def test_the_samples(path: Path) -> None:
     trace = real_trace(path)
-    for request in range(len(find_requests(trace))):
+    for request in range(len(trace.requests)):
         path_of(trace, request)
 
 
@@ -166,7 +165,7 @@ def test_the_samples(path: Path) -> None:
 )
 def test_the_path_fills_every_request_of_the_corpus(path: Path) -> None:
     trace = real_trace(path)
-    for request in range(len(find_requests(trace))):
+    for request in range(len(trace.requests)):
         path_of(trace, request)
 
 

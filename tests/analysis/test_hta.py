@@ -21,7 +21,6 @@ from gemma_trace.analysis.hta.model import Analysis, Answer, Call, Declined, Fig
 from gemma_trace.analysis.hta.process import run_tasks
 from gemma_trace.analysis.hta.reasons import Conditions
 from gemma_trace.analysis.hta.run import By, Wanted, run_hta
-from gemma_trace.analysis.timeline import find_requests
 from gemma_trace.cli.hta import named_analyses
 from gemma_trace.errors import ConfigError, InputError, MissingExtraError
 from gemma_trace.health.findings import Health
@@ -98,7 +97,7 @@ def test_a_trace_and_its_stages_by_hand(tmp_path: Path) -> None:
 def copied(trace: Trace, tmp_path: Path, **options: bool) -> list[dict[str, Any]]:
     file = tmp_path / "copy.json"
     every = np.ones(len(trace.activities), dtype=bool)
-    Copier(trace, find_requests(trace)).write(file, every, **options)
+    Copier(trace, trace.requests).write(file, every, **options)
     events: list[dict[str, Any]] = json.loads(file.read_text())["traceEvents"]
     return events
 
@@ -186,7 +185,7 @@ def test_one_stage_or_request_can_be_asked_for(tmp_path: Path) -> None:
     assert run_hta(trace, replace(only, stage=None, by=By.REQUEST)).scopes == (WHOLE, Scope(0))
     with pytest.raises(InputError, match=r"has no stage 'decode'; it has vision_tower, prefill"):
         run_hta(trace, replace(only, stage="decode"))
-    with pytest.raises(InputError, match=r"has 1 requests, 0 to 0; no 3"):
+    with pytest.raises(InputError, match=r"request 3 not found: .* has request 0 alone"):
         run_hta(trace, replace(only, request=3))
 
 
@@ -274,7 +273,7 @@ def test_a_file_that_hta_cannot_read_costs_its_own_calls_only(tmp_path: Path) ->
     trace = two_stages().load(tmp_path)
     every = np.ones(len(trace.activities), dtype=bool)
     (tmp_path / "bad.json").write_text("{")
-    Copier(trace, find_requests(trace)).write(tmp_path / "good.json", every)
+    Copier(trace, trace.requests).write(tmp_path / "good.json", every)
     call = Call(Analysis.TEMPORAL, WHOLE)
     tasks = [Task(tmp_path / f"{name}.json", 1, (call,), {}, every) for name in ("bad", "gone", "good")]
     _, answers = run_tasks(tasks)

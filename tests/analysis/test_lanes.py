@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gemma_trace.analysis.lanes import Lane, stage_lanes
-from gemma_trace.analysis.timeline import find_requests, partition
+from gemma_trace.analysis.timeline import partition
 from gemma_trace.trace.trace import Trace, load
 from tests.conftest import SAMPLES, real_trace
 from tests.trace_builder import TraceBuilder
@@ -24,7 +24,7 @@ def test_the_lanes_of_a_request_by_hand(tmp_path: Path) -> None:
     built.kernel("conv", 200, 300, correlation=1).kernel("gemm", 500, 100, correlation=2)
     built.kernel("attn", 650, 150, correlation=3)
     trace = built.load(tmp_path)
-    lanes = stage_lanes(trace, find_requests(trace)[0])
+    lanes = stage_lanes(trace, trace.requests[0])
     assert spelled(lanes.host) == [
         (0, 100, "unattributed"),
         (100, 150, "vision_tower"),
@@ -47,7 +47,7 @@ def test_the_lanes_of_a_request_by_hand(tmp_path: Path) -> None:
 
 def holds_together(trace: Trace) -> None:
     """The lanes' sums are the partition's figures, and the lanes are disjoint."""
-    for request in find_requests(trace):
+    for request in trace.requests:
         lanes, rows = stage_lanes(trace, request), partition(trace, request)
         assert lanes.time.sums_ns() == {row.stage: row.time_ns for row in rows if row.time_ns}
         assert lanes.device.sums_ns() == {row.stage: row.device_ns for row in rows if row.device_ns}

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from gemma_trace.analysis.memory import MemoryUse, StageMemory, memory_use
-from gemma_trace.analysis.timeline import find_requests
 from gemma_trace.trace.trace import load
 from tests.trace_builder import MAIN, TraceBuilder, decimal_us
 
@@ -215,5 +214,5 @@ def test_requests_grow_by_the_sum_of_their_stages(tmp_path: Path) -> None:
     trace = built.load(tmp_path)
     found = memory_use(trace)
     assert found is not None
-    growth = [sum(row.growth_bytes for row in found.stages if row.request == one.index) for one in find_requests(trace)]
+    growth = [sum(row.growth_bytes for row in found.stages if row.request == one.index) for one in trace.requests]
     assert growth == [4, 60]

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from gemma_trace.analysis.timeline import StageTime, find_requests, partition, ttft_ns
+from gemma_trace.analysis.timeline import StageTime, partition, ttft_ns
 from gemma_trace.trace.trace import Trace
 from tests.conftest import real_trace
 from tests.trace_builder import TraceBuilder
 
 
 def by_stage(trace: Trace, request: int = 0) -> dict[str, StageTime]:
-    window = find_requests(trace)[request]
+    window = trace.requests[request]
     rows = partition(trace, window)
     assert sum(row.time_ns for row in rows) == window.wall_ns
     assert all(row.time_ns == row.device_ns + row.exposed_host_ns for row in rows)
@@ -108,18 +108,18 @@ def test_ttft_ends_with_the_first_token_and_leaves_the_image_load_out(tmp_path: 
     built = TraceBuilder().range("request", 100, 1000).range("image_load", 100, 50)
     built.range("prefill", 200, 300).range("sampling", 500, 20).range("decode", 600, 50).range("sampling", 650, 20)
     trace = built.load(tmp_path)
-    assert ttft_ns(trace, find_requests(trace)[0]) == 520 - 100 - 50
+    assert ttft_ns(trace, trace.requests[0]) == 520 - 100 - 50
 
 
 def test_a_load_inside_of_another_is_left_out_once(tmp_path: Path) -> None:
     built = TraceBuilder().range("request", 0, 1000).range("image_load", 0, 700).range("image_load", 100, 400)
     trace = built.range("prefill", 700, 100).range("sampling", 800, 50).load(tmp_path)
-    assert ttft_ns(trace, find_requests(trace)[0]) == 150
+    assert ttft_ns(trace, trace.requests[0]) == 150
 
 
 def test_without_a_token_there_is_no_ttft(tmp_path: Path) -> None:
     trace = TraceBuilder().range("request", 0, 10).load(tmp_path)
-    assert ttft_ns(trace, find_requests(trace)[0]) is None
+    assert ttft_ns(trace, trace.requests[0]) is None
 
 
 def test_each_request_is_partitioned_on_its_own(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_each_request_is_partitioned_on_its_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("label", "name"), [("ProfilerStep#3", "ProfilerStep#3"), ("whole trace", "anything::else")])
 def test_foreign_traces_fall_back_to_steps_and_then_to_the_whole(tmp_path: Path, label: str, name: str) -> None:
     trace = TraceBuilder().range(name, 10, 80).op("aten::mm", 20, 10).load(tmp_path)
-    window = find_requests(trace)[0]
+    window = trace.requests[0]
     assert (window.label, window.start_ns, window.end_ns) == (label, 10, 90)
 
 
@@ -140,7 +140,7 @@ def test_every_trace_of_the_corpus_is_partitioned_exactly(corpus: Path) -> None:
 
     for path in sorted(corpus.glob("*.json.gz")):
         trace = real_trace(path)
-        for window in find_requests(trace):
+        for window in trace.requests:
             assert sum(row.time_ns for row in partition(trace, window)) == window.wall_ns, path.name
 
 
@@ -148,10 +148,10 @@ def test_a_trace_of_several_prefills_has_no_first_token(tmp_path: Path) -> None:
     built = TraceBuilder().span("user_annotation", "execute_context_1(296)_generation_0(0)", 500, 100)
     built.frame("vllm/v1/worker/gpu_worker.py(1293): sample_tokens", 610, 20)
     one = built.load(tmp_path)
-    assert ttft_ns(one, find_requests(one)[0]) == 130, "from the trace's start, where it has a single prefill"
+    assert ttft_ns(one, one.requests[0]) == 130, "from the trace's start, where it has a single prefill"
     built.span("user_annotation", "execute_context_1(296)_generation_0(0)", 2000, 100)
     several = built.load(tmp_path)
-    assert ttft_ns(several, find_requests(several)[0]) is None
+    assert ttft_ns(several, several.requests[0]) is None
 
 
 @pytest.mark.parametrize(
@@ -170,4 +170,4 @@ def test_the_thread_of_a_trace_without_requests(threads: dict[str, list[str]], e
             add = built.op if kind == "op" else built.range
             add("aten::mm" if kind == "op" else "mine#1", 100 * place, 50, tid=int(tid))
     trace = built.load(tmp_path)
-    assert trace.spans.tracks[find_requests(trace)[0].track].tid == expected
+    assert trace.spans.tracks[trace.requests[0].track].tid == expected

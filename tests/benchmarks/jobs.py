@@ -88,7 +88,7 @@ def _ours() -> Reader:
     from gemma_trace.trace.trace import Trace, load
 
     def count(trace: Trace) -> Counts:
-        events, size = sum(trace.report.phases.values()), trace.report.inflated_bytes
+        events, size = sum(trace.read_report.phases.values()), trace.read_report.inflated_bytes
         return Counts(len(trace.activities), len(trace.spans), events, size)
 
     return Reader(load, count)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from gemma_trace.analysis.timeline import find_requests, ttft_ns
+from gemma_trace.analysis.timeline import ttft_ns
 from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.models import LoadedModel
 from gemma_trace.capture.session import profile
@@ -75,7 +75,7 @@ def test_a_prefill_in_chunks_is_several_and_the_first_token_comes_after_the_last
 ) -> None:
     trace = captured(tiny, tmp_path, prefill_chunk=128)
     assert (ranges(trace, "prefill"), ranges(trace, "sampling")) == (3, 1)
-    (request,) = find_requests(trace)
+    (request,) = trace.requests
     prefills = trace.stage_range == trace.stage_names.index("prefill")
     last = int(trace.spans.end_ns[prefills].max())
     load_ns = int(trace.spans.dur_ns[trace.stage_range == trace.stage_names.index("image_load")].sum())

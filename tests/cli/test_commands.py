@@ -78,7 +78,8 @@ def test_one_request_alone(captured: Path, capsys: pytest.CaptureFixture[str]) -
     assert found["totals"]["requests"] == 1
     code, _, err = run(capsys, "stages", captured, "--request", "9")
     assert (code, err.count("\n")) == (1, 1)
-    assert "has 2 requests, 0 to 1; no 9" in err
+    assert "request 9 not found: " in err
+    assert err.endswith(" has requests 0 to 1\n")
 
 
 def test_kernels_as_json_has_the_schemas_keys(captured: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -220,7 +220,7 @@ def test_damaged_files_become_sound_ones(corpus: Path, tmp_path: Path, name: str
     content = json.loads(gzip.decompress((tmp_path / "out.json.gz").read_bytes()).decode())
     spans = Counter(event["ph"] for event in content["traceEvents"] if event.get("cat") != "gemma_trace")
     assert spans["X"] == len(trace.spans) == result.written["X"]
-    assert spans["i"] == trace.report.phases["i"]
+    assert spans["i"] == trace.read_report.phases["i"]
 
 
 def test_counters_that_are_added_grow_with_the_activities_and_not_with_devices_times_windows(tmp_path: Path) -> None:

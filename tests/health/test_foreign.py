@@ -118,5 +118,5 @@ def test_the_legacy_export_among_the_cases(cases: Path) -> None:
 def test_the_bare_value_among_the_cases(cases: Path) -> None:
     trace = load(cases / "bare_na_value.json")
     assert [trace.spans.names[code] for code in trace.spans.name[trace.activities]][-1] == "k2"
-    assert (trace.report.repairs, int((trace.launch >= 0).sum())) == ({"not_a_number": 1}, 2)
+    assert (trace.read_report.repairs, int((trace.launch >= 0).sum())) == ({"not_a_number": 1}, 2)
     assert finding(trace, "not_a_number").count == 1

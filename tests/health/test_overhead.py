@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from gemma_trace import cli
-from gemma_trace.analysis.reasons import Kind, LongCall, StageReason, stage_reasons
+from gemma_trace.analysis.longest import LongCall
+from gemma_trace.analysis.reasons import Kind, StageReason, stage_reasons
 from gemma_trace.analysis.summary import summarize
 from gemma_trace.health.examine import examine
 from gemma_trace.metadata import RequestSample, StageSample

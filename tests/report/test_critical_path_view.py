@@ -4,7 +4,7 @@ from pathlib import Path
 
 from gemma_trace.analysis.breakdown import breakdown
 from gemma_trace.analysis.critical_path import critical_path
-from gemma_trace.analysis.timeline import find_requests, first_token_ns
+from gemma_trace.analysis.timeline import first_token_ns
 from gemma_trace.report.views.critical_path import critical_path_records, critical_path_section
 from gemma_trace.trace.trace import load
 from tests.conftest import SAMPLES
@@ -13,7 +13,7 @@ from tests.trace_builder import TraceBuilder
 
 def test_the_records_add_up_to_wall_and_ttft() -> None:
     trace = load(next((SAMPLES / "sample-tiny-cpu-pil").glob("*.json.gz")))
-    requests = find_requests(trace)
+    requests = trace.requests
     first = [first_token_ns(trace, request) for request in requests]
     records = critical_path_records([critical_path(trace, request) for request in requests], first)
     for request, ttft_ns in zip(requests, breakdown(trace).ttfts_ns, strict=True):
@@ -30,7 +30,7 @@ def test_the_table_by_hand(tmp_path: Path) -> None:
     built = TraceBuilder().range("request", 0, 10_000_000).launch(1, 1_000_000).kernel("k", 1_005_000, 7_000_000)
     built.events[-1]["args"]["correlation"] = 1
     trace = built.span("cuda_runtime", "cudaDeviceSynchronize", 1_500_000, 6_600_000).load(tmp_path)
-    (request,) = find_requests(trace)
+    (request,) = trace.requests
     section = critical_path_section([critical_path(trace, request)], [None])
     headers = [column.header for column in section.columns]
     assert headers == ["stage", "path ms", "%", "host ms", "launch ms", "device ms", "gap ms", "sync ms"]

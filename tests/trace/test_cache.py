@@ -40,7 +40,7 @@ def assert_same(one: Trace, other: Trace) -> None:
                 assert value.dtype == again.dtype
             else:
                 assert value == again
-    assert one.report == other.report
+    assert one.read_report == other.read_report
     assert one.metadata == other.metadata
 
 

@@ -51,7 +51,7 @@ def test_a_real_trace_has_the_figures_that_were_counted(corpus: Path, name: str)
         union_ns(spans.ts_ns[activities], spans.end_ns[activities]),
     )
     assert figures == FIGURES[name]
-    assert (trace.report.truncated, trace.report.damaged) == (False, False)
+    assert (trace.read_report.truncated, trace.read_report.damaged) == (False, False)
 
 
 @pytest.mark.parametrize("name", FIGURES)

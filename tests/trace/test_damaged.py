@@ -75,11 +75,11 @@ def test_a_damaged_trace_yields_what_is_whole_and_says_what_isnt(corpus: Path, n
         len(trace.spans),
         len(trace.activities),
         examine(trace).verdict,
-        trace.report.repairs,
-        trace.report.truncated,
+        trace.read_report.repairs,
+        trace.read_report.truncated,
     )
     assert outcome == OUTCOMES[name]
-    assert not trace.report.damaged
+    assert not trace.read_report.damaged
 
 
 @pytest.mark.parametrize("name", VALID_JSON)

@@ -9,7 +9,7 @@ import pytest
 
 from gemma_trace.analysis.critical_path import _before, critical_path
 from gemma_trace.analysis.devices import devices_of
-from gemma_trace.analysis.timeline import find_requests, partition
+from gemma_trace.analysis.timeline import partition
 from gemma_trace.errors import TraceFormatError
 from gemma_trace.trace.events import Track
 from tests.trace.test_reader import event, names_of, read, spans_of, text_of
@@ -115,7 +115,7 @@ def test_up_to_the_stated_range_the_parts_of_a_request_add_up_to_it(tmp_path: Pa
     builder = TraceBuilder().range("request", start_ns, wall).range("prefill", start_ns + 1000, wall // 2)
     builder.launch(1, start_ns + 2000, wall // 8).kernel("k", start_ns + 3000, wall // 4, correlation=1)
     trace = builder.load(tmp_path)
-    request = find_requests(trace)[0]
+    request = trace.requests[0]
     assert request.wall_ns == wall
     rows = partition(trace, request)
     assert sum(row.time_ns for row in rows) == wall

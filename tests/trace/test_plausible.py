@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from gemma_trace.analysis.kernels import kernel_table
-from gemma_trace.analysis.timeline import find_requests
 from gemma_trace.export.viewer import export_trace
 from gemma_trace.health.examine import examine
 from gemma_trace.trace.plausible import YEAR_NS, Implausible, Overlong, overlaps
@@ -43,9 +42,9 @@ def test_kernels_at_time_zero_are_left_out_and_counted(tmp_path: Path) -> None:
     trace = launched(EPOCH_NS, [(0, 0)] * 5 + sound(10, EPOCH_NS)[5:]).load(tmp_path)
     assert trace.implausible == Implausible(displaced=5, displaced_activities=5)
     assert len(trace.activities) == 5
-    (request,) = find_requests(trace)
+    (request,) = trace.requests
     assert request.wall_ns == 1000 * US
-    assert trace.report.first_ns == EPOCH_NS
+    assert trace.read_report.first_ns == EPOCH_NS
     finding = next(each for each in examine(trace).findings if each.code == "displaced_spans")
     assert (finding.severity.value, finding.count) == ("error", 5)
     assert "5, of them 5 device activities; they are left out of everything" in finding.message
@@ -62,7 +61,7 @@ def test_a_span_decades_away_is_left_out_whatever_it_is(tmp_path: Path, at_ns: i
     assert trace.implausible.displaced == 1
     assert trace.implausible.displaced_activities == (category == "kernel")
     assert len(trace.spans) == 13
-    assert find_requests(trace)[0].wall_ns == 1000 * US
+    assert trace.requests[0].wall_ns == 1000 * US
     assert [finding for finding in codes(trace) if finding[1] == "error"] == [("displaced_spans", "error", 1)]
 
 
@@ -79,7 +78,7 @@ def test_the_bulk_is_where_the_hosts_spans_are(tmp_path: Path) -> None:
         built.kernel(GEMM, 0, 0)
     trace = built.load(tmp_path)
     assert (trace.implausible.displaced, len(trace.activities)) == (15, 0)
-    assert find_requests(trace)[0].wall_ns == 1000 * US
+    assert trace.requests[0].wall_ns == 1000 * US
 
 
 def test_times_that_begin_at_zero_are_sound(tmp_path: Path) -> None:

@@ -28,10 +28,11 @@ from gemma_trace.analysis.hta.model import (
 )
 from gemma_trace.analysis.hta.process import DEFAULT_TIMEOUT_S, run_tasks
 from gemma_trace.analysis.hta.reasons import SHORTEST, Conditions
-from gemma_trace.analysis.timeline import Request, chosen_requests, cut, rows_in_order
+from gemma_trace.analysis.pieces import cut
+from gemma_trace.analysis.timeline import Request, rows_in_order
 from gemma_trace.errors import MissingExtraError
 from gemma_trace.stages import REQUEST_CODE, UNATTRIBUTED_CODE
-from gemma_trace.trace.events import NONE, BoolArray
+from gemma_trace.trace.events import NONE, BoolArray, IntArray
 from gemma_trace.trace.near_names import no_such_stage
 from gemma_trace.trace.scratch import scratch_folder
 from gemma_trace.trace.trace import Trace
@@ -100,7 +101,7 @@ class _Run:
 
     def __init__(self, trace: Trace, wanted: Wanted) -> None:
         self._trace, self._wanted = trace, wanted
-        self._requests = chosen_requests(trace, wanted.request)
+        self._requests = trace.chosen(wanted.request)
         self._conditions = Conditions(trace)
         self._declined: list[Declined] = []
         self._remarks: list[str] = []
@@ -155,11 +156,11 @@ class _Run:
         for request in self._requests:
             pieces = cut(self._trace, request)
             if by is By.REQUEST:
-                found.append((Scope(request.index), pieces.own))
+                found.append((Scope(request.index), self._chosen(pieces.activity[pieces.own])))
                 continue
             ranges = set(pieces.stretch_row.tolist()) | set(pieces.device_row[pieces.own].tolist())
             for code, name in names.items():
-                chosen = pieces.own & (pieces.device_row == code)
+                chosen = self._chosen(pieces.activity[pieces.own & (pieces.device_row == code)])
                 if code not in ranges or (code == UNATTRIBUTED_CODE and not chosen.any()):
                     continue
                 present[name] = None
@@ -170,6 +171,12 @@ class _Run:
         if len(found) > MOST_CUTS:
             self._remarks.append(f"Of {len(found)} parts HTA got the first {MOST_CUTS}; --request asks for others.")
         return found[:MOST_CUTS]
+
+    def _chosen(self, places: IntArray) -> BoolArray:
+        """bool, which of the trace's activities these are."""
+        chosen = np.zeros(len(self._trace.activities), dtype=bool)
+        chosen[places] = True
+        return chosen
 
     def _add_whole(self, folder: Path, every: BoolArray) -> None:
         trace, wanted = self._trace, self._wanted

@@ -21,9 +21,10 @@ from gemma_trace.analysis.roofline.gemma3_floor import ModelWork, model_work
 from gemma_trace.analysis.roofline.opcosts import FloatArray, op_costs
 from gemma_trace.analysis.roofline.peaks import Peaks
 from gemma_trace.analysis.roofline.rows import Bound, roofs_of
-from gemma_trace.analysis.timeline import StageTime, find_requests
+from gemma_trace.analysis.timeline import StageTime
 from gemma_trace.analysis.work import Work, device_work, host_work, request_of_work, stage_of_work
 from gemma_trace.trace.events import IntArray
+from gemma_trace.trace.places import Places
 from gemma_trace.trace.trace import Trace
 
 LEAST_COVERED_PCT: Final = 50.0
@@ -102,12 +103,12 @@ class _CountedStages:
     """
 
     def __init__(self, trace: Trace, peaks: Peaks | None) -> None:
-        costs, requests = op_costs(trace), find_requests(trace)
+        costs, requests = op_costs(trace), trace.requests
         self.on = costs.on
         self._names, self._peaks, self._costs, self._roofs = trace.stage_names, peaks, costs, roofs_of(costs, peaks)
         spans = trace.spans
         ops = Work("host", spans.ts_ns[costs.op], spans.end_ns[costs.op], costs.op, costs.op)
-        self._request, self._stage = request_of_work(trace, ops, requests), stage_of_work(trace, ops)
+        request, stage = request_of_work(trace, ops, requests), stage_of_work(trace, ops)
         self._range = trace.innermost_range[costs.op]
         work = device_work(trace) if costs.on == "device" else host_work(trace)
         self._piece_request, self._piece_stage = request_of_work(trace, work, requests), stage_of_work(trace, work)
@@ -115,6 +116,10 @@ class _CountedStages:
         self._piece_ns, self._piece_covered = work.length_ns, owner >= 0
         self._piece_device = spans.device[work.span] if costs.on == "device" else np.zeros(len(work), np.int64)
         self._parts = _parts_by_device(owner, self._piece_device, work.length_ns, costs.work_ns)
+        rows = len(self._names) + 1
+        of_op = request * rows + stage
+        self._ops_of, self._parts_of = Places(of_op), Places(of_op[self._parts.op])
+        self._pieces_of = Places(self._piece_request * rows + self._piece_stage)
 
     def measured_ns(self, row: StageTime) -> int:
         """What a stage's floor is held against."""
@@ -122,7 +127,7 @@ class _CountedStages:
 
     def pieces(self, row: StageTime) -> IntArray:
         """A stage's work, as places in the columns."""
-        return np.flatnonzero((self._piece_request == row.request) & (self._piece_stage == self._code(row)))
+        return self._pieces_of.of(self._cell(row))
 
     def devices(self, row: StageTime) -> int:
         """On how many devices a stage's work ran; the host is one."""
@@ -136,13 +141,13 @@ class _CountedStages:
 
     def floor(self, row: StageTime) -> StageFloor | None:
         """A stage's floor by the shapes of its ops; None where none has a cost."""
-        ops = np.flatnonzero((self._request == row.request) & (self._stage == self._code(row)))
+        ops = self._ops_of.of(self._cell(row))
         if not len(ops):
             return None
         flops, matrix_flops, moved = (
             float(self._costs.column(name)[ops].sum()) for name in ("flops", "matrix_flops", "bytes")
         )
-        return _floor(row, self, (flops, matrix_flops, moved), self._least(ops, row), "shapes")
+        return _floor(row, self, (flops, matrix_flops, moved), self._least(row), "shapes")
 
     def tells_too_little(self, row: StageTime, floor: StageFloor | None) -> bool:
         """Whether the shapes of a stage's ops leave most of its work in the dark."""
@@ -150,14 +155,15 @@ class _CountedStages:
             return floor is None or not floor.matrix_flops
         return row.activities > 0 and (floor is None or floor.covered_pct < LEAST_COVERED_PCT)
 
-    def _code(self, row: StageTime) -> int:
-        return self._names.index(row.stage) if row.stage in self._names else len(self._names)
+    def _cell(self, row: StageTime) -> int:
+        code = self._names.index(row.stage) if row.stage in self._names else len(self._names)
+        return row.request * (len(self._names) + 1) + code
 
-    def _least(self, ops: IntArray, row: StageTime) -> _Least | None:
+    def _least(self, row: StageTime) -> _Least | None:
         """The least time of a stage's ops, of each device its own, summed up as the busy time is."""
         if self._peaks is None:
             return None
-        mine = np.isin(self._parts.op, ops)
+        mine = self._parts_of.of(self._cell(row))
         op, device, share = self._parts.op[mine], self._parts.device[mine], self._parts.share[mine]
         compute, memory = self._roofs.least_compute_ns[op] * share, self._roofs.least_memory_ns[op] * share
         groups, place = np.unique(np.stack((device, self._range[op])), axis=1, return_inverse=True)

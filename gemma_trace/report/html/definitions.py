@@ -166,7 +166,7 @@ DIFF_DEFINITIONS: Final = _group(
         "status",
         "slower, faster: the difference is 1% of what was before and certain. Of several processes "
         "certain is p_value < 0.05; of one process per side, that the difference exceeds the noise floor "
-        "(25%, or what --noise shows; and 0.1% of a request) and its interval, if there is one, leaves "
+        "(50%, or what --noise shows; and 0.1% of a request) and its interval, if there is one, leaves "
         "out 0. Inside of stages it is also 0.1% of a request. new, vanished: on one side only. Else same",
     ),
 )

@@ -105,7 +105,7 @@ def _options(metadata: RunMetadata) -> Iterable[Fact]:
 def _trace(trace: Trace) -> Iterable[Fact]:
     spans = trace.spans
     yield Fact("file", public_label(path_text(trace.path.name)))
-    yield Fact("JSON", bytes_text(trace.report.inflated_bytes))
+    yield Fact("JSON", bytes_text(trace.read_report.inflated_bytes))
     yield Fact("spans", f"{len(spans):,}")
     yield Fact("host threads", f"{len(np.unique(spans.track[trace.host])):,}")
     yield Fact("device activities", f"{len(trace.activities):,}")

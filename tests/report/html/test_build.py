@@ -6,7 +6,6 @@ import pytest
 
 from gemma_trace.analysis.breakdown import breakdown
 from gemma_trace.analysis.kernels import kernel_table
-from gemma_trace.analysis.timeline import find_requests
 from gemma_trace.report.html.build import median_request, told_apart, view_of
 from gemma_trace.report.html.lanes import draw_waterfall
 from gemma_trace.report.html.model import FULL, SHORT, Stretch
@@ -68,7 +67,7 @@ def test_a_lane_with_too_much_in_it_is_drawn_in_cells_and_its_sums_stay_exact(tm
     builder.kernel("a", 2, 10, correlation=1).kernel("a", 14, 10, correlation=2)
     builder.kernel("a", 50, 5, correlation=3).kernel("b", 56, 15, correlation=4).kernel("b", 80, 20, correlation=5)
     trace = builder.load(tmp_path)
-    drawn = draw_waterfall(trace, find_requests(trace)[0], 1, cells=4)
+    drawn = draw_waterfall(trace, trace.requests[0], 1, cells=4)
     device = drawn.lanes[1]
     assert device.cell_ns == 25
     assert device.stretches == (Stretch(0, 25, "prefill", 20), Stretch(50, 100, "decode", 35))

@@ -1,0 +1,282 @@
+"""What a program or a notebook uses: a trace whose methods are the analyses, thin over their functions.
+
+It stands on top of everything; nothing in the package imports it but the package itself, on first use.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from gemma_trace.errors import ConfigError, OutputError, UnreadableError
+from gemma_trace.trace import trace as tracing
+from gemma_trace.trace.requests import Request
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gemma_trace.analysis.breakdown import StageBreakdown
+    from gemma_trace.analysis.critical_path import CriticalPath
+    from gemma_trace.analysis.diff import TraceDiff
+    from gemma_trace.analysis.kernels import KernelTable
+    from gemma_trace.analysis.summary import RunSummary
+    from gemma_trace.analysis.tree import TreeNode
+    from gemma_trace.health.findings import Health
+    from gemma_trace.stages import StageRule
+    from gemma_trace.trace.cache import TraceCache
+
+URL_SCHEMES: Final = ("http", "https")
+_TIMEOUT_S: Final = 60
+_PIECE_BYTES: Final = 1 << 20
+
+
+class Trace(tracing.Trace):
+    """A trace, with the analyses as methods. Everything else is as in `gemma_trace.trace.trace.Trace`.
+
+    >>> trace = gemma_trace.load("traces/demo")      # doctest: +SKIP
+    >>> trace.stages().to_frame()      # doctest: +SKIP
+    """
+
+    def stages(self, request: int | Request | None = None) -> StageBreakdown:
+        """Where the wall time of the requests went, stage by stage; of one request, or of all for None.
+
+        Raises:
+            InputError: there is no such request.
+        """
+        from gemma_trace.analysis.breakdown import breakdown
+
+        return breakdown(self, request)
+
+    def kernels(
+        self,
+        stage: str | None = None,
+        request: int | Request | None = None,
+        *,
+        by: str = "kernel",
+        sort: str = "sum",
+        device: int | None = None,
+    ) -> KernelTable:
+        """What costs the trace, or one of its stages, its time; see `kernel_table`.
+
+        Args:
+            by: what a row is: `kernel`, `op`, `module`, `layer`, `family` or `shape`.
+
+        Raises:
+            InputError: no such stage or request in this trace, or nothing of it ran on that device.
+            ConfigError: `by` or `sort` is none of those.
+        """
+        from gemma_trace.analysis.kernels import kernel_table
+
+        return kernel_table(self, stage, request, by, sort, device)
+
+    def tree(self, request: int | Request | None = None, *, each_layer: bool = False) -> TreeNode:
+        """Request, stage, layer or module, op and kernel as one tree, with the time of each; see `call_tree`.
+
+        Raises:
+            InputError: there is no such request.
+        """
+        from gemma_trace.analysis.tree import call_tree
+
+        return call_tree(self, request, each_layer=each_layer)
+
+    def critical_path(self, request: int | Request = 0) -> CriticalPath:
+        """Which chain of host work, launches, activities and waits made a request as long as it is.
+
+        Raises:
+            InputError: there is no such request.
+        """
+        from gemma_trace.analysis.critical_path import critical_path
+
+        return critical_path(self, request)
+
+    def summary(self) -> RunSummary:
+        """TTFT and its parts, each with its spread over the requests."""
+        from gemma_trace.analysis.summary import summarize
+
+        return summarize(self)
+
+    def check(self) -> Health:
+        """What is missing, damaged or odd, and what to do about it."""
+        return self.summary().health
+
+    def report(self, path: str | Path, *, force: bool = False) -> Path:
+        """Write the HTML page of this trace.
+
+        Args:
+            force: overwrite the file.
+
+        Raises:
+            OutputError: the file exists and `force` isn't set, or it can't be written.
+        """
+        from gemma_trace.report.html.build import view_of
+        from gemma_trace.report.html.model import PageContent, detail_for
+        from gemma_trace.report.html.page import render_page
+        from gemma_trace.trace.files import atomic_file
+
+        path = Path(path)
+        if path.exists() and not force:
+            raise OutputError(f"{path} exists already; give force=True to overwrite it")
+        view = view_of(self, detail_for(1))
+        page = render_page(PageContent(view.label, (view,)))
+        try:
+            with atomic_file(path) as file:
+                file.write(page)
+        except OSError as error:
+            raise OutputError(f"can't write {path}: {error.strerror}; check the path") from error
+        return path
+
+    def __repr__(self) -> str:
+        wall_ms = sum(request.wall_ns for request in self.requests) / 1e6
+        devices = len(set(self.spans.device[self.activities].tolist()))
+        parts = (
+            f"{len(self.spans):,} spans",
+            _counted(len(self.requests), "request"),
+            f"{wall_ms:,.1f} ms wall",
+            f"{_counted(devices, 'device')} with {len(self.activities):,} activities" if devices else "no device",
+            f"check: {self.check().verdict}",
+        )
+        return f"<Trace {self.label}: {', '.join(parts)}>"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def load(
+    source: str | Path,
+    rules: Sequence[StageRule] = (),
+    on_bytes: Callable[[int], None] | None = None,
+    cache: TraceCache | None = None,
+) -> Trace:
+    """Read a trace: a file, a folder that holds just one, or a URL.
+
+    Args:
+        source: a path, or an address that begins with http:// or https://; nothing else is asked of the network.
+        rules: which spans are ranges of which stage, on top of those that are known; see `stage_rule`.
+        on_bytes: hears how many bytes of the file were read, each time some are.
+        cache: where a large trace's columns are kept for the next time; None keeps and finds nothing.
+
+    Raises:
+        UnreadableError: the file can't be read, or is of a newer gemma-trace.
+        TraceFormatError: it is no trace, or holds no span.
+        InputError: the folder holds several traces; `load_all` reads them.
+        ConfigError: a rule can't be held against the trace's names within its time.
+    """
+    from gemma_trace.trace.folders import one_trace
+
+    if isinstance(source, str) and urlsplit(source).scheme in URL_SCHEMES:
+        with _downloaded(source) as path:
+            return _read(path, rules, on_bytes, None)
+    return _read(one_trace(Path(source)), rules, on_bytes, cache)
+
+
+def load_all(folder: str | Path, rules: Sequence[StageRule] = ()) -> list[Trace]:
+    """Read all traces below a folder, by path.
+
+    Raises:
+        UnreadableError: there is none, or one of them can't be read.
+    """
+    from gemma_trace.trace.folders import find_traces
+
+    return [_read(path, rules, None, None) for path in find_traces([Path(folder)])]
+
+
+def _read(
+    path: Path, rules: Sequence[StageRule], on_bytes: Callable[[int], None] | None, cache: TraceCache | None
+) -> Trace:
+    return Trace(tracing.read(path, on_bytes, cache), path, rules)
+
+
+@contextmanager
+def _downloaded(url: str) -> Iterator[Path]:
+    """A trace behind an address, in a file that is gone afterwards."""
+    name = Path(urlsplit(url).path).name or "trace.json"
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="gemma-trace-") as folder,
+            urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer,
+        ):
+            path = Path(folder) / name
+            with path.open("wb") as file:
+                while piece := answer.read(_PIECE_BYTES):
+                    file.write(piece)
+            yield path
+    except ValueError as error:
+        raise ConfigError(f"{url!r} is not an address: {error}") from None
+    except (urllib.error.URLError, TimeoutError) as error:
+        reason = getattr(error, "reason", error)
+        raise UnreadableError(f"can't read {url}: {reason}; check the address") from error
+
+
+@dataclass(frozen=True)
+class FolderDiff:
+    """Two folders of traces compared.
+
+    Attributes:
+        pairs: run by run; of folders of repeats the one comparison of all.
+        unmatched: runs that are on one side only, and files that were left out, a line each.
+    """
+
+    pairs: tuple[TraceDiff, ...]
+    unmatched: tuple[str, ...]
+
+
+def diff_folders(
+    before: str | Path, after: str | Path, rules: Sequence[StageRule] = (), *, repeats: bool = False
+) -> FolderDiff:
+    """Compare two folders of traces, run by run or, of repeats of one configuration, as a whole.
+
+    Args:
+        repeats: all traces of a side are of one configuration, whatever their names are.
+
+    Raises:
+        InputError: a side has no trace, or two of one name, or the sides have no run in common.
+    """
+    from gemma_trace.analysis.diff import diff_sides
+    from gemma_trace.analysis.pairing import pair_runs
+    from gemma_trace.analysis.sides import side_of
+    from gemma_trace.trace.folders import find_traces
+
+    files = (find_traces([Path(before)]), find_traces([Path(after)]))
+    pairings, unmatched = pair_runs(files, (str(before), str(after)), repeats=repeats)
+    pairs = []
+    for pairing in pairings:
+        sides = [[side_of(tracing.load(path, rules)) for path in paths] for paths in (pairing.befores, pairing.afters)]
+        pairs.append(diff_sides(*sides, paired=pairing.is_paired, names=pairing.names))
+    lost = [line for pairing in pairings for line in pairing.lost]
+    return FolderDiff(tuple(pairs), (*unmatched, *lost))
+
+
+def profile(*args: Any, **options: Any) -> Any:
+    """`gemma_trace.capture.session.profile`: capture requests and write their trace.
+
+    Raises:
+        MissingExtraError: a package of gemma-trace[capture] isn't installed.
+    """
+    from gemma_trace.capture import require_capture_extra
+
+    require_capture_extra()
+    from gemma_trace.capture.session import profile
+
+    return profile(*args, **options)
+
+
+def annotate(*args: Any, **options: Any) -> Any:
+    """`gemma_trace.capture.annotate.annotate`: the stage ranges around a model, while a block runs.
+
+    Raises:
+        MissingExtraError: a package of gemma-trace[capture] isn't installed.
+    """
+    from gemma_trace.capture import require_capture_extra
+
+    require_capture_extra()
+    from gemma_trace.capture.annotate import annotate
+
+    return annotate(*args, **options)

@@ -1,0 +1,160 @@
+"""What a program or a notebook uses: `__all__`, a trace's methods, and results that show themselves."""
+
+from __future__ import annotations
+
+import http.server
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import gemma_trace
+from gemma_trace.tabular import Tabular
+from tests.trace_builder import TraceBuilder
+
+
+def built() -> TraceBuilder:
+    """Two requests of 1,000 ns; in each a prefill of 400 with an op of 100 that launches a kernel of 300."""
+    trace = TraceBuilder()
+    for place, start in enumerate((0, 2000)):
+        trace.range("request", start, 1000).range("prefill", start + 100, 400)
+        trace.op("aten::mm", start + 150, 100).launch(place + 1, start + 160)
+        trace.kernel("gemm", start + 200, 300, correlation=place + 1)
+    return trace
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return built().write(tmp_path / "run" / "trace.json")
+
+
+@pytest.fixture
+def trace(file: Path) -> gemma_trace.Trace:
+    return gemma_trace.load(file)
+
+
+def test_everything_public_is_there_and_documented() -> None:
+    for name in gemma_trace.__all__:
+        value = getattr(gemma_trace, name)
+        assert name == "__version__" or (value.__doc__ and value.__doc__.strip()), name
+    assert set(gemma_trace.__all__) <= set(dir(gemma_trace))
+
+
+def test_a_star_import_works_without_torch() -> None:
+    program = (
+        "import sys, importlib.util as u\n"
+        "find = u.find_spec\n"
+        "u.find_spec = lambda name, *a: None if name == 'torch' else find(name, *a)\n"
+        "from gemma_trace import *\n"
+        "assert 'torch' not in sys.modules\n"
+        "try:\n    profile()\nexcept MissingExtraError as error:\n    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == 'torch is not installed; run: pip install "gemma-trace[capture]"\n'
+
+
+def test_methods_are_the_functions(trace: gemma_trace.Trace) -> None:
+    assert trace.stages() == gemma_trace.breakdown(trace)
+    assert trace.stages(1).rows == gemma_trace.breakdown(trace, trace.requests[1]).rows
+    assert trace.kernels("prefill", by="op") == gemma_trace.kernel_table(trace, "prefill", by="op")
+    assert trace.tree(0) == gemma_trace.call_tree(trace, 0)
+    assert trace.check() == gemma_trace.summarize(trace).health
+    assert trace.critical_path(1).request == trace.requests[1]
+
+
+def test_a_trace_says_what_it_is(trace: gemma_trace.Trace) -> None:
+    assert repr(trace) == (
+        f"<Trace trace: 10 spans, 2 requests, 0.0 ms wall, 1 device with 2 activities, check: {trace.check().verdict}>"
+    )
+
+
+def test_results_show_their_rows(trace: gemma_trace.Trace) -> None:
+    shown = repr(trace.stages()).splitlines()
+    assert shown[0] == "Stages of 2 requests, 0.002 ms wall"
+    assert shown[1].split() == [
+        *("request", "stage", "host_ns", "device_busy_ns", "device_sum_ns", "time_ns", "device_ns"),
+        *("exposed_host_ns", "activities", "launches"),
+    ]
+    # Of prefill's 400 from 100 on the kernel has 300 from 200 on, of which 300 are prefill's; before it 100 are idle.
+    assert shown[2].split() == ["0", "prefill", "400", "300", "300", "400", "300", "100", "1", "1"]
+    frame = trace.stages().to_frame()
+    assert frame["time_ns"].sum() == 2000
+    assert "<table" in trace.stages()._repr_html_()
+
+
+def test_every_result_is_a_frame(trace: gemma_trace.Trace) -> None:
+    results = (
+        trace.stages(),
+        trace.kernels(),
+        trace.tree(),
+        trace.summary(),
+        trace.check(),
+        trace.critical_path(0),
+        gemma_trace.diff(trace, trace),
+    )
+    for result in results:
+        assert isinstance(result, Tabular)
+        frame = result.to_frame()
+        assert isinstance(frame, pd.DataFrame)
+        assert len(frame) == len(list(result.records()))
+        assert len(repr(result)) < 4000
+    assert trace.tree().to_frame()["host_ns"].iloc[0] == trace.tree().host_ns
+
+
+def test_a_long_result_shows_its_head_and_how_many_more() -> None:
+    class Numbers(Tabular):
+        def records(self) -> Iterator[dict[str, object]]:
+            yield from ({"n": n, "text": "x" * 100} for n in range(12))
+
+    lines = repr(Numbers()).splitlines()
+    assert lines[0] == "Numbers"
+    assert lines[-1] == "… and 4 more rows; to_frame() has all"
+    assert max(map(len, lines)) < 60
+
+
+def test_load_takes_a_folder_that_holds_one(file: Path, tmp_path: Path) -> None:
+    assert len(gemma_trace.load(tmp_path / "run").spans) == 10
+    built().write(tmp_path / "run" / "other.json")
+    with pytest.raises(gemma_trace.InputError, match="holds 2 traces"):
+        gemma_trace.load(tmp_path / "run")
+    assert [trace.label for trace in gemma_trace.load_all(tmp_path / "run")] == ["other", "trace"]
+
+
+@pytest.fixture
+def served(file: Path) -> Iterator[str]:
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(file.parent))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_load_takes_an_address(served: str) -> None:
+    assert gemma_trace.load(f"{served}/trace.json").label == "trace"
+    with pytest.raises(gemma_trace.UnreadableError, match="File not found; check the address"):
+        gemma_trace.load(f"{served}/none.json")
+
+
+def test_a_report_is_written_and_not_overwritten_unasked(trace: gemma_trace.Trace, tmp_path: Path) -> None:
+    page = trace.report(tmp_path / "page.html")
+    assert page.read_text().startswith("<!DOCTYPE html>")
+    with pytest.raises(gemma_trace.OutputError, match="give force=True"):
+        trace.report(page)
+    assert trace.report(page, force=True) == page
+
+
+def test_folders_are_compared_run_by_run(tmp_path: Path) -> None:
+    for side in ("a", "b"):
+        built().write(tmp_path / side / "one" / "one.json")
+    built().write(tmp_path / "b" / "two" / "two.json")
+    found = gemma_trace.diff_folders(tmp_path / "a", tmp_path / "b")
+    assert [pair.label for pair in found.pairs] == ["one, before → after"]
+    assert len(found.unmatched) == 1
+    assert "two" in found.unmatched[0]
