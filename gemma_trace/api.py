@@ -118,18 +118,15 @@ class Trace(tracing.Trace):
         from gemma_trace.report.html.build import view_of
         from gemma_trace.report.html.model import PageContent, detail_for
         from gemma_trace.report.html.page import render_page
-        from gemma_trace.trace.files import atomic_file
+        from gemma_trace.trace.files import output_file
 
         path = Path(path)
         if path.exists() and not force:
             raise OutputError(f"{path} exists already; give force=True to overwrite it")
         view = view_of(self, detail_for(1))
         page = render_page(PageContent(view.label, (view,)))
-        try:
-            with atomic_file(path) as file:
-                file.write(page)
-        except OSError as error:
-            raise OutputError(f"can't write {path}: {error.strerror}; check the path") from error
+        with output_file(path, "check the path") as file:
+            file.write(page)
         return path
 
     def __repr__(self) -> str:

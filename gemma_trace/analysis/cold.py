@@ -79,7 +79,8 @@ class LongCalls:
 
 def is_inside(spans: Events, inner: int, outer: int) -> bool:
     """Whether one span lies in another's time."""
-    return bool(spans.ts_ns[outer] <= spans.ts_ns[inner] and spans.end_ns[inner] <= spans.end_ns[outer])
+    start, end = spans.ts_ns[[inner, outer]], spans.ends_ns(np.array([inner, outer]))
+    return bool(start[1] <= start[0] and end[0] <= end[1])
 
 
 def long_calls(trace: Trace) -> LongCalls:

@@ -42,7 +42,7 @@ def busy_pct(trace: Trace, device: int) -> Series:
         float64 percent at each window's start; 0 after the last.
     """
     chosen = _activities_on(trace, device)
-    busy = union(trace.spans.ts_ns[chosen], trace.spans.end_ns[chosen])
+    busy = union(trace.spans.ts_ns[chosen], trace.spans.ends_ns(chosen))
     if not len(busy[0]):
         return Series(np.zeros(0, np.int64), np.zeros(0))
     first, last = int(busy[0][0]), int(busy[1][-1])

@@ -203,7 +203,7 @@ class _Walker:
     def __init__(self, trace: Trace) -> None:
         self._trace = trace
         spans, activities = trace.spans, trace.activities
-        self._start, self._end = spans.ts_ns[activities], spans.end_ns[activities]
+        self._start, self._end = spans.ts_ns[activities], spans.ends_ns(activities)
         self._before = _before(trace)
         self._waits = _waits(trace)
         self._roots = _roots(trace)
@@ -237,7 +237,7 @@ class _Walker:
         if waits is None or place < 0 or waits.ended_ns[place] <= begins:
             return [_Step(PathKind.HOST, begins, now, NONE, track)], own, NONE
         ended, activity, call = (int(column[place]) for column in waits)
-        returned = min(int(self._trace.spans.end_ns[call]), now)
+        returned = min(int(self._trace.spans.ts_ns[call] + self._trace.spans.dur_ns[call]), now)
         waited = _Step(PathKind.SYNC, ended, returned, call, track)
         return [_Step(PathKind.HOST, returned, now, NONE, track), waited], track, activity
 
@@ -252,7 +252,7 @@ class _Walker:
         if launch == NONE:
             return [ran], request.track, NONE
         called = min(int(self._trace.spans.ts_ns[launch]), start)
-        arrived = min(int(self._trace.spans.end_ns[launch]) + EXPLAINED_NS, start)
+        arrived = min(int(self._trace.spans.ts_ns[launch] + self._trace.spans.dur_ns[launch]) + EXPLAINED_NS, start)
         late, launched = (
             _Step(PathKind.GAP, arrived, start, span, NONE),
             _Step(PathKind.LAUNCH, called, arrived, launch, NONE),
@@ -274,7 +274,7 @@ def _launched_ns(trace: Trace) -> IntArray:
 def _before(trace: Trace) -> IntArray:
     """int64 [m], the activity that each had to wait for; `NONE` where it was its launch that it waited for."""
     spans, activities = trace.spans, trace.activities
-    start, end = spans.ts_ns[activities], spans.end_ns[activities]
+    start, end = spans.ts_ns[activities], spans.ends_ns(activities)
     count = len(activities)
     stream = np.stack((spans.device[activities], spans.stream[activities]))
     order = np.lexsort((np.arange(count), *stream))
@@ -302,12 +302,14 @@ def _waits(trace: Trace) -> dict[int, _Waits]:
     spans, activities, launch = trace.spans, trace.activities, trace.launch
     if not len(activities):
         return {}
-    end, launched = spans.end_ns[activities], _launched_ns(trace)
+    end, launched = spans.ends_ns(activities), _launched_ns(trace)
     waiting = np.array([bool(_WAITING.fullmatch(name)) for name in spans.names], dtype=bool)
     calls = np.flatnonzero(waiting[spans.name] & trace.is_call)
     by_end = np.argsort(end, kind="stable")
-    last = by_end[np.maximum(np.searchsorted(end[by_end], spans.end_ns[calls], side="right") - 1, 0)]
-    real = (end[last] > spans.ts_ns[calls]) & (end[last] <= spans.end_ns[calls]) & (launched[last] < spans.ts_ns[calls])
+    last = by_end[np.maximum(np.searchsorted(end[by_end], spans.ends_ns(calls), side="right") - 1, 0)]
+    real = (
+        (end[last] > spans.ts_ns[calls]) & (end[last] <= spans.ends_ns(calls)) & (launched[last] < spans.ts_ns[calls])
+    )
     within = np.flatnonzero((launch >= 0) & (end <= spans.end_ns[np.maximum(launch, 0)]))
     activity, call = np.append(last[real], within), np.append(calls[real], launch[within])
     found = {}

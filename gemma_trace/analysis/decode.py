@@ -265,7 +265,7 @@ def _statistics(source: Source, batch: int, instants: Sequence[Sequence[IntArray
 def _token_ns(trace: Trace, window: Request) -> IntArray:
     """When each token was on the host, by the sampling ranges."""
     ranges = ranges_in(trace, window)
-    return np.sort(trace.spans.end_ns[ranges[trace.stage_range[ranges] == _SAMPLING]])
+    return np.sort(trace.spans.ends_ns(ranges[trace.stage_range[ranges] == _SAMPLING]))
 
 
 def _step_series(trace: Trace, windows: Sequence[Request]) -> list[list[IntArray]]:
@@ -275,12 +275,12 @@ def _step_series(trace: Trace, windows: Sequence[Request]) -> list[list[IntArray
     """
     ranges = np.flatnonzero(trace.stage_range == _DECODE)
     spans = trace.spans
-    outermost = nest(spans.ts_ns[ranges], spans.end_ns[ranges], spans.track[ranges]).parent == NONE
+    outermost = nest(spans.ts_ns[ranges], spans.ends_ns(ranges), spans.track[ranges]).parent == NONE
     ranges = ranges[outermost]
     if not len(ranges):
         return []
     ranges = ranges[spans.track[ranges] == np.bincount(spans.track[ranges]).argmax()]
-    starts, ends = spans.ts_ns[ranges], spans.end_ns[ranges]
+    starts, ends = spans.ts_ns[ranges], spans.ends_ns(ranges)
     edges = [np.searchsorted(starts, (window.start_ns, window.end_ns)).tolist() for window in windows]
     inside = [slice(low, high) for low, high in edges]
     if not any(high - low > 1 for low, high in edges):
@@ -312,7 +312,7 @@ def _idle_ns(trace: Trace, low: IntArray, high: IntArray) -> IntArray:
     works = ~trace.waits & (trace.stage_at(segments.owner) != _idle_code(trace))
     busy = union(
         np.concatenate((segments.start_ns[works], spans.ts_ns[trace.activities])),
-        np.concatenate((segments.end_ns[works], spans.end_ns[trace.activities])),
+        np.concatenate((segments.end_ns[works], spans.ends_ns(trace.activities))),
     )
     start, end, window, _ = intersect((low, high), busy)
     worked = np.zeros(len(low), dtype=np.int64)

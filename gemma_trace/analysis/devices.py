@@ -56,7 +56,7 @@ def device_use(trace: Trace, requests: Sequence[Request]) -> list[DeviceUse]:
         on = np.searchsorted(devices, spans.device[activities])
         group = on * rows + pieces.device_row[own]
         by_window, windows = pieces.window[own] * groups + group, len(pieces.line)
-        start, end = spans.ts_ns[activities], spans.end_ns[activities]
+        start, end = spans.ts_ns[activities], spans.ends_ns(activities)
         busy += union_ns_by(by_window, start, end, windows * groups).reshape(windows, groups).sum(axis=0)
         np.add.at(length, group, spans.dur_ns[activities])
         count += np.bincount(group, minlength=groups)

@@ -78,7 +78,7 @@ def device_lanes_of(trace: Trace, requests: Sequence[Request]) -> list[dict[int,
     found: list[dict[int, Lane]] = []
     for pieces in cut_all(trace, requests):
         index = trace.activities[pieces.activity]
-        start, end = pieces.line.clipped(pieces.window, spans.ts_ns[index], spans.end_ns[index])
+        start, end = pieces.line.clipped(pieces.window, spans.ts_ns[index], spans.ends_ns(index))
         on = Places(spans.device[index])
         parts = {}
         for device, _ in trace.on_device:

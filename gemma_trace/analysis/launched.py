@@ -79,7 +79,7 @@ def launches(trace: Trace) -> Launches:
     calls = np.flatnonzero(trace.is_call)
     calls = calls[named(spans, calls, _LAUNCH)]
     calls = calls[np.argsort(spans.track[calls], kind="stable")]
-    group = _nested(spans.track[calls], spans.ts_ns[calls], spans.end_ns[calls])
+    group = _nested(spans.track[calls], spans.ts_ns[calls], spans.ends_ns(calls))
     outermost = np.append(True, np.diff(group) != 0)[: len(calls)]
     asked = np.zeros(len(spans), dtype=bool)
     asked[trace.launch[trace.launch >= 0]] = True

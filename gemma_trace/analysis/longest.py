@@ -51,7 +51,7 @@ def cold_ns(trace: Trace, line: WindowLine, idle: Idle, calls: LongCalls, rows: 
     cold = calls.span[calls.cold]
     for track, own in Places(idle.track) if len(cold) else ():
         mine = cold[spans.track[cold] == track]
-        start, end = union(spans.ts_ns[mine], spans.end_ns[mine])
+        start, end = union(spans.ts_ns[mine], spans.ends_ns(mine))
         window, place = line.overlaps(start, end)
         pieces = (idle.interval[0][own], idle.interval[1][own])
         low, high, piece, _ = intersect(pieces, line.clipped(window, start[place], end[place]))
@@ -108,9 +108,9 @@ def _of_thread(
     extent = line.taken(windows)
     low, high = start[first], end[np.append(first[1:], len(own)) - 1]
     mine = np.flatnonzero(spans.track[calls.span] == track)
-    window, place = extent.overlaps(spans.ts_ns[calls.span[mine]], spans.end_ns[calls.span[mine]])
+    window, place = extent.overlaps(spans.ts_ns[calls.span[mine]], spans.ends_ns(calls.span[mine]))
     call = mine[place]
-    begin, stop = extent.clipped(window, spans.ts_ns[calls.span[call]], spans.end_ns[calls.span[call]])
+    begin, stop = extent.clipped(window, spans.ts_ns[calls.span[call]], spans.ends_ns(calls.span[call]))
     near = (begin < high[window]) & (stop > low[window])
     window, call, begin, stop = window[near], call[near], begin[near], stop[near]
     order = np.lexsort((call, -spans.dur_ns[calls.span[call]], window))
@@ -138,7 +138,7 @@ def _mostly_of(calls: Intervals, pieces: Intervals, row: IntArray, rows: int) ->
 def _stands(trace: Trace, calls: LongCalls, found: _Candidates) -> BoolArray:
     """bool, which calls take time that isn't nearly all that of a call inside them which stands itself."""
     spans, span = trace.spans, calls.span[found.call]
-    start, end = spans.ts_ns[span], spans.end_ns[span]
+    start, end = spans.ts_ns[span], spans.ends_ns(span)
     stands: BoolArray = found.row != NONE
     first = np.append(True, np.diff(found.group) != 0)[: len(span)]
     rank = np.arange(len(span)) - np.flatnonzero(first)[np.cumsum(first) - 1]

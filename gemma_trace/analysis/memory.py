@@ -202,7 +202,7 @@ def memory_use(trace: Trace, requests: Sequence[Request] | None = None) -> Memor
         levels = _levels(trace, device)
         caches: list[CacheMemory] = []
         for request in chosen:
-            ends = trace.spans.end_ns[ranges_in(trace, request)]
+            ends = trace.spans.ends_ns(ranges_in(trace, request))
             near = levels.near(request.start_ns, max(request.end_ns, int(ends.max(initial=0))))
             ranges = _model_ranges(trace, request)
             is_cache = _cache_blocks(near, request, ranges)
@@ -325,7 +325,7 @@ def _stage_rows(
     """The request's stages on a device: those that it has a range or an event of, and `unattributed`."""
     spans, rows = trace.spans, len(trace.stage_names)
     ranges = ranges_in(trace, request)
-    whole = (np.append(request.start_ns, spans.ts_ns[ranges]), np.append(request.end_ns, spans.end_ns[ranges]))
+    whole = (np.append(request.start_ns, spans.ts_ns[ranges]), np.append(request.end_ns, spans.ends_ns(ranges)))
     whole_row = np.append(UNATTRIBUTED_CODE, trace.stage_range[ranges])
     start, end, row = host_segments(trace, request)
     elsewhere = ~np.isin(whole_row, row)  # stages that run on other threads alone

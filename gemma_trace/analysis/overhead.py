@@ -41,6 +41,6 @@ def overhead_of(trace: Trace, track: int) -> tuple[Intervals, IntArray]:
         dtype=bool,
     )
     found = found[holds_up[spans.track[found]]]
-    start, end = first_come(spans.ts_ns[found], spans.end_ns[found])
+    start, end = first_come(spans.ts_ns[found], spans.ends_ns(found))
     real = end > start
     return (start[real], end[real]), found[real]

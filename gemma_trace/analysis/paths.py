@@ -50,7 +50,7 @@ class Layers:
         self.is_labelled = np.logical_or.reduce(self._wanted)
         self._chosen = [trace.host[wanted[trace.host]] for wanted in self._wanted]
         self._open = [
-            OpenSpans(spans.ts_ns[chosen], spans.end_ns[chosen], spans.track[chosen]) for chosen in self._chosen
+            OpenSpans(spans.ts_ns[chosen], spans.ends_ns(chosen), spans.track[chosen]) for chosen in self._chosen
         ]
         self._inner = tuple(trace.innermost(wanted) for wanted in self._wanted)
         self.parent = tuple(self._parents(layer) for layer in range(len(self._wanted)))
@@ -60,7 +60,7 @@ class Layers:
         spans, chosen = self._trace.spans, self._chosen[layer]
         place = self._open[layer].parent
         if layer > 1:
-            place = nest(spans.ts_ns[chosen], spans.end_ns[chosen], spans.track[chosen]).parent
+            place = nest(spans.ts_ns[chosen], spans.ends_ns(chosen), spans.track[chosen]).parent
         parent = np.full(len(spans), NONE, dtype=np.int64)
         parent[chosen] = np.where(place >= 0, chosen[place], NONE) if len(chosen) else NONE
         return parent

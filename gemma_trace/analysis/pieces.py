@@ -76,7 +76,7 @@ def _cut(trace: Trace, line: WindowLine) -> Pieces:
     row = np.full(len(activity), UNATTRIBUTED_CODE, dtype=np.int64)
     row[launched] = trace.stage_at(launch[launched])
     row[~linked] = len(trace.stage_names)
-    start, end = line.clipped(window, spans.ts_ns[index], spans.end_ns[index])
+    start, end = line.clipped(window, spans.ts_ns[index], spans.ends_ns(index))
     idle_gaps = line.gaps(union(start, end))
     stretches = stage_stretches(trace, line)
     answering = answering_stretches(trace, line, stretches)
@@ -101,7 +101,7 @@ def _cut(trace: Trace, line: WindowLine) -> Pieces:
 def _activities(trace: Trace, line: WindowLine) -> tuple[IntArray, IntArray]:
     """The pairs of a window and an activity that runs in it or is launched in it, by window and start."""
     spans, activities = trace.spans, trace.activities
-    window, place = line.overlaps(spans.ts_ns[activities], spans.end_ns[activities])
+    window, place = line.overlaps(spans.ts_ns[activities], spans.ends_ns(activities))
     linked = trace.launch_order
     launched, which = line.starts(spans.ts_ns[trace.launch[linked]])
     pairs = np.append(window, launched) * len(activities) + np.append(place, linked[which])

@@ -267,7 +267,7 @@ class _Splitter:
             called = np.sort(spans.ts_ns[calls[calls_on.of(track)]])
             first, last = (
                 np.searchsorted(called, spans.ts_ns[ops[mine]]),
-                np.searchsorted(called, spans.end_ns[ops[mine]]),
+                np.searchsorted(called, spans.ends_ns(ops[mine])),
             )
             launches[mine] = last > first
         zero = np.zeros(len(ops), np.int64)

@@ -135,6 +135,8 @@ def _costs(trace: Trace, work: Work, by: By) -> Costs:
     pairs, row = np.unique(stage_of_work(trace, work)[inside] * len(groups.names) + code, return_inverse=True)
     sums = np.zeros((len(requests), len(pairs)), dtype=np.int64)
     np.add.at(sums, (request[inside], row), work.length_ns[inside])
-    calls = np.unique(np.stack((row, groups.call[inside])), axis=1)[0]
+    call = groups.call[inside]
+    base = int(call.max(initial=0)) + 1
+    calls = np.unique(row * base + call) // base
     keys = [(stage_names[pair // len(groups.names)], groups.names[pair % len(groups.names)]) for pair in pairs.tolist()]
     return Costs({key: place for place, key in enumerate(keys)}, sums, np.bincount(calls, minlength=len(pairs)))

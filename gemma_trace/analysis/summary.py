@@ -208,10 +208,13 @@ def _timed(sample: RequestSample, metadata: RunMetadata) -> RequestMeasures:
 
 
 def profiled_requests(profiled: StageBreakdown) -> list[RequestMeasures]:
-    """The profiled requests by their share of the wall time, for want of a timed pass."""
+    """The profiled requests by their share of the wall time, where there is no timed pass."""
     requests = []
+    by_request: dict[int, dict[str, int]] = {window.index: {} for window in profiled.requests}
+    for row in profiled.rows:
+        by_request[row.request][row.stage] = row.time_ns
     for window, ttft in zip(profiled.requests, profiled.ttfts_ns, strict=True):
-        rows = {row.stage: row.time_ns for row in profiled.rows if row.request == window.index}
+        rows = by_request[window.index]
         unattributed = rows.pop(Stage.UNATTRIBUTED.value, 0)
         requests.append(RequestMeasures(ttft, rows, unattributed, None))
     return requests

@@ -87,14 +87,14 @@ def first_token_ns(trace: Trace, request: int | Request) -> int | None:
     stages = trace.stage_range[ranges]
     if request.label == WHOLE_TRACE and _outermost(trace, ranges[stages == _PREFILL]) > 1:
         return None
-    ends = trace.spans.end_ns[ranges[stages == _SAMPLING]]
+    ends = trace.spans.ends_ns(ranges[stages == _SAMPLING])
     return int(ends.min()) if len(ends) else None
 
 
 def _outermost(trace: Trace, ranges: IntArray) -> int:
     """How many of these ranges lie in no other of them."""
     spans = trace.spans
-    return int((nest(spans.ts_ns[ranges], spans.end_ns[ranges], spans.track[ranges]).parent == NONE).sum())
+    return int((nest(spans.ts_ns[ranges], spans.ends_ns(ranges), spans.track[ranges]).parent == NONE).sum())
 
 
 def ttft_ns(trace: Trace, request: int | Request) -> int | None:
@@ -104,8 +104,8 @@ def ttft_ns(trace: Trace, request: int | Request) -> int | None:
     if first is None:
         return None
     ranges = ranges_in(trace, request)
-    load = ranges[(trace.stage_range[ranges] == _IMAGE_LOAD) & (trace.spans.end_ns[ranges] <= first)]
-    return first - request.start_ns - union_ns(trace.spans.ts_ns[load], trace.spans.end_ns[load])
+    load = ranges[(trace.stage_range[ranges] == _IMAGE_LOAD) & (trace.spans.ends_ns(ranges) <= first)]
+    return first - request.start_ns - union_ns(trace.spans.ts_ns[load], trace.spans.ends_ns(load))
 
 
 def partition(trace: Trace, request: int | Request) -> list[StageTime]:
@@ -144,8 +144,9 @@ def _rows(trace: Trace, pieces: Pieces) -> Iterator[StageTime]:
     shown = np.logical_or.reduce(list(columns.values()))
     shown[UNATTRIBUTED_CODE::rows] = True
     figures = [dict(zip(columns, values, strict=True)) for values in np.stack(list(columns.values()), axis=1).tolist()]
+    order = rows_in_order(trace)
     for window, index in enumerate(line.index.tolist()):
-        for code, name in rows_in_order(trace):
+        for code, name in order:
             place = window * rows + code
             if shown[place]:
                 known = figures[place]
@@ -162,7 +163,7 @@ def _busy_by(trace: Trace, cell: IntArray, activities: IntArray, cells: int) -> 
     spans = trace.spans
     _, device = np.unique(spans.device[activities], return_inverse=True)
     devices = int(device.max(initial=0)) + 1
-    start, end = spans.ts_ns[activities], spans.end_ns[activities]
+    start, end = spans.ts_ns[activities], spans.ends_ns(activities)
     busy: IntArray = (
         union_ns_by(cell * devices + device, start, end, cells * devices).reshape(cells, devices).sum(axis=1)
     )
@@ -173,7 +174,7 @@ def busy_ns(trace: Trace, activities: IntArray) -> int:
     """How long devices were busy with these activities: the length of their union on each device, summed up."""
     spans = trace.spans
     devices, place = np.unique(spans.device[activities], return_inverse=True)
-    lengths = union_ns_by(place, spans.ts_ns[activities], spans.end_ns[activities], len(devices))
+    lengths = union_ns_by(place, spans.ts_ns[activities], spans.ends_ns(activities), len(devices))
     return int(lengths.sum())
 
 
@@ -189,7 +190,7 @@ def ranges_in(trace: Trace, request: int | Request) -> IntArray:
     """The stage ranges, other than requests, that start in the window."""
     (request,) = trace.chosen(request)
     ranges = trace.inner_stage_ranges
-    first, last = np.searchsorted(trace.spans.ts_ns[ranges], (request.start_ns, request.end_ns))
+    first, last = np.searchsorted(trace.inner_stage_starts_ns, (request.start_ns, request.end_ns))
     return ranges[first:last]
 
 

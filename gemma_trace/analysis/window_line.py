@@ -138,7 +138,7 @@ def lines(trace: Trace, requests: Sequence[Request]) -> Iterator[WindowLine]:
     if not requests:
         return
     spans, whole = trace.spans, WindowLine.of(requests)
-    pairs = 1 + _pairs(whole, spans.ts_ns[trace.activities], spans.end_ns[trace.activities])
+    pairs = 1 + _pairs(whole, spans.ts_ns[trace.activities], spans.ends_ns(trace.activities))
     pairs += _pairs(whole, trace.stage_segments.start_ns, trace.stage_segments.end_ns)
     low, held, length = 0, 0, 0
     for place, (more, request) in enumerate(zip(pairs.tolist(), requests, strict=True)):

@@ -88,7 +88,7 @@ class Groups:
 def device_work(trace: Trace) -> Work:
     """All device activities, by start."""
     spans, activities = trace.spans, trace.activities
-    return Work("device", spans.ts_ns[activities], spans.end_ns[activities], activities, trace.launch)
+    return Work("device", spans.ts_ns[activities], spans.ends_ns(activities), activities, trace.launch)
 
 
 def host_work(trace: Trace) -> Work:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.names import fingerprint
 from gemma_trace.errors import OutputError
-from gemma_trace.trace.files import atomic_file, clear_partials
+from gemma_trace.trace.files import clear_partials, output_file
 from gemma_trace.trace.locks import locked
 
 RECORD_NAME: Final = "sweep.json"
@@ -51,11 +51,8 @@ def write_record(output: Path, record: Record) -> None:
         OutputError: the folder can't be written.
     """
     value = {"schema_version": RECORD_VERSION, "failed": dict(record.failed), "options": dict(record.options)}
-    try:
-        with atomic_file(output / RECORD_NAME) as out:
-            out.write(json.dumps(value, indent=2).encode() + b"\n")
-    except OSError as error:
-        raise OutputError(f"can't write {output / RECORD_NAME}: {error.strerror}; check --out-dir") from error
+    with output_file(output / RECORD_NAME, "check --out-dir") as out:
+        out.write(json.dumps(value, indent=2).encode() + b"\n")
 
 
 def make_folder(output: Path) -> None:

@@ -285,11 +285,7 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         OutputError: it can't be written.
     """
-    from gemma_trace.errors import OutputError
-    from gemma_trace.trace.files import atomic_file
+    from gemma_trace.trace.files import output_file
 
-    try:
-        with atomic_file(path) as file:
-            file.write(text.encode())
-    except OSError as error:
-        raise OutputError(f"can't write {path}: {error.strerror}; check the path") from error
+    with output_file(path, "check the path") as file:
+        file.write(text.encode())

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from gemma_trace.cli.output import ForceOption, Format, FormatOption, OutputOption, RawOption
-from gemma_trace.errors import OutputError
 from gemma_trace.printable import printable_lines
 
 
@@ -69,10 +68,7 @@ def print_peaks(device: str, output: Path | None, *, force: bool) -> None:
     if output is None:
         print(printable_lines(text), end="")
         return
-    from gemma_trace.trace.files import atomic_file
+    from gemma_trace.trace.files import output_file
 
-    try:
-        with atomic_file(output) as out:
-            out.write(text.encode())
-    except OSError as error:
-        raise OutputError(f"can't write {output}: {error.strerror}; check --output") from error
+    with output_file(output) as out:
+        out.write(text.encode())

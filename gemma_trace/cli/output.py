@@ -106,13 +106,10 @@ def emit(report: Report, form: Format, output: Path | None, *, force: bool, raw:
         sys.stdout.write(content.decode())
         sys.stdout.flush()
         return
-    from gemma_trace.trace.files import atomic_file
+    from gemma_trace.trace.files import output_file
 
-    try:
-        with atomic_file(output) as file:
-            file.write(content)
-    except OSError as error:
-        raise OutputError(f"can't write {output}: {error.strerror}; check --output") from error
+    with output_file(output) as file:
+        file.write(content)
 
 
 def render(report: Report, form: Format, *, to_terminal: bool, raw: bool = False) -> bytes | None:

@@ -12,7 +12,7 @@ import typer
 
 from gemma_trace.cli.output import ForceOption, NoCacheOption, answer, file_stem, say
 from gemma_trace.cli.rules import RuleOption, RulesOption
-from gemma_trace.errors import InputError, OutputError
+from gemma_trace.errors import InputError
 
 if TYPE_CHECKING:
     from gemma_trace.analysis.pairing import Pairing
@@ -55,7 +55,7 @@ def report(
     from gemma_trace.cli.output import refuse_existing
     from gemma_trace.cli.rules import read_rules
     from gemma_trace.report.html.page import render_page
-    from gemma_trace.trace.files import atomic_file
+    from gemma_trace.trace.files import output_file
 
     if output is not None:
         refuse_existing(output, force=force)
@@ -74,11 +74,8 @@ def report(
     target = output or Path(default_name(paths, content))
     refuse_existing(target, force=force)
     page = render_page(content)
-    try:
-        with atomic_file(target) as file:
-            file.write(page)
-    except OSError as error:
-        raise OutputError(f"can't write {target}: {error.strerror}; check --output") from error
+    with output_file(target) as file:
+        file.write(page)
     answer(target)
     for failure in failures[:-1]:
         say(f"gemma-trace: {failure}")

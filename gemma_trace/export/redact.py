@@ -14,14 +14,13 @@ from typing import BinaryIO, Final
 
 import msgspec
 
-from gemma_trace.errors import OutputError
 from gemma_trace.export.private_names import PrivateNames
 from gemma_trace.export.redacted_json import JsonRedactor, Members
 from gemma_trace.foreign import UnreadableValueError, decoded, members_of
 from gemma_trace.metadata import METADATA_KEY
 from gemma_trace.trace.columns import UNDECODABLE_EVENTS
 from gemma_trace.trace.events import ROLES, Role
-from gemma_trace.trace.files import atomic_file
+from gemma_trace.trace.files import output_file
 from gemma_trace.trace.header import metadata_of
 from gemma_trace.trace.reader import EVENTS_KEY, UNREADABLE_HEADER, stream_events
 from gemma_trace.trace.salvage import EventSink
@@ -72,20 +71,17 @@ def redact(path: Path, output: Path, on_bytes: Callable[[int], None] | None = No
     metadata_of(first.header, path)
     names.of_header(first.header)
     redactor = JsonRedactor(names.users, names.hosts)
-    try:
-        with atomic_file(output) as out:
-            writer = _Writer(out, redactor)
-            out.write(b"{\n")
-            kept: dict[str, msgspec.Raw] = {}
-            for key, raw in first.header.items():
-                _add(kept, redactor.member(key, bytes(raw), ours=key == METADATA_KEY))
-            for key, raw in kept.items():
-                out.write(b"%b: %b,\n" % (_encoder.encode(key), bytes(raw)))
-            out.write(b"%b: [\n" % _encoder.encode(EVENTS_KEY))
-            stream_events(path, writer, half)
-            out.write(b"\n]\n}\n")
-    except OSError as error:
-        raise OutputError(f"can't write {output}: {error.strerror}; check --output") from error
+    with output_file(output) as out:
+        writer = _Writer(out, redactor)
+        out.write(b"{\n")
+        kept: dict[str, msgspec.Raw] = {}
+        for key, raw in first.header.items():
+            _add(kept, redactor.member(key, bytes(raw), ours=key == METADATA_KEY))
+        for key, raw in kept.items():
+            out.write(b"%b: %b,\n" % (_encoder.encode(key), bytes(raw)))
+        out.write(b"%b: [\n" % _encoder.encode(EVENTS_KEY))
+        stream_events(path, writer, half)
+        out.write(b"\n]\n}\n")
     return Redaction(
         writer.events,
         {kind: count for kind, count in redactor.removed.items() if count},

@@ -15,11 +15,10 @@ import msgspec
 import numpy as np
 
 from gemma_trace._version import __version__
-from gemma_trace.errors import OutputError
 from gemma_trace.export.layout import Layout, Row, lay_out
 from gemma_trace.export.stage_tracks import stage_tracks
 from gemma_trace.trace.events import IntArray
-from gemma_trace.trace.files import atomic_file
+from gemma_trace.trace.files import output_file
 from gemma_trace.trace.short_paths import PathScrubber
 from gemma_trace.trace.trace import Trace
 from gemma_trace.trace.tree import nest, stable_order
@@ -55,21 +54,18 @@ def export_speedscope(trace: Trace, output: Path, *, keep_paths: bool = False) -
     scrub = PathScrubber(keep_paths=keep_paths)
     frames = _Frames(trace.spans.names)
     count = 0
-    try:
-        with atomic_file(output) as out:
-            head = {"$schema": SCHEMA, "exporter": f"gemma-trace {__version__}", "name": trace.label}
-            out.write(scrub(msgspec.json.encode(head)[:-1]) + b',"activeProfileIndex":0,"profiles":[')
-            for profile in _profiles(trace, frames):
-                out.write(b",\n" if count else b"\n")
-                out.write(scrub(_head(profile, zero)))
-                for part in _events(profile, zero):
-                    out.write(part)
-                out.write(b"]}")
-                count += 1
-            shared = {"frames": [{"name": name} for name in frames.names]}
-            out.write(b'\n],"shared":' + scrub(msgspec.json.encode(shared)) + b"}\n")
-    except OSError as error:
-        raise OutputError(f"can't write {output}: {error.strerror}; check --output") from error
+    with output_file(output) as out:
+        head = {"$schema": SCHEMA, "exporter": f"gemma-trace {__version__}", "name": trace.label}
+        out.write(scrub(msgspec.json.encode(head)[:-1]) + b',"activeProfileIndex":0,"profiles":[')
+        for profile in _profiles(trace, frames):
+            out.write(b",\n" if count else b"\n")
+            out.write(scrub(_head(profile, zero)))
+            for part in _events(profile, zero):
+                out.write(part)
+            out.write(b"]}")
+            count += 1
+        shared = {"frames": [{"name": name} for name in frames.names]}
+        out.write(b'\n],"shared":' + scrub(msgspec.json.encode(shared)) + b"}\n")
     return count
 
 

@@ -88,7 +88,7 @@ def _nested(trace: Trace, name: str, ranges: IntArray, within: Request | None = 
     """Stage ranges, in a request if one is given, cut to nest as the partition cuts them."""
     spans, names = trace.spans, trace.stage_names
     labels = [names[code] for code in trace.stage_range[ranges].tolist()]
-    start, end = spans.ts_ns[ranges], spans.end_ns[ranges]
+    start, end = spans.ts_ns[ranges], spans.ends_ns(ranges)
     if within:
         labels.insert(0, within.label)
         start, end = np.append(within.start_ns, start), np.append(within.end_ns, end)

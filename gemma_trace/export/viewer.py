@@ -15,7 +15,6 @@ from typing import IO, Final
 
 import msgspec
 
-from gemma_trace.errors import OutputError
 from gemma_trace.export.added import AddedEvents
 from gemma_trace.export.ids import ViewerIds
 from gemma_trace.export.layout import lay_out
@@ -24,7 +23,7 @@ from gemma_trace.foreign import integer, value_of
 from gemma_trace.metadata import METADATA_KEY
 from gemma_trace.printable import path_text
 from gemma_trace.trace.events import IntArray
-from gemma_trace.trace.files import atomic_file
+from gemma_trace.trace.files import output_file
 from gemma_trace.trace.header import EXPORT_KEY
 from gemma_trace.trace.reader import read_header, stream_events
 from gemma_trace.trace.short_paths import PathScrubber
@@ -95,28 +94,25 @@ def export_trace(
     cut = layout.cut_short + len(trace.implausible.overlong)
     record = ExportRecord(path_text(trace.path.name), trace.read_report.first_ns or 0, layout.moved, cut)
     ids = ViewerIds()
-    try:
-        with atomic_file(output) as file, tempfile.SpooledTemporaryFile(_SPOOLED_BYTES) as spool:
-            scrub = PathScrubber(keep_paths=keep_paths)
-            out, arrows = _Scrubbed(file, scrub), _Scrubbed(spool, scrub)
-            rewriter = Rewriter(trace, layout, ids, out, arrows, record.shift_ns, scrub.distinct)
-            added = AddedEvents(trace, ids, record.shift_ns)
-            out.write(b'{\n"displayTimeUnit": "ms"')
-            for key, value in _header(trace, record):
-                out.write(b",\n%b: %b" % (msgspec.json.encode(key), value))
-            out.write(b',\n"traceEvents": [\n%b' % msgspec.json.encode(added.first()))
-            for events in added.events():  # first: a viewer that looks for a request's slice finds ours
-                rewriter.write(events)
-            ours = rewriter.counts.copy()
-            stream_events(trace.path, rewriter, on_bytes)
-            rewriter.finish()
-            spool.seek(0)
-            shutil.copyfileobj(spool, file)
-            done = rewriter.counts - ours
-            rewriter.write(list(ids.metadata(0, _device_pids(trace))))
-            out.write(b"\n]\n}\n")
-    except OSError as error:
-        raise OutputError(f"can't write {output}: {error.strerror}; check --output") from error
+    with output_file(output) as file, tempfile.SpooledTemporaryFile(_SPOOLED_BYTES) as spool:
+        scrub = PathScrubber(keep_paths=keep_paths)
+        out, arrows = _Scrubbed(file, scrub), _Scrubbed(spool, scrub)
+        rewriter = Rewriter(trace, layout, ids, out, arrows, record.shift_ns, scrub.distinct)
+        added = AddedEvents(trace, ids, record.shift_ns)
+        out.write(b'{\n"displayTimeUnit": "ms"')
+        for key, value in _header(trace, record):
+            out.write(b",\n%b: %b" % (msgspec.json.encode(key), value))
+        out.write(b',\n"traceEvents": [\n%b' % msgspec.json.encode(added.first()))
+        for events in added.events():  # first: a viewer that looks for a request's slice finds ours
+            rewriter.write(events)
+        ours = rewriter.counts.copy()
+        stream_events(trace.path, rewriter, on_bytes)
+        rewriter.finish()
+        spool.seek(0)
+        shutil.copyfileobj(spool, file)
+        done = rewriter.counts - ours
+        rewriter.write(list(ids.metadata(0, _device_pids(trace))))
+        out.write(b"\n]\n}\n")
     left_out = {reason: count for reason, count in done.items() if len(reason) > 1}
     if trace.implausible.displaced:
         left_out[DISPLACED] = trace.implausible.displaced

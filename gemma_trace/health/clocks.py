@@ -106,7 +106,7 @@ def _early(trace: Trace) -> _Off:
 def _late(trace: Trace) -> _Off:
     """Activities that end after a call that waited for them had returned, by more than the tolerance."""
     returned = np.minimum(_after_synchronising(trace), _after_copying(trace))
-    end = trace.spans.end_ns[trace.activities]
+    end = trace.spans.ends_ns(trace.activities)
     known = returned < _FAR
     by_ns = np.where(known, end - np.where(known, returned, 0), 0)
     off = np.flatnonzero(by_ns > TOLERANCE_NS)
@@ -123,7 +123,7 @@ def _after_copying(trace: Trace) -> IntArray:
     pageable = np.array(["Pageable" in name for name in spans.names], dtype=bool)[spans.name[activities]]
     to_host = named(spans, activities, _TO_HOST)
     waits = (launch >= 0) & to_host & (pageable | named(spans, known, _BLOCKS))
-    return np.where(waits, spans.end_ns[known], _FAR)
+    return np.where(waits, spans.ends_ns(known), _FAR)
 
 
 def _after_synchronising(trace: Trace) -> IntArray:
@@ -154,8 +154,8 @@ def _bound(trace: Trace, returned: IntArray, places: IntArray, calls: IntArray) 
     if not len(calls) or not len(places):
         return
     spans = trace.spans
-    ends = np.minimum.accumulate(spans.end_ns[calls][::-1])[::-1]
-    place = np.searchsorted(spans.ts_ns[calls], spans.end_ns[trace.launch[places]], side="left")
+    ends = np.minimum.accumulate(spans.ends_ns(calls)[::-1])[::-1]
+    place = np.searchsorted(spans.ts_ns[calls], spans.ends_ns(trace.launch[places]), side="left")
     found = np.where(place < len(calls), ends[np.minimum(place, len(calls) - 1)], _FAR)
     returned[places] = np.minimum(returned[places], found)
 

@@ -75,7 +75,7 @@ def _unrecognised(trace: Trace) -> Iterator[Finding]:
     guessed = np.flatnonzero(roles.source != Source.CATEGORY)
     if not len(guessed):
         return
-    share = 100 * union_ns(spans.ts_ns[guessed], spans.end_ns[guessed]) / max(1, union_ns(spans.ts_ns, spans.end_ns))
+    share = 100 * union_ns(spans.ts_ns[guessed], spans.ends_ns(guessed)) / max(1, union_ns(spans.ts_ns, spans.end_ns))
     codes, counts = np.unique(spans.cat[guessed], return_counts=True)
     categories = {spans.cats[code]: count for code, count in zip(codes.tolist(), counts.tolist(), strict=True)}
     told = _named([f"{count:,} {_in_category(cat)}" for cat, count in _most_first(categories)])

@@ -97,7 +97,7 @@ def _elsewhere(trace: Trace) -> Intervals:
     calls = np.flatnonzero(waits[spans.name] & trace.is_call)
     own = np.flatnonzero(spans.in_categories(frozenset({"overhead"})))
     everything = np.concatenate((trace.activities, calls, own))
-    return union(spans.ts_ns[everything], spans.end_ns[everything])
+    return union(spans.ts_ns[everything], spans.ends_ns(everything))
 
 
 def _windows(requests: Sequence[Request]) -> dict[int, Intervals]:
@@ -110,7 +110,7 @@ def _windows(requests: Sequence[Request]) -> dict[int, Intervals]:
 
 def _beyond(trace: Trace, calls: IntArray, elsewhere: Intervals, windows: Intervals) -> int:
     """How much of these windows the calls fill beyond what else is going on."""
-    start, end = trace.spans.ts_ns[calls], trace.spans.end_ns[calls]
+    start, end = trace.spans.ts_ns[calls], trace.spans.ends_ns(calls)
     both = union(np.concatenate((start, elsewhere[0])), np.concatenate((end, elsewhere[1])))
     with_calls, without = (intersect(found, windows) for found in (both, elsewhere))
     return int((with_calls[1] - with_calls[0]).sum() - (without[1] - without[0]).sum())

@@ -22,12 +22,12 @@ def thread_findings(trace: Trace) -> Iterator[Finding]:
     requests = np.flatnonzero(trace.stage_range == REQUEST_CODE)
     if not len(requests):
         return
-    windows = union(spans.ts_ns[requests], spans.end_ns[requests])
+    windows = union(spans.ts_ns[requests], spans.ends_ns(requests))
     seen = np.zeros(len(spans), dtype=bool)
     seen[trace.host] = True
     seen[trace.activities] = True
     seen[requests] = False
-    start, end, _, _ = intersect(windows, union(spans.ts_ns[seen], spans.end_ns[seen]))
+    start, end, _, _ = intersect(windows, union(spans.ts_ns[seen], spans.ends_ns(seen)))
     wall = measure(windows)
     unseen = 1 - int((end - start).sum()) / max(1, wall)
     if unseen > UNSEEN_SHARE:

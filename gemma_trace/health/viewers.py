@@ -46,7 +46,7 @@ def _dropped_by_perfetto(trace: Trace) -> int:
         elsewhere = np.ones(len(spans), dtype=bool)
         elsewhere[trace.host] = False
         rest = np.flatnonzero(elsewhere)
-        return trace.nesting.clipped + nest(spans.ts_ns[rest], spans.end_ns[rest], spans.track[rest]).clipped
+        return trace.nesting.clipped + nest(spans.ts_ns[rest], spans.ends_ns(rest), spans.track[rest]).clipped
     whole, fraction = np.divmod(spans.ts_ns, 1000)
     start = ((whole.astype(np.float64) + fraction / 1000) * 1000).astype(np.int64)
     order = np.lexsort((-spans.dur_ns, start))

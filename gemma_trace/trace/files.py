@@ -15,6 +15,7 @@ from typing import BinaryIO, Final
 import msgspec
 from isal import igzip
 
+from gemma_trace.errors import OutputError
 from gemma_trace.trace.locks import if_abandoned, make_owned
 
 PARTIAL_SUFFIX: Final = ".partial"
@@ -54,6 +55,23 @@ def atomic_file(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
             partial.replace(path)  # while it is still locked, and so nobody takes it for left behind
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def output_file(path: Path, advice: str = "check --output") -> Iterator[BinaryIO]:
+    """`atomic_file` for what the user asked for.
+
+    Args:
+        advice: what to do where it can't be written, for the message.
+
+    Raises:
+        OutputError: it can't be written.
+    """
+    try:
+        with atomic_file(path) as file:
+            yield file
+    except OSError as error:
+        raise OutputError(f"can't write {path}: {error.strerror}; {advice}") from error
 
 
 def clear_partials(folder: Path, prefix: str = ".") -> None:

@@ -87,7 +87,7 @@ def _with_correlation(events: Events, host: IntArray) -> IntArray:
     calls = calls[np.argsort(events.correlation[calls], kind="stable")]  # of one id they ascend by start
     again = np.flatnonzero(np.diff(events.correlation[calls]) == 0)
     outer, inner = calls[again], calls[again + 1]
-    within = (events.track[outer] == events.track[inner]) & (events.ts_ns[inner] < events.end_ns[outer])
+    within = (events.track[outer] == events.track[inner]) & (events.ts_ns[inner] < events.ends_ns(outer))
     return np.delete(calls, again[within] + 1)
 
 

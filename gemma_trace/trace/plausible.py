@@ -155,7 +155,7 @@ def overlaps(events: Events, activities: IntArray) -> Overlaps:
     Args:
         activities: int64 [m], indices of device activities, by start.
     """
-    start, end = events.ts_ns[activities], events.end_ns[activities]
+    start, end = events.ts_ns[activities], events.ends_ns(activities)
     over, covered_ns = (np.zeros(len(activities), dtype=np.int64) for _ in range(2))
     until_ns, next_end_ns = end.copy(), np.full(len(activities), _FAR)
     for mine in _streams(events, activities):
@@ -182,7 +182,7 @@ def _streams(events: Events, activities: IntArray) -> list[IntArray]:
 def _overlong(events: Events, activities: IntArray) -> tuple[Overlong, ...]:
     """The activities whose length can't be, the longest first."""
     found = overlaps(events, activities)
-    start, end = events.ts_ns[activities], events.end_ns[activities]
+    start, end = events.ts_ns[activities], events.ends_ns(activities)
     until_ns = np.minimum(found.until_ns, _waited_for(events, activities))
     runs_over = end - until_ns >= LEAST_OVERLAP_NS
     if not runs_over.any():
@@ -226,6 +226,6 @@ def _waited_for(events: Events, activities: IntArray) -> IntArray:
     calls = calls[named(events, calls, _WAITS_FOR_ALL)]
     if not len(calls):
         return far
-    returned = np.minimum.accumulate(events.end_ns[calls][::-1])[::-1]
+    returned = np.minimum.accumulate(events.ends_ns(calls)[::-1])[::-1]
     place = np.searchsorted(events.ts_ns[calls], events.ts_ns[activities], side="right")
     return np.where(place < len(calls), returned[np.minimum(place, len(calls) - 1)], far)

@@ -66,16 +66,17 @@ def requests_of(trace: Trace) -> tuple[Request, ...]:
     if len(steps):
         return tuple(_on_the_thread_of_its_work(trace, _windows(trace, steps, "{name}")))
     everything = np.union1d(trace.host, trace.activities)
-    start, end = int(spans.ts_ns[everything].min()), int(spans.end_ns[everything].max())
+    start, end = int(spans.ts_ns[everything].min()), int(spans.ends_ns(everything).max())
     threads = main_threads(trace)
     return (Request(0, WHOLE_TRACE, start, end, next(iter(threads.values()), int(spans.track[everything[0]]))),)
 
 
 def _windows(trace: Trace, indices: IntArray, label: str) -> Iterable[Request]:
     spans = trace.spans
-    for position, index in enumerate(indices.tolist()):
-        name = label.format(index=position, name=spans.names[spans.name[index]])
-        yield Request(position, name, int(spans.ts_ns[index]), int(spans.end_ns[index]), int(spans.track[index]))
+    columns = (spans.name[indices], spans.ts_ns[indices], spans.ends_ns(indices), spans.track[indices])
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    for position, (name, start, end, track) in enumerate(rows):
+        yield Request(position, label.format(index=position, name=spans.names[name]), start, end, track)
 
 
 def _on_the_thread_of_its_work(trace: Trace, requests: Iterable[Request]) -> Iterable[Request]:
@@ -131,6 +132,6 @@ def _is_main(track: Track) -> bool:
 def _covered_ns(trace: Trace, own: IntArray) -> int:
     """How long a thread, of which these are the spans, is in any of them."""
     spans = trace.spans
-    covered = np.maximum.accumulate(spans.end_ns[own])
+    covered = np.maximum.accumulate(spans.ends_ns(own))
     before = np.append(spans.ts_ns[own[:1]], covered[:-1])
     return int(np.maximum(covered - np.maximum(before, spans.ts_ns[own]), 0).sum())

@@ -162,7 +162,7 @@ class Trace(Derived):
     def open_stages(self) -> OpenSpans:
         """Which stage range is the innermost open one on a thread at an instant; positions are of `stage_ranges`."""
         spans, ranges = self.spans, self.stage_ranges
-        return OpenSpans(spans.ts_ns[ranges], spans.end_ns[ranges], spans.track[ranges])
+        return OpenSpans(spans.ts_ns[ranges], spans.ends_ns(ranges), spans.track[ranges])
 
     def stage_range_at(self, track: Codes, ts_ns: IntArray, *, after: bool = False) -> IntArray:
         """int64, the index of the innermost stage range open on each thread at each instant; see `OpenSpans.at`."""
@@ -176,6 +176,12 @@ class Trace(Derived):
         """int64, the indices of the stage ranges that are no requests, by start."""
         ranges: IntArray = self.stage_ranges[self.stage_range[self.stage_ranges] != REQUEST_CODE]
         return ranges
+
+    @cached_property
+    def inner_stage_starts_ns(self) -> IntArray:
+        """int64, when each of `inner_stage_ranges` starts, ascending."""
+        starts: IntArray = self.spans.ts_ns[self.inner_stage_ranges]
+        return starts
 
     @cached_property
     def stage_segments_on(self) -> Places:

@@ -48,7 +48,7 @@ def waiting_segments(trace: Trace) -> BoolArray:
     is_frame = trace.roles.are(Role.PYTHON)
     frames = is_frame[segments.owner]
     length = segments.end_ns - segments.start_ns
-    extent = int(spans.end_ns[host].max() - spans.ts_ns[host].min()) if len(host) else 0
+    extent = int(spans.ends_ns(host).max() - spans.ts_ns[host].min()) if len(host) else 0
     parents = np.zeros(len(spans), dtype=bool)
     parents[host[trace.nesting.parent[trace.nesting.parent != NONE]]] = True
     mains = np.isin(spans.track[segments.owner], list(main_threads(trace).values()))

@@ -42,7 +42,7 @@ class Own:
         self._trace = trace
         spans = trace.spans
         self._rows, self._launch = trace.activities[chosen], trace.launch[chosen]
-        self._start, self._end = spans.ts_ns[self._rows], spans.end_ns[self._rows]
+        self._start, self._end = spans.ts_ns[self._rows], spans.ends_ns(self._rows)
 
     def value(self, figure: Figure) -> float | None:
         """Ours of the same thing; None where we don't measure it."""
@@ -70,7 +70,7 @@ class Own:
         }
         if len(calls):
             length = self._end[linked] - self._start[linked]
-            delay = np.maximum(self._start[linked] - spans.end_ns[calls], 0)
+            delay = np.maximum(self._start[linked] - spans.ends_ns(calls), 0)
             found |= {
                 (Analysis.LAUNCHES, "call_median_ns"): float(np.median(spans.dur_ns[calls])),
                 (Analysis.LAUNCHES, "activity_median_ns"): float(np.median(length)),
@@ -207,7 +207,7 @@ class Causes:
         steps = np.flatnonzero(is_step & self._trace.is_annotation)
         if len(np.unique(spans.name[steps])) < 2:
             return 0
-        late = spans.ts_ns[launch] > spans.end_ns[steps].max()
+        late = spans.ts_ns[launch] > spans.ends_ns(steps).max()
         return int((late | (launch == NONE)).sum())
 
     @cached_property
@@ -222,7 +222,7 @@ class Causes:
         order = np.lexsort((spans.ts_ns[rows], spans.stream[rows], spans.device[rows]))
         rows = rows[order]
         same = (spans.stream[rows][1:] == spans.stream[rows][:-1]) & (spans.device[rows][1:] == spans.device[rows][:-1])
-        return bool((same & (spans.ts_ns[rows][1:] < spans.end_ns[rows][:-1])).any())
+        return bool((same & (spans.ts_ns[rows][1:] < spans.ends_ns(rows)[:-1])).any())
 
     @cached_property
     def _misnamed(self) -> int:

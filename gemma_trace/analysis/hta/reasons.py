@@ -95,7 +95,7 @@ class Conditions:
         trace, spans = self._trace, self._trace.spans
         is_call = spans.in_categories(LAUNCH_CATEGORIES)
         rows = trace.host[(trace.is_op | trace.is_annotation | is_call)[trace.host]]
-        nesting = nest(spans.ts_ns[rows], spans.end_ns[rows], spans.track[rows])
+        nesting = nest(spans.ts_ns[rows], spans.ends_ns(rows), spans.track[rows])
         linked = np.flatnonzero(np.isin(trace.launch, rows))
         at = np.searchsorted(rows, trace.launch[linked])
         length = spans.dur_ns[trace.activities[linked]]

@@ -107,7 +107,7 @@ class _CountedStages:
         self.on = costs.on
         self._names, self._peaks, self._costs, self._roofs = trace.stage_names, peaks, costs, roofs_of(costs, peaks)
         spans = trace.spans
-        ops = Work("host", spans.ts_ns[costs.op], spans.end_ns[costs.op], costs.op, costs.op)
+        ops = Work("host", spans.ts_ns[costs.op], spans.ends_ns(costs.op), costs.op, costs.op)
         request, stage = request_of_work(trace, ops, requests), stage_of_work(trace, ops)
         self._range = trace.innermost_range[costs.op]
         work = device_work(trace) if costs.on == "device" else host_work(trace)

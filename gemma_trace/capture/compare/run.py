@@ -218,7 +218,7 @@ def read_record(output: Path) -> dict[str, Any]:
 
 def _record(output: Path, trials: Sequence[Trial], seed: int) -> None:
     """Write down what was run in which order, and what failed."""
-    from gemma_trace.trace.files import atomic_file
+    from gemma_trace.trace.files import output_file
 
     record = {
         "schema_version": RECORD_VERSION,
@@ -231,11 +231,8 @@ def _record(output: Path, trials: Sequence[Trial], seed: int) -> None:
             if trial.state == "failed"
         ],
     }
-    try:
-        with atomic_file(output / RECORD_NAME) as file:
-            file.write(json.dumps(record, indent=2).encode() + b"\n")
-    except OSError as error:
-        raise OutputError(f"can't write {output / RECORD_NAME}: {error.strerror}; check --out-dir") from error
+    with output_file(output / RECORD_NAME, "check --out-dir") as file:
+        file.write(json.dumps(record, indent=2).encode() + b"\n")
 
 
 def require_enough(trials: Sequence[Trial]) -> None:
