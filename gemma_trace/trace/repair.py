@@ -19,12 +19,12 @@ _APOSTROPHES: Final = rb"'[^'\"{}\[\]\\\n]*+'(?=\s*+[,}\]])"
 _BARE: Final = _APOSTROPHES + rb"|" + _PIECE + rb"(?:(?:[ \t]++|:++)" + _PIECE + rb")*+"
 _NUMBER: Final = rb"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?"
 _SOUND: Final = (
-    rb'(?:[\s{}\[\]]++|"[^"\\\x00-\x1f]*+"|[:,](?!\s*+[,}\]])|(?:' + _NUMBER + rb"|true|false|null)(?=\s*+[,}\]]))*+"
+    rb"(?:[\s{}\[\]]++|" + _STRING + rb"|[:,](?!\s*+[,}\]])|(?:" + _NUMBER + rb"|true|false|null)(?=\s*+[,}\]]))*+"
 )
 """What surely needs no mending, as much of it as there is: it is passed over in one go."""
 _SUSPECTS: Final = re.compile(
     rb"(?P<sound>" + _SOUND + rb")"
-    rb"(?:(?P<string>" + _STRING + rb"|" + _CUT_STRING + rb")"
+    rb"(?:(?P<cut>" + _CUT_STRING + rb")"
     rb"|(?P<empty>:\s*+)(?=[,}\]])"
     rb"|(?P<comma>,(?:\s*+,(?=\s*+[,}\]]))*+)(?=\s*+[,}\]])"
     rb"|(?P<bare>" + _BARE + rb")|\Z)",
@@ -36,13 +36,13 @@ _HEXADECIMAL: Final = re.compile(rb"0x[0-9a-f]{1,16}", re.IGNORECASE)
 _NO_VALUE: Final = re.compile(rb"<?(?:undefined|none|null|nil|not available|missing|unset)>?", re.IGNORECASE)
 _NO_NUMBER: Final = re.compile(rb"[+-]?(?:nan(?:\([^()]*\))?|inf(?:inity)?|1\.#\w+|#?n/?a)", re.IGNORECASE)
 _BRACKET: Final = ord("]")
-_CONTROL: Final = re.compile(rb"[\x00-\x1f]")
-_PAIR: Final = rb"u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
-_HALF: Final = rb"u[dD][89a-fA-F][0-9a-fA-F]{2}"
-_WRONG_ESCAPE: Final = re.compile(
-    rb"(?<!\\)(?P<sound>(?:\\\\)*+)(?:(?P<pair>\\" + _PAIR + rb")|(?P<half>\\" + _HALF + rb")"
-    rb'|\\(?!["\\/bfnrt]|u[0-9a-fA-F]{4}))'
-)
+_HEX: Final = rb"[0-9a-fA-F]"
+_HIGH: Final = rb"\\u[dD][89abAB]" + _HEX + rb"{2}"
+_LOW: Final = rb"\\u[dD][c-fC-F]" + _HEX + rb"{2}"
+_HALF: Final = re.compile(_HIGH + rb"(?!" + _LOW + rb")|" + _LOW + rb"(?<!" + _HIGH + _LOW + rb")")
+_ESCAPES_NOTHING: Final = re.compile(rb"\\(?![/bfnrt]|u" + _HEX + rb"{4})")
+_BACKSLASH, _QUOTE = b"\xff", b"\xfe"  # no UTF-8 has them, so they stand for the two while strings are mended
+_CONTROLS: Final = bytes(range(32))
 
 CONTROL_CHARACTERS: Final = "control_characters"
 BROKEN_ESCAPES: Final = "broken_escapes"
@@ -51,6 +51,9 @@ NOT_A_NUMBER: Final = "not_a_number"
 BARE_VALUES: Final = "bare_values"
 STRAY_BRACES: Final = "stray_braces"
 STRAY_COMMAS: Final = "stray_commas"
+
+MENDED_IN_BULK: Final = frozenset({CONTROL_CHARACTERS, BROKEN_ESCAPES, BAD_UTF8})
+"""What is mended in all of a text at once, so that a mend costs next to nothing."""
 
 
 def repair_json(text: bytes, repairs: Counter[str]) -> bytes:
@@ -72,32 +75,30 @@ def repair_json(text: bytes, repairs: Counter[str]) -> bytes:
     def mend(match: re.Match[bytes]) -> bytes:
         sound = match["sound"]
         token = match.group()[len(sound) :]
-        if not token:
-            return sound
-        return sound + (_mended(token, repairs) if match["string"] is None else _mended_string(token, repairs))
+        return sound + (_mended(token, repairs) if token and match["cut"] is None else token)
 
-    return _SUSPECTS.sub(mend, text)
+    return _SUSPECTS.sub(mend, _with_sound_strings(text, repairs))
 
 
-def _mended_string(token: bytes, repairs: Counter[str]) -> bytes:
-    """A string with control characters, or with a backslash; one without its end stays as it is."""
-    if len(token) < 2 or not token.endswith(b'"'):
-        return token
+def _with_sound_strings(text: bytes, repairs: Counter[str]) -> bytes:
+    """Mend what stands in strings, of all of them at once; one without its end stays as it is.
 
-    def mend(match: re.Match[bytes]) -> bytes:
-        if match["pair"]:
-            return match.group()
-        if match["half"]:  # one half of a surrogate pair is no character
-            repairs[BAD_UTF8] += 1
-            return match["sound"] + b"\\ufffd"
-        repairs[BROKEN_ESCAPES] += 1
-        return match["sound"] + b"\\\\"
-
-    if b"\\" in token:
-        token = _WRONG_ESCAPE.sub(mend, token)
-    token, count = _CONTROL.subn(lambda found: b"\\u%04x" % found.group()[0], token)
-    repairs[CONTROL_CHARACTERS] += count
-    return token
+    Args:
+        text: valid UTF-8.
+    """
+    parts = text.replace(rb"\\", _BACKSLASH).replace(rb"\"", _QUOTE).split(b'"')
+    inside = slice(1, len(parts) - 1, 2)
+    strings = b'"'.join(parts[inside])
+    strings, halves = _HALF.subn(rb"\\ufffd", strings)  # one half of a surrogate pair is no character
+    strings, escapes = _ESCAPES_NOTHING.subn(_BACKSLASH, strings)
+    controls = len(strings) - len(strings.translate(None, _CONTROLS))
+    if not halves + escapes + controls:
+        return text
+    repairs += Counter({BAD_UTF8: halves, BROKEN_ESCAPES: escapes, CONTROL_CHARACTERS: controls})
+    for code in _CONTROLS if controls else b"":
+        strings = strings.replace(b"%c" % code, b"\\u%04x" % code)
+    parts[inside] = strings.split(b'"')
+    return b'"'.join(parts).replace(_BACKSLASH, rb"\\").replace(_QUOTE, rb"\"")
 
 
 def _mended(token: bytes, repairs: Counter[str]) -> bytes:

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Final, Protocol
 
 import msgspec
+import numpy as np
 
 from gemma_trace.foreign import UNDECODABLE
 from gemma_trace.trace.columns import UNDECODABLE_EVENTS
-from gemma_trace.trace.repair import STRAY_BRACES, repair_json, split_objects
+from gemma_trace.trace.repair import MENDED_IN_BULK, STRAY_BRACES, repair_json, split_objects
 from gemma_trace.trace.wire import decode_exact, decode_fast, decode_loose, tightened
 
 LOST_AT_LEAST: Final = 100_000
@@ -31,6 +33,7 @@ MAX_MENDED_BYTES: Final = 8 << 20
 """What is longer than this is not mended."""
 
 _GROUP: Final = 64
+_PIECE_BYTES: Final = 1 << 20
 _STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _STRINGS: Final = re.compile(_STRING, re.DOTALL)
 _BLANKED: Final = bytes(ord(" ") if byte in b",{}[]" else byte for byte in range(256))
@@ -117,39 +120,48 @@ class Salvage:
         self._repairs[UNDECODABLE_EVENTS] += len(between.translate(_BLANKED).split())
 
     def _sound(self, objects: list[bytes]) -> list[bytes]:
-        """Those that decode, as they stand or mended."""
+        """Those that decode, as they stand or mended: all of them at once where that does, else group by group."""
         sound: list[bytes] = []
-        for begin in range(0, len(objects), _GROUP):
-            group = objects[begin : begin + _GROUP]
-            group = group if _decodes(group) else self._mended(group)
-            self._settle(group)
-            sound += group
+        for piece in _pieces(objects, _PIECE_BYTES):
+            if not self.exhausted and self._mend(piece, range(len(piece))):
+                self._settle(piece)
+                sound += piece
+                continue
+            for begin in range(0, len(piece), _GROUP):
+                group = piece[begin : begin + _GROUP]
+                group = group if _decodes(group) else self._mended(group)
+                self._settle(group)
+                sound += group
         return sound
 
     def _mended(self, group: list[bytes]) -> list[bytes]:
         """What decodes of events of which some don't; the rest is counted."""
         self._left -= len(group)
         broken = [place for place, one in enumerate(group) if not _decodes([one])]
-        if not self.exhausted and self._mend(group, broken):
-            return group
-        lost = {place for place in broken if self.exhausted or not self._mend(group, [place])}
+        lost = broken if self.exhausted else []
+        if not lost and not self._mend(group, broken):
+            helped = self._helped(group, broken)
+            alone = sorted(set(broken).difference(helped)) if self._mend(group, helped) else broken
+            lost = [place for place in alone if self.exhausted or not self._mend(group, [place])]
+            self._left -= len(alone) * MENDS_A_LOSS
         self._repairs[UNDECODABLE_EVENTS] += len(lost)
-        self._left -= len(lost) * MENDS_A_LOSS
         return [one for place, one in enumerate(group) if place not in lost]
 
-    def _mend(self, group: list[bytes], places: list[int]) -> bool:
+    def _helped(self, group: list[bytes], places: Sequence[int]) -> list[int]:
+        """Which of these decode once all of them are mended together."""
+        mended = _mended_together([group[place] for place in places], Counter())
+        return [place for place, one in zip(places, mended, strict=False) if _decodes([one])]
+
+    def _mend(self, group: list[bytes], places: Sequence[int]) -> bool:
         """Put the mended events in the places of these, if that makes all of them decode."""
-        text = _APART.join([group[place] for place in places])
-        if len(text) > MAX_MENDED_BYTES:
-            return False
         mends: Counter[str] = Counter()  # what didn't help is no repair
-        mended = repair_json(text, mends).split(_APART)
-        if not mends or len(mended) != len(places) or not _decodes(mended):
+        mended = _mended_together([group[place] for place in places], mends)
+        if not mends or not mended or not _decodes(mended):
             return False
         for place, one in zip(places, mended, strict=True):
             group[place] = one
         self._repairs += mends
-        self._left -= mends.total()
+        self._left -= sum(count for kind, count in mends.items() if kind not in MENDED_IN_BULK)
         return True
 
     def _hand_over(self, objects: list[bytes]) -> None:
@@ -163,6 +175,26 @@ class Salvage:
         middle = len(objects) // 2
         self._hand_over(objects[:middle])
         self._hand_over(objects[middle:])
+
+
+def _pieces(objects: list[bytes], most_bytes: int) -> Iterator[list[bytes]]:
+    """The events in order, as many at a time as are no longer than this together, and one at least."""
+    ends = np.cumsum([len(one) for one in objects])
+    begin = 0
+    while begin < len(objects):
+        before = int(ends[begin - 1]) if begin else 0
+        end = max(begin + 1, int(np.searchsorted(ends, before + most_bytes, side="right")))
+        yield objects[begin:end]
+        begin = end
+
+
+def _mended_together(events: list[bytes], mends: Counter[str]) -> list[bytes]:
+    """The events, each mended; none where they are too long, or can't be told apart any more."""
+    text = _APART.join(events)
+    if len(text) > MAX_MENDED_BYTES:
+        return []
+    mended = repair_json(text, mends).split(_APART)
+    return mended if len(mended) == len(events) else []
 
 
 def _ended(text: bytes, start: int) -> int:
