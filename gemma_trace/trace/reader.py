@@ -333,12 +333,17 @@ class _Reader:
         """
         if _is_mostly_empty(pending):  # told apart, such are bounded
             return None
-        for comma in _cuts(pending):
-            pending[comma] = CLOSE
-            if self.sink.decode(memoryview(pending)[: comma + 1]):
-                return comma
-            pending[comma] = COMMA
+        cuts = _cuts(pending)
+        for take in (self.sink.decode, self._take_mended):
+            for comma in cuts:
+                pending[comma] = CLOSE
+                if take(memoryview(pending)[: comma + 1]):
+                    return comma
+                pending[comma] = COMMA
         return None
+
+    def _take_mended(self, array: memoryview) -> bool:
+        return self._salvage.take_whole(bytes(array))
 
     def _add_up_to_the_end(self, pending: bytearray) -> int | None:
         """Decode the events before the array's closing bracket, and say where it is; None if none proves to be it."""
