@@ -48,7 +48,7 @@ class BlockWorker:
         try:
             self._shared = memoryview(mmap.mmap(descriptor, SLOTS * SLOT_BYTES))
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _START, json.dumps(sys.path), str(descriptor)],
+                [sys.executable, "-c", _START, json.dumps([*map(str, sys.path)]), str(descriptor)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -61,6 +61,8 @@ class BlockWorker:
             os.close(descriptor)
         self._orders = cast(IO[bytes], self._process.stdin)
         self._answers = cast(IO[bytes], self._process.stdout)
+        self._poll = select.poll()
+        self._poll.register(self._answers, select.POLLIN)
 
     @property
     def is_free(self) -> bool:
@@ -73,7 +75,7 @@ class BlockWorker:
     @property
     def has_answered(self) -> bool:
         """Whether an answer is here, or the process has ended."""
-        return bool(select.select([self._answers], [], [], 0)[0])
+        return bool(self._poll.poll(0))
 
     def give(self, array: memoryview) -> None:
         """Have a block decoded, of `TEXT_BYTES` at most.
