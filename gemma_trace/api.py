@@ -151,6 +151,7 @@ def load(
     rules: Sequence[StageRule] = (),
     on_bytes: Callable[[int], None] | None = None,
     cache: TraceCache | None = None,
+    jobs: int | None = None,
 ) -> Trace:
     """Read a trace: a file, a folder that holds just one, or a URL.
 
@@ -159,6 +160,8 @@ def load(
         rules: which spans are ranges of which stage, on top of those that are known; see `stage_rule`.
         on_bytes: hears how many bytes of the file were read, each time some are.
         cache: where a large trace's columns are kept for the next time; None keeps and finds nothing.
+        jobs: how many processes may read a large file; None as GEMMA_TRACE_JOBS says, else one per core. The trace is
+            the same.
 
     Raises:
         UnreadableError: the file can't be read, or is of a newer gemma-trace.
@@ -170,8 +173,8 @@ def load(
 
     if isinstance(source, str) and urlsplit(source).scheme in URL_SCHEMES:
         with _downloaded(source) as path:
-            return _read(path, rules, on_bytes, None)
-    return _read(one_trace(Path(source)), rules, on_bytes, cache)
+            return _read(path, rules, on_bytes, None, jobs)
+    return _read(one_trace(Path(source)), rules, on_bytes, cache, jobs)
 
 
 def load_all(folder: str | Path, rules: Sequence[StageRule] = ()) -> list[Trace]:
@@ -182,13 +185,17 @@ def load_all(folder: str | Path, rules: Sequence[StageRule] = ()) -> list[Trace]
     """
     from gemma_trace.trace.folders import find_traces
 
-    return [_read(path, rules, None, None) for path in find_traces([Path(folder)])]
+    return [_read(path, rules, None, None, None) for path in find_traces([Path(folder)])]
 
 
 def _read(
-    path: Path, rules: Sequence[StageRule], on_bytes: Callable[[int], None] | None, cache: TraceCache | None
+    path: Path,
+    rules: Sequence[StageRule],
+    on_bytes: Callable[[int], None] | None,
+    cache: TraceCache | None,
+    jobs: int | None,
 ) -> Trace:
-    return Trace(tracing.read(path, on_bytes, cache), path, rules)
+    return Trace(tracing.read(path, on_bytes, cache, jobs), path, rules)
 
 
 @contextmanager

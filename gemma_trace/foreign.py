@@ -30,10 +30,14 @@ numbers that are too long or too large. msgspec's and tomllib's errors are Value
 UNREADABLE_VALUES: Final = "unreadable_values"
 """What values are counted as that couldn't be read where everything around them could."""
 
+NUMBERS_TOO_LARGE: Final = "numbers_too_large"
+"""What integers are counted as that 64 bits don't hold, and that count as not there."""
+
 MAX_TOML_BYTES: Final = 1 << 20
 """No file of rules or peak rates is larger."""
 
 _INTEGER: Final = re.compile(r"-?[0-9]{1,19}")
+_LONG_INTEGER: Final = re.compile(r"-?[0-9]{19,}")
 _DECIMAL: Final = re.compile(r"[+-]?(?:[0-9]{1,300}(?:\.[0-9]{0,300})?|\.[0-9]{1,300})(?:[eE][+-]?[0-9]{1,4})?")
 
 
@@ -106,6 +110,13 @@ def integer(value: Any) -> int:
     if isinstance(value, float):
         value = int(value) if value.is_integer() else NONE
     return value if isinstance(value, int) and -(2**63) <= value < 2**63 else NONE
+
+
+def is_too_large(value: Any) -> bool:
+    """Whether a value is an integer that 64 bits don't hold, so that `integer` gives `NONE` for it."""
+    is_long = isinstance(value, str) and _LONG_INTEGER.fullmatch(value) is not None
+    is_whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    return (is_long or is_whole) and value != NONE and integer(value) == NONE
 
 
 def number(value: Any) -> int | float | None:

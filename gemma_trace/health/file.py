@@ -67,6 +67,11 @@ _REPAIRS: dict[str, tuple[Severity, str, str]] = {
         "arguments of events that couldn't be read and count as not there: nested too deep, or numbers too large",
         "look at what wrote the file if shapes, streams or links are missing",
     ),
+    foreign.NUMBERS_TOO_LARGE: (
+        Severity.WARNING,
+        "ids, sizes and addresses that 64 bits do not hold and that count as not there",
+        "look at what wrote the file if links, streams or sizes are missing",
+    ),
     reader.UNREADABLE_HEADER: (
         Severity.WARNING,
         "headers that couldn't be read, and with them the device's properties and the metadata",

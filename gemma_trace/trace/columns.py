@@ -11,13 +11,11 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from gemma_trace.foreign import integer, text
-from gemma_trace.trace.budget import EVENT_BYTES, SPAN_BYTES
-from gemma_trace.trace.clock import time_ns
-from gemma_trace.trace.events import NONE, BoolArray, CodeArray, Events, Flows, IntArray, MemoryEvents, Track
-from gemma_trace.trace.growing import GrowingColumn, Interner, TrackInterner
+from gemma_trace.foreign import NUMBERS_TOO_LARGE, integer, is_too_large, text
+from gemma_trace.trace.collected import Collected
+from gemma_trace.trace.events import NONE, BoolArray, IntArray
 from gemma_trace.trace.others import MEMORY_NAME, NO_PHASE, TEXT_NUMBERS, OtherEvents
-from gemma_trace.trace.schema import FLOW_COLUMNS, MEMORY_COLUMNS, SPAN_COLUMNS
+from gemma_trace.trace.times import Times, times_of
 from gemma_trace.trace.wire import (
     ABSENT,
     Args,
@@ -34,6 +32,8 @@ EXACT_FLOAT_US: Final = 2.0**43
 last place is 2**-11 µs, less than half a nanosecond. Kineto's times are relative to a base of this quarter, 2**43 µs
 are 101 days; epoch times are above it."""
 
+EXACT_FLOAT_NS: Final = int(EXACT_FLOAT_US) * 1000
+
 NEGATIVE_DURATIONS: Final = "negative_durations"
 MISSING_DURATIONS: Final = "missing_durations"
 UNDECODABLE_EVENTS: Final = "undecodable_events"
@@ -48,28 +48,19 @@ _NOTHING: Final = (None, "")
 
 
 class ColumnBuilder:
-    """Takes batches of events, gives `Events`.
+    """Takes batches of events and collects what they hold.
 
     Attributes:
-        phases: how many events there were of each `ph`.
+        collected: the columns of spans, arrows and memory events.
         repairs: how many events had to be mended or were lost, by what was wrong.
-        first_ns: the earliest time of an event that isn't metadata; None before there is one.
         others: the counters, the names of tracks, and what is passed over.
     """
 
     def __init__(self) -> None:
-        self.phases: Counter[str] = Counter()
-        self.repairs: Counter[str] = Counter()
+        self.collected = Collected()
+        self.repairs = self.collected.repairs
         self.others = OtherEvents(self.repairs)
-        self._names, self._cats, self._texts = (Interner() for _ in range(3))
-        self._flow_cats, self._flow_ids = Interner(), Interner()
-        self._tracks = TrackInterner()
-        self._columns = {name: GrowingColumn(dtype) for name, dtype in SPAN_COLUMNS.items()}
-        self._flow_columns = {name: GrowingColumn(dtype) for name, dtype in FLOW_COLUMNS.items()}
-        self._memory_columns = {name: GrowingColumn(dtype) for name, dtype in MEMORY_COLUMNS.items()}
         self._open: dict[int, list[tuple[ExactEvent | Event, int, int]]] = {}
-        self._begun = 0
-        self.first_ns: int | None = None
 
     def add(self, events: Sequence[Event], array: bytes | memoryview) -> bool:
         """Add a batch; False, and nothing is added, where a float isn't exact enough for its times.
@@ -83,40 +74,17 @@ class ColumnBuilder:
             return False
         timeless, missing = np.isnan(ts_us), np.isnan(dur_us)
         ts_ns, dur_ns = (_us_to_ns(np.where(absent, 0.0, us)) for absent, us in ((timeless, ts_us), (missing, dur_us)))
-        if not timeless.any():
-            self._append(events, ts_ns, dur_ns, missing, lambda: arguments_of(array))
-            return True
-        kept = self._with_time(events, timeless)
-        kept_events = [events[index] for index in kept.tolist()]
-        self._append(kept_events, ts_ns[kept], dur_ns[kept], missing[kept], lambda: _taken(arguments_of(array), kept))
+        self._add(events, ts_ns, dur_ns, timeless, missing, lambda: arguments_of(array))
         return True
 
-    def _with_time(self, events: Sequence[Event], timeless: BoolArray) -> IntArray:
-        """The events that have a time or need none, as indices; all others are counted.
-
-        Args:
-            timeless: bool, which events are without a time.
-        """
-        without = np.flatnonzero(timeless)
-        chosen = [events[index] for index in without.tolist()]
-        lost = [event.ph != "M" for event in chosen]
-        self._count_lost(list(compress(chosen, lost)))
-        return np.delete(np.arange(len(events)), without[lost])
-
-    def _count_lost(self, events: Sequence[Event | LooseEvent]) -> None:
-        """Count events that are left out for want of a time; those that say nothing at all aren't missed."""
-        nothing = sum([event.ph in _NOTHING and event.name in _NOTHING and event.ts is not None for event in events])
-        self.repairs[UNDECODABLE_EVENTS] += len(events) - nothing
-        if nothing:
-            self.others.passed_over[NO_PHASE] += nothing  # as JAX ends its traces
-
-    def add_exact(self, events: Sequence[ExactEvent], array: bytes | memoryview) -> None:
+    def add_exact(self, events: Sequence[ExactEvent], array: bytes | memoryview, *, only_large: bool = False) -> bool:
         """Add a batch whose times are text. Events without a time are counted and left out, unless they need none.
 
         Args:
             array: the JSON that the batch was decoded from.
+            only_large: add nothing, and say False, where a float is exact enough for all times.
         """
-        self._add_exact(events, lambda: arguments_of(array))
+        return self._add_exact(events, lambda: arguments_of(array), only_large=only_large)
 
     def add_loose(self, events: Sequence[LooseEvent]) -> None:
         """Add a batch whose values have the wrong types: what can be read is read, the rest is `NONE`."""
@@ -128,64 +96,58 @@ class ColumnBuilder:
             [tightened(event, self.repairs) for event in events], lambda: [bytes(event.args) for event in events]
         )
 
-    def _add_exact(self, events: Sequence[ExactEvent], arguments: Arguments) -> None:
-        kept, ts_ns, dur_ns, missing = [], [], [], []
-        for index, event in enumerate(events):
-            start = self._time_ns(event.ts)
-            if start is None:
-                if event.ph != "M":
-                    if event.ph or event.name or bytes(event.ts):
-                        self.repairs[UNDECODABLE_EVENTS] += 1
-                    else:  # as JAX ends its traces
-                        self.others.passed_over[NO_PHASE] += 1
-                    continue
-                start = 0
-            duration = self._time_ns(event.dur)
-            kept.append(index)
-            ts_ns.append(start)
-            dur_ns.append(duration or 0)
-            missing.append(duration is None)
-        self._append(
-            [events[index] for index in kept],
-            np.array(ts_ns, np.int64),
-            np.array(dur_ns, np.int64),
-            np.array(missing, dtype=bool),
-            lambda: _taken(arguments(), kept),
-        )
+    def _add_exact(self, events: Sequence[ExactEvent], arguments: Arguments, *, only_large: bool = False) -> bool:
+        starts = times_of([bytes(event.ts) for event in events])
+        lengths = times_of([bytes(event.dur) for event in events])
+        if only_large and not any(map(_needs_text, (starts, lengths))):
+            return False
+        timed = ~starts.absent | np.array([event.ph == "M" for event in events], dtype=bool)
+        self.repairs[TEXT_NUMBERS] += int(starts.is_text.sum() + lengths.is_text[timed].sum())
+        self._add(events, starts.ns, lengths.ns, starts.absent, lengths.absent, arguments)
+        return True
+
+    def _add(
+        self,
+        events: Sequence[Event | ExactEvent],
+        ts_ns: IntArray,
+        dur_ns: IntArray,
+        timeless: BoolArray,
+        missing: BoolArray,
+        arguments: Arguments,
+    ) -> None:
+        """Add the events of a batch that have a time or need none; all others are counted.
+
+        Args:
+            ts_ns, dur_ns: int64, the start and the length of each, 0 where there is none.
+            timeless, missing: bool, which have no start, and which no length.
+        """
+        if not timeless.any():
+            self._append(events, ts_ns, dur_ns, missing, arguments)
+            return
+        without = np.flatnonzero(timeless)
+        chosen = [events[index] for index in without.tolist()]
+        lost = [event.ph != "M" for event in chosen]
+        self._count_lost(list(compress(chosen, lost)))
+        kept = np.delete(np.arange(len(events)), without[lost])
+        kept_events = [events[index] for index in kept.tolist()]
+        self._append(kept_events, ts_ns[kept], dur_ns[kept], missing[kept], lambda: _taken(arguments(), kept))
+
+    def _count_lost(self, events: Sequence[Event | ExactEvent | LooseEvent]) -> None:
+        """Count events that are left out for want of a time; those that say nothing at all aren't missed."""
+        nothing = sum([event.ph in _NOTHING and event.name in _NOTHING and _is_absent(event.ts) for event in events])
+        self.repairs[UNDECODABLE_EVENTS] += len(events) - nothing
+        if nothing:
+            self.others.passed_over[NO_PHASE] += nothing  # as JAX ends its traces
 
     @property
-    def needed_bytes(self) -> int:
-        """What a command on the events so far takes at its peak, some."""
-        texts = sum(
-            table.held_bytes for table in (self._names, self._cats, self._texts, self._flow_cats, self._flow_ids)
-        )
-        tracks = len(self._tracks) * EVENT_BYTES
-        return len(self._columns["ts_ns"]) * SPAN_BYTES + self.phases.total() * EVENT_BYTES + texts + tracks
+    def stands_alone(self) -> bool:
+        """Whether nothing of what was added hangs together with what other batches hold."""
+        phases = self.collected.phases
+        return not phases["B"] and not phases["E"] and self.others.is_empty
 
-    def build(self) -> Events:
-        """All batches as columns, sorted by start, the longer first; unpaired `B` events are counted and gone."""
+    def end(self) -> None:
+        """Count the `B` events without an `E`, which are gone."""
         self.repairs[UNPAIRED_BEGINS] += sum(map(len, self._open.values()))
-        columns = {name: column.take() for name, column in self._columns.items()}
-        self._columns.clear()  # or each column would be in memory twice, sorted and not
-        order = _start_order(columns["ts_ns"], columns["dur_ns"], columns["place"])
-        for name in columns:
-            columns[name] = columns[name][order]
-        return Events(
-            **columns,
-            names=tuple(self._names),
-            cats=tuple(self._cats),
-            tracks=tuple(Track(str(pid), str(tid)) for pid, tid in self._tracks.known),
-            texts=tuple(text.decode("utf-8", "replace") for text in self._texts),
-        )
-
-    def build_flows(self) -> Flows:
-        """All flow events."""
-        columns = {name: column.take() for name, column in self._flow_columns.items()}
-        return Flows(**columns, cats=tuple(self._flow_cats))
-
-    def build_memory(self) -> MemoryEvents:
-        """All memory events."""
-        return MemoryEvents(**{name: column.take() for name, column in self._memory_columns.items()})
 
     def _append(
         self,
@@ -197,13 +159,13 @@ class ColumnBuilder:
     ) -> None:
         phases = [event.ph for event in events]
         counts = Counter(phases)
-        self.phases.update(counts)
-        place = np.arange(self._begun, self._begun + counts["X"])
+        self.collected.phases.update(counts)
+        place = np.arange(self.collected.begun, self.collected.begun + counts["X"])
         if counts["X"] < len(events):
             chosen = [phase == "X" for phase in phases]
             spans = list(compress(events, chosen))
             if counts["B"] or counts["E"]:
-                begun = self._begun + np.cumsum([phase in ("X", "B") for phase in phases]) - 1
+                begun = self.collected.begun + np.cumsum([phase in ("X", "B") for phase in phases]) - 1
                 place = begun[chosen]
                 self._pair(events, ts_ns, begun)
             if counts["s"] or counts["f"]:
@@ -211,12 +173,12 @@ class ColumnBuilder:
             strange = counts["i"] and self._store_memory(events, ts_ns) < counts["i"]
             if strange or counts.keys() - _UNDERSTOOD:
                 self.others.add(events, phases, ts_ns, dur_ns, arguments)
-            self._note_first(ts_ns[[phase != "M" for phase in phases]])
+            self.collected.note_first(ts_ns[[phase != "M" for phase in phases]])
             ts_ns, dur_ns, missing = ts_ns[chosen], dur_ns[chosen], missing[chosen]
         else:
             spans = list(events)
-            self._note_first(ts_ns)
-        self._begun += counts["X"] + counts["B"]
+            self.collected.note_first(ts_ns)
+        self.collected.begun += counts["X"] + counts["B"]
         if not spans:
             return
         negative = dur_ns < 0
@@ -224,14 +186,9 @@ class ColumnBuilder:
         self.repairs[MISSING_DURATIONS] += int(missing.sum())
         self._store(spans, ts_ns, np.where(negative, 0, dur_ns), place)
 
-    def _note_first(self, ts_ns: IntArray) -> None:
-        if len(ts_ns):
-            first = int(ts_ns.min())
-            self.first_ns = first if self.first_ns is None else min(self.first_ns, first)
-
     def _store(self, spans: Sequence[Event | ExactEvent], ts_ns: IntArray, dur_ns: IntArray, begun: IntArray) -> None:
-        names, cats, tracks, texts = self._names, self._cats, self._tracks, self._texts
-        batch: dict[str, npt.ArrayLike] = {
+        names, cats, tracks = self.collected.names, self.collected.cats, self.collected.tracks
+        columns: dict[str, npt.ArrayLike] = {
             "ts_ns": ts_ns,
             "dur_ns": dur_ns,
             "place": begun,
@@ -241,14 +198,19 @@ class ColumnBuilder:
         }
         # Python frames, most of a trace with stacks, have none of the arguments that are columns.
         place = [place for place, span in enumerate(spans) if span.args is not None and span.args != _NO_ARGS]
-        args = [spans[index].args or _NO_ARGS for index in place]
-        some: dict[str, npt.ArrayLike] = {
-            "correlation": _integers([arg.correlation for arg in args]),
-            "external_id": _integers([arg.external_id for arg in args]),
-            "stream": _integers([arg.stream for arg in args]),
-            "device": _integers([arg.device for arg in args]),
-            "bytes": _integers([arg.bytes for arg in args]),
-            "occupancy_pct": _percent([arg.occupancy_pct for arg in args]),
+        arguments = self._values_of([spans[index].args or _NO_ARGS for index in place]) if place else {}
+        self.collected.add_spans(columns, place, arguments)
+
+    def _values_of(self, args: Sequence[Args]) -> dict[str, npt.ArrayLike]:
+        """Of each column of arguments its values."""
+        texts, integers = self.collected.texts, self._integers
+        return {
+            "correlation": integers([arg.correlation for arg in args]),
+            "external_id": integers([arg.external_id for arg in args]),
+            "stream": integers([arg.stream for arg in args]),
+            "device": integers([arg.device for arg in args]),
+            "bytes": integers([arg.bytes for arg in args]),
+            "occupancy_pct": _percent(integers([arg.occupancy_pct for arg in args])),
             "input_dims": [NONE if arg.input_dims is ABSENT else texts[bytes(arg.input_dims)] for arg in args],
             "input_types": [NONE if arg.input_types is ABSENT else texts[bytes(arg.input_types)] for arg in args],
             "input_strides": [NONE if arg.input_strides is ABSENT else texts[bytes(arg.input_strides)] for arg in args],
@@ -258,30 +220,32 @@ class ColumnBuilder:
             "grid": [NONE if arg.grid is ABSENT else texts[bytes(arg.grid)] for arg in args],
             "block": [NONE if arg.block is ABSENT else texts[bytes(arg.block)] for arg in args],
         }
-        for name, values in some.items():
-            column = np.full(len(spans), NONE, dtype=SPAN_COLUMNS[name])
-            column[place] = values
-            batch[name] = column
-        for name, growing in self._columns.items():
-            growing.extend(batch[name])
+
+    def _integers(self, values: Sequence[int | float | str]) -> IntArray:
+        """int64; `NONE` for what is no integer, and, counted, for what 64 bits don't hold."""
+        try:
+            return np.array(values, dtype=np.int64)
+        except (ValueError, OverflowError):
+            self.repairs[NUMBERS_TOO_LARGE] += sum(map(is_too_large, values))
+            return np.array([integer(value) for value in values], dtype=np.int64)
 
     def _store_flows(self, events: Sequence[Event | ExactEvent], phases: list[str], ts_ns: IntArray) -> None:
         chosen = [index for index, phase in enumerate(phases) if phase in ("s", "f")]
         ends = [events[index] for index in chosen]
-        batch: dict[str, npt.ArrayLike] = {
+        tracks, cats = self.collected.tracks, self.collected.flow_cats
+        columns: dict[str, npt.ArrayLike] = {
             "ts_ns": ts_ns[chosen],
-            "track": [self._tracks[end.pid, end.tid] for end in ends],
-            "cat": [self._flow_cats[end.cat] for end in ends],
+            "track": [tracks[end.pid, end.tid] for end in ends],
+            "cat": [cats[end.cat] for end in ends],
             "id": [end.id if type(end.id) is int and 0 <= end.id < 2**63 else self._flow_id(end.id) for end in ends],
             "is_start": [end.ph == "s" for end in ends],
         }
-        for name, growing in self._flow_columns.items():
-            growing.extend(batch[name])
+        self.collected.add_flows(columns)
 
     def _flow_id(self, value: Any) -> int:
         """An id as a number: text that is one, as it is; all else gets a number below zero of its own."""
         number = integer(value)
-        return number if number >= 0 else -2 - self._flow_ids[text(value)]
+        return number if number >= 0 else self.collected.code_of_flow_id(text(value))
 
     def _store_memory(self, events: Sequence[Event | ExactEvent], ts_ns: IntArray) -> int:
         """Store the allocators' instants, and say how many there are."""
@@ -291,17 +255,17 @@ class ColumnBuilder:
             if event.ph == "i" and event.name == MEMORY_NAME and event.args is not None
         ]
         args = [events[index].args or _NO_ARGS for index in chosen]
-        batch: dict[str, npt.ArrayLike] = {
+        tracks = self.collected.tracks
+        columns: dict[str, npt.ArrayLike] = {
             "ts_ns": ts_ns[chosen],
-            "track": [self._tracks[events[index].pid, events[index].tid] for index in chosen],
-            "device": _integers([arg.memory_device for arg in args]),
-            "address": _integers([arg.address for arg in args]),
-            "bytes": _integers([arg.memory_bytes for arg in args]),
-            "allocated_bytes": _integers([arg.allocated_bytes for arg in args]),
-            "reserved_bytes": _integers([arg.reserved_bytes for arg in args]),
+            "track": [tracks[events[index].pid, events[index].tid] for index in chosen],
+            "device": self._integers([arg.memory_device for arg in args]),
+            "address": self._integers([arg.address for arg in args]),
+            "bytes": self._integers([arg.memory_bytes for arg in args]),
+            "allocated_bytes": self._integers([arg.allocated_bytes for arg in args]),
+            "reserved_bytes": self._integers([arg.reserved_bytes for arg in args]),
         }
-        for name, growing in self._memory_columns.items():
-            growing.extend(batch[name])
+        self.collected.add_memory(columns)
         return len(chosen)
 
     def _pair(self, events: Sequence[Event | ExactEvent], ts_ns: IntArray, begun: IntArray) -> None:
@@ -309,9 +273,9 @@ class ColumnBuilder:
         whole: list[tuple[int, Event | ExactEvent, int, int]] = []
         for event, at_ns, place in zip(events, ts_ns.tolist(), begun.tolist(), strict=True):
             if event.ph == "B":
-                self._open.setdefault(self._tracks[event.pid, event.tid], []).append((event, at_ns, place))
+                self._open.setdefault(self.collected.tracks[event.pid, event.tid], []).append((event, at_ns, place))
             elif event.ph == "E":
-                opened = self._open.get(self._tracks[event.pid, event.tid])
+                opened = self._open.get(self.collected.tracks[event.pid, event.tid])
                 if not opened:
                     self.repairs[UNPAIRED_ENDS] += 1
                     continue
@@ -323,24 +287,9 @@ class ColumnBuilder:
             self.repairs[NEGATIVE_DURATIONS] += int((length < 0).sum())
             self._store(begins, np.array(starts, np.int64), np.maximum(length, 0), np.array(places, np.int64))
 
-    def _time_ns(self, raw: msgspec.Raw) -> int | None:
-        text = bytes(raw)
-        self.repairs[TEXT_NUMBERS] += text.startswith(b'"')
-        return time_ns(text)
-
 
 def _taken(arguments: Sequence[bytes], kept: Iterable[int]) -> list[bytes]:
     return [arguments[index] for index in kept]
-
-
-def _start_order(ts_ns: IntArray, dur_ns: IntArray, place: CodeArray) -> IntArray:
-    """The order by start, the longer first, then the file's. Few spans start together: only those are sorted twice."""
-    order = np.argsort(ts_ns, kind="stable")
-    together = np.diff(ts_ns[order]) == 0
-    alike = np.flatnonzero(np.append(together, False) | np.append(False, together))
-    same = order[alike]
-    order[alike] = same[np.lexsort((place[same], -dur_ns[same], ts_ns[same]))]
-    return order
 
 
 def _us_to_ns(us: np.ndarray) -> IntArray:
@@ -350,14 +299,16 @@ def _us_to_ns(us: np.ndarray) -> IntArray:
     return ns
 
 
-def _integers(values: Sequence[int | float | str]) -> IntArray:
-    try:
-        return np.array(values, dtype=np.int64)
-    except (ValueError, OverflowError):
-        return np.array([integer(value) for value in values], dtype=np.int64)
-
-
-def _percent(values: Sequence[int | float | str]) -> IntArray:
+def _percent(percent: IntArray) -> IntArray:
     """Whole percent; what is no share is `NONE`."""
-    percent = _integers(values)
     return np.where((percent >= 0) & (percent <= 100), percent, NONE)
+
+
+def _needs_text(times: Times) -> bool:
+    """Whether a float isn't exact enough for one of the times, or one is neither a number nor null."""
+    return bool((np.abs(times.ns) >= EXACT_FLOAT_NS).any() or times.unreadable.any())
+
+
+def _is_absent(time: float | msgspec.Raw | None) -> bool:
+    """Whether an event has no such member; null is one."""
+    return time is ABSENT or isinstance(time, float)

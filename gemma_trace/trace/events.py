@@ -182,6 +182,7 @@ class Events:
     """The spans of a trace: complete (`X`) events, and `B`/`E` pairs made whole. All columns have the length n.
 
     Sorted by start, the longer first where two start together, in the file's order where they are alike.
+    A column of arguments that no span has is one `NONE`, repeated: it takes no memory and can't be written to.
 
     Attributes:
         ts_ns: int64, start in ns. The zero is the trace's own.

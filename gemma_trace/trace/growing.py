@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from gemma_trace.foreign import id_of
+from gemma_trace.foreign import NONE, id_of
 
 _ENTRY_BYTES: Final = 100
 
@@ -59,13 +60,66 @@ class GrowingColumn:
     def extend(self, values: npt.ArrayLike) -> None:
         """Append values."""
         added = np.asarray(values, dtype=self._values.dtype)
-        end = self._used + len(added)
+        self.grow(len(added))[:] = added
+
+    def grow(self, count: int) -> npt.NDArray[Any]:
+        """Append rows, to be filled before the column grows again."""
+        end = self._used + count
         if end > len(self._values):
             self._values.resize(max(end, 2 * len(self._values)), refcheck=False)
-        self._values[self._used : end] = added
+        rows = self._values[self._used : end]
         self._used = end
+        return rows
 
     def take(self) -> npt.NDArray[Any]:
         """The column; it can't grow any more."""
         self._values.resize(self._used, refcheck=False)
         return self._values
+
+
+class OptionalColumn:
+    """A column of which a row may have no value, `NONE`. It takes no memory while no row has one."""
+
+    def __init__(self, dtype: type[np.generic]) -> None:
+        self._dtype = dtype
+        self._empty = 0
+        self._column: GrowingColumn | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no row has a value."""
+        return self._column is None
+
+    def extend(self, count: int, place: Sequence[int] | slice, values: npt.ArrayLike) -> None:
+        """Append rows.
+
+        Args:
+            count: how many.
+            place: which of them may have a value.
+            values: of those; one may be `NONE` all the same.
+        """
+        added = np.asarray(values, dtype=self._dtype)
+        if self._column is None:
+            if not (added != NONE).any():
+                self._empty += count
+                return
+            self._column = GrowingColumn(self._dtype)
+            self._column.grow(self._empty).fill(NONE)
+        rows = self._column.grow(count)
+        if len(added) < count:
+            rows.fill(NONE)
+            if len(added):
+                rows[place] = added
+        elif count:
+            rows[:] = added
+
+    def take(self) -> npt.NDArray[Any]:
+        """The column; it can't grow any more. One without values is `NONE` once, repeated and not to be written to."""
+        if self._column is not None:
+            return self._column.take()
+        return np.broadcast_to(np.asarray(NONE, dtype=self._dtype), self._empty)
+
+
+def rows_of(column: npt.NDArray[Any], order: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    """All rows of a column in another order; one that is a single value, repeated, stays that."""
+    return column if column.strides == (0,) else column[order]

@@ -22,7 +22,7 @@ class OpenSpans:
         self._zero = int(ts_ns.min()) if len(ts_ns) else 0
         # Times are doubled so that an empty span is open at its instant.
         start = 2 * (ts_ns - self._zero)
-        nesting = nest(start, np.maximum(2 * (end_ns - self._zero), start + 1), track, np.ones(len(ts_ns), np.int64))
+        nesting = nest(start, np.maximum(2 * (end_ns - self._zero), start + 1), track, np.ones(len(ts_ns), np.int8))
         self.parent = nesting.parent
         self._doubled = innermost_segments(start, track, nesting)
         tracks = track[self._doubled.owner]

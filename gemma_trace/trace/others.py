@@ -86,6 +86,12 @@ class OtherEvents:
             if phase not in _UNDERSTOOD and not (phase == "i" and is_known_instant(events[index])):
                 self._pass_over(events[index], int(ts_ns[index]), int(dur_ns[index]))
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there was nothing that is for this place."""
+        named = self._processes or self._labels or self._threads
+        return not (named or self._known or self.passed_over)
+
     def build_counters(self) -> CounterEvents:
         """All samples of all counters."""
         return CounterEvents(self._ts_ns.take(), self._value.take(), self._series.take(), tuple(self._known))

@@ -7,6 +7,7 @@ it stands is repaired, and what can't be repaired is left out; either is counted
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 from collections import Counter, deque
@@ -19,13 +20,16 @@ import msgspec
 
 from gemma_trace.errors import TraceFormatError, UnreadableError
 from gemma_trace.foreign import UNDECODABLE
+from gemma_trace.trace.ahead import CLOSE, COMMA, Ahead, array_of, jobs_of, pays
+from gemma_trace.trace.block_workers import block_workers
 from gemma_trace.trace.budget import VARIABLE, memory_budget_bytes
-from gemma_trace.trace.columns import UNDECODABLE_EVENTS, ColumnBuilder
+from gemma_trace.trace.collected import Collected
+from gemma_trace.trace.columns import UNDECODABLE_EVENTS
 from gemma_trace.trace.events import CounterEvents, Events, Flows, MemoryEvents, TrackNames
 from gemma_trace.trace.repair import find_array, repair_json
 from gemma_trace.trace.salvage import MAX_MENDED_BYTES, EventSink, Salvage
+from gemma_trace.trace.sink import ColumnSink
 from gemma_trace.trace.source import Fingerprint, SourceState, read_chunks
-from gemma_trace.trace.wire import decode_exact, decode_fast, decode_loose
 
 EVENTS_KEY: Final = "traceEvents"
 CUTS_TRIED: Final = 2
@@ -41,7 +45,7 @@ _HEAD_BYTES: Final = 1 << 16
 _SAMPLES: Final = 8
 _SAMPLE_BYTES: Final = 4096
 
-_CLOSE, _COMMA = b"],"
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -89,34 +93,39 @@ class TraceFile:
     content: Fingerprint = field(default_factory=Fingerprint)
 
 
-def read_trace(path: Path, on_bytes: Callable[[int], None] | None = None) -> TraceFile:
+def read_trace(path: Path, on_bytes: Callable[[int], None] | None = None, jobs: int | None = None) -> TraceFile:
     """Read a trace file, gzip or plain, an object with `traceEvents` or a bare list of events.
 
     Args:
         on_bytes: hears how many bytes of the file were read, each time some are.
+        jobs: how many processes may read a large file; None as the environment says, else one a core. What is read is
+            the same.
 
     Raises:
         UnreadableError: the file can't be read, or what it holds doesn't fit into the free memory.
         TraceFormatError: it is no trace, or holds no event.
+        ConfigError: the environment says something else than a number of processes.
     """
-    columns = _ColumnSink()
-    reader = _Reader(path, columns, SourceState(on_bytes), budget=_Budget(path, columns.builder))
+    columns = ColumnSink()
+    budget = _Budget(path, columns.builder.collected)
+    reader = _Reader(path, columns, SourceState(on_bytes), budget=budget, jobs=jobs_of(jobs))
     header, complete = reader.run()
     builder, state = columns.builder, reader.state
-    if not builder.phases:
+    collected = builder.collected
+    if not collected.phases:
         if lost := (reader.repairs + builder.repairs)[UNDECODABLE_EVENTS]:
             raise TraceFormatError(f"{path} holds no event that can be read, and {lost:,} that can't; capture again")
         raise TraceFormatError(f"{path} holds no trace event; was the profiler running?")
-    flows, memory = builder.build_flows(), builder.build_memory()  # first: the spans' tracks include theirs
-    events = builder.build()
+    builder.end()
+    flows, memory, events = collected.build_flows(), collected.build_memory(), collected.build()
     others = builder.others
     report = ReadReport(
-        phases=dict(builder.phases),
+        phases=dict(collected.phases),
         repairs={kind: count for kind, count in (reader.repairs + builder.repairs).items() if count},
         truncated=state.truncated or not complete,
         damaged=state.damaged,
         inflated_bytes=state.inflated_bytes,
-        first_ns=builder.first_ns,
+        first_ns=collected.first_ns,
         passed_over=dict(others.passed_over),
         passed_over_ns=others.covered_ns(),
     )
@@ -163,28 +172,7 @@ def read_header(path: Path) -> dict[str, msgspec.Raw]:
         UnreadableError: the file can't be read.
         TraceFormatError: it is no trace.
     """
-    return _Reader(path, _ColumnSink()).read_header()
-
-
-class _ColumnSink:
-    """Events → columns."""
-
-    def __init__(self) -> None:
-        self.builder = ColumnBuilder()
-
-    def decode(self, array: bytes | memoryview) -> bool:
-        try:
-            try:
-                if not self.builder.add(decode_fast(array), array):
-                    self.builder.add_exact(decode_exact(array), array)
-            except msgspec.ValidationError:
-                try:
-                    self.builder.add_exact(decode_exact(array), array)
-                except msgspec.ValidationError:
-                    self.builder.add_loose(decode_loose(array))
-        except UNDECODABLE:
-            return False
-        return True
+    return _Reader(path, ColumnSink()).read_header()
 
 
 class _Budget:
@@ -194,15 +182,15 @@ class _Budget:
         UnreadableError: from `check`.
     """
 
-    def __init__(self, path: Path, builder: ColumnBuilder) -> None:
-        self._path, self._builder = path, builder
+    def __init__(self, path: Path, collected: Collected) -> None:
+        self._path, self._collected = path, collected
         self._bytes = memory_budget_bytes()
 
     def check(self, inflated_bytes: int) -> None:
         """Look at what has been read so far."""
-        needed = self._builder.needed_bytes
+        needed = self._collected.needed_bytes
         if needed > self._bytes:
-            events = self._builder.phases.total()
+            events = self._collected.phases.total()
             raise UnreadableError(
                 f"{self._path} needs over {needed / 1e9:.1f} GB of memory ({events:,} events in its first "
                 f"{inflated_bytes / 1e6:,.0f} MB of JSON) and {self._bytes / 1e9:.1f} GB may be taken; capture fewer "
@@ -217,6 +205,7 @@ class _Reader:
     state: SourceState = field(default_factory=SourceState)
     repairs: Counter[str] = field(default_factory=Counter)
     budget: _Budget | None = None
+    jobs: int = 1
 
     def __post_init__(self) -> None:
         self._salvage = Salvage(self.sink, self.repairs)
@@ -228,32 +217,36 @@ class _Reader:
             The other top-level members, and whether the file ends as it should.
         """
         chunks = read_chunks(self.path, self.state)
-        head, rest = self._find_events(chunks)
-        return self._header(head, self._read_events(rest, chunks))
+        head, events = self._find_events(chunks)
+        with self._ahead() as ahead:
+            tail = self._read_events(events, chunks, ahead)
+        return self._header(head, tail)
 
     def read_header(self) -> dict[str, msgspec.Raw]:
         chunks = read_chunks(self.path, self.state)
         head, _ = self._find_events(chunks)
         return self._header(head, None)[0]
 
-    def _find_events(self, chunks: Iterator[bytes]) -> tuple[bytes, bytes]:
-        """What stands before the events (empty for a bare list), and the first bytes of them."""
-        gathered = bytearray()
+    def _find_events(self, chunks: Iterator[bytes]) -> tuple[bytes, bytearray]:
+        """What stands before the events (empty for a bare list), and the first of them behind their opening bracket."""
+        parts: list[bytes] = []
+        looked = 0
         text = b""
         for chunk in itertools.chain(chunks, [b""]):
-            gathered += chunk
-            if chunk and len(gathered) < 2 * len(text):  # a header longer than a chunk: look again at twice as much
+            parts += [chunk] if chunk else []
+            if chunk and sum(map(len, parts)) < 2 * looked:  # a header longer than a chunk: look again at twice as much
                 continue
-            text = bytes(gathered)
-            start = text.removeprefix(b"\xef\xbb\xbf").lstrip()
-            if start.startswith(b"["):
-                return b"", start[1:]
-            if start and not start.startswith(b"{"):
+            text = b"".join(parts)  # the first chunk itself, and no copy, where there is no other
+            parts, looked = [text], len(text)
+            begin = len(text) - len(text.removeprefix(_BYTE_ORDER_MARK).lstrip())
+            if text.startswith(b"[", begin):
+                return b"", bytearray(memoryview(text)[begin:])
+            if len(text) > begin and not text.startswith(b"{", begin):
                 raise TraceFormatError(f"{self.path} is no trace: it is neither a JSON object nor a list of events")
             key = EVENTS_KEY.encode()
-            found = find_array(start[:_HEAD_BYTES], key) or find_array(start, key)
+            found = find_array(text[begin : begin + _HEAD_BYTES], key) or find_array(text[begin:], key)
             if found:
-                return start[: found[0]], start[found[1] :]
+                return text[begin : begin + found[0]], bytearray(memoryview(text)[begin + found[1] - 1 :])
             if len(text) > MAX_HEADER_BYTES:
                 raise TraceFormatError(f"{self.path} is no trace: no {EVENTS_KEY} in its first {len(text) >> 20} MiB")
         if self.state.damaged or (self.state.truncated and text.strip()):
@@ -262,17 +255,34 @@ class _Reader:
             raise TraceFormatError(f"{self.path} is empty; was the trace written to its end?")
         raise TraceFormatError(f"{self.path} is no trace: it has no {EVENTS_KEY}; give what torch.profiler exported")
 
-    def _read_events(self, text: bytes, chunks: Iterator[bytes]) -> bytes | None:
+    @contextlib.contextmanager
+    def _ahead(self) -> Iterator[Ahead | None]:
+        """Who decodes what is cut meanwhile; None where that doesn't pay."""
+        sink = self.sink
+        if self.jobs < 2 or not isinstance(sink, ColumnSink) or not pays(self.path, self.state):
+            yield None
+            return
+        with block_workers(self.path, self.jobs - 1) as workers:
+            collected = sink.builder.collected
+            yield Ahead(workers, collected, _cut_of, self._check_budget, self._salvage.earn) if workers else None
+
+    def _read_events(self, pending: bytearray, chunks: Iterator[bytes], ahead: Ahead | None) -> bytes | None:
         """Decode all events.
+
+        Args:
+            pending: the array as far as it was read, with its opening bracket.
 
         Returns:
             What stands behind the array's closing bracket; None if there is no closing bracket.
         """
-        pending = _array(text)
         tried = 0
-        for chunk in chunks:
-            if self.budget:
-                self.budget.check(self.state.inflated_bytes)
+        while True:
+            if ahead and not tried:
+                pending, chunks = ahead.run(pending, chunks)
+            chunk = next(chunks, None)
+            if chunk is None:
+                break
+            self._check_budget()
             if len(pending) < 2 * tried:  # an event longer than a chunk: look again once there is twice as much of it
                 pending += chunk
                 continue
@@ -284,16 +294,20 @@ class _Reader:
                 if len(rest) > MAX_EVENT_BYTES or self._salvage.exhausted:
                     self._give_up(len(rest), itertools.chain([chunk], chunks))
                     return None
-                pending, tried = _array(rest), len(rest)
+                pending, tried = array_of(rest), len(rest)
             else:
                 self._salvage.earn(cut)
-                pending, tried = _array(memoryview(pending)[cut + 1 :]), 0
+                pending, tried = array_of(memoryview(pending)[cut + 1 :]), 0
             pending += chunk
         end = self._add_up_to_the_end(pending)
         if end is not None:
-            return bytes(pending[end + 1 :])
-        closed, rest = self._salvage.take(bytes(pending[1:]))
+            return bytes(memoryview(pending)[end + 1 :])
+        closed, rest = self._salvage.take(bytes(memoryview(pending)[1:]))
         return rest if closed else None
+
+    def _check_budget(self) -> None:
+        if self.budget:
+            self.budget.check(self.state.inflated_bytes)
 
     def _tail(self, parts: Iterable[bytes]) -> bytes:
         """What stands behind the events; nothing, and it is counted, where it is too long to be a header."""
@@ -319,12 +333,17 @@ class _Reader:
         """
         if _is_mostly_empty(pending):  # told apart, such are bounded
             return None
-        for comma in _cuts(pending):
-            pending[comma] = _CLOSE
-            if self.sink.decode(memoryview(pending)[: comma + 1]):
-                return comma
-            pending[comma] = _COMMA
+        cuts = _cuts(pending)
+        for take in (self.sink.decode, self._take_mended):
+            for comma in cuts:
+                pending[comma] = CLOSE
+                if take(memoryview(pending)[: comma + 1]):
+                    return comma
+                pending[comma] = COMMA
         return None
+
+    def _take_mended(self, array: memoryview) -> bool:
+        return self._salvage.take_whole(bytes(array))
 
     def _add_up_to_the_end(self, pending: bytearray) -> int | None:
         """Decode the events before the array's closing bracket, and say where it is; None if none proves to be it."""
@@ -367,11 +386,9 @@ class _Reader:
         return members
 
 
-def _array(events: bytes | memoryview) -> bytearray:
-    """An opening bracket and events, to be closed in place: a chunk is copied once, not once a step."""
-    array = bytearray(b"[")
-    array += events
-    return array
+def _cut_of(pending: bytearray) -> int | None:
+    """Where an array would be cut first; None where it is better told apart."""
+    return None if _is_mostly_empty(pending) else next(iter(_cuts(pending)), None)
 
 
 def _is_mostly_empty(pending: bytearray) -> bool:

@@ -12,37 +12,33 @@ import numpy as np
 
 from gemma_trace.trace.structure import brackets, without_escapes
 
-_STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'  # possessive: what is no string is given up at once
-_CUT_STRING: Final = rb'".*'  # a string without its end is all that is left
-_PIECE: Final = rb"(?:[^\s\"{}\[\],:()]++|\([^()\"{}]*+\)|[()])++"  # of a bare value, a call's parentheses included
-_APOSTROPHES: Final = rb"'[^'\"{}\[\]\\\n]*+'(?=\s*+[,}\]])"
+_BACKSLASH, _QUOTE, _STRING = b"\xff", b"\xfe", b"\xfd"
+"""No UTF-8 has these bytes: they stand for two backslashes, for a quote in a string, and for a string."""
+_PIECE: Final = rb"(?:[^\s\xfd{}\[\],:()]++|\([^()\xfd{}]*+\)|[()])++"  # of a bare value, a call's parentheses included
+_APOSTROPHES: Final = rb"'[^'\xfd{}\[\]\\\n]*+'(?=\s*+[,}\]])"
 _BARE: Final = _APOSTROPHES + rb"|" + _PIECE + rb"(?:(?:[ \t]++|:++)" + _PIECE + rb")*+"
 _NUMBER: Final = rb"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?"
-_SOUND: Final = (
-    rb'(?:[\s{}\[\]]++|"[^"\\\x00-\x1f]*+"|[:,](?!\s*+[,}\]])|(?:' + _NUMBER + rb"|true|false|null)(?=\s*+[,}\]]))*+"
-)
+_SOUND: Final = rb"(?:[\s{}\[\]\xfd:,]++|(?:" + _NUMBER + rb"|true|false|null)(?=\s*+[,}\]]))*+"
 """What surely needs no mending, as much of it as there is: it is passed over in one go."""
-_SUSPECTS: Final = re.compile(
-    rb"(?P<sound>" + _SOUND + rb")"
-    rb"(?:(?P<string>" + _STRING + rb"|" + _CUT_STRING + rb")"
-    rb"|(?P<empty>:\s*+)(?=[,}\]])"
-    rb"|(?P<comma>,(?:\s*+,(?=\s*+[,}\]]))*+)(?=\s*+[,}\]])"
-    rb"|(?P<bare>" + _BARE + rb")|\Z)",
-    re.DOTALL,
-)
+_BARE_VALUES: Final = re.compile(rb"(" + _SOUND + rb")(?:(" + _BARE + rb")|\Z)")
+_ENDS: Final = rb"(?=\s*+[,}\]])"
+_NOT_NUMBERS: Final = {
+    word: re.compile(word + _ENDS + rb"(?:(?<=[:,\[]" + word + rb")|(?<=[:,\[]\s" + word + rb"))")
+    for word in (b"NaN", b"-NaN", b"nan", b"-nan", b"Infinity", b"-Infinity", b"inf", b"-inf")
+}
+_STRAY_COMMA, _NO_VALUE_HERE = re.compile(b"," + _ENDS), re.compile(b":" + _ENDS)
 _JSON: Final = re.compile(_NUMBER + rb"|true|false|null")
 _DECIMAL: Final = re.compile(rb"([+-]?)([0-9]*+)(?:\.([0-9]*+))?([eE][+-]?[0-9]++)?")
 _HEXADECIMAL: Final = re.compile(rb"0x[0-9a-f]{1,16}", re.IGNORECASE)
 _NO_VALUE: Final = re.compile(rb"<?(?:undefined|none|null|nil|not available|missing|unset)>?", re.IGNORECASE)
 _NO_NUMBER: Final = re.compile(rb"[+-]?(?:nan(?:\([^()]*\))?|inf(?:inity)?|1\.#\w+|#?n/?a)", re.IGNORECASE)
 _BRACKET: Final = ord("]")
-_CONTROL: Final = re.compile(rb"[\x00-\x1f]")
-_PAIR: Final = rb"u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
-_HALF: Final = rb"u[dD][89a-fA-F][0-9a-fA-F]{2}"
-_WRONG_ESCAPE: Final = re.compile(
-    rb"(?<!\\)(?P<sound>(?:\\\\)*+)(?:(?P<pair>\\" + _PAIR + rb")|(?P<half>\\" + _HALF + rb")"
-    rb'|\\(?!["\\/bfnrt]|u[0-9a-fA-F]{4}))'
-)
+_HEX: Final = rb"[0-9a-fA-F]"
+_HIGH: Final = rb"\\u[dD][89abAB]" + _HEX + rb"{2}"
+_LOW: Final = rb"\\u[dD][c-fC-F]" + _HEX + rb"{2}"
+_HALF: Final = re.compile(_HIGH + rb"(?!" + _LOW + rb")|" + _LOW + rb"(?<!" + _HIGH + _LOW + rb")")
+_ESCAPES_NOTHING: Final = re.compile(rb"\\(?![/bfnrt]|u" + _HEX + rb"{4})")
+_CONTROLS: Final = bytes(range(32))
 
 CONTROL_CHARACTERS: Final = "control_characters"
 BROKEN_ESCAPES: Final = "broken_escapes"
@@ -51,6 +47,9 @@ NOT_A_NUMBER: Final = "not_a_number"
 BARE_VALUES: Final = "bare_values"
 STRAY_BRACES: Final = "stray_braces"
 STRAY_COMMAS: Final = "stray_commas"
+
+MENDED_IN_BULK: Final = frozenset({CONTROL_CHARACTERS, BROKEN_ESCAPES, BAD_UTF8, STRAY_COMMAS})
+"""What is mended in all of a text at once, so that a mend costs next to nothing."""
 
 
 def repair_json(text: bytes, repairs: Counter[str]) -> bytes:
@@ -62,57 +61,98 @@ def repair_json(text: bytes, repairs: Counter[str]) -> bytes:
     (`0x1f`, `+5`, `.5`, `007`) become what they say, other words the text that they are; commas that separate nothing
     go.
     """
+    *_, (parts, mends) = repaired_parts(text)
+    repairs += mends
+    return joined(parts)
+
+
+def repaired_parts(text: bytes) -> Iterator[tuple[list[bytes], Counter[str]]]:
+    """What `repair_json` makes of a text, and its mends, step by step; the first steps are the quickest.
+
+    Yields:
+        The same parts each time, for `joined`. First strings are mended, then also what is no number and what isn't
+        there, and last all else.
+    """
+    mends: Counter[str] = Counter()
     try:
         text.decode("utf-8")
     except UnicodeDecodeError:
         mended = text.decode("utf-8", errors="replace")
-        repairs[BAD_UTF8] += mended.count("\ufffd") - text.count("\ufffd".encode())
+        mends[BAD_UTF8] += mended.count("\ufffd") - text.count("\ufffd".encode())
         text = mended.encode("utf-8")
+    parts = text.replace(rb"\\", _BACKSLASH).replace(rb"\"", _QUOTE).split(b'"')
+    end = len(parts) - 1 + len(parts) % 2  # a string without its end stays as it is
+    parts[1:end:2] = _mended_strings(b'"'.join(parts[1:end:2]), mends).split(b'"') if end > 1 else []
+    yield parts, mends
+    rest = _STRING.join(parts[:end:2])
+    for mend in (_mended_often, _mended_seldom):
+        rest = mend(rest, mends)
+        parts[:end:2] = rest.split(_STRING)
+        yield parts, mends
+
+
+def joined(parts: list[bytes]) -> bytes:
+    """The text that `repaired_parts` took apart."""
+    return _restored(b'"'.join(parts))
+
+
+def _restored(text: bytes) -> bytes:
+    return text.replace(_BACKSLASH, rb"\\").replace(_QUOTE, rb"\"")
+
+
+def _mended_strings(strings: bytes, repairs: Counter[str]) -> bytes:
+    """Mend what stands in strings, of many at once.
+
+    Args:
+        strings: with a quote between each two.
+    """
+    strings, halves = _HALF.subn(rb"\\ufffd", strings)  # one half of a surrogate pair is no character
+    strings, escapes = _ESCAPES_NOTHING.subn(_BACKSLASH, strings)
+    controls = len(strings) - len(strings.translate(None, _CONTROLS))
+    repairs += Counter({BAD_UTF8: halves, BROKEN_ESCAPES: escapes, CONTROL_CHARACTERS: controls})
+    for code in _CONTROLS if controls else b"":
+        strings = strings.replace(b"%c" % code, b"\\u%04x" % code)
+    return strings
+
+
+def _mended_often(rest: bytes, mends: Counter[str]) -> bytes:
+    """Mend what is frequent where it is, of what stands outside strings.
+
+    Args:
+        rest: with `_STRING` for each string.
+    """
+    for word, pattern in _NOT_NUMBERS.items():
+        if word in rest:
+            rest, count = pattern.subn(b"null", rest)
+            mends += Counter({NOT_A_NUMBER: count})
+    rest, commas = _STRAY_COMMA.subn(b"", rest)
+    rest, values = _NO_VALUE_HERE.subn(b":null", rest)
+    mends += Counter({STRAY_COMMAS: commas, BARE_VALUES: values})
+    return rest
+
+
+def _mended_seldom(rest: bytes, mends: Counter[str]) -> bytes:
+    """Mend bare values, of what stands outside strings.
+
+    Args:
+        rest: with `_STRING` for each string.
+    """
 
     def mend(match: re.Match[bytes]) -> bytes:
-        sound = match["sound"]
-        token = match.group()[len(sound) :]
-        if not token:
-            return sound
-        return sound + (_mended(token, repairs) if match["string"] is None else _mended_string(token, repairs))
+        sound, bare = match.groups()
+        return sound + (_mended(_restored(bare), mends) if bare else b"")
 
-    return _SUSPECTS.sub(mend, text)
-
-
-def _mended_string(token: bytes, repairs: Counter[str]) -> bytes:
-    """A string with control characters, or with a backslash; one without its end stays as it is."""
-    if len(token) < 2 or not token.endswith(b'"'):
-        return token
-
-    def mend(match: re.Match[bytes]) -> bytes:
-        if match["pair"]:
-            return match.group()
-        if match["half"]:  # one half of a surrogate pair is no character
-            repairs[BAD_UTF8] += 1
-            return match["sound"] + b"\\ufffd"
-        repairs[BROKEN_ESCAPES] += 1
-        return match["sound"] + b"\\\\"
-
-    if b"\\" in token:
-        token = _WRONG_ESCAPE.sub(mend, token)
-    token, count = _CONTROL.subn(lambda found: b"\\u%04x" % found.group()[0], token)
-    repairs[CONTROL_CHARACTERS] += count
-    return token
+    return _BARE_VALUES.sub(mend, rest)
 
 
 def _mended(token: bytes, repairs: Counter[str]) -> bytes:
     """What stands outside strings and is no structure, as JSON."""
     if _JSON.fullmatch(token):
         return token
-    if token.startswith(b","):
-        repairs[STRAY_COMMAS] += token.count(b",")
-        return token.replace(b",", b"")
     if _NO_NUMBER.fullmatch(token):
         repairs[NOT_A_NUMBER] += 1
         return b"null"
     repairs[BARE_VALUES] += 1
-    if token.startswith(b":"):
-        return token + b"null"
     if _NO_VALUE.fullmatch(token):
         return b"null"
     if token.lower() in (b"true", b"false"):

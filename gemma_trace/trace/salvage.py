@@ -9,13 +9,23 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 from typing import Final, Protocol
 
 import msgspec
+import numpy as np
 
 from gemma_trace.foreign import UNDECODABLE
 from gemma_trace.trace.columns import UNDECODABLE_EVENTS
-from gemma_trace.trace.repair import STRAY_BRACES, repair_json, split_objects
+from gemma_trace.trace.repair import (
+    MENDED_IN_BULK,
+    STRAY_BRACES,
+    STRAY_COMMAS,
+    joined,
+    repair_json,
+    repaired_parts,
+    split_objects,
+)
 from gemma_trace.trace.wire import decode_exact, decode_fast, decode_loose, tightened
 
 LOST_AT_LEAST: Final = 100_000
@@ -30,7 +40,11 @@ MENDS_A_LOSS: Final = 8
 MAX_MENDED_BYTES: Final = 8 << 20
 """What is longer than this is not mended."""
 
+MOST_IN_VAIN: Final = 4
+"""So often all events of a chunk are mended at once before they are told apart at once instead."""
+
 _GROUP: Final = 64
+_PIECE_BYTES: Final = 1 << 20
 _STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _STRINGS: Final = re.compile(_STRING, re.DOTALL)
 _BLANKED: Final = bytes(ord(" ") if byte in b",{}[]" else byte for byte in range(256))
@@ -40,9 +54,11 @@ _QUOTE_OR_OPENING: Final = re.compile(rb'["{\[]')
 _ENDED: Final = re.compile(rb"(?:(?:" + _STRING + rb'|[^"{}\[\],]++)*+[,}]++)*+', re.DOTALL)
 """What stands outside objects, up to the last comma or stray brace before one begins."""
 
+_COMMAS_BETWEEN: Final = re.compile(rb"[}\[]\s*+,\s*+[,\]]|\[\s*+,")
+
 _BRACE: Final = ord("{")
-_APART: Final = b"\f\v\f"
-"""Stands between events that are mended together: white space, so it stays, and no JSON, so none of them has it."""
+_APART: Final = tuple(b"\v" + b"\f" * count + b"\v" for count in range(1, 100))
+"""One of these stands between events that are mended together, of which none has it: white space, so it stays."""
 
 _SEPARATORS: Final = frozenset((b"", b",", b",\n", b", ", b",\r\n", b",\n  ", b",\n    "))
 
@@ -65,6 +81,7 @@ class Salvage:
     def __init__(self, sink: EventSink, repairs: Counter[str]) -> None:
         self._sink, self._repairs = sink, repairs
         self._left = LOST_AT_LEAST * MENDS_A_LOSS
+        self._in_vain = 0
 
     @property
     def exhausted(self) -> bool:
@@ -74,6 +91,25 @@ class Salvage:
     def earn(self, read_bytes: int) -> None:
         """Events of so many bytes were read, so more may be tried."""
         self._left += read_bytes * MENDS_A_LOSS // BYTES_A_LOSS
+
+    def take_whole(self, array: bytes) -> bool:
+        """Hand over an array of events mended, if that makes all of them decode; else nothing is taken or counted.
+
+        It costs less than to tell the events apart, where they are alike in what is wrong with them: where it didn't
+        help several times, it isn't tried any more.
+        """
+        if self._in_vain > MOST_IN_VAIN or self.exhausted or len(array) > MAX_MENDED_BYTES:
+            return False
+        for parts, mends in repaired_parts(array):
+            if STRAY_COMMAS in mends and _COMMAS_BETWEEN.search(array):
+                break  # those that stand between events are no mend
+            if mends and self._sink.decode(joined(parts)):
+                self._in_vain = 0
+                self._count_mends(mends)
+                self.earn(len(array))
+                return True
+        self._in_vain += 1
+        return False
 
     def take(self, text: bytes) -> tuple[bool, bytes]:
         """Hand over what can be read; what can't is counted and left out.
@@ -101,7 +137,8 @@ class Salvage:
         if objects and self._sink.decode(_array_of(objects)):
             self._settle(objects)
         else:
-            self._hand_over(self._sound(objects))
+            for piece in _pieces(objects, _PIECE_BYTES):
+                self._take_piece(piece)
         rest = text[done:]
         return closed, rest if closed else rest.lstrip(b", \t\r\n")
 
@@ -116,41 +153,47 @@ class Salvage:
         self._repairs[STRAY_BRACES] += between.count(b"}")
         self._repairs[UNDECODABLE_EVENTS] += len(between.translate(_BLANKED).split())
 
-    def _sound(self, objects: list[bytes]) -> list[bytes]:
-        """Those that decode, as they stand or mended."""
-        sound: list[bytes] = []
-        for begin in range(0, len(objects), _GROUP):
-            group = objects[begin : begin + _GROUP]
-            group = group if _decodes(group) else self._mended(group)
-            self._settle(group)
-            sound += group
-        return sound
-
-    def _mended(self, group: list[bytes]) -> list[bytes]:
-        """What decodes of events of which some don't; the rest is counted."""
-        self._left -= len(group)
-        broken = [place for place, one in enumerate(group) if not _decodes([one])]
-        if not self.exhausted and self._mend(group, broken):
-            return group
-        lost = {place for place in broken if self.exhausted or not self._mend(group, [place])}
+    def _take_piece(self, events: list[bytes]) -> None:
+        """Hand over events that don't decode as they stand, mended: all of them at once, or else what can be mended."""
+        mends: Counter[str] = Counter()
+        mended = events if self.exhausted else _mended(events, mends)
+        if mends and self._sink.decode(_array_of(mended)):
+            self._count_mends(mends)
+            self._settle(events)
+            return
+        sound, lost = self._sound(events, mended)
+        of_lost: Counter[str] = Counter()
+        _mended(lost, of_lost)
+        self._count_mends(mends - of_lost)  # what didn't help is no repair
         self._repairs[UNDECODABLE_EVENTS] += len(lost)
         self._left -= len(lost) * MENDS_A_LOSS
-        return [one for place, one in enumerate(group) if place not in lost]
+        self._settle(sound)
+        self._hand_over(sound)
 
-    def _mend(self, group: list[bytes], places: list[int]) -> bool:
-        """Put the mended events in the places of these, if that makes all of them decode."""
-        text = _APART.join([group[place] for place in places])
-        if len(text) > MAX_MENDED_BYTES:
-            return False
-        mends: Counter[str] = Counter()  # what didn't help is no repair
-        mended = repair_json(text, mends).split(_APART)
-        if not mends or len(mended) != len(places) or not _decodes(mended):
-            return False
-        for place, one in zip(places, mended, strict=True):
-            group[place] = one
+    def _sound(self, events: list[bytes], mended: list[bytes]) -> tuple[list[bytes], list[bytes]]:
+        """The events that decode, mended where there was something to mend; and those that don't, as they stood.
+
+        Args:
+            mended: of each event, what it was made.
+        """
+        sound: list[bytes] = []
+        lost: list[bytes] = []
+        for begin in range(0, len(events), _GROUP):
+            group = mended[begin : begin + _GROUP]
+            if _decodes(group):
+                sound += group
+                continue
+            self._left -= len(group)
+            for place, one in enumerate(group, begin):
+                if _decodes([one]):
+                    sound.append(one)
+                else:
+                    lost.append(events[place])
+        return sound, lost
+
+    def _count_mends(self, mends: Counter[str]) -> None:
         self._repairs += mends
-        self._left -= mends.total()
-        return True
+        self._left -= sum(count for kind, count in mends.items() if kind not in MENDED_IN_BULK)
 
     def _hand_over(self, objects: list[bytes]) -> None:
         """Hand over what the sink takes: it may want more of an event than that it decodes."""
@@ -163,6 +206,26 @@ class Salvage:
         middle = len(objects) // 2
         self._hand_over(objects[:middle])
         self._hand_over(objects[middle:])
+
+
+def _pieces(objects: list[bytes], most_bytes: int) -> Iterator[list[bytes]]:
+    """The events in order, as many at a time as are no longer than this together, and one at least."""
+    ends = np.cumsum([len(one) for one in objects])
+    begin = 0
+    while begin < len(objects):
+        before = int(ends[begin - 1]) if begin else 0
+        end = max(begin + 1, int(np.searchsorted(ends, before + most_bytes, side="right")))
+        yield objects[begin:end]
+        begin = end
+
+
+def _mended(events: list[bytes], mends: Counter[str]) -> list[bytes]:
+    """The events, each mended; as they stand where they are too long for that."""
+    text = b"".join(events)
+    apart = next((each for each in _APART if each not in text), None)
+    if apart is None or len(text) > MAX_MENDED_BYTES or not events:
+        return events
+    return repair_json(apart.join(events), mends).split(apart)
 
 
 def _ended(text: bytes, start: int) -> int:

@@ -13,6 +13,9 @@ SPAN_COLUMNS: Final[dict[str, type[np.generic]]] = {
     "name": np.int32,
     "cat": np.int32,
     "track": np.int32,
+}
+
+ARGUMENT_COLUMNS: Final[dict[str, type[np.generic]]] = {
     "correlation": np.int64,
     "external_id": np.int64,
     "stream": np.int64,
@@ -26,6 +29,7 @@ SPAN_COLUMNS: Final[dict[str, type[np.generic]]] = {
     "grid": np.int32,
     "block": np.int32,
 }
+"""Those of the spans that most of them have no value for."""
 
 FLOW_COLUMNS: Final[dict[str, type[np.generic]]] = {
     "ts_ns": np.int64,

@@ -243,6 +243,7 @@ def load(
     rules: Sequence[StageRule] = (),
     on_bytes: Callable[[int], None] | None = None,
     cache: TraceCache | None = None,
+    jobs: int | None = None,
 ) -> Trace:
     """Read a trace file.
 
@@ -251,31 +252,41 @@ def load(
         rules: which spans are ranges of which stage, on top of those that are known; see `stages.stage_rule`.
         on_bytes: hears how many bytes of the file were read, each time some are.
         cache: where a large trace's columns are kept for the next time; None keeps and finds nothing.
+        jobs: how many processes may read a large file; None as GEMMA_TRACE_JOBS says, else one a core. The trace is the
+            same.
 
     Raises:
         InputError: the file can't be read, or is of a newer gemma-trace.
         TraceFormatError: it is no trace, or holds no span.
-        ConfigError: a rule can't be held against the trace's names within its time.
+        ConfigError: a rule can't be held against the trace's names within its time, or GEMMA_TRACE_JOBS is no number of
+            processes.
     """
     path = Path(path)
-    return Trace(read(path, on_bytes, cache), path, rules)
+    return Trace(read(path, on_bytes, cache, jobs), path, rules)
 
 
-def read(path: Path, on_bytes: Callable[[int], None] | None = None, cache: TraceCache | None = None) -> TraceFile:
+def read(
+    path: Path,
+    on_bytes: Callable[[int], None] | None = None,
+    cache: TraceCache | None = None,
+    jobs: int | None = None,
+) -> TraceFile:
     """A trace file's content, out of the cache where it is kept there; see `load`."""
     if cache is None or not path.is_file() or path.stat().st_size < WORTHWHILE_BYTES:
-        return read_trace(path, on_bytes)
-    return _through_cache(path, cache, on_bytes)
+        return read_trace(path, on_bytes, jobs)
+    return _through_cache(path, cache, on_bytes, jobs)
 
 
-def _through_cache(path: Path, cache: TraceCache, on_bytes: Callable[[int], None] | None) -> TraceFile:
+def _through_cache(
+    path: Path, cache: TraceCache, on_bytes: Callable[[int], None] | None, jobs: int | None
+) -> TraceFile:
     try:
         kept, content = cache.look_up(path)
     except OSError:
-        return read_trace(path, on_bytes)  # which says what is wrong
+        return read_trace(path, on_bytes, jobs)  # which says what is wrong
     file = cache.load(kept)
     if file is None:
-        file = read_trace(path, on_bytes)
+        file = read_trace(path, on_bytes, jobs)
         cache.keep(file, kept, content)
     return file
 

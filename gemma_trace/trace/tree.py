@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from gemma_trace.trace.events import NONE, Codes, IntArray
+
+Ranks = npt.NDArray[np.int8] | IntArray
 
 MOST_ROUNDS: Final = 4
 """How often the spans to be clipped are searched for, before all of a line are gone through."""
@@ -32,7 +35,7 @@ class Nesting:
     clipped: int
 
 
-def nest(ts_ns: IntArray, end_ns: IntArray, track: Codes, rank: IntArray | None = None) -> Nesting:
+def nest(ts_ns: IntArray, end_ns: IntArray, track: Codes, rank: Ranks | None = None) -> Nesting:
     """Nest spans that are sorted by start, the longer first, each among those of its own track.
 
     Where a span starts inside another and ends after it, one of the two has to be clipped. Without ranks it is the
@@ -45,7 +48,7 @@ def nest(ts_ns: IntArray, end_ns: IntArray, track: Codes, rank: IntArray | None 
         ts_ns: int64 [n], starts.
         end_ns: int64 [n], ends.
         track: integer [n], which spans belong together.
-        rank: int64 [n], see above; None is 0 for all.
+        rank: integer [n], see above; None is 0 for all.
     """
     n = len(ts_ns)
     zero = ts_ns.min() if n else 0
@@ -61,8 +64,12 @@ def nest(ts_ns: IntArray, end_ns: IntArray, track: Codes, rank: IntArray | None 
     ranks = None if rank is None else rank[order]
     if stretch:
         offset = np.repeat(np.arange(len(first)) * stretch, np.diff(np.append(first, n)))
-        parent, depth, clipped_end, clipped = _nest_line(start + offset, end + offset, ranks)
-        clipped_end -= offset
+        start += offset
+        end += offset
+        parent, depth, clipped_end, clipped = _nest_line(start, end, ranks)
+        clipped_end = clipped_end - offset
+        start -= offset
+        del end, offset
     else:
         parts = []
         for begin, stop in zip(first, np.append(first[1:], n), strict=True):
@@ -71,22 +78,28 @@ def nest(ts_ns: IntArray, end_ns: IntArray, track: Codes, rank: IntArray | None 
             parts.append((np.where(found[0] >= 0, found[0] + begin, NONE), *found[1:]))
         parent, depth, clipped_end = (np.concatenate([part[i] for part in parts]) for i in range(3))
         clipped = sum(part[3] for part in parts)
-    length = clipped_end // 2 - start // 2
-    self_ns = length.copy()
-    children = parent >= 0
-    np.subtract.at(self_ns, parent[children], length[children])
-    back = np.empty(n, dtype=np.int64)
-    back[order] = np.arange(n)
-    return Nesting(
-        parent=np.where(children, order[parent], NONE)[back],
-        depth=depth[back],
-        end_ns=(clipped_end // 2)[back] + zero,
-        self_ns=self_ns[back],
-        clipped=clipped,
-    )
+    clipped_end //= 2
+    start //= 2
+    self_ns = clipped_end - start
+    children = np.flatnonzero(parent >= 0)
+    above = parent[children]
+    np.subtract.at(self_ns, above, clipped_end[children] - start[children])
+    del start
+    parent[children] = order[above]
+    del children, above
+    clipped_end += zero
+    parent, depth, clipped_end, self_ns = (_put_back(column, order) for column in (parent, depth, clipped_end, self_ns))
+    return Nesting(parent, depth, clipped_end, self_ns, clipped)
 
 
-def _nest_line(start: IntArray, end: IntArray, rank: IntArray | None) -> tuple[IntArray, IntArray, IntArray, int]:
+def _put_back(column: IntArray, order: IntArray) -> IntArray:
+    """A column, in the order that was there before `order` was taken."""
+    found = np.empty_like(column)
+    found[order] = column
+    return found
+
+
+def _nest_line(start: IntArray, end: IntArray, rank: Ranks | None) -> tuple[IntArray, IntArray, IntArray, int]:
     """Parent, depth, clipped end and number of clipped spans of one line of spans, sorted by start, longer first.
 
     How many spans are open where one starts is how many started before less how many ended before; the parent is the
@@ -94,7 +107,7 @@ def _nest_line(start: IntArray, end: IntArray, rank: IntArray | None) -> tuple[I
     """
     given = end
     depth, parent = _levels(start, end)
-    if rank is not None and (end > end[np.where(parent >= 0, parent, np.arange(len(end)))]).any():
+    if rank is not None and (end[(inner := np.flatnonzero(parent >= 0))] > end[parent[inner]]).any():
         end = _cut_at_ranked(start, end, rank)
         depth, parent = _levels(start, end)
     original = end
@@ -112,7 +125,8 @@ def _nest_line(start: IntArray, end: IntArray, rank: IntArray | None) -> tuple[I
 
 def _levels(start: IntArray, end: IntArray) -> tuple[IntArray, IntArray]:
     """Depth and parent of spans that nest."""
-    depth = np.arange(len(start)) - np.searchsorted(np.sort(end), start, side="right")
+    depth = np.searchsorted(np.sort(end), start, side="right")
+    np.subtract(np.arange(len(start)), depth, out=depth)
     return depth, _parents(depth)
 
 
@@ -145,7 +159,7 @@ def _clipped(start: IntArray, end: IntArray, chosen: IntArray) -> IntArray:
     return clipped
 
 
-def _cut_at_ranked(start: IntArray, end: IntArray, rank: IntArray) -> IntArray:
+def _cut_at_ranked(start: IntArray, end: IntArray, rank: Ranks) -> IntArray:
     """The ends once every span is clipped to the first later one that crosses it and that it has to give way to."""
     cut = end.copy()
     for level in np.unique(rank[rank > 0])[::-1].tolist():
@@ -237,12 +251,17 @@ def innermost_segments(ts_ns: IntArray, track: Codes, nesting: Nesting) -> Segme
     """
     real = np.flatnonzero(nesting.end_ns > ts_ns)
     time = np.concatenate((ts_ns[real], nesting.end_ns[real]))
-    opens = np.repeat([True, False], len(real))
-    depth = np.tile(nesting.depth[real], 2)
     tracks = np.tile(track[real], 2)
     # At one instant spans end before others start, inner ones end first, outer ones start first.
-    order = np.lexsort((np.where(opens, depth, -depth), opens, time, tracks))
-    owner = np.concatenate((real, nesting.parent[real]))[order]
-    start, end = time[order], np.append(time[order][1:], 0)
-    kept = (owner >= 0) & (np.append(tracks[order][1:], NONE) == tracks[order]) & (end > start)
-    return Segments(start[kept], end[kept], owner[kept])
+    depth = nesting.depth[real].astype(np.int32)
+    order = np.lexsort((np.concatenate((depth, -1 - depth)), time, tracks))
+    del depth
+    owner = np.concatenate((real, nesting.parent[real]), dtype=np.int32)[order]
+    tracks, start = tracks[order], time[order]
+    del time, order, real
+    end = np.append(start[1:], 0)
+    kept = (owner >= 0) & (np.append(tracks[1:], NONE) == tracks) & (end > start)
+    del tracks
+    start = start[kept]
+    end = end[kept]
+    return Segments(start, end, owner[kept].astype(np.int64))

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from gemma_trace.foreign import id_of, integer, members_of, text, value_of
+from gemma_trace.foreign import NUMBERS_TOO_LARGE, id_of, integer, is_too_large, members_of, text, value_of
 from gemma_trace.trace.events import NONE
 
 ABSENT: Final = msgspec.Raw(b"")
@@ -111,14 +111,14 @@ def tightened(event: LooseEvent, unread: Counter[str]) -> ExactEvent:
     """The event with the types it should have; what can't be read as its type is absent.
 
     Args:
-        unread: counts arguments that can't be read at all.
+        unread: counts arguments that can't be read at all, and numbers that 64 bits don't hold.
     """
     args = None
     if bytes(event.args).startswith(b"{"):
         values: dict[str, Any] = {}
         for key, raw in members_of(event.args, unread).items():
             if (found := _ARGUMENTS.get(key)) is not None:
-                values[found[0]] = raw if found[1] else integer(value_of(raw, unread))
+                values[found[0]] = raw if found[1] else _integer(raw, unread)
         args = Args(**values)
     return ExactEvent(
         ph=text(event.ph),
@@ -131,3 +131,9 @@ def tightened(event: LooseEvent, unread: Counter[str]) -> ExactEvent:
         id=event.id,
         args=args,
     )
+
+
+def _integer(raw: msgspec.Raw, unread: Counter[str]) -> int:
+    value = value_of(raw, unread)
+    unread[NUMBERS_TOO_LARGE] += is_too_large(value)
+    return integer(value)

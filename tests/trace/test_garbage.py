@@ -18,6 +18,7 @@ from gemma_trace.trace import reader, salvage
 from gemma_trace.trace.reader import ReadReport, read_trace
 from gemma_trace.trace.repair import split_objects
 from gemma_trace.trace.salvage import Salvage
+from gemma_trace.trace.sink import ColumnSink
 from gemma_trace.trace.trace import Trace
 from tests.trace.test_reader import event, read, spans_of, text_of
 
@@ -40,6 +41,11 @@ UNITS = [
     '{"a" b},',
     '{"ph":1},',
     r'{"a":"\q"},',
+    r'{"ph":"X","name":"\ud800","ts":1,"dur":1},',
+    r'{"ph":"X","name":"' + "\x01" + r'","ts":1,"dur":1},',
+    r'"\ud800",',
+    r"\ud800",
+    "\x01",
     '{"ph":"X","name":"a","ts":1,"dur":NaN},',
     '{"ph":"X","ts":1,"args":{"stream":null}},',
     "x ",
@@ -82,7 +88,7 @@ class Counting:
     """A sink that takes what the columns would, and counts what it was asked."""
 
     def __init__(self) -> None:
-        self.sink = reader._ColumnSink()
+        self.sink = ColumnSink()
         self.asked = 0
 
     def decode(self, array: bytes | memoryview) -> bool:
@@ -96,7 +102,7 @@ def test_a_thousand_broken_events_are_handed_over_at_once() -> None:
     events = [event(name=f"{index}", dur=b"NaN") for index in range(1000)]
     Salvage(sink, repairs).take(",".join(events).encode())
     assert sink.asked == 2, "as they stand, and mended"
-    assert sink.sink.builder.phases == {"X": 1000}
+    assert sink.sink.builder.collected.phases == {"X": 1000}
     assert repairs == {"not_a_number": 1000}
 
 
@@ -170,6 +176,27 @@ def test_events_without_a_time_are_counted_where_they_stand_alone(tmp_path: Path
     assert file.report.passed_over == {"none": 1}
     assert file.report.repairs == {"undecodable_events": 4}
     assert dict(file.names.processes) == {"1": "p"}
+
+
+def test_whatever_strings_need_mending_is_read_to_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(salvage, "LOST_AT_LEAST", 10)
+    count = 30_000
+    strange = ['"' + r"\ud800" * 9 + '"', '"' + "\x01" * 9 + '"', '"' + r"\q" * 9 + '"']
+    file = read(tmp_path, text_of(*(event(ts=index, name=strange[index % 3].encode()) for index in range(count))))
+    assert file.report.phases == {"X": count}
+    each = 9 * count // 3
+    assert file.report.repairs == {"bad_utf8": each, "control_characters": each, "broken_escapes": each}
+    assert set(file.events.names) == {"\ufffd" * 9, "\x01" * 9, r"\q" * 9}
+
+
+def test_one_event_that_cant_be_mended_costs_no_other(tmp_path: Path) -> None:
+    events = [event(name=f"{index}", dur=b"NaN") for index in range(200)]
+    events[70] = '{"ph": "X", "name" what}'
+    events[71] = '{"ph": "X", "name": C:\\"}'
+    file = read(tmp_path, text_of(*events))
+    assert {span for span, _, _ in spans_of(file)} == {f"{index}" for index in range(200)} - {"70", "71"}
+    assert file.report.repairs["not_a_number"] == 198
+    assert file.report.repairs["undecodable_events"] == 2
 
 
 def test_garbage_takes_bounded_memory(tmp_path: Path) -> None:

@@ -149,7 +149,6 @@ def test_every_column_is_filled_from_its_argument(tmp_path: Path) -> None:
         ({"correlation": 5, "bytes": 1.5, "stream": None}, 5, NONE, NONE),
         ({"correlation": [5], "bytes": {"n": 1}, "stream": 7}, NONE, NONE, 7),
         ({"correlation": "five", "bytes": "", "stream": "-7"}, NONE, NONE, -7),
-        ({"correlation": 2**63, "bytes": 2**80, "stream": 2**63 - 1}, NONE, NONE, 2**63 - 1),
         ("no object", NONE, NONE, NONE),
         ([1, 2], NONE, NONE, NONE),
         (None, NONE, NONE, NONE),
@@ -163,6 +162,33 @@ def test_arguments_of_the_wrong_type_are_read_as_far_as_they_go(
     assert spans_of(file) == [("op", 1000, 3000), ("op", 5000, 3000), ("op", 9000, 3000)]
     assert (events.correlation[1], events.bytes[1], events.stream[1]) == (correlation, size, stream)
     assert file.report.repairs == {}
+
+
+@pytest.mark.parametrize(
+    ("args", "count"),
+    [
+        ({"correlation": 2**63, "bytes": 2**80, "stream": 2**63 - 1}, 2),
+        ({"correlation": -(2**63) - 1, "stream": 2**63 - 1, "bytes": 7.5}, 1),
+        ({"correlation": str(2**64), "bytes": "9" * 5000, "stream": 2**63 - 1}, 2),
+        ({"correlation": 1e30, "bytes": -1, "stream": 2**63 - 1, "device": "-1"}, 1),
+        ({"correlation": None, "External id": 2**64, "stream": 2**63 - 1}, 1),
+    ],
+)
+def test_numbers_that_64_bits_do_not_hold_are_left_out_and_counted(
+    tmp_path: Path, args: dict[str, Any], count: int
+) -> None:
+    file = read(tmp_path, text_of(event(ts=1), event(args=args), event(ts=9)))
+    events = file.events
+    assert len(events) == 3
+    assert (events.correlation[1], events.bytes[1], events.stream[1]) == (NONE, NONE, 2**63 - 1)
+    assert file.report.repairs == {"numbers_too_large": count}
+
+
+def test_an_address_that_64_bits_do_not_hold_is_counted(tmp_path: Path) -> None:
+    args = {"Device Type": 1, "Device Id": 0, "Addr": 2**64 - 1, "Bytes": 512}
+    file = read(tmp_path, text_of(event(ph="i", name="[memory]", args=args), event(ts=6)))
+    assert (file.memory.address.tolist(), file.memory.bytes.tolist()) == ([NONE], [512])
+    assert file.report.repairs == {"numbers_too_large": 1}
 
 
 def test_names_and_ids_of_the_wrong_type_become_text(tmp_path: Path) -> None:

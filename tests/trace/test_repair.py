@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from gemma_trace.trace.repair import (
@@ -169,6 +171,24 @@ def test_a_backslash_that_escapes_nothing_is_taken_as_it_stands(broken: bytes, m
 @pytest.mark.parametrize(
     ("broken", "meant", "count"),
     [
+        (rb'["\ud800"]', "\ufffd", 1),
+        (rb'["\udC00"]', "\ufffd", 1),
+        (rb'["\ud83d\ude00"]', "\U0001f600", 0),
+        (rb'["\ud83d\ud83d\ude00\ude00"]', "\ufffd\U0001f600\ufffd", 2),
+        (rb'["\\ud800"]', r"\ud800", 0),
+        (rb'["\\\ud800x"]', "\\\ufffdx", 1),
+        (rb'["\ud800", "\udc00"]', "\ufffd", 2),
+    ],
+)
+def test_half_a_surrogate_pair_becomes_a_replacement_character(broken: bytes, meant: str, count: int) -> None:
+    text, repairs = repaired(broken)
+    assert json.loads(text)[0] == meant
+    assert repairs == ({BAD_UTF8: count} if count else {})
+
+
+@pytest.mark.parametrize(
+    ("broken", "meant", "count"),
+    [
         (b'["a\xffb"]', "a\ufffdb", 1),
         (b'["\xff\xfe"]', "\ufffd\ufffd", 2),
         (b'["latin \xe4"]', "latin \ufffd", 1),
@@ -306,3 +326,69 @@ def test_whatever_stands_bare_the_rest_is_kept(token: str, value: object) -> Non
     found = json.loads(text)
     assert found["b"] == json.loads(rest)
     assert found["c"] == [found["a"]]
+
+
+def mended_one_by_one(text: str) -> str:
+    """What a string of JSON means once a backslash that escapes nothing stands for itself, and half a pair is lost."""
+    found, place = "", 0
+    while place < len(text):
+        plain = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+        follows, digits = text[place + 1 : place + 2], text[place + 2 : place + 6]
+        if text[place] == "\\" and follows in plain:
+            found, place = found + plain[follows], place + 2
+        elif (
+            text[place] == "\\" and follows == "u" and len(digits) == 4 and set(digits) <= set("0123456789abcdefABCDEF")
+        ):
+            found, place = found + chr(int(digits, 16)), place + 6
+        else:
+            found, place = found + text[place], place + 1
+    return found.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+PIECES = st.sampled_from(
+    [
+        "\\",
+        "\\\\",
+        '\\"',
+        "\\n",
+        "\\q",
+        "\\ud800",
+        "\\uDBFF",
+        "\\udc00",
+        "\\ude00",
+        "\\u12",
+        "u",
+        "é",
+        "\x01",
+        "\n",
+        "x",
+    ]
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(st.lists(PIECES, max_size=8), min_size=1, max_size=4))
+def test_strings_are_mended_as_character_by_character(pieces: list[list[str]]) -> None:
+    texts = ["".join(piece) + "x" for piece in pieces]
+    assume(all(re.fullmatch(r"(?:[^\"\\]|\\.)*", one, re.DOTALL) for one in texts))  # or a string would end within
+    text, repairs = repaired(("[" + ",\n".join(f'"{text}"' for text in texts) + "]").encode())
+    assert json.loads(text) == [mended_one_by_one(one) for one in texts]
+    assert repairs.get(CONTROL_CHARACTERS, 0) == sum(one.count("\x01") + one.count("\n") for one in texts)
+
+
+def test_many_mends_of_a_text_take_no_call_each() -> None:
+    text = b'["' + rb"\ud800" * 1_000_000 + b'","' + b"\x01" * 1_000_000 + b'","' + rb"\q" * 1_000_000 + b'"]'
+    calls = 0
+
+    def counted(frame: object, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    repairs: Counter[str] = Counter()
+    sys.setprofile(counted)
+    try:
+        repair_json(text, repairs)
+    finally:
+        sys.setprofile(None)
+    assert repairs == {BAD_UTF8: 1_000_000, CONTROL_CHARACTERS: 1_000_000, BROKEN_ESCAPES: 1_000_000}
+    assert calls < 100

@@ -1,0 +1,58 @@
+"""Columns that grow, and those that take no memory while there is nothing in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gemma_trace.trace.events import NONE
+from gemma_trace.trace.growing import GrowingColumn, OptionalColumn, rows_of
+from tests.trace.test_reader import event, read, text_of
+
+
+def test_a_column_grows_beyond_what_it_began_with() -> None:
+    column = GrowingColumn(np.int32)
+    for start in range(0, 5000, 500):
+        column.extend(range(start, start + 500))
+    assert len(column) == 5000
+    assert column.take().tolist() == list(range(5000))
+
+
+def test_a_column_without_values_takes_no_memory_and_is_none_everywhere() -> None:
+    column = OptionalColumn(np.int64)
+    column.extend(3, [], ())
+    column.extend(2, [1], [NONE])
+    found = column.take()
+    assert column.is_empty
+    assert (found.tolist(), found.strides) == ([NONE] * 5, (0,))
+    assert found.dtype == np.int64
+    with pytest.raises(ValueError, match="read-only"):
+        found[0] = 1
+
+
+@pytest.mark.parametrize("before", [0, 3, 3000])
+def test_the_first_value_fills_up_the_rows_before_it(before: int) -> None:
+    column = OptionalColumn(np.int32)
+    column.extend(before, [], ())
+    column.extend(4, [1, 3], [7, NONE])
+    column.extend(2, slice(None), [8, 9])
+    column.extend(1, [], ())
+    assert not column.is_empty
+    assert column.take().tolist() == [NONE] * before + [NONE, 7, NONE, NONE, 8, 9, NONE]
+
+
+def test_rows_in_another_order_stay_one_value_where_it_is_one() -> None:
+    nothing = OptionalColumn(np.int32)
+    nothing.extend(4, [], ())
+    assert rows_of(nothing.take(), np.array([3, 2, 1, 0])).strides == (0,)
+    assert rows_of(np.array([4, 5, 6]), np.array([2, 0, 1])).tolist() == [6, 4, 5]
+
+
+def test_only_columns_that_some_span_has_take_memory(tmp_path: Path) -> None:
+    events = read(tmp_path, text_of(event(), event(ts=6, args={"stream": 7}), event(ts=7))).events
+    assert events.stream.tolist() == [NONE, 7, NONE]
+    assert events.correlation.tolist() == [NONE] * 3
+    assert (events.stream.strides, events.correlation.strides) == ((8,), (0,))
+    assert events.to_frame()["grid"].isna().all()
