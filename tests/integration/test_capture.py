@@ -22,7 +22,7 @@ from gemma_trace.capture.session import profile
 from gemma_trace.errors import DeviceError, ModelError, OutputError
 from gemma_trace.stages import Stage
 from gemma_trace.trace.trace import load
-from tests.conftest import SHARED
+from tests.conftest import SHARED, real_trace
 
 EVERY_STAGE = {stage.value for stage in Stage} - {"request"}
 
@@ -36,7 +36,7 @@ def perfetto(path: Path, *queries: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_every_stage_is_there_and_they_add_up_to_the_wall(captured: Path) -> None:
-    found = breakdown(load(captured))
+    found = breakdown(real_trace(captured))
     assert len(found.requests) == 2
     for window in found.requests:
         rows = [row for row in found.rows if row.request == window.index]
@@ -46,7 +46,7 @@ def test_every_stage_is_there_and_they_add_up_to_the_wall(captured: Path) -> Non
 
 
 def test_little_of_ttft_is_unattributed(captured: Path) -> None:
-    measures = summarize(load(captured)).measures
+    measures = summarize(real_trace(captured)).measures
     unattributed, ttft = measures["unattributed_ms"], measures["ttft_ms"]
     assert unattributed is not None
     assert ttft is not None
@@ -54,7 +54,7 @@ def test_little_of_ttft_is_unattributed(captured: Path) -> None:
 
 
 def test_timed_stages_and_the_rest_add_up_to_ttft(captured: Path) -> None:
-    for request in summarize(load(captured)).requests:
+    for request in summarize(real_trace(captured)).requests:
         assert request.ttft_ns is not None
         assert request.unattributed_ns is not None
         inside = sum(ns for stage, ns in request.stages_ns.items() if stage not in ("image_load", "decode"))
@@ -62,7 +62,7 @@ def test_timed_stages_and_the_rest_add_up_to_ttft(captured: Path) -> None:
 
 
 def test_each_token_comes_after_the_one_before(captured: Path) -> None:
-    metadata = load(captured).metadata
+    metadata = real_trace(captured).metadata
     assert metadata is not None
     for sample in metadata.timed_requests:
         assert len(sample.token_ns) == 3
@@ -97,7 +97,7 @@ def test_perfetto_loses_nothing_and_shows_the_stages(captured: Path) -> None:
     query = "select name, count(*) as n, sum(dur) as ns from slice where name glob 'gemma_trace::*' group by name"
     shown = [eval(line, {"__builtins__": {}}) for line in perfetto(captured, query).stdout.splitlines()]
     rows = {row["name"].removeprefix("gemma_trace::"): row for row in shown}
-    spans = load(captured).spans
+    spans = real_trace(captured).spans
     for stage in EVERY_STAGE - {"unattributed"}:
         code = spans.names.index(f"gemma_trace::{stage}")
         assert rows[stage]["n"] == (spans.name == code).sum()
@@ -178,13 +178,7 @@ def test_a_failed_run_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert list(tmp_path.rglob("*")) == []
 
 
-def test_a_folder_with_a_saved_model_is_captured(tmp_path: Path) -> None:
-    from gemma_trace.capture.gemma3 import gemma3_processor
-    from gemma_trace.capture.tiny import tiny_config, tiny_model
-
-    saved = tmp_path / "my-gemma"
-    tiny_model(0).save_pretrained(saved)
-    gemma3_processor(tiny_config(), "torchvision").save_pretrained(saved)
+def test_a_folder_with_a_saved_model_is_captured(small_gemma: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {
         "warmup": 0,
         "runs": 1,
@@ -192,9 +186,11 @@ def test_a_folder_with_a_saved_model_is_captured(tmp_path: Path) -> None:
         "image_backend": "pil",
         "output": tmp_path / "out",
     }
-    found = profile(model=str(saved), device="cpu", **options)
-    assert (found.metadata.run.model, found.metadata.run.weights) == ("my-gemma", "pretrained")
-    assert str(tmp_path) not in gzip.decompress(found.path.read_bytes()).decode()
+    found = profile(model=str(small_gemma), device="cpu", **options)
+    assert (found.metadata.run.model, found.metadata.run.weights) == ("small-gemma", "pretrained")
+    text = gzip.decompress(found.path.read_bytes()).decode()
+    assert str(tmp_path) not in text
+    assert str(small_gemma.parent) not in text
     names = load(found.path).spans.names
     assert "aten::_upsample_bilinear2d_aa" not in names, "the pil backend resizes without torch"
 
