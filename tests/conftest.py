@@ -19,6 +19,8 @@ SAMPLES = ROOT / "traces" / "samples"
 HUNG_S = 3600
 """What takes longer than this hangs. No test's result rests on a time: a machine that does other things is slow."""
 
+SLOW = frozenset({"integration", "capture", "browser", "fuzz"})
+
 IN_A_WORKER = "PYTEST_XDIST_WORKER" in os.environ
 """Whether this is one of several processes that share the tests."""
 
@@ -28,6 +30,11 @@ def pytest_configure() -> None:
     os.environ.pop("COLUMNS", None)
     if IN_A_WORKER:  # each has a core; torch's threads would wait for one another, and spin while they do
         os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The folders with the slowest tests come first, so that no process is left alone with one of them at the end."""
+    items.sort(key=lambda item: SLOW.isdisjoint(item.path.relative_to(ROOT).parts))
 
 
 @cache

@@ -36,7 +36,9 @@ def main() -> None:
     project = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     tools = [each for each in extras["dev"] if re.split(r"[<>=]", each)[0] in TOOLS]
-    for requirement in lowest([*project["dependencies"], *(each for name in sys.argv[1:] for each in extras[name]), *tools]):
+    for requirement in lowest(
+        [*project["dependencies"], *(each for name in sys.argv[1:] for each in extras[name]), *tools]
+    ):
         print(requirement)
 
 

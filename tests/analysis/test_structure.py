@@ -84,7 +84,9 @@ def test_work_without_a_counterpart_is_listed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("sides", [("pil", "torchvision"), ("torchvision", "pil"), ("pil", "pil")])
 def test_the_pairs_add_up_to_the_trees(sides: tuple[str, str]) -> None:
-    before, after = (call_tree(real_trace(next((SAMPLES / f"sample-tiny-cpu-{side}").glob("*.json.gz")))) for side in sides)
+    before, after = (
+        call_tree(real_trace(next((SAMPLES / f"sample-tiny-cpu-{side}").glob("*.json.gz")))) for side in sides
+    )
     found = paired_trees(before, after)
     assert sum(pair.before_ns for pair in found) == before.host_ns
     assert sum(pair.after_ns for pair in found) == after.host_ns

@@ -130,20 +130,22 @@ class Exercise:
         self._may_say_nan = _says_nan(case.trace)
         known: Known = {key: found for key, found in self._kept.items() if key == (str(self._sound), ())}
         self._kept = known
-        chosen = commands(str(trace), str(self._sound), str(self._folder))
+        every = commands(str(trace), str(self._sound), str(self._folder))
+        always, others = every[:ALWAYS], every[ALWAYS:]
         beside_hta = True
         if case.draw is not None:
             random = Random(f"commands of {case.draw}")
-            chosen, others = chosen[:ALWAYS], chosen[ALWAYS:]
             beside_hta = random.random() < FEW / len(others)
-            chosen += random.sample(others, FEW)
+            others = random.sample(others, FEW)
             self._reports = random.randrange(len(_FORMS))
         with _loaded_once(known), _every_format(self._printed):
-            for command in chosen:
+            for command in (*always, *others):
                 if command[0] in _ALIKE and isinstance(known.get((str(trace), ())), GemmaTraceError):
                     continue
-                self._command([*command, *_fitting(command[0], more)])
-                if options := _fitting(command[0], case.options):
+                options = _fitting(command[0], case.options)
+                if not options or case.draw is None or command in always:
+                    self._command([*command, *_fitting(command[0], more)])
+                if options:
                     self._command([*command, *options])
         for (path, _), loaded in known.items():
             if path == str(trace) and isinstance(loaded, tracing.Trace):

@@ -87,8 +87,10 @@ def _exercise(folder: Path) -> Exercise:
     own = folder / str(os.getpid())
     own.mkdir()
     sound = ours_on_a_device().write(own / "sound.json")
+    exercise = Exercise(own, sound)
+    gc.freeze()  # or each collection would go through all that was imported
     limit_memory()
-    return Exercise(own, sound)
+    return exercise
 
 
 def fuzz(folder: Path, seed: int, numbers: range) -> Found:
@@ -170,7 +172,9 @@ def _run_corpus(folder: Path, part: int, parts: int) -> int:
     chosen = list(corpus.cases())[part::parts]
     exercise = _exercise(folder)
     problems = [(name, problem) for name, made in chosen for problem in exercise.run(made)]
-    print(f"{len(chosen):,} cases of the corpus, {exercise.runs.total():,} runs of commands, {len(problems):,} problems")
+    print(
+        f"{len(chosen):,} cases of the corpus, {exercise.runs.total():,} runs of commands, {len(problems):,} problems"
+    )
     for name, problem in problems:
         print(f"{name}: {problem.kind}\n  {problem.command}\n{problem.detail[-1000:]}")
     return 1 if problems else 0

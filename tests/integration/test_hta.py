@@ -6,7 +6,10 @@ Right is: every activity linked, no synchronisation events, at most one `Profile
 from __future__ import annotations
 
 import logging
+import sys
+import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from gemma_trace.analysis.kernels import kernel_table
 from gemma_trace.cli import main
 from gemma_trace.trace.trace import Trace
 from tests.conftest import real_trace
+from tests.integration.hta_forks import serving
 from tests.trace_builder import TraceBuilder
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of HTA's own use of pandas
@@ -34,6 +38,18 @@ def hta(monkeypatch: pytest.MonkeyPatch) -> Any:
     logging.disable(logging.CRITICAL)
     yield lambda path: TraceAnalysis(trace_files={0: str(path)}, trace_dir=str(path.parent))
     logging.disable(logging.NOTSET)
+
+
+@pytest.fixture(scope="module")
+def program() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder, serving(Path(folder)) as found:
+        yield found
+
+
+@pytest.fixture
+def imported(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of HTA start where it is imported already."""
+    monkeypatch.setattr(sys, "executable", str(program))
 
 
 def kernel_sums_ns(analysis: Any) -> dict[str, float]:
@@ -123,6 +139,7 @@ def declined(result: HtaResult) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", [*SMALL, *LARGE])
+@pytest.mark.usefixtures("imported")
 def test_hta_runs_or_declines_in_a_line_and_agrees_with_us(corpus: Path, name: str) -> None:
     analyses = OF_A_CUT if name in LARGE else tuple(Analysis)
     result = run_hta(real_trace(corpus / f"{name}.json.gz"), Wanted(analyses=analyses, by=By.STAGE))
@@ -142,6 +159,7 @@ def test_hta_runs_or_declines_in_a_line_and_agrees_with_us(corpus: Path, name: s
     assert "nothing to tell" not in "".join(gone.values())
 
 
+@pytest.mark.usefixtures("imported")
 def test_what_is_declined_on_which_trace(corpus: Path) -> None:
     wanted = Wanted(analyses=(Analysis.OVERLAP, Analysis.SEQUENCES, Analysis.CRITICAL_PATH), by=By.TRACE)
     replay = declined(run_hta(real_trace(corpus / "mi300x_vllm_decode_graph.json.gz"), wanted))
@@ -150,6 +168,7 @@ def test_what_is_declined_on_which_trace(corpus: Path) -> None:
     assert "no op launches 3 activities or more" in replay["sequences"]
 
 
+@pytest.mark.usefixtures("imported")
 def test_stages_have_rows_of_their_own(corpus: Path) -> None:
     wanted = Wanted(analyses=(Analysis.TEMPORAL, Analysis.KERNELS), stage="vision_tower")
     result = run_hta(real_trace(corpus / "h100_owlv2_vlm_proxy.json.gz"), wanted)
@@ -167,6 +186,7 @@ def test_stages_have_rows_of_their_own(corpus: Path) -> None:
         ("mi300x_vllm_decode_graph", Analysis.QUEUE, "HTA doesn't know hipGraphLaunch"),
     ],
 )
+@pytest.mark.usefixtures("imported")
 def test_on_the_file_itself_causes_are_named(corpus: Path, name: str, analysis: Analysis, cause: str) -> None:
     result = run_hta(real_trace(corpus / f"{name}.json.gz"), Wanted(analyses=(analysis,), as_is=True))
     differing = [figure for figure in result.figures if figure.cause]
@@ -175,6 +195,7 @@ def test_on_the_file_itself_causes_are_named(corpus: Path, name: str, analysis: 
 
 
 @pytest.mark.parametrize("name", ["a100_event_sync_multi_stream", "h100_bert_small", "multirank_rank1_no_flows"])
+@pytest.mark.usefixtures("imported")
 def test_a_copy_changes_no_critical_path(corpus: Path, name: str) -> None:
     trace = real_trace(corpus / f"{name}.json.gz")
     lengths = []
@@ -186,12 +207,14 @@ def test_a_copy_changes_no_critical_path(corpus: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["badutf8", "listform", "nan", "strts"])
+@pytest.mark.usefixtures("imported")
 def test_a_damaged_trace_is_mended_for_hta(corpus: Path, name: str) -> None:
     whole = Wanted(analyses=(Analysis.TEMPORAL,), by=By.TRACE)
     busy = {f.measure: f.hta for f in run_hta(real_trace(corpus / "bad" / f"{name}.json"), whole).figures}["busy_ns"]
     assert busy == 309_437
 
 
+@pytest.mark.usefixtures("imported")
 def test_the_page_has_htas_figures_where_they_are_asked_for(tmp_path: Path) -> None:
     built = TraceBuilder().range("request", 0, 1_000_000).range("prefill", 0, 500_000)
     built.launch(1, 1000).kernel("gemm", 10_000, 200_000, correlation=1)
