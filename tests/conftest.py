@@ -74,6 +74,7 @@ def corpus() -> Path:
 @pytest.fixture(scope="session")
 def captured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trace of `tiny` on the CPU: 2 timed and 2 profiled requests of 3 tokens each."""
+    pytest.importorskip("torch", reason="needs the extra capture")
 
     def capture(folder: Path) -> Path:
         from gemma_trace.capture.config import CaptureConfig

@@ -8,13 +8,13 @@ python -m tests.integration.hta_forks ADDRESS
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from gemma_trace.analysis.hta import runner
@@ -31,7 +31,7 @@ with socket.socket(socket.AF_UNIX) as server:
 """Passes its standard streams on, whatever its arguments are, and ends as the fork ends."""
 
 
-@contextmanager
+@contextlib.contextmanager
 def serving(folder: Path) -> Iterator[Path]:
     """A program in the place of `sys.executable`, while the block runs.
 
@@ -82,7 +82,8 @@ def main() -> None:
                 code = _run(streams)
                 for stream in streams:
                     os.close(stream)
-                connection.sendall(b"%d" % code)
+                with contextlib.suppress(ConnectionError):  # whoever asked has its answer and may be gone
+                    connection.sendall(b"%d" % code)
 
 
 if __name__ == "__main__":
