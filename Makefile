@@ -1,5 +1,6 @@
 # make demo   capture the tiny model and show where its time to first token goes
-# make test   ruff, mypy and pytest
+# make test   ruff, mypy and pytest with the coverage of branches
+# make test-lowest  the tests that need no torch, with the lowest versions that pyproject.toml allows
 # make fuzz   100,000 damaged traces through every command; FUZZ="--cases 2000 --seconds 600 --seed 2" for fewer, or others
 # make bench  speed and memory beside the peers
 # make browser  Debian's Chromium, for the tests that open our pages; without it they are skipped
@@ -12,7 +13,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 # A plain path in a .pth file: the finder that is the default costs 8 ms at every start.
 EDITABLE := --config-settings editable_mode=compat --editable
 
-.PHONY: demo test lint browser fuzz bench picture notebooks clean
+.PHONY: demo test test-lowest lint browser fuzz bench picture notebooks clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.capture
@@ -32,6 +33,19 @@ JOBS ?= 2
 
 test: lint
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
+
+# Without the extras: what needs torch, HTA, TensorBoard, Perfetto or a browser is skipped or is in other folders.
+LOWEST := build/lowest
+TORCH_FREE := tests/analysis tests/cli tests/export tests/fuzz tests/health tests/report tests/trace tests/view \
+	$(wildcard tests/test_*.py)
+
+test-lowest:
+	$(PYTHON) -m venv $(LOWEST)
+	$(PYTHON) -m tests.lowest > $(LOWEST)/requirements.txt
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $(LOWEST)/requirements.txt
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(EDITABLE) .
+	$(LOWEST)/bin/python -m pip freeze
+	$(LOWEST)/bin/python -m pytest --numprocesses $(JOBS) --dist worksteal $(TORCH_FREE)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

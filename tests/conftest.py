@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import fcntl
 import os
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,10 +19,22 @@ SAMPLES = ROOT / "traces" / "samples"
 HUNG_S = 3600
 """What takes longer than this hangs. No test's result rests on a time: a machine that does other things is slow."""
 
+SLOW = frozenset({"integration", "capture", "browser", "fuzz"})
+
+IN_A_WORKER = "PYTEST_XDIST_WORKER" in os.environ
+"""Whether this is one of several processes that share the tests."""
+
 
 def pytest_configure() -> None:
     """Tables are as wide as they need to be in a pipe, whatever the runner of the tests says of its own terminal."""
     os.environ.pop("COLUMNS", None)
+    if IN_A_WORKER:  # each has a core; torch's threads would wait for one another, and spin while they do
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The folders with the slowest tests come first, so that no process is left alone with one of them at the end."""
+    items.sort(key=lambda item: SLOW.isdisjoint(item.path.relative_to(ROOT).parts))
 
 
 @cache
@@ -29,6 +43,23 @@ def real_trace(path: Path) -> Trace:
     from gemma_trace.trace.trace import load
 
     return load(path)
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], Path]) -> Path:
+    """What takes long to make: the first process of the tests that asks for it makes it, and all have it.
+
+    Args:
+        name: of the folder that it is in.
+        make: is given the folder, and returns a path in it.
+    """
+    base = factory.getbasetemp().parent if IN_A_WORKER else factory.getbasetemp()
+    folder, made = base / name, base / f"{name}.made"
+    with (base / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            folder.mkdir(exist_ok=True)
+            made.write_text(str(make(folder)))
+    return Path(made.read_text())
 
 
 @pytest.fixture
@@ -43,9 +74,31 @@ def corpus() -> Path:
 @pytest.fixture(scope="session")
 def captured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trace of `tiny` on the CPU: 2 timed and 2 profiled requests of 3 tokens each."""
-    from gemma_trace.capture.config import CaptureConfig
-    from gemma_trace.capture.session import profile
+    pytest.importorskip("torch", reason="needs the extra capture")
 
-    folder = tmp_path_factory.mktemp("captured")
-    config = CaptureConfig(device="cpu", warmup=1, runs=2, profile_runs=2, new_tokens=3, output=folder)
-    return profile(config).path
+    def capture(folder: Path) -> Path:
+        from gemma_trace.capture.config import CaptureConfig
+        from gemma_trace.capture.session import profile
+
+        config = CaptureConfig(device="cpu", warmup=1, runs=2, profile_runs=2, new_tokens=3, output=folder)
+        return profile(config).path
+
+    return made_once(tmp_path_factory, "captured", capture)
+
+
+@pytest.fixture(scope="session")
+def small_gemma(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model and a processor of the shape `tiny`, as `save_pretrained` leaves them."""
+
+    def save(folder: Path) -> Path:
+        import torch
+
+        from gemma_trace.capture.gemma3 import gemma3_processor
+        from gemma_trace.capture.random_weights import build_random
+        from gemma_trace.capture.tiny import tiny_config
+
+        build_random(tiny_config(), torch.device("cpu"), torch.float32, 0).save_pretrained(folder)
+        gemma3_processor(tiny_config(), "torchvision").save_pretrained(folder)
+        return folder
+
+    return made_once(tmp_path_factory, "small-gemma", save)

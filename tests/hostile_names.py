@@ -189,7 +189,8 @@ def too_slow(pattern: Pattern, short: int, least_s: float, limit_s: float) -> li
     """The names over which a pattern takes more than in proportion to their length.
 
     Args:
-        short: a length; the other is 4 times as long, which takes a linear pattern 4 times as long.
+        short: a length; the other is 16 times as long, which takes a linear pattern 16 times as long, and one that
+            takes the square of the length 256 times.
         least_s: what takes less than this isn't looked at.
     """
     found = []
@@ -201,9 +202,9 @@ def too_slow(pattern: Pattern, short: int, least_s: float, limit_s: float) -> li
 
         def grows(length: int, name: Callable[[int], str | bytes] = name) -> bool:
             # The least of several: a machine that does other things makes single ones slow.
-            less, more = (min(cost_s(pattern.find, name(n), limit_s) for _ in range(3)) for n in (length, 4 * length))
-            return more > 9 * less
+            less, more = (min(cost_s(pattern.find, name(n), limit_s) for _ in range(3)) for n in (length, 16 * length))
+            return more > 5 * 16 * less
 
-        if cost_s(pattern.find, name(4 * short), limit_s) > least_s and grows(short) and grows(3 * short):
+        if cost_s(pattern.find, name(16 * short), limit_s) > least_s and grows(short) and grows(3 * short):
             found.append((begin, again))
     return found

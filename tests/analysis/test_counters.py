@@ -6,7 +6,7 @@ import numpy as np
 
 from gemma_trace.analysis.counters import MOST_WINDOWS, Series, allocated_bytes, busy_pct, queue_depth
 from gemma_trace.analysis.devices import devices_of
-from gemma_trace.trace.trace import load
+from tests.conftest import real_trace
 from tests.trace_builder import TraceBuilder
 
 
@@ -19,7 +19,7 @@ def test_busy_in_windows_by_hand(tmp_path: Path) -> None:
 
 
 def test_busy_adds_up_on_a_real_trace(corpus: Path) -> None:
-    trace = load(corpus / "h100_owlv2_vlm_proxy.json.gz")
+    trace = real_trace(corpus / "h100_owlv2_vlm_proxy.json.gz")
     (device,) = devices_of(trace)
     found = busy_pct(trace, device)
     window = int(found.ts_ns[1] - found.ts_ns[0])
@@ -39,7 +39,7 @@ def test_the_queue_by_hand(tmp_path: Path) -> None:
 
 
 def test_a_queue_is_never_below_nothing_and_ends_empty(corpus: Path) -> None:
-    trace = load(corpus / "a100_train_legacy_flows.json.gz")
+    trace = real_trace(corpus / "a100_train_legacy_flows.json.gz")
     found = queue_depth(trace, devices_of(trace)[0])
     assert found.value.min() >= 0
     assert found.value[-1] == 0
@@ -47,7 +47,7 @@ def test_a_queue_is_never_below_nothing_and_ends_empty(corpus: Path) -> None:
 
 
 def test_memory_by_device(corpus: Path) -> None:
-    trace = load(corpus / "h100_bert_small.json.gz")
+    trace = real_trace(corpus / "h100_bert_small.json.gz")
     allocated, reserved = allocated_bytes(trace, 0)
     assert (allocated.value[0], reserved.value[0]) == (91505152, 121634816)
     assert (np.diff(allocated.ts_ns) >= 0).all()

@@ -9,9 +9,8 @@ import pytest
 
 from gemma_trace.analysis.decode import DecodeRequest, DecodeStatistics, decode_statistics
 from gemma_trace.analysis.summary import summarize
-from gemma_trace.trace.trace import load
 from tests.analysis.test_summary import MS, metadata, sample
-from tests.conftest import SAMPLES
+from tests.conftest import SAMPLES, real_trace
 from tests.trace_builder import TraceBuilder
 
 GROWING = tuple(10_000 + 500 * token for token in range(12))
@@ -150,7 +149,7 @@ def test_one_token_or_one_step_is_no_series(tmp_path: Path) -> None:
 
 
 def test_a_real_capture() -> None:
-    trace = load(next((SAMPLES / "sample-tiny-cpu-pil").glob("*.json.gz")))
+    trace = real_trace(next((SAMPLES / "sample-tiny-cpu-pil").glob("*.json.gz")))
     found, metadata = decode_statistics(trace), trace.metadata
     assert found is not None
     assert metadata is not None

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gemma_trace.analysis.memory import MemoryUse, StageMemory, memory_use
-from gemma_trace.trace.trace import load
+from tests.conftest import real_trace
 from tests.trace_builder import MAIN, TraceBuilder, decimal_us
 
 RESIDENT = 1000
@@ -190,7 +190,7 @@ def test_real_traces_against_a_plain_count(corpus: Path, name: str) -> None:
     path = corpus / f"{name}.json.gz"
     with gzip.open(path) as file:
         events = [event for event in json.load(file)["traceEvents"] if event.get("name") == "[memory]"]
-    found = memory_use(load(path))
+    found = memory_use(real_trace(path))
     assert found is not None
     assert [device.device for device in found.devices] == [0, -1]
     for device in found.devices:

@@ -7,7 +7,7 @@ import pytest
 from gemma_trace.analysis.breakdown import breakdown
 from gemma_trace.analysis.reasons import Kind, StageReason, stage_reasons
 from gemma_trace.report.verdicts import verdict
-from gemma_trace.trace.trace import Trace, load
+from gemma_trace.trace.trace import Trace
 from tests.conftest import SAMPLES, real_trace
 from tests.trace_builder import TraceBuilder
 
@@ -113,7 +113,7 @@ def test_requests_add_up_and_one_can_be_asked_for(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("backend", ["pil", "torchvision"])
 def test_the_parts_of_a_sample_add_up(backend: str) -> None:
-    trace = load(next((SAMPLES / f"sample-tiny-cpu-{backend}").glob("*.json.gz")))
+    trace = real_trace(next((SAMPLES / f"sample-tiny-cpu-{backend}").glob("*.json.gz")))
     assert verdict(reasons_of(trace)["vision_tower"]).startswith("host work: ")
 
 

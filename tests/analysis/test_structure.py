@@ -11,8 +11,8 @@ from gemma_trace.analysis.sides import side_of
 from gemma_trace.analysis.structure import Pairing, merged, paired_trees
 from gemma_trace.analysis.tree import call_tree
 from gemma_trace.stages import LAYER_PREFIX
-from gemma_trace.trace.trace import Trace, load
-from tests.conftest import SAMPLES
+from gemma_trace.trace.trace import Trace
+from tests.conftest import SAMPLES, real_trace
 from tests.trace_builder import TraceBuilder
 
 Ops = list[tuple[str, str, int]]
@@ -84,7 +84,9 @@ def test_work_without_a_counterpart_is_listed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("sides", [("pil", "torchvision"), ("torchvision", "pil"), ("pil", "pil")])
 def test_the_pairs_add_up_to_the_trees(sides: tuple[str, str]) -> None:
-    before, after = (call_tree(load(next((SAMPLES / f"sample-tiny-cpu-{side}").glob("*.json.gz")))) for side in sides)
+    before, after = (
+        call_tree(real_trace(next((SAMPLES / f"sample-tiny-cpu-{side}").glob("*.json.gz")))) for side in sides
+    )
     found = paired_trees(before, after)
     assert sum(pair.before_ns for pair in found) == before.host_ns
     assert sum(pair.after_ns for pair in found) == after.host_ns

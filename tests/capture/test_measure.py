@@ -8,7 +8,7 @@ from gemma_trace import cli
 from gemma_trace.analysis.roofline.devices import device_peaks
 from gemma_trace.analysis.roofline.peaks_file import read_peaks
 from gemma_trace.capture import measure
-from gemma_trace.trace.trace import load
+from tests.conftest import real_trace
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_what_is_measured_here_holds_for_what_is_captured_here(captured: Path, t
     assert all(1e-6 < rate < 1000 for _, rate in peaks.tflops)
     assert 0 < peaks.memory_gb_per_s < 10_000
     assert "measured by gemma-trace" in peaks.source
-    assert device_peaks(load(captured), [peaks]).peaks == peaks
+    assert device_peaks(real_trace(captured), [peaks]).peaks == peaks
 
 
 @pytest.mark.usefixtures("small")

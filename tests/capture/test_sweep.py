@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -9,14 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
 from gemma_trace.capture.plan import describe
 from gemma_trace.capture.sweep import RECORD_NAME, STUDY, Cell, plan, read_matrix, run_sweep
 from gemma_trace.cli import main
 from gemma_trace.errors import ConfigError, InputError, OutputError
 from gemma_trace.trace.trace import load_metadata
-from tests.conftest import HUNG_S
+from tests.conftest import HUNG_S, ROOT
 
 ONE = ["runs=1", "warmup=0", "profile_runs=1"]
 
@@ -99,45 +99,102 @@ def test_the_plan_tells_what_fits(tmp_path: Path) -> None:
     assert large.needed_bytes == 27_432_406_640 * 4 + 3_400_000_000
 
 
-def test_a_cell_that_dies_costs_itself_and_is_recorded(tmp_path: Path) -> None:
-    cells = plan({"matrix": {"model": ["5b", "tiny"]}, "options": {"device": "cpu"}}, tmp_path, ONE)
+CELL = """#!{python}
+# Stands for the Python that runs a cell: writes a trace of its options at once, where a capture takes seconds.
+import json, os, pathlib, sys, time
+from dataclasses import replace
+sys.path.insert(0, {root!r})
+from tests.capture.test_writer import METADATA
+from tests.trace_builder import TraceBuilder
+from gemma_trace.capture.config import CaptureConfig
+
+given = json.load(sys.stdin)
+given |= {{"output": pathlib.Path(given["output"]), "images": tuple(map(pathlib.Path, given["images"]))}}
+config = CaptureConfig(**given)
+print(json.dumps({{"phase": "profiling"}}), flush=True)
+pathlib.Path({pids!r}).open("a").write(f"{{os.getpid()}}\\n")
+if config.device == "cuda":
+    print(json.dumps({{"error": "no device cuda on this machine"}}), flush=True)
+    sys.exit(1)
+folder = config.output / config.name
+if os.environ.get("CELL_HANGS") and list(config.output.glob("*/*.pt.trace.json.gz")):
+    folder.mkdir()
+    print(json.dumps({{"phase": "hanging"}}), flush=True)
+    time.sleep({hung})
+options = json.loads(json.dumps(config.record()))
+TraceBuilder().range("request", 0, 1000).metadata(replace(METADATA, config=options)).write(
+    folder / "rank0.1.pt.trace.json.gz")
+"""
+
+
+@pytest.fixture
+def quick_cells(tmp_path: Path) -> Path:
+    """A program in the place of Python for the cells' processes."""
+    program = tmp_path / "cell"
+    pids = str(tmp_path / "pids")
+    program.write_text(CELL.format(python=sys.executable, root=str(ROOT), pids=pids, hung=HUNG_S))
+    program.chmod(0o700)
+    return program
+
+
+def test_a_cell_that_dies_costs_itself_and_is_recorded(
+    tmp_path: Path, quick_cells: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = plan({"matrix": {"model": ["5b", "tiny"]}, "options": {"device": "cpu"}}, tmp_path / "out", ONE)
     states: list[list[str]] = []
     ended = run_sweep(cells, retry=False, on_change=lambda now: states.append([cell.state for cell in now]))
     assert [cell.state for cell in ended] == ["failed", "done"]
     assert "no model '5b'" in ended[0].error
-    assert json.loads((tmp_path / RECORD_NAME).read_text())["failed"] == {ended[0].name: ended[0].error}
+    assert json.loads((tmp_path / "out" / RECORD_NAME).read_text())["failed"] == {ended[0].name: ended[0].error}
     assert ["failed", "running"] in states
     again = run_sweep(cells, retry=False, on_change=lambda _: None)
     assert [(cell.state, cell.seconds) for cell in again] == [("failed", 0.0), ("done", 0.0)], "nothing ran"
+    monkeypatch.setattr(sys, "executable", str(quick_cells))
     other = [Cell(replace(cells[1].config, seed=5))]
     assert run_sweep(other, retry=False, on_change=lambda _: None)[0].seconds > 0, "other options, another run"
 
 
-def test_a_sweep_that_is_killed_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "gemma_trace", "sweep", "--set", "model=tiny", "--set", "dtype=float32", "--quiet"]
-    command += [part for option in ONE for part in ("--set", option)]
+SWEEP = "import sys; from gemma_trace.cli import main; sys.executable = sys.argv.pop(1); sys.exit(main())"
+
+
+def test_a_sweep_that_is_killed_goes_on_where_it_stopped(tmp_path: Path, quick_cells: Path) -> None:
+    """Half of the four cells fail, as those of a device do that isn't there."""
+    command = [sys.executable, "-c", SWEEP, str(quick_cells), "sweep", "--set", "model=tiny", "--set", "dtype=float32"]
+    command += ["--quiet", *(part for option in ONE for part in ("--set", option))]
 
     def sweep(folder: Path) -> list[str]:
         done = subprocess.run(
             [*command, "--out-dir", str(folder), "--format", "json"], capture_output=True, text=True, timeout=HUNG_S
         )
-        without_cuda = not torch.cuda.is_available()
-        assert done.returncode == without_cuda, "without a CUDA device half of the 4 cells fail, and are recorded"
-        assert done.stderr.count("no device cuda") == 2 * without_cuda
+        assert done.returncode == 1, "what failed is told"
+        assert done.stderr.count("no device cuda") == 2
         return [row["run"] for row in json.loads(done.stdout)["rows"]]
 
     killed = tmp_path / "killed"
-    process = subprocess.Popen([*command, "--out-dir", str(killed)], stdout=subprocess.DEVNULL)
-    while not (first := list(killed.glob("*/*.pt.trace.json.gz"))) and process.poll() is None:
-        time.sleep(0.05)
+    hanging = os.environ | {"CELL_HANGS": "1"}
+    process = subprocess.Popen([*command, "--out-dir", str(killed)], stdout=subprocess.DEVNULL, env=hanging)
+    while len(folders := list(killed.glob("[!.]*cpu*"))) < 2 and process.poll() is None:
+        time.sleep(0.02)
+    assert len(folders) == 2, "one cell has its trace and another is at work"
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert first, "it ended before it had written a trace"
-    written = [trace.stat().st_mtime_ns for trace in first]
+    at_work = int((tmp_path / "pids").read_text().splitlines()[-1])
+    while is_running(at_work):
+        time.sleep(0.02)
+    (first,) = killed.glob("*/*.pt.trace.json.gz")
+    written = first.stat().st_mtime_ns
     rows = sweep(killed)
     assert rows == sweep(tmp_path / "whole")
-    assert len(rows) == (4 if torch.cuda.is_available() else 2)
-    assert [trace.stat().st_mtime_ns for trace in first] == written, "what was done wasn't done again"
+    assert len(rows) == 2
+    assert first.stat().st_mtime_ns == written, "what was done wasn't done again"
     traces = list(killed.glob("*/*.pt.trace.json.gz"))
     assert len(traces) == len(rows)
     assert all(load_metadata(trace) is not None for trace in traces)
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is such a process; a cell ends with the sweep that started it."""
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False

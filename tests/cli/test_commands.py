@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from gemma_trace import cli
-from gemma_trace.trace.trace import load
+from tests.conftest import real_trace
 from tests.trace_builder import TraceBuilder
 
 COMMANDS = ("capture", "sweep", "summarize", "stages", "kernels", "tree", "diff", "check", "doctor")
@@ -52,7 +52,7 @@ def test_stages_as_json_is_what_the_analysis_found(captured: Path, capsys: pytes
         ]
     )
     assert found["totals"]["wall_ns"] == sum(row["time_ns"] for row in found["rows"])
-    spans = load(captured).spans
+    spans = real_trace(captured).spans
     assert found["totals"]["wall_ns"] == spans.dur_ns[spans.name == spans.names.index("gemma_trace::request")].sum()
 
 

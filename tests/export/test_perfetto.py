@@ -10,8 +10,8 @@ import pytest
 
 from gemma_trace.analysis.breakdown import breakdown
 from gemma_trace.export.viewer import export_trace
-from gemma_trace.trace.trace import Trace, load
-from tests.conftest import SAMPLES, SHARED
+from gemma_trace.trace.trace import Trace
+from tests.conftest import SAMPLES, SHARED, real_trace
 from tests.trace_builder import TraceBuilder
 
 Perfetto = Callable[..., list[list[dict[str, Any]]]]
@@ -53,7 +53,7 @@ def holds_the_figures(trace: Trace, stages: list[dict[str, Any]]) -> None:
 
 @pytest.mark.parametrize("path", sorted(SAMPLES.rglob("*.json.gz")), ids=lambda path: path.parent.name)
 def test_the_samples(perfetto: Perfetto, tmp_path: Path, path: Path) -> None:
-    trace = load(path)
+    trace = real_trace(path)
     lost, stages, _ = export_and_ask(perfetto, trace, tmp_path)
     assert lost == []
     holds_the_figures(trace, stages)
@@ -63,7 +63,7 @@ def test_the_samples(perfetto: Perfetto, tmp_path: Path, path: Path) -> None:
 
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.name.removesuffix(".json.gz"))
 def test_the_corpus(perfetto: Perfetto, tmp_path: Path, path: Path) -> None:
-    trace = load(path)
+    trace = real_trace(path)
     lost, stages, ((counts),) = export_and_ask(perfetto, trace, tmp_path)
     assert lost == []
     holds_the_figures(trace, stages)

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from gemma_trace.export.speedscope import SCHEMA, export_speedscope
-from gemma_trace.trace.trace import Trace, load
-from tests.conftest import SAMPLES
+from gemma_trace.trace.trace import Trace
+from tests.conftest import SAMPLES, real_trace
 from tests.trace_builder import TraceBuilder
 
 
@@ -67,7 +67,7 @@ def test_a_trace_by_hand(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted(SAMPLES.rglob("*.json.gz")), ids=lambda path: path.parent.name)
 def test_the_samples_nest(path: Path, tmp_path: Path) -> None:
-    trace = load(path)
+    trace = real_trace(path)
     content = exported(trace, tmp_path)
     assert sum(len(profile["events"]) for profile in content["profiles"][2:]) == 2 * len(trace.spans)
     for profile in content["profiles"]:
@@ -76,6 +76,6 @@ def test_the_samples_nest(path: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a100_alexnet_cuda_sync", "h100_bert_small", "mi300x_vllm_decode_graph"])
 def test_foreign_traces_nest(corpus: Path, tmp_path: Path, name: str) -> None:
-    content = exported(load(corpus / f"{name}.json.gz"), tmp_path)
+    content = exported(real_trace(corpus / f"{name}.json.gz"), tmp_path)
     for profile in content["profiles"]:
         totals_ns(content, profile)

@@ -1,4 +1,4 @@
-"""One case through every command and renderer, in this process: what must never happen, and did."""
+"""A case through commands and renderers, in this process: what must never happen, and did."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ import resource
 import signal
 import traceback
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
+from random import Random
 from types import FrameType
 from typing import Any, Final
 
@@ -35,6 +37,12 @@ LIMIT_S: Final = 20.0
 
 LIMIT_BYTES: Final = 1 << 30
 """How much memory a process may take on top of what it has when it begins."""
+
+ALWAYS: Final = 2
+"""How many commands every case is put through: `check` and `stages`, which read all that a file has."""
+
+FEW: Final = 4
+"""How many of the others are drawn for a case, so that in a long run each gets thousands of cases."""
 
 NO_NUMBER: Final = re.compile(r"(?<![\w.:/-])-?(?:nan|inf)(?![\w.:/-])")
 UNPRINTABLE: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -70,7 +78,10 @@ class Problem:
 
 
 def commands(trace: str, sound: str, folder: str) -> list[list[str]]:
-    """Every command with what it can be asked for; the views are rendered in every format, whatever they ask for."""
+    """Every command with what it can be asked for; the first `ALWAYS` are those of every case.
+
+    What they print is rendered in other formats than they ask for.
+    """
     kernels = ["kernels", trace, "--full-names", "--top", "0", "--by"]
     return [
         ["check", trace],
@@ -102,11 +113,12 @@ class Exercise:
         self._folder, self._sound, self._unprintable = folder, sound, unprintable
         self._problems: list[Problem] = []
         self._kept: Known = {}
-        self.runs = self._reports = 0
+        self.runs: Counter[str] = Counter()
+        self._reports = 0
         self._now, self._may_say_nan = "", False
 
     def run(self, case: Case) -> list[Problem]:
-        """Every command on a case."""
+        """The commands that are to be run on a case: every one, or those that all cases are put through and a few."""
         self._problems = []
         trace = self._folder / ("case.json.gz" if case.trace.startswith(b"\x1f\x8b") else "case.json")
         trace.write_bytes(case.trace)
@@ -115,19 +127,31 @@ class Exercise:
             if text is not None:
                 (self._folder / f"{option[2:]}.toml").write_bytes(text)
                 more += [option, str(self._folder / f"{option[2:]}.toml")]
-        may_say_nan = bool(NO_NUMBER.search(_inflated(case.trace).decode("latin-1")))
-        known: Known = {key: found for key, found in self._kept.items() if key[0] != str(trace)}
+        self._may_say_nan = _says_nan(case.trace)
+        known: Known = {key: found for key, found in self._kept.items() if key == (str(self._sound), ())}
         self._kept = known
+        every = commands(str(trace), str(self._sound), str(self._folder))
+        always, others = every[:ALWAYS], every[ALWAYS:]
+        beside_hta = True
+        if case.draw is not None:
+            random = Random(f"commands of {case.draw}")
+            beside_hta = random.random() < FEW / len(others)
+            others = random.sample(others, FEW)
+            self._reports = random.randrange(len(_FORMS))
         with _loaded_once(known), _every_format(self._printed):
-            for command in commands(str(trace), str(self._sound), str(self._folder)):
+            for command in (*always, *others):
                 if command[0] in _ALIKE and isinstance(known.get((str(trace), ())), GemmaTraceError):
                     continue
-                self._command([*command, *_fitting(command[0], more)], may_say_nan=may_say_nan)
-                if case.options:
-                    self._command([*command, *_fitting(command[0], case.options)], may_say_nan=may_say_nan)
+                options = _fitting(command[0], case.options)
+                if not options or case.draw is None or command in always:
+                    self._command([*command, *_fitting(command[0], more)])
+                if options:
+                    self._command([*command, *options])
         for (path, _), loaded in known.items():
             if path == str(trace) and isinstance(loaded, tracing.Trace):
                 self._guarded(f"arithmetic on {path}", partial(self._arithmetic, loaded))
+                if beside_hta:
+                    self._guarded(f"figures beside HTA's of {path}", partial(self._beside_hta, loaded))
         for name in ("viewer", "redacted", "speedscope"):
             written = self._folder / f"{name}.json"
             if written.exists():
@@ -135,8 +159,8 @@ class Exercise:
                 written.unlink()
         return self._problems
 
-    def _command(self, command: Sequence[str], *, may_say_nan: bool) -> None:
-        self.runs += 1
+    def _command(self, command: Sequence[str]) -> None:
+        self.runs[command[0]] += 1
         out, err = io.StringIO(), io.StringIO()
 
         def run() -> None:
@@ -144,7 +168,6 @@ class Exercise:
             with quiet, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
                 _parser(command[0])(args=list(command))
 
-        self._may_say_nan = may_say_nan
         self._guarded(" ".join(command), run)
         self._printable(err.getvalue())
 
@@ -188,15 +211,15 @@ class Exercise:
             self._add(f"control character {found[0]!r}", repr(text[max(found.start() - 100, 0) :][:200]))
 
     def _arithmetic(self, trace: tracing.Trace) -> None:
-        """Stages add up to the wall; and what we would set beside HTA's figures, without HTA."""
+        """Stages add up to the wall."""
         found = breakdown(trace)
         for request in found.requests:
             summed = sum(row.time_ns for row in found.rows if row.request == request.index)
             if summed != request.wall_ns or any(row.time_ns < 0 for row in found.rows):
                 self._add("the stages' sum is not the wall", f"{summed} of {request}")
-        self._beside_hta(trace)
 
     def _beside_hta(self, trace: tracing.Trace) -> None:
+        """What we would set beside HTA's figures, without HTA."""
         from gemma_trace.analysis.hta.compare import Causes, Own
         from gemma_trace.analysis.hta.copies import Copier
         from gemma_trace.analysis.hta.model import Analysis, Figure, Scope
@@ -216,6 +239,12 @@ class Exercise:
         copy = self._folder / "copy.json"
         Copier(trace, trace.requests).write(copy, every, whole=True, syncs=True)
         self._is_json(copy.read_text())
+
+
+def _says_nan(data: bytes) -> bool:
+    """Whether a file has a text of its own that looks like no number."""
+    held = _inflated(data)
+    return (b"nan" in held or b"inf" in held) and bool(NO_NUMBER.search(held.decode("latin-1")))
 
 
 @cache

@@ -61,12 +61,14 @@ class Case:
         trace: the file's bytes; gzip where they begin as such.
         rules, peaks: the texts of a file of rules and one of peak rates; None for none.
         options: what some commands are given on top.
+        draw: what the few commands that it is put through are drawn by; None for all of them.
     """
 
     trace: bytes
     rules: bytes | None
     peaks: bytes | None
     options: tuple[str, ...]
+    draw: str | None = None
 
 
 def case(seed: int, number: int) -> Case:
@@ -85,7 +87,8 @@ def case(seed: int, number: int) -> Case:
             text = _damaged(random, text)
     rules = _damaged_toml(random, RULES) if random.random() < 0.05 else None
     peaks = _damaged_toml(random, PEAKS) if random.random() < 0.15 else None
-    return Case(text, rules, peaks, tuple(random.choice(_OPTIONS)(random)) if random.random() < 0.3 else ())
+    options = tuple(random.choice(_OPTIONS)(random)) if random.random() < 0.3 else ()
+    return Case(text, rules, peaks, options, draw=f"{seed}:{number}")
 
 
 def _raw(random: Random) -> msgspec.Raw:

@@ -1,19 +1,24 @@
 """`make fuzz`: any number of cases in several processes; ends with 1 where something happened that must not.
 
-A case is made of the seed and its number alone, so that `--seed 1 --first 4711 --cases 1 --keep FOLDER` makes it again.
+A case, and which commands it is put through, is made of the seed and its number alone, so that
+`--seed 1 --first 4711 --cases 1 --keep FOLDER` makes it again.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
+import os
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +27,8 @@ from tests.fuzz.exercise import Exercise, Problem, limit_memory
 from tests.fuzz.mutate import case
 from tests.fuzz.seeds import ours_on_a_device
 
-_AT_ONCE: Final = 50
+_AT_ONCE: Final = 25
+_TELL_EVERY_S: Final = 30.0
 
 
 @dataclass(frozen=True)
@@ -30,82 +36,145 @@ class Found:
     """What some cases came to.
 
     Attributes:
-        runs: commands that were run.
+        runs: how often each command was run.
         problems: with the number of their case.
     """
 
     cases: int
-    runs: int
+    runs: Counter[str]
     problems: list[tuple[int, Problem]]
 
 
+@dataclass
+class Tally:
+    """What all cases came to until now."""
+
+    cases: int = 0
+    runs: Counter[str] = field(default_factory=Counter)
+    kinds: Counter[str] = field(default_factory=Counter)
+    first: dict[str, int] = field(default_factory=dict)
+
+    def add(self, found: Found) -> list[tuple[int, Problem]]:
+        """Add what some cases came to, and return the problems of a kind that there was none of before."""
+        self.cases += found.cases
+        self.runs += found.runs
+        new = []
+        for number, problem in found.problems:
+            self.kinds[problem.kind] += 1
+            if problem.kind not in self.first:
+                new.append((number, problem))
+            self.first[problem.kind] = min(number, self.first.get(problem.kind, number))
+        return new
+
+    def line(self, spent_s: float) -> str:
+        """How far it is."""
+        rate = self.cases / spent_s if spent_s else 0.0
+        counts = f"{self.cases:,} cases, {self.runs.total():,} runs of commands, {self.kinds.total():,} problems"
+        return f"{counts}, {spent_s:,.0f} s, {rate:.1f} cases/s"
+
+    def tables(self) -> str:
+        """The runs of each command, and the problems of each kind."""
+        lines = [f"{'runs':>10}  command", *(f"{count:10,}  {name}" for name, count in self.runs.most_common())]
+        if self.kinds:
+            lines += ["", f"{'problems':>10}  {'first case':>10}  kind"]
+            lines += [f"{count:10,}  {self.first[kind]:10}  {kind}" for kind, count in self.kinds.most_common()]
+        return "\n".join(lines)
+
+
 @cache
-def _exercise() -> Exercise:
-    folder = Path(tempfile.mkdtemp(prefix="gemma-trace-fuzz-"))
-    sound = ours_on_a_device().write(folder / "sound.json")
+def _exercise(folder: Path) -> Exercise:
+    """What this process runs its cases with."""
+    own = folder / str(os.getpid())
+    own.mkdir()
+    sound = ours_on_a_device().write(own / "sound.json")
+    exercise = Exercise(own, sound)
+    gc.freeze()  # or each collection would go through all that was imported
     limit_memory()
-    return Exercise(folder, sound)
+    return exercise
 
 
-def fuzz(seed: int, numbers: range) -> Found:
+def fuzz(folder: Path, seed: int, numbers: range) -> Found:
     """The cases of these numbers."""
-    exercise = _exercise()
-    before = exercise.runs
+    exercise = _exercise(folder)
+    before = exercise.runs.copy()
     problems = [(number, problem) for number in numbers for problem in exercise.run(case(seed, number))]
+    gc.collect()  # the commands switch it off
     return Found(len(numbers), exercise.runs - before, problems)
 
 
-def _parts(seed: int, numbers: range, processes: int, until: float) -> Iterator[Found]:
-    parts = [numbers[place : place + _AT_ONCE] for place in range(0, len(numbers), _AT_ONCE)]
-    with ProcessPoolExecutor(processes) as pool:
-        for place in range(0, len(parts), processes):
-            if time.monotonic() > until:
+def _parts(folder: Path, seed: int, numbers: range, jobs: int, until: float) -> Iterator[Found]:
+    """A few cases at a time, in the order in which they end."""
+    parts = iter([numbers[place : place + _AT_ONCE] for place in range(0, len(numbers), _AT_ONCE)])
+    running: dict[Future[Found], range] = {}
+    with ProcessPoolExecutor(jobs) as pool:
+        while True:
+            if time.monotonic() < until:
+                for part in islice(parts, 2 * jobs - len(running)):
+                    running[pool.submit(fuzz, folder, seed, part)] = part
+            if not running:
                 return
-            yield from pool.map(fuzz, [seed] * processes, parts[place : place + processes])
+            for done in wait(running, return_when=FIRST_COMPLETED).done:
+                try:
+                    yield done.result()
+                except BrokenProcessPool:
+                    yield _died(list(running.values()))
+                    return
+                del running[done]
 
 
-def main() -> int:
-    """Run the command line."""
+def _died(parts: list[range]) -> Found:
+    """A process of the pool is gone: which case it was nobody can tell."""
+    cases = ", ".join(f"{part.start} to {part.stop - 1}" for part in parts)
+    return Found(0, Counter(), [(parts[0].start, Problem("a process died", "", f"in one of the cases {cases}"))])
+
+
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--first", type=int, default=0, help="the first case's number, to go on where a run ended")
     parser.add_argument("--cases", type=int, default=100_000)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no case after this")
-    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--jobs", type=int, default=2, help="the number of processes")
     parser.add_argument("--keep", type=Path, help="a folder for one case of each kind that was found")
     parser.add_argument("--corpus", metavar="I/N", help="instead, every N-th case of what was found before")
-    given = parser.parse_args()
-    if given.corpus:
-        return _run_corpus(*map(int, given.corpus.split("/")))
-    begun = time.monotonic()
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Run the command line."""
+    given = _arguments()
+    with tempfile.TemporaryDirectory(prefix="gemma-trace-fuzz-") as folder:
+        if given.corpus:
+            return _run_corpus(Path(folder), *map(int, given.corpus.split("/")))
+        return _run_cases(Path(folder), given)
+
+
+def _run_cases(folder: Path, given: argparse.Namespace) -> int:
+    """Cases of a seed, with a line on stderr every half minute and tables at the end."""
     numbers = range(given.first, given.first + given.cases)
-    cases = runs = 0
-    kinds: Counter[str] = Counter()
-    first: dict[str, tuple[int, Problem]] = {}
-    for found in _parts(given.seed, numbers, given.processes, begun + given.seconds):
-        cases, runs = cases + found.cases, runs + found.runs
-        for number, problem in found.problems:
-            kinds[problem.kind] += 1
-            if problem.kind not in first:
-                first[problem.kind] = number, problem
-                print(f"\ncase {number}: {problem.kind}\n  {problem.command}", file=sys.stderr, flush=True)
-                if given.keep:
-                    _keep(given.keep, given.seed, number, problem)
-        spent = time.monotonic() - begun
-        print(f"\r{cases:,} cases, {runs:,} runs, {kinds.total():,} problems, {spent:,.0f} s", end="", file=sys.stderr)
-    print(file=sys.stderr)
-    print(f"{cases:,} cases from seed {given.seed}, {runs:,} runs of commands, {kinds.total():,} problems")
-    for kind, count in kinds.most_common():
-        print(f"{count:8,}  {kind}  (case {first[kind][0]})")
-    return 1 if kinds else 0
+    tally = Tally()
+    begun = told = time.monotonic()
+    for found in _parts(folder, given.seed, numbers, given.jobs, begun + given.seconds):
+        for number, problem in tally.add(found):
+            print(f"case {number}: {problem.kind}\n  {problem.command}", file=sys.stderr, flush=True)
+            if given.keep:
+                _keep(given.keep, given.seed, number, problem)
+        if time.monotonic() - told >= _TELL_EVERY_S:
+            told = time.monotonic()
+            print(tally.line(told - begun), file=sys.stderr, flush=True)
+    print(f"seed {given.seed}: {tally.line(time.monotonic() - begun)}")
+    print(tally.tables())
+    return 1 if tally.kinds else 0
 
 
-def _run_corpus(part: int, parts: int) -> int:
-    """Cases of what was found before."""
+def _run_corpus(folder: Path, part: int, parts: int) -> int:
+    """Cases of what was found before, each through every command."""
     chosen = list(corpus.cases())[part::parts]
-    exercise = _exercise()
+    exercise = _exercise(folder)
     problems = [(name, problem) for name, made in chosen for problem in exercise.run(made)]
-    print(f"{len(chosen):,} cases of the corpus, {exercise.runs:,} runs of commands, {len(problems):,} problems")
+    print(
+        f"{len(chosen):,} cases of the corpus, {exercise.runs.total():,} runs of commands, {len(problems):,} problems"
+    )
     for name, problem in problems:
         print(f"{name}: {problem.kind}\n  {problem.command}\n{problem.detail[-1000:]}")
     return 1 if problems else 0

@@ -17,8 +17,8 @@ from gemma_trace.metadata import RequestSample, StageSample
 from gemma_trace.report.html.build import view_of
 from gemma_trace.report.html.sections import run_of
 from gemma_trace.report.verdicts import verdict
-from gemma_trace.trace.trace import Trace, load
-from tests.conftest import SAMPLES, SHARED
+from gemma_trace.trace.trace import Trace
+from tests.conftest import SAMPLES, SHARED, real_trace
 from tests.health.test_health import METADATA
 from tests.trace_builder import MAIN, TraceBuilder
 
@@ -266,7 +266,7 @@ def test_the_cold_starts_of_real_traces_are_named(name: str, call: str, share: i
     path = SHARED / "corpus_2" / f"{name}.json.gz"
     if not path.is_file():
         pytest.skip("needs ../shared/corpus_2, real traces that this project reads but does not ship")
-    said = verdict(next(reason for reason in stage_reasons(load(path)) if reason.stage == "unattributed"))
+    said = verdict(next(reason for reason in stage_reasons(real_trace(path)) if reason.stage == "unattributed"))
     assert said.startswith(f"cold start: {share}% of the time is ")
     assert call in said
 

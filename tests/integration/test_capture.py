@@ -8,6 +8,7 @@ import importlib.util
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +23,7 @@ from gemma_trace.capture.session import profile
 from gemma_trace.errors import DeviceError, ModelError, OutputError
 from gemma_trace.stages import Stage
 from gemma_trace.trace.trace import load
-from tests.conftest import SHARED
+from tests.conftest import SHARED, made_once, real_trace
 
 EVERY_STAGE = {stage.value for stage in Stage} - {"request"}
 
@@ -36,7 +37,7 @@ def perfetto(path: Path, *queries: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_every_stage_is_there_and_they_add_up_to_the_wall(captured: Path) -> None:
-    found = breakdown(load(captured))
+    found = breakdown(real_trace(captured))
     assert len(found.requests) == 2
     for window in found.requests:
         rows = [row for row in found.rows if row.request == window.index]
@@ -46,7 +47,7 @@ def test_every_stage_is_there_and_they_add_up_to_the_wall(captured: Path) -> Non
 
 
 def test_little_of_ttft_is_unattributed(captured: Path) -> None:
-    measures = summarize(load(captured)).measures
+    measures = summarize(real_trace(captured)).measures
     unattributed, ttft = measures["unattributed_ms"], measures["ttft_ms"]
     assert unattributed is not None
     assert ttft is not None
@@ -54,7 +55,7 @@ def test_little_of_ttft_is_unattributed(captured: Path) -> None:
 
 
 def test_timed_stages_and_the_rest_add_up_to_ttft(captured: Path) -> None:
-    for request in summarize(load(captured)).requests:
+    for request in summarize(real_trace(captured)).requests:
         assert request.ttft_ns is not None
         assert request.unattributed_ns is not None
         inside = sum(ns for stage, ns in request.stages_ns.items() if stage not in ("image_load", "decode"))
@@ -62,7 +63,7 @@ def test_timed_stages_and_the_rest_add_up_to_ttft(captured: Path) -> None:
 
 
 def test_each_token_comes_after_the_one_before(captured: Path) -> None:
-    metadata = load(captured).metadata
+    metadata = real_trace(captured).metadata
     assert metadata is not None
     for sample in metadata.timed_requests:
         assert len(sample.token_ns) == 3
@@ -97,32 +98,40 @@ def test_perfetto_loses_nothing_and_shows_the_stages(captured: Path) -> None:
     query = "select name, count(*) as n, sum(dur) as ns from slice where name glob 'gemma_trace::*' group by name"
     shown = [eval(line, {"__builtins__": {}}) for line in perfetto(captured, query).stdout.splitlines()]
     rows = {row["name"].removeprefix("gemma_trace::"): row for row in shown}
-    spans = load(captured).spans
+    spans = real_trace(captured).spans
     for stage in EVERY_STAGE - {"unattributed"}:
         code = spans.names.index(f"gemma_trace::{stage}")
         assert rows[stage]["n"] == (spans.name == code).sum()
         assert rows[stage]["ns"] == spans.dur_ns[spans.name == code].sum()
 
 
-def test_perfetto_loses_nothing_with_stacks_modules_and_memory(tmp_path: Path) -> None:
-    config = CaptureConfig(device="cpu", warmup=0, runs=0, profile_runs=1, output=tmp_path)
-    found = profile(config, stacks=True, detail="module", memory=True, image_backend="pil")
-    trace = load(found.path)
+@pytest.fixture(scope="module")
+def detailed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All that can be recorded, and no timed pass."""
+
+    def capture(folder: Path) -> Path:
+        config = CaptureConfig(device="cpu", warmup=0, runs=0, profile_runs=1, output=folder)
+        return profile(config, stacks=True, detail="module", memory=True, image_backend="pil").path
+
+    return made_once(tmp_path_factory, "detailed", capture)
+
+
+def test_perfetto_loses_nothing_with_stacks_modules_and_memory(detailed: Path) -> None:
+    trace = real_trace(detailed)
     assert trace.spans.in_categories(frozenset({"python_function"})).sum() > 10_000
     assert trace.nesting.clipped == 0
-    text = gzip.decompress(found.path.read_bytes()).decode()
+    text = gzip.decompress(detailed.read_bytes()).decode()
     assert str(Path.home()) + "/" not in text
-    assert "lost: nothing" in perfetto(found.path).stdout
+    assert "lost: nothing" in perfetto(detailed).stdout
 
 
-def test_a_run_without_a_timed_pass_says_so(tmp_path: Path) -> None:
-    found = profile(device="cpu", warmup=0, runs=0, profile_runs=1, output=tmp_path, shapes=False)
-    run = summarize(load(found.path))
+def test_a_run_without_a_timed_pass_says_so(detailed: Path) -> None:
+    run = summarize(real_trace(detailed))
     assert (run.timing, run.runs, run.inflation) == ("profiled", 1, None)
     assert [finding.code for finding in run.health.findings] == ["no_warmup", "random_weights"]
 
 
-def test_an_output_that_exists_is_kept_unless_forced(tmp_path: Path) -> None:
+def test_an_output_that_exists_is_kept_unless_forced(captured: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {
         "device": "cpu",
         "warmup": 0,
@@ -131,11 +140,12 @@ def test_an_output_that_exists_is_kept_unless_forced(tmp_path: Path) -> None:
         "name": "mine",
         "output": tmp_path,
     }
-    first = profile(**options).path
+    (tmp_path / "mine").mkdir()
+    first = Path(shutil.copy(captured, tmp_path / "mine"))
     with pytest.raises(OutputError, match="holds a trace already; give --name"):
         profile(**options)
     assert first.exists()
-    second = profile(**options, force=True).path
+    second = profile(**options, shapes=False, force=True).path
     assert [file.name for file in second.parent.iterdir()] == [second.name]
     assert second != first
 
@@ -174,27 +184,23 @@ def test_a_failed_run_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(_Session, "profile_requests", fail)
     with pytest.raises(RuntimeError, match="illegal memory access"):
-        profile(device="cpu", warmup=0, runs=1, profile_runs=1, output=tmp_path)
+        profile(device="cpu", warmup=0, runs=0, profile_runs=1, output=tmp_path)
     assert list(tmp_path.rglob("*")) == []
 
 
-def test_a_folder_with_a_saved_model_is_captured(tmp_path: Path) -> None:
-    from gemma_trace.capture.gemma3 import gemma3_processor
-    from gemma_trace.capture.tiny import tiny_config, tiny_model
-
-    saved = tmp_path / "my-gemma"
-    tiny_model(0).save_pretrained(saved)
-    gemma3_processor(tiny_config(), "torchvision").save_pretrained(saved)
+def test_a_folder_with_a_saved_model_is_captured(small_gemma: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {
         "warmup": 0,
-        "runs": 1,
+        "runs": 0,
         "profile_runs": 1,
         "image_backend": "pil",
         "output": tmp_path / "out",
     }
-    found = profile(model=str(saved), device="cpu", **options)
-    assert (found.metadata.run.model, found.metadata.run.weights) == ("my-gemma", "pretrained")
-    assert str(tmp_path) not in gzip.decompress(found.path.read_bytes()).decode()
+    found = profile(model=str(small_gemma), device="cpu", **options)
+    assert (found.metadata.run.model, found.metadata.run.weights) == ("small-gemma", "pretrained")
+    text = gzip.decompress(found.path.read_bytes()).decode()
+    assert str(tmp_path) not in text
+    assert str(small_gemma.parent) not in text
     names = load(found.path).spans.names
     assert "aten::_upsample_bilinear2d_aa" not in names, "the pil backend resizes without torch"
 
@@ -205,7 +211,7 @@ def test_a_model_in_hand_is_captured(tmp_path: Path) -> None:
 
     model, processor = tiny_model(0).eval(), gemma3_processor(tiny_config(), "torchvision")
     settings = model.generation_config
-    found = profile(model=model, processor=processor, warmup=0, runs=1, profile_runs=1, output=tmp_path)
+    found = profile(model=model, processor=processor, warmup=0, runs=0, profile_runs=1, output=tmp_path)
     assert found.metadata.run.model == "Gemma3ForConditionalGeneration"
     assert model.generation_config is settings
 

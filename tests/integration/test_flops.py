@@ -12,6 +12,7 @@ from gemma_trace.analysis.breakdown import breakdown
 from gemma_trace.analysis.roofline.floors import stage_floors
 from gemma_trace.analysis.roofline.opcosts import op_costs
 from gemma_trace.trace.trace import load
+from tests.conftest import real_trace
 
 
 def _inputs(loaded: Any) -> Any:
@@ -54,7 +55,7 @@ def test_a_stages_work_by_its_shapes_is_that_by_the_models_config(captured: Path
     """The two sources of a floor, held against each other on a trace that has both."""
     from gemma_trace.analysis.roofline.gemma3_floor import model_work
 
-    trace = load(captured)
+    trace = real_trace(captured)
     found = breakdown(trace)
     requests = {request.index: request for request in found.requests}
     shape = gemma3_shapes.TINY

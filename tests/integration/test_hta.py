@@ -6,7 +6,10 @@ Right is: every activity linked, no synchronisation events, at most one `Profile
 from __future__ import annotations
 
 import logging
+import sys
+import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,9 @@ from gemma_trace.analysis.hta.run import By, Wanted, run_hta
 from gemma_trace.analysis.intervals import union_ns
 from gemma_trace.analysis.kernels import kernel_table
 from gemma_trace.cli import main
-from gemma_trace.trace.trace import Trace, load
+from gemma_trace.trace.trace import Trace
+from tests.conftest import real_trace
+from tests.integration.hta_forks import serving
 from tests.trace_builder import TraceBuilder
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of HTA's own use of pandas
@@ -33,6 +38,18 @@ def hta(monkeypatch: pytest.MonkeyPatch) -> Any:
     logging.disable(logging.CRITICAL)
     yield lambda path: TraceAnalysis(trace_files={0: str(path)}, trace_dir=str(path.parent))
     logging.disable(logging.NOTSET)
+
+
+@pytest.fixture(scope="module")
+def program() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder, serving(Path(folder)) as found:
+        yield found
+
+
+@pytest.fixture
+def imported(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of HTA start where it is imported already."""
+    monkeypatch.setattr(sys, "executable", str(program))
 
 
 def kernel_sums_ns(analysis: Any) -> dict[str, float]:
@@ -68,7 +85,7 @@ def ours(trace: Trace) -> tuple[dict[str, int], int, int]:
 def test_kernel_totals_busy_and_idle_agree_where_hta_is_right(corpus: Path, hta: Any, name: str) -> None:
     path = corpus / f"{name}.json.gz"
     analysis = hta(path)
-    sums, busy, idle = ours(load(path))
+    sums, busy, idle = ours(real_trace(path))
     theirs = kernel_sums_ns(analysis)
     assert theirs.keys() == sums.keys()
     assert theirs == pytest.approx(sums, rel=WITHIN)
@@ -78,28 +95,30 @@ def test_kernel_totals_busy_and_idle_agree_where_hta_is_right(corpus: Path, hta:
 @pytest.mark.parametrize("name", ["a100_train_legacy_flows", "multirank_rank0_no_flows", "v100_epoch_timestamps"])
 def test_hta_has_less_where_it_drops_the_last_step(corpus: Path, hta: Any, name: str) -> None:
     path = corpus / f"{name}.json.gz"
-    trace = load(path)
+    trace = real_trace(path)
     steps = Counter(n for n in trace.spans.names if n.startswith("ProfilerStep"))
     assert len(steps) > 1
     sums, busy, _ = ours(trace)
-    assert sum(kernel_sums_ns(hta(path)).values()) < sum(sums.values())
-    assert busy_and_idle_ns(hta(path))[0] < busy
+    analysis = hta(path)
+    assert sum(kernel_sums_ns(analysis).values()) < sum(sums.values())
+    assert busy_and_idle_ns(analysis)[0] < busy
 
 
 @pytest.mark.parametrize("name", ["a100_alexnet_cuda_sync", "a100_event_sync_multi_stream"])
 def test_hta_has_more_where_it_takes_waiting_for_work(corpus: Path, hta: Any, name: str) -> None:
     path = corpus / f"{name}.json.gz"
-    trace = load(path)
+    trace = real_trace(path)
     sums, busy, _ = ours(trace)
     waits = {n for n in trace.spans.names if n.endswith("Sync") or "Synchronize" in n or "Wait" in n}
-    more = kernel_sums_ns(hta(path)).keys() - sums.keys()  # none from traceinsight, which still times them
+    analysis = hta(path)
+    more = kernel_sums_ns(analysis).keys() - sums.keys()  # none from traceinsight, which still times them
     assert more <= waits, "spans of the category cuda_sync, in which the device does nothing"
-    assert busy_and_idle_ns(hta(path))[0] > busy
+    assert busy_and_idle_ns(analysis)[0] > busy
 
 
 def test_hta_has_more_where_an_op_names_a_stream(corpus: Path, hta: Any) -> None:
     path = corpus / "a100_triton_culaunchkernel.json.gz"
-    sums, busy, _ = ours(load(path))
+    sums, busy, _ = ours(real_trace(path))
     assert (sums, busy) == ({"triton_poi_fused_add_cos_sin_0": 1760}, 1760)
     assert kernel_sums_ns(hta(path))["triton_poi_fused_add_cos_sin_0"] > 1760, "the op on the host is counted in"
 
@@ -120,9 +139,10 @@ def declined(result: HtaResult) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", [*SMALL, *LARGE])
+@pytest.mark.usefixtures("imported")
 def test_hta_runs_or_declines_in_a_line_and_agrees_with_us(corpus: Path, name: str) -> None:
     analyses = OF_A_CUT if name in LARGE else tuple(Analysis)
-    result = run_hta(load(corpus / f"{name}.json.gz"), Wanted(analyses=analyses, by=By.STAGE))
+    result = run_hta(real_trace(corpus / f"{name}.json.gz"), Wanted(analyses=analyses, by=By.STAGE))
     for one in result.declined:
         assert one.reason
         assert "\n" not in one.reason
@@ -139,17 +159,19 @@ def test_hta_runs_or_declines_in_a_line_and_agrees_with_us(corpus: Path, name: s
     assert "nothing to tell" not in "".join(gone.values())
 
 
+@pytest.mark.usefixtures("imported")
 def test_what_is_declined_on_which_trace(corpus: Path) -> None:
     wanted = Wanted(analyses=(Analysis.OVERLAP, Analysis.SEQUENCES, Analysis.CRITICAL_PATH), by=By.TRACE)
-    replay = declined(run_hta(load(corpus / "mi300x_vllm_decode_graph.json.gz"), wanted))
+    replay = declined(run_hta(real_trace(corpus / "mi300x_vllm_decode_graph.json.gz"), wanted))
     assert "can't hold a call that launches several activities" in replay["critical_path"]
     assert "no communication kernel" in replay["overlap"]
     assert "no op launches 3 activities or more" in replay["sequences"]
 
 
+@pytest.mark.usefixtures("imported")
 def test_stages_have_rows_of_their_own(corpus: Path) -> None:
     wanted = Wanted(analyses=(Analysis.TEMPORAL, Analysis.KERNELS), stage="vision_tower")
-    result = run_hta(load(corpus / "h100_owlv2_vlm_proxy.json.gz"), wanted)
+    result = run_hta(real_trace(corpus / "h100_owlv2_vlm_proxy.json.gz"), wanted)
     tower = {(f.analysis, f.measure): f.hta for f in result.figures if f.scope == Scope(0, "vision_tower") and not f.of}
     assert tower[Analysis.TEMPORAL, "busy_ns"] == pytest.approx(545.592e6, rel=1e-6), "by launch, not by time window"
     assert tower[Analysis.KERNELS, "count"] == 3295
@@ -164,16 +186,18 @@ def test_stages_have_rows_of_their_own(corpus: Path) -> None:
         ("mi300x_vllm_decode_graph", Analysis.QUEUE, "HTA doesn't know hipGraphLaunch"),
     ],
 )
+@pytest.mark.usefixtures("imported")
 def test_on_the_file_itself_causes_are_named(corpus: Path, name: str, analysis: Analysis, cause: str) -> None:
-    result = run_hta(load(corpus / f"{name}.json.gz"), Wanted(analyses=(analysis,), as_is=True))
+    result = run_hta(real_trace(corpus / f"{name}.json.gz"), Wanted(analyses=(analysis,), as_is=True))
     differing = [figure for figure in result.figures if figure.cause]
     assert differing
     assert all(cause in figure.cause for figure in differing)
 
 
 @pytest.mark.parametrize("name", ["a100_event_sync_multi_stream", "h100_bert_small", "multirank_rank1_no_flows"])
+@pytest.mark.usefixtures("imported")
 def test_a_copy_changes_no_critical_path(corpus: Path, name: str) -> None:
-    trace = load(corpus / f"{name}.json.gz")
+    trace = real_trace(corpus / f"{name}.json.gz")
     lengths = []
     for as_is in (False, True):
         result = run_hta(trace, Wanted(analyses=(Analysis.CRITICAL_PATH,), by=By.TRACE, as_is=as_is))
@@ -183,12 +207,14 @@ def test_a_copy_changes_no_critical_path(corpus: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["badutf8", "listform", "nan", "strts"])
+@pytest.mark.usefixtures("imported")
 def test_a_damaged_trace_is_mended_for_hta(corpus: Path, name: str) -> None:
     whole = Wanted(analyses=(Analysis.TEMPORAL,), by=By.TRACE)
-    busy = {f.measure: f.hta for f in run_hta(load(corpus / "bad" / f"{name}.json"), whole).figures}["busy_ns"]
+    busy = {f.measure: f.hta for f in run_hta(real_trace(corpus / "bad" / f"{name}.json"), whole).figures}["busy_ns"]
     assert busy == 309_437
 
 
+@pytest.mark.usefixtures("imported")
 def test_the_page_has_htas_figures_where_they_are_asked_for(tmp_path: Path) -> None:
     built = TraceBuilder().range("request", 0, 1_000_000).range("prefill", 0, 500_000)
     built.launch(1, 1000).kernel("gemm", 10_000, 200_000, correlation=1)

@@ -60,8 +60,8 @@ def fetch(hub: Hub, home: Path, repo: str = REPO, token: str | None = TOKEN) -> 
 
 def test_a_model_of_the_hub_is_captured_and_the_token_is_nowhere(hub: Hub, tmp_path: Path) -> None:
     hub.breaks = {"model.safetensors"}
-    command = [sys.executable, "-m", "gemma_trace", "capture", "--model", REPO, "--runs", "1", "--warmup", "0"]
-    command += ["--profile-runs", "1", "--device", "cpu", "--output", str(tmp_path / "out"), "--stacks"]
+    command = [sys.executable, "-m", "gemma_trace", "capture", "--model", REPO, "--runs", "0", "--warmup", "0"]
+    command += ["--profile-runs", "1", "--device", "cpu", "--out-dir", str(tmp_path / "out"), "--stacks"]
     done = subprocess.run(
         command, env=environment(hub, tmp_path / "home"), cwd=tmp_path, capture_output=True, text=True, timeout=HUNG_S
     )

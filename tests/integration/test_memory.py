@@ -18,7 +18,7 @@ from gemma_trace.trace.trace import load
 @pytest.fixture(scope="module")
 def profiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("memory")
-    config = CaptureConfig(device="cpu", warmup=1, runs=0, profile_runs=2, new_tokens=4, memory=True, output=folder)
+    config = CaptureConfig(device="cpu", warmup=0, runs=0, profile_runs=2, new_tokens=4, memory=True, output=folder)
     return profile(config).path
 
 

@@ -11,7 +11,7 @@ from gemma_trace.analysis.kernels import kernel_table
 from gemma_trace.stages import stage_rule
 from gemma_trace.trace.events import IntArray
 from gemma_trace.trace.trace import Trace, load
-from tests.conftest import SHARED
+from tests.conftest import SHARED, real_trace
 from tests.integration.test_attribution import by_stages
 
 
@@ -37,7 +37,7 @@ class TestRealTraces:
 
     @pytest.mark.parametrize("figures", FIGURES, ids=lambda figures: figures[0])
     def test_counts(self, figures: tuple[str, int, int, int, int]) -> None:
-        trace = load(CORPUS_2 / f"{figures[0]}.json.gz")
+        trace = real_trace(CORPUS_2 / f"{figures[0]}.json.gz")
         spans, activities = trace.spans, trace.activities
         device_sum, busy = (
             int(spans.dur_ns[activities].sum()),
@@ -52,13 +52,13 @@ class TestRealTraces:
         assert (found["fwd"][2:], found["bwd"][2:]) == ((1356, 38768022), (2391, 124339538))
 
     def test_the_main_thread_waits_for_its_data(self) -> None:
-        trace = load(CORPUS_2 / "resnet_dataloader_autograd_thread.json.gz")
+        trace = real_trace(CORPUS_2 / "resnet_dataloader_autograd_thread.json.gz")
         found = by_stages(trace)["preprocessing"]
         wall_ns = trace.requests[0].wall_ns
         assert [round(ns / 1e6) for ns in (found.host_ns, found.time_ns, wall_ns)] == [8205, 6665, 16172]
 
     def test_a_served_worker(self) -> None:
-        trace = load(CORPUS_2 / "vllm032_sequential" / "worker.json.gz")
+        trace = real_trace(CORPUS_2 / "vllm032_sequential" / "worker.json.gz")
         found = {stage: round(figures.time_ns / 1e6, 1) for stage, figures in by_stages(trace).items()}
         found.pop("unattributed")
         assert found == {
@@ -72,16 +72,16 @@ class TestRealTraces:
         assert round(kernel_table(trace, "prefill").totals.host_self_ns / 1e6, 1) == 130.5
 
     def test_a_served_front_end(self) -> None:
-        found = by_stages(load(CORPUS_2 / "vllm032_sequential" / "front_end.json.gz"))
+        found = by_stages(real_trace(CORPUS_2 / "vllm032_sequential" / "front_end.json.gz"))
         measured = {stage: round(figures.time_ns / 1e6, 1) for stage, figures in found.items()}
         # Two JPEGs of 11.4 and 10.8 ms, two images of 28.1 and 19.1 ms.
         assert (measured["image_load"], measured["image_processing"]) == (22.2, 47.2)
-        trace = load(CORPUS_2 / "vllm032_sequential" / "front_end.json.gz")
+        trace = real_trace(CORPUS_2 / "vllm032_sequential" / "front_end.json.gz")
         applied = trace.stage_ranges[[name.endswith("): apply") for name in _names(trace, trace.stage_ranges)]]
         assert np.round(trace.spans.dur_ns[applied] / 1e6, 1).tolist() == [47.2, 30.6]
 
     def test_tokens_of_a_served_worker(self) -> None:
-        trace = load(CORPUS_2 / "vllm032_no_stacks" / "worker.json.gz")
+        trace = real_trace(CORPUS_2 / "vllm032_no_stacks" / "worker.json.gz")
         found = decode_statistics(trace)
         assert found is not None
         assert [len(series.intervals_ns) for series in found.series] == [4, 4, 4, 4]

@@ -10,8 +10,8 @@ from gemma_trace.analysis.breakdown import breakdown
 from gemma_trace.analysis.kernels import kernel_table
 from gemma_trace.analysis.summary import summarize
 from gemma_trace.stages import Stage
-from gemma_trace.trace.trace import load, load_metadata
-from tests.conftest import SAMPLES
+from gemma_trace.trace.trace import load_metadata
+from tests.conftest import SAMPLES, real_trace
 
 TRACES = sorted(SAMPLES.glob("*/*.pt.trace.json.gz"))
 
@@ -28,7 +28,7 @@ def test_there_is_one_of_each_image_backend() -> None:
 
 
 def test_stages_add_up_to_the_wall_and_timings_to_ttft(sample: Path) -> None:
-    trace = load(sample)
+    trace = real_trace(sample)
     found = breakdown(trace)
     assert len(found.requests) == 2
     for window in found.requests:
@@ -41,7 +41,7 @@ def test_stages_add_up_to_the_wall_and_timings_to_ttft(sample: Path) -> None:
 
 
 def test_ops_of_a_stage_add_up_to_its_host_time(sample: Path) -> None:
-    trace = load(sample)
+    trace = real_trace(sample)
     rows = breakdown(trace).summed()
     for row in rows:
         table = kernel_table(trace, row.stage)
@@ -49,7 +49,7 @@ def test_ops_of_a_stage_add_up_to_its_host_time(sample: Path) -> None:
 
 
 def test_nothing_is_wrong_with_it(sample: Path) -> None:
-    run = summarize(load(sample))
+    run = summarize(real_trace(sample))
     assert [finding.code for finding in run.health.findings] == ["random_weights"], "which is no fault"
     assert (run.timing, run.runs, run.weights) == ("timed", 10, "random")
     assert run.inflation is not None
@@ -59,7 +59,7 @@ def test_nothing_is_wrong_with_it(sample: Path) -> None:
 def test_pillow_takes_longer_than_torchvision_and_only_there() -> None:
     found: dict[str, list[float]] = {}
     for path in TRACES:
-        run = summarize(load(path))
+        run = summarize(real_trace(path))
         for name in ("image_processing_ms", "prefill_ms"):
             measure = run.measures[name]
             assert measure is not None

@@ -10,19 +10,10 @@ from gemma_trace.trace.trace import load
 from tests.conftest import HUNG_S
 
 
-def test_two_ranks_write_a_trace_each(tmp_path: Path) -> None:
-    import torch
-
-    from gemma_trace.capture.gemma3 import gemma3_processor
-    from gemma_trace.capture.random_weights import build_random
-    from gemma_trace.capture.tiny import tiny_config
-
-    saved = tmp_path / "small-gemma"
-    build_random(tiny_config(), torch.device("cpu"), torch.float32, 0).save_pretrained(saved)
-    gemma3_processor(tiny_config(), "torchvision").save_pretrained(saved)
+def test_two_ranks_write_a_trace_each(small_gemma: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += ["-m", "gemma_trace", "capture", "--model", str(saved), "--device", "cpu", "--quiet"]
-    command += ["--runs", "1", "--warmup", "0", "--profile-runs", "1", "--output", str(tmp_path / "out")]
+    command += ["-m", "gemma_trace", "capture", "--model", str(small_gemma), "--device", "cpu", "--quiet"]
+    command += ["--runs", "0", "--warmup", "0", "--profile-runs", "1", "--out-dir", str(tmp_path / "out")]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=HUNG_S)
     assert done.returncode == 0, done.stderr[-2000:]
     traces = sorted((tmp_path / "out").glob("*/*.pt.trace.json.gz"))

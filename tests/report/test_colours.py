@@ -20,8 +20,7 @@ from gemma_trace.analysis.summary import summarize
 from gemma_trace.report.markdown import to_markdown
 from gemma_trace.report.tables import column_widths
 from gemma_trace.report.views.stages import BAR_WIDTH, bar, stages_report
-from gemma_trace.trace.trace import load
-from tests.conftest import SAMPLES
+from tests.conftest import SAMPLES, real_trace
 from tests.trace_builder import TraceBuilder
 
 RUNS = SAMPLES / "sample-tiny-cpu-torchvision", SAMPLES / "sample-tiny-cpu-pil"
@@ -136,7 +135,7 @@ def test_a_bar_is_as_long_as_its_share() -> None:
 
 def test_markdown_has_the_bars_and_no_escape_codes() -> None:
     (path,) = RUNS[0].glob("*.json.gz")
-    loaded = load(path)
+    loaded = real_trace(path)
     written = to_markdown(stages_report(breakdown(loaded), summarize(loaded), stage_reasons(loaded)))
     assert "█" * 10 in written
     assert "\x1b" not in written

@@ -6,13 +6,12 @@ from gemma_trace.analysis.breakdown import breakdown
 from gemma_trace.analysis.critical_path import critical_path
 from gemma_trace.analysis.timeline import first_token_ns
 from gemma_trace.report.views.critical_path import critical_path_records, critical_path_section
-from gemma_trace.trace.trace import load
-from tests.conftest import SAMPLES
+from tests.conftest import SAMPLES, real_trace
 from tests.trace_builder import TraceBuilder
 
 
 def test_the_records_add_up_to_wall_and_ttft() -> None:
-    trace = load(next((SAMPLES / "sample-tiny-cpu-pil").glob("*.json.gz")))
+    trace = real_trace(next((SAMPLES / "sample-tiny-cpu-pil").glob("*.json.gz")))
     requests = trace.requests
     first = [first_token_ns(trace, request) for request in requests]
     records = critical_path_records([critical_path(trace, request) for request in requests], first)

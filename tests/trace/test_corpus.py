@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gemma_trace.analysis.intervals import union_ns
-from gemma_trace.trace.trace import load
+from tests.conftest import real_trace
 
 
 class Figures(NamedTuple):
@@ -41,7 +41,7 @@ FIGURES = {
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_real_trace_has_the_figures_that_were_counted(corpus: Path, name: str) -> None:
-    trace = load(corpus / f"{name}.json.gz")
+    trace = real_trace(corpus / f"{name}.json.gz")
     spans, activities = trace.spans, trace.activities
     figures = Figures(
         len(spans),
@@ -56,7 +56,7 @@ def test_a_real_trace_has_the_figures_that_were_counted(corpus: Path, name: str)
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_real_traces_host_time_is_owned_exactly_once(corpus: Path, name: str) -> None:
-    trace = load(corpus / f"{name}.json.gz")
+    trace = real_trace(corpus / f"{name}.json.gz")
     host, nesting, segments = trace.host, trace.nesting, trace.segments
     assert (nesting.self_ns >= 0).all()
     owned = np.zeros(len(trace.spans), dtype=np.int64)

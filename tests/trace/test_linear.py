@@ -24,7 +24,7 @@ def test_the_patterns_are_found() -> None:
 
 @pytest.mark.parametrize("part", range(8))
 def test_names_of_their_own_pieces_are_matched_in_time_linear_in_their_length(part: int) -> None:
-    slow = {pattern.where: names for pattern in ALL[part::8] if (names := too_slow(pattern, 1500, 0.01, LIMIT_S))}
+    slow = {pattern.where: names for pattern in ALL[part::8] if (names := too_slow(pattern, 750, 0.02, LIMIT_S))}
     assert not slow
 
 

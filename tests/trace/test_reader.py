@@ -53,7 +53,7 @@ def spans_of(file: TraceFile) -> list[tuple[str, int, int]]:
         b"\xef\xbb\xbf[" + event().encode() + b"]",
         b" \r\n\t" + text_of(event()).encode() + b"\n",
         b"\n [ " + event().encode() + b" \n] \n",
-        gzip.compress(text_of(event()).encode()),
+        gzip.compress(text_of(event()).encode(), mtime=0),
         gzip.compress(b"[" + event().encode() + b"]", mtime=0),
         gzip.compress(b'{"traceEvents": [', mtime=0) + gzip.compress(event().encode() + b"]}", mtime=0),
         b'{"traceEvents": [' + event().encode() + b",]}",

@@ -10,6 +10,7 @@ import pytest
 from gemma_trace.errors import ConfigError, TraceFormatError
 from gemma_trace.stages import Stage, stage_rule
 from gemma_trace.trace.trace import Trace, load, load_metadata
+from tests.conftest import real_trace
 from tests.trace_builder import TraceBuilder
 
 
@@ -113,7 +114,7 @@ def test_innermost_op_and_module_of_a_launch(tmp_path: Path) -> None:
 def test_the_vision_tower_of_the_owlv2_trace(corpus: Path) -> None:
     from gemma_trace.analysis.breakdown import breakdown
 
-    found = breakdown(load(corpus / "h100_owlv2_vlm_proxy.json.gz"))
+    found = breakdown(real_trace(corpus / "h100_owlv2_vlm_proxy.json.gz"))
     rows = {row.stage: row for row in found.rows}
     assert round(rows["vision_tower"].device_sum_ns / 1e6, 3) == 545.592
     assert rows["vision_tower"].activities == 3295

@@ -9,8 +9,8 @@ from gemma_trace.analysis.kernels import kernel_table
 from gemma_trace.report.html.build import median_request, told_apart, view_of
 from gemma_trace.report.html.lanes import draw_waterfall
 from gemma_trace.report.html.model import FULL, SHORT, Stretch
-from gemma_trace.trace.trace import Trace, load
-from tests.conftest import SAMPLES
+from gemma_trace.trace.trace import Trace
+from tests.conftest import SAMPLES, real_trace
 from tests.trace_builder import TraceBuilder
 
 TRACES = sorted(SAMPLES.glob("*/*.pt.trace.json.gz"))
@@ -116,7 +116,7 @@ def test_rows_beyond_the_room_are_counted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", TRACES, ids=lambda path: path.parent.name)
 def test_of_a_capture_every_part_is_the_analysis(path: Path) -> None:
-    trace = load(path)
+    trace = real_trace(path)
     view = view_of(trace, FULL)
     index = view.waterfall.index
     found = breakdown(trace, index)

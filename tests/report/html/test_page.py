@@ -20,7 +20,7 @@ from gemma_trace.report.html.page import render_page
 from gemma_trace.report.html.text import full_name
 from gemma_trace.report.numbers import milliseconds, percent, significant, spread
 from gemma_trace.trace.trace import Trace, load
-from tests.conftest import ROOT, SAMPLES
+from tests.conftest import ROOT, SAMPLES, real_trace
 from tests.report.html.reading import Element, by_id, read, rows, table
 from tests.trace_builder import TraceBuilder
 
@@ -49,7 +49,7 @@ def pair_page(before: Trace, after: Trace) -> bytes:
 
 @pytest.fixture(scope="module")
 def samples() -> list[Trace]:
-    return [load(path) for path in TRACES]
+    return [real_trace(path) for path in TRACES]
 
 
 @pytest.fixture(scope="module")
@@ -283,7 +283,7 @@ def test_tables_say_what_their_cells_are_of(sample_page: Element) -> None:
 
 
 def test_owlv2_is_small_too(corpus: Path) -> None:
-    trace = load(corpus / "h100_owlv2_vlm_proxy.json.gz")
+    trace = real_trace(corpus / "h100_owlv2_vlm_proxy.json.gz")
     page = page_of(trace)
     assert len(page) < MEGABYTE / 4
     found = {cells[0]: cells for cells in rows(table(read(page), "stages"))}
