@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from gemma_trace.cli.output import ForceOption, Format, FormatOption, NoCacheOption, OutputOption, RawOption
+from gemma_trace.cli.output import ForceOption, FormatOption, NoCacheOption, OutputOption, RawOption
 
 
 def check(
     trace: Annotated[Path, typer.Argument(help="A trace file, or a folder that holds one.", metavar="TRACE")],
-    form: FormatOption = Format.TABLE,
+    form: FormatOption = None,
     output: OutputOption = None,
     force: ForceOption = False,
     raw: RawOption = False,
@@ -30,7 +30,7 @@ def check(
     from gemma_trace.cli.output import emit
     from gemma_trace.cli.progress import reading
     from gemma_trace.health.secrets import without_secrets
-    from gemma_trace.report.views.check import check_report
+    from gemma_trace.report.tables.check import check_report
 
     path = one_trace(trace)
     loaded = open_trace(path, cached=not no_cache)

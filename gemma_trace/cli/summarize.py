@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gemma_trace.cli.output import ForceOption, Format, FormatOption, NoCacheOption, OutputOption, RawOption, say
+from gemma_trace.cli.output import ForceOption, FormatOption, NoCacheOption, OutputOption, RawOption, say
 from gemma_trace.cli.rules import RulesFileOption, RulesOption
 from gemma_trace.errors import InputError
 
@@ -45,7 +45,7 @@ def summarize(
     ] = Style.TTFT,
     stage: RulesOption = None,
     stages_file: RulesFileOption = None,
-    form: FormatOption = Format.TABLE,
+    form: FormatOption = None,
     output: OutputOption = None,
     force: ForceOption = False,
     raw: RawOption = False,
@@ -62,7 +62,7 @@ def summarize(
     from gemma_trace.cli.output import emit
     from gemma_trace.cli.rules import read_rules
     from gemma_trace.cli.workers import map_files
-    from gemma_trace.report.views.summary import study_report, summary_report
+    from gemma_trace.report.tables.summary import study_report, summary_report
 
     work = partial(summarize_file, rules=read_rules(stage, stages_file), cached=not no_cache)
     done = map_files(work, find_traces(paths))

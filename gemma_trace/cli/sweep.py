@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gemma_trace.cli.output import ForceOption, Format, FormatOption, RawOption, say
-from gemma_trace.errors import CaptureError, ConfigError, OutputError
+from gemma_trace.cli.output import ForceOption, FormatOption, RawOption, format_for, refuse_binary, say
+from gemma_trace.errors import CaptureError, OutputError
 from gemma_trace.printable import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from gemma_trace.capture.sweep import Cell
+    from gemma_trace.report.formats import Format
 
 
 def sweep(
@@ -32,7 +33,7 @@ def sweep(
         bool, typer.Option("--dry-run", help="Print the plan with its memory needs, run nothing.")
     ] = False,
     retry: Annotated[bool, typer.Option("--retry", help="Run cells again that failed before.")] = False,
-    form: FormatOption = Format.TABLE,
+    form: FormatOption = None,
     save: Annotated[Path | None, typer.Option("--save", help="Write the summary to this file.")] = None,
     force: ForceOption = False,
     raw: RawOption = False,
@@ -66,19 +67,19 @@ def sweep(
         raise CaptureError(f"{len(failed)} of {len(ended)} cells failed; --retry runs them again")
 
 
-def _check_save(form: Format, save: Path | None, *, force: bool) -> None:
+def _check_save(form: Format | None, save: Path | None, *, force: bool) -> None:
     """Refuse at once what would be refused after hours."""
     if save is not None and save.exists() and not force:
         raise OutputError(f"{save} exists already; give --force to overwrite it")
-    if form is Format.PARQUET and save is None:
-        raise ConfigError("parquet is no text; give --save FILE")
+    format_for(form, save, "--save")
+    refuse_binary(form, save, "--save")
 
 
-def _summarize(done: Sequence[Cell], form: Format, save: Path | None, *, force: bool, raw: bool) -> None:
+def _summarize(done: Sequence[Cell], form: Format | None, save: Path | None, *, force: bool, raw: bool) -> None:
     from gemma_trace.analysis.summary import summarize
     from gemma_trace.cli.inputs import find_traces
     from gemma_trace.cli.output import emit
-    from gemma_trace.report.views.summary import summary_report
+    from gemma_trace.report.tables.summary import summary_report
     from gemma_trace.trace.trace import load
 
     runs = [summarize(load(path)) for path in find_traces([cell.folder for cell in done])]
@@ -86,11 +87,11 @@ def _summarize(done: Sequence[Cell], form: Format, save: Path | None, *, force: 
 
 
 def _print_plan(
-    cells: Sequence[Cell], output: Path, form: Format, save: Path | None, *, force: bool, raw: bool
+    cells: Sequence[Cell], output: Path, form: Format | None, save: Path | None, *, force: bool, raw: bool
 ) -> None:
     from gemma_trace.capture.plan import describe
     from gemma_trace.cli.output import emit
-    from gemma_trace.report.views.plan import plan_report
+    from gemma_trace.report.tables.plan import plan_report
 
     emit(plan_report(describe(cells), str(output)), form, save, force=force, raw=raw)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from gemma_trace.analysis.breakdown import breakdown
 from gemma_trace.analysis.critical_path import critical_path
 from gemma_trace.analysis.timeline import find_requests, first_token_ns
-from gemma_trace.report.views.critical_path import critical_path_records, critical_path_section
+from gemma_trace.report.tables.critical_path import critical_path_data, critical_path_table
 from gemma_trace.trace.trace import load
 from tests.conftest import SAMPLES
 from tests.trace_builder import TraceBuilder
@@ -15,7 +15,7 @@ def test_the_records_add_up_to_wall_and_ttft() -> None:
     trace = load(next((SAMPLES / "sample-tiny-cpu-pil").glob("*.json.gz")))
     requests = find_requests(trace)
     first = [first_token_ns(trace, request) for request in requests]
-    records = critical_path_records([critical_path(trace, request) for request in requests], first)
+    records = critical_path_data([critical_path(trace, request) for request in requests], first).records()
     for request, ttft_ns in zip(requests, breakdown(trace).ttfts_ns, strict=True):
         mine = [record for record in records if record["request"] == request.index]
         assert sum(record["path_ns"] for record in mine) == request.wall_ns
@@ -31,7 +31,7 @@ def test_the_table_by_hand(tmp_path: Path) -> None:
     built.events[-1]["args"]["correlation"] = 1
     trace = built.span("cuda_runtime", "cudaDeviceSynchronize", 1_500_000, 6_600_000).load(tmp_path)
     (request,) = find_requests(trace)
-    section = critical_path_section([critical_path(trace, request)], [None])
+    section = critical_path_table([critical_path(trace, request)], [None]).as_text()
     headers = [column.header for column in section.columns]
     assert headers == ["stage", "path ms", "%", "host ms", "launch ms", "device ms", "gap ms", "sync ms"]
     assert section.rows == (("unattributed", "10.00", "100.0", "2.900", "0.005", "7.000", "0.000", "0.095"),)
