@@ -23,10 +23,8 @@ def _no_text(_: Any) -> str:
     return ""
 
 
-SPLIT: Final = Unit("", _no_text, "left", holds="bar")
-"""Sums by stage, as parts of a bar."""
-PAIR: Final = Unit("", _no_text, "left", holds="bar")
-"""Two lengths, in percent of the longest."""
+CHART: Final = Unit("", _no_text, "left", holds="bar")
+"""What is drawn and has no text: a `Split`, as parts of a bar; or two lengths, in percent of the longest."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,7 @@ def html_table(table: Table[Any]) -> HtmlTable:
     """A table with its cells as the page shows them."""
     text = table.as_text()
     shown = table.shown
-    longest = {col.key: _longest(col, table) for col in shown if col.unit is SPLIT}
+    longest = {col.key: _longest(col, table) for col in shown if col.unit == CHART}
     rows = [
         _row(shown, [col.raw(row) for col in shown], texts, longest)
         for row, texts in zip(table.rows, text.rows, strict=True)
@@ -120,7 +118,7 @@ def html_table(table: Table[Any]) -> HtmlTable:
 
 
 def _longest(col: Col, table: Table[Any]) -> int:
-    return max((col.raw(row).sum_ns for row in table.rows), default=0)
+    return max((raw.sum_ns for raw in map(col.raw, table.rows) if isinstance(raw, Split)), default=0)
 
 
 def _head_classes(col: Col) -> str:
@@ -164,11 +162,11 @@ def _sort_value(raw: Any) -> str | None:
 
 
 def _chart(col: Col, raw: Any, stage: str, longest: dict[str, int]) -> Chart:
-    if col.unit is SPLIT:
+    if isinstance(raw, Split):
         rects = stacked_split(raw, longest[col.key])
         return Chart(CHART_PX, rects, ((0, CHART_PX),) * len(rects), ", ".join(rect.title for rect in rects))
     colour = stage_class(stage) if stage and stage not in MEASURES else ""
-    if col.unit is PAIR:
+    if isinstance(raw, tuple):
         before, after = raw
         bars = Rect(0, before, f"before-bar {colour}".strip(), ""), Rect(0, after, colour, "")
         return Chart(PAIR_PX, bars, ((1, 7), (10, 7)))

@@ -11,7 +11,7 @@ from gemma_trace.analysis.diff import Change, TraceDiff
 from gemma_trace.analysis.kernels import KernelTable
 from gemma_trace.analysis.stage_splits import KernelLine
 from gemma_trace.analysis.statistics import Distribution
-from gemma_trace.report.html.cells import PAIR, SPLIT
+from gemma_trace.report.html.cells import CHART
 from gemma_trace.report.html.model import RunView
 from gemma_trace.report.table import Col, Table
 from gemma_trace.report.tables import diff, kernels, summary
@@ -21,7 +21,7 @@ CHANGES: Final = 15
 """How many families, ops and kernels each a comparison shows."""
 
 _KERNEL, *_OTHERS = (col.within("row") for col in kernels.PAGE_COLS)
-_KERNEL_COLS: Final = (*_OTHERS[:2], Col("split", "by stage", SPLIT), *_OTHERS[2:])
+_KERNEL_COLS: Final = (*_OTHERS[:2], Col("split", "by stage", CHART), *_OTHERS[2:])
 
 
 def page_kernels(table: KernelTable, lines: Sequence[KernelLine], *, has_several_devices: bool) -> Table[KernelLine]:
@@ -81,7 +81,7 @@ _STATUS: Final = Col("status", "change", STATUS, value=changed)
 _STAGE, *_SIDES_AND_MORE = diff.STAGE_COLS[:-1]
 _STAGE_COLS: Final = (
     _STAGE.within("change"),
-    Col("sides_pct", "before, after", PAIR),
+    Col("sides_pct", "before, after", CHART),
     *(col.within("change") for col in (*_SIDES_AND_MORE, _STATUS)),
 )
 _INSIDE_COLS: Final = (
