@@ -131,7 +131,7 @@ def _row(cols: Sequence[Col], raws: Sequence[Any], texts: Sequence[str], longest
     cells = [_cell(col, raw, text, stage, longest) for col, raw, text in zip(cols, raws, texts, strict=True)]
     splits = [raw for raw in raws if isinstance(raw, Split)]
     stages = " ".join(name for split in splits for name, _ in split.by_stage_ns)
-    return HtmlRow(tuple(cells), "sub" if is_part(stage) and cols[0].key == "stage" else "", stages)
+    return HtmlRow(tuple(cells), "sub" if is_part(stage) and cols[0].unit.holds == "stage" else "", stages)
 
 
 def _cell(col: Col, raw: Any, text: str, stage: str, longest: dict[str, int]) -> Cell:

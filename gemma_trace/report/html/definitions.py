@@ -41,7 +41,7 @@ DEFINITIONS: Final = (
         "Time to first token",
         (summary.TTFT, summary.IMAGE_SHARE, summary.TPOT, summary.PROFILED_TTFT, summary.INFLATION),
     ),
-    _group("Stages", stages.PAGE_COLS),
+    _group("Stages", stages.PAGE_COLS[1:]),
     _group("Kernels and ops", kernels.PAGE_COLS),
     _group("Tree", (tree.HOST, tree.DEVICE)),
 )

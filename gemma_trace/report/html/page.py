@@ -37,42 +37,27 @@ def render_page(content: PageContent) -> bytes:
     Everything from a trace goes through jinja's escaping; the style and the script are ours and hashed into the
     page's content security policy, so nothing else on it can run or load.
     """
-    style, script = _own("style.css"), _own("script.js")
-    text = (
-        _environment()
-        .get_template("page.html")
-        .render(
-            page=content,
-            shown=content.runs[:MOST_RUNS],
-            left=content.runs[MOST_RUNS:],
-            overview=overview_of(content.runs) if len(content.runs) > 1 and not content.pairs else None,
-            beside=_beside(content.pairs),
-            definitions=(*DEFINITIONS, *([DIFF_DEFINITIONS] if content.pairs else [])),
-            style=Markup(style),
-            script=Markup(script),
-            policy=policy(style, script),
-            version=__version__,
-        )
+    return _rendered(
+        "page.html",
+        page=content,
+        shown=content.runs[:MOST_RUNS],
+        left=content.runs[MOST_RUNS:],
+        overview=overview_of(content.runs) if len(content.runs) > 1 and not content.pairs else None,
+        beside=_beside(content.pairs),
+        definitions=(*DEFINITIONS, *([DIFF_DEFINITIONS] if content.pairs else [])),
     )
-    return text.encode("utf-8", "replace")
 
 
 def render_report(report: Report) -> bytes:
     """The tables of a command as a page of their own, as UTF-8."""
+    return _rendered("tables.html", report=report, title=f"gemma-trace {report.command}")
+
+
+def _rendered(template: str, **content: Any) -> bytes:
+    """A page with our style and script, and the policy that lets nothing else in."""
     style, script = _own("style.css"), _own("script.js")
-    text = (
-        _environment()
-        .get_template("tables.html")
-        .render(
-            report=report,
-            title=report.tables[0].title if report.tables else report.command,
-            style=Markup(style),
-            script=Markup(script),
-            policy=policy(style, script),
-            version=__version__,
-        )
-    )
-    return text.encode("utf-8", "replace")
+    own = {"style": Markup(style), "script": Markup(script), "policy": policy(style, script), "version": __version__}
+    return _environment().get_template(template).render(**content, **own).encode("utf-8", "replace")
 
 
 def _interval(change: Change) -> str:

@@ -47,7 +47,9 @@ DEVICE_BUSY: Final = Col(
     "device_busy_ns",
     "device busy",
     MS,
-    definition="length of the union, on each device, of the device activities that the stage launched; summed over the devices",
+    definition=(
+        "length of the union, on each device, of the device activities that the stage launched; summed over the devices"
+    ),
     priority=4,
     when=ON_DEVICE,
     is_sum=True,
