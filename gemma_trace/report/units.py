@@ -129,6 +129,8 @@ WORDS: Final = Unit("", str, "left", "fold", "text")
 """Sentences, which may go on in the next line."""
 LABEL: Final = Unit("", str, "left", "ellipsis", "text")
 """Names that may be cut short."""
+FIGURES: Final = Unit("", str)
+"""Texts of numbers."""
 NAME: Final = Unit("", folded, "left", "ellipsis", "name")
 """Names of kernels and ops."""
 STAGE: Final = Unit("", stage_text, "left", holds="stage")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import gzip
+import hashlib
 import io
 import json
+import re
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -45,8 +48,12 @@ def test_the_files_name_says_the_format(built: str, tmp_path: Path, capsys: pyte
     assert written["k.md"].startswith(b"## Device activities, built")
     assert pq.read_table(io.BytesIO(written["k.parquet"])).column("sum_ns").to_pylist()[0] == 124
     assert written["k.txt"].startswith(b"Device activities, built")
-    (table,) = read(written["k.html"]).all("table")
+    page = read(written["k.html"])
+    (table,) = page.all("table")
     assert rows(table)[0][0] == "kernel_24"
+    (style,) = re.findall(r"<style>(.*?)</style>", written["k.html"].decode(), re.DOTALL)
+    policy = next(each.attributes["content"] for each in page.all("meta") if "http-equiv" in each.attributes)
+    assert base64.b64encode(hashlib.sha256(style.encode()).digest()).decode() in policy
     assert written["k2.CSV"] == written["k.csv"] == gzip.decompress(written["k.csv.gz"])
 
 

@@ -40,7 +40,7 @@ LIMIT_BYTES: Final = 1 << 30
 NO_NUMBER: Final = re.compile(r"(?<![\w.:/-])-?(?:nan|inf)(?![\w.:/-])")
 UNPRINTABLE: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
-_FORMS: Final = (Format.TABLE, Format.MARKDOWN, Format.CSV)
+_FORMS: Final = (Format.TABLE, Format.MARKDOWN, Format.CSV, Format.HTML)
 """These take turns, since tables cost more than all else together; JSON is always written."""
 
 

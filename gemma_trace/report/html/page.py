@@ -16,6 +16,7 @@ from markupsafe import Markup
 from gemma_trace._version import __version__
 from gemma_trace.analysis.diff import Change
 from gemma_trace.analysis.tree import NodeKind
+from gemma_trace.printable import printable_lines
 from gemma_trace.report.html import charts
 from gemma_trace.report.html.cells import html_table
 from gemma_trace.report.html.definitions import DEFINITIONS, DIFF_DEFINITIONS
@@ -37,7 +38,7 @@ def render_page(content: PageContent) -> bytes:
     Everything from a trace goes through jinja's escaping; the style and the script are ours and hashed into the
     page's content security policy, so nothing else on it can run or load.
     """
-    return _rendered(
+    text = _rendered(
         "page.html",
         page=content,
         shown=content.runs[:MOST_RUNS],
@@ -46,18 +47,20 @@ def render_page(content: PageContent) -> bytes:
         beside=_beside(content.pairs),
         definitions=(*DEFINITIONS, *([DIFF_DEFINITIONS] if content.pairs else [])),
     )
+    return text.encode("utf-8", "replace")
 
 
 def render_report(report: Report) -> bytes:
-    """The tables of a command as a page of their own, as UTF-8."""
-    return _rendered("tables.html", report=report, title=f"gemma-trace {report.command}")
+    """The tables of a command as a page of their own, as UTF-8, in which nothing acts on a terminal."""
+    text = _rendered("tables.html", report=report, title=f"gemma-trace {report.command}")
+    return printable_lines(text).encode()
 
 
-def _rendered(template: str, **content: Any) -> bytes:
+def _rendered(template: str, **content: Any) -> str:
     """A page with our style and script, and the policy that lets nothing else in."""
     style, script = _own("style.css"), _own("script.js")
     own = {"style": Markup(style), "script": Markup(script), "policy": policy(style, script), "version": __version__}
-    return _environment().get_template(template).render(**content, **own).encode("utf-8", "replace")
+    return _environment().get_template(template).render(**content, **own)
 
 
 def _interval(change: Change) -> str:

@@ -9,7 +9,7 @@ from gemma_trace.analysis.decode import MIN_FOR_INTERVAL, MIN_FOR_LINE, DecodeSt
 from gemma_trace.report.numbers import significant
 from gemma_trace.report.table import Col, Table
 from gemma_trace.report.tables.summary import JITTER, SLOPE, TOKENS_PER_SECOND, TPOT, median_alone
-from gemma_trace.report.units import BAR, COUNT, MEASURE, MEASURE_MS, NUMBER, TEXT, rising
+from gemma_trace.report.units import BAR, COUNT, FIGURES, MEASURE, MEASURE_MS, NUMBER, rising
 
 MOST_ROWS: Final = 16
 """A longer series is shown as stretches of tokens."""
@@ -76,7 +76,7 @@ _SLOPE: Final = replace(
 _INTERVAL: Final = Col(
     "slope_interval_us",
     "95% interval",
-    replace(TEXT, align="right"),
+    FIGURES,
     _interval_text,
     definition=(
         "95% interval of its median over the requests: percentile bootstrap of requests and, within them, of what the "
@@ -174,7 +174,7 @@ def token_table(found: DecodeStatistics) -> Table[_Step]:
     most = max(step.intervals.median for step in series)
     steps = [_Step(step, step.intervals.median / most if most else 0.0) for step in series]
     header = "step" if found.source == "steps" else "token"
-    first = Col("tokens", header, replace(TEXT, align="right"), value=_tokens_text)
+    first = Col("tokens", header, FIGURES, value=_tokens_text)
     title = "Decode steps" if found.source == "steps" else "Decode, token by token"
     return Table(title, (first, *_STEP_COLS), steps)
 

@@ -18,6 +18,7 @@ from gemma_trace.report.units import (
     COUNT,
     DELTA_MS,
     DELTA_PCT,
+    FIGURES,
     MEASURE_MS,
     NAME,
     STAGE,
@@ -198,9 +199,7 @@ DIFF_FILE: Final = (
 )
 """A row per stage, family, op and kernel of each comparison."""
 
-INTERVAL: Final = Col(
-    "interval_ms", "95% interval of Δ", replace(TEXT, suffix="ms", align="right"), interval_text, value=_interval
-)
+INTERVAL: Final = Col("interval_ms", "95% interval of Δ", replace(FIGURES, suffix="ms"), interval_text, value=_interval)
 SIDES: Final = (BEFORE.of(_before, str), AFTER.of(_after, str))
 STATUS_COL: Final = CHANGED.of(_status)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 from gemma_trace.analysis.hta.model import AGREEMENT_PCT, Analysis, Declined, Figure, HtaResult, Scope
@@ -11,7 +11,7 @@ from gemma_trace.report.names import folded
 from gemma_trace.report.numbers import microseconds, milliseconds
 from gemma_trace.report.table import Col, Report, Table
 from gemma_trace.report.tables.hta_analyses import analysis_tables, row_name
-from gemma_trace.report.units import PCT, TEXT, WORDS, count_text
+from gemma_trace.report.units import FIGURES, PCT, WORDS, count_text
 
 MOST_DIFFERENCES: Final = 10
 ALL: Final = "all"
@@ -107,13 +107,11 @@ def _named(figure: Figure) -> str:
     return name if figure.scope == Scope() else f"{row_name(figure.scope)}: {name}"
 
 
-_NUMBER: Final = replace(TEXT, align="right")
-
-HTA: Final = Col("hta", "HTA", _NUMBER, definition="HTA's figure", value=_hta)
+HTA: Final = Col("hta", "HTA", FIGURES, definition="HTA's figure", value=_hta)
 OURS: Final = Col(
     "gemma_trace",
     "gemma-trace",
-    _NUMBER,
+    FIGURES,
     definition="ours of the same activities, by our own arithmetic; none where we don't measure it",
     value=_ours,
 )

@@ -12,7 +12,7 @@ from gemma_trace.analysis.work import By
 from gemma_trace.health.findings import Health
 from gemma_trace.report.numbers import ABSENT, milliseconds
 from gemma_trace.report.table import Col, Report, Table
-from gemma_trace.report.units import COUNT, MS, NAME, PCT, US, whole
+from gemma_trace.report.units import COUNT, FIGURES, MS, NAME, PCT, US, whole
 from gemma_trace.trace.trace import Trace
 
 MOST_ROWS: Final = 20
@@ -93,9 +93,9 @@ LATENCY: Final = Col(
     when=ON_DEVICE,
 )
 GRID: Final = Col(
-    "grid", "grid", definition="the commonest dimensions of the launches' grids", priority=9, when=HAS_GRID
+    "grid", "grid", FIGURES, definition="the commonest dimensions of the launches' grids", priority=9, when=HAS_GRID
 )
-BLOCK: Final = Col("block", "block", definition="those of their blocks", priority=9, when=HAS_GRID)
+BLOCK: Final = Col("block", "block", FIGURES, definition="those of their blocks", priority=9, when=HAS_GRID)
 OCCUPANCY: Final = Col(
     "occupancy_pct",
     "occupancy",
