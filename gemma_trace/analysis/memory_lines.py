@@ -74,10 +74,15 @@ def _allocator_line(found: MemoryUse, device: DeviceMemory) -> AllocatorLine:
 
 def stage_memory_lines(found: MemoryUse, device: DeviceMemory) -> list[StageMemoryLine]:
     """The stages that allocate or free anything on a device."""
-    rows = [row for row in found.stages if row.device == device.device]
-    stages = dict.fromkeys(row.stage for row in rows if row.allocated_bytes or row.freed_bytes)
-    in_order = [stage for stage in dict.fromkeys(row.stage for row in rows) if stage in stages]
-    return [_stage_line(stage, [row for row in rows if row.stage == stage], device) for stage in in_order]
+    by_stage: dict[str, list[StageMemory]] = {}
+    for row in found.stages:
+        if row.device == device.device:
+            by_stage.setdefault(row.stage, []).append(row)
+    return [
+        _stage_line(stage, rows, device)
+        for stage, rows in by_stage.items()
+        if any(row.allocated_bytes or row.freed_bytes for row in rows)
+    ]
 
 
 def _stage_line(stage: str, rows: Sequence[StageMemory], device: DeviceMemory) -> StageMemoryLine:

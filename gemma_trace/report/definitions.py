@@ -49,8 +49,7 @@ PAGE_TERMS: Final = (
     ),
     Term("host lane", "the innermost stage open on the request's thread"),
     Term(
-        "device lane",
-        "the stage whose activity the device runs, the earliest started where several run; gaps are idle",
+        "device lane", "the stage whose activity the device runs, the earliest started where several run; gaps are idle"
     ),
     Term(
         "cells",

@@ -139,6 +139,7 @@ class Table(Generic[Row]):
 
         Args:
             top: how many rows; 0 is all.
+            note: where `{}` stands for the number of the others; "" is no note.
         """
         if not top or len(self.rows) <= top:
             return self
@@ -175,6 +176,11 @@ class Table(Generic[Row]):
     def records(self) -> list[dict[str, Any]]:
         """For files: a mapping per row, raw values by the columns' keys."""
         return [{col.key: col.raw(row) for col in self.cols} for row in self.rows]
+
+
+def holding(conditions: Mapping[str, bool]) -> frozenset[str]:
+    """Those of the conditions that hold."""
+    return frozenset(name for name, holds in conditions.items() if holds)
 
 
 def _ungrouped(shown: Sequence[Col], rows: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:

@@ -77,6 +77,15 @@ def test_a_name_that_tells_no_format_is_refused_before_anything_is_read(
     assert not (tmp_path / name).exists()
 
 
+@pytest.mark.parametrize(("command", "option"), [("doctor", "--output"), ("compare", "--save")])
+def test_what_is_no_table_of_a_trace_is_refused_likewise(
+    command: str, option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = run(capsys, command, option, tmp_path / "k.xlsx")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert f"{option} {tmp_path / 'k.xlsx'}: the name tells no format" in err
+
+
 def test_every_format_has_an_extension_of_its_own_and_one_is_binary() -> None:
     assert set(RENDERERS) == set(Format)
     for form, renderer in RENDERERS.items():

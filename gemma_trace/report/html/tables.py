@@ -13,7 +13,7 @@ from gemma_trace.analysis.stage_splits import KernelLine
 from gemma_trace.analysis.statistics import Distribution
 from gemma_trace.report.html.cells import CHART
 from gemma_trace.report.html.model import RunView
-from gemma_trace.report.table import Col, Table
+from gemma_trace.report.table import Col, Table, holding
 from gemma_trace.report.tables import diff, kernels, summary
 from gemma_trace.report.units import STATUS
 
@@ -38,8 +38,7 @@ def page_kernels(table: KernelTable, lines: Sequence[KernelLine], *, has_several
         kernels.SEVERAL_DEVICES: on_device and has_several_devices,
     }
     name = replace(_KERNEL, header=kernels.named(table, full_names=False).header)
-    holding = frozenset(condition for condition, holds in conditions.items() if holds)
-    return Table("Kernels" if on_device else "Ops", (name, *_KERNEL_COLS), lines, conditions=holding)
+    return Table("Kernels" if on_device else "Ops", (name, *_KERNEL_COLS), lines, conditions=holding(conditions))
 
 
 def _measure(key: str, view: RunView) -> Distribution | None:
@@ -84,12 +83,7 @@ _STAGE_COLS: Final = (
     Col("sides_pct", "before, after", CHART),
     *(col.within("change") for col in (*_SIDES_AND_MORE, _STATUS)),
 )
-_INSIDE_COLS: Final = (
-    diff.WHAT,
-    diff.STAGE_NAME,
-    *(*diff.SIDES, diff.DIFFERENCE, diff.RELATIVE),
-    _STATUS,
-)
+_INSIDE_COLS: Final = (diff.WHAT, diff.STAGE_NAME, *(*diff.SIDES, diff.DIFFERENCE, diff.RELATIVE), _STATUS)
 _LEVELS: Final = ("family", "op", "kernel")
 
 

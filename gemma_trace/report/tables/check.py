@@ -27,13 +27,7 @@ TRACES: Final = Col("traces", definition="of several traces, in JSON's `health`:
 FINDING_FILE: Final = (CODE, SEVERITY, AFFECTED, MESSAGE, ADVICE)
 """A row per finding."""
 
-FINDING_COLS: Final = (
-    SEVERITY,
-    CODE,
-    AFFECTED,
-    MESSAGE,
-    ADVICE,
-)
+FINDING_COLS: Final = (SEVERITY, CODE, AFFECTED, MESSAGE, ADVICE)
 """The same rows for people."""
 
 DISTORTION_FILE: Final = (

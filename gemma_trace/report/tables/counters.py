@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
 from gemma_trace.analysis.counter_means import CounterMean, CounterUse
-from gemma_trace.report.table import Col, Table
+from gemma_trace.report.table import Col, Table, holding
 from gemma_trace.report.units import LABEL, NUMBER, PCT
 
 MOST_ROWS: Final = 40
@@ -95,14 +96,11 @@ def counter_table(found: Sequence[CounterUse]) -> Table[CounterUse]:
         ),
         KNOWN.within("total"),
     )
-    conditions = frozenset({SEVERAL_SOURCES} if len({use.source for use in found}) > 1 else ())
-    table = Table("Counters", cols, found[:MOST_ROWS], notes=(_NOTE,), conditions=conditions)
-    left = len(found) - MOST_ROWS
-    if left <= 0:
+    conditions = holding({SEVERAL_SOURCES: len({use.source for use in found}) > 1})
+    table = Table("Counters", cols, found, notes=(_NOTE,), conditions=conditions).cut(MOST_ROWS, "")
+    if not table.left_out:
         return table
-    return Table(
-        table.title, cols, table.rows, {}, (_NOTE, f"{left} more series are in JSON."), conditions, 1, len(found)
-    )
+    return replace(table, notes=(*table.notes, f"{table.left_out} more series are in JSON."))
 
 
 def counter_data(found: Sequence[CounterUse]) -> Table[CounterUse]:

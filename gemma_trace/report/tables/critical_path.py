@@ -7,7 +7,7 @@ from typing import Final
 
 from gemma_trace.analysis.critical_path import CriticalPath, PathKind
 from gemma_trace.analysis.path_stages import PathStage, path_stages, summed_path_stages
-from gemma_trace.report.table import Col, Table
+from gemma_trace.report.table import Col, Table, holding
 from gemma_trace.report.units import MS, PCT
 
 FIRST_TOKENS: Final = "the first token of every request is known"
@@ -38,13 +38,7 @@ KINDS: Final = tuple(
     for kind, definition in _KINDS.items()
 )
 
-PATH_FILE: Final = (
-    Col("request", definition="the request's index, from 0"),
-    STAGE,
-    PATH,
-    TO_FIRST_TOKEN,
-    *KINDS,
-)
+PATH_FILE: Final = (Col("request", definition="the request's index, from 0"), STAGE, PATH, TO_FIRST_TOKEN, *KINDS)
 """A row per request and stage on its path."""
 
 PATH_COLS: Final = (STAGE, PATH, Col("share_pct", "", PCT, priority=1), TO_FIRST_TOKEN, *KINDS)
@@ -66,7 +60,7 @@ def critical_path_table(paths: Sequence[CriticalPath], first_tokens_ns: Sequence
             path lies before.
     """
     rows = summed_path_stages(path_stages(paths, first_tokens_ns), paths)
-    conditions = frozenset(() if None in first_tokens_ns else {FIRST_TOKENS})
+    conditions = holding({FIRST_TOKENS: None not in first_tokens_ns})
     return Table("Critical path", PATH_COLS, rows, notes=(_NOTE,), conditions=conditions, per=len(paths))
 
 

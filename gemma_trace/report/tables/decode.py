@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from gemma_trace.analysis.decode import MIN_FOR_INTERVAL, MIN_FOR_LINE, DecodeStatistics, TokenIntervals
 from gemma_trace.report.numbers import significant
-from gemma_trace.report.table import Col, Table
+from gemma_trace.report.table import Col, Table, holding
 from gemma_trace.report.tables.summary import JITTER, SLOPE, TOKENS_PER_SECOND, TPOT, median_alone
 from gemma_trace.report.units import BAR, COUNT, FIGURES, MEASURE, MEASURE_MS, NUMBER, rising
 
@@ -126,7 +126,7 @@ def decode_table(found: DecodeStatistics) -> Table[DecodeStatistics]:
         Col("requests", "n", COUNT, priority=4, value=_requests),
     )
     notes = (_NOTES[found.source], *_line_notes(found))
-    conditions = frozenset({BATCHED} if found.batch > 1 else ())
+    conditions = holding({BATCHED: found.batch > 1})
     return Table(_TITLES[found.source], cols, [found], notes=notes, conditions=conditions)
 
 

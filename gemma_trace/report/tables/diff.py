@@ -14,18 +14,7 @@ from gemma_trace.health.findings import Health
 from gemma_trace.health.merge import merged
 from gemma_trace.report.numbers import ABSENT, decimals, significant, spread
 from gemma_trace.report.table import Col, Report, Table
-from gemma_trace.report.units import (
-    COUNT,
-    DELTA_MS,
-    DELTA_PCT,
-    FIGURES,
-    MEASURE_MS,
-    NAME,
-    STAGE,
-    STATUS,
-    TEXT,
-    signed,
-)
+from gemma_trace.report.units import COUNT, DELTA_MS, DELTA_PCT, FIGURES, MEASURE_MS, NAME, STAGE, STATUS, TEXT, signed
 
 TOO_SMALL: Final = "n too small"
 MOST_ROWS: Final = 10

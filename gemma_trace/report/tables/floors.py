@@ -46,17 +46,9 @@ COVERED: Final = Col(
     ),
 )
 TFLOPS: Final = Col(
-    "tflop_per_s",
-    "",
-    TFLOP_PER_S,
-    definition="`flops` / the time that is covered, in 10¹² FLOP a second",
+    "tflop_per_s", "", TFLOP_PER_S, definition="`flops` / the time that is covered, in 10¹² FLOP a second"
 )
-BANDWIDTH: Final = Col(
-    "gb_per_s",
-    "",
-    GB_PER_S,
-    definition="`bytes` / the time that is covered, in 10⁹ bytes a second",
-)
+BANDWIDTH: Final = Col("gb_per_s", "", GB_PER_S, definition="`bytes` / the time that is covered, in 10⁹ bytes a second")
 
 FLOOR_FILE: Final = (
     Col("request", definition="the request's index, from 0"),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from gemma_trace.analysis.hta.model import AGREEMENT_PCT, Analysis, Declined, Figure, HtaResult, Scope
 from gemma_trace.health.findings import Health
 from gemma_trace.report.names import folded
 from gemma_trace.report.numbers import microseconds, milliseconds
-from gemma_trace.report.table import Col, Report, Table
+from gemma_trace.report.table import Col, Report, Table, holding
 from gemma_trace.report.tables.hta_analyses import analysis_tables, row_name
 from gemma_trace.report.units import FIGURES, PCT, WORDS, count_text
 
@@ -51,32 +52,13 @@ def _whole_number(value: float | None) -> float | None:
     return int(value) if value == int(value) else round(float(value), 6)
 
 
-def _of(row: _Row) -> str | None:
-    return row.of if isinstance(row, Figure) else None
+def _given(name: str, row: _Row) -> Any:
+    """What a figure or a refusal has of that name; the other kind hasn't it."""
+    return getattr(row, name, None)
 
 
-def _measure(row: _Row) -> str | None:
-    return row.measure if isinstance(row, Figure) else None
-
-
-def _hta(row: _Row) -> float | None:
-    return _whole_number(row.hta) if isinstance(row, Figure) else None
-
-
-def _ours(row: _Row) -> float | None:
-    return _whole_number(row.ours) if isinstance(row, Figure) else None
-
-
-def _difference(row: _Row) -> float | None:
-    return row.difference_pct if isinstance(row, Figure) else None
-
-
-def _cause(row: _Row) -> str | None:
-    return row.cause if isinstance(row, Figure) else None
-
-
-def _reason(row: _Row) -> str | None:
-    return row.reason if isinstance(row, Declined) else None
+def _number(name: str, row: _Row) -> float | None:
+    return _whole_number(_given(name, row))
 
 
 def _difference_text(value: float) -> str:
@@ -107,13 +89,13 @@ def _named(figure: Figure) -> str:
     return name if figure.scope == Scope() else f"{row_name(figure.scope)}: {name}"
 
 
-HTA: Final = Col("hta", "HTA", FIGURES, definition="HTA's figure", value=_hta)
+HTA: Final = Col("hta", "HTA", FIGURES, definition="HTA's figure", value=partial(_number, "hta"))
 OURS: Final = Col(
     "gemma_trace",
     "gemma-trace",
     FIGURES,
     definition="ours of the same activities, by our own arithmetic; none where we don't measure it",
-    value=_ours,
+    value=partial(_number, "ours"),
 )
 DIFFERENCE: Final = Col(
     "difference_pct",
@@ -121,7 +103,7 @@ DIFFERENCE: Final = Col(
     PCT,
     _difference_text,
     definition="100 · (`hta` − `gemma_trace`) / `gemma_trace`; none where one is missing",
-    value=_difference,
+    value=partial(_given, "difference_pct"),
 )
 CAUSE: Final = Col(
     "cause",
@@ -129,7 +111,7 @@ CAUSE: Final = Col(
     WORDS,
     definition="why they are more than 0.1% apart; `unknown` would be a fault of one of us",
     when=DIFFER,
-    value=_cause,
+    value=partial(_given, "cause"),
 )
 
 HTA_FILE: Final = (
@@ -149,21 +131,15 @@ HTA_FILE: Final = (
             "the stream, kernel, kind of kernel or copy, or sequence that it is of; empty: of the stage, request or "
             "trace"
         ),
-        value=_of,
+        value=partial(_given, "of"),
     ),
-    Col("measure", definition="below", value=_measure),
+    Col("measure", definition="below", value=partial(_given, "measure")),
     *(HTA, OURS, DIFFERENCE, CAUSE),
-    Col("declined", definition="why there is no figure, in a line", value=_reason),
+    Col("declined", definition="why there is no figure, in a line", value=partial(_given, "reason")),
 )
 """A row per figure, and per thing that HTA didn't do."""
 
-_COMPARED: Final = (
-    Col("figure", "figure", value=_named),
-    HTA.of(_hta_text),
-    OURS.of(_our_text),
-    DIFFERENCE,
-    CAUSE,
-)
+_COMPARED: Final = (Col("figure", "figure", value=_named), HTA.of(_hta_text), OURS.of(_our_text), DIFFERENCE, CAUSE)
 
 
 def hta_report(result: HtaResult, label: str, source: str, health: Health, median: int) -> Report:
@@ -237,7 +213,7 @@ def _comparison(result: HtaResult, label: str, median: int) -> Table[Figure]:
         _COMPARED,
         shown,
         notes=(*notes, *result.remarks),
-        conditions=frozenset({DIFFER} if any(figure.cause for figure in shown) else ()),
+        conditions=holding({DIFFER: any(figure.cause for figure in shown)}),
     )
 
 
@@ -256,11 +232,7 @@ class _Group:
     reason: str
 
 
-_DECLINED: Final = (
-    Col("analysis", "analysis", WORDS),
-    Col("where", "where", WORDS),
-    Col("reason", "why not", WORDS),
-)
+_DECLINED: Final = (Col("analysis", "analysis", WORDS), Col("where", "where", WORDS), Col("reason", "why not", WORDS))
 
 
 def _declined(result: HtaResult, label: str) -> list[Table[_Group]]:

@@ -11,7 +11,7 @@ from gemma_trace.analysis.kernels import KernelRow, KernelTable
 from gemma_trace.analysis.work import By
 from gemma_trace.health.findings import Health
 from gemma_trace.report.numbers import ABSENT, milliseconds
-from gemma_trace.report.table import Col, Report, Table
+from gemma_trace.report.table import Col, Report, Table, holding
 from gemma_trace.report.units import COUNT, FIGURES, MS, NAME, PCT, US, whole
 from gemma_trace.trace.trace import Trace
 
@@ -57,11 +57,7 @@ BUSY: Final = Col(
 LEAST: Final = Col("min_ns", "min", US, definition="the shortest of the durations", priority=7)
 MEDIAN: Final = Col("median_ns", "median", US, definition="their median", priority=4)
 P90: Final = Col(
-    "p90_ns",
-    "p90",
-    US,
-    definition="90th percentile of the durations, interpolated linearly; from n = 10",
-    priority=6,
+    "p90_ns", "p90", US, definition="90th percentile of the durations, interpolated linearly; from n = 10", priority=6
 )
 LONGEST: Final = Col("max_ns", "max", US, definition="the longest of the durations", priority=5)
 MEAN: Final = Col("mean_ns", "mean", US, definition="their mean", priority=7)
@@ -182,7 +178,7 @@ def kernels_table(table: KernelTable, trace: Trace, top: int, *, full_names: boo
         rows,
         totals,
         _notes(table, shown, has_devices=has_devices),
-        frozenset(name for name, holds in conditions.items() if holds),
+        holding(conditions),
     ).cut(top)
 
 

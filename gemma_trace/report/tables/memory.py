@@ -15,7 +15,7 @@ from gemma_trace.analysis.memory_lines import (
     shown_devices,
     stage_memory_lines,
 )
-from gemma_trace.report.table import Col, Table
+from gemma_trace.report.table import Col, Table, holding
 from gemma_trace.report.units import BAR, MB, MS, NUMBER, signed_megabytes, whole
 from gemma_trace.trace.events import NONE
 
@@ -174,7 +174,7 @@ def stage_table(found: MemoryUse, device: DeviceMemory, names: Mapping[int, str]
     is_told = any(row.activations_bytes is not None for row in found.stages if row.device == device.device)
     name = names.get(device.device, "")
     title = f"Memory by stage, {_name(device)}" + (f", {name}" if name else "")
-    conditions = frozenset({TOLD_APART} if is_told else ())
+    conditions = holding({TOLD_APART: is_told})
     return Table(title, STAGE_COLS, stage_memory_lines(found, device), notes=(_STAGE_NOTE,), conditions=conditions)
 
 

@@ -16,10 +16,7 @@ PARAMETERS: Final = Col(
     "parameters", "parameters", COUNT, definition="of the model; none where only the Hub knows", priority=1
 )
 NEEDED: Final = Col(
-    "needed_bytes",
-    "needs",
-    GB,
-    definition="size of the weights, and an estimate of what a request takes beside them",
+    "needed_bytes", "needs", GB, definition="size of the weights, and an estimate of what a request takes beside them"
 )
 FREE: Final = Col("free_bytes", "free", GB, definition="what the device has free; none without such a device")
 OUTLOOK: Final = Col("outlook", "outlook", definition="`fits`, `too large`, `no device` or `unknown`")

@@ -10,7 +10,7 @@ from gemma_trace.analysis.roofline.achieved import AchievedRow, achieved_totals
 from gemma_trace.analysis.roofline.devices import DevicePeaks
 from gemma_trace.analysis.roofline.floor_sums import Floors, FloorSum
 from gemma_trace.analysis.work import By
-from gemma_trace.report.table import Col, Report, Table
+from gemma_trace.report.table import Col, Report, Table, holding
 from gemma_trace.report.tables.floors import (
     BANDWIDTH,
     BOUND,
@@ -105,7 +105,7 @@ STAGE_COLS: Final = (
 
 def stage_rooflines(floors: Floors) -> Table[FloorSum]:
     """Every stage against its device. Without rows where no shapes tell anything."""
-    conditions = frozenset({HAS_FLOOR} if floors.are_known else ())
+    conditions = holding({HAS_FLOOR: floors.are_known})
     notes = floor_notes(floors) or (floors.device.note,)
     return Table("Roofline", STAGE_COLS, floors.sums, notes=notes, conditions=conditions)
 
@@ -135,7 +135,7 @@ def with_rooflines(
         rows,
         _totals(rows),
         (RATES_NOTE, *((OVER_PEAK_NOTE,) if is_over else ()), device.note),
-        frozenset(name for name, holds in conditions.items() if holds),
+        holding(conditions),
     ).cut(shown)
     cols = (*(col.within("row") for col in KERNEL_FILE), *(col.within("achieved") for col in ROOFLINE_FILE))
     return replace(

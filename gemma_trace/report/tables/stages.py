@@ -13,7 +13,7 @@ from gemma_trace.analysis.roofline.floor_sums import Floors
 from gemma_trace.analysis.stage_lines import StageLine, stage_lines
 from gemma_trace.analysis.summary import RunSummary
 from gemma_trace.report.numbers import milliseconds, significant
-from gemma_trace.report.table import Col, Report, Table
+from gemma_trace.report.table import Col, Report, Table, holding
 from gemma_trace.report.tables.floors import DISTANCE, FLOOR, HAS_FLOOR, floor_notes, floor_totals
 from gemma_trace.report.tables.reasons import WHY, reasons_data, split_table, why_table
 from gemma_trace.report.units import BAR, COUNT, MEASURE_MS, MS, PCT, STAGE
@@ -55,11 +55,7 @@ DEVICE_BUSY: Final = Col(
     is_sum=True,
 )
 TIME: Final = Col(
-    "time_ns",
-    "time",
-    MS,
-    definition="share of the request's wall time; Σ over stages = wall, exactly",
-    is_sum=True,
+    "time_ns", "time", MS, definition="share of the request's wall time; Σ over stages = wall, exactly", is_sum=True
 )
 DEVICE: Final = Col(
     "device_ns",
@@ -92,13 +88,7 @@ ACTIVITIES: Final = Col(
     is_sum=True,
 )
 LAUNCHES: Final = Col(
-    "launches",
-    "launches",
-    COUNT,
-    definition="the calls that launched them",
-    priority=8,
-    when=ON_DEVICE,
-    is_sum=True,
+    "launches", "launches", COUNT, definition="the calls that launched them", priority=8, when=ON_DEVICE, is_sum=True
 )
 
 STAGE_FILE: Final = (
@@ -206,8 +196,7 @@ def lines_table(
         HAS_FLOOR: floors is not None and floors.are_known,
     }
     totals = {NAME.key: "wall", TIME.key: wall_ns, SHARE.key: 100.0}
-    holding = frozenset(name for name, holds in conditions.items() if holds)
-    return Table(title, cols, lines, totals, conditions=holding, per=requests)
+    return Table(title, cols, lines, totals, conditions=holding(conditions), per=requests)
 
 
 def _window(found: StageBreakdown, measured: StageBreakdown) -> str:

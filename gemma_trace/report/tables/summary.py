@@ -41,27 +41,16 @@ _STAGE_UP_TO_FIRST_TOKEN: Final = (
 _AS_UNDER_DECODE: Final = "of the tokens after the first, as under Decode in `stages`"
 
 TTFT: Final = Col(
-    "ttft_ms",
-    "TTFT",
-    MEASURE_MS,
-    definition="messages in hand → first token id on the host, less `image_load`",
+    "ttft_ms", "TTFT", MEASURE_MS, definition="messages in hand → first token id on the host, less `image_load`"
 )
 IMAGE_SHARE: Final = Col(
-    "image_processing_share_pct",
-    "image proc.",
-    MEASURE_PCT,
-    definition="100 · `image_processing` / TTFT",
-    priority=3,
+    "image_processing_share_pct", "image proc.", MEASURE_PCT, definition="100 · `image_processing` / TTFT", priority=3
 )
 IMAGE_PROCESSING: Final = Col(
     "image_processing_ms", "image proc.", MEASURE_MS, definition=_STAGE_UP_TO_FIRST_TOKEN, priority=1
 )
 PREPROCESSING: Final = Col(
-    "preprocessing_ms",
-    "preproc.",
-    MEASURE_MS,
-    definition="the whole processor call, its parts included",
-    priority=7,
+    "preprocessing_ms", "preproc.", MEASURE_MS, definition="the whole processor call, its parts included", priority=7
 )
 VISION_TOWER: Final = Col("vision_tower_ms", "vision", MEASURE_MS, definition=_STAGE_UP_TO_FIRST_TOKEN, priority=2)
 PROJECTOR: Final = Col("projector_ms", "projector", MEASURE_MS, definition=_STAGE_UP_TO_FIRST_TOKEN, priority=8)
@@ -82,12 +71,7 @@ TOKENS_PER_SECOND: Final = Col(
     "tokens_per_second", "tokens a second", MEASURE, definition=_AS_UNDER_DECODE, priority=10
 )
 SLOPE: Final = Col(
-    "decode_slope_us",
-    "slope",
-    replace(MEASURE, suffix="µs a token"),
-    median_alone,
-    _AS_UNDER_DECODE,
-    priority=12,
+    "decode_slope_us", "slope", replace(MEASURE, suffix="µs a token"), median_alone, _AS_UNDER_DECODE, priority=12
 )
 JITTER: Final = Col("decode_jitter_pct", "jitter", MEASURE_PCT, median_alone, _AS_UNDER_DECODE, priority=11)
 PROFILED_TTFT: Final = Col(

@@ -10,7 +10,7 @@ from gemma_trace.analysis.tree import NodeKind, TreeNode
 from gemma_trace.analysis.tree_lines import TreeLine, tree_lines
 from gemma_trace.health.findings import Health
 from gemma_trace.report.names import folded
-from gemma_trace.report.table import Col, Report, Table
+from gemma_trace.report.table import Col, Report, Table, holding
 from gemma_trace.report.units import COUNT, LABEL, MS, PCT
 
 ON_DEVICE: Final = "activities ran on a device"
@@ -103,7 +103,7 @@ def tree_report(
         notes.append(f"Times and counts are means a request, of {requests}.")
     lines = tree_lines(tops, whole)
     cols = (NODE.of(_full_name), *TREE_COLS[1:]) if full_names else TREE_COLS
-    conditions = frozenset({ON_DEVICE} if whole.device_ns > 0 else ())
+    conditions = holding({ON_DEVICE: whole.device_ns > 0})
     title = f"Tree of {whole.name}"
     return Report(
         command="tree",
