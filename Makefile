@@ -4,6 +4,7 @@
 # make fuzz   100,000 damaged traces through every command; FUZZ="--cases 2000 --seconds 600 --seed 2" for fewer, or others
 # make bench  speed and memory beside the peers
 # make browser  Debian's Chromium, for the tests that open our pages; without it they are skipped
+# make docs   the tables of columns in analysis/README.md, from the columns themselves
 # All set up .venv themselves and are quick when run again.
 
 PYTHON ?= python3
@@ -13,7 +14,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 # A plain path in a .pth file: the finder that is the default costs 8 ms at every start.
 EDITABLE := --config-settings editable_mode=compat --editable
 
-.PHONY: demo test test-lowest lint browser fuzz bench picture notebooks clean
+.PHONY: demo test test-lowest lint browser fuzz bench picture notebooks docs clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.capture
@@ -81,6 +82,10 @@ fuzz: $(VENV)/.dev
 picture: $(VENV)/.dev
 	$(BIN)/python analysis/pictures/make.py
 	$(BIN)/python analysis/pictures/report.py
+
+# Writes the tables of columns in analysis/README.md anew.
+docs: $(VENV)/.dev
+	$(BIN)/python analysis/write_definitions.py
 
 # Runs the notebooks in analysis/ and stores their outputs; NOTEBOOKS="analysis/01-where-ttft-goes.ipynb" for one.
 notebooks: $(VENV)/.dev

@@ -23,12 +23,12 @@ IMPORTED = (
     *("pyarrow.ipc", "rich.console", "rich.live", "rich.table", "gemma_trace.report.html.page"),
     *(
         "gemma_trace.report.html.build",
-        "gemma_trace.report.files",
-        "gemma_trace.report.tables",
+        "gemma_trace.report.records",
+        "gemma_trace.report.terminal",
         "typer._completion_shared",
     ),
     *(f"gemma_trace.cli.{command}" for command in ("export", "report", "kernels", "stages", "sweep", "capture")),
-    *(f"gemma_trace.report.views.{view}" for view in ("kernels", "summary")),
+    *(f"gemma_trace.report.tables.{view}" for view in ("kernels", "summary")),
 )
 """What the children would import, each by itself."""
 

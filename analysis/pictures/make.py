@@ -12,9 +12,9 @@ from rich.text import Text
 from gemma_trace.analysis.breakdown import breakdown
 from gemma_trace.analysis.reasons import stage_reasons
 from gemma_trace.analysis.summary import summarize
-from gemma_trace.report.tables import print_report
-from gemma_trace.report.views.stages import stages_report
-from gemma_trace.report.views.summary import summary_report
+from gemma_trace.report.tables.stages import stages_report
+from gemma_trace.report.tables.summary import summary_report
+from gemma_trace.report.terminal import print_report
 from gemma_trace.trace.trace import load
 
 HERE = Path(__file__).parent

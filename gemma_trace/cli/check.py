@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from gemma_trace.cli.output import ForceOption, Format, FormatOption, NoCacheOption, OutputOption, RawOption
+from gemma_trace.cli.output import ForceOption, FormatOption, NoCacheOption, OutputOption, RawOption
 from gemma_trace.cli.rules import RuleOption, RulesOption
 
 
@@ -16,7 +16,7 @@ def check(
     trace: Annotated[Path, typer.Argument(help="A trace file, or a folder that holds one.", metavar="TRACE")],
     rule: RuleOption = None,
     rules: RulesOption = None,
-    form: FormatOption = Format.TABLE,
+    form: FormatOption = None,
     output: OutputOption = None,
     force: ForceOption = False,
     raw: RawOption = False,
@@ -34,7 +34,7 @@ def check(
     from gemma_trace.cli.progress import reading
     from gemma_trace.cli.rules import read_rules
     from gemma_trace.health.secrets import without_secrets
-    from gemma_trace.report.views.check import check_report
+    from gemma_trace.report.tables.check import check_report
     from gemma_trace.trace.folders import one_trace
 
     path = one_trace(trace)

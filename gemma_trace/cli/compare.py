@@ -14,7 +14,15 @@ import typer
 
 from gemma_trace.cli.diff import OnInconclusive, gate_record, hold
 from gemma_trace.cli.everywhere import asked
-from gemma_trace.cli.output import ForceOption, Format, FormatOption, OutputOption, RawOption, say
+from gemma_trace.cli.output import (
+    ForceOption,
+    FormatOption,
+    OutputOption,
+    RawOption,
+    format_for,
+    refuse_binary,
+    say,
+)
 from gemma_trace.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -63,8 +71,13 @@ def compare(
     out_dir: Annotated[Path, typer.Option("--out-dir", metavar="FOLDER", help="The folder for the traces.")] = Path(
         "traces/compare"
     ),
-    top: Annotated[int, typer.Option(min=0, help="How many families, ops and kernels; 0 is all.")] = 10,
-    form: FormatOption = Format.TABLE,
+    top: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="How many families, ops and kernels, 0 is all; by default 10 on a screen, all in files."
+        ),
+    ] = None,
+    form: FormatOption = None,
     output: OutputOption = None,
     force: ForceOption = False,
     raw: RawOption = False,
@@ -83,8 +96,10 @@ def compare(
     from gemma_trace.capture.compare.run import plan_trials, require_enough, run_trials
     from gemma_trace.capture.config import CaptureConfig
     from gemma_trace.cli.output import emit
-    from gemma_trace.report.views.diff import diff_report
+    from gemma_trace.report.tables.diff import diff_report
 
+    format_for(form, output)
+    refuse_binary(form, output)
     arms = plan_arms(CaptureConfig(), change or (), python or (), command or (), label or ())
     varied = [text.partition("=")[0] for text in change or () if "," in text]
     gate = None if fail_on is None else parse_gate(fail_on, differing(varied, python or ()))

@@ -11,7 +11,6 @@ import typer
 
 from gemma_trace.cli.output import (
     ForceOption,
-    Format,
     FormatOption,
     NoCacheOption,
     OutputOption,
@@ -87,13 +86,18 @@ def diff(
         bool,
         typer.Option("--structure", help="Match call trees too, so that renamed, fused and split operators are found."),
     ] = False,
-    top: Annotated[int, typer.Option(min=0, help="How many families, ops and kernels; 0 is all.")] = 10,
+    top: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="How many families, ops and kernels, 0 is all; by default 10 on a screen, all in files."
+        ),
+    ] = None,
     full_names: Annotated[
         bool, typer.Option("--full-names", help="Kernel names as recorded, template arguments and all.")
     ] = False,
     rule: RuleOption = None,
     rules: RulesOption = None,
-    form: FormatOption = Format.TABLE,
+    form: FormatOption = None,
     output: OutputOption = None,
     force: ForceOption = False,
     raw: RawOption = False,
@@ -112,7 +116,7 @@ def diff(
     from gemma_trace.cli.rules import read_rules
     from gemma_trace.report.comment import to_comment
     from gemma_trace.report.junit import to_junit
-    from gemma_trace.report.views.diff import diff_report
+    from gemma_trace.report.tables.diff import diff_report
 
     gate = None if fail_on is None else parse_gate(fail_on, varies or ())
     if junit and gate is None:

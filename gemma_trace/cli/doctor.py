@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gemma_trace.cli.output import ForceOption, Format, FormatOption, OutputOption, RawOption
+from gemma_trace.cli.output import AnyOutputOption, ForceOption, FormatOption, RawOption, format_for
 from gemma_trace.printable import printable_lines
 
 
@@ -21,8 +21,8 @@ def doctor(
     ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with code 1 if a capture can't run here.")] = False,
     device: Annotated[str, typer.Option(help="What --measure measures: auto, cpu, cuda, cuda:N.")] = "auto",
-    form: FormatOption = Format.TABLE,
-    output: OutputOption = None,
+    form: FormatOption = None,
+    output: AnyOutputOption = None,
     force: ForceOption = False,
     raw: RawOption = False,
 ) -> None:
@@ -37,9 +37,10 @@ def doctor(
     if measure:
         print_peaks(device, output, force=force)
         return
+    format_for(form, output)
     from gemma_trace.capture.doctor import examine_machine, is_capable
     from gemma_trace.cli.output import emit
-    from gemma_trace.report.views.doctor import doctor_report
+    from gemma_trace.report.tables.doctor import doctor_report
 
     checks = examine_machine(ask_hub=hub)
     capable = is_capable(checks)

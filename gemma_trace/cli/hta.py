@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gemma_trace.cli.everywhere import asked
-from gemma_trace.cli.output import ForceOption, Format, FormatOption, NoCacheOption, OutputOption, RawOption
+from gemma_trace.cli.output import ForceOption, FormatOption, NoCacheOption, OutputOption, RawOption
 from gemma_trace.cli.rules import RuleOption, RulesOption, StageOption
 from gemma_trace.errors import ConfigError
 
@@ -43,7 +43,7 @@ def hta(
     ] = None,
     as_is: Annotated[bool, typer.Option("--as-is", help="Give HTA the file itself, faults and all.")] = False,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds that HTA may take for an answer.")] = 300,
-    form: FormatOption = Format.TABLE,
+    form: FormatOption = None,
     output: OutputOption = None,
     force: ForceOption = False,
     raw: RawOption = False,
@@ -57,13 +57,14 @@ def hta(
 
     Example: gemma-trace hta traces/demo && gemma-trace hta foreign.json.gz --as-is --analyses temporal,kernels
     """
+    from gemma_trace.analysis.breakdown import breakdown
     from gemma_trace.analysis.hta import run
-    from gemma_trace.analysis.summary import summarize
+    from gemma_trace.analysis.median_request import median_request
+    from gemma_trace.analysis.run_health import run_health
     from gemma_trace.cli.inputs import open_trace
     from gemma_trace.cli.output import emit
     from gemma_trace.cli.rules import chosen_stage, read_rules
-    from gemma_trace.health.examine import examine
-    from gemma_trace.report.views.hta import hta_report
+    from gemma_trace.report.tables.hta import hta_report
     from gemma_trace.trace.folders import one_trace
 
     run.require_hta()
@@ -82,8 +83,14 @@ def hta(
     )
     with _progress() as on_step:
         result = run.run_hta(loaded, wanted, on_step)
-    health = summarize(loaded).health if loaded.metadata else examine(loaded)
-    emit(hta_report(result, loaded.label, str(loaded.path), health), form, output, force=force, raw=raw)
+    median = median_request(breakdown(loaded).complete()).index
+    emit(
+        hta_report(result, loaded.label, str(loaded.path), run_health(loaded), median),
+        form,
+        output,
+        force=force,
+        raw=raw,
+    )
 
 
 def named_analyses(text: str | None) -> tuple[Analysis, ...]:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from gemma_trace.cli.output import ForceOption, Format, FormatOption, NoCacheOption, OutputOption, RawOption
+from gemma_trace.cli.output import ForceOption, FormatOption, NoCacheOption, OutputOption, RawOption
 from gemma_trace.cli.rules import PeaksOption, RuleOption, RulesOption, StageOption
 
 
@@ -54,8 +54,10 @@ def kernels(
     full_names: Annotated[
         bool, typer.Option("--full-names", help="Kernel names as recorded, template arguments and all.")
     ] = False,
-    top: Annotated[int, typer.Option(min=0, help="How many rows; 0 is all.")] = 20,
-    form: FormatOption = Format.TABLE,
+    top: Annotated[
+        int | None, typer.Option(min=0, help="How many rows, 0 is all; by default 20 on a screen, all in files.")
+    ] = None,
+    form: FormatOption = None,
     output: OutputOption = None,
     force: ForceOption = False,
     raw: RawOption = False,
@@ -68,30 +70,25 @@ def kernels(
     Example: gemma-trace kernels traces/tiny-float32-cpu-torchvision --stage vision_tower --by family
     """
     from gemma_trace.analysis.kernels import kernel_table
+    from gemma_trace.analysis.run_health import run_health
     from gemma_trace.cli.inputs import open_trace
     from gemma_trace.cli.output import emit
     from gemma_trace.cli.rules import chosen_stage, own_peaks, read_rules
-    from gemma_trace.health.examine import examine
-    from gemma_trace.report.views.kernels import kernels_report
+    from gemma_trace.report.tables.kernels import kernels_report
     from gemma_trace.trace.folders import one_trace
 
     own = own_peaks(peaks)
     chosen = chosen_stage(stage)
     loaded = open_trace(one_trace(trace), read_rules(rule, rules), cached=not no_cache)
     table = kernel_table(loaded, chosen, request, by.value, sort.value, device)
-    # Of our own captures the timed pass tells how much the profiler slowed them down.
-    health = examine(loaded)
-    if loaded.metadata:
-        from gemma_trace.analysis.summary import summarize
-
-        health = summarize(loaded).health
-    report = kernels_report(table, loaded, health, top, full_names=full_names)
+    report = kernels_report(table, loaded, run_health(loaded), top, full_names=full_names)
     if roofline or peaks:
+        from gemma_trace.analysis.roofline.achieved import achieved_rows
         from gemma_trace.analysis.roofline.devices import device_peaks
         from gemma_trace.analysis.roofline.rows import row_rooflines
-        from gemma_trace.report.views.roofline import with_rooflines
+        from gemma_trace.report.tables.roofline import with_rooflines
 
         held_against = device_peaks(loaded, own, table.on)
-        rows = row_rooflines(loaded, table, held_against.peaks)
-        report = with_rooflines(report, table, rows, held_against, full_names=full_names)
+        rows = achieved_rows(table, row_rooflines(loaded, table, held_against.peaks))
+        report = with_rooflines(report, table, rows, held_against, top, full_names=full_names)
     emit(report, form, output, force=force, raw=raw)

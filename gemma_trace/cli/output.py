@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,26 +12,44 @@ import typer
 from gemma_trace.cli.everywhere import asked
 from gemma_trace.errors import ConfigError, OutputError
 from gemma_trace.printable import printable
+from gemma_trace.report.formats import EXTENSIONS, RENDERERS, WIDE, Format, format_of
 
 if TYPE_CHECKING:
-    from gemma_trace.report.model import Report
+    from gemma_trace.report.table import Report
 
-WIDE = 400
 _LONGEST_STEM = 160
 
+FormatOption = Annotated[
+    Format | None,
+    typer.Option(
+        "--format",
+        "-f",
+        is_eager=True,
+        help="What to print; by default what the name of the output file ends with, else a table. parquet needs -o.",
+    ),
+]
 
-class Format(StrEnum):
-    """What a table is printed as."""
 
-    TABLE = "table"
-    MARKDOWN = "markdown"
-    CSV = "csv"
-    JSON = "json"
-    PARQUET = "parquet"
+def _with_a_known_name(context: typer.Context, output: Path | None) -> Path | None:
+    """An output file, refused at once where its name tells no format and no other option does."""
+    if output is not None:
+        format_for(context.params.get("form"), output)
+    return output
 
 
-FormatOption = Annotated[Format, typer.Option("--format", "-f", help="What to print; parquet needs -o.")]
-OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file, not to the terminal.")]
+OutputOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        callback=_with_a_known_name,
+        help="Write to this file, not to the terminal; its name says in which format: .csv, .json, .md, .parquet …",
+    ),
+]
+AnyOutputOption = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Write to this file, not to the terminal.")
+]
+"""A command's that can write something other than a table."""
 OutDirOption = Annotated[Path, typer.Option("--out-dir", metavar="FOLDER", help="The folder that holds runs.")]
 NoCacheOption = Annotated[
     bool, typer.Option("--no-cache", help="Read a large trace afresh, and keep nothing for the next time.")
@@ -85,54 +101,81 @@ def refuse_existing(output: Path, *, force: bool) -> None:
         raise OutputError(f"{output} exists already; give --force to overwrite it")
 
 
-def emit(report: Report, form: Format, output: Path | None, *, force: bool, raw: bool = False) -> None:
-    """Print or write a report; a file whose name ends in .gz is compressed.
+def format_for(form: Format | None, output: Path | None, option: str = "--output") -> Format:
+    """The format that was asked for, or that the file is named after; a table where there is no file.
 
     Args:
+        option: the option that names the file.
+
+    Raises:
+        ConfigError: the file's name tells no format.
+    """
+    found = form or (Format.TABLE if output is None else format_of(output))
+    if found is None:
+        known = ", ".join(EXTENSIONS)
+        raise ConfigError(f"{option} {output}: the name tells no format; end it with {known}, or give --format")
+    return found
+
+
+def emit(report: Report, form: Format | None, output: Path | None, *, force: bool, raw: bool = False) -> None:
+    """Print or write a report; a file whose name ends in .gz is compressed.
+
+    Where rows were left out of CSV, which can't say so itself, a line on stderr does.
+
+    Args:
+        form: None is what the file's name ends with.
         raw: CSV keeps texts as they are that a spreadsheet would take for formulas.
 
     Raises:
         OutputError: the file exists and `force` isn't set, or it can't be written.
-        ConfigError: Parquet to a terminal.
+        ConfigError: what is no text to a terminal, or the file's name tells no format.
     """
     if output is not None:
         refuse_existing(output, force=force)
-    if form is Format.PARQUET and output is None:
-        raise ConfigError("parquet is no text; give -o FILE")
+    form = format_for(form, output)
+    refuse_binary(form, output)
     content = render(report, form, to_terminal=output is None, raw=raw)
     if content is None:
         return
     if output is None:
         sys.stdout.write(content.decode())
         sys.stdout.flush()
-        return
+    else:
+        _write(content, output)
+    if report.data.left_out and form is Format.CSV:
+        shown = len(report.data.rows)
+        say(f"gemma-trace: {shown:,} of {shown + report.data.left_out:,} rows; --top 0 gives all of them")
+
+
+def _write(content: bytes, output: Path) -> None:
     from gemma_trace.trace.files import output_file
 
     with output_file(output) as file:
         file.write(content)
 
 
+def refuse_binary(form: Format | None, output: Path | None, option: str = "-o") -> None:
+    """A terminal gets no file that is no text.
+
+    Args:
+        option: the option that names a file.
+
+    Raises:
+        ConfigError: there is no file, and the format is no text.
+    """
+    if form is not None and output is None and RENDERERS[form].is_binary:
+        raise ConfigError(f"{form.value} is no text; give {option} FILE")
+
+
 def render(report: Report, form: Format, *, to_terminal: bool, raw: bool = False) -> bytes | None:
     """The report as bytes; None where it went to the terminal already."""
-    if form is Format.TABLE:
+    if form is Format.TABLE and to_terminal:
         from rich.console import Console
 
-        from gemma_trace.report.tables import print_report
+        from gemma_trace.report.terminal import print_report
 
-        if to_terminal:
-            # A pipe has no width: then nothing is dropped, unless COLUMNS says how wide it is.
-            piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
-            print_report(report, Console(width=WIDE if piped else None))
-            return None
-        text = io.StringIO()
-        print_report(report, Console(file=text, width=WIDE))
-        return text.getvalue().encode()
-    if form is Format.MARKDOWN:
-        from gemma_trace.report.markdown import to_markdown
-
-        return to_markdown(report).encode()
-    from gemma_trace.report.files import to_csv, to_json, to_parquet
-
-    if form is Format.PARQUET:
-        return to_parquet(report)
-    return (to_csv(report, raw=raw) if form is Format.CSV else to_json(report)).encode()
+        # A pipe has no width: then nothing is dropped, unless COLUMNS says how wide it is.
+        piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+        print_report(report, Console(width=WIDE if piped else None))
+        return None
+    return RENDERERS[form].render(report, raw)

@@ -104,9 +104,9 @@ def view(trace: Trace, detail: Detail, reading: Reading) -> RunView:
     if not reading.hta:
         return shown
     from gemma_trace.analysis.hta.run import Wanted, run_hta
-    from gemma_trace.report.views.hta import hta_sections
+    from gemma_trace.report.tables.hta import hta_tables
 
-    return replace(shown, hta=tuple(hta_sections(run_hta(trace, Wanted()), shown.label)))
+    return replace(shown, hta=tuple(hta_tables(run_hta(trace, Wanted()), shown.label, shown.waterfall.index)))
 
 
 def compared(before: Path, afters: Sequence[Path], reading: Reading) -> PageContent:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gemma_trace.cli.output import ForceOption, Format, FormatOption, NoCacheOption, OutputOption, RawOption, say
+from gemma_trace.cli.output import ForceOption, FormatOption, NoCacheOption, OutputOption, RawOption, say
 from gemma_trace.cli.rules import RuleOption, RulesOption
 from gemma_trace.errors import InputError
 
@@ -45,7 +45,7 @@ def summarize(
     ] = Style.TTFT,
     rule: RuleOption = None,
     rules: RulesOption = None,
-    form: FormatOption = Format.TABLE,
+    form: FormatOption = None,
     output: OutputOption = None,
     force: ForceOption = False,
     raw: RawOption = False,
@@ -61,7 +61,7 @@ def summarize(
     from gemma_trace.cli.output import emit
     from gemma_trace.cli.rules import read_rules
     from gemma_trace.cli.workers import map_files
-    from gemma_trace.report.views.summary import study_report, summary_report
+    from gemma_trace.report.tables.summary import study_report, summary_report
     from gemma_trace.trace.folders import find_traces
 
     work = partial(summarize_file, rules=read_rules(rule, rules), cached=not no_cache)

@@ -12,21 +12,23 @@ import typer
 from gemma_trace.cli.everywhere import asked
 from gemma_trace.cli.output import (
     ForceOption,
-    Format,
     FormatOption,
     OutDirOption,
     OutputOption,
     RawOption,
+    format_for,
+    refuse_binary,
     refuse_existing,
     say,
 )
-from gemma_trace.errors import CaptureError, ConfigError
+from gemma_trace.errors import CaptureError
 from gemma_trace.printable import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from gemma_trace.capture.sweep import Cell
+    from gemma_trace.report.formats import Format
 
 
 def sweep(
@@ -48,7 +50,7 @@ def sweep(
         bool, typer.Option("--dry-run", help="Print the plan with its memory needs, run nothing.")
     ] = False,
     retry: Annotated[bool, typer.Option("--retry", help="Run cells again that failed before.")] = False,
-    form: FormatOption = Format.TABLE,
+    form: FormatOption = None,
     output: OutputOption = None,
     force: ForceOption = False,
     raw: RawOption = False,
@@ -81,18 +83,18 @@ def sweep(
         raise CaptureError(f"{len(failed)} of {len(ended)} cells failed; --retry runs them again")
 
 
-def _check_output(form: Format, output: Path | None, *, force: bool) -> None:
+def _check_output(form: Format | None, output: Path | None, *, force: bool) -> None:
     """Refuse at once what would be refused after hours."""
     if output is not None:
         refuse_existing(output, force=force)
-    if form is Format.PARQUET and output is None:
-        raise ConfigError("parquet is not text; give -o FILE")
+    format_for(form, output)
+    refuse_binary(form, output)
 
 
-def _summarize(done: Sequence[Cell], form: Format, output: Path | None, *, force: bool, raw: bool) -> None:
+def _summarize(done: Sequence[Cell], form: Format | None, output: Path | None, *, force: bool, raw: bool) -> None:
     from gemma_trace.analysis.summary import summarize
     from gemma_trace.cli.output import emit
-    from gemma_trace.report.views.summary import summary_report
+    from gemma_trace.report.tables.summary import summary_report
     from gemma_trace.trace.folders import find_traces
     from gemma_trace.trace.trace import load
 
@@ -101,11 +103,11 @@ def _summarize(done: Sequence[Cell], form: Format, output: Path | None, *, force
 
 
 def _print_plan(
-    cells: Sequence[Cell], out_dir: Path, form: Format, output: Path | None, *, force: bool, raw: bool
+    cells: Sequence[Cell], out_dir: Path, form: Format | None, output: Path | None, *, force: bool, raw: bool
 ) -> None:
     from gemma_trace.capture.plan import describe
     from gemma_trace.cli.output import emit
-    from gemma_trace.report.views.plan import plan_report
+    from gemma_trace.report.tables.plan import plan_report
 
     emit(plan_report(describe(cells), str(out_dir)), form, output, force=force, raw=raw)
 

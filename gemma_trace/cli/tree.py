@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gemma_trace.cli.output import ForceOption, Format, FormatOption, NoCacheOption, OutputOption, RawOption
+from gemma_trace.cli.output import ForceOption, FormatOption, NoCacheOption, OutputOption, RawOption
 from gemma_trace.cli.rules import RuleOption, RulesOption, StageOption
 from gemma_trace.errors import ConfigError
 
@@ -27,7 +27,7 @@ def tree(
     full_names: Annotated[
         bool, typer.Option("--full-names", help="Kernel names as recorded, template arguments and all.")
     ] = False,
-    form: FormatOption = Format.TABLE,
+    form: FormatOption = None,
     output: OutputOption = None,
     force: ForceOption = False,
     raw: RawOption = False,
@@ -39,12 +39,12 @@ def tree(
 
     Example: gemma-trace tree traces/tiny-float32-cpu-torchvision --stage prefill --depth 6 --min-pct 0.5
     """
-    from gemma_trace.analysis.summary import summarize
+    from gemma_trace.analysis.run_health import run_health
     from gemma_trace.analysis.tree import NodeKind, call_tree, prune
     from gemma_trace.cli.inputs import open_trace
     from gemma_trace.cli.output import emit
     from gemma_trace.cli.rules import chosen_stage, read_rules
-    from gemma_trace.report.views.tree import tree_report
+    from gemma_trace.report.tables.tree import tree_report
     from gemma_trace.trace.folders import one_trace
     from gemma_trace.trace.near_names import no_such_stage
 
@@ -60,7 +60,7 @@ def tree(
     levels = depth or max(level for level, _ in whole.walk()) + 1
     pruned = [prune(top, levels, min_pct) for top in tops]
     requests = sum(root.count for root in whole.children[:1])
-    health = summarize(loaded).health
+    health = run_health(loaded)
     emit(
         tree_report(pruned, whole, requests, str(loaded.path), health, full_names=full_names),
         form,

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from gemma_trace.analysis.diff import Change, TraceDiff
 from gemma_trace.analysis.gate import Held, Verdict
-from gemma_trace.report.markdown import as_it_is, section_to_markdown
-from gemma_trace.report.model import Column, Section
+from gemma_trace.report.markdown import as_it_is, table_to_markdown
 from gemma_trace.report.names import folded
-from gemma_trace.report.numbers import ABSENT
-from gemma_trace.report.views.diff import difference_cells, measured
+from gemma_trace.report.table import Col, Table
+from gemma_trace.report.tables.diff import DIFFERENCE, INTERVAL, RELATIVE, SIDES, STAGE_NAME, WHAT
+from gemma_trace.report.units import TEXT
 
 MOST_LINES: Final = 60
 _MOST_STAGES: Final = 16
@@ -22,11 +23,26 @@ _ANSWERS: Final = {
     "exceeded": "Slower than allowed.",
     "inconclusive": "Inconclusive: too little is known to say whether anything is slower than allowed.",
 }
-_COLUMNS: Final = (
-    Column("stage", align="left"),
-    *map(Column, ("before ms", "after ms", "Δ ms", "Δ %", "95% interval of Δ ms")),
-    Column("", align="left"),
+
+
+def _short(name: str) -> str:
+    return folded(name)[:80]
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A stage, and what is said of it."""
+
+    change: Change
+    word: str
+
+
+_STAGE_COLS: Final = (
+    replace(STAGE_NAME, unit=TEXT).within("change"),
+    *(col.within("change") for col in (*SIDES, DIFFERENCE, RELATIVE, INTERVAL)),
+    Col("word"),
 )
+_INSIDE_COLS: Final = (replace(STAGE_NAME, unit=TEXT), replace(WHAT, show=_short), DIFFERENCE, RELATIVE)
 
 
 def to_comment(
@@ -68,19 +84,10 @@ def _stages(pair: TraceDiff, held: dict[str, Held], room: int) -> list[str]:
     others = [row for row in pair.stages if row not in heads]
     others.sort(key=lambda row: (_rank(row, held), -abs(row.difference_ms)))
     shown = [*heads, *others][: min(_MOST_STAGES, room - 6)]
-    rows = tuple(
-        (
-            row.stage,
-            measured(row.before, row),
-            measured(row.after, row),
-            *difference_cells(row),
-            _word(row, held.get(row.stage)),
-        )
-        for row in shown
-    )
+    rows = [_Line(row, _word(row, held.get(row.stage))) for row in shown]
     left = len(pair.stages) - len(shown)
     notes = (f"{left} more stages are in the report.",) if left else ()
-    return section_to_markdown(Section(pair.label, _COLUMNS, rows, notes=notes)).split("\n")
+    return table_to_markdown(Table(pair.label, _STAGE_COLS, rows, notes=notes).as_text()).split("\n")
 
 
 def _rank(row: Change, held: dict[str, Held]) -> int:
@@ -100,17 +107,8 @@ def _inside(pair: TraceDiff) -> list[str]:
     changed.sort(key=lambda row: -abs(row.difference_ms))
     if not changed:
         return []
-    columns = (Column("stage", align="left"), Column("what", align="left"), Column("Δ ms"), Column("Δ %"))
-    rows = tuple(
-        (
-            row.stage,
-            folded(row.name)[:80],
-            f"{row.difference_ms:+.3f}",
-            ABSENT if row.relative_pct is None else f"{row.relative_pct:+.1f}",
-        )
-        for row in changed[:_MOST_INSIDE]
-    )
-    table = section_to_markdown(Section("", columns, rows)).split("\n")[2:]
+    shown = Table("", _INSIDE_COLS, changed[:_MOST_INSIDE]).as_text()
+    table = table_to_markdown(shown).split("\n")[2:]
     return ["<details><summary>Inside of the stages</summary>", "", *table, "", "</details>", ""]
 
 

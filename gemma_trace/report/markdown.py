@@ -7,7 +7,8 @@ from typing import Final
 
 from gemma_trace.health.merge import in_few_lines
 from gemma_trace.printable import printable
-from gemma_trace.report.model import Report, Section
+from gemma_trace.report.table import Report
+from gemma_trace.report.text_table import TextTable
 
 _APART: Final = "<!-- -->"
 """Stands between two characters that GitHub would make something of even where they are escaped; it shows nothing."""
@@ -25,8 +26,8 @@ _LINE_START: Final = re.compile(r"(?P<mark>[-+=>])|(?P<number>\d{1,9})(?=[.)](?:
 
 
 def to_markdown(report: Report) -> str:
-    """The sections, each under its title, and what is wrong with the trace as a list."""
-    parts = [section_to_markdown(section) for section in report.sections]
+    """The tables, each under its title, and what is wrong with the trace as a list."""
+    parts = [table_to_markdown(table.as_text()) for table in report.tables]
     findings = [
         f"- **{finding.severity.value}**: {as_it_is(f'{finding.said}; {finding.advice}')}"
         for finding in in_few_lines(report.health.findings)
@@ -34,27 +35,27 @@ def to_markdown(report: Report) -> str:
     return "\n\n".join([*parts, *(["\n".join(findings)] if findings else [])]) + "\n"
 
 
-def section_to_markdown(section: Section) -> str:
+def table_to_markdown(shown: TextTable) -> str:
     """One table, padded so that it reads as text too."""
-    section = section.mapped(as_it_is)
-    rows = [tuple(_UNIT.sub(r"[\1]", column.header) for column in section.columns), *section.rows]
-    rows += [tuple(f"**{cell}**" if cell else "" for cell in section.footer)] if section.footer else []
-    widths = [max(3, *(len(row[index]) for row in rows)) for index in range(len(section.columns))]
+    shown = shown.mapped(as_it_is)
+    rows = [tuple(_UNIT.sub(r"[\1]", column.header) for column in shown.columns), *shown.rows]
+    rows += [tuple(f"**{cell}**" if cell else "" for cell in shown.footer)] if shown.footer else []
+    widths = [max(3, *(len(row[index]) for row in rows)) for index in range(len(shown.columns))]
     rule = "|".join(
         f":{'-' * (width + 1)}" if column.align == "left" else f"{'-' * (width + 1)}:"
-        for column, width in zip(section.columns, widths, strict=True)
+        for column, width in zip(shown.columns, widths, strict=True)
     )
     lines = [
         "| "
         + " | ".join(
             cell.ljust(width) if column.align == "left" else cell.rjust(width)
-            for cell, width, column in zip(row, widths, section.columns, strict=True)
+            for cell, width, column in zip(row, widths, shown.columns, strict=True)
         )
         + " |"
         for row in rows
     ]
     table = "\n".join([lines[0], f"|{rule}|", *lines[1:]])
-    return "\n\n".join([f"## {section.title}", table, *map(_at_line_start, section.notes)])
+    return "\n\n".join([f"## {shown.title}", table, *map(_at_line_start, shown.notes)])
 
 
 def as_it_is(text: str) -> str:

@@ -24,9 +24,9 @@ from gemma_trace.analysis.hta.run import By, Wanted, run_hta
 from gemma_trace.cli.hta import named_analyses
 from gemma_trace.errors import ConfigError, InputError, MissingExtraError
 from gemma_trace.health.findings import Health
-from gemma_trace.report.files import to_csv, to_json, to_parquet
 from gemma_trace.report.markdown import to_markdown
-from gemma_trace.report.views.hta import hta_report, hta_sections
+from gemma_trace.report.records import to_csv, to_json, to_parquet
+from gemma_trace.report.tables.hta import hta_report, hta_tables
 from gemma_trace.trace.trace import Trace
 from tests.conftest import SAMPLES
 from tests.trace_builder import TraceBuilder
@@ -341,7 +341,7 @@ def some_result() -> HtaResult:
 
 
 def test_tables_show_both_sides_the_stages_and_what_was_declined() -> None:
-    comparison, temporal, declined = hta_sections(some_result(), "run")
+    comparison, temporal, declined = (table.as_text() for table in hta_tables(some_result(), "run", 0))
     assert comparison.title == "HTA and gemma-trace, run"
     assert ("device idle, ms", "1.000", "2.000", "-50.00", "a cause") in comparison.rows
     assert comparison.notes == (
@@ -356,7 +356,7 @@ def test_tables_show_both_sides_the_stages_and_what_was_declined() -> None:
 
 
 def test_every_format_takes_a_report() -> None:
-    report = hta_report(some_result(), "run", "x.json", Health())
+    report = hta_report(some_result(), "run", "x.json", Health(), 0)
     content = json.loads(to_json(report))
     assert content["totals"] == {"package": "hta 1.0", "as_is": False, "compared": 4, "agreeing": 3, "declined": 3}
     assert len(content["rows"]) == len(some_result().figures) + 3

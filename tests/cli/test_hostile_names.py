@@ -20,7 +20,7 @@ from tests.trace_builder import TraceBuilder
 HOSTILE = "\x1b]0;pwn\x07\x1b[31m\x9b31m\u202egnp.exe\u2028\u2066\x00\x7f\r\n\u200b\U000e0041[red]x[/red]模型"
 RAW = set(HOSTILE) - set(printable(HOSTILE)) - {"\n"}
 READING = ["stages", "kernels", "tree", "check", "summarize", "diff"]
-TEXTS = ["table", "markdown", "csv", "json"]
+TEXTS = ["table", "markdown", "csv", "json", "html"]
 
 
 def built(path: Path) -> Path:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from gemma_trace import cli
-from gemma_trace.report.views.roofline import roofline_section
+from gemma_trace.analysis.roofline.floor_sums import request_floors
+from gemma_trace.report.tables.roofline import stage_rooflines
 from gemma_trace.trace.trace import load
 from tests.conftest import SAMPLES
 from tests.trace_builder import TraceBuilder
@@ -102,11 +103,10 @@ def test_a_bad_file_of_peaks_is_one_line(tmp_path: Path, capsys: pytest.CaptureF
 
 
 def test_the_section_of_a_report(tmp_path: Path) -> None:
-    section = roofline_section(load(device_trace(tmp_path, "NVIDIA A100-SXM4-40GB")))
+    floors = request_floors(load(device_trace(tmp_path, "NVIDIA A100-SXM4-40GB")))
+    section = stage_rooflines(floors).as_text()
     assert [column.header for column in section.columns][:2] == ["stage", "GFLOP"]
     (row,) = section.rows
     assert row == ("prefill", "2.147", "6.291", "268.4", "786.4", "0.007", "1.162", "compute", "100.0")
-    bare = roofline_section(
-        load(TraceBuilder().range("request", 0, 10).op("aten::mm", 0, 5).write(tmp_path / "b.json"))
-    )
-    assert bare.rows == ()
+    bare = load(TraceBuilder().range("request", 0, 10).op("aten::mm", 0, 5).write(tmp_path / "b.json"))
+    assert stage_rooflines(request_floors(bare)).rows == ()

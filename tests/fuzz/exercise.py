@@ -27,7 +27,8 @@ from gemma_trace import cli
 from gemma_trace.analysis.breakdown import breakdown
 from gemma_trace.cli import output
 from gemma_trace.errors import GemmaTraceError
-from gemma_trace.report.model import Report
+from gemma_trace.report.formats import Format
+from gemma_trace.report.table import Report
 from gemma_trace.stages import StageRule
 from gemma_trace.trace import trace as tracing
 from tests.fuzz.mutate import Case
@@ -47,7 +48,7 @@ FEW: Final = 4
 NO_NUMBER: Final = re.compile(r"(?<![\w.:/-])-?(?:nan|inf)(?![\w.:/-])")
 UNPRINTABLE: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
-_FORMS: Final = (output.Format.TABLE, output.Format.MARKDOWN, output.Format.CSV)
+_FORMS: Final = (Format.TABLE, Format.MARKDOWN, Format.CSV, Format.HTML)
 """These take turns, since tables cost more than all else together; JSON is always written."""
 
 
@@ -188,10 +189,10 @@ class Exercise:
 
     def _printed(self, report: Report) -> None:
         self._reports += 1
-        for form in (output.Format.JSON, _FORMS[self._reports % len(_FORMS)]):
+        for form in (Format.JSON, _FORMS[self._reports % len(_FORMS)]):
             content = output.render(report, form, to_terminal=False)
             text = (content or b"").decode()
-            if form is output.Format.JSON:
+            if form is Format.JSON:
                 self._is_json(text)
             elif not self._may_say_nan and (found := NO_NUMBER.search(text)):
                 self._add(f"no number in {form.value}: {found[0]}", text[max(found.start() - 300, 0) :][:600])

@@ -18,8 +18,9 @@ from gemma_trace.analysis.breakdown import breakdown
 from gemma_trace.analysis.reasons import stage_reasons
 from gemma_trace.analysis.summary import summarize
 from gemma_trace.report.markdown import to_markdown
-from gemma_trace.report.tables import column_widths
-from gemma_trace.report.views.stages import BAR_WIDTH, bar, stages_report
+from gemma_trace.report.tables.stages import stages_report
+from gemma_trace.report.terminal import column_widths
+from gemma_trace.report.units import BAR_WIDTH, bar
 from tests.conftest import SAMPLES, real_trace
 from tests.trace_builder import TraceBuilder
 
@@ -115,7 +116,7 @@ def test_bars_give_way_only_after_the_columns_of_the_device(tmp_path: Path) -> N
     trace.op("aten::mm", 2000, 30_000).launch(1, 3000).kernel("gemm", 8000, 20_000, correlation=1)
     loaded = trace.load(tmp_path)
     report = stages_report(breakdown(loaded), summarize(loaded), stage_reasons(loaded))
-    section = report.sections[0]
+    section = report.tables[0].as_text()
     bars = next(index for index, column in enumerate(section.columns) if column.holds == "bar")
     device = next(index for index, column in enumerate(section.columns) if column.header == "device ms")
     kept = [list(column_widths(section, room)) for room in range(30, 200)]

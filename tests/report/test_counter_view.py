@@ -9,7 +9,7 @@ import pytest
 
 from gemma_trace import cli
 from gemma_trace.analysis.counter_means import CounterMean, CounterUse
-from gemma_trace.report.views.counters import MOST_ROWS, counter_section
+from gemma_trace.report.tables.counters import MOST_ROWS, counter_table
 from tests.report.test_definitions import defined, keys_of
 from tests.trace_builder import TraceBuilder
 
@@ -20,18 +20,18 @@ def use(name: str, source: str, mean: float | None, known_ns: int) -> CounterUse
 
 
 def test_a_row_a_series_and_a_column_a_stage() -> None:
-    section = counter_section([use("SM", "device 0", 37.5, 100), use("DRAM", "device 0", None, 0)])
+    section = counter_table([use("SM", "device 0", 37.5, 100), use("DRAM", "device 0", None, 0)]).as_text()
     assert [column.header for column in section.columns] == ["counter", "all", "prefill", "known %"]
     assert section.rows == (("SM", "37.50", "37.50", "50.0"), ("DRAM", "–", "–", "0.0"))
 
 
 def test_series_of_several_processes_say_whose_they_are() -> None:
-    section = counter_section([use("SM", "device 0", 1.0, 200), use("SM", "device 1", 2.0, 200)])
+    section = counter_table([use("SM", "device 0", 1.0, 200), use("SM", "device 1", 2.0, 200)]).as_text()
     assert [row[:3] for row in section.rows] == [("SM", "device 0", "1.000"), ("SM", "device 1", "2.000")]
 
 
 def test_a_long_table_ends() -> None:
-    section = counter_section([use(str(number), "", 1.0, 200) for number in range(MOST_ROWS + 2)])
+    section = counter_table([use(str(number), "", 1.0, 200) for number in range(MOST_ROWS + 2)]).as_text()
     assert len(section.rows) == MOST_ROWS
     assert section.notes[-1] == "2 more series are in JSON."
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from gemma_trace.analysis.breakdown import breakdown
 from gemma_trace.analysis.critical_path import critical_path
 from gemma_trace.analysis.timeline import first_token_ns
-from gemma_trace.report.views.critical_path import critical_path_records, critical_path_section
+from gemma_trace.report.tables.critical_path import critical_path_data, critical_path_table
 from tests.conftest import SAMPLES, real_trace
 from tests.trace_builder import TraceBuilder
 
@@ -14,7 +14,7 @@ def test_the_records_add_up_to_wall_and_ttft() -> None:
     trace = real_trace(next((SAMPLES / "sample-tiny-cpu-pil").glob("*.json.gz")))
     requests = trace.requests
     first = [first_token_ns(trace, request) for request in requests]
-    records = critical_path_records([critical_path(trace, request) for request in requests], first)
+    records = critical_path_data([critical_path(trace, request) for request in requests], first).records()
     for request, ttft_ns in zip(requests, breakdown(trace).ttfts_ns, strict=True):
         mine = [record for record in records if record["request"] == request.index]
         assert sum(record["path_ns"] for record in mine) == request.wall_ns
@@ -30,7 +30,7 @@ def test_the_table_by_hand(tmp_path: Path) -> None:
     built.events[-1]["args"]["correlation"] = 1
     trace = built.span("cuda_runtime", "cudaDeviceSynchronize", 1_500_000, 6_600_000).load(tmp_path)
     (request,) = trace.requests
-    section = critical_path_section([critical_path(trace, request)], [None])
+    section = critical_path_table([critical_path(trace, request)], [None]).as_text()
     headers = [column.header for column in section.columns]
     assert headers == ["stage", "path ms", "%", "host ms", "launch ms", "device ms", "gap ms", "sync ms"]
     assert section.rows == (("unattributed", "10.00", "100.0", "2.900", "0.005", "7.000", "0.000", "0.095"),)

@@ -15,7 +15,8 @@ import pytest
 
 from gemma_trace import cli
 from gemma_trace.health import file as health_of_the_file
-from gemma_trace.report.files import FLAT_STATISTICS
+from gemma_trace.report.definitions import undefined, with_tables
+from gemma_trace.report.records import FLAT_STATISTICS
 from gemma_trace.stages import Stage
 from tests.conftest import ROOT, SAMPLES
 
@@ -99,6 +100,13 @@ def test_no_command_that_prints_a_table_is_left_out() -> None:
     for command in cli.COMMANDS:
         function = getattr(importlib.import_module(f"gemma_trace.cli.{command}"), command)
         assert "form" not in inspect.signature(function).parameters or command in tested, command
+
+
+def test_the_tables_of_columns_are_up_to_date() -> None:
+    assert undefined() == []
+    assert with_tables(README) == README, "run: make docs"
+    with pytest.raises(ValueError, match="markers and tables differ: plan"):
+        with_tables(README.replace("<!-- columns: plan -->", ""))
 
 
 def test_every_stage_is_defined() -> None:

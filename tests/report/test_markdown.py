@@ -10,7 +10,7 @@ from markdown_it import MarkdownIt
 
 from gemma_trace.health.findings import Finding, Health, Severity
 from gemma_trace.report.markdown import as_it_is, to_markdown
-from gemma_trace.report.model import Column, Report, Section
+from gemma_trace.report.table import Col, Report, Table
 
 NAMES = [
     "[text](https://evil.example/x)",
@@ -43,9 +43,11 @@ def shown(markdown: str) -> str:
 
 
 def page_of(name: str) -> str:
-    section = Section(name, (Column(name), Column("n")), ((name, "1"),), footer=(name, "1"), notes=(name,))
+    table = Table(
+        name, (Col("name", name, value=str), Col("n", "n", value=len)), [name], {"name": name, "n": 1}, (name,)
+    )
     finding = Finding("odd", Severity.INFO, 1, name, name)
-    return to_markdown(Report("stages", ["x"], (section,), [], health=Health((finding,))))
+    return to_markdown(Report("stages", ["x"], (table,), table, health=Health((finding,))))
 
 
 @pytest.mark.parametrize("name", [*NAMES, *LINKED])

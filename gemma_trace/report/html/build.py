@@ -8,47 +8,39 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
-import numpy as np
-
+from gemma_trace.analysis.bindings import binding, doubt_of
 from gemma_trace.analysis.breakdown import StageBreakdown, breakdown
 from gemma_trace.analysis.critical_path import critical_path
 from gemma_trace.analysis.decode import decode_statistics
 from gemma_trace.analysis.devices import device_use, devices_of
 from gemma_trace.analysis.kernels import KernelTable, kernel_table
+from gemma_trace.analysis.median_request import median_request
 from gemma_trace.analysis.memory import memory_use
-from gemma_trace.analysis.reasons import Kind, stage_reasons
+from gemma_trace.analysis.reasons import stage_reasons
+from gemma_trace.analysis.roofline.floor_sums import request_floors
+from gemma_trace.analysis.stage_lines import StageLine, stage_lines
+from gemma_trace.analysis.stage_splits import family_lines, kernel_lines
 from gemma_trace.analysis.statistics import Distribution, distribution_ms
 from gemma_trace.analysis.summary import RunSummary, summarize
-from gemma_trace.analysis.timeline import Request, first_token_ns, rows_in_order
+from gemma_trace.analysis.timeline import Request, first_token_ns
 from gemma_trace.analysis.tree import call_tree, prune
-from gemma_trace.analysis.work import By, Work, group, select, stage_of_work
+from gemma_trace.analysis.work import Work, select
 from gemma_trace.printable import path_text
 from gemma_trace.report.html.facts import facts_of
 from gemma_trace.report.html.lanes import draw_waterfall
-from gemma_trace.report.html.model import (
-    FULL,
-    DecodeSeries,
-    Detail,
-    FamilyLine,
-    Headline,
-    KernelLine,
-    Kernels,
-    OverviewRow,
-    RunView,
-    Split,
-    StageLine,
-)
+from gemma_trace.report.html.model import FULL, DecodeSeries, Detail, Headline, Kernels, OverviewRow, RunView
+from gemma_trace.report.html.tables import page_kernels
 from gemma_trace.report.html.text import public_label
-from gemma_trace.report.model import Section
-from gemma_trace.report.verdicts import doubt, verdict
-from gemma_trace.report.views.critical_path import critical_path_section
-from gemma_trace.report.views.decode import decode_section
-from gemma_trace.report.views.devices import device_section
-from gemma_trace.report.views.memory import memory_sections
-from gemma_trace.report.views.roofline import roofline_section
+from gemma_trace.report.table import Table
+from gemma_trace.report.tables.critical_path import critical_path_table
+from gemma_trace.report.tables.decode import decode_table
+from gemma_trace.report.tables.devices import device_table
+from gemma_trace.report.tables.memory import memory_tables
+from gemma_trace.report.tables.roofline import stage_rooflines
+from gemma_trace.report.tables.stages import PAGE_COLS, lines_table
 from gemma_trace.stages import Stage
-from gemma_trace.trace.events import IntArray
 from gemma_trace.trace.trace import Trace
 
 MOST_STEPS = 120
@@ -67,6 +59,8 @@ def view_of(trace: Trace, detail: Detail = FULL) -> RunView:
     work = select(trace, None, request.index)
     tree = call_tree(trace, request.index) if detail.tree_depth else None
     metadata = trace.metadata
+    lines = _stage_lines(trace, run, found, request)
+    waterfall = draw_waterfall(trace, request, len(found.requests), detail.cells)
     return RunView(
         label=public_label(trace.label),
         file=public_label(path_text(trace.path.name)),
@@ -75,10 +69,11 @@ def view_of(trace: Trace, detail: Detail = FULL) -> RunView:
         created_utc=metadata.created_utc if metadata else "",
         headline=_headline(trace, run, found),
         overview=_overview(run, found),
-        waterfall=draw_waterfall(trace, request, len(found.requests), detail.cells),
-        stages=_stage_lines(trace, run, found, request),
-        families=_family_lines(trace, work),
-        kernels=_kernels(trace, work, table, detail.kernels),
+        waterfall=waterfall,
+        stages=lines,
+        stage_table=lines_table("Stages of the median request", PAGE_COLS, lines, request.wall_ns, 1, run),
+        families=family_lines(trace, work),
+        kernels=_kernels(trace, work, table, detail.kernels, has_several_devices=len(waterfall.lanes) > 2),
         tables=_tables(trace, request),
         tree=prune(tree, detail.tree_depth, detail.tree_min_pct) if tree else None,
         decode=_decode(trace),
@@ -87,26 +82,17 @@ def view_of(trace: Trace, detail: Detail = FULL) -> RunView:
     )
 
 
-def _tables(trace: Trace, request: Request) -> tuple[Section, ...]:
+def _tables(trace: Trace, request: Request) -> tuple[Table[Any], ...]:
     """What else the command line has tables of: several devices, the roofline, the critical path, memory."""
-    tables: list[Section] = []
+    tables: list[Table[Any]] = []
     if len(devices_of(trace)) > 1:
-        tables.append(device_section(device_use(trace, [request]), 1, request.wall_ns))
+        tables.append(device_table(device_use(trace, [request]), 1, request.wall_ns))
     if len(trace.activities):  # without a device there is no roof, and the path is what the host did
-        roofline = roofline_section(trace, request.index)
-        tables += [roofline] if roofline.rows else []
-        tables.append(critical_path_section([critical_path(trace, request)], [first_token_ns(trace, request)]))
+        rooflines = stage_rooflines(request_floors(trace, request.index))
+        tables += [rooflines] if rooflines.rows else []
+        tables.append(critical_path_table([critical_path(trace, request)], [first_token_ns(trace, request)]))
     memory = memory_use(trace, [request])
-    return (*tables, *(memory_sections(memory, trace.devices) if memory else ()))
-
-
-def median_request(found: StageBreakdown) -> Request:
-    """The profiled request whose TTFT is the median one, or whose wall time is; of two in the middle the faster."""
-    ttfts = [ttft for ttft in found.ttfts_ns if ttft is not None]
-    complete = len(ttfts) == len(found.requests)
-    lengths = ttfts if complete else [request.wall_ns for request in found.requests]
-    order = np.argsort(lengths, kind="stable")
-    return found.requests[int(order[(len(order) - 1) // 2])]
+    return (*tables, *(memory_tables(memory, trace.devices) if memory else ()))
 
 
 def _identity(run: RunSummary) -> tuple[str, ...]:
@@ -149,49 +135,21 @@ def _place_of_stage(name: str) -> int:
 
 
 def _stage_lines(trace: Trace, run: RunSummary, found: StageBreakdown, request: Request) -> tuple[StageLine, ...]:
-    doubtful = doubt(found, run.health)
-    reasons = {reason.stage: reason for reason in stage_reasons(trace, request.index)}
-    timed = run.timing == "timed"
-    lines = []
-    for row in found.rows:
-        if row.request != request.index:
-            continue
-        # The measure called preprocessing is the whole processor call; the row is what its parts leave.
-        known = timed and row.stage != Stage.PREPROCESSING
-        measured = run.measures.get(f"{row.stage}_ms") if known else None
-        reason = reasons.get(row.stage)
-        said = verdict(reason, doubtful) if reason else ""
-        lines.append(StageLine(row, measured, said, reason.by_kind_ns(Kind.PROFILER) if reason else 0))
-    return tuple(lines)
+    doubt = doubt_of(found, run.health)
+    bindings = [binding(reason, doubt) for reason in stage_reasons(trace, request.index)]
+    rows = [row for row in found.rows if row.request == request.index]
+    return stage_lines(rows, request.wall_ns, run, bindings)
 
 
-def _splits(trace: Trace, work: Work, code: IntArray, groups: int) -> list[Split]:
-    """The work of each group by stage."""
-    order = rows_in_order(trace)
-    sums = np.zeros((groups, len(trace.stage_names) + 1), dtype=np.int64)
-    np.add.at(sums, (code, stage_of_work(trace, work)), work.length_ns)
-    return [Split(tuple((name, row[index]) for index, name in order if row[index])) for row in sums.tolist()]
-
-
-def _family_lines(trace: Trace, work: Work) -> tuple[FamilyLine, ...]:
-    groups = group(trace, work, By.FAMILY)
-    splits = _splits(trace, work, groups.code, len(groups.names))
-    lines = [FamilyLine(name, split) for name, split in zip(groups.names, splits, strict=True) if split.sum_ns]
-    return tuple(sorted(lines, key=lambda line: (-line.split.sum_ns, line.name)))
-
-
-def _kernels(trace: Trace, work: Work, table: KernelTable, most: int) -> Kernels:
-    groups = group(trace, work, By.KERNEL)
-    splits = _splits(trace, work, groups.code, len(groups.names))
-    # A name alone may be two groups': a trace can call a kernel what we call a rest.
-    found = {(name, split.sum_ns): split for name, split in zip(groups.names, splits, strict=True)}
-    shown = table.rows[:most]
+def _kernels(trace: Trace, work: Work, table: KernelTable, most: int, *, has_several_devices: bool) -> Kernels:
+    lines = kernel_lines(trace, work, table, most)
     return Kernels(
         on=table.on,
-        lines=tuple(KernelLine(row, found[row.name, row.sum_ns]) for row in shown),
+        lines=lines,
         total_rows=len(table.rows),
         sum_ns=sum(row.sum_ns for row in table.rows),
         totals=table.totals,
+        table=page_kernels(table, lines, has_several_devices=has_several_devices),
     )
 
 
@@ -199,7 +157,7 @@ def _decode(trace: Trace) -> DecodeSeries | None:
     found = decode_statistics(trace)
     if found is None:
         return None
-    return DecodeSeries(found.source, len(found.requests), found.token_by_token(MOST_STEPS), decode_section(found))
+    return DecodeSeries(found.source, len(found.requests), found.token_by_token(MOST_STEPS), decode_table(found))
 
 
 def told_apart(views: Sequence[RunView]) -> list[RunView]:

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from gemma_trace.analysis.stage_splits import Split
 from gemma_trace.analysis.statistics import Distribution
-from gemma_trace.report.html.model import DecodeSeries, DrawnLane, Headline, Split
+from gemma_trace.report.html.model import DecodeSeries, DrawnLane, Headline
 from gemma_trace.report.html.text import stage_class
 from gemma_trace.report.numbers import milliseconds, significant
 

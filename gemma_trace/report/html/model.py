@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from gemma_trace.analysis.decode import Source, TokenIntervals
 from gemma_trace.analysis.diff import TraceDiff
-from gemma_trace.analysis.kernels import KernelRow, KernelTotals
+from gemma_trace.analysis.kernels import KernelTotals
+from gemma_trace.analysis.stage_lines import StageLine
+from gemma_trace.analysis.stage_splits import FamilyLine, KernelLine
 from gemma_trace.analysis.statistics import Distribution
-from gemma_trace.analysis.timeline import StageTime
 from gemma_trace.analysis.tree import TreeNode
 from gemma_trace.health.findings import Health
-from gemma_trace.report.model import Section
+from gemma_trace.report.table import Table
 
 
 @dataclass(frozen=True)
@@ -103,50 +104,6 @@ class Waterfall:
 
 
 @dataclass(frozen=True)
-class StageLine:
-    """A stage of the median request.
-
-    Attributes:
-        timed: over the requests without the profiler, up to the first token, in ms; None where there are none.
-        verdict: what binds it; "" where it took no time.
-        profiler_ns: what of its time the profiler itself held it up.
-    """
-
-    row: StageTime
-    timed: Distribution | None
-    verdict: str
-    profiler_ns: int = 0
-
-
-@dataclass(frozen=True)
-class Split:
-    """A sum by stage: those that have any, in the order of `stages`."""
-
-    by_stage_ns: tuple[tuple[str, int], ...]
-
-    @property
-    def sum_ns(self) -> int:
-        """Of all stages."""
-        return sum(ns for _, ns in self.by_stage_ns)
-
-
-@dataclass(frozen=True)
-class FamilyLine:
-    """A kind of work of the median request."""
-
-    name: str
-    split: Split
-
-
-@dataclass(frozen=True)
-class KernelLine:
-    """A kernel of the median request; on a CPU an op by its self time."""
-
-    row: KernelRow
-    split: Split
-
-
-@dataclass(frozen=True)
 class Kernels:
     """The table of kernels.
 
@@ -154,6 +111,7 @@ class Kernels:
         on: `device`, or `host` where nothing ran on a device.
         total_rows: how many there are, shown or not.
         sum_ns: of all rows, shown or not.
+        table: the lines as a table.
     """
 
     on: Literal["device", "host"]
@@ -161,6 +119,7 @@ class Kernels:
     total_rows: int
     sum_ns: int
     totals: KernelTotals
+    table: Table[KernelLine]
 
 
 @dataclass(frozen=True)
@@ -177,7 +136,7 @@ class DecodeSeries:
     source: Source
     requests: int
     steps: tuple[TokenIntervals, ...]
-    summary: Section
+    summary: Table[Any]
 
 
 @dataclass(frozen=True)
@@ -241,6 +200,7 @@ class RunView:
         identity: model, weights, dtype and so on; empty where the trace isn't ours.
         weights: `random` or `pretrained`; "" where the trace isn't ours.
         created_utc: when it was captured; "" likewise.
+        stage_table: the stages as a table.
         tables: what else is known of the median request, each table under its own heading.
         tree: pruned; None where there is no room for it.
         decode: None where there was at most one token.
@@ -256,14 +216,15 @@ class RunView:
     overview: OverviewRow
     waterfall: Waterfall
     stages: tuple[StageLine, ...]
+    stage_table: Table[StageLine]
     families: tuple[FamilyLine, ...]
     kernels: Kernels
-    tables: tuple[Section, ...]
+    tables: tuple[Table[Any], ...]
     tree: TreeNode | None
     decode: DecodeSeries | None
     health: Health
     facts: tuple[Facts, ...]
-    hta: tuple[Section, ...] = ()
+    hta: tuple[Table[Any], ...] = ()
 
     @property
     def is_ours(self) -> bool:

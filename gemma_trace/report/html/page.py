@@ -8,21 +8,26 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from importlib import resources
-from typing import Final
+from typing import Any, Final
 
 import jinja2
 from markupsafe import Markup
 
 from gemma_trace._version import __version__
+from gemma_trace.analysis.diff import Change
 from gemma_trace.analysis.tree import NodeKind
+from gemma_trace.printable import printable_lines
 from gemma_trace.report.html import charts
+from gemma_trace.report.html.cells import html_table
 from gemma_trace.report.html.definitions import DEFINITIONS, DIFF_DEFINITIONS
 from gemma_trace.report.html.model import MOST_RUNS, PageContent, Pair
 from gemma_trace.report.html.sections import kernels_note, overview_of, pair_of, run_of, window_of
-from gemma_trace.report.html.text import bytes_text, counted, full_name, interval, short_name, signed, stage_class
-from gemma_trace.report.model import Section
+from gemma_trace.report.html.tables import changed
+from gemma_trace.report.html.text import bytes_text, counted, full_name, short_name, stage_class
 from gemma_trace.report.numbers import ABSENT, NOISY_MARK, microseconds, milliseconds, percent, significant, spread
-from gemma_trace.report.views.diff import beside, is_against_one, measured
+from gemma_trace.report.table import Report, Table
+from gemma_trace.report.tables.diff import INTERVAL, beside, is_against_one
+from gemma_trace.report.units import signed
 
 _TEMPLATES: Final = "templates"
 
@@ -33,27 +38,36 @@ def render_page(content: PageContent) -> bytes:
     Everything from a trace goes through jinja's escaping; the style and the script are ours and hashed into the
     page's content security policy, so nothing else on it can run or load.
     """
-    style, script = _own("style.css"), _own("script.js")
-    text = (
-        _environment()
-        .get_template("page.html")
-        .render(
-            page=content,
-            shown=content.runs[:MOST_RUNS],
-            left=content.runs[MOST_RUNS:],
-            overview=overview_of(content.runs) if len(content.runs) > 1 and not content.pairs else None,
-            beside=_beside(content.pairs),
-            definitions=(*DEFINITIONS, *([DIFF_DEFINITIONS] if content.pairs else [])),
-            style=Markup(style),
-            script=Markup(script),
-            policy=policy(style, script),
-            version=__version__,
-        )
+    text = _rendered(
+        "page.html",
+        page=content,
+        shown=content.runs[:MOST_RUNS],
+        left=content.runs[MOST_RUNS:],
+        overview=overview_of(content.runs) if len(content.runs) > 1 and not content.pairs else None,
+        beside=_beside(content.pairs),
+        definitions=(*DEFINITIONS, *([DIFF_DEFINITIONS] if content.pairs else [])),
     )
     return text.encode("utf-8", "replace")
 
 
-def _beside(pairs: Sequence[Pair]) -> Section | None:
+def render_report(report: Report) -> bytes:
+    """The tables of a command as a page of their own, as UTF-8, in which nothing acts on a terminal."""
+    text = _rendered("tables.html", report=report, title=f"gemma-trace {report.command}")
+    return printable_lines(text).encode()
+
+
+def _rendered(template: str, **content: Any) -> str:
+    """A page with our style and script, and the policy that lets nothing else in."""
+    style, script = _own("style.css"), _own("script.js")
+    own = {"style": Markup(style), "script": Markup(script), "policy": policy(style, script), "version": __version__}
+    return _environment().get_template(template).render(**content, **own)
+
+
+def _interval(change: Change) -> str:
+    return INTERVAL.text(INTERVAL.raw(change))
+
+
+def _beside(pairs: Sequence[Pair]) -> Table[Any] | None:
     """Several runs against one baseline as one table; without what names folders."""
     found = [replace(pair.diff, names=(pair.before.label, pair.after.label)) for pair in pairs]
     return beside(found) if is_against_one(found) else None
@@ -103,7 +117,7 @@ def _environment() -> jinja2.Environment:
         "DECODE_PX": charts.DECODE_PX,
         "percent": percent,
         "counted": counted,
-        "interval": interval,
+        "interval": _interval,
         "axis": charts.axis,
         "lane_rects": charts.lane_rects,
         "strip": charts.strip,
@@ -113,6 +127,7 @@ def _environment() -> jinja2.Environment:
         "run_of": run_of,
         "window_of": window_of,
         "pair_of": pair_of,
-        "measured": measured,
+        "html_table": html_table,
+        "changed": changed,
     }
     return environment

@@ -4,40 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from gemma_trace.analysis.diff import Change
-from gemma_trace.analysis.statistics import Distribution
 from gemma_trace.analysis.timeline import UNLINKED
 from gemma_trace.report.html.charts import Rect, Tick, axis, range_pct, stacked
 from gemma_trace.report.html.facts import public_settings
 from gemma_trace.report.html.model import Pair, RunView
-from gemma_trace.report.numbers import ABSENT, NOISY_MARK, NOISY_NOTE, milliseconds, percent, significant, spread
-from gemma_trace.report.views.diff import diff_report
+from gemma_trace.report.html.tables import page_changes, page_runs, page_stages
+from gemma_trace.report.numbers import milliseconds, percent, significant, spread
+from gemma_trace.report.table import Table
+from gemma_trace.report.tables.diff import stage_notes
+from gemma_trace.report.verdicts import sentence
 from gemma_trace.stages import Stage
 
 REASONS: Final = 3
 """How many stages the headline names."""
 
-CHANGES: Final = 15
-"""How many families, ops and kernels each a comparison shows."""
-
-_MEASURES: Final = (
-    ("ttft_ms", "TTFT ms"),
-    ("image_processing_share_pct", "image proc. %"),
-    ("image_processing_ms", "image proc. ms"),
-    ("preprocessing_ms", "preproc. ms"),
-    ("vision_tower_ms", "vision ms"),
-    ("projector_ms", "projector ms"),
-    ("prefill_ms", "prefill ms"),
-    ("sampling_ms", "sampling ms"),
-    ("decode_ms", "decode ms"),
-    ("unattributed_ms", "unattr. ms"),
-    ("tpot_ms", "TPOT ms"),
-    ("profiled_ttft_ms", "profiled TTFT ms"),
-)
 _NO_STAGES: Final = (Stage.UNATTRIBUTED.value, UNLINKED)
-_LEVELS: Final = (("family", "Families"), ("op", "Ops and shapes"), ("kernel", "Kernels"))
 
 
 @dataclass(frozen=True)
@@ -79,7 +63,7 @@ def run_of(view: RunView) -> RunTexts:
     wall_ns = view.waterfall.wall_ns
     costly = sorted(view.stages, key=lambda line: -line.row.time_ns)[:REASONS]
     reasons = tuple(
-        Reason(line.row.stage, percent(line.row.time_ns, wall_ns), line.verdict)
+        Reason(line.row.stage, percent(line.row.time_ns, wall_ns), sentence(line.binding) if line.binding else "")
         for line in costly
         if 100 * line.row.time_ns >= wall_ns
     )
@@ -170,7 +154,7 @@ def kernels_note(view: RunView) -> str:
 
 @dataclass(frozen=True)
 class OverviewLine:
-    """A run among others: its bar, and its cells in the table.
+    """A run among others: its bar.
 
     Attributes:
         quartiles: first quartile, median and third of the total, in percent of the chart's width; None of means.
@@ -180,7 +164,6 @@ class OverviewLine:
     rects: tuple[Rect, ...]
     total: str
     quartiles: tuple[float, float, float] | None
-    cells: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -189,13 +172,13 @@ class Overview:
 
     Attributes:
         basis: what the bars are of: `ttft` where every run has one, else `wall`.
+        table: the runs with their measures.
     """
 
     basis: Literal["ttft", "wall"]
-    headers: tuple[str, ...]
     lines: tuple[OverviewLine, ...]
     ticks: tuple[Tick, ...]
-    notes: tuple[str, ...]
+    table: Table[RunView]
 
 
 def overview_of(runs: Sequence[RunView]) -> Overview:
@@ -203,7 +186,6 @@ def overview_of(runs: Sequence[RunView]) -> Overview:
     basis: Literal["ttft", "wall"] = "ttft" if all(run.overview.measures["ttft_ms"] for run in runs) else "wall"
     lengths = [_longest_ms(run, basis) for run in runs]
     scale = max(lengths) * 1.02 or 1.0
-    shown = [(key, header) for key, header in _MEASURES if any(run.overview.measures[key] for run in runs)]
     lines = []
     for run in runs:
         total = run.overview.measures["ttft_ms"] if basis == "ttft" else None
@@ -214,15 +196,9 @@ def overview_of(runs: Sequence[RunView]) -> Overview:
                 stacked(parts, scale),
                 spread(total) if total else significant(sum(length for _, length in parts)),
                 range_pct(total, scale) if total else None,
-                (*(spread(run.overview.measures[key]) for key, _ in shown), _inflation(run), str(run.overview.runs)),
             )
         )
-    headers = (*(header for _, header in shown), "× timed", "n")
-    return Overview(basis, headers, tuple(lines), axis(scale), tuple(_overview_notes(runs, lines)))
-
-
-def _inflation(run: RunView) -> str:
-    return ABSENT if run.headline.inflation is None else f"{run.headline.inflation:.2f}"
+    return Overview(basis, tuple(lines), axis(scale), page_runs(runs, list(_overview_notes(runs))))
 
 
 def _longest_ms(run: RunView, basis: Literal["ttft", "wall"]) -> float:
@@ -232,39 +208,15 @@ def _longest_ms(run: RunView, basis: Literal["ttft", "wall"]) -> float:
     return max(ttft.q3 if ttft else 0.0, sum(length for _, length in run.overview.parts_ms))
 
 
-def _overview_notes(runs: Sequence[RunView], lines: Sequence[OverviewLine]) -> Iterable[str]:
+def _overview_notes(runs: Sequence[RunView]) -> Iterable[str]:
     if all(run.headline.timing == "profiled" for run in runs):
         yield "Medians ± half the interquartile range of profiled requests; no run has a timed pass."
     else:
         yield "Medians ± half the interquartile range of requests run without the profiler, but for the profiled TTFT."
         if profiled := [run.label for run in runs if run.headline.timing == "profiled"]:
             yield f"Under the profiler, for want of a timed pass: {', '.join(profiled)}."
-    if any(NOISY_MARK in cell for line in lines for cell in line.cells):
-        yield NOISY_NOTE
     if random := [run.label for run in runs if run.weights == "random"]:
         yield f"Random weights: {', '.join(random)}. Times depend on the shapes, not on the values."
-
-
-@dataclass(frozen=True)
-class ChangeLine:
-    """A row of a comparison, with its two bars in percent of the chart's width."""
-
-    change: Change
-    before_pct: float
-    after_pct: float
-
-
-@dataclass(frozen=True)
-class ChangeTable:
-    """Families, ops or kernels that changed.
-
-    Attributes:
-        left: how many more there are.
-    """
-
-    title: str
-    changes: tuple[Change, ...]
-    left: int
 
 
 @dataclass(frozen=True)
@@ -277,33 +229,16 @@ class PairTexts:
     """
 
     head: Change | None
-    stages: tuple[ChangeLine, ...]
-    tables: tuple[ChangeTable, ...]
-    notes: tuple[str, ...]
+    stages: Table[Any]
+    tables: tuple[Table[Change], ...]
     scale_ns: int
 
 
-def pair_of(pair: Pair, remarks: Sequence[str] = ()) -> PairTexts:
+def pair_of(pair: Pair) -> PairTexts:
     """A comparison as the page shows it."""
     found = pair.diff
     heads = [change for change in found.stages if change.stage in ("ttft", "wall")]
     head = next((change for change in heads if change.before and change.after), heads[0] if heads else None)
-    widest = max((_median(side) for change in found.stages for side in (change.before, change.after)), default=0.0)
-    lines = tuple(
-        ChangeLine(change, *(100 * _median(side) / (widest or 1.0) for side in (change.before, change.after)))
-        for change in found.stages
-    )
-    tables = []
-    for level, title in _LEVELS:
-        changed = [change for change in found.inside if change.level == level and change.status != "same"]
-        if changed:
-            tables.append(ChangeTable(title, tuple(changed[:CHANGES]), max(0, len(changed) - CHANGES)))
-    safe = replace(found, settings=public_settings(found.settings))
-    notes = diff_report([safe], remarks, [], 1).sections[0].notes
-    return PairTexts(
-        head, lines, tuple(tables), notes, max(pair.before.waterfall.wall_ns, pair.after.waterfall.wall_ns)
-    )
-
-
-def _median(measured: Distribution | None) -> float:
-    return measured.median if measured else 0.0
+    notes = stage_notes(replace(found, settings=public_settings(found.settings)))
+    scale_ns = max(pair.before.waterfall.wall_ns, pair.after.waterfall.wall_ns)
+    return PairTexts(head, page_stages(found, notes), tuple(page_changes(found)), scale_ns)

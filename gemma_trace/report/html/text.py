@@ -6,9 +6,8 @@ import re
 import zlib
 from typing import Final
 
-from gemma_trace.analysis.diff import Change
 from gemma_trace.report.names import folded
-from gemma_trace.report.numbers import ABSENT, decimals, significant
+from gemma_trace.report.numbers import significant
 from gemma_trace.stages import Stage
 
 _FOLDERS: Final = re.compile(r"(?<![\w.*…-])(?:~|[A-Za-z]:)?(?:[/\\][\w.@+ -]+){2,}(?=[/\\][\w.@+-]+\.\w+)")
@@ -46,20 +45,6 @@ def stage_class(stage: str) -> str:
     if stage in _KNOWN:
         return f"s-{stage}"
     return f"s-extra{zlib.crc32(stage.encode()) % _EXTRA_COLOURS}"
-
-
-def signed(value: float) -> str:
-    """A difference, always with its sign."""
-    return f"{value:+,.{decimals(value)}f}"
-
-
-def interval(change: Change) -> str:
-    """The bootstrap interval of a difference, or why there is none."""
-    if not (change.before and change.after):
-        return ABSENT
-    if change.interval_ms is None:
-        return "n too small" if min(change.before.n, change.after.n) < 5 else ABSENT
-    return " to ".join(signed(end) for end in change.interval_ms)
 
 
 def bytes_text(count: int) -> str:

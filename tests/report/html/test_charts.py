@@ -5,12 +5,13 @@ import re
 import pytest
 
 from gemma_trace.analysis.decode import TokenIntervals
+from gemma_trace.analysis.stage_splits import Split
 from gemma_trace.analysis.statistics import Distribution
 from gemma_trace.report.html import charts
-from gemma_trace.report.html.model import DecodeSeries, DrawnLane, Headline, Split, Stretch
+from gemma_trace.report.html.model import DecodeSeries, DrawnLane, Headline, Stretch
 from gemma_trace.report.html.page import _own
 from gemma_trace.report.html.text import stage_class
-from gemma_trace.report.model import Section
+from gemma_trace.report.table import Table
 from gemma_trace.stages import Stage
 
 STYLE = _own("style.css")
@@ -79,7 +80,7 @@ def test_the_strip_has_every_value_and_its_interval_inside() -> None:
 
 def test_decoding_is_drawn_from_zero_up() -> None:
     steps = (TokenIntervals(2, 2, Distribution((2.0, 4.0), "ms")), TokenIntervals(3, 4, Distribution((1.0,), "ms")))
-    drawn = charts.decode_steps(DecodeSeries("timed", 2, steps, Section("", (), ())))
+    drawn = charts.decode_steps(DecodeSeries("timed", 2, steps, Table("", (), ())))
     top = 4.0 * 1.05
     first, second = drawn.steps
     assert first.y_px == pytest.approx(charts.DECODE_PX * (1 - 3 / top))

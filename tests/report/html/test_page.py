@@ -258,14 +258,9 @@ def test_findings_are_shown_with_their_advice(tmp_path: Path) -> None:
 def test_definitions_are_those_of_the_readme() -> None:
     readme = (ROOT / "analysis" / "README.md").read_text().replace("`", "").replace("\\|", "|")
     for group in (*DEFINITIONS, DIFF_DEFINITIONS):
-        section = re.search(rf"^## {group.section}\n(.*?)(?=^## |\Z)", readme, re.M | re.S)
-        assert section, group.section
-        cells = [
-            [cell.strip() for cell in line.strip("| ").split("|")] for line in section[1].splitlines() if "|" in line
-        ]
-        defined = {row[0]: row[1] for row in reversed(cells) if len(row) == 2}
+        assert group.definitions
         for definition in group.definitions:
-            assert defined[definition.name] == definition.text
+            assert f"| {definition.text} |" in readme, definition.shown
 
 
 def test_tables_say_what_their_cells_are_of(sample_page: Element) -> None:
@@ -297,8 +292,8 @@ def test_the_critical_path_is_a_table_and_adds_up(tmp_path: Path) -> None:
     trace = built.span("cuda_runtime", "cudaDeviceSynchronize", 1_500_000, 6_600_000).load(tmp_path)
     view = view_of(trace)
     (section,) = [section for section in view.tables if section.title == "Critical path"]
-    column = [column.header for column in section.columns].index("path ms")
-    assert sum(float(row[column]) for row in section.rows) == pytest.approx(10, abs=0.02)
+    column = [column.header for column in section.as_text().columns].index("path ms")
+    assert sum(float(row[column]) for row in section.as_text().rows) == pytest.approx(10, abs=0.02)
     page = render_page(PageContent("x", (view,))).decode()
     assert '<h2 id="table1">Critical path</h2>' in page
     assert '<th scope="row">prefill</th><td>8.005</td>' in page

@@ -1,0 +1,17 @@
+"""The health of a run: what is wrong with its trace, and how far the profiler distorted it."""
+
+from __future__ import annotations
+
+from gemma_trace.analysis.summary import summarize
+from gemma_trace.health.examine import examine
+from gemma_trace.health.findings import Health
+from gemma_trace.trace.trace import Trace
+
+
+def run_health(trace: Trace) -> Health:
+    """All findings about a trace, as `RunSummary.health` has them.
+
+    Of a capture of ours the timed pass tells how much the profiler slowed it down; of other traces there is nothing
+    to add to what is wrong with them, so they aren't summed up.
+    """
+    return summarize(trace).health if trace.metadata else examine(trace)

@@ -1,0 +1,128 @@
+"""What is defined where: the columns of each table in analysis/README.md, and the page's own terms."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from gemma_trace.report.table import Col
+from gemma_trace.report.tables.check import DISTORTION_FILE, FINDING_FILE, TRACES
+from gemma_trace.report.tables.counters import COUNTER_FILE
+from gemma_trace.report.tables.critical_path import PATH_FILE
+from gemma_trace.report.tables.decode import DECODE_FILE
+from gemma_trace.report.tables.devices import DEVICE_FILE
+from gemma_trace.report.tables.diff import DIFF_FILE
+from gemma_trace.report.tables.doctor import CHECK_FILE
+from gemma_trace.report.tables.floors import FLOOR_FILE
+from gemma_trace.report.tables.hta import HTA_FILE
+from gemma_trace.report.tables.kernels import KERNEL_FILE
+from gemma_trace.report.tables.memory import ALLOCATOR_FILE
+from gemma_trace.report.tables.memory import STAGE_FILE as MEMORY_STAGE_FILE
+from gemma_trace.report.tables.plan import PLAN_FILE
+from gemma_trace.report.tables.reasons import KIND_COLS, REASON_FILE
+from gemma_trace.report.tables.roofline import ROOFLINE_FILE
+from gemma_trace.report.tables.stages import STAGE_FILE
+from gemma_trace.report.tables.summary import INFLATION, MEASURE_FILE, RUN_FILE
+from gemma_trace.report.tables.tree import TREE_FILE
+
+
+@dataclass(frozen=True)
+class Term:
+    """What the page shows and no file has in a column. The definition is Markdown."""
+
+    key: str
+    definition: str
+
+
+PAGE_TERMS: Final = (
+    Term(
+        "headline",
+        "`ttft_ms` of the requests that ran without the profiler, else of the profiled ones; in a trace without a "
+        "first token the wall time of the profiled requests",
+    ),
+    Term(
+        "median request",
+        "the profiled request whose TTFT (without one, wall time) is the median; of two in the middle the faster. "
+        "Lanes, stages, families, kernels and tree are of it",
+    ),
+    Term("host lane", "the innermost stage open on the request's thread"),
+    Term(
+        "device lane", "the stage whose activity the device runs, the earliest started where several run; gaps are idle"
+    ),
+    Term(
+        "cells",
+        "a lane of more stretches than the page has room for is cut into cells of equal length, each drawn as the "
+        "stage that has most of it; figures stay exact",
+    ),
+    Term(
+        "bar of a run",
+        "medians of the stages up to the first token, end to end; the line is the median TTFT, the box its quartiles. "
+        "Where a run has no TTFT: means of `time_ns` a profiled request",
+    ),
+    Term(
+        "decode interval",
+        "a token's time on the host less that of the token before it, over the requests without the profiler; where "
+        "there are none, the length of a `decode` range on the host",
+    ),
+)
+
+Defined = Col | Term
+
+README_TABLES: Final[dict[str, tuple[str, Sequence[Defined]]]] = {
+    "stages": ("column", STAGE_FILE),
+    "devices": ("column", DEVICE_FILE),
+    "split": ("part", KIND_COLS),
+    "reasons": ("column", [col for col in REASON_FILE if col not in KIND_COLS]),
+    "critical path": ("column", PATH_FILE),
+    "decode": ("key", DECODE_FILE),
+    "floors": ("column", FLOOR_FILE),
+    "counters": ("key", COUNTER_FILE),
+    "allocators": ("key", ALLOCATOR_FILE),
+    "memory by stage": ("key", MEMORY_STAGE_FILE),
+    "tree": ("column", TREE_FILE),
+    "diff": ("column", DIFF_FILE),
+    "kernels": ("column", KERNEL_FILE),
+    "roofline": ("column", ROOFLINE_FILE),
+    "runs": ("column", RUN_FILE),
+    "measures": ("measure", (*MEASURE_FILE, INFLATION)),
+    "report": ("what", PAGE_TERMS),
+    "hta": ("column", HTA_FILE),
+    "findings": ("column", (*FINDING_FILE, TRACES)),
+    "distortions": ("column", DISTORTION_FILE),
+    "doctor": ("column", CHECK_FILE),
+    "plan": ("column", PLAN_FILE),
+}
+"""The tables of analysis/README.md by their names in its markers, each with what its first column is called."""
+
+_MARKED: Final = re.compile(r"(<!-- columns: ([\w ]+) -->\n).*?(<!-- end of columns -->)", re.DOTALL)
+
+
+def with_tables(text: str) -> str:
+    """A text of Markdown with the tables between its markers written anew.
+
+    A table stands between the lines `<!-- columns: NAME -->` and `<!-- end of columns -->`.
+
+    Raises:
+        ValueError: a marker names no table, or a table has no marker or several.
+    """
+    names = [found[2] for found in _MARKED.finditer(text)]
+    if sorted(names) != sorted(README_TABLES):
+        wrong = sorted(set(names) ^ set(README_TABLES)) or sorted(name for name in names if names.count(name) > 1)
+        raise ValueError(f"markers and tables differ: {', '.join(wrong)}; see README_TABLES in {__name__}")
+    return _MARKED.sub(lambda found: f"{found[1]}{_markdown(*README_TABLES[found[2]])}{found[3]}", text)
+
+
+def _markdown(head: str, defined: Iterable[Defined]) -> str:
+    lines = [f"| {head} | definition |", "|---|---|"]
+    rows: dict[str, list[str]] = {}
+    for each in defined:  # columns that are defined alike are one row
+        rows.setdefault(each.definition, []).append(f"`{each.key}`")
+    lines += [f"| {', '.join(keys)} | {definition.replace('|', chr(92) + '|')} |" for definition, keys in rows.items()]
+    return "\n".join(lines) + "\n"
+
+
+def undefined() -> list[str]:
+    """Columns of files that have no definition."""
+    return [each.key for _, table in README_TABLES.values() for each in table if not each.definition]

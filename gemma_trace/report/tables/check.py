@@ -1,0 +1,88 @@
+"""What is wrong with one trace, and how far the profiler distorts it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gemma_trace.analysis.distortion import StageDistortion
+from gemma_trace.analysis.summary import RunSummary
+from gemma_trace.report.table import Col, Report, Table
+from gemma_trace.report.units import COUNT, MS, RATIO, STATUS, WORDS
+
+CODE: Final = Col("code", "finding", definition="what kind of finding it is, see below", priority=1)
+SEVERITY: Final = Col(
+    "severity",
+    "severity",
+    STATUS,
+    definition=(
+        "`error`: part of the trace is missing, or nothing of it is torch.profiler's (exit code 1); `warning`: some "
+        "figures may be off; `info`: good to know, the figures stand"
+    ),
+)
+AFFECTED: Final = Col("count", "count", COUNT, definition="how many of what the code counts", priority=1)
+MESSAGE: Final = Col("message", "what", WORDS, definition="what is wrong")
+ADVICE: Final = Col("advice", "what to do", WORDS, definition="what to do about it", priority=2)
+TRACES: Final = Col("traces", definition="of several traces, in JSON's `health`: the labels of those that have it")
+
+FINDING_FILE: Final = (CODE, SEVERITY, AFFECTED, MESSAGE, ADVICE)
+"""A row per finding."""
+
+FINDING_COLS: Final = (SEVERITY, CODE, AFFECTED, MESSAGE, ADVICE)
+"""The same rows for people."""
+
+DISTORTION_FILE: Final = (
+    Col("stage", "stage", definition="the stage"),
+    Col(
+        "timed_ns",
+        "timed",
+        MS,
+        definition="median of the host's time, less the stages nested in it, without the profiler",
+    ),
+    Col("profiled_ns", "profiled", MS, definition="the same under the profiler"),
+    Col(
+        "factor",
+        "× timed",
+        RATIO,
+        definition="median over the `requests` of their time / the median timed one with the same image",
+    ),
+    Col("added_share", definition="what the profiler adds, over the timed request"),
+    Col("requests", definition="how many profiled requests the medians are of"),
+)
+"""A row per stage over 1% of a request, the most distorted first."""
+
+_DISTORTION_COLS: Final = DISTORTION_FILE[:4]
+
+
+def check_report(run: RunSummary, spans: int) -> Report:
+    """The verdict on one trace, and a row per finding; of a timed capture, how far the profiler distorts it.
+
+    Args:
+        spans: how many the trace has.
+    """
+    findings = run.health.findings
+    title = f"{run.run}: {run.health.verdict}, {spans:,} spans"
+    distorted = run.distortions
+    return Report(
+        command="check",
+        source=[str(run.source)],
+        tables=(
+            Table(title, FINDING_COLS, findings, notes=() if findings else ("Nothing wrong was found.",)),
+            *((distortion_table(distorted),) if distorted else ()),
+        ),
+        data=Table(title, FINDING_FILE, findings),
+        totals={
+            "verdict": run.health.verdict,
+            "spans": spans,
+            "distortions": Table("Distortions", DISTORTION_FILE, distorted),
+        },
+        health=run.health,
+    )
+
+
+def distortion_table(found: tuple[StageDistortion, ...]) -> Table[StageDistortion]:
+    """The timed and the profiled pass, stage by stage."""
+    note = (
+        f"The profiler distorts {found[0].stage} most. Medians of the host's time, image for image, of "
+        f"{found[0].requests} profiled requests; stages under 1% of a request are left out."
+    )
+    return Table("Stages under the profiler and without it", _DISTORTION_COLS, found, notes=(note,))

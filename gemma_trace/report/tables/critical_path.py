@@ -1,0 +1,69 @@
+"""The critical paths of a trace's requests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from gemma_trace.analysis.critical_path import CriticalPath, PathKind
+from gemma_trace.analysis.path_stages import PathStage, path_stages, summed_path_stages
+from gemma_trace.report.table import Col, Table, holding
+from gemma_trace.report.units import MS, PCT
+
+FIRST_TOKENS: Final = "the first token of every request is known"
+
+_KINDS: Final = {
+    PathKind.HOST: "the host works",
+    PathKind.LAUNCH: "from the start of a launching call to the start of its activity, if nothing else held that up",
+    PathKind.DEVICE: "activities",
+    PathKind.GAP: (
+        "the device runs none though one waits: between two of a stream, or for a reason that isn't recorded"
+    ),
+    PathKind.SYNC: "what a waiting call takes to return after what it waited for",
+}
+
+STAGE: Final = Col("stage", "stage", definition="the stage's name")
+PATH: Final = Col("path_ns", "path", MS, definition="Σ of the five below", is_sum=True)
+TO_FIRST_TOKEN: Final = Col(
+    "to_first_token_ns",
+    "to first token",
+    MS,
+    definition=("the part of `path_ns` up to the first token on the host; less `image_load` these add up to TTFT"),
+    priority=2,
+    when=FIRST_TOKENS,
+    is_sum=True,
+)
+KINDS: Final = tuple(
+    Col(f"{kind.value}_ns", kind.value, MS, definition=definition, priority=3, is_sum=True)
+    for kind, definition in _KINDS.items()
+)
+
+PATH_FILE: Final = (Col("request", definition="the request's index, from 0"), STAGE, PATH, TO_FIRST_TOKEN, *KINDS)
+"""A row per request and stage on its path."""
+
+PATH_COLS: Final = (STAGE, PATH, Col("share_pct", "", PCT, priority=1), TO_FIRST_TOKEN, *KINDS)
+"""A row per stage, the mean over the requests."""
+
+_NOTE: Final = (
+    "The chain that made the requests as long as they are; it adds up to the wall clock. host: the host works. launch: "
+    "a launch reaches an idle device. device: activities. gap: the device runs none though one waits. sync: a call "
+    "returns after what it waited for."
+)
+
+
+def critical_path_table(paths: Sequence[CriticalPath], first_tokens_ns: Sequence[int | None]) -> Table[PathStage]:
+    """How much of each stage lies on the path, the mean over the requests.
+
+    Args:
+        paths: one per request.
+        first_tokens_ns: when each request had its first token; where all are known there is a column of what of the
+            path lies before.
+    """
+    rows = summed_path_stages(path_stages(paths, first_tokens_ns), paths)
+    conditions = holding({FIRST_TOKENS: None not in first_tokens_ns})
+    return Table("Critical path", PATH_COLS, rows, notes=(_NOTE,), conditions=conditions, per=len(paths))
+
+
+def critical_path_data(paths: Sequence[CriticalPath], first_tokens_ns: Sequence[int | None]) -> Table[PathStage]:
+    """For files: a row per request and stage on its path; `path_ns` adds up to the request's wall time."""
+    return Table("Critical path", PATH_FILE, path_stages(paths, first_tokens_ns))

@@ -1,0 +1,184 @@
+"""The tokens after the first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from gemma_trace.analysis.decode import MIN_FOR_INTERVAL, MIN_FOR_LINE, DecodeStatistics, TokenIntervals
+from gemma_trace.report.numbers import significant
+from gemma_trace.report.table import Col, Table, holding
+from gemma_trace.report.tables.summary import JITTER, SLOPE, TOKENS_PER_SECOND, TPOT, median_alone
+from gemma_trace.report.units import BAR, COUNT, FIGURES, MEASURE, MEASURE_MS, NUMBER, rising
+
+MOST_ROWS: Final = 16
+"""A longer series is shown as stretches of tokens."""
+
+BATCHED: Final = "the batch has several sequences"
+
+_TITLES: Final = {
+    "timed": "Decode, without the profiler",
+    "profiled": "Decode, under the profiler",
+    "steps": "Decode, step by step, under the profiler",
+}
+
+_NOTES: Final = {
+    "timed": "Intervals between tokens on the host, after the first.",
+    "profiled": "Intervals between tokens on the host, after the first, by the ends of the sampling ranges.",
+    "steps": (
+        "Intervals between the starts of decode steps on the host, for want of tokens: a step gives each sequence of "
+        "its batch one, and whatever ran between two steps is in them too."
+    ),
+}
+
+
+def _slope_text(found: Any) -> str:
+    return rising(found.median)
+
+
+def _interval_text(ends: tuple[float, float]) -> str:
+    return " to ".join(map(rising, ends))
+
+
+def _requests(found: DecodeStatistics) -> int:
+    return len(found.requests)
+
+
+def _series(found: DecodeStatistics) -> list[dict[str, Any]]:
+    return [{"token": step.first, "interval_ms": step.intervals} for step in found.token_by_token()]
+
+
+_TPOT: Final = replace(
+    TPOT.at(0),
+    definition="Distribution over the requests: mean interval between the tokens after the first",
+    value="tpot",
+)
+_RATE: Final = replace(TOKENS_PER_SECOND.at(0), definition="of one sequence: 1 / TPOT")
+_THROUGHPUT: Final = Col(
+    "throughput_tokens_per_second",
+    "tokens a second",
+    MEASURE,
+    definition="of the whole batch while it decodes: `batch` / TPOT",
+    priority=1,
+    when=BATCHED,
+    value="throughput",
+)
+_SLOPE: Final = replace(
+    SLOPE.at(0),
+    definition=(
+        "how much longer each token takes than the one before, in µs: of each request (of each series, where there "
+        "are several) the median slope of all pairs of intervals (Theil–Sen); of over 32 intervals, of the medians of "
+        "32 stretches; from 6 tokens on"
+    ),
+    show=_slope_text,
+    value="slope",
+)
+_INTERVAL: Final = Col(
+    "slope_interval_us",
+    "95% interval",
+    FIGURES,
+    _interval_text,
+    definition=(
+        "95% interval of its median over the requests: percentile bootstrap of requests and, within them, of what the "
+        "line leaves; from 11 tokens on"
+    ),
+    priority=2,
+)
+_JITTER: Final = replace(
+    JITTER.at(0),
+    definition=("100 · 1.4826 · median absolute deviation of the intervals from the line / TPOT; from 6 tokens on"),
+    show=median_alone,
+    value="jitter",
+)
+_TOKENS: Final = Col(
+    "tokens", "tokens", COUNT, definition="tokens of the longest request, the first included", priority=3
+)
+
+DECODE_FILE: Final = (
+    Col(
+        "source",
+        definition=(
+            "`timed`: intervals between tokens on the host, without the profiler; `profiled`: the same under it, by "
+            "the ends of the `sampling` ranges; `steps`, in a trace without such ranges: between the starts of "
+            "`decode` ranges on the host, which is a token of each sequence in the batch, and holds whatever ran in "
+            "between. In a trace that tells no requests a series of tokens ends where a prefill begins, and where "
+            "nothing was to be done for longer than a step takes"
+        ),
+    ),
+    Col("batch", definition="sequences per request"),
+    *(_TOKENS, _TPOT, _RATE, _THROUGHPUT, _SLOPE, _INTERVAL, _JITTER),
+    Col(
+        "series",
+        definition=(
+            "by `token`, from the second: `interval_ms`, the Distribution over the requests of the interval before it"
+        ),
+        value=_series,
+    ),
+)
+"""One row."""
+
+
+def decode_table(found: DecodeStatistics) -> Table[DecodeStatistics]:
+    """TPOT, tokens a second, slope and jitter, over the requests."""
+    throughput = replace(_THROUGHPUT, header=f"tokens a second, batch of {found.batch}")
+    cols = (
+        *(_TPOT, _RATE, throughput, _SLOPE, _INTERVAL, _JITTER, _TOKENS),
+        Col("requests", "n", COUNT, priority=4, value=_requests),
+    )
+    notes = (_NOTES[found.source], *_line_notes(found))
+    conditions = holding({BATCHED: found.batch > 1})
+    return Table(_TITLES[found.source], cols, [found], notes=notes, conditions=conditions)
+
+
+def _line_notes(found: DecodeStatistics) -> list[str]:
+    if found.slope is None:
+        return [f"No slope and no jitter: they take {MIN_FOR_LINE + 1} tokens a request."]
+    notes = [
+        "Slope: how much longer each token takes than the one before. Jitter: spread around that line, in % of TPOT; "
+        "both are robust against a few slow tokens."
+    ]
+    if found.slope_interval_us is None:
+        notes.append(f"No interval of the slope: it takes {MIN_FOR_INTERVAL + 1} tokens a request.")
+    elif found.slope_interval_us[0] <= 0 <= found.slope_interval_us[1]:
+        notes.append("The interval holds 0: tokens aren't shown to get slower or faster.")
+    return notes
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A token, or a stretch of tokens.
+
+    Attributes:
+        share: of the longest median interval.
+    """
+
+    tokens: TokenIntervals
+    share: float
+
+
+def _tokens_text(step: _Step) -> str:
+    first, last = step.tokens.first, step.tokens.last
+    return f"{first:,}" if first == last else f"{first:,} to {last:,}"
+
+
+_STEP_COLS: Final = (
+    Col("interval_ms", "interval", MEASURE_MS, value="tokens.intervals"),
+    Col("share", "", BAR, priority=1),
+    Col("longest_ms", "longest", replace(NUMBER, suffix="ms"), significant, priority=2, value="tokens.intervals.max"),
+)
+
+
+def token_table(found: DecodeStatistics) -> Table[_Step]:
+    """The series: how long each token took, or each stretch of tokens where there are many."""
+    series = found.token_by_token(MOST_ROWS)
+    most = max(step.intervals.median for step in series)
+    steps = [_Step(step, step.intervals.median / most if most else 0.0) for step in series]
+    header = "step" if found.source == "steps" else "token"
+    first = Col("tokens", header, FIGURES, value=_tokens_text)
+    title = "Decode steps" if found.source == "steps" else "Decode, token by token"
+    return Table(title, (first, *_STEP_COLS), steps)
+
+
+def decode_record(found: DecodeStatistics) -> dict[str, Any]:
+    """For JSON: all of it."""
+    return {col.key: col.raw(found) for col in DECODE_FILE}

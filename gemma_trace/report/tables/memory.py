@@ -1,0 +1,213 @@
+"""What torch's allocators gave out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any, Final
+
+from gemma_trace.analysis.memory import DeviceMemory, MemoryUse, StageMemory
+from gemma_trace.analysis.memory_lines import (
+    AllocatorLine,
+    StageMemoryLine,
+    allocator_lines,
+    allocator_name,
+    shown_devices,
+    stage_memory_lines,
+)
+from gemma_trace.report.table import Col, Table, holding
+from gemma_trace.report.units import BAR, MB, MS, NUMBER, signed_megabytes, whole
+from gemma_trace.trace.events import NONE
+
+TOLD_APART: Final = "cache and activations are told apart"
+
+
+def _name(row: DeviceMemory | StageMemory) -> str:
+    return allocator_name(row.device)
+
+
+def _caches(row: DeviceMemory) -> tuple[dict[str, Any], ...]:
+    return tuple(asdict(cache) for cache in row.caches)
+
+
+def _peak_stage(row: DeviceMemory) -> str:
+    return row.peak_stage or "no request"
+
+
+def _reserved(row: DeviceMemory) -> int | None:
+    return row.peak_reserved_bytes or None
+
+
+ALLOCATOR: Final = Col("allocator", "allocator", definition="`host`, `device 0` and so on", value=_name)
+RESIDENT: Final = Col(
+    "resident_bytes",
+    "resident",
+    MB,
+    definition=(
+        "given out before its first event: in a capture the weights, and little else. None for the host, whose "
+        "allocator counts from the profiler's start"
+    ),
+    priority=1,
+)
+PEAK: Final = Col("peak_bytes", "peak", MB, definition="the most it had given out")
+RESERVED: Final = Col(
+    "peak_reserved_bytes", "reserved", MB, definition="the most it had reserved; 0 on the host", priority=5
+)
+PEAK_STAGE: Final = Col(
+    "peak_stage", "in", definition="in which stage the peak was reached first; empty outside of requests", priority=2
+)
+PEAK_AT: Final = Col(
+    "peak_ns",
+    "into it",
+    replace(MS, suffix=""),
+    definition="how long after the request's start; outside of requests after the first event",
+    priority=6,
+)
+
+ALLOCATOR_FILE: Final = (
+    ALLOCATOR,
+    Col("events", definition="how many it left"),
+    *(RESIDENT, PEAK, RESERVED),
+    Col("peak_request", definition="in which request the peak was reached first; none outside of requests"),
+    *(PEAK_STAGE, PEAK_AT),
+    Col("missing", definition="totals that aren't the one before plus the event's bytes"),
+    Col(
+        "unmatched",
+        definition=(
+            "events that don't pair into blocks by address and size. Either of the two makes cache and activations "
+            "unknown"
+        ),
+    ),
+    Col(
+        "caches",
+        definition=(
+            "of each request with a `decode` range: `cache_bytes` as the last of them begins, `step_bytes`, the mean "
+            "growth from one to the next"
+        ),
+        value=_caches,
+    ),
+)
+"""A row per allocator, over the whole trace."""
+
+ALLOCATOR_COLS: Final = (
+    ALLOCATOR.within("device"),
+    PEAK.within("device"),
+    PEAK_STAGE.of(_peak_stage).within("device"),
+    replace(PEAK_AT, header="ms into it").within("device"),
+    RESERVED.of(_reserved).within("device"),
+    RESIDENT.within("device"),
+    Col("cache_bytes", "cache", MB, priority=1),
+    Col("step_bytes", "cache bytes a step", NUMBER, whole, priority=3),
+    Col("activations_bytes", "activations", MB, priority=1),
+)
+"""A row per allocator, for people."""
+
+STAGE: Final = Col("stage", "stage", definition="the stage's name")
+START: Final = Col("start_bytes", "at start", MB, definition="allocated when the stage first begins", priority=4)
+STAGE_PEAK: Final = Col(
+    "peak_bytes", "peak", MB, definition="the most that is allocated while it is the innermost stage"
+)
+ALLOCATED: Final = Col("allocated_bytes", "allocated", MB, definition="Σ over the events that allocate", priority=3)
+FREED: Final = Col("freed_bytes", "freed", MB, definition="Σ over the events that free", priority=5)
+GROWTH: Final = Col(
+    "growth_bytes",
+    "growth",
+    MB,
+    signed_megabytes,
+    definition=("`allocated_bytes` − `freed_bytes`; Σ over stages = allocated at the request's end less at its start"),
+)
+ACTIVATIONS: Final = Col(
+    "activations_bytes",
+    "activations",
+    MB,
+    definition=(
+        "the most that is allocated, less what was when the request began and less the cache, while it is the "
+        "innermost stage: inputs count too. Up to the last `decode`, after which nothing tells cache from the rest; "
+        "none in a prefill without a `decode` after it"
+    ),
+    priority=1,
+    when=TOLD_APART,
+)
+
+STAGE_FILE: Final = (
+    ALLOCATOR,
+    Col("request", definition="the request's index, from 0"),
+    *(STAGE, START, STAGE_PEAK),
+    Col(
+        "range_peak_bytes",
+        definition=(
+            "the most from a start to an end of its ranges, stages nested in them included; of `unattributed` that of "
+            "the request"
+        ),
+    ),
+    *(GROWTH, ALLOCATED, FREED, ACTIVATIONS),
+)
+"""A row per allocator, request and stage."""
+
+STAGE_COLS: Final = (
+    *(STAGE, STAGE_PEAK, Col("share", "", BAR, priority=2), ACTIVATIONS, START, GROWTH, ALLOCATED, FREED),
+)
+"""A row per stage, over the requests."""
+
+_STAGE_NOTE: Final = (
+    "peak: the most that was allocated while the stage was the innermost, of any request. growth: allocated less "
+    "freed, the mean a request. Stages that neither allocate nor free are left out."
+)
+
+
+def memory_tables(found: MemoryUse, names: Mapping[int, str]) -> list[Table[Any]]:
+    """A table of the allocators, and one of the stages of each device; of the host where there is no device.
+
+    Args:
+        names: marketing names of the devices, by index.
+    """
+    return [allocator_table(found), *(stage_table(found, device, names) for device in shown_devices(found))]
+
+
+def allocator_table(found: MemoryUse) -> Table[AllocatorLine]:
+    """A row per allocator."""
+    return Table("Memory", ALLOCATOR_COLS, allocator_lines(found), notes=tuple(_notes(found)))
+
+
+def stage_table(found: MemoryUse, device: DeviceMemory, names: Mapping[int, str]) -> Table[StageMemoryLine]:
+    """The stages that allocate or free anything: the largest peak of all requests, the mean of what comes and goes."""
+    is_told = any(row.activations_bytes is not None for row in found.stages if row.device == device.device)
+    name = names.get(device.device, "")
+    title = f"Memory by stage, {_name(device)}" + (f", {name}" if name else "")
+    conditions = holding({TOLD_APART: is_told})
+    return Table(title, STAGE_COLS, stage_memory_lines(found, device), notes=(_STAGE_NOTE,), conditions=conditions)
+
+
+def memory_record(found: MemoryUse) -> dict[str, Any]:
+    """For JSON: all of it."""
+    return {
+        "devices": Table("Allocators", ALLOCATOR_FILE, found.devices),
+        "stages": Table("Memory by stage", STAGE_FILE, found.stages),
+    }
+
+
+def _notes(found: MemoryUse) -> list[str]:
+    notes = []
+    if any(device.resident_bytes is not None for device in found.devices):
+        notes.append("resident: allocated before the profile, the weights and whatever else was there.")
+    if any(device.device == NONE for device in found.devices):
+        notes.append("The host's allocator counts from the profiler's start: weights loaded before aren't in it.")
+    caches = [cache.cache_bytes for device in found.devices for cache in device.caches]
+    if any(caches):
+        notes.append(
+            "cache: what prefill and decode allocate that lasts from step to step and not beyond the request, as the "
+            "last decode step begins."
+        )
+    if any(row.activations_bytes is not None for row in found.stages):
+        notes.append("activations: the most that a request holds beside its cache, inputs too, on top of its start.")
+    notes += [_unpaired_note(device) for device in found.devices if device.missing or device.unmatched]
+    if caches and not any(caches):
+        notes.append("No cache was found: it may be among the resident, or stay beyond the request.")
+    if any(device.device != NONE for device in found.devices) and any(d.device == NONE for d in found.devices):
+        notes.append("The host's stages are in JSON.")
+    return notes
+
+
+def _unpaired_note(device: DeviceMemory) -> str:
+    what = f"{device.missing:,} events are missing" if device.missing else f"{device.unmatched:,} events don't pair up"
+    return f"{_name(device)}: cache and activations aren't told apart, {what}."

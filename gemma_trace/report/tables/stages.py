@@ -1,0 +1,238 @@
+"""The stages of one trace, host and device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Final
+
+from gemma_trace.analysis.bindings import Doubt, binding, doubt_of
+from gemma_trace.analysis.breakdown import StageBreakdown
+from gemma_trace.analysis.reasons import StageReason
+from gemma_trace.analysis.roofline.floor_sums import Floors
+from gemma_trace.analysis.stage_lines import StageLine, stage_lines
+from gemma_trace.analysis.summary import RunSummary
+from gemma_trace.report.numbers import milliseconds, significant
+from gemma_trace.report.table import Col, Report, Table, holding
+from gemma_trace.report.tables.floors import DISTANCE, FLOOR, HAS_FLOOR, floor_notes, floor_totals
+from gemma_trace.report.tables.reasons import WHY, reasons_data, split_table, why_table
+from gemma_trace.report.units import BAR, COUNT, MEASURE_MS, MS, PCT, STAGE
+from gemma_trace.report.verdicts import DOUBTS
+
+MOST_LABELS: Final = 10
+"""So many requests are named in a note."""
+
+ON_DEVICE: Final = "activities ran on a device"
+TIMED: Final = "there is a timed pass"
+
+NAME: Final = Col("stage", "stage", STAGE, definition="the stage's name")
+HOST: Final = Col(
+    "host_ns",
+    "host",
+    MS,
+    definition="length of the stage's ranges on the host, less that of the stages nested in them",
+    priority=5,
+    is_sum=True,
+)
+DEVICE_SUM: Final = Col(
+    "device_sum_ns",
+    "device sum",
+    MS,
+    definition="Σ duration of those activities",
+    priority=7,
+    when=ON_DEVICE,
+    is_sum=True,
+)
+DEVICE_BUSY: Final = Col(
+    "device_busy_ns",
+    "device busy",
+    MS,
+    definition=(
+        "length of the union, on each device, of the device activities that the stage launched; summed over the devices"
+    ),
+    priority=4,
+    when=ON_DEVICE,
+    is_sum=True,
+)
+TIME: Final = Col(
+    "time_ns", "time", MS, definition="share of the request's wall time; Σ over stages = wall, exactly", is_sum=True
+)
+DEVICE: Final = Col(
+    "device_ns",
+    "device",
+    MS,
+    definition="the part of `time_ns` in which the device works for the stage",
+    priority=2,
+    when=ON_DEVICE,
+    is_sum=True,
+)
+EXPOSED_HOST: Final = Col(
+    "exposed_host_ns",
+    "exposed host",
+    MS,
+    definition=(
+        "the part in which all devices are idle and the stage is the innermost open on the request's thread; where "
+        "that has none or only waits, the one open on another thread of the request"
+    ),
+    priority=3,
+    when=ON_DEVICE,
+    is_sum=True,
+)
+ACTIVITIES: Final = Col(
+    "activities",
+    "activities",
+    COUNT,
+    definition="device activities that the stage launched",
+    priority=6,
+    when=ON_DEVICE,
+    is_sum=True,
+)
+LAUNCHES: Final = Col(
+    "launches", "launches", COUNT, definition="the calls that launched them", priority=8, when=ON_DEVICE, is_sum=True
+)
+
+STAGE_FILE: Final = (
+    Col("request", definition="the request's index, from 0"),
+    NAME,
+    HOST,
+    DEVICE_BUSY,
+    DEVICE_SUM,
+    TIME,
+    DEVICE,
+    EXPOSED_HOST,
+    ACTIVITIES,
+    LAUNCHES,
+)
+"""A row per stage of each request."""
+
+
+SHARE: Final = Col("share_pct", "", PCT, priority=1)
+SHARE_BAR: Final = Col("share", "", BAR, priority=1)
+TIMED_MS: Final = Col("timed", "timed", MEASURE_MS, priority=3, when=TIMED)
+
+STAGE_COLS: Final = (
+    NAME.within("row"),
+    TIME.within("row"),
+    SHARE,
+    SHARE_BAR,
+    FLOOR.of("floor.mean_floor_ns"),
+    DISTANCE.within("floor"),
+    TIMED_MS,
+    *(col.within("row") for col in (HOST, DEVICE, EXPOSED_HOST, DEVICE_BUSY, DEVICE_SUM, ACTIVITIES, LAUNCHES)),
+)
+"""A row per stage, the mean over the requests."""
+
+PAGE_COLS: Final = (
+    *(NAME.within("row"), TIME.within("row"), SHARE, SHARE_BAR, TIMED_MS),
+    *(col.within("row") for col in (HOST, DEVICE, EXPOSED_HOST, ACTIVITIES)),
+    WHY,
+)
+"""A row per stage of one request, as the page shows them."""
+
+_TIME_NOTE: Final = (
+    "time: the share of the wall clock that a stage answers for; preprocessing is without the parts below it."
+)
+_TIMED_NOTE: Final = "timed: medians without the profiler, up to the first token; of decode, one step."
+
+
+def stages_report(
+    found: StageBreakdown,
+    run: RunSummary,
+    reasons: Sequence[StageReason],
+    floors: Floors | None = None,
+    *,
+    split: bool = False,
+) -> Report:
+    """Every stage of one trace, host and device. For people the mean over the requests; for files a row per request.
+
+    Requests whose device activities are missing are left out of means, and named.
+
+    Args:
+        found: the trace's requests, or one of them.
+        run: the same trace summed up, for its timed pass.
+        reasons: why its stages take their time, of the same requests.
+        floors: the least that they could take; None leaves it out.
+        split: show the parts as well, not the verdicts alone.
+    """
+    doubt = doubt_of(found, run.health)
+    measured = found.complete()
+    wall_ns = measured.totals.wall_ns
+    bindings = [binding(reason, doubt) for reason in reasons]
+    lines = stage_lines(measured.summed(), wall_ns, run, bindings, floors.by_stage if floors else {})
+    title = f"Stages of {run.run}, {_window(found, measured)}"
+    stages = replace(
+        lines_table(title, STAGE_COLS, lines, wall_ns, len(measured.requests), run, floors),
+        notes=tuple(_notes(found, measured, run, doubt, floors)),
+    )
+    return Report(
+        command="stages",
+        source=[str(run.source)],
+        tables=(stages, why_table(lines, wall_ns), *((split_table(reasons),) if split else ())),
+        data=Table("Stages", STAGE_FILE, found.rows),
+        totals=asdict(found.totals)
+        | {"without_device": list(found.without_device), "reasons": reasons_data(bindings)}
+        | (floor_totals(floors) if floors else {}),
+        health=run.health,
+    )
+
+
+def lines_table(
+    title: str,
+    cols: tuple[Col, ...],
+    lines: Sequence[StageLine],
+    wall_ns: int,
+    requests: int,
+    run: RunSummary,
+    floors: Floors | None = None,
+) -> Table[StageLine]:
+    """Stages of one request, or of several summed up, with their wall time under them.
+
+    Args:
+        requests: of how many the lines are.
+    """
+    conditions = {
+        ON_DEVICE: any(line.row.activities for line in lines),
+        TIMED: run.timing == "timed",
+        HAS_FLOOR: floors is not None and floors.are_known,
+    }
+    totals = {NAME.key: "wall", TIME.key: wall_ns, SHARE.key: 100.0}
+    return Table(title, cols, lines, totals, conditions=holding(conditions), per=requests)
+
+
+def _window(found: StageBreakdown, measured: StageBreakdown) -> str:
+    count, every = len(measured.requests), len(found.requests)
+    if every == 1:
+        return measured.requests[0].label
+    return f"mean of {count} requests" if count == every else f"mean of {count} of {every} requests"
+
+
+def _notes(
+    found: StageBreakdown, measured: StageBreakdown, run: RunSummary, doubt: Doubt, floors: Floors | None
+) -> list[str]:
+    notes = [_TIME_NOTE]
+    if len(measured.requests) < len(found.requests):
+        notes.append(_left_out_note(found))
+    if doubt:
+        notes.append(f"Don't trust the split of time: {DOUBTS[doubt]}.")
+    if run.timing == "timed":
+        notes.append(_TIMED_NOTE)
+    ttft_ns = measured.totals.ttft_ns
+    if ttft_ns is not None:
+        notes.append(_ttft_note(ttft_ns / len(measured.requests), run))
+    return [*notes, *(floor_notes(floors) if floors else ())]
+
+
+def _left_out_note(found: StageBreakdown) -> str:
+    """Which requests are in no mean."""
+    labels = [request.label for request in found.requests if request.index in found.without_device]
+    more = len(labels) - MOST_LABELS
+    named = ", ".join(labels[:MOST_LABELS]) + (f" and {more} more" if more > 0 else "")
+    return f"Left out, since their launches have no device activity in the trace: {named}."
+
+
+def _ttft_note(profiled_ns: float, run: RunSummary) -> str:
+    note = f"TTFT {milliseconds(profiled_ns)} ms under the profiler"
+    timed = run.measures["ttft_ms"]
+    if run.timing == "timed" and timed and run.inflation:
+        note += f", {significant(timed.median)} ms without it (× {run.inflation:.2f}, image for image)"
+    return note + "; image_load is outside it."

@@ -1,0 +1,192 @@
+"""Time to first token: one row per run, and the reference study's tables of the same runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final
+
+from gemma_trace.analysis.statistics import Distribution
+from gemma_trace.analysis.study import COLUMNS, study_sections
+from gemma_trace.analysis.summary import MEASURES, RunSummary
+from gemma_trace.health.findings import Health, listed
+from gemma_trace.health.merge import merged, told_apart
+from gemma_trace.report.numbers import significant
+from gemma_trace.report.table import Col, Report, Table
+from gemma_trace.report.units import COUNT, MEASURE, MEASURE_MS, MEASURE_PCT, RATIO, TEXT, WORDS
+
+
+@dataclass(frozen=True)
+class RunLine:
+    """A run under the label that tells it apart."""
+
+    label: str
+    run: RunSummary
+
+
+def _measure(key: str, run: RunSummary) -> Distribution | None:
+    return run.measures[key]
+
+
+def median_alone(measured: Distribution) -> str:
+    """A measure that may well be 0: a spread is no share of that."""
+    return significant(measured.median)
+
+
+_STAGE_UP_TO_FIRST_TOKEN: Final = (
+    "the stage up to the first token, less the stages nested in it; on a GPU the device's stages are measured between "
+    "CUDA events"
+)
+_AS_UNDER_DECODE: Final = "of the tokens after the first, as under Decode in `stages`"
+
+TTFT: Final = Col(
+    "ttft_ms", "TTFT", MEASURE_MS, definition="messages in hand → first token id on the host, less `image_load`"
+)
+IMAGE_SHARE: Final = Col(
+    "image_processing_share_pct", "image proc.", MEASURE_PCT, definition="100 · `image_processing` / TTFT", priority=3
+)
+IMAGE_PROCESSING: Final = Col(
+    "image_processing_ms", "image proc.", MEASURE_MS, definition=_STAGE_UP_TO_FIRST_TOKEN, priority=1
+)
+PREPROCESSING: Final = Col(
+    "preprocessing_ms", "preproc.", MEASURE_MS, definition="the whole processor call, its parts included", priority=7
+)
+VISION_TOWER: Final = Col("vision_tower_ms", "vision", MEASURE_MS, definition=_STAGE_UP_TO_FIRST_TOKEN, priority=2)
+PROJECTOR: Final = Col("projector_ms", "projector", MEASURE_MS, definition=_STAGE_UP_TO_FIRST_TOKEN, priority=8)
+PREFILL: Final = Col("prefill_ms", "prefill", MEASURE_MS, definition=_STAGE_UP_TO_FIRST_TOKEN, priority=2)
+SAMPLING: Final = Col("sampling_ms", "sampling", MEASURE_MS, definition=_STAGE_UP_TO_FIRST_TOKEN, priority=9)
+UNATTRIBUTED: Final = Col(
+    "unattributed_ms",
+    "unattr.",
+    MEASURE_MS,
+    definition="TTFT less all stages; none where host and device clocks mix",
+    priority=6,
+)
+DECODE: Final = Col("decode_ms", "decode", MEASURE_MS, definition="mean of a decode step", priority=9)
+TPOT: Final = Col(
+    "tpot_ms", "TPOT", MEASURE_MS, definition="mean interval between the tokens after the first", priority=5
+)
+TOKENS_PER_SECOND: Final = Col(
+    "tokens_per_second", "tokens a second", MEASURE, definition=_AS_UNDER_DECODE, priority=10
+)
+SLOPE: Final = Col(
+    "decode_slope_us", "slope", replace(MEASURE, suffix="µs a token"), median_alone, _AS_UNDER_DECODE, priority=12
+)
+JITTER: Final = Col("decode_jitter_pct", "jitter", MEASURE_PCT, median_alone, _AS_UNDER_DECODE, priority=11)
+PROFILED_TTFT: Final = Col(
+    "profiled_ttft_ms",
+    "profiled TTFT",
+    MEASURE_MS,
+    definition="TTFT of the profiled requests, out of the trace",
+    priority=4,
+)
+INFLATION: Final = Col(
+    "profiler_inflation",
+    "× timed",
+    RATIO,
+    definition=("median over the profiled requests of their TTFT / the median timed TTFT with the same image"),
+    priority=1,
+    value="inflation",
+)
+RUN: Final = Col("run", "run", WORDS, definition="the run's name; of a trace that isn't ours the file's")
+RUNS: Final = Col("runs", "n", COUNT, definition="how many requests the measures are of", priority=5)
+
+_IDENTITY: Final = (
+    ("model", "the model that was run; like the five after it empty where the trace isn't ours"),
+    ("weights", "`pretrained` or `random`"),
+    ("dtype", "the model's dtype"),
+    ("device", "what it ran on"),
+    ("device_name", "the device's marketing name"),
+    ("image_backend", "the image processor"),
+    (
+        "timing",
+        "`timed`: the measures are of requests without the profiler; `profiled`: of those under it, for want of others",
+    ),
+)
+
+_SHOWN: Final = (
+    *(TTFT, IMAGE_SHARE, IMAGE_PROCESSING, PREPROCESSING, VISION_TOWER, PROJECTOR, PREFILL, SAMPLING, UNATTRIBUTED),
+    *(TPOT, TOKENS_PER_SECOND, SLOPE, JITTER),
+)
+"""The measures that people see, where a run has them."""
+
+_OTHERS: Final = tuple(
+    Col(f"{stage}_ms", stage, MEASURE_MS, definition=_STAGE_UP_TO_FIRST_TOKEN)
+    for stage in ("image_load", "chat_template", "tokenization", "transfer")
+)
+
+_BY_KEY: Final = {col.key: col for col in (*_SHOWN, *_OTHERS, DECODE, PROFILED_TTFT)}
+MEASURE_FILE: Final = tuple(_BY_KEY[key].of(partial(_measure, key)) for key in MEASURES)
+"""The measures of a run."""
+
+RUN_FILE: Final = (RUN, *(Col(key, definition=definition) for key, definition in _IDENTITY), RUNS)
+"""What a run is."""
+
+SUMMARY_FILE: Final = (*RUN_FILE, *MEASURE_FILE, INFLATION)
+"""A row per run."""
+
+PAGE_MEASURES: Final = (
+    *(TTFT, IMAGE_SHARE, IMAGE_PROCESSING, PREPROCESSING, VISION_TOWER, PROJECTOR, PREFILL, SAMPLING, DECODE),
+    *(UNATTRIBUTED, TPOT, PROFILED_TTFT),
+)
+"""The measures of the page's table of runs."""
+
+
+def summary_report(runs: Sequence[RunSummary], source: Sequence[str]) -> Report:
+    """The TTFT table: one row per run."""
+    labels = told_apart([run.run for run in runs], [run.source for run in runs])
+    lines = [RunLine(label, run) for label, run in zip(labels, runs, strict=True)]
+    notes = ["Medians ± half the interquartile range of requests run without the profiler, but for the profiled TTFT."]
+    if profiled := [line.label for line in lines if line.run.timing == "profiled"]:
+        notes.append(f"Under the profiler, for want of a timed pass: {listed(profiled)}.")
+    return Report(
+        command="summarize",
+        source=source,
+        tables=(Table("Time to first token", run_cols(runs, _SHOWN, PROFILED_TTFT), lines, notes=tuple(notes)),),
+        data=Table("Time to first token", SUMMARY_FILE, runs),
+        totals={"runs": len(runs)},
+        health=_health(runs),
+    )
+
+
+def run_cols(runs: Sequence[RunSummary], measures: Sequence[Col], *always: Col) -> tuple[Col, ...]:
+    """The columns of a table of `RunLine`s: those of the measures that a run has.
+
+    Args:
+        always: measures that are shown even where no run has them.
+    """
+    known = [col for col in measures if any(run.measures[col.key] for run in runs)]
+    return (
+        RUN.of("label"),
+        *(col.of(partial(_measure, col.key)).within("run") for col in (*known, *always)),
+        *(col.within("run") for col in (INFLATION, RUNS)),
+    )
+
+
+def _study_cell(place: int, row: tuple[str, tuple[str, ...]]) -> str:
+    return row[1][place]
+
+
+def _config(row: tuple[str, tuple[str, ...]]) -> str:
+    return row[0]
+
+
+def study_report(runs: Sequence[RunSummary], source: Sequence[str]) -> Report:
+    """The same runs in exactly the reference study's tables, columns and cells."""
+    cols = (
+        Col("config", "Config", TEXT, value=_config),
+        *(Col(header, header, TEXT, value=partial(_study_cell, place)) for place, (header, _) in enumerate(COLUMNS)),
+    )
+    return Report(
+        command="summarize",
+        source=source,
+        tables=tuple(Table(section.title, cols, section.rows) for section in study_sections(runs)),
+        data=Table("Time to first token", SUMMARY_FILE, runs),
+        totals={"runs": len(runs)},
+        health=_health(runs),
+    )
+
+
+def _health(runs: Sequence[RunSummary]) -> Health:
+    return merged([run.health for run in runs], told_apart([run.run for run in runs], [run.source for run in runs]))

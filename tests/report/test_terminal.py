@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from gemma_trace.health.findings import Finding, Health, Severity
+from gemma_trace.report.markdown import table_to_markdown
+from gemma_trace.report.table import Col, Report, Table
+from gemma_trace.report.terminal import column_widths, print_report, print_table
+from gemma_trace.report.text_table import TextColumn, TextTable
+
+TABLE = TextTable(
+    "Title",
+    (
+        TextColumn("name", align="left", overflow="ellipsis"),
+        TextColumn("sum ms"),
+        TextColumn("count", 2),
+        TextColumn("rare thing", 5),
+    ),
+    (("x" * 60, "1.000", "10", "12345678"), ("short", "22.00", "7", "1")),
+    footer=("all", "23.00", "17", ""),
+)
+
+
+def printed(table: TextTable, width: int) -> list[str]:
+    out = io.StringIO()
+    print_table(table, Console(file=out, width=width))
+    return out.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120, 400])
+def test_no_line_is_wider_than_the_terminal(width: int) -> None:
+    assert max(len(line) for line in printed(TABLE, width)) <= width
+
+
+def test_columns_go_by_priority_and_are_named() -> None:
+    assert list(column_widths(TABLE, 400)) == [0, 1, 2, 3]
+    assert list(column_widths(TABLE, 52)) == [0, 1, 2]
+    assert list(column_widths(TABLE, 44)) == [0, 1]
+    assert list(column_widths(TABLE, 10)) == [0, 1], "what has no priority stays"
+    assert "No room here for: count, rare thing." in printed(TABLE, 44)
+    assert not any("No room" in line for line in printed(TABLE, 400))
+
+
+def test_long_names_are_cut_and_numbers_never() -> None:
+    lines = printed(TABLE, 60)
+    row = next(line for line in lines if "xxx" in line)
+    assert "…" in row
+    assert "1.000" in row
+    assert "12345678" not in row or row.rstrip().endswith("12345678")
+
+
+def test_names_that_look_like_markup_are_shown_as_they_are() -> None:
+    table = TextTable("[bold]T[/]", (TextColumn("name", align="left"),), (("[red]kernel[/red]",),))
+    assert any("[red]kernel[/red]" in line for line in printed(table, 80))
+    assert "[bold]T[/]" in printed(table, 80)
+
+
+def test_findings_are_printed_under_the_tables() -> None:
+    finding = Finding("truncated", Severity.ERROR, 1, "the file ends early", "copy it again")
+    table = Table("T", (Col("name", "name", value=str),), ["a"])
+    report = Report("stages", ["x"], (table,), table, health=Health((finding,)))
+    out = io.StringIO()
+    print_report(report, Console(file=out, width=100))
+    assert "error: the file ends early; copy it again" in out.getvalue()
+
+
+def test_markdown_escapes_what_would_break_it() -> None:
+    table = TextTable(
+        "T", (TextColumn("name", align="left"), TextColumn("n")), (("a|b <img src=x>\n", "1"),), notes=("N.",)
+    )
+    assert table_to_markdown(table).splitlines() == [
+        "## T",
+        "",
+        "| name                 |   n |",
+        "|:---------------------|----:|",
+        "| a\\|b &lt;img src=x>  |   1 |",
+        "",
+        "N.",
+    ]
+
+
+def test_a_row_that_does_not_fit_its_columns_is_a_mistake() -> None:
+    with pytest.raises(ValueError, match="a row of 1 cells in a table of 2 columns"):
+        TextTable("T", (TextColumn("a"), TextColumn("b")), (("1",),))
