@@ -32,16 +32,21 @@ class Format(StrEnum):
     PARQUET = "parquet"
 
 
-FormatOption = Annotated[Format, typer.Option("--format", "-f", help="What to print; parquet needs -o.")]
-OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file, not to the terminal.")]
-OutDirOption = Annotated[Path, typer.Option("--out-dir", metavar="FOLDER", help="The folder that holds runs.")]
-NoCacheOption = Annotated[
-    bool, typer.Option("--no-cache", help="Read a large trace afresh, and keep nothing for the next time.")
+FormatOption = Annotated[Format, typer.Option("--format", "-f", help="The format of the output. parquet requires -o.")]
+OutputOption = Annotated[
+    Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write to this file instead of the terminal.")
 ]
-ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite the output file.")]
+OutDirOption = Annotated[Path, typer.Option("--out-dir", metavar="FOLDER", help="Write the runs into this folder.")]
+NoCacheOption = Annotated[
+    bool, typer.Option("--no-cache", help="Read the trace itself, and keep no cache of it for the next command.")
+]
+ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite an existing output file.")]
 RawOption = Annotated[
     bool,
-    typer.Option("--raw", help="In CSV, put no apostrophe before texts that a spreadsheet would take for formulas."),
+    typer.Option(
+        "--raw",
+        help="In CSV, leave text that a spreadsheet takes for a formula as it is, without an apostrophe before it.",
+    ),
 ]
 
 
@@ -98,7 +103,7 @@ def emit(report: Report, form: Format, output: Path | None, *, force: bool, raw:
     if output is not None:
         refuse_existing(output, force=force)
     if form is Format.PARQUET and output is None:
-        raise ConfigError("parquet is no text; give -o FILE")
+        raise ConfigError("parquet is a binary format; give -o FILE")
     content = render(report, form, to_terminal=output is None, raw=raw)
     if content is None:
         return
