@@ -2,6 +2,7 @@
 # make test   ruff, mypy and pytest
 # make fuzz   100,000 damaged traces through every command; FUZZ="--cases 2000 --seconds 600 --seed 2" for fewer, or others
 # make bench  speed and memory beside the peers
+# make docs   the documentation as a site, in build/site
 # make browser  Debian's Chromium, for the tests that open our pages; without it they are skipped
 # All set up .venv themselves and are quick when run again.
 
@@ -12,7 +13,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 # A plain path in a .pth file: the finder that is the default costs 8 ms at every start.
 EDITABLE := --config-settings editable_mode=compat --editable
 
-.PHONY: demo test lint browser fuzz bench picture notebooks clean
+.PHONY: demo test lint browser fuzz bench picture notebooks docs clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.capture
@@ -57,6 +58,11 @@ $(VENV)/.dev: $(VENV)/.capture
 	@$(PIP_INSTALL) $(EDITABLE) '.[capture,dev]'
 	@touch $@
 
+$(VENV)/.docs: pyproject.toml | $(BIN)/python
+	@echo "Adding MkDocs to $(VENV)"
+	@$(PIP_INSTALL) $(EDITABLE) '.[docs]'
+	@touch $@
+
 # Beside Holistic Trace Analysis and Perfetto's engine; BENCH="--full -o bench.json" for traces of up to 1 GB.
 bench: $(VENV)/.dev
 	$(BIN)/python -m tests.benchmarks.run $(BENCH)
@@ -71,6 +77,12 @@ picture: $(VENV)/.dev
 # Runs the notebooks in analysis/ and stores their outputs; NOTEBOOKS="analysis/01-where-ttft-goes.ipynb" for one.
 notebooks: $(VENV)/.dev
 	$(BIN)/python analysis/execute_notebooks.py $(NOTEBOOKS)
+
+# The column tables of analysis/README.md come first, where there is a module that makes them.
+docs: $(VENV)/.docs
+	@test ! -f gemma_trace/report/definitions.py || $(BIN)/python -m gemma_trace.report.definitions
+	$(BIN)/python -m mkdocs build --quiet --strict
+	@echo "The site is at build/site/index.html"
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache
