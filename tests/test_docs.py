@@ -48,9 +48,8 @@ def broken(page: Path, text: str) -> Iterator[str]:
         is_outside = target.startswith("/") or ":" in target or not found.is_relative_to(ROOT)
         if re.match(r"https?://", link):
             continue
-        if is_outside or (target and not found.exists()):
-            yield link
-        elif place and place not in anchors(text_of(found) if target else text):
+        is_there = not is_outside and (found.exists() or not target)
+        if not is_there or (place and place not in anchors(text_of(found) if target else text)):
             yield link
 
 
