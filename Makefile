@@ -3,6 +3,7 @@
 # make test-lowest  the tests that need no torch, with the lowest versions that pyproject.toml allows
 # make fuzz   100,000 damaged traces through every command; FUZZ="--cases 2000 --seconds 600 --seed 2" for fewer, or others
 # make bench  speed and memory beside the peers
+# make docs   the documentation as a site, in build/site
 # make browser  Debian's Chromium, for the tests that open our pages; without it they are skipped
 # make docs   the tables of columns in analysis/README.md, from the columns themselves
 # All set up .venv themselves and are quick when run again.
@@ -72,6 +73,11 @@ $(VENV)/.dev: $(VENV)/.capture
 	@$(PIP_INSTALL) $(EDITABLE) '.[capture,dev]'
 	@touch $@
 
+$(VENV)/.docs: pyproject.toml | $(BIN)/python
+	@echo "Adding MkDocs to $(VENV)"
+	@$(PIP_INSTALL) $(EDITABLE) '.[docs]'
+	@touch $@
+
 # Beside Holistic Trace Analysis and Perfetto's engine; BENCH="--full -o bench.json" for traces of up to 1 GB.
 bench: $(VENV)/.dev
 	$(BIN)/python -m tests.benchmarks.run $(BENCH)
@@ -83,13 +89,15 @@ picture: $(VENV)/.dev
 	$(BIN)/python analysis/pictures/make.py
 	$(BIN)/python analysis/pictures/report.py
 
-# Writes the tables of columns in analysis/README.md anew.
-docs: $(VENV)/.dev
-	$(BIN)/python analysis/write_definitions.py
-
 # Runs the notebooks in analysis/ and stores their outputs; NOTEBOOKS="analysis/01-where-ttft-goes.ipynb" for one.
 notebooks: $(VENV)/.dev
 	$(BIN)/python analysis/execute_notebooks.py $(NOTEBOOKS)
+
+# The column tables of analysis/README.md from the columns' own definitions, then the site.
+docs: $(VENV)/.docs
+	$(BIN)/python analysis/write_definitions.py
+	$(BIN)/python -m mkdocs build --quiet --strict
+	@echo "The site is at build/site/index.html"
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -112,14 +112,14 @@ def test_a_fault_of_our_own_is_told_in_a_line(
 
     monkeypatch.setattr(cli, "run", fails)
     assert cli.main(["check", "x"]) == cli.FAULT
-    assert capsys.readouterr().err.startswith("gemma-trace: a fault of its own, KeyError in test_foreign.py:")
+    assert capsys.readouterr().err.startswith("gemma-trace: this is a bug in gemma-trace: KeyError in test_foreign.py:")
     assert cli.main(["check", "x", "--debug"]) == cli.FAULT
     said = capsys.readouterr().err
     assert said.startswith("Traceback (most recent call last):")
     assert said.rstrip().endswith("KeyError: 'here'")
     monkeypatch.setattr(cli, "run", lambda _: (_ for _ in ()).throw(MemoryError()))
     assert cli.main(["check", "x"]) == 1
-    assert "memory is short" in capsys.readouterr().err
+    assert "there is not enough memory" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

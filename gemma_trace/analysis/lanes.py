@@ -7,9 +7,10 @@ those of `time` are `time_ns`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -17,13 +18,14 @@ from gemma_trace.analysis.intervals import first_come
 from gemma_trace.analysis.pieces import cut_all
 from gemma_trace.analysis.timeline import Request, rows_in_order
 from gemma_trace.analysis.window_line import WindowLine
+from gemma_trace.tabular import Tabular
 from gemma_trace.trace.events import CodeArray, IntArray
 from gemma_trace.trace.places import Places
 from gemma_trace.trace.trace import Trace
 
 
-@dataclass(frozen=True)
-class Lane:
+@dataclass(frozen=True, repr=False)
+class Lane(Tabular):
     """Stretches of time, disjoint and by start; neighbours that touch are of different stages.
 
     Attributes:
@@ -39,6 +41,17 @@ class Lane:
 
     def __len__(self) -> int:
         return len(self.start_ns)
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """One row per stretch."""
+        for start_ns, end_ns, code in zip(
+            self.start_ns.tolist(), self.end_ns.tolist(), self.stage.tolist(), strict=True
+        ):
+            yield {"stage": self.stages[code], "start_ns": start_ns, "end_ns": end_ns}
+
+    def headline(self) -> str:
+        """How many stretches there are."""
+        return f"A lane of {len(self):,} stretches"
 
     def sums_ns(self) -> dict[str, int]:
         """The lane's length by stage; those that it hasn't are left out."""

@@ -1,4 +1,4 @@
-"""The command line: a file a command, its help its docstring. Heavy imports wait until a command runs."""
+"""The command line: one file per command, whose docstring is its help. Heavy imports wait until a command runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from gemma_trace._version import __version__
 from gemma_trace.cli.everywhere import HELP, asked, asking, taken_out
@@ -54,6 +54,13 @@ class _Group(TyperGroup):
             return super().invoke(*given, **more)
 
 
+class _Command(TyperCommand):
+    """A command whose usage line shows a required argument as every man page does: TRACE, not {TRACE}."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
+
+
 @contextmanager
 def _printable_usage() -> Iterator[None]:
     try:
@@ -69,17 +76,18 @@ def build_app(arguments: Sequence[str]) -> typer.Typer:
     app = typer.Typer(
         name="gemma-trace",
         cls=_Group,
-        help="Where does the time to the first token of a multimodal model go?",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},
-        epilog=f"Start with: gemma-trace capture && gemma-trace stages traces/. {HELP}",
+        epilog=f"Start with: gemma-trace capture --name demo && gemma-trace traces/demo. {HELP}",
     )
     app.callback()(root)
     named = next((argument for argument in arguments if argument in COMMANDS), None)
     for command in (named,) if named else COMMANDS:
-        app.command(command, epilog=HELP)(getattr(importlib.import_module(f"{__name__}.{command}"), command))
+        app.command(command, cls=_Command, epilog=HELP)(
+            getattr(importlib.import_module(f"{__name__}.{command}"), command)
+        )
     return app
 
 
@@ -94,9 +102,10 @@ def root(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Where does the time to the first token of a multimodal model go?
+    """Show where the time to the first token of a multimodal model goes.
 
-    gemma-trace TRACE is short for gemma-trace stages TRACE.
+    It captures requests under torch.profiler, and reads those traces and any other trace of PyTorch. Without a command,
+    `gemma-trace TRACE` is short for `gemma-trace stages TRACE`.
     """
 
 
@@ -174,11 +183,11 @@ def _said(error: Exception) -> int:
         say(f"gemma-trace: {error}")
         return error.exit_code
     if isinstance(error, MemoryError):
-        say("gemma-trace: memory is short; close other programs, or give a smaller trace")
+        say("gemma-trace: there is not enough memory; close other programs, or give a smaller trace")
         return 1
     say(
-        f"gemma-trace: a fault of its own, {type(error).__name__} in {_place(error)}; "
-        "please report it with what the same command prints with --debug"
+        f"gemma-trace: this is a bug in gemma-trace: {type(error).__name__} in {_place(error)}; "
+        "please report it, with what the same command prints with --debug"
     )
     return FAULT
 

@@ -33,65 +33,109 @@ def capture(
         typer.Option(
             "--model",
             "-m",
-            help="tiny, 4b, 12b, 27b, a Hub id (OWNER/NAME), or a folder.",
+            metavar="MODEL",
+            help="The model: tiny, 4b, 12b, 27b, a Hub id (OWNER/NAME) or a folder.",
             autocompletion=lambda: ["tiny", "4b", "12b", "27b"],
         ),
     ] = "tiny",
     weights: Annotated[
         Weights,
-        typer.Option(help="random: the exact shape without a download; auto: the Hub's weights if there is access."),
+        typer.Option(
+            help="Where the weights come from: hub downloads them, random needs no download and takes as long to run; "
+            "auto uses the Hub's if they are cached or there is a token."
+        ),
     ] = Weights.AUTO,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    dtype: Annotated[Dtype, typer.Option(help="The type of the weights and activations.")] = Dtype.FLOAT32,
+    device: Annotated[str, typer.Option(metavar="DEVICE", help="The device: auto, cpu, cuda or cuda:N.")] = "auto",
+    dtype: Annotated[Dtype, typer.Option(help="The data type of the weights and activations.")] = Dtype.FLOAT32,
     image_backend: Annotated[
         ImageBackend,
-        typer.Option(help="The image processor of transformers: torchvision is its use_fast=True."),
+        typer.Option(help="Which of transformers' image processors to use: torchvision (use_fast=True) or pil."),
     ] = ImageBackend.TORCHVISION,
-    attn: Annotated[str | None, typer.Option(help="eager, sdpa or flash_attention_2; default is the model's.")] = None,
+    attn: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The attention implementation: eager, sdpa or flash_attention_2. The default is the model's own.",
+        ),
+    ] = None,
     stage_module: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=PATH", help="A module that is vision, projector or decoder; repeatable."),
+        typer.Option(
+            metavar="NAME=PATH",
+            help="Say which module is the vision tower, projector or decoder, e.g. vision=model.vit. Repeatable.",
+        ),
     ] = None,
     image: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="An image file to send; repeatable. By default JPEGs are made for it."),
+        typer.Option(metavar="FILE", help="An image file to send. Repeatable. Without it, JPEGs are generated."),
     ] = None,
-    prompt: Annotated[str, typer.Option(help="The text that goes with the image.")] = DEFAULT_PROMPT,
+    prompt: Annotated[str, typer.Option(metavar="TEXT", help="The text that goes with the images.")] = DEFAULT_PROMPT,
     prompt_tokens: Annotated[
-        int | None, typer.Option(help="Lengthen the prompt to so many tokens, the images' included.")
+        int | None,
+        typer.Option(metavar="N", help="Lengthen the prompt to N tokens, including those of the images."),
     ] = None,
-    images_per_request: Annotated[int, typer.Option(min=1, help="How many images each request has.")] = 1,
-    batch: Annotated[int, typer.Option(min=1, help="How many prompts each request has.")] = 1,
-    image_device: Annotated[str | None, typer.Option(help="Where images are processed: cpu or cuda.")] = None,
-    prefill_chunk: Annotated[int | None, typer.Option(help="Tokens of a forward of the prefill.")] = None,
+    images_per_request: Annotated[
+        int, typer.Option(min=1, metavar="N", help="The number of images in each request.")
+    ] = 1,
+    batch: Annotated[int, typer.Option(min=1, metavar="N", help="The number of prompts in each request.")] = 1,
+    image_device: Annotated[
+        str | None, typer.Option(metavar="DEVICE", help="Process the images on this device: cpu or cuda.")
+    ] = None,
+    prefill_chunk: Annotated[
+        int | None, typer.Option(metavar="N", help="Split the prefill into forward passes of N tokens.")
+    ] = None,
     compile_mode: Annotated[
         CompileMode,
-        typer.Option("--compile", help="stages: compile vision tower, projector and decoder, each by itself."),
+        typer.Option(
+            "--compile",
+            help="stages applies torch.compile to the vision tower, the projector and the decoder, one by one.",
+        ),
     ] = CompileMode.OFF,
-    new_tokens: Annotated[int, typer.Option(help="Tokens to generate; decode appears from 2 on.")] = 1,
-    runs: Annotated[int, typer.Option(help="Requests timed without the profiler.")] = 10,
-    warmup: Annotated[int, typer.Option(help="Requests before those, not counted.")] = 10,
-    profile_runs: Annotated[int, typer.Option(help="Requests recorded by the profiler.")] = 3,
-    detail: Annotated[Detail, typer.Option(help="How deep the ranges go.")] = Detail.LAYER,
-    stacks: Annotated[bool, typer.Option("--stacks", help="Record Python's stack frames.")] = False,
-    no_shapes: Annotated[bool, typer.Option("--no-shapes", help="Don't record the ops' input shapes.")] = False,
-    memory: Annotated[bool, typer.Option("--memory", help="Record allocations.")] = False,
+    new_tokens: Annotated[
+        int, typer.Option(metavar="N", help="Generate N tokens. From 2 on, there is a decode stage.")
+    ] = 1,
+    runs: Annotated[int, typer.Option(metavar="N", help="Time N requests without the profiler.")] = 10,
+    warmup: Annotated[int, typer.Option(metavar="N", help="Run N requests first, which are not counted.")] = 10,
+    profile_runs: Annotated[int, typer.Option(metavar="N", help="Record N requests with the profiler.")] = 3,
+    detail: Annotated[
+        Detail, typer.Option(help="Put ranges around the stages alone, the layers too, or every module.")
+    ] = Detail.LAYER,
+    stacks: Annotated[
+        bool, typer.Option("--stacks", help="Record Python stack frames. The trace gets much larger.")
+    ] = False,
+    no_shapes: Annotated[bool, typer.Option("--no-shapes", help="Do not record the input shapes of ops.")] = False,
+    memory: Annotated[bool, typer.Option("--memory", help="Record memory allocations.")] = False,
     sync_stages: Annotated[
         bool,
-        typer.Option("--sync-stages", help="Wait for the device at every stage's ends, as the study does."),
+        typer.Option(
+            "--sync-stages",
+            help="Synchronize the device at the start and the end of every stage, as the reference study does.",
+        ),
     ] = False,
     keep_paths: Annotated[
         bool,
-        typer.Option("--keep-paths", help="Leave the folders of files in the trace; else a path is its last part."),
+        typer.Option(
+            "--keep-paths",
+            help="Keep the folders of file paths in the trace. By default only the last part of a path is kept.",
+        ),
     ] = False,
-    seed: Annotated[int, typer.Option(help="Of the random weights.")] = 0,
-    name: Annotated[str | None, typer.Option(help="The run's name, its folder. Default: made of the options.")] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="The seed of the random weights.")] = 0,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="The name of the run and of its folder. By default it is made of the options."
+        ),
+    ] = None,
     out_dir: OutDirOption = Path("traces"),
-    force: Annotated[bool, typer.Option("--force", help="Replace the trace of a run of the same name.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the trace of an earlier run of the same name.")
+    ] = False,
 ) -> None:
     """Run requests under torch.profiler and write a trace.
 
-    The default model, tiny, is a Gemma 3 small enough for a laptop, with random weights; it needs no network.
+    The default model, tiny, is a Gemma 3 with random weights that is small enough for a laptop. It needs no network.
+
+    The requests run three times: first to warm up, then timed without the profiler, then recorded by it.
 
     Example: gemma-trace capture --image photo.jpg --new-tokens 8
     """

@@ -22,9 +22,11 @@ def check(
     raw: RawOption = False,
     no_cache: NoCacheOption = False,
 ) -> None:
-    """Say whether a trace can be trusted and shared: what is missing, damaged or odd, and what to do about it.
+    """Say whether a trace can be trusted, and what is wrong with it.
 
-    Exits with code 1 if the trace has an error, e.g. if part of it is missing, and with 4 if it can't be read.
+    Each finding comes with advice on what to do about it. Text that looks like a password or an access token is
+    reported too, so that you know before you share the trace. The exit code is 1 if the trace has an error, e.g. if
+    part of it is missing, and 4 if it can't be read.
 
     Example: gemma-trace check traces/demo
     """

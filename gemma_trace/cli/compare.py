@@ -39,42 +39,51 @@ def compare(
         typer.Option(
             "--set",
             metavar="OPTION=A,B",
-            help="An option of a capture and the values to compare; one value alone is for all. Repeatable.",
+            help="An option of capture and the values to compare. A single value applies to all. Repeatable.",
         ),
     ] = None,
     python: Annotated[
         list[str] | None,
-        typer.Option(metavar="PYTHON", help="A Python to run captures with, e.g. of another virtual environment."),
+        typer.Option(
+            metavar="PYTHON", help="Capture with this Python, e.g. that of another virtual environment. Repeatable."
+        ),
     ] = None,
     command: Annotated[
         list[str] | None,
-        typer.Option(metavar="COMMAND", help="A command that writes a trace into the folder {out}; repeatable."),
+        typer.Option(
+            metavar="COMMAND", help="Run this command, which has to write a trace into the folder {out}. Repeatable."
+        ),
     ] = None,
     label: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="What a configuration is called, in their order.")
+        list[str] | None, typer.Option(metavar="NAME", help="The names of the configurations, in order. Repeatable.")
     ] = None,
-    rounds: Annotated[int, typer.Option(min=2, help="In each of these, every configuration runs once.")] = 5,
+    rounds: Annotated[
+        int, typer.Option(min=2, metavar="N", help="Run every configuration N times, once per round.")
+    ] = 5,
     until_width: Annotated[
         str | None,
         typer.Option(
             metavar="PCT",
-            help="Stop once the interval of every TTFT difference is this narrow, e.g. 2%.",
+            help="Stop as soon as the interval of every TTFT difference is this narrow, e.g. 2%.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the order within the rounds.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="The seed of the order within the rounds.")] = 0,
     fail_on: Annotated[
-        str | None, typer.Option(metavar="LIMIT", help="As diff has it: exit with code 3 if something is slower.")
+        str | None, typer.Option(metavar="LIMIT", help="Exit with code 3 if something is slower than this, as in diff.")
     ] = None,
     inconclusive: Annotated[
-        OnInconclusive, typer.Option(help="As diff has it: exit with code 5 if that can't be said, or with 0.")
+        OnInconclusive,
+        typer.Option(help="Whether a gate that can't decide exits with code 5 (fail) or 0 (ok), as in diff."),
     ] = OnInconclusive.FAIL,
-    out_dir: Annotated[Path, typer.Option("--out-dir", metavar="FOLDER", help="The folder for the traces.")] = Path(
-        "traces/compare"
-    ),
+    out_dir: Annotated[
+        Path, typer.Option("--out-dir", metavar="FOLDER", help="Write the traces into this folder.")
+    ] = Path("traces/compare"),
     top: Annotated[
         int | None,
         typer.Option(
-            min=0, help="How many families, ops and kernels, 0 is all; by default 10 on a screen, all in files."
+            min=0,
+            metavar="N",
+            help="Show N families, ops and kernels; 0 shows all. The default is 10 on a screen and all in a file.",
         ),
     ] = None,
     form: FormatOption = None,
@@ -82,11 +91,11 @@ def compare(
     force: ForceOption = False,
     raw: RawOption = False,
 ) -> None:
-    """Run configurations against each other, interleaved, and say what differs.
+    """Run configurations in turns, and show what differs.
 
-    Each round runs every configuration once, a process each, in an order drawn by lot, so that what the machine does
-    meanwhile hits all alike, and what two processes of the very same thing differ by is measured. The first
-    configuration is what the others are compared with. Run it again to go on where it stopped.
+    Each round runs every configuration once, each in a process of its own, in a random order. So whatever else the
+    machine does affects all of them alike, and the variation between processes is measured. The first configuration
+    is the one that the others are compared with. Run the same command again to continue where it stopped.
 
     Example: gemma-trace compare --set image_backend=torchvision,pil --rounds 5
     """

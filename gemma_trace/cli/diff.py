@@ -43,57 +43,68 @@ NoiseOption = Annotated[
     typer.Option(
         "--noise",
         metavar="FOLDER",
-        help="Runs of one configuration, 3 or more: single runs have to differ by more than these do.",
+        help="A folder of 3 or more runs of one configuration. A difference between single runs counts only if it is "
+        "larger than the differences between these.",
     ),
 ]
 RepeatsOption = Annotated[
-    bool, typer.Option("--repeats", help="All traces of a side are of one configuration, a process each.")
+    bool, typer.Option("--repeats", help="Take all traces of a side as repeats of one configuration.")
 ]
 
 
 def diff(
-    before: Annotated[Path, typer.Argument(help="A trace, or a folder of traces.", metavar="BEFORE")],
+    before: Annotated[Path, typer.Argument(help="A trace file, or a folder of traces.", metavar="BEFORE")],
     after: Annotated[
         list[Path],
-        typer.Argument(help="Another, or several, each compared with BEFORE.", metavar="AFTER..."),
+        typer.Argument(help="One or more traces or folders to compare with BEFORE.", metavar="AFTER..."),
     ],
     fail_on: Annotated[
         str | None,
         typer.Option(
             metavar="LIMIT",
-            help="Exit with code 3 if something is slower than this: 5% for TTFT and all stages; ttft:+10ms,prefill:5%",
+            help="Exit with code 3 if something is slower than this: 5% applies to TTFT and all stages, "
+            "ttft:+10ms,prefill:5% to those named.",
         ),
     ] = None,
     inconclusive: Annotated[
         OnInconclusive,
-        typer.Option(help="fail: exit with code 5 if too little is known to say whether it is slower; ok: with 0."),
+        typer.Option(help="Whether a gate that can't decide, for lack of data, exits with code 5 (fail) or 0 (ok)."),
     ] = OnInconclusive.FAIL,
     varies: Annotated[
         list[str] | None,
-        typer.Option(metavar="SETTING", help="This may differ for --fail-on, e.g. torch; repeatable."),
+        typer.Option(
+            metavar="SETTING", help="Let --fail-on compare sides that differ in this setting, e.g. torch. Repeatable."
+        ),
     ] = None,
     junit: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write what --fail-on found as JUnit XML, one test per limit.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the result of --fail-on as JUnit XML, one test per limit."),
     ] = None,
     comment: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write a comment for a pull request: Markdown, 60 lines at most."),
+        typer.Option(metavar="FILE", help="Write a comment for a pull request, in at most 60 lines of Markdown."),
     ] = None,
-    link: Annotated[str | None, typer.Option(metavar="URL", help="Where the comment says the report is.")] = None,
+    link: Annotated[
+        str | None, typer.Option(metavar="URL", help="The address of the report, to which the comment links.")
+    ] = None,
     repeats: RepeatsOption = False,
     noise: NoiseOption = None,
     structure: Annotated[
         bool,
-        typer.Option("--structure", help="Match call trees too, so that renamed, fused and split operators are found."),
+        typer.Option(
+            "--structure", help="Match the call trees too, to find operators that were renamed, fused or split."
+        ),
     ] = False,
     top: Annotated[
         int | None,
         typer.Option(
-            min=0, help="How many families, ops and kernels, 0 is all; by default 10 on a screen, all in files."
+            min=0,
+            metavar="N",
+            help="Show N families, ops and kernels; 0 shows all. The default is 10 on a screen and all in a file.",
         ),
     ] = None,
     full_names: Annotated[
-        bool, typer.Option("--full-names", help="Kernel names as recorded, template arguments and all.")
+        bool, typer.Option("--full-names", help="Show kernel names as recorded, with their template arguments.")
     ] = False,
     rule: RuleOption = None,
     rules: RulesOption = None,
@@ -103,11 +114,11 @@ def diff(
     raw: RawOption = False,
     no_cache: NoCacheOption = False,
 ) -> None:
-    """Show what changed from one trace to another, stage by stage and inside of the stages.
+    """Show what changed between traces, by stage, op and kernel.
 
-    Folders whose traces are of one configuration are compared as a whole: the interval of each difference has the
-    variation between the processes in it. Other folders are compared run by run, by the runs' names. With one process
-    per side, a difference is only called one where it exceeds a noise floor. Several AFTER are set beside each other.
+    Folders whose traces are repeats of one configuration are compared as a whole: the interval of each difference
+    includes the variation between processes. Other folders are compared run by run, by the names of the runs. With one
+    process per side, a row is called slower or faster only where it exceeds a noise floor.
 
     Example: gemma-trace diff main/ branch/ --fail-on 5% --format markdown
     """

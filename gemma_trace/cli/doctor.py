@@ -13,22 +13,31 @@ from gemma_trace.printable import printable_lines
 
 def doctor(
     hub: Annotated[
-        bool, typer.Option("--hub", help="Ask the Hub whether it gives access to Gemma 3; uses the network.")
+        bool,
+        typer.Option(
+            "--hub", help="Ask the Hugging Face Hub whether you have access to Gemma 3. This uses the network."
+        ),
     ] = False,
     measure: Annotated[
         bool,
-        typer.Option("--measure", help="Instead, measure peak rates, and print the file that --peaks takes."),
+        typer.Option(
+            "--measure", help="Measure the peak rates of the device instead, and print the file that --peaks reads."
+        ),
     ] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with code 1 if a capture can't run here.")] = False,
-    device: Annotated[str, typer.Option(help="What --measure measures: auto, cpu, cuda, cuda:N.")] = "auto",
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with code 1 if this machine can't run a capture.")
+    ] = False,
+    device: Annotated[
+        str, typer.Option(metavar="DEVICE", help="The device that --measure measures: auto, cpu, cuda or cuda:N.")
+    ] = "auto",
     form: FormatOption = None,
     output: AnyOutputOption = None,
     force: ForceOption = False,
     raw: RawOption = False,
 ) -> None:
-    """Show what this machine can capture, what is missing, and the command that mends it.
+    """Show what this machine can capture, and how to mend the rest.
 
-    Nothing is asked of the network without --hub.
+    Without --hub, nothing uses the network.
 
     Example: gemma-trace doctor --format json
 

@@ -9,7 +9,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass, fields
 from typing import Final
 
-HELP: Final = "With every command: --quiet (-q), --verbose (-v), --no-color, --debug."
+HELP: Final = (
+    "Every command also accepts --quiet (-q), --verbose (-v), --no-color and --debug, before or after its name."
+)
 _FLAGS: Final = {
     "--no-color": "no_color",
     "--quiet": "quiet",

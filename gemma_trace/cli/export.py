@@ -19,34 +19,43 @@ def export(
     trace: Annotated[Path, typer.Argument(help="A trace file, or a folder that holds one.", metavar="TRACE")],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Write to this file; by default <run>.perfetto.json.gz in this folder."),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Write to this file. The default is <run>.perfetto.json.gz in this folder.",
+        ),
     ] = None,
     speedscope: Annotated[
-        bool, typer.Option("--speedscope", help="Write what https://www.speedscope.app opens instead.")
+        bool, typer.Option("--speedscope", help="Write a file for https://www.speedscope.app instead.")
     ] = False,
     redact: Annotated[
         bool,
         typer.Option(
             "--redact",
-            help="Write a copy for sharing instead: without tokens, environments, folders, names of users and hosts.",
+            help="Write a copy for sharing instead, without tokens, environments, folders, users and hosts.",
         ),
     ] = False,
     keep_paths: Annotated[
-        bool, typer.Option("--keep-paths", help="Leave the folders of files in names; else a path is its last part.")
+        bool,
+        typer.Option(
+            "--keep-paths", help="Keep the folders of file paths. By default only the last part of a path is kept."
+        ),
     ] = False,
     rule: RuleOption = None,
     rules: RulesOption = None,
     force: ForceOption = False,
     no_cache: NoCacheOption = False,
 ) -> None:
-    """Write a trace that viewers open without loss, with its stages and counters on top.
+    """Write a trace for viewers, or a copy that is safe to share.
 
-    Stages have a process of their own: what the host was in, whom the device worked for, whose time it was. Beside
-    them counters: how busy each device was, how many launches waited for it, and its memory. Nothing of the trace is
-    dropped; its times are relative to its first event. The file's name goes to stdout, what was done to stderr.
+    Viewers open the file without losing a slice. Its stages are on top, as a process of their own: which stage the host
+    was in, which stage the device worked for, and which stage each instant counts for. Counters show how busy each
+    device was, how many launches waited for it, and its memory. Times are relative to the first event. The name of the
+    file goes to stdout, and what was done to stderr.
 
-    With --redact it is a copy of the trace itself, to be shared: it reads with the very same figures, and what was
-    taken out of it is said.
+    With --redact the output is a copy of the trace itself, without what identifies you, your machine or your files. It
+    reads with exactly the same figures. What was taken out is listed.
 
     Example: gemma-trace export traces/demo && gemma-trace export traces/demo --redact
     """

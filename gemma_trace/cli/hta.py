@@ -33,27 +33,30 @@ def hta(
     stage: StageOption = None,
     rule: RuleOption = None,
     rules: RulesOption = None,
-    request: Annotated[int | None, typer.Option(help="Only this request, 0 is the first.")] = None,
-    by: Annotated[By, typer.Option(help="The rows beside the whole trace; trace is none.")] = By.STAGE,
+    request: Annotated[int | None, typer.Option(metavar="N", help="Show request N alone; 0 is the first.")] = None,
+    by: Annotated[By, typer.Option(help="Add rows per request or per stage to those of the whole trace.")] = By.STAGE,
     analyses: Annotated[
-        str | None, typer.Option(metavar="NAME,NAME", help="Only these, e.g. temporal,kernels; by default all.")
+        str | None,
+        typer.Option(metavar="NAME,NAME", help="Run only these analyses, e.g. temporal,kernels. The default is all."),
     ] = None,
     operator: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Kernel sequences of ops with this in their name.")
+        str | None, typer.Option(metavar="TEXT", help="Show the kernel sequences of the ops whose name contains TEXT.")
     ] = None,
-    as_is: Annotated[bool, typer.Option("--as-is", help="Give HTA the file itself, faults and all.")] = False,
-    timeout: Annotated[float, typer.Option(min=1, help="Seconds that HTA may take for an answer.")] = 300,
+    as_is: Annotated[bool, typer.Option("--as-is", help="Give HTA the file itself instead of a cleaned copy.")] = False,
+    timeout: Annotated[
+        float, typer.Option(min=1, metavar="S", help="Stop HTA if an answer takes more than S seconds.")
+    ] = 300,
     form: FormatOption = None,
     output: OutputOption = None,
     force: ForceOption = False,
     raw: RawOption = False,
     no_cache: NoCacheOption = False,
 ) -> None:
-    """Run Holistic Trace Analysis on a trace, and set its figures beside ours.
+    """Run Holistic Trace Analysis, and show its figures beside ours.
 
-    HTA runs in a process of its own, on a copy in which nothing trips it up: whole nanoseconds, the names of launches
-    that it knows, nothing that isn't work on the device. What one stage launched is a copy of its own, so that there
-    is one row per stage. --as-is gives it the file instead, and says what differs then, and why.
+    HTA runs in a process of its own, on a copy of the trace without the things that HTA gets wrong. It requires
+    gemma-trace[hta]. The work of each stage is analysed separately, so that there is one row per stage. --as-is gives
+    HTA the file itself, and says what differs then, and why.
 
     Example: gemma-trace hta traces/demo && gemma-trace hta foreign.json.gz --as-is --analyses temporal,kernels
     """

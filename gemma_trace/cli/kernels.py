@@ -41,21 +41,24 @@ def kernels(
     stage: StageOption = None,
     rule: RuleOption = None,
     rules: RulesOption = None,
-    request: Annotated[int | None, typer.Option(help="Only this request, 0 is the first.")] = None,
-    device: Annotated[int | None, typer.Option(help="Only what ran on this device, by its index.")] = None,
+    request: Annotated[int | None, typer.Option(metavar="N", help="Show request N alone; 0 is the first.")] = None,
+    device: Annotated[int | None, typer.Option(metavar="N", help="Show what ran on device N alone.")] = None,
     by: Annotated[
-        By, typer.Option(help="What a row is; op, module, layer and shape are what launched it.")
+        By, typer.Option(help="What a row is. op, module, layer and shape are those that launched the work.")
     ] = By.KERNEL,
-    sort: Annotated[Sort, typer.Option(help="What rows are sorted by, the largest first.")] = Sort.SUM,
+    sort: Annotated[Sort, typer.Option(help="Sort the rows by this, the largest first.")] = Sort.SUM,
     roofline: Annotated[
-        bool, typer.Option("--roofline", help="What rows achieve: TFLOP/s, GB/s, and the share of the device's peak.")
+        bool, typer.Option("--roofline", help="Show TFLOP/s, GB/s and the share of the device's peak of each row.")
     ] = False,
     peaks: PeaksOption = None,
     full_names: Annotated[
-        bool, typer.Option("--full-names", help="Kernel names as recorded, template arguments and all.")
+        bool, typer.Option("--full-names", help="Show kernel names as recorded, with their template arguments.")
     ] = False,
     top: Annotated[
-        int | None, typer.Option(min=0, help="How many rows, 0 is all; by default 20 on a screen, all in files.")
+        int | None,
+        typer.Option(
+            min=0, metavar="N", help="Show N rows; 0 shows all. The default is 20 on a screen and all in a file."
+        ),
     ] = None,
     form: FormatOption = None,
     output: OutputOption = None,
@@ -63,9 +66,9 @@ def kernels(
     raw: RawOption = False,
     no_cache: NoCacheOption = False,
 ) -> None:
-    """Show which kernels cost a trace, or one of its stages, its time.
+    """Show which kernels or ops take the time of a trace or a stage.
 
-    Where nothing ran on a device, ops are listed by self time, which are on a CPU what kernels are on a GPU.
+    Where nothing ran on a device, the rows are the ops on the CPU, by self time.
 
     Example: gemma-trace kernels traces/tiny-float32-cpu-torchvision --stage vision_tower --by family
     """

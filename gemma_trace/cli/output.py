@@ -42,22 +42,26 @@ OutputOption = Annotated[
     typer.Option(
         "--output",
         "-o",
+        metavar="FILE",
         callback=_with_a_known_name,
-        help="Write to this file, not to the terminal; its name says in which format: .csv, .json, .md, .parquet …",
+        help="Write to this file instead of the terminal. Its name gives the format: .csv, .json, .md, .parquet …",
     ),
 ]
 AnyOutputOption = Annotated[
-    Path | None, typer.Option("--output", "-o", help="Write to this file, not to the terminal.")
+    Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write to this file instead of the terminal.")
 ]
 """A command's that can write something other than a table."""
-OutDirOption = Annotated[Path, typer.Option("--out-dir", metavar="FOLDER", help="The folder that holds runs.")]
+OutDirOption = Annotated[Path, typer.Option("--out-dir", metavar="FOLDER", help="Write the runs into this folder.")]
 NoCacheOption = Annotated[
-    bool, typer.Option("--no-cache", help="Read a large trace afresh, and keep nothing for the next time.")
+    bool, typer.Option("--no-cache", help="Read the trace itself, and keep no cache of it for the next command.")
 ]
-ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite the output file.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite an existing output file.")]
 RawOption = Annotated[
     bool,
-    typer.Option("--raw", help="In CSV, put no apostrophe before texts that a spreadsheet would take for formulas."),
+    typer.Option(
+        "--raw",
+        help="In CSV, leave text that a spreadsheet takes for a formula as it is, without an apostrophe before it.",
+    ),
 ]
 
 

@@ -24,31 +24,37 @@ if TYPE_CHECKING:
 def report(
     paths: Annotated[
         list[Path],
-        typer.Argument(help="Traces, or folders of them; just two are compared, side by side.", metavar="PATH..."),
+        typer.Argument(
+            help="Trace files, or folders of them. Exactly two are compared with each other.", metavar="PATH..."
+        ),
     ],
     baseline: Annotated[
         Path | None,
-        typer.Option(metavar="PATH", help="Compare each of the paths with this trace, or folder of traces."),
+        typer.Option(metavar="PATH", help="Compare each PATH with this trace or folder of traces."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write to this file; by default <run>.html in this folder.")
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Write to this file. The default is <run>.html in this folder."
+        ),
     ] = None,
     hta: Annotated[
         bool,
-        typer.Option("--hta", help="With Holistic Trace Analysis's figures beside ours; takes some seconds a trace."),
+        typer.Option("--hta", help="Add the figures of Holistic Trace Analysis. This takes some seconds per trace."),
     ] = False,
     rule: RuleOption = None,
     rules: RulesOption = None,
     force: ForceOption = False,
     no_cache: NoCacheOption = False,
 ) -> None:
-    """Write one HTML file that shows where the time goes: to look at, to keep, to mail.
+    """Write one HTML file that shows where the time goes.
 
-    It needs no network and runs no script but its own. One trace has everything: TTFT with its spread, the median
-    request over time, stages, kinds of work, kernels, the tree, decoding, health and environment. A folder of runs
-    gets one row per run before that, and two paths the difference. The file's name goes to stdout.
+    The file needs no network, so you can keep it or mail it. For one trace it shows TTFT with its spread, the median
+    request over time, stages, kinds of work, kernels, the tree, decoding, health and environment. For a folder of runs
+    a table with one row per run comes first. For two paths it shows the difference. The name of the file goes to
+    stdout.
 
-    With --baseline, each path is compared with one, and one table sets them all beside it.
+    With --baseline, each path is compared with the baseline, and one table shows them all.
 
     Example: gemma-trace report traces/demo && gemma-trace report main/ branch/ -o change.html
     """

@@ -22,13 +22,15 @@ RuleOption = Annotated[
     typer.Option(
         "--rule",
         metavar="NAME=REGEX",
-        help="Define a stage: the spans whose name matches; repeatable. Known stages can be defined anew.",
+        help="Define the stage NAME as the spans whose name matches REGEX. Repeatable. It may be a known stage.",
     ),
 ]
 RulesOption = Annotated[
     Path | None,
     typer.Option(
-        "--rules", metavar="FILE", help='A TOML file of such rules: a table "stages" of lines NAME = "REGEX".'
+        "--rules",
+        metavar="FILE",
+        help='A TOML file of such rules: a table "stages" with lines NAME = "REGEX".',
     ),
 ]
 
@@ -40,14 +42,19 @@ def _stage_names() -> list[str]:
 StageOption = Annotated[
     str | None,
     typer.Option(
-        "--stage", "-s", metavar="NAME", help="Show this stage alone.", autocompletion=_stage_names, show_default=False
+        "--stage",
+        "-s",
+        metavar="NAME",
+        help="Show this stage only, e.g. prefill.",
+        autocompletion=_stage_names,
+        show_default=False,
     ),
 ]
 
 PeaksOption = Annotated[
     Path | None,
     typer.Option(
-        "--peaks", metavar="FILE", help="A TOML file of your device's peak rates; doctor --measure prints one."
+        "--peaks", metavar="FILE", help="A TOML file with the peak rates of your device. doctor --measure prints one."
     ),
 ]
 
@@ -110,6 +117,6 @@ def _read_file(path: Path) -> list[StageRule]:
     for name, patterns in stages.items():
         for pattern in patterns if isinstance(patterns, list) else [patterns]:
             if not isinstance(pattern, str):
-                raise InputError(f"{path}: the stage {name} has a rule that is no text; give a regular expression")
+                raise InputError(f"{path}: the stage {name} has a rule that is not text; give a regular expression")
             rules.append(stage_rule(name, pattern))
     return rules

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 def stages(
     trace: Annotated[Path, typer.Argument(help="A trace file, or a folder that holds one.", metavar="TRACE")],
-    request: Annotated[int | None, typer.Option(help="Only this request, 0 is the first.")] = None,
+    request: Annotated[int | None, typer.Option(metavar="N", help="Show request N alone; 0 is the first.")] = None,
     why: Annotated[
-        bool, typer.Option("--why", help="Split every stage's time into its parts, and show the critical path.")
+        bool, typer.Option("--why", help="Split the time of every stage by cause, and show the critical path.")
     ] = False,
     rule: RuleOption = None,
     rules: RulesOption = None,
@@ -33,14 +33,14 @@ def stages(
     raw: RawOption = False,
     no_cache: NoCacheOption = False,
 ) -> None:
-    """Show every stage of one trace, host and device.
+    """Show where the time of a trace went, stage by stage.
 
-    The times add up to the wall time of the requests, to the nanosecond; a verdict says what binds each stage, and
-    --why shows the split it rests on, and which chain of host work, launches and activities made the request as long
-    as it is. Where a request has more than one token, tables show how long each took; where memory was profiled
-    (capture --memory), what it peaked at and by how much it grew; where there are counters, their
-    means; where work ran on several devices, what each did. Traces that
-    others made get stages by known names (nn.Module frames, vLLM's and SGLang's steps), and by your own rules.
+    The times of the stages add up to the wall time of the requests, to the nanosecond. Below the table, a verdict says
+    what binds each stage. --why shows the split by cause that the verdicts rest on, and the critical path.
+
+    More tables follow where the trace has what they need: decoding (two tokens or more), memory (capture --memory),
+    counters, and several devices. In traces of other programs, stages are found by known names (nn.Module frames, the
+    steps of vLLM and SGLang) and by your own rules.
 
     Example: gemma-trace stages foreign.json.gz --why --rule moe='nn.Module: MoE' --rule prefill='my_prefill'
     """

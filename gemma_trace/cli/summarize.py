@@ -39,9 +39,9 @@ class Style(StrEnum):
 
 
 def summarize(
-    paths: Annotated[list[Path], typer.Argument(help="Traces, or folders of them.", metavar="PATH...")],
+    paths: Annotated[list[Path], typer.Argument(help="Trace files, or folders of them.", metavar="PATH...")],
     style: Annotated[
-        Style, typer.Option(help="study: the reference study's sections, columns and cells.")
+        Style, typer.Option(help="ttft prints our columns; study prints the table of the reference study.")
     ] = Style.TTFT,
     rule: RuleOption = None,
     rules: RulesOption = None,
@@ -51,9 +51,9 @@ def summarize(
     raw: RawOption = False,
     no_cache: NoCacheOption = False,
 ) -> None:
-    """Show where the time to the first token went, one row per run.
+    """Show the time to first token and its parts, one row per run.
 
-    Times are of the requests that ran without the profiler, as medians with their spread.
+    The times are medians over the requests that ran without the profiler, with their spread.
 
     Example: gemma-trace summarize traces/ --format markdown
     """

@@ -36,29 +36,33 @@ def sweep(
         str,
         typer.Argument(
             metavar="[MATRIX]",
-            help='A TOML file with the tables "matrix" and "options"; or study, the reference study\'s matrix.',
+            help='A TOML file with the tables "matrix" and "options", or study for the matrix of the reference study.',
         ),
     ] = "study",
     change: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="OPTION=VALUE[,VALUE]", help="Replace what the matrix says of an option; repeatable."
+            "--set",
+            metavar="OPTION=VALUE[,VALUE]",
+            help="Use these values of an option instead of those in the matrix. Repeatable.",
         ),
     ] = None,
     out_dir: OutDirOption = Path("traces"),
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the plan with its memory needs, run nothing.")
+        bool, typer.Option("--dry-run", help="Print the plan and the memory that each cell needs, and run nothing.")
     ] = False,
-    retry: Annotated[bool, typer.Option("--retry", help="Run cells again that failed before.")] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Run the cells that failed before again.")] = False,
     form: FormatOption = None,
     output: OutputOption = None,
     force: ForceOption = False,
     raw: RawOption = False,
 ) -> None:
-    """Capture a matrix of configurations, one process each, and sum them up.
+    """Capture a matrix of configurations, one process per cell.
 
-    A cell that fails is recorded and costs nothing but itself. Run it again to go on where it stopped; what is done
-    isn't done twice. The matrix "study" is the reference study's: 3 sizes, 2 dtypes, 2 devices, 2 image processors.
+    The table of all runs is printed at the end. A cell that fails is recorded and does not stop the others. Run the
+    same command again to continue a sweep that stopped: cells that are done are not run again.
+
+    The matrix "study" is that of the reference study: 3 model sizes, 2 dtypes, 2 devices and 2 image processors.
 
     Example: gemma-trace sweep --set model=tiny --set device=cpu --out-dir traces/tiny -o summary.md
     """

@@ -14,18 +14,25 @@ from gemma_trace.errors import ConfigError
 
 def tree(
     trace: Annotated[Path, typer.Argument(help="A trace file, or a folder that holds one.", metavar="TRACE")],
-    depth: Annotated[int, typer.Option(min=0, help="How many levels; 0 is all.")] = 4,
+    depth: Annotated[int, typer.Option(min=0, metavar="N", help="Show N levels; 0 shows all.")] = 4,
     min_pct: Annotated[
         float,
-        typer.Option(min=0, max=100, help="Fold what has less than this share of the host's and the device's time."),
+        typer.Option(
+            min=0,
+            max=100,
+            metavar="PCT",
+            help="Fold what takes less than this share of both the host's and the device's time.",
+        ),
     ] = 1.0,
     stage: StageOption = None,
     rule: RuleOption = None,
     rules: RulesOption = None,
-    request: Annotated[int | None, typer.Option(help="Only this request, 0 is the first.")] = None,
-    layers: Annotated[bool, typer.Option("--layers", help="Each layer by itself, not all of a kind as one.")] = False,
+    request: Annotated[int | None, typer.Option(metavar="N", help="Show request N alone; 0 is the first.")] = None,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Show each layer on its own instead of all layers of a kind as one row.")
+    ] = False,
     full_names: Annotated[
-        bool, typer.Option("--full-names", help="Kernel names as recorded, template arguments and all.")
+        bool, typer.Option("--full-names", help="Show kernel names as recorded, with their template arguments.")
     ] = False,
     form: FormatOption = None,
     output: OutputOption = None,
@@ -33,9 +40,10 @@ def tree(
     raw: RawOption = False,
     no_cache: NoCacheOption = False,
 ) -> None:
-    """Show where time goes as a tree: request, stage, layer or module, op, kernel.
+    """Show the time as a tree of stages, layers, ops and kernels.
 
-    Children add up to their parent, host and device time alike; what is folded is a row with its time.
+    The times of children add up to that of their parent, for host and device alike. Small nodes are folded
+    into one row.
 
     Example: gemma-trace tree traces/tiny-float32-cpu-torchvision --stage prefill --depth 6 --min-pct 0.5
     """

@@ -19,20 +19,27 @@ if TYPE_CHECKING:
 def view(
     trace: Annotated[Path, typer.Argument(help="A trace file, or a folder that holds one.", metavar="TRACE")],
     online: Annotated[
-        bool, typer.Option("--online", help="Use https://ui.perfetto.dev, which reads the trace from port 9001.")
+        bool,
+        typer.Option(
+            "--online", help="Use https://ui.perfetto.dev, which reads the trace from port 9001 of this machine."
+        ),
     ] = False,
     no_browser: Annotated[
-        bool, typer.Option("--no-browser", help="Open no browser; print the address and serve.")
+        bool, typer.Option("--no-browser", help="Print the address and serve, without opening a browser.")
     ] = False,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Serve on this port; 0 is any that is free.")] = 0,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, metavar="N", help="Serve on port N; 0 chooses a free one.")
+    ] = 0,
     rule: RuleOption = None,
     rules: RulesOption = None,
     no_cache: NoCacheOption = False,
 ) -> None:
-    """Open a trace in the Perfetto UI, stages and counters pinned, the slowest request selected.
+    """Open a trace in the Perfetto UI, with its stages on top.
 
-    Offline with gemma-trace[view], from a server on this machine that serves the UI and this one trace and stops when
-    the tab is closed, or on Ctrl-C. What is shown is what `gemma-trace export` writes. The address goes to stdout.
+    The stages and counters are pinned, and the slowest request is selected. It shows what `gemma-trace export` writes.
+
+    Without --online it requires gemma-trace[view] and no network: a server on this machine serves the UI and this one
+    trace. It stops when the tab is closed, or on Ctrl-C. The address goes to stdout.
 
     Example: gemma-trace view traces/demo
     """

@@ -160,7 +160,7 @@ def test_every_format_is_written_whole_and_never_over_a_file(
         (["stages", "EMPTY/none.json"], 4, "no file or folder at EMPTY/none.json; check the path"),
         (["stages", "TEXT"], 4, "TEXT is no trace: it is neither a JSON object nor a list of events"),
         (["kernels", "BUILT", "-s", "prefil"], 1, "no stage 'prefil'; the stages are image_load"),
-        (["stages", "BUILT", "-f", "parquet"], 2, "parquet is no text; give -o FILE"),
+        (["stages", "BUILT", "-f", "parquet"], 2, "parquet is a binary format; give -o FILE"),
         (["stages", "BUILT", "-o", "EMPTY/no/such/x.csv", "-f", "csv"], 1, "can't write EMPTY/no/such/x.csv"),
         (["capture", "--image", "EMPTY/cat.jpg"], 1, "no image at EMPTY/cat.jpg; check --image"),
         (["capture", "--image", "TEXT"], 1, "TEXT is no image that Pillow can read"),
@@ -222,7 +222,7 @@ def test_every_command_has_help_with_an_example(command: str, capsys: pytest.Cap
 def test_help_shows_brackets_as_they_are_or_not_at_all(capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = run(capsys, "stages", "--help")
     words = " ".join(out.replace("│", " ").split())
-    assert 'a table "stages" of lines NAME = "REGEX".' in words
+    assert 'a table "stages" with lines NAME = "REGEX".' in words
 
 
 def test_every_json_has_the_same_health(captured: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,8 @@
-"""The notebooks in analysis/ run from the top, and say what they said when they were committed."""
+"""The notebooks in analysis/ run from the top, and print what they printed when they were committed."""
 
 from __future__ import annotations
 
+import gzip
 import re
 import runpy
 import socket
@@ -10,6 +11,8 @@ from typing import Any
 
 import pytest
 
+import gemma_trace
+from tests import foreign_trace
 from tests.conftest import ROOT
 
 nbformat = pytest.importorskip("nbformat", reason="needs the notebooks extra")
@@ -37,8 +40,30 @@ def texts(notebook: Any) -> list[tuple[str, str, str]]:
     return found
 
 
-def test_there_are_four() -> None:
-    assert [path.name[:2] for path in NOTEBOOKS] == ["01", "02", "03", "04"]
+def code(path: Path) -> str:
+    return "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code")
+
+
+def test_there_are_five() -> None:
+    assert [path.name[:2] for path in NOTEBOOKS] == ["01", "02", "03", "04", "05"]
+
+
+def test_it_uses_what_the_package_exports_and_nothing_else(path: Path) -> None:
+    used = set(re.findall(r"\bgemma_trace\.(\w+)", code(path)))
+    assert used - set(gemma_trace.__all__) == set()
+    assert not re.search(r"\._[a-z]|import gemma_trace\.|from gemma_trace", code(path))
+
+
+def test_the_foreign_one_imports_nothing_but_the_package_pathlib_and_matplotlib() -> None:
+    lines = re.findall(r"^(?:import|from) .+$", code(NOTEBOOKS[4]), re.M)
+    assert lines == ["from pathlib import Path", "import matplotlib.pyplot as plt", "import gemma_trace"]
+
+
+def test_its_foreign_trace_is_as_it_is_built_and_has_nothing_of_ours() -> None:
+    stored = gzip.decompress(foreign_trace.PATH.read_bytes())
+    assert stored == gzip.decompress(foreign_trace.content()), "run: python -m tests.foreign_trace"
+    assert b"gemma_trace" not in stored
+    assert len(foreign_trace.PATH.read_bytes()) < 20_000
 
 
 def test_it_runs_and_says_what_is_stored(path: Path) -> None:
