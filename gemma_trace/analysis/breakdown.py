@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from operator import attrgetter
 from typing import Any, Final
 
@@ -59,6 +59,10 @@ class StageBreakdown(Tabular):
             tuple(self.ttfts_ns[place] for place in left),
             tuple(row for row in self.rows if row.request not in self.without_device),
         )
+
+    def of_stage(self, stage: str) -> StageBreakdown:
+        """The rows of one stage alone; the totals stay those of the requests."""
+        return replace(self, rows=tuple(row for row in self.rows if row.stage == stage))
 
     @property
     def totals(self) -> StageTotals:

@@ -18,7 +18,7 @@ from gemma_trace.analysis.sides import INSIDE, Costs, Level, Side, side_of
 from gemma_trace.analysis.statistics import Distribution
 from gemma_trace.analysis.structure import merged, paired_trees
 from gemma_trace.analysis.summary import RunSummary
-from gemma_trace.errors import ConfigError
+from gemma_trace.errors import ConfigError, InputError
 from gemma_trace.metadata import RunMetadata
 from gemma_trace.tabular import Tabular
 from gemma_trace.trace.trace import Trace
@@ -147,6 +147,19 @@ class TraceDiff(Tabular):
     def changed(self) -> tuple[Change, ...]:
         """The rows that aren't the same, of all levels."""
         return tuple(change for change in (*self.stages, *self.inside) if change.status != "same")
+
+    def of_stage(self, stage: str) -> TraceDiff:
+        """The rows of one stage alone, and what is inside of it.
+
+        Raises:
+            InputError: neither side has it.
+        """
+        stages = tuple(change for change in self.stages if change.stage == stage)
+        inside = tuple(change for change in self.inside if change.stage == stage)
+        if not stages and not inside:
+            known = ", ".join(change.stage for change in self.stages) or "none"
+            raise InputError(f"{self.label} has no stage {stage!r}; it has {known}")
+        return replace(self, stages=stages, inside=inside)
 
     def headline(self) -> str:
         """What the result is, in a line."""

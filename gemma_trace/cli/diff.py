@@ -19,7 +19,7 @@ from gemma_trace.cli.output import (
     remark,
     say,
 )
-from gemma_trace.cli.rules import RuleOption, RulesOption
+from gemma_trace.cli.rules import RuleOption, RulesOption, StageOption
 from gemma_trace.errors import ConfigError, GateError, InconclusiveError
 
 if TYPE_CHECKING:
@@ -106,6 +106,7 @@ def diff(
     full_names: Annotated[
         bool, typer.Option("--full-names", help="Show kernel names as recorded, with their template arguments.")
     ] = False,
+    stage: StageOption = None,
     rule: RuleOption = None,
     rules: RulesOption = None,
     form: FormatOption = None,
@@ -124,7 +125,7 @@ def diff(
     """
     from gemma_trace.analysis.gate import parse_gate
     from gemma_trace.cli.output import emit
-    from gemma_trace.cli.rules import read_rules
+    from gemma_trace.cli.rules import chosen_stage, read_rules
     from gemma_trace.report.comment import to_comment
     from gemma_trace.report.junit import to_junit
     from gemma_trace.report.tables.diff import diff_report
@@ -138,9 +139,11 @@ def diff(
     pairings, unmatched = paired(before, after, repeats=repeats)
     floor = noise_floor(noise, reading) if noise else None
     found = [reading.compare(pairing, floor) for pairing in pairings]
+    chosen = chosen_stage(stage)
+    shown = found if chosen is None else [pair.of_stage(chosen) for pair in found]
     lost = [line for pairing in pairings for line in pairing.lost]
     sources = [str(before), *map(str, after)]
-    report = diff_report(found, unmatched, sources, top, full_names=full_names, remarks=lost)
+    report = diff_report(shown, unmatched, sources, top, full_names=full_names, remarks=lost)
     verdicts = [gate.judge(pair) for pair in found] if gate else []
     if gate:
         report = report.extended((), {"gate": gate_record(verdicts, unmatched)})

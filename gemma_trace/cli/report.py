@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gemma_trace.cli.output import ForceOption, NoCacheOption, answer, file_stem, say
-from gemma_trace.cli.rules import RuleOption, RulesOption
+from gemma_trace.cli.rules import PeaksOption, RuleOption, RulesOption
 from gemma_trace.errors import InputError
 
 if TYPE_CHECKING:
     from gemma_trace.analysis.pairing import Pairing
+    from gemma_trace.analysis.roofline.peaks import Peaks
     from gemma_trace.report.html.model import Detail, PageContent, Pair, RunView
     from gemma_trace.stages import StageRule
     from gemma_trace.trace.trace import Trace
@@ -42,6 +43,7 @@ def report(
         bool,
         typer.Option("--hta", help="Add the figures of Holistic Trace Analysis. This takes some seconds per trace."),
     ] = False,
+    peaks: PeaksOption = None,
     rule: RuleOption = None,
     rules: RulesOption = None,
     force: ForceOption = False,
@@ -59,7 +61,7 @@ def report(
     Example: gemma-trace report traces/demo && gemma-trace report main/ branch/ -o change.html
     """
     from gemma_trace.cli.output import refuse_existing
-    from gemma_trace.cli.rules import read_rules
+    from gemma_trace.cli.rules import own_peaks, read_rules
     from gemma_trace.report.html.page import render_page
     from gemma_trace.trace.files import output_file
 
@@ -69,7 +71,7 @@ def report(
         from gemma_trace.analysis.hta.run import require_hta
 
         require_hta()
-    reading = Reading(tuple(read_rules(rule, rules)), cached=not no_cache, hta=hta)
+    reading = Reading(tuple(read_rules(rule, rules)), cached=not no_cache, hta=hta, peaks=tuple(own_peaks(peaks)))
     failures: list[InputError] = []
     if baseline is not None:
         content = compared(baseline, paths, reading)
@@ -95,18 +97,20 @@ class Reading:
 
     Attributes:
         hta: whether Holistic Trace Analysis runs on them too.
+        peaks: the user's own peak rates.
     """
 
     rules: tuple[StageRule, ...]
     cached: bool
     hta: bool
+    peaks: tuple[Peaks, ...] = ()
 
 
 def view(trace: Trace, detail: Detail, reading: Reading) -> RunView:
     """What the page shows of a trace."""
     from gemma_trace.report.html.build import view_of
 
-    shown = view_of(trace, detail)
+    shown = view_of(trace, detail, reading.peaks)
     if not reading.hta:
         return shown
     from gemma_trace.analysis.hta.run import Wanted, run_hta

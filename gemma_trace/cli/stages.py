@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gemma_trace.cli.output import ForceOption, FormatOption, NoCacheOption, OutputOption, RawOption
-from gemma_trace.cli.rules import PeaksOption, RuleOption, RulesOption
+from gemma_trace.cli.rules import PeaksOption, RuleOption, RulesOption, StageOption
 
 if TYPE_CHECKING:
     from gemma_trace.analysis.breakdown import StageBreakdown
@@ -24,6 +24,7 @@ def stages(
     why: Annotated[
         bool, typer.Option("--why", help="Split the time of every stage by cause, and show the critical path.")
     ] = False,
+    stage: StageOption = None,
     rule: RuleOption = None,
     rules: RulesOption = None,
     peaks: PeaksOption = None,
@@ -50,16 +51,25 @@ def stages(
     from gemma_trace.analysis.summary import summarize
     from gemma_trace.cli.inputs import open_trace
     from gemma_trace.cli.output import emit
-    from gemma_trace.cli.rules import own_peaks, read_rules
+    from gemma_trace.cli.rules import chosen_stage, own_peaks, read_rules
     from gemma_trace.report.tables.stages import stages_report
     from gemma_trace.trace.folders import one_trace
+    from gemma_trace.trace.near_names import no_such_stage
 
-    own = own_peaks(peaks)
+    own, chosen = own_peaks(peaks), chosen_stage(stage)
     loaded = open_trace(one_trace(trace), read_rules(rule, rules), cached=not no_cache)
     everything = breakdown(loaded)
     shown = everything if request is None else breakdown(loaded, request)
+    reasons = stage_reasons(loaded, request)
+    if chosen is not None:
+        if chosen not in (present := dict.fromkeys(row.stage for row in shown.rows)):
+            raise no_such_stage(loaded, chosen, present)
+        shown, reasons = shown.of_stage(chosen), [reason for reason in reasons if reason.stage == chosen]
     floors = floors_of(loaded, shown.complete(), own)
-    report = stages_report(shown, summarize(loaded, everything), stage_reasons(loaded, request), floors, split=why)
+    report = stages_report(shown, summarize(loaded, everything), reasons, floors, split=why)
+    if chosen is not None:
+        emit(report, form, output, force=force, raw=raw)
+        return
     report = with_devices(report, loaded, shown.complete())
     if why:
         report = with_critical_path(report, loaded, shown.requests)

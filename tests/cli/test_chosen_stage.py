@@ -16,7 +16,7 @@ MOE = "nn.Module: MoE_0"
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Two kernels launched in an MoE layer, 10 and 20, and one of 400 outside of it."""
+    """Two kernels launched in an MoE layer, 10 and 20, and one of 400 outside of it, which ends at 1,500."""
     built = TraceBuilder().frame("forward", 0, 1000).frame(MOE, 100, 200)
     for correlation, (start, name, length) in enumerate(((110, "a", 10), (150, "b", 20), (500, "c", 400)), 1):
         built.op(f"aten::{name}", start, 30).launch(correlation, start + 5)
@@ -61,3 +61,26 @@ def test_a_rule_is_no_stages_name(path: Path, command: str, capsys: pytest.Captu
     assert cli.main([command, str(path), "-s", "moe=MoE"]) == 2
     said = "gemma-trace: --stage 'moe=MoE' is not the name of a stage; --rule 'moe=MoE' defines one\n"
     assert capsys.readouterr().err == said
+
+
+def test_stages_of_one_stage_keep_the_totals(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rule = ("--rule", "moe=nn.Module: MoE")
+    everything, alone = (shown(capsys, "stages", str(path), *rule, *more) for more in ((), ("-s", "moe")))
+    assert [row["stage"] for row in alone["rows"]] == ["moe"]
+    assert alone["rows"] == [row for row in everything["rows"] if row["stage"] == "moe"]
+    assert alone["totals"]["wall_ns"] == everything["totals"]["wall_ns"] == 1500
+
+
+def test_diff_of_one_stage(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rule = ("--rule", "moe=nn.Module: MoE")
+    rows = shown(capsys, "diff", str(path), str(path), *rule, "-s", "moe")["rows"]
+    assert {row["stage"] for row in rows} == {"moe"}
+
+
+@pytest.mark.parametrize("command", [["stages", "FILE"], ["diff", "FILE", "FILE"]])
+def test_a_stage_that_is_not_there_is_refused(
+    path: Path, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(path) if word == "FILE" else word for word in command]
+    assert cli.main([*arguments, "-s", "prefil"]) == 1
+    assert "has no stage 'prefil'; it has " in capsys.readouterr().err

@@ -272,7 +272,7 @@ def _fitting(command: str, options: Sequence[str]) -> list[str]:
         "--peaks": ("check", "tree", "diff", "summarize", "report", "export"),
         "--rules": (),
         "--rule": (),
-        "--stage": ("check", "stages", "diff", "summarize", "report", "export"),
+        "--stage": ("check", "summarize", "report", "export"),
         "--request": ("check", "diff", "summarize", "report", "export"),
     }
     pairs = zip(options[::2], options[1::2], strict=True)

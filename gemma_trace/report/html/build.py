@@ -20,6 +20,7 @@ from gemma_trace.analysis.median_request import median_request
 from gemma_trace.analysis.memory import memory_use
 from gemma_trace.analysis.reasons import stage_reasons
 from gemma_trace.analysis.roofline.floor_sums import request_floors
+from gemma_trace.analysis.roofline.peaks import Peaks
 from gemma_trace.analysis.stage_lines import StageLine, stage_lines
 from gemma_trace.analysis.stage_splits import family_lines, kernel_lines
 from gemma_trace.analysis.statistics import Distribution, distribution_ms
@@ -49,8 +50,12 @@ MOST_STEPS = 120
 _NOT_IN_TTFT = frozenset({Stage.REQUEST.value, Stage.IMAGE_LOAD.value, Stage.DECODE.value, Stage.UNATTRIBUTED.value})
 
 
-def view_of(trace: Trace, detail: Detail = FULL) -> RunView:
-    """Everything that the page shows of a trace."""
+def view_of(trace: Trace, detail: Detail = FULL, own: Sequence[Peaks] = ()) -> RunView:
+    """Everything that the page shows of a trace.
+
+    Args:
+        own: the user's own peak rates.
+    """
     everything = breakdown(trace)
     run = summarize(trace, everything)
     found = everything.complete()
@@ -74,7 +79,7 @@ def view_of(trace: Trace, detail: Detail = FULL) -> RunView:
         stage_table=lines_table("Stages of the median request", PAGE_COLS, lines, request.wall_ns, 1, run),
         families=family_lines(trace, work),
         kernels=_kernels(trace, work, table, detail.kernels, has_several_devices=len(waterfall.lanes) > 2),
-        tables=_tables(trace, request),
+        tables=_tables(trace, request, own),
         tree=prune(tree, detail.tree_depth, detail.tree_min_pct) if tree else None,
         decode=_decode(trace),
         health=run.health,
@@ -82,14 +87,15 @@ def view_of(trace: Trace, detail: Detail = FULL) -> RunView:
     )
 
 
-def _tables(trace: Trace, request: Request) -> tuple[Table[Any], ...]:
+def _tables(trace: Trace, request: Request, own: Sequence[Peaks]) -> tuple[Table[Any], ...]:
     """What else the command line has tables of: several devices, the roofline, the critical path, memory."""
     tables: list[Table[Any]] = []
     if len(devices_of(trace)) > 1:
         tables.append(device_table(device_use(trace, [request]), 1, request.wall_ns))
-    if len(trace.activities):  # without a device there is no roof, and the path is what the host did
-        rooflines = stage_rooflines(request_floors(trace, request.index))
+    if len(trace.activities) or own:  # a host has no roof that is known
+        rooflines = stage_rooflines(request_floors(trace, request.index, own))
         tables += [rooflines] if rooflines.rows else []
+    if len(trace.activities):  # without a device the path is what the host did
         tables.append(critical_path_table([critical_path(trace, request)], [first_token_ns(trace, request)]))
     memory = memory_use(trace, [request])
     return (*tables, *(memory_tables(memory, trace.devices) if memory else ()))
