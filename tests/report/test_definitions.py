@@ -15,8 +15,9 @@ import pytest
 
 from gemma_trace import cli
 from gemma_trace.health import file as health_of_the_file
-from gemma_trace.report.definitions import undefined, with_tables
+from gemma_trace.report.definitions import README_TABLES, undefined, with_tables
 from gemma_trace.report.records import FLAT_STATISTICS
+from gemma_trace.report.table import Col
 from gemma_trace.stages import Stage
 from tests.conftest import ROOT, SAMPLES
 
@@ -107,6 +108,22 @@ def test_the_tables_of_columns_are_up_to_date() -> None:
     assert with_tables(README) == README, "run: make docs"
     with pytest.raises(ValueError, match="markers and tables differ: plan"):
         with_tables(README.replace("<!-- columns: plan -->", ""))
+
+
+def test_a_columns_words_stand_in_one_place() -> None:
+    """What a column is called and how it is defined is spelled where it is declared, and in no other source."""
+    files = [path for path in (ROOT / "gemma_trace" / "report").rglob("*") if path.suffix in (".py", ".html")]
+    sources = {path: path.read_text() for path in files}
+    columns = [each for _, table in README_TABLES.values() for each in table if isinstance(each, Col)]
+    for keys in ([each.key for each in table] for _, table in README_TABLES.values()):
+        assert len(keys) == len(set(keys))
+    templates = "".join(text for path, text in sources.items() if path.suffix == ".html")
+    for column in columns:
+        if " " in column.head:
+            assert f">{column.head}<" not in templates, column.head
+    headers = ("exposed host", "device busy", "device sum", "profiled TTFT", "to first token", "resident")
+    code = "".join(text for path, text in sources.items() if path.suffix == ".py")
+    assert {header: code.count(f'"{header}"') for header in headers} == dict.fromkeys(headers, 1)
 
 
 def test_every_stage_is_defined() -> None:

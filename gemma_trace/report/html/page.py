@@ -26,6 +26,7 @@ from gemma_trace.report.html.tables import changed
 from gemma_trace.report.html.text import bytes_text, counted, full_name, short_name, stage_class
 from gemma_trace.report.numbers import ABSENT, NOISY_MARK, microseconds, milliseconds, percent, significant, spread
 from gemma_trace.report.table import Report, Table
+from gemma_trace.report.tables import tree
 from gemma_trace.report.tables.diff import INTERVAL, beside, is_against_one
 from gemma_trace.report.units import signed
 
@@ -113,6 +114,7 @@ def _environment() -> jinja2.Environment:
         "ABSENT": ABSENT,
         "NOISY_MARK": NOISY_MARK,
         "NodeKind": NodeKind,
+        "TREE": tree,
         "LANE_PX": charts.LANE_PX,
         "DECODE_PX": charts.DECODE_PX,
         "percent": percent,
