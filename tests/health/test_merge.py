@@ -120,7 +120,7 @@ def test_summarize_in_every_format(folder: Path, tmp_path: Path, capsys: pytest.
         assert expected in " ".join(capsys.readouterr().out.split())
     assert cli.main(["summarize", str(folder), "-f", "json"]) == 0
     findings = json.loads(capsys.readouterr().out)["health"]["findings"]
-    crossing = next(finding for finding in findings if "cross another one" in finding["message"])
+    crossing = next(finding for finding in findings if "cross another span" in finding["message"])
     assert (crossing["traces"], crossing["count"]) == (names, 10)
 
 
