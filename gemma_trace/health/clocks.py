@@ -76,7 +76,7 @@ def _shift(trace: Trace, early: _Off, late: _Off) -> Finding:
     if len(late.place):
         facts.append(f"{len(late.place):,} end after a call that waited for them had returned")
     if behind_ns > TOLERANCE_NS and ahead_ns > TOLERANCE_NS:
-        how = f"by {behind_ns / 1e6:,.3f} ms one way and {ahead_ns / 1e6:,.3f} ms the other, so no one shift mends it"
+        how = f"by {behind_ns / 1e6:,.3f} ms one way and {ahead_ns / 1e6:,.3f} ms the other, so no shift corrects both"
     else:
         which = "behind" if behind_ns >= ahead_ns else "ahead of"
         how = f"the device's is {which} the host's by at least {least_ns / 1e6:,.3f} ms"
@@ -87,8 +87,8 @@ def _shift(trace: Trace, early: _Off, late: _Off) -> Finding:
         Severity.ERROR if meaningless else Severity.WARNING,
         len(early.place) + len(late.place),
         f"the clocks of host and device disagree, {how}: {', '.join(facts)}, of {len(trace.activities):,}",
-        "don't trust what is said of idle time, waits and launches, nor the split of time between host, device and "
-        "stages; sums of kernels stand. Capture again with a newer driver"
+        "do not trust the figures of idle time, waits and launches, or the split of time between host, device and "
+        "stages; sums of kernels are right. Capture again with a newer driver"
         if meaningless
         else "shares near stage boundaries may be off by as much; capture again with a newer driver",
     )

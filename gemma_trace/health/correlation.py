@@ -19,7 +19,7 @@ def correlation_findings(trace: Trace) -> Iterator[Finding]:
             processes,
             f"correlation ids with launches in two processes or more: {processes:,}; an activity was given to the "
             "latest launch before it in the process that its device belongs to",
-            "read the ranks one file each; merged, their ids can't be told apart for certain",
+            "read one file per rank; in a merged file their ids can't be told apart for certain",
         )
     if sessions:
         yield Finding(

@@ -26,7 +26,7 @@ def distortion_findings(found: Sequence[StageDistortion]) -> Iterator[Finding]:
         "profiler_distortion",
         Severity.WARNING,
         len(wrong),
-        f"the profiler distorts {most.stage} most: × {most.factor:.2f} what it takes without it, "
-        f"{most.timed_ns / 1e6:,.3f} to {most.profiled_ns / 1e6:,.3f} ms (of {most.requests} requests){others}",
+        f"the profiler distorts {most.stage} most: it takes {most.factor:.2f} times as long as without it, "
+        f"{most.profiled_ns / 1e6:,.3f} instead of {most.timed_ns / 1e6:,.3f} ms ({most.requests} requests){others}",
         "its share of the profiled time is too large: use the timed columns; capture without --stacks",
     )

@@ -22,29 +22,29 @@ _REPAIRS: dict[str, tuple[Severity, str, str]] = {
     ),
     repair.BAD_UTF8: (
         Severity.INFO,
-        "bytes that are no UTF-8 and became U+FFFD",
+        "bytes that are not UTF-8 and became U+FFFD",
         "names may differ from other traces of the same program",
     ),
     repair.NOT_A_NUMBER: (
         Severity.WARNING,
         "numbers that were NaN, infinite or N/A",
-        "capture again if a span of interest is hit",
+        "capture again if a span that you need is affected",
     ),
     repair.BARE_VALUES: (
         Severity.WARNING,
-        "values that are no JSON, such as words without quotes: taken for the number or the text that they spell",
-        "look at what wrote the file if a span of interest is hit",
+        "values that are not JSON, such as words without quotes: read as the number or the text that they spell",
+        "look at what wrote the file if a span that you need is affected",
     ),
     repair.STRAY_COMMAS: (Severity.INFO, "commas that separate nothing and were passed over", "nothing to do"),
     others.NOT_NUMERIC: (
         Severity.WARNING,
-        "values of counters that are no numbers and were left out: the value before holds on",
+        "values of counters that are not numbers and were left out: the value before them continues",
         "look at what sampled the counters, if their means matter",
     ),
     repair.STRAY_BRACES: (Severity.WARNING, "closing braces that close nothing", "look at the file around them"),
     others.TEXT_NUMBERS: (
         Severity.INFO,
-        "numbers written as text, read exactly all the same",
+        "numbers written as text, which were read exactly",
         "nothing to do",
     ),
     columns.NEGATIVE_DURATIONS: (
@@ -64,7 +64,7 @@ _REPAIRS: dict[str, tuple[Severity, str, str]] = {
     ),
     foreign.UNREADABLE_VALUES: (
         Severity.WARNING,
-        "arguments of events that couldn't be read and count as not there: nested too deep, or numbers too large",
+        "arguments of events that couldn't be read and count as missing: nested too deep, or with too large numbers",
         "look at what wrote the file if shapes, streams or links are missing",
     ),
     foreign.NUMBERS_TOO_LARGE: (
@@ -74,12 +74,12 @@ _REPAIRS: dict[str, tuple[Severity, str, str]] = {
     ),
     reader.UNREADABLE_HEADER: (
         Severity.WARNING,
-        "headers that couldn't be read, and with them the device's properties and the metadata",
+        "headers that couldn't be read, so that the properties of the device and the metadata are missing",
         "capture again, or mend the JSON before traceEvents",
     ),
     reader.UNREAD_BYTES: (
         Severity.ERROR,
-        "bytes that were left unread, behind an event or header longer than any, or too many that can't be read",
+        "bytes that were not read, after an event or header that is too long, or too many unreadable events",
         "look at what wrote the file; the events before them were read",
     ),
     columns.UNPAIRED_BEGINS: (
@@ -122,6 +122,6 @@ def file_findings(trace: Trace) -> Iterator[Finding]:
             "crossing_spans",
             Severity.INFO,
             count,
-            f"host spans that cross another one of their thread: {count:,}; clipped, ranges least of all",
+            f"host spans that cross another span of their thread: {count:,}; they were clipped, ranges last of all",
             "nothing to do",
         )

@@ -61,7 +61,7 @@ def _passed_over(trace: Trace) -> Iterator[Finding]:
             Severity.WARNING,
             sum(report.passed_over.values()),
             f"not understood: {told}; they cover {length_ns / 1e6:.3f} ms, beside spans over {whole_ns / 1e6:.3f} ms",
-            "they are in no figure; what should be must be written as complete events (phase X)",
+            "no figure includes them; write what should be included as complete events (phase X)",
         )
     else:
         count = sum(report.passed_over.values())
@@ -84,7 +84,7 @@ def _unrecognised(trace: Trace) -> Iterator[Finding]:
         "unrecognised_spans",
         Severity.ERROR if unknown.all() else Severity.WARNING,
         len(guessed),
-        f"spans of no category that torch.profiler writes: {len(guessed):,} of {len(spans):,} ({told}), over "
+        f"spans of a category that torch.profiler does not write: {len(guessed):,} of {len(spans):,} ({told}), over "
         f"{share:.1f}% of the time that spans cover; {_taken_for(trace, guessed)}",
         "is this a trace of torch.profiler? check what was guessed before you trust a figure",
     )
@@ -99,7 +99,10 @@ def _taken_for(trace: Trace, guessed: IntArray) -> str:
     taken = {_ROLE_NAMES[Role(code)]: count for code, count in zip(codes.tolist(), counts.tolist(), strict=True)}
     parts = [f"by their names or tracks taken for {_named_counts(taken)}"] if taken else []
     return "; ".join(
-        [*parts, *([f"counted as work of the host, for want of a better guess: {unknown:,}"] if unknown else [])]
+        [
+            *parts,
+            *([f"counted as work of the host, because nothing tells what they are: {unknown:,}"] if unknown else []),
+        ]
     )
 
 

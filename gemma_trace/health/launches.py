@@ -36,7 +36,7 @@ def launch_findings(trace: Trace) -> Iterator[Finding]:
             captured,
             f"launches that were captured into a graph and not run: {captured:,} of {len(found):,}; they have no "
             "activity of their own",
-            "the graph's replays have the device's work; steps with a capture in them say nothing about the device",
+            "the device's work is in the replays of the graph; steps with a capture say nothing about the device",
         )
     requests = trace.requests
     places = lacking(trace, found, requests)
@@ -56,12 +56,14 @@ def _missing(trace: Trace, found: Launches, requests: Sequence[Request], places:
     lost, known = max(0, int(found.missing.sum()) - len(found.unlinked_ns)), int((~found.captured).sum())
     if lost == known:
         what = f"no launch has its device activity in the trace ({lost:,} launches): the device's side is missing"
-        return Finding(MISSING_DEVICE_WORK, Severity.ERROR, lost, what, f"no figure here is of the device; {_ADVICE}")
+        return Finding(
+            MISSING_DEVICE_WORK, Severity.ERROR, lost, what, f"there are no figures of the device; {_ADVICE}"
+        )
     what = f"launches without their device activity in the trace: {lost:,} of {known:,} ({100 * lost / known:.1f}%)"
     if places and len(requests) > 1:
         labels = _listed([requests[place].label for place in places])
         what += f"; the device's side is missing, or has holes, in {len(places)} of {len(requests)} steps: {labels}"
-        left_out = "means are without these" if len(places) < len(requests) else "no step has all of it"
+        left_out = "means leave these out" if len(places) < len(requests) else "no step is complete"
         return Finding(MISSING_DEVICE_WORK, Severity.ERROR, lost, what, f"{left_out}; {_ADVICE}")
     what += f"; {_longest_run(trace, found)}"
     if lost < NOTABLE_SHARE * known:

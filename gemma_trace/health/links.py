@@ -51,7 +51,7 @@ def link_findings(trace: Trace) -> Iterator[Finding]:
             "graph_replays",
             Severity.INFO,
             replayed,
-            f"device activities replayed by a graph: {replayed:,} of {len(activities):,}; a replay carries no ops "
+            f"device activities replayed by a graph: {replayed:,} of {len(activities):,}; a replay has no ops "
             "and no shapes",
-            "for the ops, capture with graphs off (vLLM: enforce_eager)",
+            "to see the ops, capture without graphs (vLLM: enforce_eager)",
         )

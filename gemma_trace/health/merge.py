@@ -58,7 +58,7 @@ def _counted(rest: Sequence[Finding]) -> Finding:
     return replace(
         rest[0],
         count=sum(finding.count for finding in rest),
-        message=f"{len(rest)} more findings of this kind ({rest[0].code}), each in words of its own",
+        message=f"{len(rest)} more findings of this kind ({rest[0].code}), each worded differently",
         advice="--format json has them all",
         traces=tuple(dict.fromkeys(label for finding in rest for label in finding.traces)),
     )

@@ -57,7 +57,7 @@ def _profiler(trace: Trace, requests: Sequence[Request], wall_ns: int) -> Iterat
         events,
         f"the profiler itself held the program up for {total_ns / 1e6:,.3f} ms, {100 * share:.1f}% of the time "
         f"({events:,} events of its own overhead)",
-        "don't count it as the program's (stages --why has it apart); profile fewer steps, or without stacks and shapes"
+        "do not count it as the program's (stages --why shows it apart); profile fewer steps, or no stacks and shapes"
         if notable
         else "nothing to do",
     )
@@ -83,10 +83,10 @@ def _cold_start(trace: Trace, requests: Sequence[Request], wall_ns: int) -> Iter
         "cold_start",
         Severity.WARNING if share >= COLD_SHARE else Severity.INFO,
         len(calls.span),
-        f"first calls of their kind, and such that make memory, streams or code, take {total_ns / 1e6:,.1f} ms, "
+        f"first calls of their kind, and calls that make memory, streams or code, take {total_ns / 1e6:,.1f} ms, "
         f"{100 * share:.0f}% of the time; the longest is one {shortened(trace, span)} of {longest_ns / 1e6:,.1f} ms"
         f"{usual}",
-        "run some steps before the profiler starts (schedule(wait=…, warmup=…)), or look at later steps alone",
+        "run some steps before the profiler starts (schedule(wait=…, warmup=…)), or look at later steps only",
     )
 
 

@@ -12,7 +12,7 @@ from gemma_trace.stages import StageRule
 from gemma_trace.trace.near_names import near_said
 from gemma_trace.trace.trace import Trace
 
-_ADVICE: Final = "correct the rule: a regular expression, which may match anywhere in the name of a span of the host"
+_ADVICE: Final = "correct the rule; its regular expression may match anywhere in the name of a host span"
 
 _MOST_NEAR: Final = 5
 """For how many rules the nearest names are looked up, which takes a while in a trace of many names."""
@@ -36,20 +36,22 @@ def rule_findings(trace: Trace) -> Iterator[Finding]:
             yield _without_match(rule, f"matches no span{near_said(trace, rule) if near >= 0 else ''}", _ADVICE)
         elif not (matched & on_host).any():
             advice = "match what launches them instead: an op, a range, a module's frame"
-            yield _without_match(rule, "matches spans of the device or the profiler alone, which are no ranges", advice)
+            yield _without_match(rule, "matches only spans of the device or the profiler, which are not ranges", advice)
         elif not counted.any():
-            advice = "a capture's own ranges keep their stage; match other spans"
-            yield _without_match(rule, "matches gemma-trace's own ranges alone", advice)
+            advice = "the ranges of a capture keep their stage; match other spans"
+            yield _without_match(rule, "matches only gemma-trace's own ranges", advice)
         elif not len(fresh) and any(other.stage != rule.stage for other in before):
             advice = "put the rule before those"
-            yield _without_match(rule, f"matches what earlier rules have: {', '.join(map(str, before))}", advice)
+            yield _without_match(
+                rule, f"matches only what earlier rules match already: {', '.join(map(str, before))}", advice
+            )
         elif not spans.dur_ns[counted].any():
             count = int(counted.sum())
             yield Finding(
                 "rule_without_time",
                 Severity.WARNING,
                 count,
-                f"the rule {rule} matches spans without a length alone, so its stage has no time: {count:,}",
+                f"the rule {rule} matches only spans without a length, so its stage has no time: {count:,}",
                 "match the spans around them",
             )
 

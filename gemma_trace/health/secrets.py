@@ -52,7 +52,7 @@ def secret_findings(found: SecretScanner) -> Iterator[Finding]:
         Severity.WARNING,
         found.counts.total(),
         f"this file contains what looks like {listed}",
-        "blank it before you share it: gemma-trace export --redact writes a copy without it; and have it revoked",
+        "do not share the file as it is: gemma-trace export --redact writes a copy without it; and revoke it",
     )
 
 

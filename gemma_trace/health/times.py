@@ -24,7 +24,7 @@ def time_findings(trace: Trace) -> Iterator[Finding]:
             Severity.ERROR,
             count,
             f"spans at time zero, or over a year long or away from all others: {count:,}, of them "
-            f"{implausible.displaced_activities:,} device activities; they are left out of everything",
+            f"{implausible.displaced_activities:,} device activities; no figure includes them",
             "the profiler lost their times, and their work is in no figure; capture again with a newer torch or driver",
         )
     if overlong := implausible.overlong:
@@ -34,11 +34,11 @@ def time_findings(trace: Trace) -> Iterator[Finding]:
             "impossible_durations",
             Severity.WARNING,
             len(overlong),
-            f"device activities whose recorded length can't be: {len(overlong):,}; they run over {over:,} later ones "
+            f"device activities of impossible recorded length: {len(overlong):,}; they run over {over:,} later ones "
             f"of their stream, by {overlap_ns / 1e6:.3f} ms together. The longest is {shortened(trace, worst.span)} of "
             f"{worst.recorded_ns / 1e6:,.3f} ms, which counts {worst.counted_ns / 1e6:,.3f} ms: up to the next one's "
             "start, or to the end of a call that waited for it",
-            "all figures and shares are with the cut lengths, not with the recorded ones",
+            "all figures and shares use the shortened lengths, not the recorded ones",
         )
     found = overlaps(trace.spans, trace.activities)
     covered_ns = int(found.covered_ns.sum())

@@ -20,9 +20,9 @@ def viewer_findings(trace: Trace) -> Iterator[Finding]:
             "dropped_by_perfetto",
             Severity.INFO,
             dropped,
-            f"slices that Perfetto up to v56 drops without a word, since they cross another on their track: "
+            f"slices that Perfetto up to v56 drops silently, because they cross another on their track: "
             f"about {dropped:,}",
-            "don't conclude from what Perfetto doesn't show; the figures here have them all",
+            "do not rely on what Perfetto leaves out; the figures here include it",
         )
     negative = sum(track.tid.startswith("-") for track in trace.spans.tracks)
     if negative:
@@ -31,7 +31,7 @@ def viewer_findings(trace: Trace) -> Iterator[Finding]:
             Severity.INFO,
             negative,
             f"threads with a negative id, which Perfetto folds into others: {negative}",
-            "don't conclude from where Perfetto shows their spans",
+            "do not rely on where Perfetto shows their spans",
         )
 
 

@@ -76,7 +76,7 @@ def test_many_findings_of_a_kind_in_words_of_their_own_are_few_lines() -> None:
     assert [(line.said, line.count) for line in lines[2:]] == [
         ("run2: the longest is c_kernel", 2),
         (
-            "7 traces (run3, run4, run5 and 4 more): 7 more findings of this kind (odd), each in words of its own",
+            "7 traces (run3, run4, run5 and 4 more): 7 more findings of this kind (odd), each worded differently",
             14,
         ),
         ("run10: fine", 1),
@@ -114,20 +114,20 @@ def folder(tmp_path: Path) -> Path:
 
 def test_summarize_in_every_format(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = [f"same [f{place}/same.json]" for place in range(1, 5)]
-    line = f"4 traces ({', '.join(names)}): host spans that cross another one of their thread: 1 to 4"
+    line = f"4 traces ({', '.join(names)}): host spans that cross another span of their thread: 1 to 4"
     for form, expected in (("table", line), ("markdown", as_it_is(line))):
         assert cli.main(["summarize", str(folder), "-f", form]) == 0
         assert expected in " ".join(capsys.readouterr().out.split())
     assert cli.main(["summarize", str(folder), "-f", "json"]) == 0
     findings = json.loads(capsys.readouterr().out)["health"]["findings"]
-    crossing = next(finding for finding in findings if "cross another one" in finding["message"])
+    crossing = next(finding for finding in findings if "cross another span" in finding["message"])
     assert (crossing["traces"], crossing["count"]) == (names, 10)
 
 
 def test_diff_tells_two_sides_of_one_name_apart(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sides = [str(folder / name / "same.json") for name in ("f0", "f3")]
     assert cli.main(["diff", *sides, "-f", "markdown"]) == 0
-    assert "**: same after: host spans that cross another one of their thread: 3" in capsys.readouterr().out
+    assert "**: same after: host spans that cross another span of their thread: 3" in capsys.readouterr().out
 
 
 def test_one_trace_alone_is_not_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

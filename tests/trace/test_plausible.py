@@ -47,7 +47,7 @@ def test_kernels_at_time_zero_are_left_out_and_counted(tmp_path: Path) -> None:
     assert trace.read_report.first_ns == EPOCH_NS
     finding = next(each for each in examine(trace).findings if each.code == "displaced_spans")
     assert (finding.severity.value, finding.count) == ("error", 5)
-    assert "5, of them 5 device activities; they are left out of everything" in finding.message
+    assert "5, of them 5 device activities; no figure includes them" in finding.message
 
 
 @pytest.mark.parametrize(

@@ -173,9 +173,13 @@ def test_a_rule_that_matches_nothing_names_what_is_near(path: Path) -> None:
 @pytest.mark.parametrize(
     ("rules", "code", "what"),
     [
-        ([("k", "moe_kernel")], "rule_without_match", "matches spans of the device or the profiler alone"),
-        ([("zero", "aten::empty")], "rule_without_time", "matches spans without a length alone"),
-        ([("all", "."), ("moe", "Moe")], "rule_without_match", "matches what earlier rules have: all='.'"),
+        ([("k", "moe_kernel")], "rule_without_match", "matches only spans of the device or the profiler"),
+        ([("zero", "aten::empty")], "rule_without_time", "matches only spans without a length"),
+        (
+            [("all", "."), ("moe", "Moe")],
+            "rule_without_match",
+            "matches only what earlier rules match already: all='.'",
+        ),
     ],
 )
 def test_a_rule_without_effect_is_told_of(path: Path, rules: list[tuple[str, str]], code: str, what: str) -> None:
@@ -186,7 +190,7 @@ def test_a_rule_without_effect_is_told_of(path: Path, rules: list[tuple[str, str
 def test_our_own_ranges_are_no_match(tmp_path: Path) -> None:
     built = TraceBuilder().range("request", 0, 100).range("prefill", 10, 50)
     trace = load(built.write(tmp_path / "ours.json"), [stage_rule("mine", "prefill$")])
-    assert found(trace) == [("rule_without_match", "the rule mine='prefill$' matches gemma-trace's own ranges alone")]
+    assert found(trace) == [("rule_without_match", "the rule mine='prefill$' matches only gemma-trace's own ranges")]
 
 
 def test_rules_with_effect_are_not_told_of(path: Path) -> None:
