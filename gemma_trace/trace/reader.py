@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import re
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +24,7 @@ from gemma_trace.trace.block_workers import block_workers
 from gemma_trace.trace.budget import VARIABLE, memory_budget_bytes
 from gemma_trace.trace.collected import Collected
 from gemma_trace.trace.columns import UNDECODABLE_EVENTS
+from gemma_trace.trace.cuts import cut_of, cuts_of
 from gemma_trace.trace.events import CounterEvents, Events, Flows, MemoryEvents, TrackNames
 from gemma_trace.trace.repair import find_array, repair_json
 from gemma_trace.trace.salvage import MAX_MENDED_BYTES, EventSink, Salvage
@@ -32,19 +32,13 @@ from gemma_trace.trace.sink import ColumnSink
 from gemma_trace.trace.source import Fingerprint, SourceState, read_chunks
 
 EVENTS_KEY: Final = "traceEvents"
-CUTS_TRIED: Final = 2
+BRACKETS_TRIED: Final = 8
 UNREADABLE_HEADER: Final = "unreadable_header"
 UNREAD_BYTES: Final = "unread_bytes"
 MAX_HEADER_BYTES: Final = 32 << 20
 MAX_EVENT_BYTES: Final = 32 << 20
 
-_EVENT_START: Final = re.compile(rb"\}\s*+(,)\s*+\{")
-MOST_EMPTY_BYTES: Final = 16
-_FIRST_LOOK_BYTES: Final = 4096
 _HEAD_BYTES: Final = 1 << 16
-_SAMPLES: Final = 8
-_SAMPLE_BYTES: Final = 4096
-
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -264,7 +258,7 @@ class _Reader:
             return
         with block_workers(self.path, self.jobs - 1) as workers:
             collected = sink.builder.collected
-            yield Ahead(workers, collected, _cut_of, self._check_budget, self._salvage.earn) if workers else None
+            yield Ahead(workers, collected, cut_of, self._check_budget, self._salvage.earn) if workers else None
 
     def _read_events(self, pending: bytearray, chunks: Iterator[bytes], ahead: Ahead | None) -> bytes | None:
         """Decode all events.
@@ -331,9 +325,7 @@ class _Reader:
         Args:
             pending: an opening bracket and events, the last of them perhaps not whole.
         """
-        if _is_mostly_empty(pending):  # told apart, such are bounded
-            return None
-        cuts = _cuts(pending)
+        cuts = cuts_of(pending)
         for take in (self.sink.decode, self._take_mended):
             for comma in cuts:
                 pending[comma] = CLOSE
@@ -348,7 +340,7 @@ class _Reader:
     def _add_up_to_the_end(self, pending: bytearray) -> int | None:
         """Decode the events before the array's closing bracket, and say where it is; None if none proves to be it."""
         bracket = len(pending)
-        for _ in range(4 * CUTS_TRIED):  # what follows the events may hold brackets too
+        for _ in range(BRACKETS_TRIED):  # what follows the events may hold brackets too
             bracket = pending.rfind(b"]", 0, bracket)
             if bracket < 0:
                 return None
@@ -384,28 +376,3 @@ class _Reader:
             return None
         self.repairs += mends
         return members
-
-
-def _cut_of(pending: bytearray) -> int | None:
-    """Where an array would be cut first; None where it is better told apart."""
-    return None if _is_mostly_empty(pending) else next(iter(_cuts(pending)), None)
-
-
-def _is_mostly_empty(pending: bytearray) -> bool:
-    """Whether empty objects are more frequent than in any trace, by samples: to count them all takes a tenth as long
-    as to decode a chunk."""
-    begins = range(0, len(pending), max(_SAMPLE_BYTES, len(pending) // _SAMPLES))
-    empty = sum(pending.count(b"{}", begin, begin + _SAMPLE_BYTES) for begin in begins)
-    return empty * MOST_EMPTY_BYTES > min(len(pending), len(begins) * _SAMPLE_BYTES)
-
-
-def _cuts(pending: bytearray) -> list[int]:
-    """The last commas between two objects, the last one first, from as little of the end as holds one."""
-    looked = _FIRST_LOOK_BYTES
-    while CUTS_TRIED:
-        begin = max(0, len(pending) - looked)
-        found = deque(_EVENT_START.finditer(pending, begin), CUTS_TRIED)
-        if found or not begin:
-            return [match.start(1) for match in reversed(found)]
-        looked *= 8
-    return []

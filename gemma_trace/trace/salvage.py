@@ -1,8 +1,9 @@
 """What is left of events that don't decode together: each as it stands or mended, and the rest counted.
 
-Whatever a file holds, the time goes with its length: events are told apart on columns, tried in groups, and only those
-of a group that doesn't decode one by one. Those that can't be mended are dear, and so is what is mostly brackets: where
-there is too much of them for a trace, the rest of the file is given up.
+Whatever a file holds, the time goes with its length: a chunk is mended as a whole; where that doesn't do, its events
+are told apart on columns, mended together and tried in groups, and only those of a group that doesn't decode one by
+one. Those that can't be mended are dear, and so is what is mostly brackets: where there is too much of them for a
+trace, the rest of the file is given up.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ _ENDED: Final = re.compile(rb"(?:(?:" + _STRING + rb'|[^"{}\[\],]++)*+[,}]++)*+'
 """What stands outside objects, up to the last comma or stray brace before one begins."""
 
 _COMMAS_BETWEEN: Final = re.compile(rb"[}\[]\s*+,\s*+[,\]]|\[\s*+,")
+"""Commas that may stand between events and separate none: such are passed over, where one in an event is mended."""
 
 _BRACE: Final = ord("{")
 _APART: Final = tuple(b"\v" + b"\f" * count + b"\v" for count in range(1, 100))

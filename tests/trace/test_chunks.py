@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gemma_trace.trace import reader, source
+from gemma_trace.trace import cuts, reader, source
 from gemma_trace.trace.events import Events
 from gemma_trace.trace.reader import TraceFile, read_header, read_trace
 
@@ -44,6 +44,12 @@ def chunked(path: Path, monkeypatch: pytest.MonkeyPatch, chunk_bytes: int) -> Tr
     with monkeypatch.context() as patch:
         patch.setattr(source, "CHUNK_BYTES", chunk_bytes)
         return read_trace(path)
+
+
+def take_everything_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where something in every chunk can't be read."""
+    monkeypatch.setattr(cuts, "CUTS_TRIED", 0)
+    monkeypatch.setattr(reader, "BRACKETS_TRIED", 0)
 
 
 def members(file: TraceFile) -> dict[str, Any]:
@@ -189,7 +195,7 @@ def test_a_chunks_border_within_a_name_leaves_the_name_alone(
     path = tmp_path / "trace.json"
     events = [{"ph": "X", "name": name, "pid": 1, "tid": 1, "ts": i, "dur": 1} for i, name in enumerate(wanted)]
     path.write_text(json.dumps({"traceEvents": events}, ensure_ascii=False), encoding="utf-8")
-    monkeypatch.setattr(reader, "CUTS_TRIED", 0)  # as where something in every chunk needs repair
+    take_everything_apart(monkeypatch)
     file = chunked(path, monkeypatch, chunk_bytes)
     assert [file.events.names[code] for code in file.events.name] == wanted
     assert file.report.repairs == {}
@@ -213,7 +219,7 @@ def test_chunks_read_event_by_event_give_the_same_trace(
     path = tmp_path / "trace.json"
     path.write_text(json.dumps({"a": 1, "traceEvents": trace_events(), "b": "x]"}, indent=indent))
     whole = read_trace(path)
-    monkeypatch.setattr(reader, "CUTS_TRIED", 0)  # as where something in every chunk needs repair
+    take_everything_apart(monkeypatch)
     assert_alike(chunked(path, monkeypatch, chunk_bytes), whole)
 
 
