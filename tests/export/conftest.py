@@ -20,6 +20,7 @@ def perfetto() -> Callable[..., list[Rows]]:
     tool = SHARED / "tools" / "perfetto_engine.py"
     if not tool.is_file():
         pytest.skip("needs ../shared/tools/perfetto_engine.py, which hosts Perfetto's engine offline")
+    pytest.importorskip("wasmtime", reason="needs the extra dev")
     script = (
         "import json, sys; sys.path.insert(0, sys.argv[1]); import perfetto_engine as p\n"
         "engine = p.PerfettoEngine(); engine.load(sys.argv[2])\n"
