@@ -72,7 +72,7 @@ def measured_floor(runs: Sequence[Mapping[str, Sequence[float]]], source: str) -
         InputError: there are fewer than 3 runs.
     """
     if len(runs) < LEAST_RUNS:
-        raise InputError(f"{source} has {len(runs)} runs of one configuration; a noise floor needs {LEAST_RUNS}")
+        raise InputError(f"{source} has {len(runs)} runs of one configuration; a noise floor requires {LEAST_RUNS}")
     logs: dict[str, list[float]] = defaultdict(list)
     for run in runs:
         for stage, values in run.items():

@@ -82,7 +82,9 @@ def sweep(
     for cell in failed:
         say(f"gemma-trace: {cell.name}: {cell.error}")
     if failed:
-        raise CaptureError(f"{len(failed)} of {len(ended)} cells failed; --retry runs them again")
+        raise CaptureError(
+            f"{len(failed)} of {len(ended)} cells failed; run the same command with --retry to run them again"
+        )
 
 
 def _check_output(form: Format, output: Path | None, *, force: bool) -> None:

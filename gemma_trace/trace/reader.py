@@ -105,8 +105,8 @@ def read_trace(path: Path, on_bytes: Callable[[int], None] | None = None) -> Tra
     builder, state = columns.builder, reader.state
     if not builder.phases:
         if lost := (reader.repairs + builder.repairs)[UNDECODABLE_EVENTS]:
-            raise TraceFormatError(f"{path} holds no event that can be read, and {lost:,} that can't; capture again")
-        raise TraceFormatError(f"{path} holds no trace event; was the profiler running?")
+            raise TraceFormatError(f"{path} has {lost:,} events, and none of them can be read; capture again")
+        raise TraceFormatError(f"{path} has no trace events; was the profiler running?")
     flows, memory = builder.build_flows(), builder.build_memory()  # first: the spans' tracks include theirs
     events = builder.build()
     others = builder.others
@@ -205,8 +205,8 @@ class _Budget:
             events = self._builder.phases.total()
             raise UnreadableError(
                 f"{self._path} needs over {needed / 1e9:.1f} GB of memory ({events:,} events in its first "
-                f"{inflated_bytes / 1e6:,.0f} MB of JSON) and {self._bytes / 1e9:.1f} GB may be taken; capture fewer "
-                f"steps, read it on a larger machine, or set {VARIABLE} to the GB that it may take"
+                f"{inflated_bytes / 1e6:,.0f} MB of JSON), and it may use {self._bytes / 1e9:.1f} GB; capture fewer "
+                f"steps, read it on a larger machine, or set {VARIABLE} to the GB that it may use"
             )
 
 
@@ -249,18 +249,22 @@ class _Reader:
             if start.startswith(b"["):
                 return b"", start[1:]
             if start and not start.startswith(b"{"):
-                raise TraceFormatError(f"{self.path} is no trace: it is neither a JSON object nor a list of events")
+                raise TraceFormatError(f"{self.path} is not a trace: it is neither a JSON object nor a list of events")
             key = EVENTS_KEY.encode()
             found = find_array(start[:_HEAD_BYTES], key) or find_array(start, key)
             if found:
                 return start[: found[0]], start[found[1] :]
             if len(text) > MAX_HEADER_BYTES:
-                raise TraceFormatError(f"{self.path} is no trace: no {EVENTS_KEY} in its first {len(text) >> 20} MiB")
+                raise TraceFormatError(
+                    f"{self.path} is not a trace: there is no {EVENTS_KEY} in its first {len(text) >> 20} MiB"
+                )
         if self.state.damaged or (self.state.truncated and text.strip()):
             raise TraceFormatError(f"{self.path} is damaged or cut before its first event; copy it again")
         if not text.strip():
             raise TraceFormatError(f"{self.path} is empty; was the trace written to its end?")
-        raise TraceFormatError(f"{self.path} is no trace: it has no {EVENTS_KEY}; give what torch.profiler exported")
+        raise TraceFormatError(
+            f"{self.path} is not a trace: it has no {EVENTS_KEY}; give a file that torch.profiler exported"
+        )
 
     def _read_events(self, text: bytes, chunks: Iterator[bytes]) -> bytes | None:
         """Decode all events.

@@ -132,7 +132,7 @@ def test_an_output_that_exists_is_kept_unless_forced(tmp_path: Path) -> None:
         "output": tmp_path,
     }
     first = profile(**options).path
-    with pytest.raises(OutputError, match="holds a trace already; give --name"):
+    with pytest.raises(OutputError, match="has a trace in it already; give another --name"):
         profile(**options)
     assert first.exists()
     second = profile(**options, force=True).path
@@ -150,9 +150,9 @@ def test_an_output_that_cannot_be_is_refused_before_anything_runs(tmp_path: Path
 @pytest.mark.parametrize(
     ("options", "kind", "message"),
     [
-        ({"model": "gemma-9000"}, ModelError, "no model 'gemma-9000': it is no preset"),
+        ({"model": "gemma-9000"}, ModelError, "no model 'gemma-9000': it is not a preset"),
         ({"model": "."}, ModelError, "holds no model and processor that transformers loads"),
-        ({"attn": "magic"}, ModelError, "no attention 'magic' for this model"),
+        ({"attn": "magic"}, ModelError, "this model has no attention implementation 'magic'"),
         ({"device": "cuda:77"}, DeviceError, "no device cuda:77"),
     ],
 )

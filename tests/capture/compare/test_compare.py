@@ -105,7 +105,7 @@ def test_another_comparison_in_the_folder_is_refused(
 ) -> None:
     assert compare(tmp_path, writer, "--rounds", "2") == 0
     assert compare(tmp_path, writer, "--rounds", "2", "--label", "x", "--label", "y") == 1
-    assert "holds a comparison of command-1, command-2 with seed 0" in capsys.readouterr().err
+    assert "has a comparison in it, of command-1, command-2 with seed 0" in capsys.readouterr().err
 
 
 def test_a_command_that_writes_nothing_or_doesnt_exist_fails_in_a_line(
@@ -140,10 +140,10 @@ def test_arms_are_every_combination_with_names_that_tell_them_apart() -> None:
         ({"changes": ["runs=3"]}, "two or more configurations"),
         ({"changes": ["speed=1,2"]}, "no option 'speed'"),
         ({"changes": ["runs"]}, "no OPTION=VALUE,VALUE"),
-        ({"changes": ["runs=1,x"]}, "'x' is no whole number"),
+        ({"changes": ["runs=1,x"]}, "'x' is not a whole number"),
         ({"changes": ["attn=a,b"], "labels": ["one"]}, "2 configurations and 1 labels"),
         ({"changes": ["attn=a,b"], "labels": ["x", "x"]}, "two configurations are called 'x'"),
-        ({"changes": ["attn=a,b"], "labels": ["../x", "y"]}, "can't be a folder's name"),
+        ({"changes": ["attn=a,b"], "labels": ["../x", "y"]}, "can't be the name of a folder"),
         ({"commands": ["a", "b {out}"]}, "has no {out}"),
         ({"commands": ["'a {out}", "b {out}"]}, "can't be split into words"),
         ({"commands": ["a {out}", "b {out}"], "changes": ["runs=3"]}, "run as it is"),
@@ -169,7 +169,7 @@ def test_load_throttling_and_heat_are_said() -> None:
     cool, hot = Conditions(0.1, 3000, 60), Conditions(2.0, 2000, 95)
     assert list(remarks([cool, cool], 2)) == []
     assert list(remarks([hot, cool], 2)) == [
-        "other processes were running: a load of 2.0 on 2 cores before the first trial; intervals are wider for it",
+        "other processes were running: a load of 2.0 on 2 cores before the first trial; this makes intervals wider",
         "the cores' clock went from 3000 down to 2000 MHz between trials",
         "a sensor was at 95 °C, where processors slow down",
     ]
