@@ -1,6 +1,6 @@
 """How much two runs of the very same thing differ: what a difference has to exceed where each side is one process.
 
-One process a side tells nothing about the next process, so a difference between them is believed only where it is
+One process per side says nothing about the next process, so a difference between them is believed only where it is
 larger than what two identical runs differ by: measured, where there is a folder of runs of one configuration, else
 `DEFAULT_PCT`.
 """

@@ -118,7 +118,7 @@ def _print_plan(
 
 @contextmanager
 def _watching(*, quiet: bool) -> Iterator[Callable[[list[Cell]], None]]:
-    """A live table on a terminal; elsewhere a line a cell, on stderr."""
+    """A live table on a terminal; elsewhere one line per cell, on stderr."""
     from rich.console import Console
     from rich.live import Live
 
