@@ -78,9 +78,9 @@ picture: $(VENV)/.dev
 notebooks: $(VENV)/.dev
 	$(BIN)/python analysis/execute_notebooks.py $(NOTEBOOKS)
 
-# The column tables of analysis/README.md come first, where there is a module that makes them.
+# The tables of columns in analysis/README.md come first, where there is a script that writes them.
 docs: $(VENV)/.docs
-	@test ! -f gemma_trace/report/definitions.py || $(BIN)/python -m gemma_trace.report.definitions
+	@test ! -f analysis/write_definitions.py || $(BIN)/python analysis/write_definitions.py
 	$(BIN)/python -m mkdocs build --quiet --strict
 	@echo "The site is at build/site/index.html"
 
