@@ -208,7 +208,7 @@ def _timed(sample: RequestSample, metadata: RunMetadata) -> RequestMeasures:
 
 
 def profiled_requests(profiled: StageBreakdown) -> list[RequestMeasures]:
-    """The profiled requests by their share of the wall time, since there is no timed pass."""
+    """The profiled requests by their share of the wall time, for want of a timed pass."""
     requests = []
     for window, ttft in zip(profiled.requests, profiled.ttfts_ns, strict=True):
         rows = {row.stage: row.time_ns for row in profiled.rows if row.request == window.index}
