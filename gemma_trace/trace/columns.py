@@ -104,7 +104,7 @@ class ColumnBuilder:
         return np.delete(np.arange(len(events)), without[lost])
 
     def _count_lost(self, events: Sequence[Event | LooseEvent]) -> None:
-        """Count events that are left out because they have no time; those that say nothing at all aren't missed."""
+        """Count events that are left out for want of a time; those that say nothing at all aren't missed."""
         nothing = sum([event.ph in _NOTHING and event.name in _NOTHING and event.ts is not None for event in events])
         self.repairs[UNDECODABLE_EVENTS] += len(events) - nothing
         if nothing:
