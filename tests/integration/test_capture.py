@@ -151,7 +151,7 @@ def test_an_output_that_cannot_be_is_refused_before_anything_runs(tmp_path: Path
     ("options", "kind", "message"),
     [
         ({"model": "gemma-9000"}, ModelError, "no model 'gemma-9000': it is not a preset"),
-        ({"model": "."}, ModelError, "holds no model and processor that transformers loads"),
+        ({"model": "."}, ModelError, "has no model and processor that transformers can load"),
         ({"attn": "magic"}, ModelError, "this model has no attention implementation 'magic'"),
         ({"device": "cuda:77"}, DeviceError, "no device cuda:77"),
     ],

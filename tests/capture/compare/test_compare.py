@@ -80,7 +80,7 @@ def test_what_is_done_isnt_done_twice_and_a_crash_costs_its_round(
     assert "exited with code 1: out of memory" in err
     assert {row["before_processes"] for row in json.loads(out)["rows"]} == {2}
     assert (
-        "round 2 is lost, since command-2 failed: exited with code 1: out of memory"
+        "round 2 is left out, because command-2 failed: exited with code 1: out of memory"
         in json.loads(out)["totals"]["remarks"]
     )
     log = tmp_path / "log"
@@ -113,8 +113,8 @@ def test_a_command_that_writes_nothing_or_doesnt_exist_fails_in_a_line(
 ) -> None:
     assert compare(tmp_path, [writer[0], f"{sys.executable} -c pass {{out}}"], "--rounds", "2", "-q") == 1
     assert capsys.readouterr().err == (
-        "gemma-trace: every trial of command-2 failed: it ended well and wrote no trace into its folder; a command has "
-        "to write one into {out}\n"
+        "gemma-trace: every trial of command-2 failed: it exited with code 0 but wrote no trace into its folder; a command "
+        "has to write one into {out}\n"
     )
     assert compare(tmp_path / "b", [writer[0], "no-such-program {out}"], "--rounds", "2", "-q") == 1
     assert "exited with code 127: No such file or directory" in capsys.readouterr().err
@@ -147,7 +147,7 @@ def test_arms_are_every_combination_with_names_that_tell_them_apart() -> None:
         ({"commands": ["a", "b {out}"]}, "has no {out}"),
         ({"commands": ["'a {out}", "b {out}"]}, "can't be split into words"),
         ({"commands": ["a {out}", "b {out}"], "changes": ["runs=3"]}, "run as it is"),
-        ({"pythons": ["/nowhere/python", "python3"]}, "no program that can be run"),
+        ({"pythons": ["/nowhere/python", "python3"]}, "not a program that can be run"),
     ],
 )
 def test_what_makes_no_comparison_is_refused(given: dict[str, list[str]], said: str) -> None:
