@@ -4,7 +4,7 @@
     ├── ConfigError            an option's value makes no sense (exit code 2)
     ├── InputError             what is asked of a file can't be answered
     │   └── UnreadableError    a file or folder that isn't there, or can't be read (exit code 4)
-    │       └── TraceFormatError   a file that is no trace, or holds no event
+    │       └── TraceFormatError   a file that is not a trace, or has no events
     ├── GateError              a difference over the limit that was set (exit code 3)
     ├── InconclusiveError      too little is known to say whether a limit is exceeded (exit code 5)
     ├── OutputError            an output that exists already, or can't be written
@@ -45,7 +45,7 @@ class UnreadableError(InputError):
 
 
 class TraceFormatError(UnreadableError):
-    """A file that is no trace, or holds no event."""
+    """A file that is not a trace, or has no events."""
 
 
 class GateError(GemmaTraceError):

@@ -160,7 +160,9 @@ def read_toml(path: Path, option: str) -> dict[str, Any]:
         with opened(path) as file:
             data = file.read(MAX_TOML_BYTES + 1)
         if len(data) > MAX_TOML_BYTES:
-            raise UnreadableError(f"{path} is over {MAX_TOML_BYTES >> 20} MiB, which no such file is; check {option}")
+            raise UnreadableError(
+                f"{path} is over {MAX_TOML_BYTES >> 20} MiB, which is too large for such a file; check {option}"
+            )
         return tomllib.loads(data.decode())
     except FileNotFoundError:
         raise UnreadableError(f"no file at {path}; check {option}") from None

@@ -126,7 +126,7 @@ class Workload:
 
     Attributes:
         images: labels of the image files; requests take them in turn.
-        prompt_tokens: tokens of one prompt, image tokens included; one number an image label.
+        prompt_tokens: tokens of one prompt, image tokens included; one number per image label.
         new_tokens: tokens that each request generates.
     """
 

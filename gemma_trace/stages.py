@@ -158,7 +158,7 @@ def check_pattern(pattern: str) -> None:
     try:
         re.compile(pattern, re.DOTALL)
     except (re.error, OverflowError, RecursionError) as error:
-        raise ConfigError(f"{_shortened(pattern)!r} is no regular expression: {error}") from error
+        raise ConfigError(f"{_shortened(pattern)!r} is not a regular expression: {error}") from error
 
 
 def _rules(*rows: tuple[str, str, str]) -> tuple[StageRule, ...]:

@@ -120,7 +120,7 @@ def test_a_long_result_shows_its_head_and_how_many_more() -> None:
 def test_load_takes_a_folder_that_holds_one(file: Path, tmp_path: Path) -> None:
     assert len(gemma_trace.load(tmp_path / "run").spans) == 10
     built().write(tmp_path / "run" / "other.json")
-    with pytest.raises(gemma_trace.InputError, match="holds 2 traces"):
+    with pytest.raises(gemma_trace.InputError, match="has 2 traces in it"):
         gemma_trace.load(tmp_path / "run")
     assert [trace.label for trace in gemma_trace.load_all(tmp_path / "run")] == ["other", "trace"]
 

@@ -140,7 +140,7 @@ class DecodeStatistics(Tabular):
             of the sampling ranges; `steps`: between the starts of the decode ranges of a trace that tells no tokens.
             Where a trace tells no requests, a series ends where a prefill begins, and where nothing was to be done for
             longer than a step takes.
-        batch: sequences a request, each of which gets a token a step.
+        batch: sequences per request, each of which gets one token per step.
         requests: those with two tokens at least; one at least.
     """
 

@@ -3,7 +3,7 @@
 A side is one process or several of one configuration. Rows are matched by what they are: the stage; the stage and the
 family; the stage, the op and its shapes; the stage and the kernel. What is called slower or faster has to be certain:
 of several processes by an interval that has the variation between them in it, with the false alarms of all stages
-together held at 5%; of one process a side by a noise floor. See `nested.py` and `noise.py`.
+together held at 5%; of one process per side by a noise floor. See `nested.py` and `noise.py`.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Change:
             None where that side has no such row.
         before_count, after_count: calls or activities per request; None of a stage.
         difference_ms: of the medians of requests, or of the means over processes; a side that has no such row is 0.
-        interval_ms: 95% interval of the difference. With one process a side it leaves out what processes differ by.
+        interval_ms: 95% interval of the difference. With one process per side it leaves out what processes differ by.
             None where there are too few values.
         p_value: of no difference, by Holm's adjustment over the rows of its level; None with one process on a side.
         processes: how many each side has.

@@ -119,7 +119,9 @@ class Gate:
         rows = {change.stage: change for change in found.stages}
         for name in self.limits:
             if name not in rows:
-                raise InputError(f"no {name!r} on both sides to hold against its limit; there are {', '.join(rows)}")
+                raise InputError(
+                    f"{name!r} is not on both sides, so it has nothing to compare; there are {', '.join(rows)}"
+                )
         whole_ms = max((change.before_ms for change in found.stages if change.stage in _WHOLES), default=0.0)
         held = []
         for name, change in rows.items():
@@ -192,13 +194,13 @@ def parse_gate(text: str, varied: Sequence[str] = ()) -> Gate:
     """
     if wrong := [name for name in varied if name not in SETTINGS]:
         known = ", ".join(sorted(SETTINGS))
-        raise ConfigError(f"--varies {wrong[0]} is no setting that a gate holds; those are {known}")
+        raise ConfigError(f"--varies {wrong[0]} is not a setting that a gate checks; those are {known}")
     everything: Limit | None = None
     named: dict[str, Limit] = {}
     for part in text.split(","):
         match = _PART.fullmatch(part.strip())
         if match is None:
-            raise ConfigError(f"--fail-on {text!r} is no limit; write it like 5%, or ttft:5%,prefill:+10ms")
+            raise ConfigError(f"--fail-on {text!r} is not a limit; write it like 5%, or ttft:5%,prefill:+10ms")
         name, number, unit = match["name"], float(match["number"]), match["unit"]
         limit = Limit(number, "%") if unit == "%" else Limit(number * _MS[unit], "ms")
         if name in named or (not name and everything is not None):

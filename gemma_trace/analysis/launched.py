@@ -139,7 +139,7 @@ def _nested(track: CodeArray, start: IntArray, end: IntArray) -> IntArray:
 
 
 def _processes(trace: Trace) -> IntArray:
-    """int64 by track, a number a process."""
+    """int64 by track, one number per process."""
     pids = [track.pid for track in trace.spans.tracks]
     numbers = {pid: number for number, pid in enumerate(dict.fromkeys(pids))}
     return np.array([numbers[pid] for pid in pids], dtype=np.int64)

@@ -42,7 +42,7 @@ class Difference:
     """Of two sides: after less before, in the unit of the values.
 
     Attributes:
-        value: the difference of the means of the processes' medians; of one process a side, of their medians.
+        value: the difference of the means of the processes' medians; of one process per side, of their medians.
         interval: of 95%; None where there is nothing to take one from.
         p_value: two-sided, of no difference at all; None where one side has one process.
         processes: how many each side has.

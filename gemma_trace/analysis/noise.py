@@ -1,6 +1,6 @@
 """How much two runs of the very same thing differ: what a difference has to exceed where each side is one process.
 
-One process a side tells nothing about the next process, so a difference between them is believed only where it is
+One process per side says nothing about the next process, so a difference between them is believed only where it is
 larger than what two identical runs differ by: measured, where there is a folder of runs of one configuration, else
 `DEFAULT_PCT`.
 """
@@ -72,7 +72,7 @@ def measured_floor(runs: Sequence[Mapping[str, Sequence[float]]], source: str) -
         InputError: there are fewer than 3 runs.
     """
     if len(runs) < LEAST_RUNS:
-        raise InputError(f"{source} has {len(runs)} runs of one configuration; a noise floor needs {LEAST_RUNS}")
+        raise InputError(f"{source} has {len(runs)} runs of one configuration; a noise floor requires {LEAST_RUNS}")
     logs: dict[str, list[float]] = defaultdict(list)
     for run in runs:
         for stage, values in run.items():

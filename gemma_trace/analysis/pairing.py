@@ -61,8 +61,8 @@ def pair_runs(
     if not pairs:
         raise InputError(
             f"{words[0]} and {words[1]} have no run in common: {', '.join(first)}; {', '.join(second)}. "
-            "Give two trace files, capture both sides with the same --name, or say --repeats if all runs of a side are "
-            "of one configuration"
+            "Give two trace files, capture both sides with the same --name, or give --repeats if all runs of a side "
+            "are of one configuration"
         )
     left = [f"{name}, only in {words[0]}" for name in first if name not in second]
     return pairs, left + [f"{name}, only in {words[1]}" for name in second if name not in first]
@@ -103,8 +103,8 @@ def _by_name(labels: Mapping[Path, str]) -> dict[str, Path]:
     for path, name in labels.items():
         if name in named:
             raise InputError(
-                f"{path} and {named[name]} are both of run {name!r}; give one of them, or say --repeats if all runs of "
-                "a side are of one configuration"
+                f"{path} and {named[name]} are both of run {name!r}; give one of them, or give --repeats if all runs "
+                "of a side are of one configuration"
             )
         named[name] = path
     return named

@@ -43,7 +43,7 @@ class Distribution:
 
     def __post_init__(self) -> None:
         if not self.values:
-            raise ValueError("a distribution needs at least one value")
+            raise ValueError("a distribution requires at least one value")
 
     @property
     def n(self) -> int:

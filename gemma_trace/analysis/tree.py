@@ -110,7 +110,7 @@ def call_tree(trace: Trace, request: int | Request | None = None, *, each_layer:
 
     Args:
         request: only the request of this index.
-        each_layer: a node a layer; else layers that differ in their number alone are one, e.g. `layers.*`.
+        each_layer: one node per layer; else layers that differ in their number alone are one, e.g. `layers.*`.
 
     Raises:
         InputError: there is no such request.

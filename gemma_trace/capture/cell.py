@@ -25,7 +25,7 @@ class _Lines:
             say(phase=name)
 
     def step(self) -> None:
-        """Nothing: a phase a line is enough."""
+        """Does nothing: one line per phase is enough."""
 
 
 def say(**what: str) -> None:

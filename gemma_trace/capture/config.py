@@ -143,7 +143,9 @@ class CaptureConfig:
         for text in self.stage_modules:
             name, _, path = text.partition("=")
             if name not in STAGE_MODULES or not path:
-                raise ConfigError(f"--stage-module {text!r} is none of {', '.join(f'{n}=PATH' for n in STAGE_MODULES)}")
+                raise ConfigError(
+                    f"--stage-module {text!r} is not one of {', '.join(f'{n}=PATH' for n in STAGE_MODULES)}"
+                )
         if not DEVICE_PATTERN.fullmatch(self.device):
             raise ConfigError(f"no device {self.device!r}; give auto, cpu, cuda or cuda:N")
         for option, least in (("new_tokens", 1), ("warmup", 0), ("runs", 0), ("profile_runs", 1), *_MORE_LEAST):
@@ -151,7 +153,7 @@ class CaptureConfig:
                 raise ConfigError(f"{option} is {getattr(self, option)}; it must be {least} or more")
         _require_one_of("compile mode", self.compile, CompileMode)
         if self.image_device is not None and self.image_backend != "torchvision":
-            raise ConfigError("--image-device requires --image-backend torchvision; Pillow runs on the CPU alone")
+            raise ConfigError("--image-device requires --image-backend torchvision; Pillow runs on the CPU only")
         if self.image_device is not None and not IMAGE_DEVICE_PATTERN.fullmatch(self.image_device):
             raise ConfigError(f"no image device {self.image_device!r}; give cpu, cuda or cuda:N")
         if self.name is not None and not RUN_NAME_PATTERN.fullmatch(self.name):

@@ -124,7 +124,7 @@ def _profiler() -> Check:
     seen = sum(event.device_type == torch.autograd.DeviceType.CUDA for event in recorded.events())
     if seen:
         return Check("profiler", Status.OK, f"records the CPU and CUDA: saw {seen} device activities of a trial")
-    mend = "see what CUPTI says: KINETO_LOG_LEVEL=1; another profiler may hold it, or the driver may forbid it"
+    mend = "see what CUPTI reports with KINETO_LOG_LEVEL=1; another profiler may use it, or the driver may forbid it"
     return Check("profiler", Status.MISSING, "saw no device activity of a trial", mend)
 
 
@@ -132,7 +132,7 @@ def _compiler() -> Check:
     found = next((name for name in ("g++", "clang++", "c++") if shutil.which(name)), None)
     if found:
         return Check("compiler", Status.OK, f"{found}, for --compile stages on the CPU")
-    return Check("compiler", Status.ABSENT, "no C++ compiler, which --compile stages takes on the CPU", "install g++")
+    return Check("compiler", Status.ABSENT, "no C++ compiler; --compile stages requires one on the CPU", "install g++")
 
 
 def _sizes() -> Check:
@@ -152,7 +152,7 @@ def _sizes() -> Check:
         for dtype in ("bfloat16", "float32")
         if needed_bytes(parameter_count(gemma3_config(size)), dtype, device.type) <= free
     ]
-    found = f"on {device}: tiny, {', '.join(fits)}" if fits else f"on {device}: tiny alone"
+    found = f"on {device}: tiny, {', '.join(fits)}" if fits else f"on {device}: tiny only"
     return Check("models that fit", Status.OK, found)
 
 

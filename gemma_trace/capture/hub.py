@@ -78,7 +78,7 @@ def explained(repo: str, error: Exception) -> str:
     if isinstance(error, errors.RepositoryNotFoundError):
         return f"no model {repo!r} on the Hub, or it is private; check --model, or run: hf auth login"
     if isinstance(error, errors.HFValidationError):
-        return f"{repo!r} is no name of a model on the Hub; give OWNER/NAME, a preset or a folder"
+        return f"{repo!r} is not the name of a model on the Hub; give OWNER/NAME, a preset or a folder"
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status is not None:
         return f"the Hub answered {status} for {repo}; try again later, or use --weights random"

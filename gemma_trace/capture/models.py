@@ -90,7 +90,7 @@ def _load(config: CaptureConfig, device: torch.device, progress: Progress) -> Lo
     if "/" not in repo:
         presets = ", ".join(["tiny", *CHECKPOINTS])
         raise ModelError(
-            f"no model {config.model!r}: it is no preset ({presets}), folder or Hub id (OWNER/NAME); check --model"
+            f"no model {config.model!r}: it is not a preset ({presets}), folder or Hub id (OWNER/NAME); check --model"
         )
     is_preset = config.model in CHECKPOINTS
     wanted = config.weights
@@ -154,12 +154,14 @@ def _from_folder(config: CaptureConfig, folder: Path, device: torch.device, *, r
     except GemmaTraceError:
         raise
     except ImportError as error:
-        raise ModelError(f"{config.model_label} takes a package that isn't installed: {shortened(error)}") from error
+        raise ModelError(
+            f"{config.model_label} requires a package that is not installed: {shortened(error)}"
+        ) from error
     except (torch.OutOfMemoryError, MemoryError):
         raise
     except Exception as error:  # whatever is wrong with the files, by any of the libraries that read them
         reason = f"{type(error).__name__}: {shortened(error)}"
-        raise ModelError(f"{config.model} holds no model and processor that transformers loads: {reason}") from error
+        raise ModelError(f"{config.model} has no model and processor that transformers can load: {reason}") from error
     finally:
         logging.enable_progress_bar()
     return LoadedModel(model.to(device).eval(), processor, device, "random" if random else "pretrained")
@@ -195,4 +197,6 @@ def _set_attention(model: nn.Module, implementation: str) -> None:
         model.set_attn_implementation(implementation)
     except (ImportError, ValueError) as error:
         reason = " ".join(str(error).split()).split(". ")[0].rstrip(".")  # what follows is links to ask for support at
-        raise ModelError(f"no attention {implementation!r} for this model: {reason}; try --attn sdpa") from error
+        raise ModelError(
+            f"this model has no attention implementation {implementation!r}: {reason}; try --attn sdpa"
+        ) from error

@@ -1,4 +1,4 @@
-"""The names of runs, which are their folders': of bounded length, without the user's paths, one name a cell."""
+"""The names of runs, which are their folders': of bounded length, without the user's paths, and one name per cell."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def parsed_option(name: str, text: str) -> Any:
         try:
             return int(text)
         except ValueError:
-            raise ConfigError(f"--set {name}={text}: {text!r} is no whole number") from None
+            raise ConfigError(f"--set {name}={text}: {text!r} is not a whole number") from None
     if kind is bool:
         if text.lower() not in _BOOLS:
             raise ConfigError(f"--set {name}={text}: {text!r} is neither true nor false")

@@ -138,10 +138,10 @@ def previous_traces(config: CaptureConfig, run: str, worker: str) -> list[Path]:
     folder = config.output / run
     previous = traces_in(folder, worker)
     if previous and not config.force:
-        raise OutputError(f"{folder} holds a trace already; give --name another name, or --force to replace it")
+        raise OutputError(f"{folder} has a trace in it already; give another --name, or --force to replace it")
     key = fingerprint(config)
     if previous and read_record(config.output).options.get(run, key) != key:
-        raise OutputError(f"{folder} holds a trace that a sweep captured with other options; give --name another name")
+        raise OutputError(f"{folder} has a trace in it that a sweep captured with other options; give another --name")
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         raise OutputError(f"can't write into {existing}; give --out-dir a folder that can be written")

@@ -38,7 +38,7 @@ class CellPlan:
 
 
 def describe(cells: Sequence[Cell]) -> list[CellPlan]:
-    """The plan of a sweep, a row a cell."""
+    """The plan of a sweep, one row per cell."""
     return [_describe(cell) for cell in cells]
 
 

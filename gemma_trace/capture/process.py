@@ -22,7 +22,7 @@ def said_in(line: bytes) -> dict[str, str]:
 def how_it_ended(code: int) -> str:
     """How a process ended that said nothing."""
     if code == -signal.SIGKILL:
-        return "killed, most likely for want of memory"
+        return "killed, most likely because memory ran out"
     if code < 0:
         return f"ended by {signal.Signals(-code).name}"
     return f"exited with code {code}"

@@ -206,7 +206,7 @@ class _Session:
             if compilations() == before:
                 self._progress.step()
                 return
-        self.warnings += (f"torch.compile still compiled after {MOST_WARMUPS} rounds of requests",)
+        self.warnings += (f"torch.compile was still compiling after {MOST_WARMUPS} rounds of requests",)
 
     def time_requests(self) -> list[RequestSample]:
         """The timed pass: stages on the host's clock and CUDA's events, no profiler."""

@@ -103,13 +103,13 @@ def plan(matrix: Mapping[str, Any], output: Path, changes: Sequence[str] = ()) -
         raise ConfigError(f"a sweep has the tables [matrix] and [options], not {', '.join(sorted(unknown))}")
     for table in matrix:
         if not isinstance(matrix[table], Mapping):
-            raise ConfigError(f"{table} is no table; write [{table}] on a line of its own")
+            raise ConfigError(f"{table} is not a table; write [{table}] on a line of its own")
     axes = {field_of(name): list(_listed(name, values)) for name, values in matrix.get("matrix", {}).items()}
     options = {field_of(name): value for name, value in matrix.get("options", {}).items()}
     for text in changes:
         name, equals, values = text.partition("=")
         if not equals:
-            raise ConfigError(f"--set {text!r} is no OPTION=VALUE, e.g. model=4b,12b")
+            raise ConfigError(f"--set {text!r} is not OPTION=VALUE, e.g. model=4b,12b")
         name = field_of(name)
         options.pop(name, None)
         axes[name] = [parsed_option(name, value) for value in values.split(",")]
@@ -275,5 +275,5 @@ def _record(output: Path, cells: Sequence[Cell]) -> None:
 
 def _listed(name: str, values: Any) -> list[Any]:
     if not isinstance(values, list) or not values:
-        raise ConfigError(f"[matrix] {name} is no list of values")
+        raise ConfigError(f"[matrix] {name} is not a list of values")
     return values

@@ -53,7 +53,7 @@ def build_requests(prompt: str, images: Sequence[Path], folder: Path) -> list[Re
     if images:
         for path in images:
             if path.exists() and not path.is_file():
-                raise ImageError(f"{path} is no image but a folder or a device; give --image a JPEG or PNG file")
+                raise ImageError(f"{path} is a folder or a device, not an image; give --image a JPEG or PNG file")
             load_image(path)
         return [Request(prompt, path, path.name) for path in images]
     return [
@@ -79,13 +79,13 @@ def load_image(path: Path) -> Image.Image:
         raise ImageError(f"no image at {path}; check --image") from None
     except Image.DecompressionBombError:
         raise ImageError(
-            f"{path} has over {MAX_IMAGE_PIXELS:,} pixels, the most that is decoded; give --image a smaller one"
+            f"{path} has over {MAX_IMAGE_PIXELS:,} pixels, which is the limit; give --image a smaller one"
         ) from None
     except MemoryError:
-        raise ImageError(f"{path} doesn't fit into memory when it is decoded; give --image a smaller one") from None
+        raise ImageError(f"{path} does not fit into memory when it is decoded; give --image a smaller one") from None
     except Exception as error:  # each decoder has its own: OSError, ValueError, NotImplementedError, struct.error, …
         raise ImageError(
-            f"{path} is no image that Pillow can read ({shortened(error)}); give --image a JPEG or PNG file"
+            f"{path} is not an image that Pillow can read ({shortened(error)}); give --image a JPEG or PNG file"
         ) from None
 
 

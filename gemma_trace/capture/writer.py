@@ -66,7 +66,9 @@ def write_trace(profiler_json: bytes, metadata: RunMetadata, path: Path, *, keep
         top = msgspec.json.decode(profiler_json, type=dict[str, msgspec.Raw])
         events = msgspec.json.decode(top.pop("traceEvents", msgspec.Raw(b"[]")), type=list[msgspec.Raw])
     except msgspec.MsgspecError as error:
-        raise CaptureError(f"the profiler exported no valid JSON ({error}); try without --stacks") from error
+        raise CaptureError(
+            f"the JSON that the profiler exported is not valid ({error}); try without --stacks"
+        ) from error
     if b'"python_function"' in profiler_json:
         for index, edges in _frames_to_trim(events).items():
             events[index] = _with_edges(events[index], edges)

@@ -30,7 +30,7 @@ COMMANDS: Final = (
     *("report", "view", "export", "hta"),
     "doctor",
 )
-"""In the order of the help. Each is the function of that name in the module of that name."""
+"""In the order of the help. Each is a function in the module of the same name."""
 
 FAULT: Final = 70
 """The exit code of a fault of our own; `sysexits.h` calls it EX_SOFTWARE."""

@@ -194,7 +194,7 @@ def capture(
 
 @contextmanager
 def _progress(*, quiet: bool) -> Iterator[Progress]:
-    """Bars on a terminal; elsewhere a line as each phase begins, since bars would all come at the end."""
+    """Bars on a terminal; elsewhere one line as each phase begins, since bars would all come at the end."""
     if quiet or sys.stderr.isatty():
         from gemma_trace.cli.progress import capture_progress
 
@@ -213,4 +213,4 @@ class _Lines:
             say(f"{name} ({steps})" if steps > 1 else name)
 
     def step(self) -> None:
-        """Nothing: a line a phase is enough."""
+        """Does nothing: one line per phase is enough."""

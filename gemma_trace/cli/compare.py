@@ -159,7 +159,7 @@ def parsed_width(text: str | None) -> float | None:
         return None
     match = _WIDTH.fullmatch(text.strip())
     if match is None or not float(match[1]):
-        raise ConfigError(f"--until-width {text!r} is no share; write it like 2%")
+        raise ConfigError(f"--until-width {text!r} is not a percentage; write it like 2%")
     return float(match[1])
 
 
@@ -214,7 +214,7 @@ def trial_remarks(trials: Sequence[Trial], taken: dict[Path, Side]) -> Iterator[
 
     for trial in trials:
         if trial.state == "failed":
-            yield f"round {trial.round} is lost, since {trial.arm.label} failed: {trial.error}"
+            yield f"round {trial.round} is left out, because {trial.arm.label} failed: {trial.error}"
     times: dict[str, list[tuple[int, float]]] = defaultdict(list)
     hosts = set()
     for trial in trials:

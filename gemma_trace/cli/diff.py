@@ -132,7 +132,7 @@ def diff(
 
     gate = None if fail_on is None else parse_gate(fail_on, varies or ())
     if junit and gate is None:
-        raise ConfigError("--junit writes what --fail-on finds; give --fail-on as well")
+        raise ConfigError("--junit writes the result of --fail-on; give --fail-on as well")
     for path in filter(None, (junit, comment)):
         refuse_existing(path, force=force)
     reading = Reading(read_rules(rule, rules), cached=not no_cache, structure=structure)

@@ -68,7 +68,7 @@ def export(
     from gemma_trace.trace.folders import one_trace
 
     if redact and keep_paths:
-        raise ConfigError("--redact takes paths out, and --keep-paths leaves them; give one of the two")
+        raise ConfigError("--redact takes paths out and --keep-paths keeps them; give only one of the two")
     if redact:
         answer(redacted_copy(one_trace(trace), output, force=force))
         return
@@ -101,9 +101,9 @@ def redacted_copy(path: Path, output: Path | None, *, force: bool) -> Path:
     removed = ", ".join(f"{kind} {count:,} times" for kind, count in sorted(done.removed.items()))
     remark(f"{done.events:,} events; taken out: {removed or 'nothing'}")
     if done.left_out:
-        say(f"{done.left_out:,} events couldn't be read and aren't in the copy")
+        say(f"{done.left_out:,} events can't be read, and are not in the copy")
     if done.incomplete:
-        say("the original ends before its trace does, or is damaged; so does the copy, which doesn't show")
+        say("the original is truncated or damaged; the copy has what can be read of it, and does not show this")
     return target
 
 

@@ -73,7 +73,7 @@ def hta(
     run.require_hta()
     chosen = chosen_stage(stage)
     if as_is and chosen is not None:
-        raise ConfigError(f"--as-is cuts nothing out of the file; leave out --stage {chosen}, or --as-is")
+        raise ConfigError(f"--as-is gives HTA the whole file; leave out --stage {chosen} or --as-is")
     loaded = open_trace(one_trace(trace), read_rules(rule, rules), cached=not no_cache)
     wanted = run.Wanted(
         analyses=named_analyses(analyses),
@@ -110,7 +110,9 @@ def named_analyses(text: str | None) -> tuple[Analysis, ...]:
     known = [analysis.value for analysis in Analysis]
     unknown = [name for name in names if name not in known]
     if unknown or not names:
-        raise ConfigError(f"--analyses knows no {unknown[0] if unknown else 'empty list'}; it knows {', '.join(known)}")
+        raise ConfigError(
+            f"--analyses: there is no analysis {unknown[0] if unknown else ''!r}; give some of {', '.join(known)}"
+        )
     return tuple(analysis for analysis in Analysis if analysis.value in names)
 
 

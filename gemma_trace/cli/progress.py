@@ -47,7 +47,7 @@ def _label(what: str) -> str:
 
 
 class CaptureProgress:
-    """A line a phase; the phase before is done when the next begins."""
+    """One line per phase; a phase is done when the next one begins."""
 
     def __init__(self, bars: Progress) -> None:
         self._bars = bars

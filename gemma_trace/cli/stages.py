@@ -80,7 +80,7 @@ def stages(
 
 
 def with_devices(report: Report, trace: Trace, shown: StageBreakdown) -> Report:
-    """The report with what each device did, if activities ran on several."""
+    """The report with the work of each device, if activities ran on several."""
     from gemma_trace.analysis.devices import device_use, devices_of
     from gemma_trace.report.tables.devices import device_data, device_table
 

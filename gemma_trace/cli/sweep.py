@@ -84,7 +84,9 @@ def sweep(
     for cell in failed:
         say(f"gemma-trace: {cell.name}: {cell.error}")
     if failed:
-        raise CaptureError(f"{len(failed)} of {len(ended)} cells failed; --retry runs them again")
+        raise CaptureError(
+            f"{len(failed)} of {len(ended)} cells failed; run the same command with --retry to run them again"
+        )
 
 
 def _check_output(form: Format | None, output: Path | None, *, force: bool) -> None:
@@ -118,7 +120,7 @@ def _print_plan(
 
 @contextmanager
 def _watching(*, quiet: bool) -> Iterator[Callable[[list[Cell]], None]]:
-    """A live table on a terminal; elsewhere a line a cell, on stderr."""
+    """A live table on a terminal; elsewhere one line per cell, on stderr."""
     from rich.console import Console
     from rich.live import Live
 

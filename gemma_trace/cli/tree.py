@@ -57,7 +57,7 @@ def tree(
     from gemma_trace.trace.near_names import no_such_stage
 
     if min_pct != min_pct:
-        raise ConfigError("--min-pct is no number; give one from 0 to 100")
+        raise ConfigError("--min-pct is not a number; give one from 0 to 100")
     chosen = chosen_stage(stage)
     loaded = open_trace(one_trace(trace), read_rules(rule, rules), cached=not no_cache)
     whole = call_tree(loaded, request, each_layer=layers)

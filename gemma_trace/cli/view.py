@@ -53,7 +53,7 @@ def view(
     from gemma_trace.view.perfetto import offline_ui, slowest_request
 
     if online and port:
-        raise ConfigError("--online reads from port 9001 and no other; leave --port out")
+        raise ConfigError("--online always uses port 9001; leave out --port")
     ui = None if online else offline_ui()
     loaded = open_trace(one_trace(trace), read_rules(rule, rules), cached=not no_cache)
     warn_of_rules(loaded)

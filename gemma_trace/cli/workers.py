@@ -1,4 +1,4 @@
-"""One process a core where there are many files to read."""
+"""One process per core where there are many files to read."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What is wrong with a trace: `examine` gathers findings, one file a kind."""
+"""What is wrong with a trace: `examine` gathers findings, with one file per kind."""

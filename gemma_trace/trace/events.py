@@ -143,7 +143,7 @@ class CounterSeries:
 
 @dataclass(frozen=True)
 class CounterEvents:
-    """The counters of a trace (`C` events), in the file's order, a row a value. All columns have the length c.
+    """The counters of a trace (`C` events), in the file's order, one row per value. All columns have the length c.
 
     Attributes:
         ts_ns: int64. The value holds until the next of its series.

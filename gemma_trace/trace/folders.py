@@ -36,7 +36,7 @@ def _traces_of(path: Path) -> list[Path]:
         return [path]
     inside = _below(path, _OURS) or _below(path, _ANY)
     if not inside:
-        raise UnreadableError(f"{path} holds no trace; run: gemma-trace capture --out-dir {path}")
+        raise UnreadableError(f"{path} has no trace in it; run: gemma-trace capture --out-dir {path}")
     return inside
 
 
@@ -48,7 +48,7 @@ def one_trace(path: Path) -> Path:
     """
     found = find_traces([path])
     if len(found) > 1:
-        raise InputError(f"{path} holds {len(found)} traces; give one of them, e.g. {found[0]}")
+        raise InputError(f"{path} has {len(found)} traces in it; give one of them, e.g. {found[0]}")
     return found[0]
 
 

@@ -25,7 +25,9 @@ def metadata_of(header: dict[str, msgspec.Raw], path: Path) -> RunMetadata | Non
         TraceFormatError: the metadata is of a newer schema, or damaged.
     """
     if EXPORT_KEY in header:
-        raise TraceFormatError(f"{path} was made for viewers by gemma-trace export; give the trace that it was made of")
+        raise TraceFormatError(
+            f"{path} was made for viewers by gemma-trace export; give the trace that it was made from"
+        )
     raw = header.get(METADATA_KEY)
     if raw is None:
         return None

@@ -108,8 +108,8 @@ def read_trace(path: Path, on_bytes: Callable[[int], None] | None = None, jobs: 
     collected = builder.collected
     if not collected.phases:
         if lost := (reader.repairs + builder.repairs)[UNDECODABLE_EVENTS]:
-            raise TraceFormatError(f"{path} holds no event that can be read, and {lost:,} that can't; capture again")
-        raise TraceFormatError(f"{path} holds no trace event; was the profiler running?")
+            raise TraceFormatError(f"{path} has {lost:,} events, and none of them can be read; capture again")
+        raise TraceFormatError(f"{path} has no trace events; was the profiler running?")
     builder.end()
     flows, memory, events = collected.build_flows(), collected.build_memory(), collected.build()
     others = builder.others
@@ -187,8 +187,8 @@ class _Budget:
             events = self._collected.phases.total()
             raise UnreadableError(
                 f"{self._path} needs over {needed / 1e9:.1f} GB of memory ({events:,} events in its first "
-                f"{inflated_bytes / 1e6:,.0f} MB of JSON) and {self._bytes / 1e9:.1f} GB may be taken; capture fewer "
-                f"steps, read it on a larger machine, or set {VARIABLE} to the GB that it may take"
+                f"{inflated_bytes / 1e6:,.0f} MB of JSON), and it may use {self._bytes / 1e9:.1f} GB; capture fewer "
+                f"steps, read it on a larger machine, or set {VARIABLE} to the GB that it may use"
             )
 
 
@@ -236,18 +236,22 @@ class _Reader:
             if text.startswith(b"[", begin):
                 return b"", bytearray(memoryview(text)[begin:])
             if len(text) > begin and not text.startswith(b"{", begin):
-                raise TraceFormatError(f"{self.path} is no trace: it is neither a JSON object nor a list of events")
+                raise TraceFormatError(f"{self.path} is not a trace: it is neither a JSON object nor a list of events")
             key = EVENTS_KEY.encode()
             found = find_array(text[begin : begin + _HEAD_BYTES], key) or find_array(text[begin:], key)
             if found:
                 return text[begin : begin + found[0]], bytearray(memoryview(text)[begin + found[1] - 1 :])
             if len(text) > MAX_HEADER_BYTES:
-                raise TraceFormatError(f"{self.path} is no trace: no {EVENTS_KEY} in its first {len(text) >> 20} MiB")
+                raise TraceFormatError(
+                    f"{self.path} is not a trace: there is no {EVENTS_KEY} in its first {len(text) >> 20} MiB"
+                )
         if self.state.damaged or (self.state.truncated and text.strip()):
             raise TraceFormatError(f"{self.path} is damaged or cut before its first event; copy it again")
         if not text.strip():
             raise TraceFormatError(f"{self.path} is empty; was the trace written to its end?")
-        raise TraceFormatError(f"{self.path} is no trace: it has no {EVENTS_KEY}; give what torch.profiler exported")
+        raise TraceFormatError(
+            f"{self.path} is not a trace: it has no {EVENTS_KEY}; give a file that torch.profiler exported"
+        )
 
     @contextlib.contextmanager
     def _ahead(self) -> Iterator[Ahead | None]:

@@ -105,5 +105,5 @@ def _unanswered(rule: StageRule, code: int, *, stopped: bool) -> ConfigError:
         )
     return ConfigError(
         f"the rule {rule} couldn't be held against this trace's names: the Python that was to do it, {sys.executable}, "
-        f"exited with code {code}; write a simpler regular expression, and see whether memory is short"
+        f"exited with code {code}; write a simpler regular expression, and check whether memory ran out"
     )

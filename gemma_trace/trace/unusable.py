@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from gemma_trace.trace.trace import Trace
 
 _UNSEEN: Final = (
-    "holds no span of the host or of a device, only the profiler's own marks; was the work done in a thread that the "
+    "has no spans of the host or of a device, only the profiler's own marks; was the work done in a thread that the "
     "profiler did not see? Record all threads: torch.profiler.profile(experimental_config="
     "torch._C._profiler._ExperimentalConfig(profile_all_threads=True))"
 )
 _DISPLACED: Final = (
-    "holds no span of the host or of a device whose time can be: they lie at time zero, or years from the others, and "
+    "has no spans of the host or of a device with possible times: they lie at time zero, or years from the others, and "
     "were left out; capture again, with a newer torch or driver"
 )
 _ENDLESS: Final = (

@@ -45,6 +45,17 @@ def test_the_lanes_of_a_request_by_hand(tmp_path: Path) -> None:
     ]
 
 
+def test_a_lane_is_a_table_of_its_stretches(tmp_path: Path) -> None:
+    trace = TraceBuilder().range("request", 0, 1000).range("prefill", 160, 40).load(tmp_path)
+    lane = stage_lanes(trace, 0).time
+    assert lane.to_frame().to_dict("records") == [
+        {"stage": "unattributed", "start_ns": 0, "end_ns": 160},
+        {"stage": "prefill", "start_ns": 160, "end_ns": 200},
+        {"stage": "unattributed", "start_ns": 200, "end_ns": 1000},
+    ]
+    assert repr(lane).startswith("A lane of 3 stretches\n")
+
+
 def holds_together(trace: Trace) -> None:
     """The lanes' sums are the partition's figures, and the lanes are disjoint."""
     for request in trace.requests:

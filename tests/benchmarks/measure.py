@@ -150,7 +150,7 @@ def _why(code: int, errors: str) -> str:
     if "MemoryError" in errors:
         return "out of memory"
     if code == -signal.SIGKILL:
-        return "killed, most likely for want of memory"
+        return "killed, most likely because memory ran out"
     lines = errors.strip().splitlines()
     return f"exit code {code}: {lines[-1][:200]}" if lines else f"exit code {code}"
 

@@ -78,7 +78,7 @@ def test_a_folder_with_broken_files_is_one_line(tmp_path: Path) -> None:
     gemma3_processor(tiny_config(), "torchvision").save_pretrained(tmp_path)
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(ModelError, match="holds no model and processor that transformers loads") as caught:
+    with pytest.raises(ModelError, match="has no model and processor that transformers can load") as caught:
         load_model(CaptureConfig(model=str(tmp_path), device="cpu"))
     assert "\n" not in str(caught.value)
 
@@ -91,7 +91,7 @@ def test_a_package_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.
 
     build_random(tiny_config(), CPU, torch.float32, 0).save_pretrained(tmp_path)
     monkeypatch.setattr(AutoProcessor, "from_pretrained", refuse)
-    with pytest.raises(ModelError, match=r"takes a package that isn't installed: Package `num2words`[^\n]*$"):
+    with pytest.raises(ModelError, match=r"requires a package that is not installed: Package `num2words`[^\n]*$"):
         load_model(CaptureConfig(model=str(tmp_path), device="cpu"))
 
 
@@ -102,11 +102,12 @@ def test_a_device_of_an_absurd_number_is_one_line() -> None:
 
 @pytest.mark.parametrize("attn", ["flash_attention_2", "magic"])
 def test_attention_that_cannot_be_is_one_sentence(attn: str) -> None:
-    with pytest.raises(ModelError, match=rf"^no attention '{attn}' for this model: [^.]*; try --attn sdpa$") as caught:
+    expected = rf"^this model has no attention implementation '{attn}': [^.]*; try --attn sdpa$"
+    with pytest.raises(ModelError, match=expected) as caught:
         load_model(CaptureConfig(device="cpu", attn=attn))
     assert "http" not in str(caught.value)
 
 
 def test_what_is_no_model_is_one_line() -> None:
-    with pytest.raises(ModelError, match=r"it is no preset .*, folder or Hub id"):
+    with pytest.raises(ModelError, match=r"it is not a preset .*, folder or Hub id"):
         load_model(CaptureConfig(model="5b", device="cpu"))

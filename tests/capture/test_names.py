@@ -200,7 +200,7 @@ def test_force_replaces_a_run_but_no_cell_of_other_options(tmp_path: Path) -> No
     trace = captured(config, "mine")
     assert previous_traces(config, "mine", "rank0") == [trace]
     assert previous_traces(config, "mine", "rank1") == []
-    with pytest.raises(OutputError, match="holds a trace already"):
+    with pytest.raises(OutputError, match="has a trace in it already"):
         previous_traces(replace(config, force=False), "mine", "rank0")
     write_record(tmp_path, Record({}, {"mine": fingerprint(config)}))
     assert previous_traces(config, "mine", "rank0") == [trace]

@@ -42,9 +42,9 @@ def test_what_is_no_image_is_refused_in_one_line(tmp_path: Path) -> None:
     Image.effect_noise((64, 64), 50).save(half)
     half.write_bytes(half.read_bytes()[:500])
     for path, message in (
-        (text, "is no image"),
-        (half, "is no image"),
-        (tmp_path, "is no image"),
+        (text, "is not an image"),
+        (half, "is not an image"),
+        (tmp_path, "is a folder or a device, not an image"),
         (tmp_path / "x", "no image at"),
     ):
         with pytest.raises(ImageError, match=message) as caught:
@@ -75,7 +75,7 @@ def test_an_image_that_is_too_large_is_refused_unread(
     path = tmp_path / "bomb.png"
     path.write_bytes(png_of(side, side))
     assert path.stat().st_size < 80_000
-    with pytest.raises(ImageError, match=r"has over 67,108,864 pixels, the most that is decoded"):
+    with pytest.raises(ImageError, match=r"has over 67,108,864 pixels, which is the limit"):
         load_image(path)
     assert not recwarn, "Pillow's own warning would be a second line"
 
@@ -107,7 +107,7 @@ def a_damaged(form: str) -> bytes:
 def test_what_a_decoder_makes_of_it_is_one_line(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "image"
     path.write_bytes(data)
-    with pytest.raises(ImageError, match=r"is no image that Pillow can read \(.+\); give --image") as caught:
+    with pytest.raises(ImageError, match=r"is not an image that Pillow can read \(.+\); give --image") as caught:
         load_image(path)
     assert "\n" not in str(caught.value)
 
@@ -134,5 +134,5 @@ def test_mutated_images_are_read_or_refused(tmp_path: Path) -> None:
 
 def test_what_is_no_file_is_refused_before_it_is_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
-    with pytest.raises(ImageError, match="is no image but a folder or a device"):
+    with pytest.raises(ImageError, match="is a folder or a device, not an image"):
         build_requests("Hi", [tmp_path / "fifo"], tmp_path)

@@ -156,14 +156,14 @@ def test_every_format_is_written_whole_and_never_over_a_file(
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["summarize", "EMPTY"], 4, "EMPTY holds no trace; run: gemma-trace capture --out-dir EMPTY"),
+        (["summarize", "EMPTY"], 4, "EMPTY has no trace in it; run: gemma-trace capture --out-dir EMPTY"),
         (["stages", "EMPTY/none.json"], 4, "no file or folder at EMPTY/none.json; check the path"),
-        (["stages", "TEXT"], 4, "TEXT is no trace: it is neither a JSON object nor a list of events"),
+        (["stages", "TEXT"], 4, "TEXT is not a trace: it is neither a JSON object nor a list of events"),
         (["kernels", "BUILT", "-s", "prefil"], 1, "no stage 'prefil'; the stages are image_load"),
         (["stages", "BUILT", "-f", "parquet"], 2, "parquet is a binary format; give -o FILE"),
         (["stages", "BUILT", "-o", "EMPTY/no/such/x.csv", "-f", "csv"], 1, "can't write EMPTY/no/such/x.csv"),
         (["capture", "--image", "EMPTY/cat.jpg"], 1, "no image at EMPTY/cat.jpg; check --image"),
-        (["capture", "--image", "TEXT"], 1, "TEXT is no image that Pillow can read"),
+        (["capture", "--image", "TEXT"], 1, "TEXT is not an image that Pillow can read"),
         (["capture", "--model", "gemma-9000"], 1, "no model 'gemma-9000'"),
         (["capture", "--device", "cuda:99"], 1, "no device cuda:99"),
     ],
@@ -204,14 +204,14 @@ def test_one_bad_file_among_many_is_named_and_the_rest_is_shown(
     code, out, err = run(capsys, "summarize", built.parent, "-f", "csv")
     assert code == 4
     assert len(out.splitlines()) == 2
-    assert "rank1.2.pt.trace.json is no trace" in err
+    assert "rank1.2.pt.trace.json is not a trace" in err
 
 
 def test_a_folder_of_several_traces_is_not_one(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (built.parent / "rank1.2.pt.trace.json").write_text("{}")
     code, _, err = run(capsys, "stages", built.parent)
     assert code == 1
-    assert "holds 2 traces; give one of them" in err
+    assert "has 2 traces in it; give one of them" in err
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -293,7 +293,7 @@ def test_stages_by_the_users_own_rules(built: Path, tmp_path: Path, capsys: pyte
     [
         (["stages", "BUILT", "--rule", "prefill"], 2, "--rule 'prefill' is not a rule; give NAME=REGEX"),
         (["stages", "BUILT", "--rule", "request=x"], 2, "'request' can't be a stage's name"),
-        (["stages", "BUILT", "--rule", "x=(("], 2, "'((' is no regular expression"),
+        (["stages", "BUILT", "--rule", "x=(("], 2, "'((' is not a regular expression"),
         (["stages", "BUILT", "--rules", "none.toml"], 4, "no file at none.toml; check --rules"),
         (["stages", "BUILT", "--rules", "BUILT"], 4, "as TOML"),
     ],
@@ -359,7 +359,7 @@ def test_a_gate_that_is_exceeded_ends_with_3_and_says_which(tmp_path: Path, caps
     code, _, err = run(capsys, "diff", *sides, "--fail-on", "much")
     assert (code, err.count("\n")) == (2, 1)
     code, _, err = run(capsys, "diff", *sides, "--junit", tmp_path / "x.xml")
-    assert (code, err) == (2, "gemma-trace: --junit writes what --fail-on finds; give --fail-on as well\n")
+    assert (code, err) == (2, "gemma-trace: --junit writes the result of --fail-on; give --fail-on as well\n")
 
 
 def test_folders_are_compared_run_by_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -142,7 +142,7 @@ def test_an_output_that_exists_is_kept_unless_forced(captured: Path, tmp_path: P
     }
     (tmp_path / "mine").mkdir()
     first = Path(shutil.copy(captured, tmp_path / "mine"))
-    with pytest.raises(OutputError, match="holds a trace already; give --name"):
+    with pytest.raises(OutputError, match="has a trace in it already; give another --name"):
         profile(**options)
     assert first.exists()
     second = profile(**options, shapes=False, force=True).path
@@ -160,9 +160,9 @@ def test_an_output_that_cannot_be_is_refused_before_anything_runs(tmp_path: Path
 @pytest.mark.parametrize(
     ("options", "kind", "message"),
     [
-        ({"model": "gemma-9000"}, ModelError, "no model 'gemma-9000': it is no preset"),
-        ({"model": "."}, ModelError, "holds no model and processor that transformers loads"),
-        ({"attn": "magic"}, ModelError, "no attention 'magic' for this model"),
+        ({"model": "gemma-9000"}, ModelError, "no model 'gemma-9000': it is not a preset"),
+        ({"model": "."}, ModelError, "has no model and processor that transformers can load"),
+        ({"attn": "magic"}, ModelError, "this model has no attention implementation 'magic'"),
         ({"device": "cuda:77"}, DeviceError, "no device cuda:77"),
     ],
 )

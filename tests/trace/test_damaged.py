@@ -44,8 +44,8 @@ REFUSALS = {
     "empty.json": "is empty; was the trace written to its end?",
     "empty.json.gz": "is empty; was the trace written to its end?",
     "emptyinner.json.gz": "is empty; was the trace written to its end?",
-    "nokey.json": "is no trace: it has no traceEvents; give what torch.profiler exported",
-    "noevents.json": "holds no trace event; was the profiler running?",
+    "nokey.json": "is not a trace: it has no traceEvents; give a file that torch.profiler exported",
+    "noevents.json": "has no trace events; was the profiler running?",
     "metaonly.json": "holds metadata but no span; was anything run under the profiler?",
 }
 

@@ -157,7 +157,7 @@ def test_an_event_longer_than_any_ends_the_trace_and_keeps_what_is_before(
     file = read(tmp_path, '{"traceEvents": [' + GOOD + "," + endless)
     assert spans_of(file) == [("good", 5000, 3000)]
     assert file.report.repairs == {"unread_bytes": len(endless)}
-    with pytest.raises(TraceFormatError, match="holds no trace event"):
+    with pytest.raises(TraceFormatError, match="has no trace events"):
         read(tmp_path, '{"traceEvents": [' + endless)
 
 

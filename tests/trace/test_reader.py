@@ -277,17 +277,20 @@ def test_a_bare_list_has_no_header(tmp_path: Path) -> None:
         (b"", "is empty; was the trace written to its end?"),
         (b" \n", "is empty; was the trace written to its end?"),
         (gzip.compress(b"", mtime=0), "is empty; was the trace written to its end?"),
-        (b"hello", "is no trace: it is neither a JSON object nor a list of events"),
-        (b'"traceEvents"', "is no trace: it is neither a JSON object nor a list of events"),
-        (text_of(event()).encode("utf-16"), "is no trace: it is neither a JSON object nor a list of events"),
-        (b"\x89PNG\r\n", "is no trace: it is neither a JSON object nor a list of events"),
-        (b"{}", "is no trace: it has no traceEvents; give what torch.profiler exported"),
-        (b'{"traceEvents": 5}', "is no trace: it has no traceEvents; give what torch.profiler exported"),
-        (b'{"a": {"traceEvents": []}}', "is no trace: it has no traceEvents; give what torch.profiler exported"),
-        (b'{"traceEvents": []}', "holds no trace event; was the profiler running?"),
-        (b'{"traceEvents": [', "holds no trace event; was the profiler running?"),
-        (b"[]", "holds no trace event; was the profiler running?"),
-        (b"[", "holds no trace event; was the profiler running?"),
+        (b"hello", "is not a trace: it is neither a JSON object nor a list of events"),
+        (b'"traceEvents"', "is not a trace: it is neither a JSON object nor a list of events"),
+        (text_of(event()).encode("utf-16"), "is not a trace: it is neither a JSON object nor a list of events"),
+        (b"\x89PNG\r\n", "is not a trace: it is neither a JSON object nor a list of events"),
+        (b"{}", "is not a trace: it has no traceEvents; give a file that torch.profiler exported"),
+        (b'{"traceEvents": 5}', "is not a trace: it has no traceEvents; give a file that torch.profiler exported"),
+        (
+            b'{"a": {"traceEvents": []}}',
+            "is not a trace: it has no traceEvents; give a file that torch.profiler exported",
+        ),
+        (b'{"traceEvents": []}', "has no trace events; was the profiler running?"),
+        (b'{"traceEvents": [', "has no trace events; was the profiler running?"),
+        (b"[]", "has no trace events; was the profiler running?"),
+        (b"[", "has no trace events; was the profiler running?"),
     ],
 )
 def test_what_is_no_trace_is_refused_in_one_line(tmp_path: Path, data: bytes, message: str) -> None:
@@ -320,5 +323,5 @@ def test_a_file_whose_events_cant_be_read_says_so(tmp_path: Path) -> None:
     path.write_text(
         '{"traceEvents": [{"ph": "X", "name": "a", "ts": 1e400, "dur": 5, "args": {"x": }}, {"ph": "X", "ts"}]}'
     )
-    with pytest.raises(TraceFormatError, match="holds no event that can be read, and 2 that can't; capture again"):
+    with pytest.raises(TraceFormatError, match="has 2 events, and none of them can be read; capture again"):
         read_trace(path)

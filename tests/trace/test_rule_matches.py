@@ -93,7 +93,7 @@ def test_it_is_cut_off_whatever_signals_the_caller_ignores(path: Path) -> None:
 
 @pytest.mark.parametrize("pattern", ["(", "[", "a{99999999999}"])
 def test_a_rule_made_by_hand_that_is_no_regular_expression_is_refused(path: Path, pattern: str) -> None:
-    with pytest.raises(ConfigError, match="is no regular expression"):
+    with pytest.raises(ConfigError, match="is not a regular expression"):
         load(path, [StageRule("x", pattern)])
 
 
@@ -151,7 +151,7 @@ def test_without_a_second_process_rules_are_matched_here(monkeypatch: pytest.Mon
 
 def test_a_pattern_that_python_cannot_compile_is_refused_in_a_line() -> None:
     for pattern in ("a{99999999999}", "(" * 5000 + ")" * 5000):
-        with pytest.raises(ConfigError, match="is no regular expression") as error:
+        with pytest.raises(ConfigError, match="is not a regular expression") as error:
             stage_rule("x", pattern)
         assert len(str(error.value)) < 300
 
@@ -163,7 +163,7 @@ def test_a_rule_that_matches_nothing_names_what_is_near(path: Path) -> None:
             "rule_without_match",
             "the rule moe='MoEBlok' matches no span; the nearest names are 'nn.Module: Qwen3MoeBlock_3'",
         ),
-        ("rule_without_match", "the rule odd='zzz+' matches no span, and no name is like it"),
+        ("rule_without_match", "the rule odd='zzz+' matches no span, and no name is similar"),
     ]
     assert examine(trace).verdict == "warning"
     with pytest.raises(InputError, match="no stage 'moe'; it has good; the rule moe='MoEBlok' matches no span"):

@@ -70,7 +70,7 @@ def test_reserved_or_unfit_stage_names_are_refused(name: str) -> None:
 
 
 def test_a_pattern_that_is_none_is_refused() -> None:
-    with pytest.raises(ConfigError, match="is no regular expression"):
+    with pytest.raises(ConfigError, match="is not a regular expression"):
         stage_rule("moe", "((")
 
 

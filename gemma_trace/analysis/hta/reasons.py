@@ -28,8 +28,8 @@ _COMMUNICATION: Final = re.compile(r"nccl.*Kernel")
 """How HTA tells communication: by the beginning of a kernel's name."""
 
 _TOLD: Final = (
-    (r"JSONDecodeError", "the file is no valid JSON; without --as-is HTA gets a copy that is"),
-    (r"UnicodeDecodeError", "the file is no valid UTF-8; without --as-is HTA gets a copy that is"),
+    (r"JSONDecodeError", "the file is not valid JSON; without --as-is HTA gets a copy that is"),
+    (r"UnicodeDecodeError", "the file is not valid UTF-8; without --as-is HTA gets a copy that is"),
     (r"EOFError|BadGzipFile|zlib", "the compressed file is damaged; without --as-is HTA gets a copy that isn't"),
     (r"MemoryError", "it ran out of memory"),
     (r"no answer within|process|can't be imported|not run|nothing to tell", ""),
@@ -131,7 +131,7 @@ def reason_of(error: str) -> str:
     """What a person is told of what HTA raised, which is one line already.
 
     >>> reason_of("JSONDecodeError: Expecting value: line 1")
-    'the file is no valid JSON; without --as-is HTA gets a copy that is'
+    'the file is not valid JSON; without --as-is HTA gets a copy that is'
     >>> reason_of("KeyError: 'ts'")
     "HTA failed: KeyError: 'ts'"
     """

@@ -165,7 +165,7 @@ def _prefill(model: _Model, tokens: int) -> ModelWork:
 
 
 def _decode(model: _Model, tokens: int, steps: int) -> ModelWork | None:
-    """A token a step: all parameters, and the cache of all tokens before."""
+    """One token per step: all parameters, and the cache of all tokens before."""
     if not steps:
         return None
     parts = []

@@ -57,7 +57,7 @@ def peaks_toml(peaks: Peaks) -> str:
 
 def _entry(entry: Any, where: str) -> Peaks:
     if not isinstance(entry, dict):
-        raise InputError(f"{where} is no table; write [[device]] and its lines")
+        raise InputError(f"{where} is not a table; write [[device]] and its lines")
     unknown = sorted(set(entry) - _KEYS)
     if unknown:
         raise InputError(f"{where} has a line {unknown[0]!r}; it may have {', '.join(sorted(_KEYS))}")

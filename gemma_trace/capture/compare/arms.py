@@ -65,7 +65,7 @@ def plan_arms(
         ConfigError: fewer than two arms, an option that doesn't exist, or labels that don't fit.
     """
     if commands and (changes or pythons):
-        raise ConfigError("--command is run as it is; --set and --python are for captures of gemma-trace")
+        raise ConfigError("--command is run as it is, so it can't be combined with --set or --python")
     arms = _of_commands(commands) if commands else _of_captures(base, changes, pythons)
     if len(arms) < 2:
         raise ConfigError(
@@ -77,7 +77,9 @@ def plan_arms(
         arms = [replace(arm, label=label) for arm, label in zip(arms, labels, strict=True)]
     for arm in arms:
         if not _LABEL.fullmatch(arm.label):
-            raise ConfigError(f"the label {arm.label!r} can't be a folder's name; use letters, digits, dot, dash")
+            raise ConfigError(
+                f"the label {arm.label!r} can't be the name of a folder; use letters, digits, dots and dashes"
+            )
     label, times = Counter(arm.label for arm in arms).most_common(1)[0]
     if times > 1:
         raise ConfigError(f"two configurations are called {label!r}; tell them apart with --label")
@@ -89,7 +91,7 @@ def _of_captures(base: CaptureConfig, changes: Sequence[str], pythons: Sequence[
     for text in changes:
         name, equals, values = text.partition("=")
         if not equals:
-            raise ConfigError(f"--set {text!r} is no OPTION=VALUE,VALUE, e.g. image_backend=torchvision,pil")
+            raise ConfigError(f"--set {text!r} is not OPTION=VALUE,VALUE, e.g. image_backend=torchvision,pil")
         name = field_of(name)
         axes[name] = [as_option(name, parsed_option(name, value)) for value in values.split(",")]
     found = [_python(python) for python in pythons] or [sys.executable]
@@ -122,7 +124,7 @@ def _python(given: str) -> str:
     """The absolute path of a Python, whose links aren't followed: a virtual environment's is one."""
     found = shutil.which(given)
     if found is None:
-        raise ConfigError(f"--python {given} is no program that can be run")
+        raise ConfigError(f"--python {given} is not a program that can be run")
     return str(Path(found).absolute())
 
 

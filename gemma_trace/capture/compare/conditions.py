@@ -63,7 +63,7 @@ def remarks(trials: Sequence[Conditions], cores: int) -> Iterator[str]:
     if trials and trials[0].load is not None and trials[0].load > BUSY_SHARE * cores:
         yield (
             f"other processes were running: a load of {trials[0].load:.1f} on {cores} cores before the first trial; "
-            "intervals are wider for it"
+            "this makes intervals wider"
         )
     for what, clocks in (("the cores'", [t.mhz for t in trials]), ("the GPU's", [t.gpu_mhz for t in trials])):
         known = [clock for clock in clocks if clock]
@@ -105,7 +105,7 @@ def drift_remark(times_ms: Mapping[str, Sequence[tuple[int, float]]]) -> str | N
         return None
     return (
         f"times drifted by {total_pct:+.1f}% from the first trial to the last; rounds are compared within themselves, "
-        "so the difference holds, but let the machine warm up or cool down first"
+        "so the difference is valid, but let the machine warm up or cool down first"
     )
 
 

@@ -160,7 +160,9 @@ def _run(trial: Trial) -> Iterator[Trial]:
     error = _error_of(trial, done)
     trace = None if error else trace_in(trial.folder)
     if not error and trace is None:
-        error = f"it ended well and wrote no trace into its folder; a command has to write one into {PLACEHOLDER}"
+        error = (
+            f"it exited with code 0 but wrote no trace into its folder; a command has to write one into {PLACEHOLDER}"
+        )
     seconds = time.monotonic() - began
     yield replace(running, state="failed" if error else "done", trace=trace, error=error, seconds=seconds)
 
@@ -202,8 +204,8 @@ def _begin(output: Path, trials: Sequence[Trial], seed: int) -> None:
     labels = sorted({trial.arm.label for trial in trials})
     if before and (before.get("labels") != labels or before.get("seed") != seed):
         raise OutputError(
-            f"{output} holds a comparison of {', '.join(map(str, before.get('labels', [])))} with seed "
-            f"{before.get('seed')}; give another --out-dir, or the same options to go on with it"
+            f"{output} has a comparison in it, of {', '.join(map(str, before.get('labels', [])))} with seed "
+            f"{before.get('seed')}; give another --out-dir, or the same options to continue it"
         )
 
 

@@ -166,7 +166,7 @@ def test_a_file_of_peaks_is_read_as_it_was_written(tmp_path: Path) -> None:
         ("name = ", "as TOML"),
         ("", r"no \[\[device\]\]"),
         ("device = 3", r"no \[\[device\]\]"),
-        ("device = [3]", "device 1 is no table"),
+        ("device = [3]", "device 1 is not a table"),
         ('[[device]]\nmemory_gb_per_s = 3\n[device.tflops]\nfloat32 = 1', "no name"),
         ('[[device]]\nname = "x"\nmemory_gb_per_s = 3', "no rates"),
         ('[[device]]\nname = "x"\nmemory_gb_per_s = "3"\n[device.tflops]\nfloat32 = 1', "memory_gb_per_s is '3'"),

@@ -80,7 +80,7 @@ def test_what_is_done_isnt_done_twice_and_a_crash_costs_its_round(
     assert "exited with code 1: out of memory" in err
     assert {row["before_processes"] for row in json.loads(out)["rows"]} == {2}
     assert (
-        "round 2 is lost, since command-2 failed: exited with code 1: out of memory"
+        "round 2 is left out, because command-2 failed: exited with code 1: out of memory"
         in json.loads(out)["totals"]["remarks"]
     )
     log = tmp_path / "log"
@@ -105,7 +105,7 @@ def test_another_comparison_in_the_folder_is_refused(
 ) -> None:
     assert compare(tmp_path, writer, "--rounds", "2") == 0
     assert compare(tmp_path, writer, "--rounds", "2", "--label", "x", "--label", "y") == 1
-    assert "holds a comparison of command-1, command-2 with seed 0" in capsys.readouterr().err
+    assert "has a comparison in it, of command-1, command-2 with seed 0" in capsys.readouterr().err
 
 
 def test_a_command_that_writes_nothing_or_doesnt_exist_fails_in_a_line(
@@ -113,8 +113,8 @@ def test_a_command_that_writes_nothing_or_doesnt_exist_fails_in_a_line(
 ) -> None:
     assert compare(tmp_path, [writer[0], f"{sys.executable} -c pass {{out}}"], "--rounds", "2", "-q") == 1
     assert capsys.readouterr().err == (
-        "gemma-trace: every trial of command-2 failed: it ended well and wrote no trace into its folder; a command has "
-        "to write one into {out}\n"
+        "gemma-trace: every trial of command-2 failed: it exited with code 0 but wrote no trace into its folder; a "
+        "command has to write one into {out}\n"
     )
     assert compare(tmp_path / "b", [writer[0], "no-such-program {out}"], "--rounds", "2", "-q") == 1
     assert "exited with code 127: No such file or directory" in capsys.readouterr().err
@@ -140,14 +140,14 @@ def test_arms_are_every_combination_with_names_that_tell_them_apart() -> None:
         ({"changes": ["runs=3"]}, "two or more configurations"),
         ({"changes": ["speed=1,2"]}, "no option 'speed'"),
         ({"changes": ["runs"]}, "no OPTION=VALUE,VALUE"),
-        ({"changes": ["runs=1,x"]}, "'x' is no whole number"),
+        ({"changes": ["runs=1,x"]}, "'x' is not a whole number"),
         ({"changes": ["attn=a,b"], "labels": ["one"]}, "2 configurations and 1 labels"),
         ({"changes": ["attn=a,b"], "labels": ["x", "x"]}, "two configurations are called 'x'"),
-        ({"changes": ["attn=a,b"], "labels": ["../x", "y"]}, "can't be a folder's name"),
+        ({"changes": ["attn=a,b"], "labels": ["../x", "y"]}, "can't be the name of a folder"),
         ({"commands": ["a", "b {out}"]}, "has no {out}"),
         ({"commands": ["'a {out}", "b {out}"]}, "can't be split into words"),
         ({"commands": ["a {out}", "b {out}"], "changes": ["runs=3"]}, "run as it is"),
-        ({"pythons": ["/nowhere/python", "python3"]}, "no program that can be run"),
+        ({"pythons": ["/nowhere/python", "python3"]}, "not a program that can be run"),
     ],
 )
 def test_what_makes_no_comparison_is_refused(given: dict[str, list[str]], said: str) -> None:
@@ -169,7 +169,7 @@ def test_load_throttling_and_heat_are_said() -> None:
     cool, hot = Conditions(0.1, 3000, 60), Conditions(2.0, 2000, 95)
     assert list(remarks([cool, cool], 2)) == []
     assert list(remarks([hot, cool], 2)) == [
-        "other processes were running: a load of 2.0 on 2 cores before the first trial; intervals are wider for it",
+        "other processes were running: a load of 2.0 on 2 cores before the first trial; this makes intervals wider",
         "the cores' clock went from 3000 down to 2000 MHz between trials",
         "a sensor was at 95 °C, where processors slow down",
     ]
