@@ -26,13 +26,13 @@ from typing import TYPE_CHECKING, Any
 from gemma_trace._version import __version__
 
 if TYPE_CHECKING:
+    from gemma_trace.analysis.allocations import MemoryUse, memory_use
     from gemma_trace.analysis.breakdown import StageBreakdown, breakdown
     from gemma_trace.analysis.critical_path import CriticalPath, critical_path
     from gemma_trace.analysis.decode import DecodeStatistics, decode_statistics
     from gemma_trace.analysis.diff import TraceDiff, diff
     from gemma_trace.analysis.kernels import KernelTable, kernel_table
     from gemma_trace.analysis.lanes import StageLanes, device_lanes, stage_lanes
-    from gemma_trace.analysis.memory import MemoryUse, memory_use
     from gemma_trace.analysis.reasons import StageReason, stage_reasons
     from gemma_trace.analysis.roofline.floors import StageFloor, stage_floors
     from gemma_trace.analysis.statistics import Distribution
@@ -127,7 +127,7 @@ _HOME = {
     "Health": "gemma_trace.health.findings",
     "InputError": "gemma_trace.errors",
     "KernelTable": "gemma_trace.analysis.kernels",
-    "MemoryUse": "gemma_trace.analysis.memory",
+    "MemoryUse": "gemma_trace.analysis.allocations",
     "MissingExtraError": "gemma_trace.errors",
     "OutputError": "gemma_trace.errors",
     "Request": "gemma_trace.trace.requests",
@@ -157,7 +157,7 @@ _HOME = {
     "kernel_table": "gemma_trace.analysis.kernels",
     "load": "gemma_trace.api",
     "load_all": "gemma_trace.api",
-    "memory_use": "gemma_trace.analysis.memory",
+    "memory_use": "gemma_trace.analysis.allocations",
     "profile": "gemma_trace.api",
     "redact": "gemma_trace.export.redact",
     "stage_floors": "gemma_trace.analysis.roofline.floors",

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from gemma_trace import foreign, opening
-from gemma_trace.analysis.roofline.peaks_file import read_peaks
 from gemma_trace.capture.sweep import read_matrix
 from gemma_trace.cli.rules import read_rules
 from gemma_trace.errors import InputError
+from gemma_trace.peaks_file import read_peaks
 from gemma_trace.trace.files import atomic_file
 from gemma_trace.trace.trace import load
 from tests.cli.test_commands import run

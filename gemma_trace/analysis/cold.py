@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gemma_trace.trace.events import NONE, BoolArray, Codes, Events, IntArray
-from gemma_trace.trace.names import named
+from gemma_trace.trace.named_spans import named
 from gemma_trace.trace.trace import Trace
 
 FloatArray = npt.NDArray[np.float64]

@@ -29,7 +29,7 @@ from gemma_trace.trace.trace import Trace
 from gemma_trace.trace.tree import nest
 
 FloatArray = npt.NDArray[np.float64]
-Source = Literal["timed", "profiled", "steps"]
+TokenSource = Literal["timed", "profiled", "steps"]
 
 MIN_FOR_LINE: Final = 5
 """A request with fewer intervals has no slope and no jitter: a line fits a few points whatever they are."""
@@ -144,7 +144,7 @@ class DecodeStatistics(Tabular):
         requests: those with two tokens at least; one at least.
     """
 
-    source: Source
+    source: TokenSource
     batch: int
     requests: tuple[DecodeRequest, ...]
 
@@ -251,7 +251,7 @@ def decode_statistics(trace: Trace, requests: Sequence[Request] | None = None) -
     return found or _statistics("steps", 1, _step_series(trace, windows))
 
 
-def _statistics(source: Source, batch: int, instants: Sequence[Sequence[IntArray]]) -> DecodeStatistics | None:
+def _statistics(source: TokenSource, batch: int, instants: Sequence[Sequence[IntArray]]) -> DecodeStatistics | None:
     """Statistics of what lies between instants, which are int64 [tokens] for each series of each request."""
     requests = []
     for series in instants:

@@ -32,7 +32,7 @@ LEAST_SHARE: Final = 0.001
 STRUCTURE: Final = "structure"
 """The level of rows that call trees were matched for, not names."""
 
-Status = Literal["same", "slower", "faster", "new", "vanished"]
+ChangeStatus = Literal["same", "slower", "faster", "new", "vanished"]
 Timing = Literal["timed", "profiled"]
 
 _IDENTITY: Final = ("model", "weights", "dtype", "device", "image_backend")
@@ -70,7 +70,7 @@ class Change:
     interval_ms: tuple[float, float] | None
     p_value: float | None
     processes: tuple[int, int]
-    status: Status
+    status: ChangeStatus
 
     @property
     def before_ms(self) -> float:
@@ -351,7 +351,7 @@ class _Comparison:
         )
 
 
-def _one_sided(sides: Sequence[Distribution | None], centers: Sequence[float], least_ms: float) -> Status:
+def _one_sided(sides: Sequence[Distribution | None], centers: Sequence[float], least_ms: float) -> ChangeStatus:
     if (sides[0] is None) == (sides[1] is None) or abs(centers[1] - centers[0]) < least_ms or not any(centers):
         return "same"
     return "new" if sides[0] is None else "vanished"
@@ -384,7 +384,7 @@ def _judged(rows: Sequence[Change], noise: NoiseFloor, whole_ms: float) -> Itera
         yield judged
 
 
-def _status(row: Change, noise: NoiseFloor, whole_ms: float) -> Status:
+def _status(row: Change, noise: NoiseFloor, whole_ms: float) -> ChangeStatus:
     if not row.difference_ms or abs(row.difference_ms) < LEAST_CHANGE * row.before_ms:
         return "same"
     if row.is_between_processes:

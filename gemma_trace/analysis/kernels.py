@@ -13,7 +13,7 @@ from gemma_trace.analysis.devices import label_of_device
 from gemma_trace.analysis.intervals import union_ns_by
 from gemma_trace.analysis.statistics import MIN_N_FOR_P90
 from gemma_trace.analysis.timeline import Request, busy_ns
-from gemma_trace.analysis.work import By, Groups, Work, families, group, select, waiting_ns
+from gemma_trace.analysis.work_pieces import By, Groups, Work, families, group, select, waiting_ns
 from gemma_trace.tabular import Tabular, fields_of
 from gemma_trace.trace.events import NONE, IntArray
 from gemma_trace.trace.trace import Trace

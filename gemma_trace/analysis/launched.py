@@ -17,7 +17,7 @@ import numpy as np
 from gemma_trace.analysis.intervals import union
 from gemma_trace.analysis.timeline import Request
 from gemma_trace.trace.events import NONE, BoolArray, CodeArray, IntArray
-from gemma_trace.trace.names import named
+from gemma_trace.trace.named_spans import named
 from gemma_trace.trace.trace import Trace
 
 MOST_AT_THE_EDGE: Final = 5

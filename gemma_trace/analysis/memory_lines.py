@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean, median
 
-from gemma_trace.analysis.memory import DeviceMemory, MemoryUse, StageMemory
+from gemma_trace.analysis.allocations import DeviceMemory, MemoryUse, StageMemory
 from gemma_trace.trace.events import NONE
 
 

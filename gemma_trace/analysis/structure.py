@@ -18,7 +18,7 @@ _TRANSPARENT: Final = frozenset({NodeKind.LAYER, NodeKind.MODULE, NodeKind.RANGE
 
 
 @dataclass(frozen=True)
-class Pairing:
+class WorkPair:
     """Work of two trees that stands for each other.
 
     Attributes:
@@ -51,7 +51,7 @@ class Pairing:
         return f"{where}: {change}" if where else change
 
 
-def paired_trees(before: TreeNode, after: TreeNode) -> list[Pairing]:
+def paired_trees(before: TreeNode, after: TreeNode) -> list[WorkPair]:
     """All work of two trees in pairs; its times add up to the trees'.
 
     Device time counts where either tree has any, else the host's.
@@ -97,11 +97,11 @@ def _plain(node: TreeNode, *, on_device: bool) -> _Node:
     return _Node(node.kind, node.name, ns, node.count, tuple(child for child in children if child.ns))
 
 
-def _paired(before: _Node, after: _Node, path: tuple[str, ...]) -> Iterator[Pairing]:
+def _paired(before: _Node, after: _Node, path: tuple[str, ...]) -> Iterator[WorkPair]:
     """What two nodes that are the same have below them, in pairs."""
     if not before.children and not after.children:
         name = (before.name,)
-        yield Pairing(path or name, name, name, before.ns, after.ns, before.count, after.count)
+        yield WorkPair(path or name, name, name, before.ns, after.ns, before.count, after.count)
         return
     first, second = _looked_through(_parts(before), _parts(after))
     known = {child.key: child for child in second}
@@ -114,7 +114,7 @@ def _paired(before: _Node, after: _Node, path: tuple[str, ...]) -> Iterator[Pair
             yield from _paired(child, other, (*path, child.name) if child.kind is not NodeKind.REQUEST else path)
     right = list(known.values())
     if left or right:
-        yield Pairing(
+        yield WorkPair(
             path or (before.name,),
             tuple(child.name for child in left),
             tuple(child.name for child in right),

@@ -12,10 +12,10 @@ from torch import nn
 from gemma_trace.capture import hub
 from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.distributed import this_rank
-from gemma_trace.capture.failure import shortened
 from gemma_trace.capture.hub import CHECKPOINTS
-from gemma_trace.capture.memory import check_fits, parameter_count
-from gemma_trace.capture.progress import NoProgress, Progress
+from gemma_trace.capture.model_memory import check_fits, parameter_count
+from gemma_trace.capture.one_line_errors import shortened
+from gemma_trace.capture.phases import NoProgress, Progress
 from gemma_trace.capture.random_weights import build_random
 from gemma_trace.capture.torchvision_ops import declare_missing_operators
 from gemma_trace.errors import DeviceError, GemmaTraceError, ModelError

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gemma_trace.capture.config import CaptureConfig
-from gemma_trace.capture.names import fingerprint
+from gemma_trace.capture.run_names import fingerprint
 from gemma_trace.errors import OutputError
 from gemma_trace.trace.files import clear_partials, output_file
 from gemma_trace.trace.locks import locked

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from gemma_trace.capture.hub import CHECKPOINTS
-from gemma_trace.capture.memory import free_bytes, needed_bytes, parameter_count
+from gemma_trace.capture.model_memory import free_bytes, needed_bytes, parameter_count
 from gemma_trace.capture.models import resolve_device
 from gemma_trace.capture.sweep import Cell
 from gemma_trace.errors import DeviceError

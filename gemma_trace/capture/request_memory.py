@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import torch
 
-from gemma_trace.capture.memory import free_bytes
+from gemma_trace.capture.model_memory import free_bytes
 from gemma_trace.errors import DeviceError
 
 _FLOAT32_BYTES: Final = 4

@@ -19,17 +19,17 @@ from PIL.Image import Image
 from torch import nn
 from torch.profiler import ProfilerActivity
 
+from gemma_trace.capture.activation_memory import give_back, large_blocks_apart
 from gemma_trace.capture.annotate import annotate
-from gemma_trace.capture.compiled import MOST_WARMUPS, compilations, compiled_stages
+from gemma_trace.capture.compiled_stages import MOST_WARMUPS, compilations, compiled_stages
 from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.discovery import find_stage_modules, missing_stages
 from gemma_trace.capture.distributed import process_group, this_rank
 from gemma_trace.capture.environment import describe_environment
 from gemma_trace.capture.generation import TokenClock, greedy_generation
-from gemma_trace.capture.heap import give_back, large_blocks_apart
 from gemma_trace.capture.models import LoadedModel, load_model, resolve_device
 from gemma_trace.capture.output import lock_output, lock_run, made, previous_traces
-from gemma_trace.capture.progress import NoProgress, Progress
+from gemma_trace.capture.phases import NoProgress, Progress
 from gemma_trace.capture.ranges import ProfilerRanges, RangeSink, RangeStack, SynchronizedRanges
 from gemma_trace.capture.request_memory import RequestShape, check_request
 from gemma_trace.capture.timers import StageTimer

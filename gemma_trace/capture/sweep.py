@@ -22,11 +22,11 @@ from typing import Any, Final, Literal
 import msgspec
 
 from gemma_trace.capture.config import CaptureConfig
-from gemma_trace.capture.names import fingerprint, former_names, free_names, named_apart
 from gemma_trace.capture.options import as_option, field_of, parsed_option
 from gemma_trace.capture.output import RECORD_NAME as RECORD_NAME
 from gemma_trace.capture.output import Record, lock_output, make_folder, read_record, traces_in, write_record
 from gemma_trace.capture.process import die_with_parent, how_it_ended, said_in
+from gemma_trace.capture.run_names import fingerprint, former_names, free_names, named_apart
 from gemma_trace.errors import ConfigError, InputError
 from gemma_trace.foreign import read_toml
 from gemma_trace.trace.scratch import clear_abandoned
@@ -221,7 +221,7 @@ def _run(cell: Cell) -> Iterator[Cell]:
     given = msgspec.json.encode(replace(cell.config, name=cell.name, force=False), enc_hook=str)
     error = ""
     with subprocess.Popen(
-        [sys.executable, "-m", "gemma_trace.capture.cell"],
+        [sys.executable, "-m", "gemma_trace.capture.cell_process"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,  # what a cell has to say it says on stdout; libraries may name files and hosts

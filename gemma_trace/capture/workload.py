@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 from PIL import Image
 
-from gemma_trace.capture.failure import shortened
+from gemma_trace.capture.one_line_errors import shortened
 from gemma_trace.errors import ConfigError, ImageError
 
 SAMPLE_SIZES: Final = ((1024, 768), (768, 1024), (896, 896), (1280, 720))

@@ -24,7 +24,7 @@ from gemma_trace.cli.output import OutDirOption, answer, remark, say
 from gemma_trace.errors import GemmaTraceError
 
 if TYPE_CHECKING:
-    from gemma_trace.capture.progress import Progress
+    from gemma_trace.capture.phases import Progress
 
 
 def capture(
@@ -174,7 +174,7 @@ def capture(
         force=force,
     )
     require_capture_extra()
-    from gemma_trace.capture.failure import as_capture_error
+    from gemma_trace.capture.one_line_errors import as_capture_error
 
     with _progress(quiet=asked().quiet or os.environ.get("RANK", "0") != "0") as progress:
         progress.phase("importing torch and transformers", 1)

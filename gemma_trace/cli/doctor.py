@@ -47,8 +47,8 @@ def doctor(
         print_peaks(device, output, force=force)
         return
     format_for(form, output)
-    from gemma_trace.capture.doctor import examine_machine, is_capable
     from gemma_trace.cli.output import emit
+    from gemma_trace.machine.doctor import examine_machine, is_capable
     from gemma_trace.report.tables.doctor import doctor_report
 
     checks = examine_machine(ask_hub=hub)
@@ -60,18 +60,18 @@ def doctor(
 
 def print_peaks(device: str, output: Path | None, *, force: bool) -> None:
     """Measure a device, and print or write the file that `--peaks` takes."""
-    from gemma_trace.analysis.roofline.peaks_file import peaks_toml
     from gemma_trace.capture import require_capture_extra
     from gemma_trace.capture.config import CaptureConfig
     from gemma_trace.cli.output import refuse_existing
     from gemma_trace.cli.progress import capture_progress
+    from gemma_trace.peaks_file import peaks_toml
 
     CaptureConfig(device=device)  # refuses what is no device
     if output is not None:
         refuse_existing(output, force=force)
     require_capture_extra()
-    from gemma_trace.capture.measure import measure_peaks
     from gemma_trace.capture.models import resolve_device
+    from gemma_trace.machine.measure import measure_peaks
 
     with capture_progress(quiet=False) as progress:
         text = peaks_toml(measure_peaks(resolve_device(device), progress))

@@ -17,10 +17,10 @@ from gemma_trace.cli.rules import RuleOption, RulesOption, StageOption
 from gemma_trace.errors import ConfigError
 
 if TYPE_CHECKING:
-    from gemma_trace.analysis.hta.model import Analysis
+    from gemma_trace.hta.answers import Analysis
 
 
-class By(StrEnum):
+class Parts(StrEnum):
     """What HTA runs on beside the whole trace."""
 
     TRACE = "trace"
@@ -34,7 +34,9 @@ def hta(
     rule: RuleOption = None,
     rules: RulesOption = None,
     request: Annotated[int | None, typer.Option(metavar="N", help="Show request N alone; 0 is the first.")] = None,
-    by: Annotated[By, typer.Option(help="Add rows per request or per stage to those of the whole trace.")] = By.STAGE,
+    by: Annotated[
+        Parts, typer.Option(help="Add rows per request or per stage to those of the whole trace.")
+    ] = Parts.STAGE,
     analyses: Annotated[
         str | None,
         typer.Option(metavar="NAME,NAME", help="Run only these analyses, e.g. temporal,kernels. The default is all."),
@@ -61,12 +63,12 @@ def hta(
     Example: gemma-trace hta traces/demo && gemma-trace hta foreign.json.gz --as-is --analyses temporal,kernels
     """
     from gemma_trace.analysis.breakdown import breakdown
-    from gemma_trace.analysis.hta import run
     from gemma_trace.analysis.median_request import median_request
     from gemma_trace.analysis.run_health import run_health
     from gemma_trace.cli.inputs import open_trace
     from gemma_trace.cli.output import emit
     from gemma_trace.cli.rules import chosen_stage, read_rules
+    from gemma_trace.hta import run
     from gemma_trace.report.tables.hta import hta_report
     from gemma_trace.trace.folders import one_trace
 
@@ -77,7 +79,7 @@ def hta(
     loaded = open_trace(one_trace(trace), read_rules(rule, rules), cached=not no_cache)
     wanted = run.Wanted(
         analyses=named_analyses(analyses),
-        by=run.By(by.value),
+        by=run.Parts(by.value),
         stage=chosen,
         request=request,
         as_is=as_is,
@@ -102,7 +104,7 @@ def named_analyses(text: str | None) -> tuple[Analysis, ...]:
     Raises:
         ConfigError: one has no such name.
     """
-    from gemma_trace.analysis.hta.model import Analysis
+    from gemma_trace.hta.answers import Analysis
 
     if text is None:
         return tuple(Analysis)

@@ -16,7 +16,7 @@ from gemma_trace.errors import InputError
 
 if TYPE_CHECKING:
     from gemma_trace.analysis.pairing import Pairing
-    from gemma_trace.analysis.roofline.peaks import Peaks
+    from gemma_trace.peaks import Peaks
     from gemma_trace.report.html.model import Detail, PageContent, Pair, RunView
     from gemma_trace.stages import StageRule
     from gemma_trace.trace.trace import Trace
@@ -68,7 +68,7 @@ def report(
     if output is not None:
         refuse_existing(output, force=force)
     if hta:
-        from gemma_trace.analysis.hta.run import require_hta
+        from gemma_trace.hta.run import require_hta
 
         require_hta()
     reading = Reading(tuple(read_rules(rule, rules)), cached=not no_cache, hta=hta, peaks=tuple(own_peaks(peaks)))
@@ -113,7 +113,7 @@ def view(trace: Trace, detail: Detail, reading: Reading) -> RunView:
     shown = view_of(trace, detail, reading.peaks)
     if not reading.hta:
         return shown
-    from gemma_trace.analysis.hta.run import Wanted, run_hta
+    from gemma_trace.hta.run import Wanted, run_hta
     from gemma_trace.report.tables.hta import hta_tables
 
     return replace(shown, hta=tuple(hta_tables(run_hta(trace, Wanted()), shown.label, shown.waterfall.index)))

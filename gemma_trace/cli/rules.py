@@ -14,7 +14,7 @@ from gemma_trace.foreign import read_toml
 from gemma_trace.stages import Stage, StageRule, stage_rule
 
 if TYPE_CHECKING:
-    from gemma_trace.analysis.roofline.peaks import Peaks
+    from gemma_trace.peaks import Peaks
     from gemma_trace.trace.trace import Trace
 
 RuleOption = Annotated[
@@ -97,7 +97,7 @@ def own_peaks(file: Path | None) -> list[Peaks]:
     """
     if file is None:
         return []
-    from gemma_trace.analysis.roofline.peaks_file import read_peaks
+    from gemma_trace.peaks_file import read_peaks
 
     return read_peaks(file)
 

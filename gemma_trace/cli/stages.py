@@ -116,7 +116,7 @@ def with_decode(report: Report, trace: Trace, requests: Sequence[Request]) -> Re
 
 def with_memory(report: Report, trace: Trace, requests: Sequence[Request]) -> Report:
     """The report with what the allocators gave out, if memory was profiled."""
-    from gemma_trace.analysis.memory import memory_use
+    from gemma_trace.analysis.allocations import memory_use
     from gemma_trace.report.tables.memory import memory_record, memory_tables
 
     found = memory_use(trace, requests)

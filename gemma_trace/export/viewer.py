@@ -15,7 +15,7 @@ from typing import IO, Final
 
 import msgspec
 
-from gemma_trace.export.added import AddedEvents
+from gemma_trace.export.added_events import AddedEvents
 from gemma_trace.export.ids import ViewerIds
 from gemma_trace.export.layout import lay_out
 from gemma_trace.export.rewriter import Rewriter

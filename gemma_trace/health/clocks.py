@@ -14,7 +14,7 @@ import numpy as np
 
 from gemma_trace.health.findings import CLOCK_SHIFT, Finding, Severity
 from gemma_trace.trace.events import NONE, IntArray
-from gemma_trace.trace.names import named
+from gemma_trace.trace.named_spans import named
 from gemma_trace.trace.trace import Trace
 
 TOLERANCE_NS: Final = 10_000

@@ -11,7 +11,7 @@ from gemma_trace.analysis.intervals import union_ns
 from gemma_trace.health.findings import Finding, Severity
 from gemma_trace.trace.events import IntArray, Role
 from gemma_trace.trace.others import NO_PHASE
-from gemma_trace.trace.roles import Source
+from gemma_trace.trace.roles import RoleSource
 from gemma_trace.trace.trace import Trace
 
 MOST_NAMED: Final = 4
@@ -72,14 +72,14 @@ def _passed_over(trace: Trace) -> Iterator[Finding]:
 
 def _unrecognised(trace: Trace) -> Iterator[Finding]:
     spans, roles = trace.spans, trace.roles
-    guessed = np.flatnonzero(roles.source != Source.CATEGORY)
+    guessed = np.flatnonzero(roles.source != RoleSource.CATEGORY)
     if not len(guessed):
         return
     share = 100 * union_ns(spans.ts_ns[guessed], spans.ends_ns(guessed)) / max(1, union_ns(spans.ts_ns, spans.end_ns))
     codes, counts = np.unique(spans.cat[guessed], return_counts=True)
     categories = {spans.cats[code]: count for code, count in zip(codes.tolist(), counts.tolist(), strict=True)}
     told = _named([f"{count:,} {_in_category(cat)}" for cat, count in _most_first(categories)])
-    unknown = roles.source == Source.NOTHING
+    unknown = roles.source == RoleSource.NOTHING
     yield Finding(
         "unrecognised_spans",
         Severity.ERROR if unknown.all() else Severity.WARNING,
@@ -93,8 +93,8 @@ def _unrecognised(trace: Trace) -> Iterator[Finding]:
 def _taken_for(trace: Trace, guessed: IntArray) -> str:
     """What was made of spans, e.g. "by their names or tracks taken for ops (4)"."""
     roles = trace.roles
-    unknown = int((roles.source[guessed] == Source.NOTHING).sum())
-    told = roles.role[guessed[roles.source[guessed] != Source.NOTHING]]
+    unknown = int((roles.source[guessed] == RoleSource.NOTHING).sum())
+    told = roles.role[guessed[roles.source[guessed] != RoleSource.NOTHING]]
     codes, counts = np.unique(told, return_counts=True)
     taken = {_ROLE_NAMES[Role(code)]: count for code, count in zip(codes.tolist(), counts.tolist(), strict=True)}
     parts = [f"by their names or tracks taken for {_named_counts(taken)}"] if taken else []

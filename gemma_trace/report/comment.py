@@ -9,7 +9,7 @@ from typing import Final
 from gemma_trace.analysis.diff import Change, TraceDiff
 from gemma_trace.analysis.gate import Held, Verdict
 from gemma_trace.report.markdown import as_it_is, table_to_markdown
-from gemma_trace.report.names import folded
+from gemma_trace.report.short_names import folded
 from gemma_trace.report.table import Col, Table
 from gemma_trace.report.tables.diff import DIFFERENCE, INTERVAL, RELATIVE, SIDES, STAGE_NAME, WHAT
 from gemma_trace.report.units import TEXT

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
 from gemma_trace.health.findings import Health
-from gemma_trace.report.numbers import NOISY_MARK, NOISY_NOTE
+from gemma_trace.report.number_text import NOISY_MARK, NOISY_NOTE
 from gemma_trace.report.text_table import TextColumn, TextTable
 from gemma_trace.report.units import TEXT, Unit
 

@@ -14,7 +14,7 @@ from rich.text import Text
 from gemma_trace.health.findings import Severity
 from gemma_trace.health.merge import in_few_lines
 from gemma_trace.printable import printable
-from gemma_trace.report.numbers import NOISY_MARK
+from gemma_trace.report.number_text import NOISY_MARK
 from gemma_trace.report.table import Report
 from gemma_trace.report.text_table import TextColumn, TextTable
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gemma_trace.report.names import folded
-from gemma_trace.report.numbers import ABSENT, decimals, microseconds, milliseconds, significant, spread
+from gemma_trace.report.number_text import ABSENT, decimals, microseconds, milliseconds, significant, spread
+from gemma_trace.report.short_names import folded
 from gemma_trace.report.text_table import Align, Holds, Overflow
 from gemma_trace.stages import PREPROCESSING_PARTS
 

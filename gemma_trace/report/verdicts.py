@@ -6,9 +6,9 @@ from typing import Final
 
 from gemma_trace.analysis.bindings import Binding, Bound, Doubt, LargeCalls, binding
 from gemma_trace.analysis.reasons import Kind, StageReason
-from gemma_trace.analysis.work import OUTSIDE_OPS
-from gemma_trace.report.names import folded
-from gemma_trace.report.numbers import milliseconds
+from gemma_trace.analysis.work_pieces import OUTSIDE_OPS
+from gemma_trace.report.number_text import milliseconds
+from gemma_trace.report.short_names import folded
 
 LONGEST_NAME: Final = 60
 

@@ -13,10 +13,7 @@ import numpy.typing as npt
 
 from gemma_trace.foreign import NUMBERS_TOO_LARGE, integer, is_too_large, text
 from gemma_trace.trace.collected import Collected
-from gemma_trace.trace.events import NONE, BoolArray, IntArray
-from gemma_trace.trace.others import MEMORY_NAME, NO_PHASE, TEXT_NUMBERS, OtherEvents
-from gemma_trace.trace.times import Times, times_of
-from gemma_trace.trace.wire import (
+from gemma_trace.trace.event_structs import (
     ABSENT,
     Args,
     Arguments,
@@ -26,6 +23,9 @@ from gemma_trace.trace.wire import (
     arguments_of,
     tightened,
 )
+from gemma_trace.trace.events import NONE, BoolArray, IntArray
+from gemma_trace.trace.others import MEMORY_NAME, NO_PHASE, TEXT_NUMBERS, OtherEvents
+from gemma_trace.trace.times import Times, times_of
 
 EXACT_FLOAT_US: Final = 2.0**43
 """Below this a float64 of microseconds with three decimals gives its integer nanoseconds back: half a unit in the

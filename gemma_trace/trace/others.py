@@ -10,9 +10,9 @@ import msgspec
 import numpy as np
 
 from gemma_trace.foreign import UNDECODABLE, id_of, members_of, number, text, value_of
+from gemma_trace.trace.event_structs import Arguments, Event, ExactEvent
 from gemma_trace.trace.events import NONE, CounterEvents, CounterSeries, IntArray, TrackNames
 from gemma_trace.trace.growing import GrowingColumn, Interner
-from gemma_trace.trace.wire import Arguments, Event, ExactEvent
 
 MEMORY_NAME: Final = "[memory]"
 """The instants that torch's allocators leave where memory is profiled."""

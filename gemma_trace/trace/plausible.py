@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from gemma_trace.trace.events import DEVICE_CATEGORIES, LAUNCH_CATEGORIES, BoolArray, Events, IntArray
-from gemma_trace.trace.names import named
+from gemma_trace.trace.named_spans import named
 
 YEAR_NS: Final = 365 * 86_400 * 10**9
 """What lies further from the rest than this isn't of the same trace, and no span lasts as long."""

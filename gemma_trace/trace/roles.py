@@ -22,7 +22,7 @@ from gemma_trace.trace.events import NONE, ROLES, BoolArray, CodeArray, Events, 
 RoleArray = npt.NDArray[np.int8]
 
 
-class Source(IntEnum):
+class RoleSource(IntEnum):
     """What a role rests on."""
 
     CATEGORY = 0
@@ -41,7 +41,7 @@ class Roles:
 
     Attributes:
         role: int8 [n], a `Role`.
-        source: int8 [n], a `Source`.
+        source: int8 [n], a `RoleSource`.
     """
 
     role: RoleArray
@@ -89,7 +89,7 @@ _UNSURE: Final = -1
 def roles_of(spans: Events, names: TrackNames) -> Roles:
     """Say what each span stands for."""
     role = np.array([ROLES.get(cat.lower(), _UNSURE) for cat in spans.cats], dtype=np.int8)[spans.cat]
-    source = np.full(len(role), Source.CATEGORY, dtype=np.int8)
+    source = np.full(len(role), RoleSource.CATEGORY, dtype=np.int8)
     unsure = np.flatnonzero(role == _UNSURE)
     if not len(unsure):
         return Roles(role, source)
@@ -99,14 +99,14 @@ def roles_of(spans: Events, names: TrackNames) -> Roles:
     launched = np.isin(spans.correlation[unsure], spans.correlation[launches][spans.correlation[launches] > 0])
     on_device = (by_track == Role.DEVICE) | (launched & (spans.stream[unsure] != NONE))
     guesses = (  # a device's track says more than a name: kernels are named after ops, too
-        (Source.NAME, by_category),
-        (Source.TRACK, np.where(on_device, Role.DEVICE, _UNSURE)),
-        (Source.NAME, _first_matches(_BY_NAME, spans.names, spans.name[unsure])),
-        (Source.TRACK, by_track),
+        (RoleSource.NAME, by_category),
+        (RoleSource.TRACK, np.where(on_device, Role.DEVICE, _UNSURE)),
+        (RoleSource.NAME, _first_matches(_BY_NAME, spans.names, spans.name[unsure])),
+        (RoleSource.TRACK, by_track),
     )
     known = [guess != _UNSURE for _, guess in guesses]
     role[unsure] = np.select(known, [guess for _, guess in guesses], Role.HOST)
-    source[unsure] = np.select(known, [np.int8(kind) for kind, _ in guesses], np.int8(Source.NOTHING))
+    source[unsure] = np.select(known, [np.int8(kind) for kind, _ in guesses], np.int8(RoleSource.NOTHING))
     return Roles(role, source)
 
 

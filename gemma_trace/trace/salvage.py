@@ -18,6 +18,7 @@ import numpy as np
 
 from gemma_trace.foreign import UNDECODABLE
 from gemma_trace.trace.columns import UNDECODABLE_EVENTS
+from gemma_trace.trace.event_structs import decode_exact, decode_fast, decode_loose, tightened
 from gemma_trace.trace.repair import (
     MENDED_IN_BULK,
     STRAY_BRACES,
@@ -27,7 +28,6 @@ from gemma_trace.trace.repair import (
     repaired_parts,
     split_objects,
 )
-from gemma_trace.trace.wire import decode_exact, decode_fast, decode_loose, tightened
 
 LOST_AT_LEAST: Final = 100_000
 """So many events that can't be mended are tried of any file."""

@@ -7,7 +7,7 @@ import msgspec
 from gemma_trace.foreign import UNDECODABLE
 from gemma_trace.trace.collected import Block
 from gemma_trace.trace.columns import ColumnBuilder
-from gemma_trace.trace.wire import decode_exact, decode_fast, decode_loose
+from gemma_trace.trace.event_structs import decode_exact, decode_fast, decode_loose
 
 
 class ColumnSink:

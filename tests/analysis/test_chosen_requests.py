@@ -14,7 +14,7 @@ from gemma_trace.analysis.lanes import stage_lanes
 from gemma_trace.analysis.reasons import stage_reasons
 from gemma_trace.analysis.timeline import partition, ttft_ns
 from gemma_trace.analysis.tree import call_tree
-from gemma_trace.analysis.work import select
+from gemma_trace.analysis.work_pieces import select
 from gemma_trace.errors import InputError
 from gemma_trace.trace.trace import Trace
 from tests.trace_builder import TraceBuilder

@@ -6,7 +6,7 @@ import pytest
 
 from gemma_trace.analysis.kernels import KernelTable, kernel_table
 from gemma_trace.analysis.statistics import Distribution
-from gemma_trace.analysis.work import OUTSIDE_MODULES, OUTSIDE_OPS, WITHOUT_OP, By
+from gemma_trace.analysis.work_pieces import OUTSIDE_MODULES, OUTSIDE_OPS, WITHOUT_OP, By
 from gemma_trace.errors import InputError
 from tests.conftest import real_trace
 from tests.trace_builder import TraceBuilder

@@ -8,7 +8,7 @@ import pytest
 
 from gemma_trace.analysis.diff import STRUCTURE, Change, diff_sides
 from gemma_trace.analysis.sides import side_of
-from gemma_trace.analysis.structure import Pairing, merged, paired_trees
+from gemma_trace.analysis.structure import WorkPair, merged, paired_trees
 from gemma_trace.analysis.tree import call_tree
 from gemma_trace.stages import LAYER_PREFIX
 from gemma_trace.trace.trace import Trace
@@ -37,7 +37,7 @@ def forward(folder: Path, name: str, ops: Ops, *, wrapper: str = "", requests: i
     return built.load(folder / name)
 
 
-def pairs(before: Trace, after: Trace) -> list[Pairing]:
+def pairs(before: Trace, after: Trace) -> list[WorkPair]:
     return paired_trees(call_tree(before), call_tree(after))
 
 

@@ -7,7 +7,7 @@ import pytest
 from gemma_trace.analysis.breakdown import breakdown
 from gemma_trace.analysis.kernels import kernel_table
 from gemma_trace.analysis.tree import NodeKind, TreeNode, call_tree, prune
-from gemma_trace.analysis.work import waiting_ns
+from gemma_trace.analysis.work_pieces import waiting_ns
 from gemma_trace.errors import InputError
 from tests.conftest import SAMPLES, real_trace
 from tests.trace_builder import TraceBuilder

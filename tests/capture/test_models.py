@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from gemma_trace.capture import memory
+from gemma_trace.capture import model_memory as memory
 from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.gemma3 import SHAPES, gemma3_config, gemma3_processor
-from gemma_trace.capture.memory import check_fits, free_bytes, needed_bytes, parameter_count
+from gemma_trace.capture.model_memory import check_fits, free_bytes, needed_bytes, parameter_count
 from gemma_trace.capture.models import load_model
 from gemma_trace.capture.random_weights import SMALLEST, build_random
 from gemma_trace.capture.tiny import tiny_config

@@ -221,10 +221,10 @@ class Exercise:
 
     def _beside_hta(self, trace: tracing.Trace) -> None:
         """What we would set beside HTA's figures, without HTA."""
-        from gemma_trace.analysis.hta.compare import Causes, Own
-        from gemma_trace.analysis.hta.copies import Copier
-        from gemma_trace.analysis.hta.model import Analysis, Figure, Scope
-        from gemma_trace.analysis.hta.reasons import Conditions
+        from gemma_trace.hta.answers import Analysis, Figure, Scope
+        from gemma_trace.hta.beside_ours import Causes, Own
+        from gemma_trace.hta.conditions import Conditions
+        from gemma_trace.hta.copies import Copier
 
         if not len(trace.activities):
             return

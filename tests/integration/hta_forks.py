@@ -1,7 +1,7 @@
 """Stands for the Python that HTA runs in: each of its runs is forked off one process that has imported HTA already.
 
 Importing it takes longer than most of what is asked of it here. That it runs in a Python of its own is tested in
-`tests/analysis/test_hta.py`.
+`tests/hta/test_hta.py`.
 
 python -m tests.integration.hta_forks ADDRESS
 """
@@ -17,8 +17,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from gemma_trace.analysis.hta import runner
 from gemma_trace.capture.process import die_with_parent
+from gemma_trace.hta import in_child
 from tests.conftest import ROOT
 
 CLIENT = """#!{python} -IS
@@ -59,7 +59,7 @@ def _run(streams: list[int]) -> int:
         try:
             for place, stream in enumerate(streams):
                 os.dup2(stream, place)
-            code = runner.main()
+            code = in_child.main()
         finally:
             os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) % 256
@@ -68,7 +68,7 @@ def _run(streams: list[int]) -> int:
 def main() -> None:
     """Serve until the process is ended."""
     os.environ["HTA_DISABLE_NS_ROUNDING"] = "1"  # as the runner sets it, before the import
-    importlib.import_module("gemma_trace.analysis.hta.shims").put_on()
+    importlib.import_module("gemma_trace.hta.shims").put_on()
     for module in ("trace_analysis", "analyzers.cuda_kernel_analysis", "analyzers.critical_path_analysis"):
         importlib.import_module(f"hta.{module}")
     with socket.socket(socket.AF_UNIX) as listening:

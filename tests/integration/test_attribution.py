@@ -21,7 +21,7 @@ from gemma_trace.analysis.tree import NodeKind, TreeNode, call_tree
 from gemma_trace.export.stage_tracks import stage_tracks
 from gemma_trace.export.viewer import export_trace
 from gemma_trace.health.examine import examine
-from gemma_trace.report.html.lanes import draw_waterfall
+from gemma_trace.report.html.waterfall import draw_waterfall
 from gemma_trace.stages import stage_rule
 from gemma_trace.trace.trace import Trace, load
 from tests.trace_builder import TraceBuilder

@@ -16,7 +16,7 @@ from gemma_trace.analysis.kernels import kernel_table
 from gemma_trace.analysis.lanes import device_lanes, stage_lanes
 from gemma_trace.analysis.roofline.floors import StageFloor, stage_floors
 from gemma_trace.analysis.roofline.rows import row_rooflines
-from gemma_trace.analysis.work import select
+from gemma_trace.analysis.work_pieces import select
 from gemma_trace.errors import InputError
 from gemma_trace.export.stage_tracks import stage_tracks
 from gemma_trace.report.html.build import view_of

@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from gemma_trace.analysis.hta.model import OF_A_CUT, Analysis, HtaResult, Scope
-from gemma_trace.analysis.hta.run import By, Wanted, run_hta
 from gemma_trace.analysis.intervals import union_ns
 from gemma_trace.analysis.kernels import kernel_table
 from gemma_trace.cli import main
+from gemma_trace.hta.answers import OF_A_CUT, Analysis, HtaResult, Scope
+from gemma_trace.hta.run import Parts, Wanted, run_hta
 from gemma_trace.trace.trace import Trace
 from tests.conftest import real_trace
 from tests.integration.hta_forks import serving
@@ -142,7 +142,7 @@ def declined(result: HtaResult) -> dict[str, str]:
 @pytest.mark.usefixtures("imported")
 def test_hta_runs_or_declines_in_a_line_and_agrees_with_us(corpus: Path, name: str) -> None:
     analyses = OF_A_CUT if name in LARGE else tuple(Analysis)
-    result = run_hta(real_trace(corpus / f"{name}.json.gz"), Wanted(analyses=analyses, by=By.STAGE))
+    result = run_hta(real_trace(corpus / f"{name}.json.gz"), Wanted(analyses=analyses, by=Parts.STAGE))
     for one in result.declined:
         assert one.reason
         assert "\n" not in one.reason
@@ -161,7 +161,7 @@ def test_hta_runs_or_declines_in_a_line_and_agrees_with_us(corpus: Path, name: s
 
 @pytest.mark.usefixtures("imported")
 def test_what_is_declined_on_which_trace(corpus: Path) -> None:
-    wanted = Wanted(analyses=(Analysis.OVERLAP, Analysis.SEQUENCES, Analysis.CRITICAL_PATH), by=By.TRACE)
+    wanted = Wanted(analyses=(Analysis.OVERLAP, Analysis.SEQUENCES, Analysis.CRITICAL_PATH), by=Parts.TRACE)
     replay = declined(run_hta(real_trace(corpus / "mi300x_vllm_decode_graph.json.gz"), wanted))
     assert "can't hold a call that launches several activities" in replay["critical_path"]
     assert "no communication kernel" in replay["overlap"]
@@ -200,7 +200,7 @@ def test_a_copy_changes_no_critical_path(corpus: Path, name: str) -> None:
     trace = real_trace(corpus / f"{name}.json.gz")
     lengths = []
     for as_is in (False, True):
-        result = run_hta(trace, Wanted(analyses=(Analysis.CRITICAL_PATH,), by=By.TRACE, as_is=as_is))
+        result = run_hta(trace, Wanted(analyses=(Analysis.CRITICAL_PATH,), by=Parts.TRACE, as_is=as_is))
         lengths.append({f"{figure.measure} {figure.scope.label}": figure.hta for figure in result.figures})
     assert lengths[0]["length_ns request 0"] > 0
     assert lengths[0] == pytest.approx(lengths[1], rel=1e-6, abs=1)
@@ -209,7 +209,7 @@ def test_a_copy_changes_no_critical_path(corpus: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["badutf8", "listform", "nan", "strts"])
 @pytest.mark.usefixtures("imported")
 def test_a_damaged_trace_is_mended_for_hta(corpus: Path, name: str) -> None:
-    whole = Wanted(analyses=(Analysis.TEMPORAL,), by=By.TRACE)
+    whole = Wanted(analyses=(Analysis.TEMPORAL,), by=Parts.TRACE)
     busy = {f.measure: f.hta for f in run_hta(real_trace(corpus / "bad" / f"{name}.json"), whole).figures}["busy_ns"]
     assert busy == 309_437
 

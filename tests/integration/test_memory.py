@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gemma_trace import cli
-from gemma_trace.analysis.memory import memory_use
+from gemma_trace.analysis.allocations import memory_use
 from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.session import profile
 from gemma_trace.capture.tiny import tiny_config

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gemma_trace.analysis.breakdown import breakdown
 from gemma_trace.analysis.kernels import kernel_table
-from gemma_trace.analysis.work import waiting_ns
+from gemma_trace.analysis.work_pieces import waiting_ns
 from gemma_trace.health.examine import examine
 from tests.integration.test_attribution import by_stages
 from tests.trace_builder import TraceBuilder

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gemma_trace.analysis.memory import memory_use
+from gemma_trace.analysis.allocations import memory_use
 from gemma_trace.report.tables.memory import memory_record, memory_tables
-from tests.analysis.test_memory import EVENTS, MemoryBuilder, request
+from tests.analysis.test_allocations import EVENTS, MemoryBuilder, request
 from tests.report.test_definitions import defined, keys_of
 
 

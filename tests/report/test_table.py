@@ -9,7 +9,7 @@ import pytest
 from gemma_trace.analysis.statistics import Distribution
 from gemma_trace.report.html.build import view_of
 from gemma_trace.report.html.cells import html_table
-from gemma_trace.report.numbers import NOISY_NOTE
+from gemma_trace.report.number_text import NOISY_NOTE
 from gemma_trace.report.table import Col, Table
 from gemma_trace.report.units import BAR, COUNT, MEASURE_MS, MS, NAME, STAGE, STATUS, is_part
 from tests.trace_builder import TraceBuilder

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gemma_trace.analysis.taxonomy import family_of
-from gemma_trace.analysis.work import shape_text
-from gemma_trace.report.names import folded
+from gemma_trace.analysis.work_pieces import shape_text
+from gemma_trace.report.short_names import folded
 from gemma_trace.stages import FOREIGN_RULES
 from gemma_trace.trace.waiting import is_waiting
 from tests.hostile_names import Pattern, cost_s, patterns, too_slow

@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 
 from gemma_trace.trace.events import Role
-from gemma_trace.trace.roles import Source
+from gemma_trace.trace.roles import RoleSource
 from gemma_trace.trace.trace import Trace
 from tests.trace_builder import TraceBuilder
 
 
-def roles(trace: Trace) -> list[tuple[str, Role, Source]]:
+def roles(trace: Trace) -> list[tuple[str, Role, RoleSource]]:
     """Of each span its name, its role, and what that rests on; by start."""
     spans, found = trace.spans, trace.roles
     codes = zip(spans.name.tolist(), found.role.tolist(), found.source.tolist(), strict=True)
-    return [(spans.names[name], Role(role), Source(source)) for name, role, source in codes]
+    return [(spans.names[name], Role(role), RoleSource(source)) for name, role, source in codes]
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def roles(trace: Trace) -> list[tuple[str, Role, Source]]:
 )
 def test_categories_of_torch_profiler(tmp_path: Path, category: str, role: Role) -> None:
     built = TraceBuilder().span(category, "x", 0, 10).op("aten::mm", 20, 10)  # a trace of marks alone is refused
-    assert roles(built.load(tmp_path))[0] == ("x", role, Source.CATEGORY)
+    assert roles(built.load(tmp_path))[0] == ("x", role, RoleSource.CATEGORY)
 
 
 @pytest.mark.parametrize(
@@ -64,13 +64,13 @@ def test_categories_of_torch_profiler(tmp_path: Path, category: str, role: Role)
 )
 @pytest.mark.parametrize("category", ["", "my_category"])
 def test_names_tell_where_the_category_does_not(tmp_path: Path, name: str, role: Role, category: str) -> None:
-    assert roles(TraceBuilder().span(category, name, 0, 10).load(tmp_path)) == [(name, role, Source.NAME)]
+    assert roles(TraceBuilder().span(category, name, 0, 10).load(tmp_path)) == [(name, role, RoleSource.NAME)]
 
 
 @pytest.mark.parametrize("name", ["xaten::mm", "aten::", "std::sort", "forward", "ProfilerStep#x", ""])
 def test_other_names_tell_nothing(tmp_path: Path, name: str) -> None:
     trace = TraceBuilder().span("", name, 0, 10).load(tmp_path)
-    assert roles(trace) == [(name, Role.HOST, Source.NOTHING)]
+    assert roles(trace) == [(name, Role.HOST, RoleSource.NOTHING)]
     assert trace.host.tolist() == [0]
 
 
@@ -82,9 +82,9 @@ def test_the_export_of_the_autograd_profiler(tmp_path: Path) -> None:
     built.raw(ph="f", id=0, pid="CUDA functions", tid=0, ts=60, cat="cpu_to_cuda", name="aten::mm")
     trace = built.span("", "aten::mm", 60_000, 30_000, pid="CUDA functions", tid=0).load(tmp_path)
     assert roles(trace) == [
-        ("forward", Role.HOST, Source.TRACK),
-        ("aten::mm", Role.OP, Source.NAME),
-        ("aten::mm", Role.DEVICE, Source.TRACK),
+        ("forward", Role.HOST, RoleSource.TRACK),
+        ("aten::mm", Role.OP, RoleSource.NAME),
+        ("aten::mm", Role.DEVICE, RoleSource.TRACK),
     ]
     assert trace.activities.tolist() == [2]
     assert trace.launch.tolist() == [1]
@@ -97,10 +97,10 @@ def test_jax_on_a_tpu(tmp_path: Path) -> None:
         built.names("thread_name", name, pid=1, tid=tid).span("", name, 100 + tid, 50, pid=1, tid=tid)
     trace = built.span("", "PjitFunction(f)", 0, 80, pid=7, tid=3).raw().load(tmp_path)
     assert roles(trace) == [
-        ("PjitFunction(f)", Role.HOST, Source.TRACK),
-        ("Steps", Role.ASIDE, Source.TRACK),
-        ("XLA Modules", Role.ASIDE, Source.TRACK),
-        ("XLA Ops", Role.DEVICE, Source.TRACK),
+        ("PjitFunction(f)", Role.HOST, RoleSource.TRACK),
+        ("Steps", Role.ASIDE, RoleSource.TRACK),
+        ("XLA Modules", Role.ASIDE, RoleSource.TRACK),
+        ("XLA Ops", Role.DEVICE, RoleSource.TRACK),
     ]
     assert trace.host.tolist() == [0]
 
@@ -117,9 +117,9 @@ def test_what_was_converted_from_nsight_systems(tmp_path: Path) -> None:
     built.span("nvtx", "forward", 0, 60, pid="Device 0", tid="NVTX Thread 22")
     trace = built.span("nvtx-kernel", "forward", 101, 49, pid="Device 0", tid="NVTX Kernel Thread 22").load(tmp_path)
     assert roles(trace) == [
-        ("forward", Role.ANNOTATION, Source.NAME),
-        ("gemm", Role.DEVICE, Source.TRACK),
-        ("forward", Role.ASIDE, Source.NAME),
+        ("forward", Role.ANNOTATION, RoleSource.NAME),
+        ("gemm", Role.DEVICE, RoleSource.TRACK),
+        ("forward", Role.ASIDE, RoleSource.NAME),
     ]
 
 
@@ -143,7 +143,7 @@ def test_a_device_of_kinetos_with_a_category_nobody_knows(tmp_path: Path) -> Non
     built = TraceBuilder().names("process_name", "python", pid=0).names("process_labels", "XPU 0", pid=0)
     built.names("process_name", "python", pid=1).names("process_labels", "CPU", pid=1)
     trace = built.span("novel", "k", 10, 5, pid=0, tid=7).span("new_call", "c", 0, 5).load(tmp_path)
-    assert roles(trace) == [("c", Role.HOST, Source.NOTHING), ("k", Role.DEVICE, Source.TRACK)]
+    assert roles(trace) == [("c", Role.HOST, RoleSource.NOTHING), ("k", Role.DEVICE, RoleSource.TRACK)]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from gemma_trace.analysis.roofline.peaks import Peaks
+from gemma_trace.peaks import Peaks
 
 
 def _rates(half: float, *, bfloat16: bool = True, **others: float) -> tuple[tuple[str, float], ...]:

@@ -12,7 +12,7 @@ from typing import Final, Literal
 import numpy as np
 
 from gemma_trace.analysis.roofline.device_table import DEVICES
-from gemma_trace.analysis.roofline.peaks import ANY_DEVICE, Peaks
+from gemma_trace.peaks import ANY_DEVICE, Peaks
 from gemma_trace.trace.trace import Trace
 
 _BY_NAME: Final = {name: peaks for peaks in DEVICES for name in peaks.names}

@@ -9,7 +9,7 @@ from typing import Literal
 from gemma_trace.analysis.breakdown import StageBreakdown, breakdown
 from gemma_trace.analysis.roofline.devices import DevicePeaks, device_peaks
 from gemma_trace.analysis.roofline.floors import StageFloor, stage_floors
-from gemma_trace.analysis.roofline.peaks import Peaks
+from gemma_trace.peaks import Peaks
 from gemma_trace.trace.trace import Trace
 
 

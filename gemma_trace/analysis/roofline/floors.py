@@ -19,10 +19,10 @@ import numpy as np
 from gemma_trace.analysis.breakdown import StageBreakdown
 from gemma_trace.analysis.roofline.gemma3_floor import ModelWork, model_work
 from gemma_trace.analysis.roofline.opcosts import FloatArray, op_costs
-from gemma_trace.analysis.roofline.peaks import Peaks
 from gemma_trace.analysis.roofline.rows import Bound, roofs_of
 from gemma_trace.analysis.timeline import StageTime
-from gemma_trace.analysis.work import Work, device_work, host_work, request_of_work, stage_of_work
+from gemma_trace.analysis.work_pieces import Work, device_work, host_work, request_of_work, stage_of_work
+from gemma_trace.peaks import Peaks
 from gemma_trace.trace.events import IntArray
 from gemma_trace.trace.places import Places
 from gemma_trace.trace.trace import Trace
@@ -31,7 +31,7 @@ LEAST_COVERED_PCT: Final = 50.0
 """Where ops with a cost cover less of what a device does for a stage, its work is counted from the model's config, if
 that is known; on a host, whose time is not ops alone, where there is no matrix product among them."""
 
-Source = Literal["shapes", "config"]
+FloorSource = Literal["shapes", "config"]
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class StageFloor:
     matrix_flops: float
     bytes: float
     floor_ns: float | None
-    floor_source: Source
+    floor_source: FloorSource
     compute_ns: float | None
     memory_ns: float | None
     bound: Bound | None
@@ -234,7 +234,7 @@ def _floor(
     counted: _CountedStages,
     work: tuple[float, float, float],
     least: _Least | None,
-    source: Source,
+    source: FloorSource,
 ) -> StageFloor:
     """A stage's floor.
 

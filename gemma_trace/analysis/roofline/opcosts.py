@@ -17,7 +17,7 @@ from gemma_trace.analysis.roofline.costs import Cost
 from gemma_trace.analysis.roofline.matrix_ops import MATRIX_OPS
 from gemma_trace.analysis.roofline.tensors import read_inputs
 from gemma_trace.analysis.roofline.vector_ops import VECTOR_OPS
-from gemma_trace.analysis.work import Work, device_work, host_work
+from gemma_trace.analysis.work_pieces import Work, device_work, host_work
 from gemma_trace.trace.events import NONE, BoolArray, IntArray
 from gemma_trace.trace.trace import Trace
 

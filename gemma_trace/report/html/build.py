@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from gemma_trace.analysis.allocations import memory_use
 from gemma_trace.analysis.bindings import binding, doubt_of
 from gemma_trace.analysis.breakdown import StageBreakdown, breakdown
 from gemma_trace.analysis.critical_path import critical_path
@@ -17,23 +18,22 @@ from gemma_trace.analysis.decode import decode_statistics
 from gemma_trace.analysis.devices import device_use, devices_of
 from gemma_trace.analysis.kernels import KernelTable, kernel_table
 from gemma_trace.analysis.median_request import median_request
-from gemma_trace.analysis.memory import memory_use
 from gemma_trace.analysis.reasons import stage_reasons
 from gemma_trace.analysis.roofline.floor_sums import request_floors
-from gemma_trace.analysis.roofline.peaks import Peaks
 from gemma_trace.analysis.stage_lines import StageLine, stage_lines
 from gemma_trace.analysis.stage_splits import family_lines, kernel_lines
 from gemma_trace.analysis.statistics import Distribution, distribution_ms
 from gemma_trace.analysis.summary import RunSummary, summarize
 from gemma_trace.analysis.timeline import Request, first_token_ns
 from gemma_trace.analysis.tree import call_tree, prune
-from gemma_trace.analysis.work import Work, select
+from gemma_trace.analysis.work_pieces import Work, select
+from gemma_trace.peaks import Peaks
 from gemma_trace.printable import path_text
-from gemma_trace.report.html.facts import facts_of
-from gemma_trace.report.html.lanes import draw_waterfall
+from gemma_trace.report.html.environment import facts_of
 from gemma_trace.report.html.model import FULL, DecodeSeries, Detail, Headline, Kernels, OverviewRow, RunView
 from gemma_trace.report.html.tables import page_kernels
 from gemma_trace.report.html.text import public_label
+from gemma_trace.report.html.waterfall import draw_waterfall
 from gemma_trace.report.table import Table
 from gemma_trace.report.tables.critical_path import critical_path_table
 from gemma_trace.report.tables.decode import decode_table

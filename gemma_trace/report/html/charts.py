@@ -15,7 +15,7 @@ from gemma_trace.analysis.stage_splits import Split
 from gemma_trace.analysis.statistics import Distribution
 from gemma_trace.report.html.model import DecodeSeries, DrawnLane, Headline
 from gemma_trace.report.html.text import stage_class
-from gemma_trace.report.numbers import milliseconds, significant
+from gemma_trace.report.number_text import milliseconds, significant
 
 WIDTHS_PX: Final = (0, 300, 380, 480, 600, 750, 900, 1050)
 """Of boxes, each of a class `from-N` and one `until-N`; the style sheet has the same."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from gemma_trace.analysis.decode import Source, TokenIntervals
+from gemma_trace.analysis.decode import TokenIntervals, TokenSource
 from gemma_trace.analysis.diff import TraceDiff
 from gemma_trace.analysis.kernels import KernelTotals
 from gemma_trace.analysis.stage_lines import StageLine
@@ -133,7 +133,7 @@ class DecodeSeries:
         summary: TPOT, tokens a second, slope and jitter.
     """
 
-    source: Source
+    source: TokenSource
     requests: int
     steps: tuple[TokenIntervals, ...]
     summary: Table[Any]

@@ -9,10 +9,10 @@ from typing import Any, Final, Literal
 from gemma_trace.analysis.diff import Change
 from gemma_trace.analysis.timeline import UNLINKED
 from gemma_trace.report.html.charts import Rect, Tick, axis, range_pct, stacked
-from gemma_trace.report.html.facts import public_settings
+from gemma_trace.report.html.environment import public_settings
 from gemma_trace.report.html.model import Pair, RunView
 from gemma_trace.report.html.tables import page_changes, page_runs, page_stages
-from gemma_trace.report.numbers import milliseconds, percent, significant, spread
+from gemma_trace.report.number_text import milliseconds, percent, significant, spread
 from gemma_trace.report.table import Table
 from gemma_trace.report.tables.diff import stage_notes
 from gemma_trace.report.verdicts import sentence

@@ -6,8 +6,8 @@ import re
 import zlib
 from typing import Final
 
-from gemma_trace.report.names import folded
-from gemma_trace.report.numbers import significant
+from gemma_trace.report.number_text import significant
+from gemma_trace.report.short_names import folded
 from gemma_trace.stages import Stage
 
 _FOLDERS: Final = re.compile(r"(?<![\w.*…-])(?:~|[A-Za-z]:)?(?:[/\\][\w.@+ -]+){2,}(?=[/\\][\w.@+-]+\.\w+)")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from gemma_trace.analysis.decode import MIN_FOR_INTERVAL, MIN_FOR_LINE, DecodeStatistics, TokenIntervals
-from gemma_trace.report.numbers import significant
+from gemma_trace.report.number_text import significant
 from gemma_trace.report.table import Col, Table, holding
 from gemma_trace.report.tables.summary import JITTER, SLOPE, TOKENS_PER_SECOND, TPOT, median_alone
 from gemma_trace.report.units import BAR, COUNT, FIGURES, MEASURE, MEASURE_MS, NUMBER, rising

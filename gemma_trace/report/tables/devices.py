@@ -8,7 +8,7 @@ from typing import Final
 
 from gemma_trace.analysis.device_lines import DeviceLine, device_lines
 from gemma_trace.analysis.devices import DeviceUse, label_of_device
-from gemma_trace.report.numbers import milliseconds
+from gemma_trace.report.number_text import milliseconds
 from gemma_trace.report.table import Col, Table
 from gemma_trace.report.tables.stages import ACTIVITIES, DEVICE_BUSY, DEVICE_SUM
 from gemma_trace.report.units import PCT, whole

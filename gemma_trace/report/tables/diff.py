@@ -12,7 +12,7 @@ from gemma_trace.analysis.diff import Change, TraceDiff
 from gemma_trace.analysis.statistics import Distribution
 from gemma_trace.health.findings import Health
 from gemma_trace.health.merge import merged
-from gemma_trace.report.numbers import ABSENT, decimals, significant, spread
+from gemma_trace.report.number_text import ABSENT, decimals, significant, spread
 from gemma_trace.report.table import Col, Report, Table
 from gemma_trace.report.units import COUNT, DELTA_MS, DELTA_PCT, FIGURES, MEASURE_MS, NAME, STAGE, STATUS, TEXT, signed
 

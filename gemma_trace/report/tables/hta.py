@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from gemma_trace.analysis.hta.model import AGREEMENT_PCT, Analysis, Declined, Figure, HtaResult, Scope
 from gemma_trace.health.findings import Health
-from gemma_trace.report.names import folded
-from gemma_trace.report.numbers import microseconds, milliseconds
+from gemma_trace.hta.answers import AGREEMENT_PCT, Analysis, Declined, Figure, HtaResult, Scope
+from gemma_trace.report.number_text import microseconds, milliseconds
+from gemma_trace.report.short_names import folded
 from gemma_trace.report.table import Col, Report, Table, holding
 from gemma_trace.report.tables.hta_analyses import analysis_tables, row_name
 from gemma_trace.report.units import FIGURES, PCT, WORDS, count_text

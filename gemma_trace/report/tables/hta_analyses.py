@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
-from gemma_trace.analysis.hta.model import Analysis, Figure, HtaResult, Scope
-from gemma_trace.report.names import folded
+from gemma_trace.hta.answers import Analysis, Figure, HtaResult, Scope
+from gemma_trace.report.short_names import folded
 from gemma_trace.report.table import Col, Table
 from gemma_trace.report.units import COUNT, GB_PER_S, MS, NAME, PCT, US, Unit, count_text
 

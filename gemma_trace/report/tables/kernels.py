@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from gemma_trace.analysis.devices import devices_of
 from gemma_trace.analysis.kernels import KernelRow, KernelTable
-from gemma_trace.analysis.work import By
+from gemma_trace.analysis.work_pieces import By
 from gemma_trace.health.findings import Health
-from gemma_trace.report.numbers import ABSENT, milliseconds
+from gemma_trace.report.number_text import ABSENT, milliseconds
 from gemma_trace.report.table import Col, Report, Table, holding
 from gemma_trace.report.units import COUNT, FIGURES, MS, NAME, PCT, US, whole
 from gemma_trace.trace.trace import Trace

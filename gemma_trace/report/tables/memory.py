@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any, Final
 
-from gemma_trace.analysis.memory import DeviceMemory, MemoryUse, StageMemory
+from gemma_trace.analysis.allocations import DeviceMemory, MemoryUse, StageMemory
 from gemma_trace.analysis.memory_lines import (
     AllocatorLine,
     StageMemoryLine,

@@ -9,7 +9,7 @@ from gemma_trace.analysis.kernels import KernelTable
 from gemma_trace.analysis.roofline.achieved import AchievedRow, achieved_totals
 from gemma_trace.analysis.roofline.devices import DevicePeaks
 from gemma_trace.analysis.roofline.floor_sums import Floors, FloorSum
-from gemma_trace.analysis.work import By
+from gemma_trace.analysis.work_pieces import By
 from gemma_trace.report.table import Col, Report, Table, holding
 from gemma_trace.report.tables.floors import (
     BANDWIDTH,

@@ -12,7 +12,7 @@ from gemma_trace.analysis.reasons import StageReason
 from gemma_trace.analysis.roofline.floor_sums import Floors
 from gemma_trace.analysis.stage_lines import StageLine, stage_lines
 from gemma_trace.analysis.summary import RunSummary
-from gemma_trace.report.numbers import milliseconds, significant
+from gemma_trace.report.number_text import milliseconds, significant
 from gemma_trace.report.table import Col, Report, Table, holding
 from gemma_trace.report.tables.floors import DISTANCE, FLOOR, HAS_FLOOR, floor_notes, floor_totals
 from gemma_trace.report.tables.reasons import WHY, reasons_data, split_table, why_table

@@ -12,7 +12,7 @@ from gemma_trace.analysis.study import COLUMNS, study_sections
 from gemma_trace.analysis.summary import MEASURES, RunSummary
 from gemma_trace.health.findings import Health, listed
 from gemma_trace.health.merge import merged, told_apart
-from gemma_trace.report.numbers import significant
+from gemma_trace.report.number_text import significant
 from gemma_trace.report.table import Col, Report, Table
 from gemma_trace.report.units import COUNT, MEASURE, MEASURE_MS, MEASURE_PCT, RATIO, TEXT, WORDS
 

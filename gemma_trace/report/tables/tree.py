@@ -9,7 +9,7 @@ from typing import Final
 from gemma_trace.analysis.tree import NodeKind, TreeNode
 from gemma_trace.analysis.tree_lines import TreeLine, tree_lines
 from gemma_trace.health.findings import Health
-from gemma_trace.report.names import folded
+from gemma_trace.report.short_names import folded
 from gemma_trace.report.table import Col, Report, Table, holding
 from gemma_trace.report.units import COUNT, LABEL, MS, PCT
 

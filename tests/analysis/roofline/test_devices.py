@@ -6,9 +6,9 @@ import pytest
 
 from gemma_trace.analysis.roofline.device_table import DEVICES
 from gemma_trace.analysis.roofline.devices import device_peaks, known_peaks
-from gemma_trace.analysis.roofline.peaks import Peaks
-from gemma_trace.analysis.roofline.peaks_file import peaks_toml, read_peaks
 from gemma_trace.errors import InputError
+from gemma_trace.peaks import Peaks
+from gemma_trace.peaks_file import peaks_toml, read_peaks
 from gemma_trace.trace.trace import Trace
 from tests.conftest import SHARED, real_trace
 from tests.trace_builder import TraceBuilder

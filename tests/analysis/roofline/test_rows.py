@@ -13,9 +13,9 @@ from gemma_trace.analysis.kernels import kernel_table
 from gemma_trace.analysis.roofline.devices import device_peaks
 from gemma_trace.analysis.roofline.floors import StageFloor, stage_floors
 from gemma_trace.analysis.roofline.opcosts import op_costs
-from gemma_trace.analysis.roofline.peaks import Peaks
 from gemma_trace.analysis.roofline.rows import RowRoofline, row_rooflines
 from gemma_trace.metadata import Environment, RunIdentity, RunMetadata, Workload
+from gemma_trace.peaks import Peaks
 from gemma_trace.trace.trace import Trace
 from tests.conftest import real_trace
 from tests.trace_builder import TraceBuilder

@@ -8,8 +8,8 @@ from gemma_trace.analysis.breakdown import breakdown
 from gemma_trace.analysis.kernels import kernel_table
 from gemma_trace.analysis.median_request import median_request
 from gemma_trace.report.html.build import told_apart, view_of
-from gemma_trace.report.html.lanes import draw_waterfall
 from gemma_trace.report.html.model import FULL, SHORT, Stretch
+from gemma_trace.report.html.waterfall import draw_waterfall
 from gemma_trace.trace.trace import Trace
 from tests.conftest import SAMPLES, real_trace
 from tests.trace_builder import TraceBuilder

@@ -18,7 +18,7 @@ from gemma_trace.report.html.definitions import DEFINITIONS, DIFF_DEFINITIONS
 from gemma_trace.report.html.model import MOST_RUNS, SHORT, PageContent, Pair
 from gemma_trace.report.html.page import render_page
 from gemma_trace.report.html.text import full_name
-from gemma_trace.report.numbers import milliseconds, percent, significant, spread
+from gemma_trace.report.number_text import milliseconds, percent, significant, spread
 from gemma_trace.trace.trace import Trace, load
 from tests.conftest import ROOT, SAMPLES, real_trace
 from tests.report.html.reading import Element, by_id, read, rows, table

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gemma_trace.capture.failure import as_capture_error, shortened
+from gemma_trace.capture.one_line_errors import as_capture_error, shortened
 from gemma_trace.errors import ImageError
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gemma_trace.analysis.memory import MemoryUse, StageMemory, memory_use
+from gemma_trace.analysis.allocations import MemoryUse, StageMemory, memory_use
 from tests.conftest import real_trace
 from tests.trace_builder import MAIN, TraceBuilder, decimal_us
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from gemma_trace.capture import doctor
-from gemma_trace.capture.doctor import Check, Status, examine_machine, is_capable
+from gemma_trace.machine import doctor
+from gemma_trace.machine.doctor import Check, CheckStatus, examine_machine, is_capable
 from tests.conftest import HUNG_S, ROOT
 
 TOKEN = "hf_madeUpForTheDoctor0123456789"
@@ -45,10 +45,10 @@ def test_what_is_missing_has_the_command_that_mends_it(monkeypatch: pytest.Monke
     monkeypatch.setattr(doctor, "_version", without("torch", "duckdb"))
     checks = {check.name: check for check in doctor._extras()}
     assert checks["extra capture"] == Check(
-        "extra capture", Status.MISSING, "not installed: torch", 'pip install "gemma-trace[capture]"'
+        "extra capture", CheckStatus.MISSING, "not installed: torch", 'pip install "gemma-trace[capture]"'
     )
-    assert checks["extra scale"].status is Status.ABSENT
-    assert checks["extra hta"].status is Status.OK
+    assert checks["extra scale"].status is CheckStatus.ABSENT
+    assert checks["extra hta"].status is CheckStatus.OK
     assert not is_capable(list(checks.values()))
 
 

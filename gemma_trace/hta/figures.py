@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from gemma_trace.analysis.hta.model import Analysis, Answer, Figure
+from gemma_trace.hta.answers import Analysis, Answer, Figure
 
 MOST_SEQUENCES: Final = 10
 

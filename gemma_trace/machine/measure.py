@@ -16,10 +16,10 @@ from typing import Final
 import torch
 
 from gemma_trace._version import __version__
-from gemma_trace.analysis.roofline.peaks import Peaks
 from gemma_trace.capture.environment import describe_environment
-from gemma_trace.capture.memory import free_bytes
-from gemma_trace.capture.progress import NoProgress, Progress
+from gemma_trace.capture.model_memory import free_bytes
+from gemma_trace.capture.phases import NoProgress, Progress
+from gemma_trace.peaks import Peaks
 
 DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from gemma_trace.analysis.hta.model import Analysis
+from gemma_trace.hta.answers import Analysis
 from gemma_trace.stages import REQUEST_CODE
 from gemma_trace.trace.events import LAUNCH_CATEGORIES, NONE, BoolArray
 from gemma_trace.trace.trace import Trace

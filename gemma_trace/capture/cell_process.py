@@ -1,6 +1,6 @@
 """One cell of a sweep, in a process of its own: options in as JSON, progress out as a JSON object a line.
 
-python -m gemma_trace.capture.cell < options.json
+python -m gemma_trace.capture.cell_process < options.json
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gemma_trace.capture.config import CaptureConfig
-from gemma_trace.capture.failure import as_capture_error
+from gemma_trace.capture.one_line_errors import as_capture_error
 from gemma_trace.errors import GemmaTraceError
 from gemma_trace.signals import cleared_up_on_signals
 

@@ -15,10 +15,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
-from gemma_trace.analysis.roofline.peaks import Peaks
 from gemma_trace.analysis.roofline.tensors import ITEM_BYTES
 from gemma_trace.errors import InputError
 from gemma_trace.foreign import number, read_toml, text
+from gemma_trace.peaks import Peaks
 
 DTYPES: Final = (*ITEM_BYTES, "tf32")
 """What a rate can be of."""

@@ -38,7 +38,7 @@ def main() -> int:
     os.environ["HTA_DISABLE_NS_ROUNDING"] = "1"
     tasks = json.load(sys.stdin)
     try:
-        importlib.import_module("gemma_trace.analysis.hta.shims").put_on()
+        importlib.import_module("gemma_trace.hta.shims").put_on()
         entry = importlib.import_module("hta.trace_analysis").TraceAnalysis
     except Exception as error:  # whatever its import raises
         _send(out, {"broken": _one_line(error)})
@@ -172,7 +172,7 @@ ANALYSES: Final[dict[str, Callable[..., _Frames]]] = {
     "sequences": _sequences,
     "critical_path": _critical_path,
 }
-"""By the names in `model.Analysis`."""
+"""Parts the names in `model.Analysis`."""
 
 if __name__ == "__main__":
     sys.exit(main())

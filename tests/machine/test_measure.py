@@ -6,8 +6,8 @@ import pytest
 
 from gemma_trace import cli
 from gemma_trace.analysis.roofline.devices import device_peaks
-from gemma_trace.analysis.roofline.peaks_file import read_peaks
-from gemma_trace.capture import measure
+from gemma_trace.machine import measure
+from gemma_trace.peaks_file import read_peaks
 from tests.conftest import real_trace
 
 

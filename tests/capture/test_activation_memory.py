@@ -6,12 +6,12 @@ import sys
 
 import pytest
 
-from gemma_trace.capture.heap import LARGE_BYTES
+from gemma_trace.capture.activation_memory import LARGE_BYTES
 from tests.conftest import HUNG_S
 
 MAPPED = (
     "import ctypes, torch\n"
-    "from gemma_trace.capture.heap import large_blocks_apart\n"
+    "from gemma_trace.capture.activation_memory import large_blocks_apart\n"
     "class Info(ctypes.Structure):\n"
     "    _fields_ = [(name, ctypes.c_size_t) for name in 'arena ordblks smblks hblks hblkhd a b c d e'.split()]\n"
     "libc = ctypes.CDLL(None)\n"

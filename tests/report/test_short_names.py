@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gemma_trace.report.names import folded
+from gemma_trace.report.short_names import folded
 
 
 @pytest.mark.parametrize(

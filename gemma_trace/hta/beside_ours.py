@@ -9,11 +9,11 @@ from typing import Final
 
 import numpy as np
 
-from gemma_trace.analysis.hta.copies import SYNC, stream_name
-from gemma_trace.analysis.hta.model import Analysis, Figure
 from gemma_trace.analysis.intervals import intersect, measure, union, union_ns
 from gemma_trace.analysis.taxonomy import family_of
 from gemma_trace.analysis.timeline import is_step_name
+from gemma_trace.hta.answers import Analysis, Figure
+from gemma_trace.hta.copies import SYNC, stream_name
 from gemma_trace.trace.events import NONE, BoolArray, IntArray
 from gemma_trace.trace.trace import Trace
 

@@ -26,7 +26,7 @@ EXTRAS: Final = {
 """The packages that each extra brings."""
 
 
-class Status(StrEnum):
+class CheckStatus(StrEnum):
     """How a check went."""
 
     OK = "ok"
@@ -46,7 +46,7 @@ class Check:
     """
 
     name: str
-    status: Status
+    status: CheckStatus
     found: str
     mend: str = ""
 
@@ -67,7 +67,7 @@ def examine_machine(*, ask_hub: bool = False) -> list[Check]:
 
 def _python() -> Check:
     found = f"Python {platform.python_version()}, gemma-trace {__version__}, {platform.system()} {platform.machine()}"
-    return Check("python", Status.OK, found)
+    return Check("python", CheckStatus.OK, found)
 
 
 def _extras() -> Iterator[Check]:
@@ -75,12 +75,12 @@ def _extras() -> Iterator[Check]:
         versions = {package: _version(package) for package in packages}
         missing = [package for package, version in versions.items() if version is None]
         if missing:
-            status = Status.MISSING if extra == "capture" else Status.ABSENT
+            status = CheckStatus.MISSING if extra == "capture" else CheckStatus.ABSENT
             mend = f'pip install "gemma-trace[{extra}]"'
             yield Check(f"extra {extra}", status, f"not installed: {', '.join(missing)}", mend)
         else:
             found = ", ".join(f"{package} {version}" for package, version in versions.items())
-            yield Check(f"extra {extra}", Status.OK, found)
+            yield Check(f"extra {extra}", CheckStatus.OK, found)
 
 
 def _version(package: str) -> str | None:
@@ -93,20 +93,20 @@ def _version(package: str) -> str | None:
 def _devices() -> Iterator[Check]:
     import torch
 
-    from gemma_trace.capture.memory import free_bytes
+    from gemma_trace.capture.model_memory import free_bytes
 
     free = free_bytes(torch.device("cpu")) / 1e9
-    yield Check("cpu", Status.OK, f"{torch.get_num_threads()} threads, {free:.1f} GB of memory free")
+    yield Check("cpu", CheckStatus.OK, f"{torch.get_num_threads()} threads, {free:.1f} GB of memory free")
     if not torch.cuda.is_available():
         built = torch.version.cuda or torch.version.hip
         found = f"torch is built for {built}, but no device is visible" if built else "torch is built without CUDA"
         mend = "check the driver: nvidia-smi" if built else "install a CUDA build of torch: https://pytorch.org"
-        yield Check("cuda", Status.ABSENT, found, mend)
+        yield Check("cuda", CheckStatus.ABSENT, found, mend)
         return
     for index in range(torch.cuda.device_count()):
         name = torch.cuda.get_device_properties(index).name
         free = free_bytes(torch.device("cuda", index)) / 1e9
-        yield Check(f"cuda:{index}", Status.OK, f"{name}, {free:.1f} GB of memory free")
+        yield Check(f"cuda:{index}", CheckStatus.OK, f"{name}, {free:.1f} GB of memory free")
 
 
 def _profiler() -> Check:
@@ -115,24 +115,25 @@ def _profiler() -> Check:
     from torch.profiler import ProfilerActivity, profile, supported_activities
 
     if ProfilerActivity.CUDA not in supported_activities():
-        return Check("profiler", Status.OK, "records the CPU; this torch has no CUPTI or roctracer")
+        return Check("profiler", CheckStatus.OK, "records the CPU; this torch has no CUPTI or roctracer")
     if not torch.cuda.is_available():
-        return Check("profiler", Status.OK, "records the CPU, and CUDA where there is a device")
+        return Check("profiler", CheckStatus.OK, "records the CPU, and CUDA where there is a device")
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as recorded:
         torch.ones(1024, device="cuda").sum().item()
         torch.cuda.synchronize()
     seen = sum(event.device_type == torch.autograd.DeviceType.CUDA for event in recorded.events())
     if seen:
-        return Check("profiler", Status.OK, f"records the CPU and CUDA: saw {seen} device activities of a trial")
+        return Check("profiler", CheckStatus.OK, f"records the CPU and CUDA: saw {seen} device activities of a trial")
     mend = "see what CUPTI reports with KINETO_LOG_LEVEL=1; another profiler may use it, or the driver may forbid it"
-    return Check("profiler", Status.MISSING, "saw no device activity of a trial", mend)
+    return Check("profiler", CheckStatus.MISSING, "saw no device activity of a trial", mend)
 
 
 def _compiler() -> Check:
     found = next((name for name in ("g++", "clang++", "c++") if shutil.which(name)), None)
     if found:
-        return Check("compiler", Status.OK, f"{found}, for --compile stages on the CPU")
-    return Check("compiler", Status.ABSENT, "no C++ compiler; --compile stages requires one on the CPU", "install g++")
+        return Check("compiler", CheckStatus.OK, f"{found}, for --compile stages on the CPU")
+    missing = "no C++ compiler; --compile stages requires one on the CPU"
+    return Check("compiler", CheckStatus.ABSENT, missing, "install g++")
 
 
 def _sizes() -> Check:
@@ -142,7 +143,7 @@ def _sizes() -> Check:
 
     declare_missing_operators()
     from gemma_trace.capture.gemma3 import SHAPES, gemma3_config
-    from gemma_trace.capture.memory import free_bytes, needed_bytes, parameter_count
+    from gemma_trace.capture.model_memory import free_bytes, needed_bytes, parameter_count
 
     device = resolve_device("auto")
     free = free_bytes(device)
@@ -153,7 +154,7 @@ def _sizes() -> Check:
         if needed_bytes(parameter_count(gemma3_config(size)), dtype, device.type) <= free
     ]
     found = f"on {device}: tiny, {', '.join(fits)}" if fits else f"on {device}: tiny only"
-    return Check("models that fit", Status.OK, found)
+    return Check("models that fit", CheckStatus.OK, found)
 
 
 def _token() -> Check:
@@ -168,8 +169,8 @@ def _token() -> Check:
     ]
     here = f"in the cache: {', '.join(cached)}" if cached else "none of Gemma 3's weights in the cache"
     if huggingface_hub.get_token() is None:
-        return Check("hub", Status.ABSENT, f"no token; {here}", "hf auth login; --weights random needs none")
-    return Check("hub", Status.OK, f"there is a token; {here}")
+        return Check("hub", CheckStatus.ABSENT, f"no token; {here}", "hf auth login; --weights random needs none")
+    return Check("hub", CheckStatus.OK, f"there is a token; {here}")
 
 
 def _hub() -> Check:
@@ -182,10 +183,10 @@ def _hub() -> Check:
     try:
         huggingface_hub.HfApi().auth_check(repo)
     except Exception as error:
-        return Check("hub access", Status.ABSENT, explained(repo, error))
-    return Check("hub access", Status.OK, f"yes, to {repo}")
+        return Check("hub access", CheckStatus.ABSENT, explained(repo, error))
+    return Check("hub access", CheckStatus.OK, f"yes, to {repo}")
 
 
 def is_capable(checks: list[Check]) -> bool:
     """Whether a capture can run here at all."""
-    return all(check.status is not Status.MISSING for check in checks) and sys.version_info >= (3, 11)
+    return all(check.status is not CheckStatus.MISSING for check in checks) and sys.version_info >= (3, 11)

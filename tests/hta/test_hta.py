@@ -14,16 +14,16 @@ import numpy as np
 import pytest
 
 from gemma_trace import cli
-from gemma_trace.analysis.hta.compare import Causes, Own
-from gemma_trace.analysis.hta.copies import Copier
-from gemma_trace.analysis.hta.figures import figures_of
-from gemma_trace.analysis.hta.model import Analysis, Answer, Call, Declined, Figure, HtaResult, Scope, Task
-from gemma_trace.analysis.hta.process import run_tasks
-from gemma_trace.analysis.hta.reasons import Conditions
-from gemma_trace.analysis.hta.run import By, Wanted, run_hta
 from gemma_trace.cli.hta import named_analyses
 from gemma_trace.errors import ConfigError, InputError, MissingExtraError
 from gemma_trace.health.findings import Health
+from gemma_trace.hta.answers import Analysis, Answer, Call, Declined, Figure, HtaResult, Scope, Task
+from gemma_trace.hta.beside_ours import Causes, Own
+from gemma_trace.hta.child_process import run_tasks
+from gemma_trace.hta.conditions import Conditions
+from gemma_trace.hta.copies import Copier
+from gemma_trace.hta.figures import figures_of
+from gemma_trace.hta.run import Parts, Wanted, run_hta
 from gemma_trace.report.markdown import to_markdown
 from gemma_trace.report.records import to_csv, to_json, to_parquet
 from gemma_trace.report.tables.hta import hta_report, hta_tables
@@ -182,7 +182,7 @@ def test_one_stage_or_request_can_be_asked_for(tmp_path: Path) -> None:
     trace = two_stages().load(tmp_path)
     only = Wanted(analyses=(Analysis.TEMPORAL,), stage="prefill")
     assert run_hta(trace, only).scopes == (WHOLE, Scope(0, "prefill"))
-    assert run_hta(trace, replace(only, stage=None, by=By.REQUEST)).scopes == (WHOLE, Scope(0))
+    assert run_hta(trace, replace(only, stage=None, by=Parts.REQUEST)).scopes == (WHOLE, Scope(0))
     with pytest.raises(InputError, match=r"has no stage 'decode'; it has vision_tower, prefill"):
         run_hta(trace, replace(only, stage="decode"))
     with pytest.raises(InputError, match=r"request 3 not found: .* has request 0 alone"):

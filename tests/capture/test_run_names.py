@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from gemma_trace.capture.config import MOST_NAME_CHARACTERS, RUN_NAME_PATTERN, CaptureConfig
-from gemma_trace.capture.names import fingerprint
 from gemma_trace.capture.output import RECORD_NAME, Record, lock_output, lock_run, previous_traces, write_record
+from gemma_trace.capture.run_names import fingerprint
 from gemma_trace.capture.sweep import Cell, plan, run_sweep, settled
 from gemma_trace.errors import ConfigError, OutputError
 from gemma_trace.trace.files import atomic_file

@@ -11,10 +11,10 @@ from typing import Final
 
 import numpy as np
 
-from gemma_trace.analysis.hta.compare import Causes, Own
-from gemma_trace.analysis.hta.copies import UNIT_NS, WINDOW, Copier
-from gemma_trace.analysis.hta.figures import figures_of
-from gemma_trace.analysis.hta.model import (
+from gemma_trace.analysis.pieces import cut
+from gemma_trace.analysis.timeline import Request, rows_in_order
+from gemma_trace.errors import MissingExtraError
+from gemma_trace.hta.answers import (
     MICROSECOND_NS,
     OF_A_CUT,
     Analysis,
@@ -26,11 +26,11 @@ from gemma_trace.analysis.hta.model import (
     Scope,
     Task,
 )
-from gemma_trace.analysis.hta.process import DEFAULT_TIMEOUT_S, run_tasks
-from gemma_trace.analysis.hta.reasons import SHORTEST, Conditions
-from gemma_trace.analysis.pieces import cut
-from gemma_trace.analysis.timeline import Request, rows_in_order
-from gemma_trace.errors import MissingExtraError
+from gemma_trace.hta.beside_ours import Causes, Own
+from gemma_trace.hta.child_process import DEFAULT_TIMEOUT_S, run_tasks
+from gemma_trace.hta.conditions import SHORTEST, Conditions
+from gemma_trace.hta.copies import UNIT_NS, WINDOW, Copier
+from gemma_trace.hta.figures import figures_of
 from gemma_trace.stages import REQUEST_CODE, UNATTRIBUTED_CODE
 from gemma_trace.trace.events import NONE, BoolArray, IntArray
 from gemma_trace.trace.near_names import no_such_stage
@@ -44,7 +44,7 @@ MOST_PATHS: Final = 3
 """Of how many requests HTA's critical path is asked at most; it is by far its dearest analysis."""
 
 
-class By(StrEnum):
+class Parts(StrEnum):
     """What HTA runs on beside the whole trace."""
 
     TRACE = "trace"
@@ -64,7 +64,7 @@ class Wanted:
     """
 
     analyses: tuple[Analysis, ...] = tuple(Analysis)
-    by: By = By.STAGE
+    by: Parts = Parts.STAGE
     stage: str | None = None
     request: int | None = None
     as_is: bool = False
@@ -147,15 +147,15 @@ class _Run:
     def _parts(self) -> list[tuple[Scope, BoolArray]]:
         """The parts that HTA gets besides the whole, and which activities are in each."""
         wanted, found = self._wanted, []
-        if wanted.by is By.TRACE:
+        if wanted.by is Parts.TRACE:
             return []
         # Without a stage, a request is all that there is to tell apart.
-        by = wanted.by if _has_stages(self._trace) or wanted.stage is not None else By.REQUEST
+        by = wanted.by if _has_stages(self._trace) or wanted.stage is not None else Parts.REQUEST
         names = dict(rows_in_order(self._trace))
         present: dict[str, None] = {}
         for request in self._requests:
             pieces = cut(self._trace, request)
-            if by is By.REQUEST:
+            if by is Parts.REQUEST:
                 found.append((Scope(request.index), self._chosen(pieces.activity[pieces.own])))
                 continue
             ranges = set(pieces.stretch_row.tolist()) | set(pieces.device_row[pieces.own].tolist())

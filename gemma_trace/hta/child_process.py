@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 import gemma_trace
-from gemma_trace.analysis.hta.model import Answer, Task
+from gemma_trace.hta.answers import Answer, Task
 
 DEFAULT_TIMEOUT_S: Final = 300.0
 """How long HTA may take for one answer."""
@@ -111,7 +111,7 @@ def _process(plan: bytes) -> Iterator[tuple[subprocess.Popen[bytes], queue.Queue
     # This very package, wherever it is; and -P, so that no `hta` in the current folder is taken for HTA.
     paths = [str(Path(gemma_trace.__file__).resolve().parent.parent), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    command = [sys.executable, "-P", "-m", "gemma_trace.analysis.hta.runner"]
+    command = [sys.executable, "-P", "-m", "gemma_trace.hta.in_child"]
     with (
         tempfile.TemporaryFile() as log,
         subprocess.Popen(
