@@ -110,7 +110,7 @@ def test_options_that_make_no_sense_are_refused() -> None:
         ({"images_per_request": 0}, "images_per_request is 0"),
         ({"prompt_tokens": 0}, "prompt_tokens is 0"),
         ({"compile": "all"}, "no compile mode 'all'"),
-        ({"image_device": "cuda", "image_backend": "pil"}, "takes --image-backend torchvision"),
+        ({"image_device": "cuda", "image_backend": "pil"}, "requires --image-backend torchvision"),
         ({"image_device": "tpu"}, "no image device 'tpu'"),
         ({"model": " "}, "the model is empty"),
         ({"seed": -1}, "the seed is -1"),

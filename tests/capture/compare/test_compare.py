@@ -139,7 +139,7 @@ def test_arms_are_every_combination_with_names_that_tell_them_apart() -> None:
         ({}, "two or more configurations"),
         ({"changes": ["runs=3"]}, "two or more configurations"),
         ({"changes": ["speed=1,2"]}, "no option 'speed'"),
-        ({"changes": ["runs"]}, "no OPTION=VALUE,VALUE"),
+        ({"changes": ["runs"]}, "not OPTION=VALUE,VALUE"),
         ({"changes": ["runs=1,x"]}, "'x' is not a whole number"),
         ({"changes": ["attn=a,b"], "labels": ["one"]}, "2 configurations and 1 labels"),
         ({"changes": ["attn=a,b"], "labels": ["x", "x"]}, "two configurations are called 'x'"),
