@@ -76,7 +76,7 @@ def test_a_toml_file_that_cant_be_read_is_told_in_a_line(tmp_path: Path, content
 def test_an_argument_that_cant_be_read_is_counted_and_the_others_are_read(tmp_path: Path) -> None:
     built = TraceBuilder().span("kernel", "k", 0, 10, stream=7, device=msgspec.Raw(b"1e400"), correlation=3)
     trace = built.span("kernel", "l", 20, 10, stream=7, device=0, correlation=msgspec.Raw(HUGE)).load(tmp_path)
-    assert trace.read_report.repairs == {UNREADABLE_VALUES: 1}
+    assert trace.read_report.repairs == {UNREADABLE_VALUES: 1, "numbers_too_large": 1}
     assert trace.spans.stream.tolist() == [7, 7]
     assert (trace.spans.device.tolist(), trace.spans.correlation.tolist()) == ([-1, 0], [3, -1])
 
@@ -97,7 +97,12 @@ def test_names_that_are_too_long_for_a_file_are_told_in_a_line(
 ) -> None:
     file = str(ours_on_a_device().write(tmp_path / "t.json"))
     name = "x" * 5000
-    for command in (["stages", name], ["diff", file, name], ["stages", file, "-o", name], ["report", file, "-o", name]):
+    for command in (
+        ["stages", name],
+        ["diff", file, name],
+        ["stages", file, "-f", "csv", "-o", name],
+        ["report", file, "-o", name],
+    ):
         assert cli.main(command) == (1 if "-o" in command else 4)
         assert capsys.readouterr().err.startswith("gemma-trace: can't ")
     with pytest.raises(OutputError, match="File name too long; check --output"):

@@ -168,7 +168,7 @@ def refuse_binary(form: Format | None, output: Path | None, option: str = "-o") 
         ConfigError: there is no file, and the format is no text.
     """
     if form is not None and output is None and RENDERERS[form].is_binary:
-        raise ConfigError(f"{form.value} is no text; give {option} FILE")
+        raise ConfigError(f"{form.value} is a binary format; give {option} FILE")
 
 
 def render(report: Report, form: Format, *, to_terminal: bool, raw: bool = False) -> bytes | None:

@@ -96,7 +96,9 @@ README_TABLES: Final[dict[str, tuple[str, Sequence[Defined]]]] = {
 }
 """The tables of analysis/README.md by their names in its markers, each with what its first column is called."""
 
-_MARKED: Final = re.compile(r"(<!-- columns: ([\w ]+) -->\n).*?(<!-- end of columns -->)", re.DOTALL)
+_MARKED: Final = re.compile(
+    r"(<!-- columns: (\w++(?: \w++)*+) -->\n)(?:[^<]++|<(?!!-- (?:end of columns|columns:)))*+(<!-- end of columns -->)"
+)
 
 
 def with_tables(text: str) -> str:

@@ -193,7 +193,7 @@ def test_a_gate_on_a_stage_holds_for_that_stage(tmp_path: Path) -> None:
     exceeded = parse_gate("chat_template:5%").judge(found).exceeded
     assert [row.change.stage for row in exceeded] == ["chat_template"]
     assert parse_gate("ttft:90%,prefill:81%").judge(found).exceeded == ()
-    with pytest.raises(InputError, match="no 'text_tower' on both sides"):
+    with pytest.raises(InputError, match="'text_tower' is not on both sides"):
         parse_gate("text_tower:5%").judge(found)
 
 

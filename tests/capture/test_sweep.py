@@ -55,7 +55,7 @@ def test_options_of_the_command_line_have_their_own_types(tmp_path: Path) -> Non
     ("content", "changes", "message"),
     [
         ("[matrix]\nmodle = ['tiny']", [], "no option 'modle'"),
-        ("[matrix]\nmodel = 'tiny'", [], "is no list"),
+        ("[matrix]\nmodel = 'tiny'", [], "is not a list"),
         ("[more]\nmodel = ['tiny']", [], r"not more"),
         ("[matrix]\ndtype = ['float8']", [], "no dtype 'float8'"),
         ("", ["model"], "is not OPTION=VALUE"),
@@ -87,7 +87,8 @@ def test_an_output_that_cannot_be_is_refused_before_anything_runs(tmp_path: Path
         with pytest.raises(OutputError, match=r"can't make the folder .*file.*; check --out-dir"):
             run_sweep(cells, retry=False, on_change=lambda _: None)
     tiny = ["sweep", "--set", "model=tiny", "--out-dir", str(tmp_path / "out")]
-    assert main([*tiny, "--output", str(tmp_path / "file")]) == 1
+    (tmp_path / "table.csv").write_text("")
+    assert main([*tiny, "--output", str(tmp_path / "table.csv")]) == 1
     assert main([*tiny, "--format", "parquet"]) == 2
     assert not (tmp_path / "out").exists()
 

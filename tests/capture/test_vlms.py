@@ -112,7 +112,7 @@ def test_a_module_can_be_named_where_none_is_found() -> None:
         find_stage_modules(model, {"vision": "model.tower"})
     assert CaptureConfig(stage_modules=("vision=a.b",)).stage_module_paths == {"vision": "a.b"}
     for text in ("tower=a.b", "vision", "vision="):
-        with pytest.raises(ConfigError, match="is none of vision=PATH, projector=PATH, decoder=PATH"):
+        with pytest.raises(ConfigError, match="is not one of vision=PATH, projector=PATH, decoder=PATH"):
             CaptureConfig(stage_modules=(text,))
 
 

@@ -81,7 +81,7 @@ def test_the_action_knows_ok_and_inconclusive_and_stops_at_a_missing_side(
     assert run(script, tmp_path, sides | {"AFTER": "before", "FAIL_ON": "1%"}).returncode == 5
     assert run(script, tmp_path, sides | {"AFTER": "before", "FAIL_ON": "1%", "INCONCLUSIVE": "ok"}).returncode == 0
     (tmp_path / "empty").mkdir()
-    assert run(script, tmp_path, sides | {"AFTER": "empty"}).returncode == 1
+    assert run(script, tmp_path, sides | {"AFTER": "empty"}).returncode == 4
     answers = (tmp_path / "output").read_text().splitlines()
     assert answers == ["answer=ok", "answer=inconclusive", "answer=inconclusive"]
 

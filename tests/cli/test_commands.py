@@ -328,7 +328,7 @@ def test_a_gate_on_one_request_a_side_is_inconclusive_and_says_why(
     found = json.loads(out)
     assert code == 5
     assert err.startswith("gemma-trace: can't say whether anything is slower than allowed: the side before has ")
-    assert "the smallest changes that could be seen are: wall 25.0% (limit 1%)" in err
+    assert "the smallest changes that could be seen are: wall 50.0% (limit 1%)" in err
     assert {row["status"] for row in found["rows"]} == {"same"}
     assert found["totals"]["gate"]["answer"] == "inconclusive"
     code, _, err = run(capsys, "diff", built, built, "--fail-on", "1%", "--inconclusive", "ok")
@@ -338,7 +338,7 @@ def test_a_gate_on_one_request_a_side_is_inconclusive_and_says_why(
 
 def test_a_gate_that_is_exceeded_ends_with_3_and_says_which(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sides = []
-    for name, length in (("a", 50_000), ("b", 75_000)):
+    for name, length in (("a", 40_000), ("b", 75_000)):
         built = TraceBuilder()
         for request in range(5):
             at = 200_000 * request
@@ -346,13 +346,13 @@ def test_a_gate_that_is_exceeded_ends_with_3_and_says_which(tmp_path: Path, caps
         sides.append(built.write(tmp_path / f"{name}.json"))
     report = tmp_path / "gate.xml"
     code, out, err = run(capsys, "diff", *sides, "--fail-on", "prefill:30%", "-f", "markdown", "--junit", report)
-    assert (code, err) == (3, "gemma-trace: slower than allowed: prefill +50.0% (limit 30%)\n")
+    assert (code, err) == (3, "gemma-trace: slower than allowed: prefill +87.5% (limit 30%)\n")
     assert "| prefill" in out, "the table is there for the comment"
     suite = ElementTree.parse(report).getroot()[0]
     assert suite.attrib == {"name": "a → b", "tests": "1", "failures": "1", "skipped": "0"}
     assert [case.get("name") for case in suite] == ["prefill"]
-    assert suite[0][0].get("message", "").startswith("+0.025 ms (+50.0%), limit 30%")
-    code, _, err = run(capsys, "diff", *sides, "--fail-on", "prefill:80%")
+    assert suite[0][0].get("message", "").startswith("+0.035 ms (+87.5%), limit 30%")
+    code, _, err = run(capsys, "diff", *sides, "--fail-on", "prefill:200%")
     assert (code, err) == (0, "gemma-trace: nothing is slower than allowed\n")
     code, _, _ = run(capsys, "diff", *sides, "--fail-on", "prefill:+10us")
     assert code == 3

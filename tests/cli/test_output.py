@@ -77,7 +77,7 @@ def test_a_name_that_tells_no_format_is_refused_before_anything_is_read(
     assert not (tmp_path / name).exists()
 
 
-@pytest.mark.parametrize(("command", "option"), [("doctor", "--output"), ("compare", "--save")])
+@pytest.mark.parametrize(("command", "option"), [("doctor", "--output"), ("compare", "--output")])
 def test_what_is_no_table_of_a_trace_is_refused_likewise(
     command: str, option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

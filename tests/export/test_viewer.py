@@ -179,7 +179,7 @@ def test_stages_and_counters_are_on_top(tmp_path: Path) -> None:
 
 def test_an_export_is_no_trace_to_read(tmp_path: Path) -> None:
     exported(TraceBuilder().op("op", 0, 10), tmp_path)
-    with pytest.raises(TraceFormatError, match="give the trace that it was made of"):
+    with pytest.raises(TraceFormatError, match="give the trace that it was made from"):
         load(tmp_path / "out.json")
 
 

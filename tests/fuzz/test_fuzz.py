@@ -37,7 +37,7 @@ def test_nothing_escapes_from_damaged_traces(part: int) -> None:
     assert ", 0 problems, " in said
     runs = {name: int(count) for count, name in re.findall(r"^ *(\d+)  (\w+)$", said, re.MULTILINE)}
     assert runs.keys() <= {command[0] for command in commands("", "", "")}
-    assert runs["check"] == 25
+    assert 25 <= runs["check"] <= 50, "once, and once more with the options that a case has"
     assert sum(runs.values()) > 3 * 25
 
 

@@ -306,7 +306,7 @@ def test_without_hta_the_extra_is_named(
 def test_analyses_are_chosen_by_name() -> None:
     assert named_analyses("kernels, critical-path") == (Analysis.KERNELS, Analysis.CRITICAL_PATH)
     assert named_analyses(None) == tuple(Analysis)
-    with pytest.raises(ConfigError, match=r"knows no kernel; it knows temporal, idle"):
+    with pytest.raises(ConfigError, match=r"there is no analysis 'kernel'; give some of temporal, idle"):
         named_analyses("kernel")
 
 

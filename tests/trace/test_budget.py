@@ -29,7 +29,7 @@ def test_a_trace_that_takes_more_than_it_may_is_refused_in_one_line(
         read_trace(path)
     message = str(caught.value)
     assert message.startswith(f"{path} needs over 0.0 GB of memory (")
-    assert message.endswith("or set GEMMA_TRACE_MEMORY_GB to the GB that it may take")
+    assert message.endswith("or set GEMMA_TRACE_MEMORY_GB to the GB that it may use")
     assert "\n" not in message
     monkeypatch.setenv(budget.VARIABLE, "1")
     assert len(read_trace(path).events) == 40_000

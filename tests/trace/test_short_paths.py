@@ -129,4 +129,4 @@ def test_the_option(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert ACME in content(tmp_path / "k.json")
     code, _, err = run(capsys, "export", path, "--keep-paths", "--redact")
     assert code == 2
-    assert "give one of the two" in err
+    assert "give only one of the two" in err
