@@ -8,8 +8,8 @@
     ├── GateError              a difference over the limit that was set (exit code 3)
     ├── InconclusiveError      too little is known to say whether a limit is exceeded (exit code 5)
     ├── OutputError            an output that exists already, or can't be written
+    ├── MissingExtraError      a package of an extra isn't installed
     └── CaptureError           a capture that can't run
-        ├── MissingExtraError  a package of an extra isn't installed
         ├── ModelError         a model that doesn't exist or can't be loaded
         ├── ImageError         an image that isn't one
         └── DeviceError        a device that isn't there
@@ -68,7 +68,7 @@ class CaptureError(GemmaTraceError):
     """A capture that can't run."""
 
 
-class MissingExtraError(CaptureError):
+class MissingExtraError(GemmaTraceError):
     """A package isn't installed that an extra of gemma-trace brings.
 
     Args:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -15,6 +17,12 @@ from gemma_trace.stages import UNATTRIBUTED_CODE
 from gemma_trace.trace.events import BoolArray, IntArray
 from gemma_trace.trace.requests import Request
 from gemma_trace.trace.trace import Trace
+
+
+MOST_KEPT: Final = 4
+"""A page asks for the pieces of its one request again and again; those of so many requests are kept with a trace."""
+
+_kept: WeakKeyDictionary[Trace, dict[Request, Pieces]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -56,12 +64,21 @@ class Pieces:
 
 
 def cut(trace: Trace, request: int | Request) -> Pieces:
-    """Cut a request's wall time up by what the device and the request's thread do."""
-    return _cut(trace, WindowLine.of(trace.chosen(request)))
+    """Cut a request's wall time up by what the device and the request's thread do; the last ones are kept."""
+    (window,) = trace.chosen(request)
+    kept = _kept.setdefault(trace, {})
+    if window not in kept:
+        while len(kept) >= MOST_KEPT:
+            del kept[next(iter(kept))]
+        kept[window] = _cut(trace, WindowLine.of([window]))
+    return kept[window]
 
 
 def cut_all(trace: Trace, requests: Sequence[Request]) -> Iterator[Pieces]:
     """The same of many requests, as many at a time as keep memory in bounds."""
+    if len(requests) == 1:
+        yield cut(trace, requests[0])
+        return
     for line in lines(trace, requests):
         yield _cut(trace, line)
 
