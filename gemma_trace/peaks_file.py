@@ -72,12 +72,16 @@ def _entry(entry: Any, where: str) -> Peaks:
         if dtype not in DTYPES:
             raise InputError(f"{where} has a rate of {dtype!r}; rates are of {', '.join(DTYPES)}")
     source = entry.get("source", "a file of the user's")
+    if not isinstance(source, str):
+        raise InputError(
+            f'{where} has a source that is not text; write source = "…", e.g. the data sheet that has the rates'
+        )
     return Peaks(
         names=tuple(names),
         memory_gb_per_s=_number(entry, "memory_gb_per_s", where),
         cache_mb=_number({"cache_mb": 0, **entry}, "cache_mb", where, least=0.0),
         tflops=tuple((dtype, _number(rates, dtype, where)) for dtype in rates),
-        source=text(source),
+        source=source,
     )
 
 

@@ -18,7 +18,6 @@ from gemma_trace.trace.events import BoolArray, IntArray
 from gemma_trace.trace.requests import Request
 from gemma_trace.trace.trace import Trace
 
-
 MOST_KEPT: Final = 4
 """A page asks for the pieces of its one request again and again; those of so many requests are kept with a trace."""
 

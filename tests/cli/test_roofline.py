@@ -102,6 +102,16 @@ def test_a_bad_file_of_peaks_is_one_line(tmp_path: Path, capsys: pytest.CaptureF
         assert "device 1 has no name" in error
 
 
+@pytest.mark.parametrize("source", ["nan", "3", "[1]", "{a = 1}"])
+def test_a_source_that_is_no_text_is_one_line(source: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "peaks.toml"
+    path.write_text(PEAKS.replace("[device.tflops]", f"source = {source}\n[device.tflops]"))
+    assert cli.main(["stages", SAMPLE, "--peaks", str(path)]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "device 1 has a source that is not text" in error
+
+
 def test_the_section_of_a_report(tmp_path: Path) -> None:
     floors = request_floors(load(device_trace(tmp_path, "NVIDIA A100-SXM4-40GB")))
     section = stage_rooflines(floors).as_text()
