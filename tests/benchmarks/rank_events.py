@@ -112,7 +112,9 @@ class _RankWriter:
             self._names("thread_name", self._device, COMPUTE_STREAM, name=f"stream {COMPUTE_STREAM} "),
             self._names("thread_name", self._device, COMMUNICATION_STREAM, name=f"stream {COMMUNICATION_STREAM} "),
         ]
-        text = json.dumps(top, indent=2).rstrip("\n}") + ',\n  "traceEvents": [' + "".join(named).removeprefix(",")
+        text = (
+            json.dumps(top, indent=2).removesuffix("\n}") + ',\n  "traceEvents": [' + "".join(named).removeprefix(",")
+        )
         return text.encode()
 
     def footer(self) -> bytes:
