@@ -36,8 +36,8 @@ def ranks(
     that wait is the rank's own time: a rank whose own time stands out is a straggler, shown with the cause and with
     what a request would take without it. Bytes and bandwidths are those of nccl-tests.
 
-    Which rank a trace is of comes from its distributedInfo, else from the name of its file. A file into which ranks were
-    merged is split.
+    Which rank a trace is of comes from its distributedInfo, else from the name of its file. A file into which ranks
+    were merged is split.
 
     Example: gemma-trace ranks traces/job8 --format json -o job8.json
     """

@@ -26,7 +26,8 @@ def _of_files(members: Members) -> Iterator[Finding]:
             Severity.WARNING,
             count,
             f"{_count(count, 'rank')} of {members.world_size:,} {_have(count)} no trace here "
-            f"({_ranks(members.missing)}): latencies and waits are over the ranks that are here, and who waits for a missing rank isn't seen",
+            f"({_ranks(members.missing)}): latencies and waits are over the ranks that are here, and who waits for a "
+            "missing rank isn't seen",
             "copy the traces of all ranks into the folder",
         )
     if members.duplicates:
@@ -110,13 +111,14 @@ def _of_clocks(members: Members, calls: Calls, clocks: Sequence[Clock]) -> Itera
         )
     corrected = [clock for clock in clocks if clock.is_corrected]
     if corrected:
-        worst = max(corrected, key=lambda clock: abs(clock.offset_ns))
+        offset_ns = max(abs(clock.offset_ns) for clock in corrected)
+        spread_ns = max(clock.spread_ns for clock in corrected)
         yield Finding(
             "clock_corrected",
             Severity.INFO,
             len(corrected),
             f"the clocks of {_count(len(corrected), 'rank')} were corrected by up to "
-            f"{abs(worst.offset_ns) / 1e3:,.3f} µs (spread up to {max(clock.spread_ns for clock in corrected) / 1e3:,.3f} µs)",
+            f"{offset_ns / 1e3:,.3f} µs (spread up to {spread_ns / 1e3:,.3f} µs)",
             "nothing to do",
         )
     alone = [members.ranks[clock.rank].rank for clock in clocks if not clock.collectives][1:]
