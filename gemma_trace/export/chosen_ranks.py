@@ -1,0 +1,60 @@
+"""Which files of a folder are the ranks that were asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from gemma_trace.errors import ConfigError, InputError
+from gemma_trace.foreign import NONE
+from gemma_trace.ranks.identity import identity_of
+from gemma_trace.trace.header import MOST_RANKS, distributed_of
+from gemma_trace.trace.reader import read_header
+
+_MOST_NAMED: Final = 20
+
+
+def parse_ranks(text: str) -> list[int]:
+    """Ranks as they are given on the command line, in order and once each.
+
+    Raises:
+        ConfigError: it is no such list.
+
+    >>> parse_ranks("5,0-2")
+    [0, 1, 2, 5]
+    """
+    found: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        ends = (first, last if dash else first)
+        if not all(end.isascii() and end.isdigit() and len(end) <= 7 for end in ends) or int(ends[1]) >= MOST_RANKS:
+            raise ConfigError(f"--ranks {text} is no list of ranks; give e.g. --ranks 0,5 or --ranks 0-3")
+        found.update(range(int(ends[0]), int(ends[1]) + 1))
+    if not found:
+        raise ConfigError(f"--ranks {text} names no rank; give the lower one of a range first")
+    return sorted(found)
+
+
+def rank_files(paths: Sequence[Path], wanted: Sequence[int]) -> dict[int, Path]:
+    """The file of each of these ranks, by what the files' headers say, else by their names.
+
+    Raises:
+        InputError: a rank has no file or two of them, or a file can't be read.
+    """
+    found: dict[int, list[Path]] = {}
+    for path in paths:
+        rank = identity_of(distributed_of(read_header(path)), path).rank
+        if rank != NONE:
+            found.setdefault(rank, []).append(path)
+    return {rank: _only(rank, found) for rank in wanted}
+
+
+def _only(rank: int, found: Mapping[int, Sequence[Path]]) -> Path:
+    if rank not in found:
+        listed = ", ".join(map(str, sorted(found)[:_MOST_NAMED])) + (", …" if len(found) > _MOST_NAMED else "")
+        raise InputError(f"rank {rank} not found: there are traces of " + (f"ranks {listed}" if found else "no rank"))
+    first, *others = found[rank]
+    if others:
+        raise InputError(f"{first.name} and {others[0].name} are both of rank {rank}; leave one of them out")
+    return first
