@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from gemma_trace.analysis.summary import RunSummary
     from gemma_trace.analysis.tree import TreeNode
     from gemma_trace.health.findings import Health
+    from gemma_trace.ranks.job import Job
     from gemma_trace.stages import StageRule
     from gemma_trace.trace.cache import TraceCache
 
@@ -186,6 +187,23 @@ def load_all(folder: str | Path, rules: Sequence[StageRule] = ()) -> list[Trace]
     from gemma_trace.trace.folders import find_traces
 
     return [_read(path, rules, None, None, None) for path in find_traces([Path(folder)])]
+
+
+def load_ranks(source: str | Path | Sequence[str | Path], rules: Sequence[StageRule] = ()) -> Job:
+    """Read the traces of a job's ranks, one process per core: of a folder, or of some files.
+
+    Raises:
+        UnreadableError: there is none, or none can be read.
+
+    >>> job = gemma_trace.load_ranks("traces/job8")      # doctest: +SKIP
+    >>> job.stragglers, job.to_frame()      # doctest: +SKIP
+    """
+    from gemma_trace.parallel import map_files
+    from gemma_trace.ranks.job import load_job
+    from gemma_trace.trace.folders import find_traces
+
+    paths = [source] if isinstance(source, str | Path) else source
+    return load_job(find_traces([Path(path) for path in paths]), rules, map_files)
 
 
 def _read(

@@ -62,7 +62,6 @@ ELSEWHERE = {
     "cli/sweep": "capture/test_sweep",
     "cli/tree": "cli/test_commands",
     "cli/view": "browser/test_view",
-    "cli/workers": "cli/test_commands",
 }
 
 

@@ -165,7 +165,7 @@ def collected(paths: Sequence[Path], reading: Reading) -> tuple[PageContent, lis
     Raises:
         InputError: there is no trace, or none that can be read.
     """
-    from gemma_trace.cli.workers import map_files
+    from gemma_trace.parallel import map_files
     from gemma_trace.report.html.build import told_apart
     from gemma_trace.report.html.model import PageContent, RunView, detail_for
     from gemma_trace.trace.folders import find_traces

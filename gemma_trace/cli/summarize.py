@@ -60,7 +60,7 @@ def summarize(
     from gemma_trace.analysis.summary import RunSummary
     from gemma_trace.cli.output import emit
     from gemma_trace.cli.rules import read_rules
-    from gemma_trace.cli.workers import map_files
+    from gemma_trace.parallel import map_files
     from gemma_trace.report.tables.summary import study_report, summary_report
     from gemma_trace.trace.folders import find_traces
 
