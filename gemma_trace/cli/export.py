@@ -133,6 +133,7 @@ def merged_ranks(
     from gemma_trace.cli.inputs import open_trace
     from gemma_trace.cli.output import file_stem, refuse_existing
     from gemma_trace.cli.progress import reading
+    from gemma_trace.cli.ranks import open_job
     from gemma_trace.export.chosen_ranks import parse_ranks, rank_files
     from gemma_trace.export.merged_ranks import export_ranks
     from gemma_trace.export.viewer_file import SUFFIX
@@ -141,9 +142,14 @@ def merged_ranks(
     wanted = parse_ranks(ranks)
     target = output or Path(file_stem(f"{folder.resolve().name}.ranks") + SUFFIX)
     refuse_existing(target, force=force)
-    files = rank_files(find_traces([folder]), wanted)
+    paths = find_traces([folder])
+    files = rank_files(paths, wanted)
+    # All ranks of the job, since ranks of different groups find a common clock by way of others.
+    offsets_ns = {rank: -ahead_ns for rank, ahead_ns in open_job(paths, rules).offsets_ns().items()}
     traces = {rank: open_trace(path, rules) for rank, path in files.items()}
-    done = export_ranks(traces, target, watch=lambda path: reading(f"writing {path.name}", path), keep_paths=keep_paths)
+    done = export_ranks(
+        traces, target, offsets_ns, lambda path: reading(f"writing {path.name}", path), keep_paths=keep_paths
+    )
     for rank, result in done.items():
         remark(f"rank {rank}: {said(result)}")
     remark("open it at https://ui.perfetto.dev")

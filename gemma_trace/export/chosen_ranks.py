@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -39,22 +39,20 @@ def parse_ranks(text: str) -> list[int]:
 def rank_files(paths: Sequence[Path], wanted: Sequence[int]) -> dict[int, Path]:
     """The file of each of these ranks, by what the files' headers say, else by their names.
 
+    Where two files are of one rank, it is the first of them.
+
     Raises:
-        InputError: a rank has no file or two of them, or a file can't be read.
+        InputError: a rank has no file, or a file can't be read.
     """
-    found: dict[int, list[Path]] = {}
+    found: dict[int, Path] = {}
     for path in paths:
         rank = identity_of(distributed_of(read_header(path)), path).rank
         if rank != NONE:
-            found.setdefault(rank, []).append(path)
-    return {rank: _only(rank, found) for rank in wanted}
-
-
-def _only(rank: int, found: Mapping[int, Sequence[Path]]) -> Path:
-    if rank not in found:
-        listed = ", ".join(map(str, sorted(found)[:_MOST_NAMED])) + (", …" if len(found) > _MOST_NAMED else "")
-        raise InputError(f"rank {rank} not found: there are traces of " + (f"ranks {listed}" if found else "no rank"))
-    first, *others = found[rank]
-    if others:
-        raise InputError(f"{first.name} and {others[0].name} are both of rank {rank}; leave one of them out")
-    return first
+            found.setdefault(rank, path)
+    for rank in wanted:
+        if rank not in found:
+            listed = ", ".join(map(str, sorted(found)[:_MOST_NAMED])) + (", …" if len(found) > _MOST_NAMED else "")
+            raise InputError(
+                f"rank {rank} not found: there are traces of " + (f"ranks {listed}" if found else "no rank")
+            )
+    return {rank: found[rank] for rank in wanted}

@@ -14,16 +14,13 @@ from gemma_trace.export.ids import ViewerIds
 from gemma_trace.export.links import LinkNumbers
 from gemma_trace.export.part import ExportResult, TracePart
 from gemma_trace.export.viewer_file import viewer_file
-from gemma_trace.foreign import integer, value_of
 from gemma_trace.metadata import METADATA_KEY
+from gemma_trace.trace.header import BASE_KEY
 from gemma_trace.trace.reader import read_header
 from gemma_trace.trace.trace import Trace
 
 _KEPT: Final = ("schemaVersion", "deviceProperties", METADATA_KEY)
 """The top-level members that go into the export. Others are nobody's business: some name a host, a user, a token."""
-
-_BASE: Final = "baseTimeNanoseconds"
-"""What Kineto's times are relative to."""
 
 
 def export_trace(
@@ -61,6 +58,5 @@ def kept_members(trace: Trace) -> Iterator[tuple[str, bytes]]:
 
 def _members(trace: Trace, shift_ns: int) -> Iterator[tuple[str, bytes]]:
     yield from kept_members(trace)
-    base = integer(value_of(read_header(trace.path).get(_BASE, b"null")))
-    if base >= 0 and 0 <= base + shift_ns < 2**63:
-        yield _BASE, b"%d" % (base + shift_ns)
+    if trace.base_ns and 0 <= trace.base_ns + shift_ns < 2**63:
+        yield BASE_KEY, b"%d" % (trace.base_ns + shift_ns)

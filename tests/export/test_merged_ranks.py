@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gemma_trace import cli
-from gemma_trace.errors import ConfigError, InputError
+from gemma_trace.errors import ConfigError
 from gemma_trace.export.chosen_ranks import parse_ranks, rank_files
 from gemma_trace.export.merged_ranks import export_ranks
 from gemma_trace.export.viewer import export_trace
@@ -84,8 +84,8 @@ def test_ranks_are_apart_and_say_what_they_were(tmp_path: Path) -> None:
     labels = {event["pid"]: event["args"]["labels"] for event in events_of(content, "M", "process_labels")}
     places = {event["pid"]: event["args"]["sort_index"] for event in events_of(content, "M", "process_sort_index")}
     assert [names[pid] for pid in sorted(names, key=lambda pid: places[pid])] == [
-        *("rank 0 stages", "rank 0 GPU 0", "rank 0 python"),
-        *("rank 5 stages", "rank 5 GPU 0", "rank 5 python"),
+        *("rank 0 stages", "rank 0 python", "rank 0 GPU 0"),
+        *("rank 5 stages", "rank 5 python", "rank 5 GPU 0"),
     ]
     assert {names[pid]: label for pid, label in labels.items()} == {
         "rank 0 python": "rank 0: 1",
@@ -134,7 +134,16 @@ def test_what_is_no_list_of_ranks_is_refused(text: str) -> None:
         parse_ranks(text)
 
 
-def test_a_rank_with_two_files_is_refused(tmp_path: Path) -> None:
+def test_of_two_files_of_one_rank_the_first_counts(tmp_path: Path) -> None:
     paths = [*write_job(tmp_path / "a", JOB), *write_job(tmp_path / "b", JOB)]
-    with pytest.raises(InputError, match="are both of rank 1"):
-        rank_files(paths, [1])
+    assert rank_files(paths, [1]) == {1: paths[1]}
+
+
+@pytest.mark.parametrize(("group_size", "chosen"), [(0, "1,9"), (8, "1,10")], ids=["one group", "groups apart"])
+def test_the_command_line_puts_the_ranks_on_one_clock(tmp_path: Path, group_size: int, chosen: str) -> None:
+    faults = (ClockOffset(2_000_000, host=0), ClockOffset(-9_000_000, host=1))
+    write_job(tmp_path / "job", Job(ranks=16, steps=2, kernels=2, group_size=group_size, faults=faults))
+    assert cli.main(["export", str(tmp_path / "job"), "--ranks", chosen, "-o", str(tmp_path / "out.json")]) == 0
+    record = json.loads((tmp_path / "out.json").read_text())["gemma_trace_export"]
+    offsets_ns = [rank["offset_ns"] for rank in record["ranks"]]
+    assert offsets_ns[1] - offsets_ns[0] == 11_000_000
