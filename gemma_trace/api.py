@@ -253,7 +253,7 @@ class FolderDiff:
 def diff_folders(
     before: str | Path, after: str | Path, rules: Sequence[StageRule] = (), *, repeats: bool = False
 ) -> FolderDiff:
-    """Compare two folders of traces, run by run or, of repeats of one configuration, as a whole.
+    """Compare two folders of traces, run by run or, of repeats of one configuration, as a whole. Ranks are one run.
 
     Args:
         repeats: all traces of a side are of one configuration, whatever their names are.
@@ -263,14 +263,20 @@ def diff_folders(
     """
     from gemma_trace.analysis.diff import diff_sides
     from gemma_trace.analysis.pairing import pair_runs
-    from gemma_trace.analysis.sides import side_of
-    from gemma_trace.trace.folders import find_traces
+    from gemma_trace.analysis.ranks_as_one import side_of_ranks
+    from gemma_trace.analysis.sides import Side, side_of
+    from gemma_trace.ranks.folders import Runs
 
-    files = (find_traces([Path(before)]), find_traces([Path(after)]))
+    runs = Runs()
+
+    def side(run: Path) -> Side:
+        return side_of_ranks([side_of(tracing.load(file, rules)) for file in runs.files_of(run)])
+
+    files = (runs.named_by(Path(before)), runs.named_by(Path(after)))
     pairings, unmatched = pair_runs(files, (str(before), str(after)), repeats=repeats)
     pairs = []
     for pairing in pairings:
-        sides = [[side_of(tracing.load(path, rules)) for path in paths] for paths in (pairing.befores, pairing.afters)]
+        sides = [list(map(side, paths)) for paths in (pairing.befores, pairing.afters)]
         pairs.append(diff_sides(*sides, paired=pairing.is_paired, names=pairing.names))
     lost = [line for pairing in pairings for line in pairing.lost]
     return FolderDiff(tuple(pairs), (*unmatched, *lost))

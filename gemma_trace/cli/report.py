@@ -16,7 +16,9 @@ from gemma_trace.errors import InputError
 
 if TYPE_CHECKING:
     from gemma_trace.analysis.pairing import Pairing
+    from gemma_trace.analysis.sides import Side
     from gemma_trace.peaks import Peaks
+    from gemma_trace.ranks.folders import Runs
     from gemma_trace.report.html.model import Detail, PageContent, Pair, RunView
     from gemma_trace.stages import StageRule
     from gemma_trace.trace.trace import Trace
@@ -126,11 +128,13 @@ def compared(before: Path, afters: Sequence[Path], reading: Reading) -> PageCont
         InputError: as `pair_runs` does, or a trace can't be read.
     """
     from gemma_trace.cli.diff import paired
+    from gemma_trace.ranks.folders import Runs
     from gemma_trace.report.html.model import PageContent, detail_for
 
-    pairings, unmatched = paired(before, afters, repeats=False)
+    known = Runs()
+    pairings, unmatched = paired(before, afters, known, repeats=False)
     detail = detail_for(2 * len(pairings))
-    pairs = [pair_from(pairing, detail, reading) for pairing in pairings]
+    pairs = [pair_from(pairing, known, detail, reading) for pairing in pairings]
     names = [pairs[0].before.label, pairs[0].after.label]
     if len(pairs) > 1:
         title = f"{len(pairs)} runs, before → after"
@@ -143,19 +147,24 @@ def compared(before: Path, afters: Sequence[Path], reading: Reading) -> PageCont
     return PageContent(title, runs, tuple(pairs), tuple(f"Not compared: {line}." for line in left))
 
 
-def pair_from(pairing: Pairing, detail: Detail, reading: Reading) -> Pair:
+def pair_from(pairing: Pairing, runs: Runs, detail: Detail, reading: Reading) -> Pair:
     """One comparison with the views of the first process of either side."""
     from gemma_trace.analysis.diff import diff_sides
+    from gemma_trace.analysis.ranks_as_one import side_of_ranks
     from gemma_trace.analysis.sides import side_of
     from gemma_trace.cli.inputs import open_trace
     from gemma_trace.report.html.model import Pair
 
     firsts, sides = [], []
     for paths in (pairing.befores, pairing.afters):
-        traces = (open_trace(path, reading.rules, cached=reading.cached) for path in paths)
-        first = next(traces)
-        firsts.append(view(first, detail, reading))
-        sides.append([side_of(first), *map(side_of, traces)])
+        processes: list[Side] = []
+        for path in paths:
+            traces = (open_trace(file, reading.rules, cached=reading.cached) for file in runs.files_of(path))
+            first = next(traces)
+            if not processes:
+                firsts.append(view(first, detail, reading))
+            processes.append(side_of_ranks([side_of(first), *map(side_of, traces)]))
+        sides.append(processes)
     return Pair(diff_sides(*sides, paired=pairing.is_paired), *firsts)
 
 
