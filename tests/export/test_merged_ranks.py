@@ -17,6 +17,7 @@ from gemma_trace.export.viewer import export_trace
 from gemma_trace.trace.trace import load
 from tests.benchmarks.rank_job import write_job
 from tests.benchmarks.rank_plan import ClockOffset, Job
+from tests.conftest import real_trace
 from tests.trace_builder import TraceBuilder
 
 Perfetto = Callable[..., list[list[dict[str, Any]]]]
@@ -114,6 +115,20 @@ def test_the_engine_loses_no_slice_of_any_rank(perfetto: Perfetto, tmp_path: Pat
         r: len(t.spans) for r, t in traces.items()
     }
     assert len({row["end_ns"] for row in collectives}) == 1, "all ranks leave the last collective together"
+
+
+def test_the_ranks_of_a_capture_of_ours_lose_nothing(
+    perfetto: Perfetto, torchrun_traces: Callable[[int], list[Path]], tmp_path: Path
+) -> None:
+    traces = {rank: real_trace(path) for rank, path in enumerate(torchrun_traces(2))}
+    alone = 0
+    for rank, trace in traces.items():
+        export_trace(trace, tmp_path / f"{rank}.json.gz")
+        _, ((counts),) = perfetto(tmp_path / f"{rank}.json.gz", COUNTS)
+        alone += counts["slices"]
+    export_ranks(traces, tmp_path / "all.json.gz")
+    lost, ((counts),) = perfetto(tmp_path / "all.json.gz", COUNTS)
+    assert (lost, counts["slices"]) == ([], alone)
 
 
 def test_the_command_line_finds_the_ranks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
