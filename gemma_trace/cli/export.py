@@ -89,7 +89,8 @@ def export(
     if ranks is not None:
         if speedscope:
             raise ConfigError("--ranks writes a file for Perfetto; leave out --speedscope")
-        answer(merged_ranks(trace, ranks, output, read_rules(rule, rules), keep_paths=keep_paths, force=force))
+        known = read_rules(rule, rules)
+        answer(merged_ranks(trace, ranks, output, known, keep_paths=keep_paths, force=force, cached=not no_cache))
         return
     loaded = open_trace(one_trace(trace), read_rules(rule, rules), cached=not no_cache)
     warn_of_rules(loaded)
@@ -127,13 +128,21 @@ def redacted_copy(path: Path, output: Path | None, *, force: bool) -> Path:
 
 
 def merged_ranks(
-    folder: Path, ranks: str, output: Path | None, rules: Sequence[StageRule], *, keep_paths: bool, force: bool
+    folder: Path,
+    ranks: str,
+    output: Path | None,
+    rules: Sequence[StageRule],
+    *,
+    keep_paths: bool,
+    force: bool,
+    cached: bool,
 ) -> Path:
     """Write some ranks of a job into one file, and say what it has of each."""
     from gemma_trace.cli.inputs import open_trace
     from gemma_trace.cli.output import file_stem, refuse_existing
     from gemma_trace.cli.progress import reading
     from gemma_trace.cli.ranks import open_job
+    from gemma_trace.cli.rules import warn_of_rules
     from gemma_trace.export.chosen_ranks import parse_ranks, rank_files
     from gemma_trace.export.merged_ranks import export_ranks
     from gemma_trace.export.viewer_file import SUFFIX
@@ -146,7 +155,8 @@ def merged_ranks(
     files = rank_files(paths, wanted)
     # All ranks of the job, since ranks of different groups find a common clock by way of others.
     offsets_ns = {rank: -ahead_ns for rank, ahead_ns in open_job(paths, rules).offsets_ns().items()}
-    traces = {rank: open_trace(path, rules) for rank, path in files.items()}
+    traces = {rank: open_trace(path, rules, cached=cached) for rank, path in files.items()}
+    warn_of_rules(traces[wanted[0]])
     done = export_ranks(
         traces, target, offsets_ns, lambda path: reading(f"writing {path.name}", path), keep_paths=keep_paths
     )

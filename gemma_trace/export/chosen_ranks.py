@@ -39,14 +39,18 @@ def parse_ranks(text: str) -> list[int]:
 def rank_files(paths: Sequence[Path], wanted: Sequence[int]) -> dict[int, Path]:
     """The file of each of these ranks, by what the files' headers say, else by their names.
 
-    Where two files are of one rank, it is the first of them.
+    Where two files are of one rank, it is the first of them. A file that can't be read costs nobody else.
 
     Raises:
-        InputError: a rank has no file, or a file can't be read.
+        InputError: a rank has no file.
     """
     found: dict[int, Path] = {}
     for path in paths:
-        rank = identity_of(distributed_of(read_header(path)), path).rank
+        try:
+            header = read_header(path)
+        except InputError:  # who opens it says why; here only its name can tell
+            header = {}
+        rank = identity_of(distributed_of(header), path).rank
         if rank != NONE:
             found.setdefault(rank, path)
     for rank in wanted:

@@ -1,6 +1,7 @@
 """Some ranks of a job → one trace for viewers: a group of processes per rank, all on one clock, nothing lost.
 
-Each rank is written as if it were alone (see `viewer.py`), with ids that no other rank has.
+Each rank is written as if it were alone (see `viewer.py`), with ids that no other rank has. Memory is the columns of
+these ranks together.
 """
 
 from __future__ import annotations

@@ -154,6 +154,15 @@ def test_of_two_files_of_one_rank_the_first_counts(tmp_path: Path) -> None:
     assert rank_files(paths, [1]) == {1: paths[1]}
 
 
+def test_a_file_that_cant_be_read_costs_nobody_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    broken = write_job(tmp_path / "job", JOB)[2]
+    broken.write_bytes(b"no gzip")
+    out = str(tmp_path / "out.json")
+    assert cli.main(["export", str(tmp_path / "job"), "--ranks", "0,1", "-o", out]) == 0
+    assert cli.main(["export", str(tmp_path / "job"), "--ranks", "0,2", "-o", out, "--force"]) == 4
+    assert broken.name in capsys.readouterr().err.splitlines()[-1]
+
+
 @pytest.mark.parametrize(("group_size", "chosen"), [(0, "1,9"), (8, "1,10")], ids=["one group", "groups apart"])
 def test_the_command_line_puts_the_ranks_on_one_clock(tmp_path: Path, group_size: int, chosen: str) -> None:
     faults = (ClockOffset(2_000_000, host=0), ClockOffset(-9_000_000, host=1))
