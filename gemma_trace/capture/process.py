@@ -5,7 +5,10 @@ from __future__ import annotations
 import ctypes
 import json
 import signal
-from typing import Final
+from typing import Final, Literal
+
+ProcessState = Literal["waiting", "running", "done", "failed"]
+"""How far the process of a capture is."""
 
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 

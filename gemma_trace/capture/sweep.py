@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 
@@ -25,7 +25,7 @@ from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.options import as_option, field_of, parsed_option
 from gemma_trace.capture.output import RECORD_NAME as RECORD_NAME
 from gemma_trace.capture.output import Record, lock_output, make_folder, read_record, traces_in, write_record
-from gemma_trace.capture.process import die_with_parent, how_it_ended, said_in
+from gemma_trace.capture.process import ProcessState, die_with_parent, how_it_ended, said_in
 from gemma_trace.capture.run_names import fingerprint, former_names, free_names, named_apart
 from gemma_trace.errors import ConfigError, InputError
 from gemma_trace.foreign import read_toml
@@ -46,8 +46,6 @@ STUDY: Final[Mapping[str, Any]] = {
 }
 """The reference study's matrix: 24 cells, 10 runs after 10 warm-ups."""
 
-State = Literal["waiting", "running", "done", "failed"]
-
 
 @dataclass(frozen=True)
 class Cell:
@@ -62,7 +60,7 @@ class Cell:
     """
 
     config: CaptureConfig
-    state: State = "waiting"
+    state: ProcessState = "waiting"
     phase: str = ""
     error: str = ""
     seconds: float = 0.0
@@ -185,7 +183,7 @@ def _from_before(cell: Cell, record: Record, taken: Collection[str], *, retry: b
     raise AssertionError("there is always another name")
 
 
-def _renamed(cell: Cell, name: str, state: State = "waiting") -> Cell:
+def _renamed(cell: Cell, name: str, state: ProcessState = "waiting") -> Cell:
     return replace(cell, config=replace(cell.config, name=name), state=state)
 
 

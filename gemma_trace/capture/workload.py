@@ -28,7 +28,7 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())  # what its decoders 
 
 
 @dataclass(frozen=True)
-class Request:
+class ImagePrompt:
     """What a client has in hand before the clock starts: a prompt and an image file, not yet read.
 
     Attributes:
@@ -40,7 +40,7 @@ class Request:
     label: str
 
 
-def build_requests(prompt: str, images: Sequence[Path], folder: Path) -> list[Request]:
+def build_requests(prompt: str, images: Sequence[Path], folder: Path) -> list[ImagePrompt]:
     """The requests that a capture sends in turn.
 
     Args:
@@ -55,9 +55,9 @@ def build_requests(prompt: str, images: Sequence[Path], folder: Path) -> list[Re
             if path.exists() and not path.is_file():
                 raise ImageError(f"{path} is a folder or a device, not an image; give --image a JPEG or PNG file")
             load_image(path)
-        return [Request(prompt, path, path.name) for path in images]
+        return [ImagePrompt(prompt, path, path.name) for path in images]
     return [
-        Request(prompt, write_sample_image(folder, width, height), f"{width}x{height}")
+        ImagePrompt(prompt, write_sample_image(folder, width, height), f"{width}x{height}")
         for width, height in SAMPLE_SIZES
     ]
 

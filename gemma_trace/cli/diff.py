@@ -135,7 +135,7 @@ def diff(
         raise ConfigError("--junit writes the result of --fail-on; give --fail-on as well")
     for path in filter(None, (junit, comment)):
         refuse_existing(path, force=force)
-    reading = Reading(read_rules(rule, rules), cached=not no_cache, structure=structure)
+    reading = SideReader(read_rules(rule, rules), cached=not no_cache, structure=structure)
     pairings, unmatched = paired(before, after, repeats=repeats)
     floor = noise_floor(noise, reading) if noise else None
     found = [reading.compare(pairing, floor) for pairing in pairings]
@@ -156,7 +156,7 @@ def diff(
         hold(found, verdicts, unmatched, lenient=inconclusive is OnInconclusive.OK)
 
 
-class Reading:
+class SideReader:
     """How traces are read.
 
     Args:
@@ -205,7 +205,7 @@ def paired(before: Path, afters: Sequence[Path], *, repeats: bool) -> tuple[list
     return pairings, unmatched
 
 
-def noise_floor(folder: Path, reading: Reading) -> NoiseFloor:
+def noise_floor(folder: Path, reading: SideReader) -> NoiseFloor:
     """What the runs in a folder differ by, which are all of one configuration.
 
     Raises:

@@ -17,7 +17,7 @@ from gemma_trace.errors import InputError
 if TYPE_CHECKING:
     from gemma_trace.analysis.pairing import Pairing
     from gemma_trace.peaks import Peaks
-    from gemma_trace.report.html.model import Detail, PageContent, Pair, RunView
+    from gemma_trace.report.html.model import PageContent, PageDetail, Pair, RunView
     from gemma_trace.stages import StageRule
     from gemma_trace.trace.trace import Trace
 
@@ -106,7 +106,7 @@ class Reading:
     peaks: tuple[Peaks, ...] = ()
 
 
-def view(trace: Trace, detail: Detail, reading: Reading) -> RunView:
+def view(trace: Trace, detail: PageDetail, reading: Reading) -> RunView:
     """What the page shows of a trace."""
     from gemma_trace.report.html.build import view_of
 
@@ -143,7 +143,7 @@ def compared(before: Path, afters: Sequence[Path], reading: Reading) -> PageCont
     return PageContent(title, runs, tuple(pairs), tuple(f"Not compared: {line}." for line in left))
 
 
-def pair_from(pairing: Pairing, detail: Detail, reading: Reading) -> Pair:
+def pair_from(pairing: Pairing, detail: PageDetail, reading: Reading) -> Pair:
     """One comparison with the views of the first process of either side."""
     from gemma_trace.analysis.diff import diff_sides
     from gemma_trace.analysis.sides import side_of
@@ -183,7 +183,7 @@ def collected(paths: Sequence[Path], reading: Reading) -> tuple[PageContent, lis
     return PageContent(title, tuple(runs), remarks=tuple(remarks)), failures
 
 
-def view_file(path: Path, *, reading: Reading, detail: Detail) -> RunView | InputError:
+def view_file(path: Path, *, reading: Reading, detail: PageDetail) -> RunView | InputError:
     """One trace's part of the page, or why there is none."""
     from gemma_trace.trace.cache import TraceCache
     from gemma_trace.trace.trace import load

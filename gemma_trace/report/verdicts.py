@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from gemma_trace.analysis.bindings import Binding, Bound, Doubt, LargeCalls, binding
+from gemma_trace.analysis.bindings import Binding, BoundBy, Doubt, LargeCalls, binding
 from gemma_trace.analysis.reasons import Kind, StageReason
 from gemma_trace.analysis.work_pieces import OUTSIDE_OPS
 from gemma_trace.report.number_text import milliseconds
@@ -42,20 +42,20 @@ def verdict(reason: StageReason, doubt: Doubt = Doubt.NONE) -> str:
 
 def sentence(found: Binding) -> str:
     """What binds a stage, in a line; "" where it took no time."""
-    if found.bound is Bound.NOTHING:
+    if found.bound is BoundBy.NOTHING:
         return ""
-    if found.bound is Bound.UNKNOWN:
+    if found.bound is BoundBy.UNKNOWN:
         return f"no verdict: {DOUBTS[found.doubt]}"
     if found.calls is None:
         return _without_calls(found)
     share, said = f"{found.calls.share_pct:.0f}%", _calls_text(found.calls)
-    if found.bound is Bound.CALLS:
+    if found.bound is BoundBy.CALLS:
         return f"{'cold start' if found.calls.is_cold else 'host-bound'}: {share} of the time is {said}"
     return f"{_without_calls(found)}; {'cold start: ' if found.calls.is_cold else ''}{share} is {said}"
 
 
 def _without_calls(found: Binding) -> str:
-    if found.bound is Bound.MIXED:
+    if found.bound is BoundBy.MIXED:
         return "mixed: " + ", ".join(f"{share:.0f}% {_PLAIN[kind]}" for share, kind in found.shares if share >= 5)
     share = f"{found.share_pct:.0f}%"
     if found.calls and found.kind is Kind.LAUNCH:  # how many launches there are is not what it takes its time for

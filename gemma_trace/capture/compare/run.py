@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 
@@ -23,7 +23,7 @@ import gemma_trace
 from gemma_trace.capture.compare.arms import PLACEHOLDER, Arm
 from gemma_trace.capture.compare.conditions import Conditions, read_conditions
 from gemma_trace.capture.output import lock_output, make_folder
-from gemma_trace.capture.process import die_with_parent, how_it_ended, said_in
+from gemma_trace.capture.process import ProcessState, die_with_parent, how_it_ended, said_in
 from gemma_trace.capture.sweep import same_options
 from gemma_trace.errors import CaptureError, InputError, OutputError
 from gemma_trace.trace.scratch import clear_abandoned, scratch_folder
@@ -33,8 +33,6 @@ RECORD_NAME: Final = "compare.json"
 RECORD_VERSION: Final = 1
 _TRACES: Final = ("*.pt.trace.json.gz", "*.pt.trace.json", "*.json.gz", "*.json")
 _TAIL: Final = 300
-
-State = Literal["waiting", "running", "done", "failed"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class Trial:
     round: int
     place: int
     folder: Path
-    state: State = "waiting"
+    state: ProcessState = "waiting"
     trace: Path | None = None
     error: str = ""
     seconds: float = 0.0

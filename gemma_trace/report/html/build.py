@@ -30,7 +30,7 @@ from gemma_trace.analysis.work_pieces import Work, select
 from gemma_trace.peaks import Peaks
 from gemma_trace.printable import path_text
 from gemma_trace.report.html.environment import facts_of
-from gemma_trace.report.html.model import FULL, DecodeSeries, Detail, Headline, Kernels, OverviewRow, RunView
+from gemma_trace.report.html.model import FULL, DecodeSeries, Headline, Kernels, OverviewRow, PageDetail, RunView
 from gemma_trace.report.html.tables import page_kernels
 from gemma_trace.report.html.text import public_label
 from gemma_trace.report.html.waterfall import draw_waterfall
@@ -50,7 +50,7 @@ MOST_STEPS = 120
 _NOT_IN_TTFT = frozenset({Stage.REQUEST.value, Stage.IMAGE_LOAD.value, Stage.DECODE.value, Stage.UNATTRIBUTED.value})
 
 
-def view_of(trace: Trace, detail: Detail = FULL, own: Sequence[Peaks] = ()) -> RunView:
+def view_of(trace: Trace, detail: PageDetail = FULL, own: Sequence[Peaks] = ()) -> RunView:
     """Everything that the page shows of a trace.
 
     Args:

@@ -17,7 +17,7 @@ from gemma_trace.report.table import Table
 
 
 @dataclass(frozen=True)
-class Detail:
+class PageDetail:
     """How much of each run a page shows; what is left out is said on the page.
 
     Attributes:
@@ -32,15 +32,15 @@ class Detail:
     cells: int
 
 
-FULL: Final = Detail(kernels=100, tree_depth=9, tree_min_pct=0.5, cells=800)
-BRIEF: Final = Detail(kernels=25, tree_depth=6, tree_min_pct=2.0, cells=400)
-SHORT: Final = Detail(kernels=10, tree_depth=0, tree_min_pct=0.0, cells=200)
+FULL: Final = PageDetail(kernels=100, tree_depth=9, tree_min_pct=0.5, cells=800)
+BRIEF: Final = PageDetail(kernels=25, tree_depth=6, tree_min_pct=2.0, cells=400)
+SHORT: Final = PageDetail(kernels=10, tree_depth=0, tree_min_pct=0.0, cells=200)
 
 MOST_RUNS: Final = 32
 """A page has the details of no more runs than this; the overview has them all."""
 
 
-def detail_for(runs: int) -> Detail:
+def detail_for(runs: int) -> PageDetail:
     """How much there is room for: a page of so many runs stays at about 1 MB."""
     return FULL if runs <= 4 else BRIEF if runs <= 12 else SHORT
 

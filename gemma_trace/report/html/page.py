@@ -24,7 +24,15 @@ from gemma_trace.report.html.model import MOST_RUNS, PageContent, Pair
 from gemma_trace.report.html.sections import kernels_note, overview_of, pair_of, run_of, window_of
 from gemma_trace.report.html.tables import changed
 from gemma_trace.report.html.text import bytes_text, counted, full_name, short_name, stage_class
-from gemma_trace.report.number_text import ABSENT, NOISY_MARK, microseconds, milliseconds, percent, significant, spread
+from gemma_trace.report.number_text import (
+    NO_FIGURE,
+    NOISY_MARK,
+    microseconds,
+    milliseconds,
+    percent,
+    significant,
+    spread,
+)
 from gemma_trace.report.table import Report, Table
 from gemma_trace.report.tables import tree
 from gemma_trace.report.tables.diff import INTERVAL, beside, is_against_one
@@ -111,7 +119,7 @@ def _environment() -> jinja2.Environment:
         "size": bytes_text,
     }
     environment.globals |= {
-        "ABSENT": ABSENT,
+        "NO_FIGURE": NO_FIGURE,
         "NOISY_MARK": NOISY_MARK,
         "NodeKind": NodeKind,
         "TREE": tree,

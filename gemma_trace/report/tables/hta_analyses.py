@@ -134,7 +134,7 @@ _PATH: Final = (
 )
 
 
-class Values:
+class HtaValues:
     """The figures by what they are of."""
 
     def __init__(self, figures: Sequence[Figure]) -> None:
@@ -156,7 +156,7 @@ class Values:
 
 def analysis_tables(result: HtaResult, scopes: Sequence[Scope]) -> list[Table[Any]]:
     """A table per analysis, of these parts of the trace; those without a row are left out."""
-    values = Values(result.figures)
+    values = HtaValues(result.figures)
 
     def table(title: str, cols: tuple[Col, ...], analysis: Analysis, *notes: str) -> Table[HtaRow]:
         return Table(title, cols, values.rows(analysis, scopes), notes=notes)
@@ -211,7 +211,7 @@ def row_name(scope: Scope) -> str:
     return scope.label if scope.stage is None else f"  {scope.label}"
 
 
-def _kinds(values: Values, scopes: Sequence[Scope]) -> list[HtaRow]:
+def _kinds(values: HtaValues, scopes: Sequence[Scope]) -> list[HtaRow]:
     rows = []
     for scope in scopes:
         found = values.of(Analysis.KERNELS, scope)
@@ -223,7 +223,7 @@ def _kinds(values: Values, scopes: Sequence[Scope]) -> list[HtaRow]:
     return rows
 
 
-def _kernels(values: Values) -> Table[HtaRow]:
+def _kernels(values: HtaValues) -> Table[HtaRow]:
     found = values.of(Analysis.KERNELS, Scope())
     whole = found.get("", {}).get("sum_ns", 0.0)
     rows = [
@@ -234,7 +234,7 @@ def _kernels(values: Values) -> Table[HtaRow]:
     return Table("Kernels", _KERNELS, rows).cut(MOST_KERNELS, "{} more: --format json has all.")
 
 
-def _critical_path(values: Values, result: HtaResult) -> Table[HtaRow]:
+def _critical_path(values: HtaValues, result: HtaResult) -> Table[HtaRow]:
     rows = []
     for request, wall_ns in result.walls_ns.items():
         found = values.of(Analysis.CRITICAL_PATH, Scope(request)).get("")

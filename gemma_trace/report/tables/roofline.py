@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Final
 
+from gemma_trace.analysis.grouping import By
 from gemma_trace.analysis.kernels import KernelTable
 from gemma_trace.analysis.roofline.achieved import AchievedRow, achieved_totals
 from gemma_trace.analysis.roofline.devices import DevicePeaks
 from gemma_trace.analysis.roofline.floor_sums import Floors, FloorSum
-from gemma_trace.analysis.work_pieces import By
 from gemma_trace.report.table import Col, Report, Table, holding
 from gemma_trace.report.tables.floors import (
     BANDWIDTH,
