@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from gemma_trace.analysis.diff import Change, TraceDiff
+from gemma_trace.analysis.changes import Change, TraceDiff
 from gemma_trace.analysis.nested import LEVEL
 from gemma_trace.errors import ConfigError, InputError
 from gemma_trace.stages import Stage

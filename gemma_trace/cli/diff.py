@@ -23,7 +23,7 @@ from gemma_trace.cli.rules import RuleOption, RulesOption, StageOption
 from gemma_trace.errors import ConfigError, GateError, InconclusiveError
 
 if TYPE_CHECKING:
-    from gemma_trace.analysis.diff import TraceDiff
+    from gemma_trace.analysis.changes import TraceDiff
     from gemma_trace.analysis.gate import Held, Verdict
     from gemma_trace.analysis.noise import NoiseFloor
     from gemma_trace.analysis.pairing import Pairing

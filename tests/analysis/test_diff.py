@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from gemma_trace.analysis.diff import Change, TraceDiff, diff, diff_sides
+from gemma_trace.analysis.changes import Change, TraceDiff
+from gemma_trace.analysis.diff import diff, diff_sides
 from gemma_trace.analysis.gate import Gate, Limit, Outcome, parse_gate
 from gemma_trace.analysis.noise import NoiseFloor
 from gemma_trace.analysis.sides import side_of

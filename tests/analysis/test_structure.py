@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gemma_trace.analysis.diff import STRUCTURE, Change, diff_sides
+from gemma_trace.analysis.changes import Change
+from gemma_trace.analysis.diff import STRUCTURE, diff_sides
 from gemma_trace.analysis.sides import side_of
 from gemma_trace.analysis.structure import WorkPair, merged, paired_trees
 from gemma_trace.analysis.tree import call_tree

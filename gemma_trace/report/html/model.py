@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from gemma_trace.analysis.changes import TraceDiff
 from gemma_trace.analysis.decode import TokenIntervals, TokenSource
-from gemma_trace.analysis.diff import TraceDiff
 from gemma_trace.analysis.kernels import KernelTotals
 from gemma_trace.analysis.stage_lines import StageLine
 from gemma_trace.analysis.stage_splits import FamilyLine, KernelLine

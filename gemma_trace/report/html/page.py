@@ -14,7 +14,7 @@ import jinja2
 from markupsafe import Markup
 
 from gemma_trace._version import __version__
-from gemma_trace.analysis.diff import Change
+from gemma_trace.analysis.changes import Change
 from gemma_trace.analysis.tree import NodeKind
 from gemma_trace.printable import printable_lines
 from gemma_trace.report.html import charts

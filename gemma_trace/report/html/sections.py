@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
-from gemma_trace.analysis.diff import Change
+from gemma_trace.analysis.changes import Change
 from gemma_trace.analysis.timeline import UNLINKED
 from gemma_trace.report.html.charts import Rect, Tick, axis, range_pct, stacked
 from gemma_trace.report.html.environment import public_settings

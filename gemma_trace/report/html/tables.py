@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
-from gemma_trace.analysis.diff import Change, TraceDiff
+from gemma_trace.analysis.changes import Change, TraceDiff
 from gemma_trace.analysis.kernels import KernelTable
 from gemma_trace.analysis.stage_splits import KernelLine
 from gemma_trace.analysis.statistics import Distribution

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
-from gemma_trace.analysis.diff import Change, TraceDiff
+from gemma_trace.analysis.changes import Change, TraceDiff
 from gemma_trace.analysis.statistics import Distribution
 from gemma_trace.health.findings import Health
 from gemma_trace.health.merge import merged
