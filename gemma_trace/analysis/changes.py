@@ -125,8 +125,11 @@ class TraceDiff(Tabular):
         """The rows that aren't the same, of all levels."""
         return tuple(change for change in (*self.stages, *self.inside) if change.status != "same")
 
-    def of_stage(self, stage: str) -> TraceDiff:
+    def of_stage(self, stage: str, *, with_request: bool = False) -> TraceDiff:
         """The rows of one stage alone, and what is inside of it.
+
+        Args:
+            with_request: keep the rows of the whole request, too: TTFT and the wall time.
 
         Raises:
             InputError: neither side has it.
@@ -136,6 +139,8 @@ class TraceDiff(Tabular):
         if not stages and not inside:
             known = ", ".join(change.stage for change in self.stages) or "none"
             raise InputError(f"{self.label} has no stage {stage!r}; it has {known}")
+        if with_request:
+            stages = tuple(change for change in self.stages if change.stage in ("ttft", "wall", stage))
         return replace(self, stages=stages, inside=inside)
 
     def headline(self) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gemma_trace.cli.output import ForceOption, NoCacheOption, answer, file_stem, say
-from gemma_trace.cli.rules import PeaksOption, RuleOption, RulesOption
+from gemma_trace.cli.rules import PeaksOption, RuleOption, RulesOption, StageOption
 from gemma_trace.errors import InputError
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def report(
         bool,
         typer.Option("--hta", help="Add the figures of Holistic Trace Analysis. This takes some seconds per trace."),
     ] = False,
+    stage: StageOption = None,
     peaks: PeaksOption = None,
     rule: RuleOption = None,
     rules: RulesOption = None,
@@ -56,12 +57,13 @@ def report(
     a table with one row per run comes first. For two paths it shows the difference. The name of the file goes to
     stdout.
 
-    With --baseline, each path is compared with the baseline, and one table shows them all.
+    With --baseline, each path is compared with the baseline, and one table shows them all. With --stage, the table of
+    stages, the kinds of work, the kernels and the tree show that stage alone.
 
     Example: gemma-trace report traces/demo && gemma-trace report main/ branch/ -o change.html
     """
     from gemma_trace.cli.output import refuse_existing
-    from gemma_trace.cli.rules import own_peaks, read_rules
+    from gemma_trace.cli.rules import chosen_stage, own_peaks, read_rules
     from gemma_trace.report.html.page import render_page
     from gemma_trace.trace.files import output_file
 
@@ -71,7 +73,13 @@ def report(
         from gemma_trace.hta.run import require_hta
 
         require_hta()
-    reading = Reading(tuple(read_rules(rule, rules)), cached=not no_cache, hta=hta, peaks=tuple(own_peaks(peaks)))
+    reading = Reading(
+        rules=tuple(read_rules(rule, rules)),
+        cached=not no_cache,
+        hta=hta,
+        peaks=tuple(own_peaks(peaks)),
+        stage=chosen_stage(stage),
+    )
     failures: list[InputError] = []
     if baseline is not None:
         content = compared(baseline, paths, reading)
@@ -98,25 +106,28 @@ class Reading:
     Attributes:
         hta: whether Holistic Trace Analysis runs on them too.
         peaks: the user's own peak rates.
+        stage: the only one that is shown in detail; None is all.
     """
 
     rules: tuple[StageRule, ...]
     cached: bool
     hta: bool
     peaks: tuple[Peaks, ...] = ()
+    stage: str | None = None
 
 
 def view(trace: Trace, detail: PageDetail, reading: Reading) -> RunView:
     """What the page shows of a trace."""
     from gemma_trace.report.html.build import view_of
 
-    shown = view_of(trace, detail, reading.peaks)
+    shown = view_of(trace, detail, reading.peaks, reading.stage)
     if not reading.hta:
         return shown
     from gemma_trace.hta.run import Wanted, run_hta
     from gemma_trace.report.tables.hta import hta_tables
 
-    return replace(shown, hta=tuple(hta_tables(run_hta(trace, Wanted()), shown.label, shown.waterfall.index)))
+    result = run_hta(trace, Wanted(stage=reading.stage))
+    return replace(shown, hta=tuple(hta_tables(result, shown.label, shown.waterfall.index)))
 
 
 def compared(before: Path, afters: Sequence[Path], reading: Reading) -> PageContent:
@@ -156,7 +167,8 @@ def pair_from(pairing: Pairing, detail: PageDetail, reading: Reading) -> Pair:
         first = next(traces)
         firsts.append(view(first, detail, reading))
         sides.append([side_of(first), *map(side_of, traces)])
-    return Pair(diff_sides(*sides, paired=pairing.is_paired), *firsts)
+    found = diff_sides(*sides, paired=pairing.is_paired)
+    return Pair(found if reading.stage is None else found.of_stage(reading.stage, with_request=True), *firsts)
 
 
 def collected(paths: Sequence[Path], reading: Reading) -> tuple[PageContent, list[InputError]]:
@@ -178,7 +190,8 @@ def collected(paths: Sequence[Path], reading: Reading) -> tuple[PageContent, lis
         raise failures[-1]
     remarks = []
     if failures:
-        remarks.append(f"Not on this page: {len(failures)} of {len(files)} files, which can't be read.")
+        lacking = f" or have no stage {reading.stage}" if reading.stage else ""
+        remarks.append(f"Not on this page: {len(failures)} of {len(files)} files, which can't be read{lacking}.")
     title = runs[0].label if len(runs) == 1 else f"{len(runs)} runs"
     return PageContent(title, tuple(runs), remarks=tuple(remarks)), failures
 

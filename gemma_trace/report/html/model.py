@@ -205,6 +205,7 @@ class RunView:
         tree: pruned; None where there is no room for it.
         decode: None where there was at most one token.
         hta: Holistic Trace Analysis's tables, where it was asked for.
+        stage: the only stage that `stage_table`, families, kernels and tree are of; None where they are of all.
     """
 
     label: str
@@ -225,6 +226,7 @@ class RunView:
     health: Health
     facts: tuple[Facts, ...]
     hta: tuple[Table[Any], ...] = ()
+    stage: str | None = None
 
     @property
     def is_ours(self) -> bool:

@@ -21,7 +21,7 @@ from gemma_trace.report.html import charts
 from gemma_trace.report.html.cells import html_table
 from gemma_trace.report.html.definitions import DEFINITIONS, DIFF_DEFINITIONS
 from gemma_trace.report.html.model import MOST_RUNS, PageContent, Pair
-from gemma_trace.report.html.sections import kernels_note, overview_of, pair_of, run_of, window_of
+from gemma_trace.report.html.sections import kernels_note, overview_of, pair_of, run_of, window_of, work_of
 from gemma_trace.report.html.tables import changed
 from gemma_trace.report.html.text import bytes_text, counted, full_name, short_name, stage_class
 from gemma_trace.report.number_text import (
@@ -136,6 +136,7 @@ def _environment() -> jinja2.Environment:
         "kernels_note": kernels_note,
         "run_of": run_of,
         "window_of": window_of,
+        "work_of": work_of,
         "pair_of": pair_of,
         "html_table": html_table,
         "changed": changed,
