@@ -284,15 +284,15 @@ def _device(
 ) -> DeviceMemory:
     place = int(levels.total.argmax())
     at_ns = int(levels.ts_ns[place])
-    request = next((one for one in requests if one.start_ns <= at_ns < one.end_ns), None)
-    own = trace.memory_on.of(device)
-    on_device = device != NONE and not (trace.memory.allocated_bytes[own] == NONE).all()
+    request = next((each for each in requests if each.start_ns <= at_ns < each.end_ns), None)
+    mine = trace.memory_on.of(device)
+    on_device = device != NONE and not (trace.memory.allocated_bytes[mine] == NONE).all()
     return DeviceMemory(
         device=device,
         events=len(levels.ts_ns),
         resident_bytes=levels.before if on_device else None,
         peak_bytes=max(int(levels.total[place]), levels.before),
-        peak_reserved_bytes=max(int(trace.memory.reserved_bytes[own].max()), 0),
+        peak_reserved_bytes=max(int(trace.memory.reserved_bytes[mine].max()), 0),
         peak_request=request.index if request else None,
         peak_stage=trace.stage_names[int(levels.stage[place])] if request else "",
         peak_ns=at_ns - (request.start_ns if request else int(levels.ts_ns[0])),

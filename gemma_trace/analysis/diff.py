@@ -79,8 +79,8 @@ def diff_sides(
     timing: Timing = "timed" if all(side.timed_ms for processes in sides for side in processes) else "profiled"
     inside: list[Change] = []
     for level in (*(level for level, _ in INSIDE), STRUCTURE):
-        found = compared.structure() if level == STRUCTURE else compared.inside(level)
-        rows = _judged(found, compared.noise, compared.whole_ms)
+        unjudged = compared.structure() if level == STRUCTURE else compared.inside(level)
+        rows = _judged(unjudged, compared.noise, compared.whole_ms)
         inside += sorted(rows, key=lambda change: -abs(change.difference_ms))
     return TraceDiff(
         names=names or (before[0].run.run, after[0].run.run),
@@ -181,11 +181,11 @@ class _Comparison:
         """A row that isn't judged yet. A process without it has spent nothing on it, unless none of its side has it."""
         several = min(len(side) for side in samples) > 1
         sides = [_sample(side, several=several) for side in samples]
-        found = None
+        measured = None
         if sides[0] and sides[1]:
             given = [[values or (0.0,) for values in side] for side in samples]
             cheap = abs(_center(sides[1], several=several) - _center(sides[0], several=several)) < least_ms
-            found = None if cheap else difference(*given, paired=self.paired)
+            measured = None if cheap else difference(*given, paired=self.paired)
         apart = [0.0 if side is None else _center(side, several=several) for side in sides]
         return Change(
             level=level,
@@ -195,9 +195,9 @@ class _Comparison:
             after=sides[1],
             before_count=counts[0],
             after_count=counts[1],
-            difference_ms=found.value if found else apart[1] - apart[0],
-            interval_ms=found.interval if found else None,
-            p_value=found.p_value if found else None,
+            difference_ms=measured.value if measured else apart[1] - apart[0],
+            interval_ms=measured.interval if measured else None,
+            p_value=measured.p_value if measured else None,
             processes=(len(samples[0]), len(samples[1])),
             status=_one_sided(sides, apart, least_ms),
         )

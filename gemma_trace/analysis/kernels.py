@@ -195,21 +195,21 @@ def _rows(trace: Trace, work: Work, groups: Groups, whole_ns: int) -> list[Kerne
     total = max(1, int(work.length_ns.sum()))
     rows = []
     for index, name_code in enumerate(used.tolist()):
-        own = lengths[edges[index] : edges[index + 1]]
-        summed = int(own.sum())
+        call_ns = lengths[edges[index] : edges[index + 1]]
+        summed = int(call_ns.sum())
         grid, block, shapes = launches[index]
         rows.append(
             KernelRow(
                 name=groups.names[name_code],
                 family=family[index],
-                count=len(own),
+                count=len(call_ns),
                 sum_ns=summed,
                 busy_ns=int(busy[index]),
-                min_ns=int(own[0]),
-                median_ns=_percentile(own, 50),
-                p90_ns=_percentile(own, 90) if len(own) >= MIN_N_FOR_P90 else None,
-                max_ns=int(own[-1]),
-                mean_ns=summed / len(own),
+                min_ns=int(call_ns[0]),
+                median_ns=_percentile(call_ns, 50),
+                p90_ns=_percentile(call_ns, 90) if len(call_ns) >= MIN_N_FOR_P90 else None,
+                max_ns=int(call_ns[-1]),
+                mean_ns=summed / len(call_ns),
                 share_pct=100 * summed / total,
                 request_share_pct=100 * summed / (whole_ns or total),
                 devices=devices[index],

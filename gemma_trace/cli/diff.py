@@ -138,22 +138,22 @@ def diff(
     reading = SideReader(read_rules(rule, rules), cached=not no_cache, structure=structure)
     pairings, unmatched = paired(before, after, repeats=repeats)
     floor = noise_floor(noise, reading) if noise else None
-    found = [reading.compare(pairing, floor) for pairing in pairings]
+    diffs = [reading.compare(pairing, floor) for pairing in pairings]
     chosen = chosen_stage(stage)
-    shown = found if chosen is None else [pair.of_stage(chosen) for pair in found]
+    shown = diffs if chosen is None else [pair.of_stage(chosen) for pair in diffs]
     lost = [line for pairing in pairings for line in pairing.lost]
     sources = [str(before), *map(str, after)]
     report = diff_report(shown, unmatched, sources, top, full_names=full_names, remarks=lost)
-    verdicts = [gate.judge(pair) for pair in found] if gate else []
+    verdicts = [gate.judge(pair) for pair in diffs] if gate else []
     if gate:
         report = report.extended((), {"gate": gate_record(verdicts, unmatched)})
     emit(report, form, output, force=force, raw=raw)
     if junit:
-        write_text(junit, to_junit([pair.label for pair in found], verdicts, unmatched))
+        write_text(junit, to_junit([pair.label for pair in diffs], verdicts, unmatched))
     if comment:
-        write_text(comment, to_comment(found, verdicts, unmatched, link))
+        write_text(comment, to_comment(diffs, verdicts, unmatched, link))
     if gate:
-        hold(found, verdicts, unmatched, lenient=inconclusive is OnInconclusive.OK)
+        hold(diffs, verdicts, unmatched, lenient=inconclusive is OnInconclusive.OK)
 
 
 class SideReader:

@@ -158,20 +158,20 @@ class TextRedactor:
         self._removed[kind] += 1
         return found["name"] + found["sign"] + MARKS[kind]
 
-    def _address(self, found: re.Match[str]) -> str:
-        if found["url"]:
-            user, _, host = found[0].rpartition("@")
+    def _address(self, match: re.Match[str]) -> str:
+        if match["url"]:
+            user, _, host = match[0].rpartition("@")
             if _PUBLIC_HOSTS.fullmatch(host) or host.startswith("127."):
-                return found[0]
+                return match[0]
             self._removed[HOSTS] += 1
             return (f"{user}@" if user else "") + MARKS[HOSTS]
-        if found["host"]:
+        if match["host"]:
             self._removed[HOSTS] += 1
             return MARKS[HOSTS]
-        if found["six"] and not _is_ipv6(found[0]):
-            return found[0]
-        if found[0] in ("127.0.0.1", "0.0.0.0", "::1"):
-            return found[0]
+        if match["six"] and not _is_ipv6(match[0]):
+            return match[0]
+        if match[0] in ("127.0.0.1", "0.0.0.0", "::1"):
+            return match[0]
         self._removed[ADDRESSES] += 1
         return "<address>"
 

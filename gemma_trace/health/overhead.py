@@ -121,9 +121,9 @@ def _longest(trace: Trace, calls: LongCalls, elsewhere: Intervals) -> tuple[int,
     spans = trace.spans
     order = np.argsort(-spans.dur_ns[calls.span], kind="stable")[:MOST_CALLS]
     whole = (spans.ts_ns[:1], np.array([spans.end_ns.max()]))
-    own = {place: _beyond(trace, calls.span[place : place + 1], elsewhere, whole) for place in order.tolist()}
-    outer = max(own, key=lambda place: own[place])
-    inside = [place for place in own if is_inside(spans, int(calls.span[place]), int(calls.span[outer]))]
-    innermost = [place for place in inside if own[place] >= INNER_SHARE * own[outer]][-1]
+    time_ns = {place: _beyond(trace, calls.span[place : place + 1], elsewhere, whole) for place in order.tolist()}
+    outer = max(time_ns, key=lambda place: time_ns[place])
+    inside = [place for place in time_ns if is_inside(spans, int(calls.span[place]), int(calls.span[outer]))]
+    innermost = [place for place in inside if time_ns[place] >= INNER_SHARE * time_ns[outer]][-1]
     span = int(calls.span[innermost])
     return span, int(spans.dur_ns[span]), float(calls.usual_ns[innermost])

@@ -138,7 +138,7 @@ class _Run:
 
     def _parts(self) -> list[tuple[Scope, BoolArray]]:
         """The parts that HTA gets besides the whole, and which activities are in each."""
-        wanted, found = self._wanted, []
+        wanted, parts = self._wanted, []
         if wanted.by is Parts.TRACE:
             return []
         # Without a stage, a request is all that there is to tell apart.
@@ -148,7 +148,7 @@ class _Run:
         for request in self._requests:
             pieces = cut(self._trace, request)
             if by is Parts.REQUEST:
-                found.append((Scope(request.index), self._chosen(pieces.activity[pieces.own])))
+                parts.append((Scope(request.index), self._chosen(pieces.activity[pieces.own])))
                 continue
             ranges = set(pieces.stretch_row.tolist()) | set(pieces.device_row[pieces.own].tolist())
             for code, name in names.items():
@@ -157,12 +157,12 @@ class _Run:
                     continue
                 present[name] = None
                 if wanted.stage in (None, name):
-                    found.append((Scope(request.index, name), chosen))
-        if wanted.stage is not None and not found:
+                    parts.append((Scope(request.index, name), chosen))
+        if wanted.stage is not None and not parts:
             raise no_such_stage(self._trace, wanted.stage, present)
-        if len(found) > MOST_CUTS:
-            self._remarks.append(f"Of {len(found)} parts HTA got the first {MOST_CUTS}; --request asks for others.")
-        return found[:MOST_CUTS]
+        if len(parts) > MOST_CUTS:
+            self._remarks.append(f"Of {len(parts)} parts HTA got the first {MOST_CUTS}; --request asks for others.")
+        return parts[:MOST_CUTS]
 
     def _chosen(self, places: IntArray) -> BoolArray:
         """bool, which of the trace's activities these are."""
@@ -238,22 +238,22 @@ class _Run:
 
     def _figures(self, answers: Sequence[Answer]) -> list[Figure]:
         causes = Causes(self._trace, as_is=self._wanted.as_is)
-        own: dict[int, Own] = {}
+        by_task: dict[int, Own] = {}
         figures: list[Figure] = []
         for answer in answers:
             analysis, scope = answer.call.analysis, answer.call.scope
             try:
-                found = [] if answer.error else figures_of(answer)
-                error = answer.error or ("" if found else _nothing(analysis))
+                read = [] if answer.error else figures_of(answer)
+                error = answer.error or ("" if read else _nothing(analysis))
             except (KeyError, IndexError, TypeError, ValueError) as problem:
-                found, error = [], f"its answer can't be read: {type(problem).__name__} {problem}"
+                read, error = [], f"its answer can't be read: {type(problem).__name__} {problem}"
             if error:
                 self._declined.append(
                     Declined(analysis, scope, self._requirements.explained(error, as_is=self._wanted.as_is))
                 )
                 continue
-            mine = own.setdefault(id(answer.task), Own(self._trace, answer.task.chosen))
-            figures += [causes.compared(figure, mine) for figure in found]
+            mine = by_task.setdefault(id(answer.task), Own(self._trace, answer.task.chosen))
+            figures += [causes.compared(figure, mine) for figure in read]
         return figures
 
 

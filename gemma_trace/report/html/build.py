@@ -63,25 +63,25 @@ def view_of(trace: Trace, detail: PageDetail = FULL, own: Sequence[Peaks] = (), 
     """
     everything = breakdown(trace)
     run = summarize(trace, everything)
-    found = everything.complete()
-    request = median_request(found)
-    present = dict.fromkeys(row.stage for row in found.rows)
+    complete = everything.complete()
+    request = median_request(complete)
+    present = dict.fromkeys(row.stage for row in complete.rows)
     if stage is not None and stage not in present:
         raise no_such_stage(trace, stage, present)
     table = kernel_table(trace, stage, request.index)
     work = select(trace, stage, request.index)
     metadata = trace.metadata
-    lines = _stage_lines(trace, run, found, request)
+    lines = _stage_lines(trace, run, complete, request)
     shown = [line for line in lines if stage in (None, line.row.stage)]
-    waterfall = draw_waterfall(trace, request, len(found.requests), detail.cells)
+    waterfall = draw_waterfall(trace, request, len(complete.requests), detail.cells)
     return RunView(
         label=public_label(trace.label),
         file=public_label(path_text(trace.path.name)),
         identity=_identity(run),
         weights=run.weights,
         created_utc=metadata.created_utc if metadata else "",
-        headline=_headline(trace, run, found),
-        overview=_overview(run, found),
+        headline=_headline(trace, run, complete),
+        overview=_overview(run, complete),
         waterfall=waterfall,
         stages=lines,
         stage_table=lines_table("Stages of the median request", PAGE_COLS, shown, request.wall_ns, 1, run),
@@ -179,10 +179,12 @@ def _kernels(trace: Trace, work: Work, table: KernelTable, most: int, *, has_sev
 
 
 def _decode(trace: Trace) -> DecodeSeries | None:
-    found = decode_statistics(trace)
-    if found is None:
+    statistics = decode_statistics(trace)
+    if statistics is None:
         return None
-    return DecodeSeries(found.source, len(found.requests), found.token_by_token(MOST_STEPS), decode_table(found))
+    return DecodeSeries(
+        statistics.source, len(statistics.requests), statistics.token_by_token(MOST_STEPS), decode_table(statistics)
+    )
 
 
 def told_apart(views: Sequence[RunView]) -> list[RunView]:

@@ -214,22 +214,22 @@ def row_name(scope: Scope) -> str:
 def _kinds(values: HtaValues, scopes: Sequence[Scope]) -> list[HtaRow]:
     rows = []
     for scope in scopes:
-        found = values.of(Analysis.KERNELS, scope)
-        if found:
-            times = {of: one["time_ns"] for of, one in found.items() if "time_ns" in one}
+        kinds = values.of(Analysis.KERNELS, scope)
+        if kinds:
+            times = {of: figures["time_ns"] for of, figures in kinds.items() if "time_ns" in figures}
             alone = {kind: times.get(kind, 0.0) for kind in _KIND_NAMES}
             both = sum(length for kind, length in times.items() if kind not in _KIND_NAMES)
-            rows.append(HtaRow(row_name(scope), "", {**alone, "overlapping": both, **found[""]}))
+            rows.append(HtaRow(row_name(scope), "", {**alone, "overlapping": both, **kinds[""]}))
     return rows
 
 
 def _kernels(values: HtaValues) -> Table[HtaRow]:
-    found = values.of(Analysis.KERNELS, Scope())
-    whole = found.get("", {}).get("sum_ns", 0.0)
+    kernels = values.of(Analysis.KERNELS, Scope())
+    whole = kernels.get("", {}).get("sum_ns", 0.0)
     rows = [
-        HtaRow("", of, {**one, **({"share_pct": 100 * one["sum_ns"] / whole} if whole else {})})
-        for of, one in found.items()
-        if of and "count" in one
+        HtaRow("", of, {**figures, **({"share_pct": 100 * figures["sum_ns"] / whole} if whole else {})})
+        for of, figures in kernels.items()
+        if of and "count" in figures
     ]
     return Table("Kernels", _KERNELS, rows).cut(MOST_KERNELS, "{} more: --format json has all.")
 
