@@ -1,4 +1,4 @@
-"""What an exported trace shows beside its own events: a process of stages, and counters of what a device was up to."""
+"""Makes the events that an export adds: a process with the stages, and counters of each device."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from gemma_trace.trace.events import NONE
 from gemma_trace.trace.trace import Trace
 
 PROCESS: Final = "stages"
-"""The process on top of an exported trace."""
+"""The name of the process that stands on top of an exported trace."""
 
 _CATEGORY: Final = "gemma_trace"
 
 
 class AddedEvents:
-    """Makes the events; all times have `shift_ns` taken off."""
+    """Makes the events. `shift_ns` is subtracted from all times."""
 
     def __init__(self, trace: Trace, ids: ViewerIds, shift_ns: int) -> None:
         self._trace, self._ids, self._shift_ns = trace, ids, shift_ns
@@ -34,7 +34,7 @@ class AddedEvents:
         return metadata_event("process_name", self._pid, 0, name=PROCESS)
 
     def events(self) -> Iterator[list[dict[str, Any]]]:
-        """All others, a list a track."""
+        """All other events, one list per track."""
         yield [metadata_event("process_sort_index", self._pid, 0, sort_index=-1)]
         for index, track in enumerate(stage_tracks(self._trace)):
             yield self._slices(track, index)
@@ -70,7 +70,7 @@ class AddedEvents:
         ]
 
     def _counter(self, name: str, unit: str, series: Series) -> list[dict[str, Any]]:
-        """A counter's samples; the first of a run of equal ones, for it holds until the next."""
+        """A counter's samples. Of equal neighbours only the first is written: a value holds until the next one."""
         series = series.changes()
         return [
             {

@@ -1,8 +1,7 @@
-"""Process and thread ids that every viewer takes, and the names beside them that say what was there before.
+"""Assigns process and thread ids that every viewer accepts, with names that tell the original ids.
 
-An id stays what it is where it is a positive 32-bit number and no other track has it. Others (text, 0, negative ones,
-which Perfetto folds into another thread, and a stream that shares its number with a stream of another device) get a
-small number that nobody has.
+An id is kept if it is a positive 32-bit number that no other track has. All other ids get a small unused number: text,
+0, negative numbers (which Perfetto merges into another thread), and a stream whose number another device uses too.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ _LARGEST: Final = 2**31 - 1
 
 @dataclass(frozen=True)
 class ViewerTrack:
-    """A process's and a thread's id as viewers get them."""
+    """The ids of a process and a thread as they are exported."""
 
     pid: int
     tid: int
@@ -29,7 +28,7 @@ class ViewerTrack:
 
 @dataclass
 class Names:
-    """What a trace's metadata events say of a process or a thread; empty where they don't."""
+    """What the trace's metadata events say about a process or a thread. Fields that they don't set are empty."""
 
     name: str = ""
     labels: str = ""
@@ -38,7 +37,7 @@ class Names:
 
 @dataclass
 class ViewerIds:
-    """Hands out ids, the same for the same track."""
+    """Assigns ids; the same track always gets the same ids."""
 
     _pids: dict[str, int] = field(default_factory=dict)
     _tids: dict[tuple[str, str, bool, int], int] = field(default_factory=dict)
@@ -49,19 +48,19 @@ class ViewerIds:
     threads: dict[tuple[str, str], Names] = field(default_factory=dict)
 
     def row(self, track: Track, row: Row) -> ViewerTrack:
-        """The ids of a row; those of its first lane are the track's own, if they may stay."""
+        """The ids of a row. Its first lane keeps the track's own ids if possible."""
         return self._of(track.pid, track.tid, row.annotations, row.lane)
 
     def track(self, pid: Any, tid: Any) -> ViewerTrack:
-        """The ids of a track as an event names it."""
+        """The ids of a track, from the ids in an event."""
         return self._of(str(id_of(pid)), str(id_of(tid)), annotations=False, lane=0)
 
     def process(self, pid: Any) -> int:
-        """The id of a process as an event names it."""
+        """The id of a process, from the id in an event."""
         return self._process(str(id_of(pid)))
 
     def new(self) -> int:
-        """An id that nobody has, neither a process nor a thread."""
+        """An id that no process and no thread has."""
         number = next(n for n in self._numbers if n not in self._used_pids and n not in self._used_tids)
         self._used_pids.add(number)
         self._used_tids.add(number)
@@ -82,7 +81,7 @@ class ViewerIds:
 
     @staticmethod
     def _kept(original: str, used: set[int]) -> int | None:
-        """An id as it is, if viewers take it so and nobody has it."""
+        """The id unchanged, if viewers accept it and nothing else has it."""
         is_number = original.isascii() and original.isdigit() and len(original) <= 10
         number = int(original) if is_number else 0
         if not 0 < number <= _LARGEST or number in used:
@@ -91,7 +90,7 @@ class ViewerIds:
         return number
 
     def metadata(self, first_index: int, on_device: set[str]) -> Iterator[dict[str, Any]]:
-        """The metadata events that name all that has been handed out.
+        """The metadata events that name all tracks with an assigned id.
 
         Args:
             first_index: the `process_sort_index` of the first process.
@@ -121,7 +120,7 @@ class ViewerIds:
 
 
 def _plain(original: str, kind: str) -> str:
-    """A name for what has none: the id itself where it is text, else what it is of."""
+    """A name for a process or thread without one: the id if it is text, else its kind and the id."""
     return f"{kind} {original}".strip() if original.lstrip("-").isdigit() or not original else original
 
 

@@ -1,8 +1,8 @@
-"""The events of a trace file, one after another, as viewers take them: what they say stays, where and when is mended.
+"""Rewrites the events of a trace file for viewers: their content is kept, tracks and times are corrected.
 
-A second pass over the file, in bounded memory: what every span becomes is known from the first (`layout.py`). Only
-spans that start together in the wrong order wait for each other, and arrows are spooled to the end, since viewers
-bind an arrow to a slice that they have seen.
+This is the second pass over the file, in bounded memory: the first one (`layout.py`) decided the row of every span.
+Spans that start together in the wrong order are held back, and flow events are spooled to the end, since viewers bind
+an arrow only to a slice that they have read.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _NAMING_ORDER: Final = ("process_sort_index", "thread_sort_index")
 _encoder = msgspec.json.Encoder()
 
 _JsonEvent = dict[str, Any]
-"""An event as it is in the file; values are `msgspec.Raw`, and what is put in their place."""
+"""An event of the file. Values are `msgspec.Raw`, or their replacements."""
 
 
 class Writable(Protocol):
@@ -45,17 +45,17 @@ class Writable(Protocol):
 
 
 class Rewriter:
-    """Takes a file's events and writes them anew.
+    """Rewrites the events of a file.
 
     Args:
         trace: the same file, read.
-        out: where events go, each with a comma and a line break before it.
-        arrows: where arrows go, likewise; they belong behind all that is in `out`.
-        shift_ns: what is taken off every time.
-        counter_name: what a counter's name becomes, which tells it from others.
+        out: receives the events, each preceded by a comma and a line break.
+        arrows: receives the flow events in the same form; they belong after all of `out`.
+        shift_ns: subtracted from every time.
+        counter_name: maps a counter's name to a unique one.
 
     Attributes:
-        counts: what was written, by `ph`; and what couldn't be, by why.
+        counts: number of events written, by `ph`, and of those not written, by reason.
 
     Raises:
         InputError: from `decode`, where the file has more spans or arrows than the trace that was read.
@@ -89,7 +89,7 @@ class Rewriter:
         self._counter_name = counter_name
 
     def decode(self, array: bytes | memoryview) -> bool:
-        """Write the events of a JSON array; False, and nothing is written, where it doesn't decode."""
+        """Write the events of a JSON array. Returns False and writes nothing if it can't be decoded."""
         data = bytes(array)
         try:
             data.decode()
@@ -114,7 +114,7 @@ class Rewriter:
         self._write_to(self._out, events)
 
     def finish(self) -> None:
-        """Write what waited: the spans of groups that the file doesn't complete."""
+        """Write the spans that are held back because the file doesn't complete their group."""
         left = [event for group in self._held.values() for _, event in sorted(group, key=lambda pair: pair[0])]
         self._held.clear()
         self.write(left)
@@ -159,7 +159,7 @@ class Rewriter:
             raise self._grown()
         span = int(self._span_of[self._begun])
         self._begun += 1
-        if span == NONE:  # a begin without its end
+        if span == NONE:  # a begin without an end
             return
         event["ph"] = "X"
         self._place(event, self._tracks[int(self._row[span])], int(self._ts_ns[span]) - self._shift_ns)
@@ -179,7 +179,7 @@ class Rewriter:
         return InputError(f"{self._path} has grown since it was read; export it once it is whole")
 
     def _track_of(self, event: _JsonEvent, phase: str) -> ViewerTrack:
-        """The track of an event that is no span; of an arrow's end that of its span."""
+        """The track of an event that is not a span; for a flow event, the track of its span."""
         if phase in ("s", "f"):
             if self._flows == len(self._flow_row):
                 raise self._grown()
@@ -190,7 +190,7 @@ class Rewriter:
         return self._ids.track(_value(event, "pid"), _value(event, "tid"))
 
     def _numbers(self, event: _JsonEvent) -> dict[str, float]:
-        """A counter's values that are numbers: viewers draw no others."""
+        """The numeric values of a counter, the only ones that viewers draw."""
         args = _value(event, "args")
         values = args if isinstance(args, dict) else {}
         numbers = {name: read for name, value in values.items() if (read := number(value)) is not None}
@@ -206,7 +206,7 @@ class Rewriter:
         event["ts"] = msgspec.Raw(ns_to_decimal_us(ts_ns))
 
     def _take_name(self, event: _JsonEvent, written: list[_JsonEvent]) -> None:
-        """Note what a metadata event names; one that names nothing is written as it is, on its new track."""
+        """Remember the name in a metadata event. An event without a name is written unchanged on its new track."""
         kind, args = text(_value(event, "name")), _value(event, "args")
         pid, tid = _value(event, "pid"), _value(event, "tid")
         track = self._names_of(kind, pid, tid)
@@ -226,11 +226,11 @@ class Rewriter:
 
 
 def _arrow_id(value: Any) -> int | str:
-    """An arrow's id as viewers take it: a number of 64 bits, or a text."""
+    """The id of a flow event as viewers accept it: a 64-bit number or text."""
     number = integer(value)
     return text(value) if number == NONE or isinstance(value, str) else number
 
 
 def _value(event: _JsonEvent, key: str) -> Any:
-    """A member of an event, decoded; None if it isn't there, or can't be read."""
+    """The decoded member of an event; None if it is missing or can't be read."""
     return value_of(event[key]) if key in event else None

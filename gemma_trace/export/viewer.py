@@ -1,7 +1,7 @@
-"""A trace → the trace that viewers get: nothing of it lost, stages and counters on top.
+"""Writes a trace for viewers: all of its events, with stages and counters on top.
 
-Two passes over the file: the first reads its columns, which tell where everything goes; the second writes its events
-one after another. So memory is the columns, whatever the events carry.
+The file is read twice: the first pass reads the columns, from which the layout follows; the second one writes the
+events one after another. So memory holds the columns only, whatever the events contain.
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ from gemma_trace.trace.trace import Trace
 SUFFIX: Final = ".perfetto.json.gz"
 
 DISPLACED: Final = "displaced"
-"""Why a span is left out: it is at time zero, or decades away from all others."""
+"""The reason for leaving out a span at time zero or decades away from all others."""
 
 _SPOOLED_BYTES: Final = 64 << 20
 _KEPT: Final = ("schemaVersion", "deviceProperties", METADATA_KEY)
-"""The top-level members that go into the export. Others are nobody's business: some name a host, a user, a token."""
+"""The top-level members that are exported. Others may contain the name of a host or a user, or a token."""
 
 
 _BASE: Final = "baseTimeNanoseconds"
-"""What Kineto's times are relative to."""
+"""The member with the base of Kineto's times."""
 
 
 @dataclass(frozen=True)
 class ExportRecord:
-    """What was done to a trace's times and tracks; embedded in the export as its top-level `gemma_trace_export`.
+    """How times and tracks were changed; part of the export as its top-level `gemma_trace_export`.
 
     Attributes:
         source: the trace's file name.
-        shift_ns: what was taken off every time, so that the first event is at 0.
-        moved_spans: spans that crossed another and are on a track of their own below it.
-        cut_spans: spans that were cut short: for want of further tracks, or because their recorded length can't be.
+        shift_ns: subtracted from every time, so that the first event is at 0.
+        moved_spans: number of spans that crossed another one and are on a track below it.
+        cut_spans: number of spans that were shortened, for lack of further tracks or since their length is impossible.
     """
 
     source: str
@@ -65,9 +65,9 @@ class ExportResult:
     """What was written.
 
     Attributes:
-        written: the trace's events, by their `ph`; a `B` and its `E` are one `X`.
-        added: events of ours: stages, counters, names.
-        left_out: events that no viewer can show, by why.
+        written: number of the trace's events, by `ph`; a `B` and its `E` are one `X`.
+        added: number of added events: stages, counters, names.
+        left_out: number of events that no viewer can show, by reason.
     """
 
     record: ExportRecord
@@ -79,11 +79,11 @@ class ExportResult:
 def export_trace(
     trace: Trace, output: Path, on_bytes: Callable[[int], None] | None = None, *, keep_paths: bool = False
 ) -> ExportResult:
-    """Write the trace that viewers get. Every time is relative to the trace's first event, to the nanosecond.
+    """Write a trace for viewers. Times are relative to the first event, exact to the nanosecond.
 
     Args:
         output: gzip if it ends in .gz.
-        on_bytes: hears how many bytes of the trace's file were read, each time some are.
+        on_bytes: is called with the number of bytes read, after each piece.
         keep_paths: leave the folders of files in names, but for the home folder.
 
     Raises:
@@ -125,7 +125,7 @@ def export_trace(
 
 
 class _Scrubbed:
-    """A file that folders of the user's machine don't get into; whole texts are written at a time."""
+    """A file that removes the user's folders from what is written. Each write must be a complete text."""
 
     def __init__(self, file: IO[bytes], scrub: Callable[[bytes], bytes]) -> None:
         self._file, self._scrub = file, scrub
@@ -147,7 +147,7 @@ def _header(trace: Trace, record: ExportRecord) -> Iterator[tuple[str, bytes]]:
 
 
 def _device_pids(trace: Trace) -> set[str]:
-    """The processes in which device activities are drawn and nothing of the host."""
+    """The processes that contain device activities and nothing of the host."""
     spans = trace.spans
 
     def pids(chosen: IntArray) -> set[str]:
