@@ -17,7 +17,7 @@ from gemma_trace.analysis.nested import LEVEL, difference, holm
 from gemma_trace.analysis.noise import NoiseFloor
 from gemma_trace.analysis.sides import INSIDE, Costs, Level, Side, side_of
 from gemma_trace.analysis.statistics import Distribution
-from gemma_trace.analysis.structure import merged, paired_trees
+from gemma_trace.analysis.structure import merged_trees, paired_trees
 from gemma_trace.errors import ConfigError
 from gemma_trace.metadata import RunMetadata
 from gemma_trace.trace.trace import Trace
@@ -141,7 +141,7 @@ class _Comparison:
         trees = [[side.tree for side in each if side.tree] for each in self.sides]
         if not all(trees):
             return []
-        before, after = (merged(each) for each in trees)
+        before, after = (merged_trees(each) for each in trees)
         requests = [sum(side.requests for side in each) for each in self.sides]
         rows = []
         for pair in paired_trees(before, after):

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 from PIL import Image
 
-from gemma_trace.capture.one_line_errors import shortened
+from gemma_trace.capture.one_line_errors import error_text
 from gemma_trace.errors import ConfigError, ImageError
 
 SAMPLE_SIZES: Final = ((1024, 768), (768, 1024), (896, 896), (1280, 720))
@@ -85,7 +85,7 @@ def load_image(path: Path) -> Image.Image:
         raise ImageError(f"{path} does not fit into memory when it is decoded; give --image a smaller one") from None
     except Exception as error:  # each decoder has its own: OSError, ValueError, NotImplementedError, struct.error, …
         raise ImageError(
-            f"{path} is not an image that Pillow can read ({shortened(error)}); give --image a JPEG or PNG file"
+            f"{path} is not an image that Pillow can read ({error_text(error)}); give --image a JPEG or PNG file"
         ) from None
 
 

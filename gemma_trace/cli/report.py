@@ -178,13 +178,13 @@ def collected(paths: Sequence[Path], reading: Reading) -> tuple[PageContent, lis
         InputError: there is no trace, or none that can be read.
     """
     from gemma_trace.cli.workers import map_files
-    from gemma_trace.report.html.build import told_apart
+    from gemma_trace.report.html.build import labelled_apart
     from gemma_trace.report.html.model import PageContent, RunView, detail_for
     from gemma_trace.trace.folders import find_traces
 
     files = find_traces(paths)
     done = map_files(partial(view_file, reading=reading, detail=detail_for(len(files))), files)
-    runs = told_apart([result for result in done if isinstance(result, RunView)])
+    runs = labelled_apart([result for result in done if isinstance(result, RunView)])
     failures = [result for result in done if isinstance(result, InputError)]
     if not runs:
         raise failures[-1]

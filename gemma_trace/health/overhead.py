@@ -12,7 +12,7 @@ from gemma_trace.analysis.intervals import Intervals, intersect, union
 from gemma_trace.analysis.overhead import overhead_of
 from gemma_trace.analysis.timeline import Request
 from gemma_trace.health.findings import Finding, Severity
-from gemma_trace.health.times import shortened
+from gemma_trace.health.times import span_text
 from gemma_trace.trace.events import IntArray
 from gemma_trace.trace.places import Places
 from gemma_trace.trace.trace import Trace
@@ -84,7 +84,7 @@ def _cold_start(trace: Trace, requests: Sequence[Request], wall_ns: int) -> Iter
         Severity.WARNING if share >= COLD_SHARE else Severity.INFO,
         len(calls.span),
         f"first calls of their kind, and calls that make memory, streams or code, take {total_ns / 1e6:,.1f} ms, "
-        f"{100 * share:.0f}% of the time; the longest is one {shortened(trace, span)} of {longest_ns / 1e6:,.1f} ms"
+        f"{100 * share:.0f}% of the time; the longest is one {span_text(trace, span)} of {longest_ns / 1e6:,.1f} ms"
         f"{usual}",
         "run some steps before the profiler starts (schedule(wait=…, warmup=…)), or look at later steps only",
     )

@@ -187,7 +187,7 @@ def _decode(trace: Trace) -> DecodeSeries | None:
     )
 
 
-def told_apart(views: Sequence[RunView]) -> list[RunView]:
+def labelled_apart(views: Sequence[RunView]) -> list[RunView]:
     """The same runs, those of one name (the ranks of one program) with the file's name beside it."""
     labels = [view.label for view in views]
     return [

@@ -174,7 +174,7 @@ def kernels_table(table: KernelTable, trace: Trace, top: int, *, full_names: boo
     }
     return Table(
         title_of(table, trace),
-        (named(table, full_names=full_names), *KERNEL_COLS[1:]),
+        (name_col(table, full_names=full_names), *KERNEL_COLS[1:]),
         rows,
         totals,
         _notes(table, shown, has_devices=has_devices),
@@ -182,7 +182,7 @@ def kernels_table(table: KernelTable, trace: Trace, top: int, *, full_names: boo
     ).cut(top)
 
 
-def named(table: KernelTable, *, full_names: bool) -> Col:
+def name_col(table: KernelTable, *, full_names: bool) -> Col:
     """The column of names, called after what the rows are."""
     header = table.by.value if table.on == "device" or table.by is not By.KERNEL else By.OP.value
     show: Callable[[Any], str] | None = str if full_names else None

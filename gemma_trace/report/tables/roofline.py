@@ -24,7 +24,7 @@ from gemma_trace.report.tables.floors import (
     TFLOPS,
     floor_notes,
 )
-from gemma_trace.report.tables.kernels import FAMILY, KERNEL, KERNEL_FILE, MOST_ROWS, OF_FAMILIES, SHARE, SUM, named
+from gemma_trace.report.tables.kernels import FAMILY, KERNEL, KERNEL_FILE, MOST_ROWS, OF_FAMILIES, SHARE, SUM, name_col
 from gemma_trace.report.units import PCT
 
 OVER_PEAK_NOTE: Final = "over 100 % of peak: the data came from the cache, which is faster than the memory."
@@ -131,7 +131,7 @@ def with_rooflines(
     conditions = {OF_FAMILIES: table.by is not By.FAMILY, HAS_PEAKS: device.peaks is not None}
     people = Table(
         report.tables[0].title,
-        (named(table, full_names=full_names).within("row"), *_COLS),
+        (name_col(table, full_names=full_names).within("row"), *_COLS),
         rows,
         _totals(rows),
         (RATES_NOTE, *((OVER_PEAK_NOTE,) if is_over else ()), device.note),
