@@ -36,8 +36,12 @@ NUMBERS_TOO_LARGE: Final = "numbers_too_large"
 MAX_TOML_BYTES: Final = 1 << 20
 """No file of rules or peak rates is larger."""
 
+MOST_NUMBERS: Final = 1 << 20
+"""A list of numbers is read no further: none that matters, of ranks or of sizes, is longer."""
+
 _INTEGER: Final = re.compile(r"-?[0-9]{1,19}")
 _LONG_INTEGER: Final = re.compile(r"-?[0-9]{19,}")
+_INTEGERS: Final = re.compile(r"-?[0-9]{1,18}")
 _DECIMAL: Final = re.compile(r"[+-]?(?:[0-9]{1,300}(?:\.[0-9]{0,300})?|\.[0-9]{1,300})(?:[eE][+-]?[0-9]{1,4})?")
 
 
@@ -130,6 +134,16 @@ def integer(value: Any) -> int:
     if isinstance(value, float):
         value = int(value) if value.is_integer() else NONE
     return value if isinstance(value, int) and -(2**63) <= value < 2**63 else NONE
+
+
+def numbers_of(value: Any) -> tuple[int, ...]:
+    """The integers of a list, or of its text, as torch writes "[0, 1]"; none where it is cut ("...") or is no list."""
+    if isinstance(value, list):
+        numbers = [integer(entry) for entry in value[:MOST_NUMBERS]]
+        return () if NONE in numbers else tuple(numbers)
+    if not isinstance(value, str) or "..." in value:
+        return ()
+    return tuple(int(match) for match in _INTEGERS.findall(value)[:MOST_NUMBERS])
 
 
 def is_too_large(value: Any) -> bool:

@@ -26,7 +26,7 @@ from gemma_trace.signals import Ended, cleared_up_on_signals
 
 COMMANDS: Final = (
     *("capture", "sweep", "compare"),
-    *("summarize", "stages", "kernels", "tree", "diff", "check"),
+    *("summarize", "stages", "kernels", "tree", "ranks", "diff", "check"),
     *("report", "view", "export", "hta"),
     "doctor",
 )

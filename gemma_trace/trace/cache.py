@@ -20,6 +20,7 @@ from gemma_trace.metadata import METADATA_KEY
 from gemma_trace.trace.cache_seal import sealed_content, sealing
 from gemma_trace.trace.events import CounterEvents, CounterSeries, Events, Flows, MemoryEvents, Track, TrackNames
 from gemma_trace.trace.files import atomic_file, clear_partials
+from gemma_trace.trace.header import BASE_KEY, DEVICES_KEY, DISTRIBUTED_KEY
 from gemma_trace.trace.reader import ReadReport, TraceFile
 from gemma_trace.trace.source import CHUNK_BYTES, Fingerprint
 
@@ -29,7 +30,7 @@ WORTHWHILE_BYTES: Final = 8 * 1024 * 1024
 MAX_BYTES: Final = 4 << 30
 """What the cache may take on disk; what was used longest ago goes first."""
 
-KEPT_MEMBERS: Final = frozenset({METADATA_KEY, "deviceProperties", "baseTimeNanoseconds", "schemaVersion"})
+KEPT_MEMBERS: Final = frozenset({METADATA_KEY, DEVICES_KEY, BASE_KEY, DISTRIBUTED_KEY, "schemaVersion"})
 """The top-level members of a trace that are kept. The rest is nobody's business here: some profilers write the whole
 environment of their process, tokens and all, into it."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import compress
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from gemma_trace.foreign import NUMBERS_TOO_LARGE, integer, is_too_large, text
 from gemma_trace.trace.collected import Collected
+from gemma_trace.trace.collective_args import collective_text
 from gemma_trace.trace.event_structs import (
     ABSENT,
     Args,
@@ -20,7 +21,6 @@ from gemma_trace.trace.event_structs import (
     Event,
     ExactEvent,
     LooseEvent,
-    arguments_of,
     tightened,
 )
 from gemma_trace.trace.events import NONE, BoolArray, IntArray
@@ -74,7 +74,7 @@ class ColumnBuilder:
             return False
         timeless, missing = np.isnan(ts_us), np.isnan(dur_us)
         ts_ns, dur_ns = (_us_to_ns(np.where(absent, 0.0, us)) for absent, us in ((timeless, ts_us), (missing, dur_us)))
-        self._add(events, ts_ns, dur_ns, timeless, missing, lambda: arguments_of(array))
+        self._add(events, ts_ns, dur_ns, timeless, missing, Arguments(array))
         return True
 
     def add_exact(self, events: Sequence[ExactEvent], array: bytes | memoryview, *, only_large: bool = False) -> bool:
@@ -84,17 +84,21 @@ class ColumnBuilder:
             array: the JSON that the batch was decoded from.
             only_large: add nothing, and say False, where a float is exact enough for all times.
         """
-        return self._add_exact(events, lambda: arguments_of(array), only_large=only_large)
+        return self._add_exact(events, Arguments(array), only_large=only_large)
 
-    def add_loose(self, events: Sequence[LooseEvent]) -> None:
-        """Add a batch whose values have the wrong types: what can be read is read, the rest is `NONE`."""
+    def add_loose(self, events: Sequence[LooseEvent], array: bytes | memoryview) -> None:
+        """Add a batch whose values have the wrong types: what can be read is read, the rest is `NONE`.
+
+        Args:
+            array: the JSON that the batch was decoded from.
+        """
+        arguments = Arguments(array)
         lost = [event.ts is ABSENT and event.ph != "M" for event in events]
         if any(lost):
             self._count_lost(list(compress(events, lost)))
+            arguments = arguments.taken(np.flatnonzero(~np.array(lost)))
             events = [event for event, gone in zip(events, lost, strict=True) if not gone]
-        self._add_exact(
-            [tightened(event, self.repairs) for event in events], lambda: [bytes(event.args) for event in events]
-        )
+        self._add_exact([tightened(event, self.repairs) for event in events], arguments)
 
     def _add_exact(self, events: Sequence[ExactEvent], arguments: Arguments, *, only_large: bool = False) -> bool:
         starts = times_of([bytes(event.ts) for event in events])
@@ -130,7 +134,7 @@ class ColumnBuilder:
         self._count_lost(list(compress(chosen, lost)))
         kept = np.delete(np.arange(len(events)), without[lost])
         kept_events = [events[index] for index in kept.tolist()]
-        self._append(kept_events, ts_ns[kept], dur_ns[kept], missing[kept], lambda: _taken(arguments(), kept))
+        self._append(kept_events, ts_ns[kept], dur_ns[kept], missing[kept], arguments.taken(kept))
 
     def _count_lost(self, events: Sequence[Event | ExactEvent | LooseEvent]) -> None:
         """Count events that are left out for want of a time; those that say nothing at all aren't missed."""
@@ -184,9 +188,25 @@ class ColumnBuilder:
         negative = dur_ns < 0
         self.repairs[NEGATIVE_DURATIONS] += int(negative.sum())
         self.repairs[MISSING_DURATIONS] += int(missing.sum())
-        self._store(spans, ts_ns, np.where(negative, 0, dur_ns), place)
+        collectives = None
+        if arguments.have_collectives:
+            of_spans = (event.ph == "X" for event in events)
+            collectives = [collective_text(text) for text in compress(arguments.texts(), of_spans)]
+        self._store(spans, ts_ns, np.where(negative, 0, dur_ns), place, collectives)
 
-    def _store(self, spans: Sequence[Event | ExactEvent], ts_ns: IntArray, dur_ns: IntArray, begun: IntArray) -> None:
+    def _store(
+        self,
+        spans: Sequence[Event | ExactEvent],
+        ts_ns: IntArray,
+        dur_ns: IntArray,
+        begun: IntArray,
+        collectives: Sequence[bytes] | None = None,
+    ) -> None:
+        """Store spans.
+
+        Args:
+            collectives: what each says of its collective, empty where it says nothing; None where none does.
+        """
         names, cats, tracks = self.collected.names, self.collected.cats, self.collected.tracks
         columns: dict[str, npt.ArrayLike] = {
             "ts_ns": ts_ns,
@@ -198,7 +218,12 @@ class ColumnBuilder:
         }
         # Python frames, most of a trace with stacks, have none of the arguments that are columns.
         place = [place for place, span in enumerate(spans) if span.args is not None and span.args != _NO_ARGS]
+        if collectives is not None:
+            place = list(range(len(spans)))
         arguments = self._values_of([spans[index].args or _NO_ARGS for index in place]) if place else {}
+        if collectives is not None:
+            texts = self.collected.texts
+            arguments["collective"] = [texts[text] if text else NONE for text in collectives]
         self.collected.add_spans(columns, place, arguments)
 
     def _values_of(self, args: Sequence[Args]) -> dict[str, npt.ArrayLike]:
@@ -286,10 +311,6 @@ class ColumnBuilder:
             length = np.array(lengths, np.int64)
             self.repairs[NEGATIVE_DURATIONS] += int((length < 0).sum())
             self._store(begins, np.array(starts, np.int64), np.maximum(length, 0), np.array(places, np.int64))
-
-
-def _taken(arguments: Sequence[bytes], kept: Iterable[int]) -> list[bytes]:
-    return [arguments[index] for index in kept]
 
 
 def _us_to_ns(us: np.ndarray) -> IntArray:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, Final
 
 import msgspec
 
 from gemma_trace.foreign import NUMBERS_TOO_LARGE, id_of, integer, is_too_large, members_of, text, value_of
-from gemma_trace.trace.events import NONE
+from gemma_trace.trace.events import NONE, IntArray
 
 ABSENT: Final = msgspec.Raw(b"")
 """An argument that isn't there."""
 
-Arguments = Callable[[], Sequence[bytes]]
-"""Gives the JSON text of `args` of every event of a batch, empty where there is none. Called only where it matters."""
+_COLLECTIVE: Final = re.compile(b'"Collective name"')
+"""What an event of a collective says, and nothing else does."""
 
 
 class Args(msgspec.Struct, gc=False):
@@ -102,9 +103,31 @@ _ARGUMENTS: Final = {
 """By the name that an argument has in the file, its name here, and whether its JSON text is kept."""
 
 
-def arguments_of(array: bytes | memoryview) -> list[bytes]:
-    """The JSON text of `args` of each event of a JSON array that has been decoded before."""
-    return [bytes(event.args) for event in _rest.decode(array)]
+class Arguments:
+    """The `args` of every event of a batch, decoded only where they matter.
+
+    Args:
+        array: the JSON array of the events, which has been decoded before.
+        kept: int64, the places of those that are still there; None is all.
+    """
+
+    def __init__(self, array: bytes | memoryview, kept: IntArray | None = None) -> None:
+        self._array, self._kept = array, kept
+
+    def texts(self) -> list[bytes]:
+        """The JSON text of the `args` of each, empty where there are none."""
+        events = _rest.decode(self._array)
+        kept = range(len(events)) if self._kept is None else self._kept.tolist()
+        return [bytes(events[place].args) for place in kept]
+
+    def taken(self, kept: IntArray) -> Arguments:
+        """Those of some of the events."""
+        return Arguments(self._array, kept if self._kept is None else self._kept[kept])
+
+    @cached_property
+    def have_collectives(self) -> bool:
+        """Whether one of the events of the array may be a collective's."""
+        return _COLLECTIVE.search(self._array) is not None
 
 
 def tightened(event: LooseEvent, unread: Counter[str]) -> ExactEvent:

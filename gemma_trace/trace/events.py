@@ -76,7 +76,7 @@ OP_CATEGORIES: Final = _of_role(Role.OP)
 ANNOTATION_CATEGORIES: Final = _of_role(Role.ANNOTATION)
 """Categories (in lower case) of `record_function` ranges on the host."""
 
-TEXT_COLUMNS: Final = ("input_dims", "input_types", "input_strides", "concrete_inputs", "grid", "block")
+TEXT_COLUMNS: Final = ("input_dims", "input_types", "input_strides", "concrete_inputs", "grid", "block", "collective")
 """The columns that are codes into `Events.texts`."""
 
 
@@ -197,6 +197,7 @@ class Events:
         occupancy_pct: int32, what Kineto calls the estimated achieved occupancy, in whole percent.
         input_dims, input_types, input_strides, concrete_inputs, grid, block: int32, codes into `texts`, the argument's
             own JSON text; `NONE` if absent.
+        collective: int32, code into `texts`: what a collective's call or kernel says of it, see `collective_args.py`.
     """
 
     ts_ns: IntArray
@@ -217,6 +218,7 @@ class Events:
     concrete_inputs: CodeArray
     grid: CodeArray
     block: CodeArray
+    collective: CodeArray
     names: tuple[str, ...]
     cats: tuple[str, ...]
     tracks: tuple[Track, ...]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from gemma_trace.errors import TraceFormatError
-from gemma_trace.foreign import NONE, UnreadableValueError, integer, list_of
+from gemma_trace.foreign import NONE, UnreadableValueError, integer, list_of, numbers_of, text, value_of
 from gemma_trace.metadata import METADATA_KEY, SCHEMA_VERSION, RunMetadata
 
 EXPORT_KEY: Final = "gemma_trace_export"
@@ -16,6 +17,80 @@ EXPORT_KEY: Final = "gemma_trace_export"
 
 DEVICES_KEY: Final = "deviceProperties"
 """The top-level key under which Kineto lists the machine's devices."""
+
+MOST_BASE_NS: Final = 1 << 62
+"""A base is no later than the year 2116."""
+
+BASE_KEY: Final = "baseTimeNanoseconds"
+"""The top-level key of what Kineto takes off every time: ns since 1970."""
+
+DISTRIBUTED_KEY: Final = "distributedInfo"
+"""The top-level key under which torch says which rank a process is, and which groups it is in."""
+
+MOST_RANKS: Final = 1 << 20
+"""No job is taken to have more ranks."""
+
+
+@dataclass(frozen=True)
+class GroupInfo:
+    """A process group, as the trace's header lists it.
+
+    Attributes:
+        name: as its collectives call it.
+        description: what it is for, e.g. "default_pg".
+        ranks: its global ranks; empty where they aren't said.
+    """
+
+    name: str
+    description: str
+    ranks: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class DistributedInfo:
+    """Which part of a job a process is, as torch says.
+
+    Attributes:
+        rank: its global rank; `NONE` where it isn't said.
+        world_size: how many ranks the job has; `NONE` where it isn't said.
+        backend: "nccl", "gloo" and so on.
+        groups: the process groups that it is in.
+    """
+
+    rank: int
+    world_size: int
+    backend: str
+    groups: tuple[GroupInfo, ...]
+
+
+def base_ns_of(header: dict[str, msgspec.Raw]) -> int:
+    """What is to be added to a trace's times for ns since 1970; 0 where the trace doesn't tell, as old ones don't."""
+    base = integer(value_of(header.get(BASE_KEY, b"0")))
+    return base if 0 < base < MOST_BASE_NS else 0
+
+
+def distributed_of(header: dict[str, msgspec.Raw]) -> DistributedInfo | None:
+    """Which rank a trace's process is; None where its header doesn't tell."""
+    info = value_of(header.get(DISTRIBUTED_KEY, b"null"))
+    if not isinstance(info, dict):
+        return None
+    world_size = integer(info.get("world_size"))
+    if not 0 < world_size <= MOST_RANKS:
+        world_size = NONE
+    rank = integer(info.get("rank"))
+    listed = info.get("pg_config")
+    groups = [_group_of(group) for group in listed if isinstance(group, dict)] if isinstance(listed, list) else []
+    return DistributedInfo(
+        rank if 0 <= rank < (MOST_RANKS if world_size == NONE else world_size) else NONE,
+        world_size,
+        text(info.get("backend")),
+        tuple(groups),
+    )
+
+
+def _group_of(group: dict[str, Any]) -> GroupInfo:
+    ranks = numbers_of(group.get("ranks"))
+    return GroupInfo(text(group.get("pg_name")), text(group.get("pg_desc")), ranks)
 
 
 def metadata_of(header: dict[str, msgspec.Raw], path: Path) -> RunMetadata | None:

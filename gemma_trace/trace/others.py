@@ -72,12 +72,12 @@ class OtherEvents:
         Args:
             phases: the `ph` of each event.
             ts_ns, dur_ns: int64, the time of each event, and its length or 0.
-            arguments: see `wire.Arguments`.
+            arguments: of the same events.
         """
         naming = [index for index, phase in enumerate(phases) if phase == "M" and events[index].name in _NAMING]
         counting = [index for index, phase in enumerate(phases) if phase == "C"]
         if naming or counting:
-            args = arguments()
+            args = arguments.texts()
             self._take_names([events[index] for index in naming], [args[index] for index in naming])
             self._take_values(
                 [events[index] for index in counting], ts_ns[counting], [args[index] for index in counting]

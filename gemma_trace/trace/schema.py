@@ -28,6 +28,7 @@ ARGUMENT_COLUMNS: Final[dict[str, type[np.generic]]] = {
     "concrete_inputs": np.int32,
     "grid": np.int32,
     "block": np.int32,
+    "collective": np.int32,
 }
 """Those of the spans that most of them have no value for."""
 

@@ -35,7 +35,7 @@ class ColumnSink:
                 try:
                     builder.add_exact(decode_exact(array), array)
                 except msgspec.ValidationError:
-                    builder.add_loose(decode_loose(array))
+                    builder.add_loose(decode_loose(array), array)
         except UNDECODABLE:
             return False
         return True

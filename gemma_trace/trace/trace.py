@@ -26,7 +26,7 @@ from gemma_trace.trace.asking import asking_ranges
 from gemma_trace.trace.cache import WORTHWHILE_BYTES, TraceCache
 from gemma_trace.trace.derived import Derived
 from gemma_trace.trace.events import NONE, BoolArray, Codes, IntArray, Role
-from gemma_trace.trace.header import device_names, metadata_of
+from gemma_trace.trace.header import base_ns_of, device_names, distributed_of, metadata_of
 from gemma_trace.trace.open_spans import OpenSpans
 from gemma_trace.trace.places import Places
 from gemma_trace.trace.plausible import plausible
@@ -60,6 +60,8 @@ class Trace(Derived):
         rule_matches: of each rule, int64, the codes of the names that it matches.
         devices: the marketing names of the machine's devices, by index, as the profiler wrote them ("" where it
             wrote none); empty where the trace doesn't tell.
+        base_ns: what is to be added to its times for ns since 1970; 0 in old traces, whose times are that already.
+        distributed: which rank of which job the process is, as torch says; None where it doesn't.
 
     >>> trace = load("traces/tiny/rank0.1.pt.trace.json.gz")      # doctest: +SKIP
     >>> trace.events().groupby("cat", observed=True)["dur_ns"].sum()      # doctest: +SKIP
@@ -77,6 +79,8 @@ class Trace(Derived):
             self.read_report = replace(self.read_report, first_ns=int(self.spans.ts_ns[0]))
         self.metadata = metadata_of(file.header, path)
         self.devices = device_names(file.header)
+        self.base_ns = base_ns_of(file.header)
+        self.distributed = distributed_of(file.header)
         self.rules = tuple(rules)
         if reason := unusable(file, self):
             raise TraceFormatError(f"{path} {reason}")

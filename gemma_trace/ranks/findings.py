@@ -1,0 +1,163 @@
+"""What is wrong with a job's files, its clocks and its collectives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from gemma_trace.health.findings import Finding, Health, Severity, listed
+from gemma_trace.health.merge import merged
+from gemma_trace.ranks.calls import Calls
+from gemma_trace.ranks.clocks import Clock
+from gemma_trace.ranks.membership import Members
+
+
+def job_health(members: Members, calls: Calls, clocks: Sequence[Clock]) -> Health:
+    """All findings: those of the job, then those of its traces, each with the ranks that have it."""
+    own = [*_of_files(members), *_of_collectives(members, calls), *_of_clocks(members, calls, clocks)]
+    healths = [Health().plus(rank.findings) for rank in members.ranks]
+    return merged(healths, [f"rank {rank.rank}" for rank in members.ranks]).plus(own)
+
+
+def _of_files(members: Members) -> Iterator[Finding]:
+    if members.missing:
+        count = len(members.missing)
+        yield Finding(
+            "missing_ranks",
+            Severity.WARNING,
+            count,
+            f"{_count(count, 'rank')} of {members.world_size:,} {_have(count)} no trace here "
+            f"({_ranks(members.missing)}): latencies and waits are over the ranks that are here, and who waits for a "
+            "missing rank isn't seen",
+            "copy the traces of all ranks into the folder",
+        )
+    if members.duplicates:
+        yield Finding(
+            "duplicate_ranks",
+            Severity.WARNING,
+            len(members.duplicates),
+            f"left out, since another file is of the same rank: {listed(members.duplicates)}",
+            "keep the traces of one capture in a folder",
+        )
+    if members.strangers:
+        yield Finding(
+            "other_jobs",
+            Severity.WARNING,
+            len(members.strangers),
+            f"left out, since the job that they are of doesn't have {members.world_size:,} ranks: "
+            f"{listed(members.strangers)}",
+            "keep the traces of one job in a folder",
+        )
+    if members.numbered:
+        yield Finding(
+            "unnamed_ranks",
+            Severity.WARNING,
+            len(members.numbered),
+            f"neither the header nor the name of {listed(members.numbered)} says which rank it is; "
+            "ranks were given in the order of the names",
+            "name the files rank0, rank1 and so on",
+        )
+    for file, error in members.unreadable:
+        yield Finding("unreadable_rank", Severity.ERROR, 1, f"{file} can't be read: {error}", "copy it again")
+    if members.lost_activities:
+        yield Finding(
+            "unlinked_in_merged",
+            Severity.WARNING,
+            members.lost_activities,
+            f"{_count(members.lost_activities, 'device activity', 'device activities')} of a merged trace have no "
+            "launch in it, so no rank has them",
+            "give one file per rank",
+        )
+
+
+def _of_collectives(members: Members, calls: Calls) -> Iterator[Finding]:
+    left_out = sum(rank.left_out_collectives for rank in members.ranks)
+    requests = sum(rank.left_out_requests for rank in members.ranks)
+    if left_out or requests:
+        yield Finding(
+            "beyond_summary",
+            Severity.WARNING,
+            left_out + requests,
+            f"{_count(left_out, 'collective')} and {_count(requests, 'request')} at the ends of the traces are not "
+            "compared: a rank's summary has a place for the first ones alone",
+            "profile fewer steps",
+        )
+    unmatched = int((~calls.is_matched).sum())
+    if unmatched and len(members.ranks) > 1:
+        odd = f"; {calls.mismatched:,} of them stand where another rank has another kind, type or size" * bool(
+            calls.mismatched
+        )
+        yield Finding(
+            "unmatched_collectives",
+            Severity.WARNING,
+            unmatched,
+            f"{unmatched:,} of {len(calls):,} parts in collectives have no part of another rank beside them{odd}: "
+            "their wait isn't known",
+            "profile the same steps on all ranks",
+        )
+
+
+def _of_clocks(members: Members, calls: Calls, clocks: Sequence[Clock]) -> Iterator[Finding]:
+    unsure = [clock for clock in clocks if clock.collectives and clock.offset_ns and not clock.is_corrected]
+    if unsure:
+        worst = max(unsure, key=lambda clock: clock.spread_ns)
+        yield Finding(
+            "clock_not_corrected",
+            Severity.INFO,
+            len(unsure),
+            f"the clocks of {_count(len(unsure), 'rank')} are not corrected: their offsets (up to "
+            f"{max(abs(clock.offset_ns) for clock in unsure) / 1e3:,.1f} µs) are within the spread of the estimate "
+            f"(up to {worst.spread_ns / 1e3:,.1f} µs)",
+            "waits don't depend on clocks; only the order of events across ranks does",
+        )
+    corrected = [clock for clock in clocks if clock.is_corrected]
+    if corrected:
+        offset_ns = max(abs(clock.offset_ns) for clock in corrected)
+        spread_ns = max(clock.spread_ns for clock in corrected)
+        yield Finding(
+            "clock_corrected",
+            Severity.INFO,
+            len(corrected),
+            f"the clocks of {_count(len(corrected), 'rank')} were corrected by up to "
+            f"{offset_ns / 1e3:,.3f} µs (spread up to {spread_ns / 1e3:,.3f} µs)",
+            "nothing to do",
+        )
+    alone = [members.ranks[clock.rank].rank for clock in clocks if not clock.collectives][1:]
+    if alone and len(calls):
+        yield Finding(
+            "clock_unknown",
+            Severity.INFO,
+            len(alone),
+            f"the clocks of {_count(len(alone), 'rank')} can't be compared with the first one's ({_ranks(alone)}): "
+            "they have no collective in common that all ranks leave together",
+            "profile a step with an all-reduce",
+        )
+
+
+def _count(count: int, noun: str, plural: str = "") -> str:
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def _have(count: int) -> str:
+    return "has" if count == 1 else "have"
+
+
+def _ranks(numbers: Sequence[int]) -> str:
+    """Ranks for a line, those in a row as one.
+
+    >>> _ranks([0, 1, 2, 7])
+    'rank 0 to 2, 7'
+    """
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and runs[-1][-1] == number - 1:
+            runs[-1] = [runs[-1][0], number]
+        else:
+            runs.append([number, number])
+    texts = [str(low) if low == high else f"{low} to {high}" for low, high in runs]
+    return "rank " + listed_numbers(texts)
+
+
+def listed_numbers(texts: Sequence[str]) -> str:
+    """The first of these, and how many more there are."""
+    shown = ", ".join(texts[:8])
+    return shown if len(texts) <= 8 else f"{shown} and more"
