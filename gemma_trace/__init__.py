@@ -29,9 +29,10 @@ from gemma_trace._version import __version__
 if TYPE_CHECKING:
     from gemma_trace.analysis.allocations import MemoryUse, memory_use
     from gemma_trace.analysis.breakdown import StageBreakdown, breakdown
+    from gemma_trace.analysis.changes import TraceDiff
     from gemma_trace.analysis.critical_path import CriticalPath, critical_path
     from gemma_trace.analysis.decode import DecodeStatistics, decode_statistics
-    from gemma_trace.analysis.diff import TraceDiff, diff
+    from gemma_trace.analysis.diff import diff
     from gemma_trace.analysis.kernels import KernelTable, kernel_table
     from gemma_trace.analysis.lanes import StageLanes, device_lanes, stage_lanes
     from gemma_trace.analysis.reasons import StageReason, stage_reasons
@@ -148,7 +149,7 @@ _HOME = {
     "StageTime": "gemma_trace.analysis.timeline",
     "Straggler": "gemma_trace.ranks.stragglers",
     "Trace": "gemma_trace.api",
-    "TraceDiff": "gemma_trace.analysis.diff",
+    "TraceDiff": "gemma_trace.analysis.changes",
     "TraceFormatError": "gemma_trace.errors",
     "TreeNode": "gemma_trace.analysis.tree",
     "UnreadableError": "gemma_trace.errors",

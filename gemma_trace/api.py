@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gemma_trace.analysis.breakdown import StageBreakdown
+    from gemma_trace.analysis.changes import TraceDiff
     from gemma_trace.analysis.critical_path import CriticalPath
-    from gemma_trace.analysis.diff import TraceDiff
     from gemma_trace.analysis.kernels import KernelTable
     from gemma_trace.analysis.summary import RunSummary
     from gemma_trace.analysis.tree import TreeNode

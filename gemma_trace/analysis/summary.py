@@ -49,6 +49,8 @@ MEASURES: Final = (
 `unattributed_ms` is what TTFT has left when all stages are taken off."""
 
 
+_STAGES: Final = frozenset(stage.value for stage in Stage)
+
 NOTABLE_INFLATION: Final = 1.25
 """A profiler that slows TTFT down by more than this changes where the time goes."""
 
@@ -111,6 +113,12 @@ class RunSummary(Tabular):
     health: Health
     distortions: tuple[StageDistortion, ...] = ()
     ranks: int = 1
+
+    def stage_ms(self, stage: str) -> Distribution | None:
+        """The time of one stage, a value per request that has it; of the stages in `MEASURES` what stands there."""
+        if stage in _STAGES:
+            return self.measures.get(f"{stage}_ms")
+        return distribution_ms([request.stages_ns[stage] for request in self.requests if stage in request.stages_ns])
 
     def headline(self) -> str:
         """What the result is, in a line."""

@@ -23,7 +23,7 @@ from gemma_trace.cli.rules import RuleOption, RulesOption, StageOption
 from gemma_trace.errors import ConfigError, GateError, InconclusiveError
 
 if TYPE_CHECKING:
-    from gemma_trace.analysis.diff import TraceDiff
+    from gemma_trace.analysis.changes import TraceDiff
     from gemma_trace.analysis.gate import Held, Verdict
     from gemma_trace.analysis.noise import NoiseFloor
     from gemma_trace.analysis.pairing import Pairing
@@ -138,28 +138,28 @@ def diff(
     for path in filter(None, (junit, comment)):
         refuse_existing(path, force=force)
     runs = Runs()
-    reading = Reading(read_rules(rule, rules), runs, cached=not no_cache, structure=structure)
+    reading = SideReader(read_rules(rule, rules), runs, cached=not no_cache, structure=structure)
     pairings, unmatched = paired(before, after, runs, repeats=repeats)
     floor = noise_floor(noise, reading) if noise else None
-    found = [reading.compare(pairing, floor) for pairing in pairings]
+    diffs = [reading.compare(pairing, floor) for pairing in pairings]
     chosen = chosen_stage(stage)
-    shown = found if chosen is None else [pair.of_stage(chosen) for pair in found]
+    shown = diffs if chosen is None else [pair.of_stage(chosen) for pair in diffs]
     lost = [line for pairing in pairings for line in pairing.lost]
     sources = [str(before), *map(str, after)]
     report = diff_report(shown, unmatched, sources, top, full_names=full_names, remarks=lost)
-    verdicts = [gate.judge(pair) for pair in found] if gate else []
+    verdicts = [gate.judge(pair) for pair in diffs] if gate else []
     if gate:
         report = report.extended((), {"gate": gate_record(verdicts, unmatched)})
     emit(report, form, output, force=force, raw=raw)
     if junit:
-        write_text(junit, to_junit([pair.label for pair in found], verdicts, unmatched))
+        write_text(junit, to_junit([pair.label for pair in diffs], verdicts, unmatched))
     if comment:
-        write_text(comment, to_comment(found, verdicts, unmatched, link))
+        write_text(comment, to_comment(diffs, verdicts, unmatched, link))
     if gate:
-        hold(found, verdicts, unmatched, lenient=inconclusive is OnInconclusive.OK)
+        hold(diffs, verdicts, unmatched, lenient=inconclusive is OnInconclusive.OK)
 
 
-class Reading:
+class SideReader:
     """How traces are read.
 
     Args:
@@ -214,7 +214,7 @@ def paired(before: Path, afters: Sequence[Path], runs: Runs, *, repeats: bool) -
     return pairings, unmatched
 
 
-def noise_floor(folder: Path, reading: Reading) -> NoiseFloor:
+def noise_floor(folder: Path, reading: SideReader) -> NoiseFloor:
     """What the runs in a folder differ by, which are all of one configuration.
 
     Raises:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gemma_trace.cli.output import ForceOption, NoCacheOption, answer, file_stem, say
-from gemma_trace.cli.rules import PeaksOption, RuleOption, RulesOption
+from gemma_trace.cli.rules import PeaksOption, RuleOption, RulesOption, StageOption
 from gemma_trace.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gemma_trace.analysis.sides import Side
     from gemma_trace.peaks import Peaks
     from gemma_trace.ranks.folders import Runs
-    from gemma_trace.report.html.model import Detail, PageContent, Pair, RunView
+    from gemma_trace.report.html.model import PageContent, PageDetail, Pair, RunView
     from gemma_trace.stages import StageRule
     from gemma_trace.trace.trace import Trace
 
@@ -45,6 +45,7 @@ def report(
         bool,
         typer.Option("--hta", help="Add the figures of Holistic Trace Analysis. This takes some seconds per trace."),
     ] = False,
+    stage: StageOption = None,
     peaks: PeaksOption = None,
     rule: RuleOption = None,
     rules: RulesOption = None,
@@ -58,12 +59,13 @@ def report(
     a table with one row per run comes first. For two paths it shows the difference. The name of the file goes to
     stdout.
 
-    With --baseline, each path is compared with the baseline, and one table shows them all.
+    With --baseline, each path is compared with the baseline, and one table shows them all. With --stage, the table of
+    stages, the kinds of work, the kernels and the tree show that stage alone.
 
     Example: gemma-trace report traces/demo && gemma-trace report main/ branch/ -o change.html
     """
     from gemma_trace.cli.output import refuse_existing
-    from gemma_trace.cli.rules import own_peaks, read_rules
+    from gemma_trace.cli.rules import chosen_stage, own_peaks, read_rules
     from gemma_trace.report.html.page import render_page
     from gemma_trace.trace.files import output_file
 
@@ -73,7 +75,13 @@ def report(
         from gemma_trace.hta.run import require_hta
 
         require_hta()
-    reading = Reading(tuple(read_rules(rule, rules)), cached=not no_cache, hta=hta, peaks=tuple(own_peaks(peaks)))
+    reading = Reading(
+        rules=tuple(read_rules(rule, rules)),
+        cached=not no_cache,
+        hta=hta,
+        peaks=tuple(own_peaks(peaks)),
+        stage=chosen_stage(stage),
+    )
     failures: list[InputError] = []
     if baseline is not None:
         content = compared(baseline, paths, reading)
@@ -100,25 +108,28 @@ class Reading:
     Attributes:
         hta: whether Holistic Trace Analysis runs on them too.
         peaks: the user's own peak rates.
+        stage: the only one that is shown in detail; None is all.
     """
 
     rules: tuple[StageRule, ...]
     cached: bool
     hta: bool
     peaks: tuple[Peaks, ...] = ()
+    stage: str | None = None
 
 
-def view(trace: Trace, detail: Detail, reading: Reading) -> RunView:
+def view(trace: Trace, detail: PageDetail, reading: Reading) -> RunView:
     """What the page shows of a trace."""
     from gemma_trace.report.html.build import view_of
 
-    shown = view_of(trace, detail, reading.peaks)
+    shown = view_of(trace, detail, reading.peaks, reading.stage)
     if not reading.hta:
         return shown
     from gemma_trace.hta.run import Wanted, run_hta
     from gemma_trace.report.tables.hta import hta_tables
 
-    return replace(shown, hta=tuple(hta_tables(run_hta(trace, Wanted()), shown.label, shown.waterfall.index)))
+    result = run_hta(trace, Wanted(stage=reading.stage))
+    return replace(shown, hta=tuple(hta_tables(result, shown.label, shown.waterfall.index)))
 
 
 def compared(before: Path, afters: Sequence[Path], reading: Reading) -> PageContent:
@@ -147,7 +158,7 @@ def compared(before: Path, afters: Sequence[Path], reading: Reading) -> PageCont
     return PageContent(title, runs, tuple(pairs), tuple(f"Not compared: {line}." for line in left))
 
 
-def pair_from(pairing: Pairing, runs: Runs, detail: Detail, reading: Reading) -> Pair:
+def pair_from(pairing: Pairing, runs: Runs, detail: PageDetail, reading: Reading) -> Pair:
     """One comparison with the views of the first process of either side."""
     from gemma_trace.analysis.diff import diff_sides
     from gemma_trace.analysis.ranks_as_one import side_of_ranks
@@ -165,7 +176,8 @@ def pair_from(pairing: Pairing, runs: Runs, detail: Detail, reading: Reading) ->
                 firsts.append(view(first, detail, reading))
             processes.append(side_of_ranks([side_of(first), *map(side_of, traces)]))
         sides.append(processes)
-    return Pair(diff_sides(*sides, paired=pairing.is_paired), *firsts)
+    compared = diff_sides(*sides, paired=pairing.is_paired)
+    return Pair(compared if reading.stage is None else compared.of_stage(reading.stage, with_request=True), *firsts)
 
 
 def collected(paths: Sequence[Path], reading: Reading) -> tuple[PageContent, list[InputError]]:
@@ -175,24 +187,25 @@ def collected(paths: Sequence[Path], reading: Reading) -> tuple[PageContent, lis
         InputError: there is no trace, or none that can be read.
     """
     from gemma_trace.parallel import map_files
-    from gemma_trace.report.html.build import told_apart
+    from gemma_trace.report.html.build import labelled_apart
     from gemma_trace.report.html.model import PageContent, RunView, detail_for
     from gemma_trace.trace.folders import find_traces
 
     files = find_traces(paths)
     done = map_files(partial(view_file, reading=reading, detail=detail_for(len(files))), files)
-    runs = told_apart([result for result in done if isinstance(result, RunView)])
+    runs = labelled_apart([result for result in done if isinstance(result, RunView)])
     failures = [result for result in done if isinstance(result, InputError)]
     if not runs:
         raise failures[-1]
     remarks = []
     if failures:
-        remarks.append(f"Not on this page: {len(failures)} of {len(files)} files, which can't be read.")
+        lacking = f" or have no stage {reading.stage}" if reading.stage else ""
+        remarks.append(f"Not on this page: {len(failures)} of {len(files)} files, which can't be read{lacking}.")
     title = runs[0].label if len(runs) == 1 else f"{len(runs)} runs"
     return PageContent(title, tuple(runs), remarks=tuple(remarks)), failures
 
 
-def view_file(path: Path, *, reading: Reading, detail: Detail) -> RunView | InputError:
+def view_file(path: Path, *, reading: Reading, detail: PageDetail) -> RunView | InputError:
     """One trace's part of the page, or why there is none."""
     from gemma_trace.trace.cache import TraceCache
     from gemma_trace.trace.trace import load

@@ -223,17 +223,17 @@ class Exercise:
         """What we would set beside HTA's figures, without HTA."""
         from gemma_trace.hta.answers import Analysis, Figure, Scope
         from gemma_trace.hta.beside_ours import Causes, Own
-        from gemma_trace.hta.conditions import Conditions
         from gemma_trace.hta.copies import Copier
+        from gemma_trace.hta.requirements import Requirements
 
         if not len(trace.activities):
             return
         every = np.ones(len(trace.activities), dtype=bool)
-        conditions = Conditions(trace)
-        conditions.unreadable()
+        requirements = Requirements(trace)
+        requirements.unreadable()
         own, causes = Own(trace, every), Causes(trace, as_is=True)
         for analysis in Analysis:
-            conditions.reason(analysis, every)
+            requirements.reason(analysis, every)
             measures = ("busy_ns", "idle_ns", "count", "sum_ns", "delay_max_ns", "overlapped_pct", "length_max")
             for measure, of in ((measure, of) for measure in measures for of in ("", "7")):
                 causes.compared(Figure(analysis, Scope(), of, measure, hta=1.0), own)

@@ -56,7 +56,8 @@ def test_exposed_communication_is_that_of_a_count_by_hand(dlrm: list[Path]) -> N
     for line, path in zip(job.rank_lines, dlrm, strict=True):
         events: Iterable[dict[str, Any]] = json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]
         work = [each for each in events if each.get("cat") in ("kernel", "gpu_memcpy", "gpu_memset")]
-        talking, computing = set(), set()
+        talking: set[int] = set()
+        computing: set[int] = set()
         for event in work:
             target = talking if event["name"].startswith("nccl") else computing
             target.update(range(event["ts"], event["ts"] + event["dur"]))
@@ -71,7 +72,7 @@ def test_ranks_that_lost_collectives_match_those_that_end_together(corpus: Path)
     codes = {finding.code: finding.count for finding in job.health.findings}
     assert codes["missing_ranks"] == 126
     assert codes["unmatched_collectives"] == 10
-    ends = {}
+    ends: dict[int, list[int]] = {}
     for match, end in zip(job.calls.match.tolist(), job.calls.end_ns.tolist(), strict=True):
         ends.setdefault(match, []).append(end)
     assert all(max(pair) - min(pair) < 1_000_000 for match, pair in ends.items() if match >= 0)

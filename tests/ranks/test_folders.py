@@ -7,6 +7,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -155,15 +156,15 @@ def job8(tmp_path: Path) -> Path:
     return tmp_path / "job"
 
 
-def run_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, object]:
+def run_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
     assert main([*arguments, "--format", "json"]) == 0
-    answer: dict[str, object] = json.loads(capsys.readouterr().out)
+    answer: dict[str, Any] = json.loads(capsys.readouterr().out)
     return answer
 
 
 def test_stages_of_a_folder_are_over_its_ranks(job8: Path, capsys: pytest.CaptureFixture[str]) -> None:
     answer = run_json(capsys, "stages", str(job8))
-    rows = {row["stage"]: row for row in answer["rows"]}  # type: ignore[attr-defined]
+    rows = {row["stage"]: row for row in answer["rows"]}
     assert rows["prefill"]["own_max_rank"] == 2
     assert rows["prefill"]["own_max_ns"] - rows["decode"]["own_max_ns"] > 300_000
     assert rows["prefill"]["wait_ns"] == 300_000 * 3 / 4
@@ -173,13 +174,13 @@ def test_stages_of_a_folder_are_over_its_ranks(job8: Path, capsys: pytest.Captur
 
 
 def test_the_ranks_of_a_job_are_one_row_of_a_summary(job8: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (row,) = run_json(capsys, "summarize", str(job8))["rows"]  # type: ignore[misc]
+    (row,) = run_json(capsys, "summarize", str(job8))["rows"]
     assert row["ranks"] == 4
 
 
 def test_two_jobs_are_one_comparison(tmp_path: Path, job8: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_job(tmp_path / "plain", replace(FOUR, faults=()))
     answer = run_json(capsys, "diff", str(tmp_path / "plain"), str(job8))
-    rows = [row for row in answer["rows"] if row["level"] == "stage"]  # type: ignore[attr-defined]
+    rows = [row for row in answer["rows"] if row["level"] == "stage"]
     changed = {row["stage"] for row in rows if abs(row["after_ms"]["median"] - row["before_ms"]["median"]) > 0.1}
     assert changed == {"wall", "prefill"}
