@@ -21,6 +21,13 @@ from gemma_trace.report.tables.kernels import KERNEL_FILE
 from gemma_trace.report.tables.memory import ALLOCATOR_FILE
 from gemma_trace.report.tables.memory import STAGE_FILE as MEMORY_STAGE_FILE
 from gemma_trace.report.tables.plan import PLAN_FILE
+from gemma_trace.report.tables.ranks import (
+    ALL_TO_ALL_COLS,
+    COLLECTIVE_COLS,
+    RANK_COLS,
+    STAGE_COLS,
+    STRAGGLER_COLS,
+)
 from gemma_trace.report.tables.reasons import KIND_COLS, REASON_FILE
 from gemma_trace.report.tables.roofline import ROOFLINE_FILE
 from gemma_trace.report.tables.stages import STAGE_FILE
@@ -85,6 +92,11 @@ README_TABLES: Final[dict[str, tuple[str, Sequence[Defined]]]] = {
     "tree": ("column", TREE_FILE),
     "diff": ("column", DIFF_FILE),
     "kernels": ("column", KERNEL_FILE),
+    "ranks": ("column", RANK_COLS),
+    "stages over ranks": ("column", STAGE_COLS),
+    "stragglers": ("column", STRAGGLER_COLS),
+    "collectives": ("column", COLLECTIVE_COLS),
+    "all to all": ("column", ALL_TO_ALL_COLS),
     "roofline": ("column", ROOFLINE_FILE),
     "runs": ("column", RUN_FILE),
     "stage of a run": ("column", (STAGE_OF_RUN, STAGE_MS)),

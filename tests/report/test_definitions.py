@@ -30,6 +30,7 @@ COMMANDS = {
     "kernels": ["kernels", RUNS[0], "--roofline"],
     "tree": ["tree", RUNS[0]],
     "diff": ["diff", *RUNS],
+    "ranks": ["ranks", RUNS[0]],
     "check": ["check", RUNS[0]],
     "hta": ["hta", RUNS[0]],
     "doctor": ["doctor"],
