@@ -52,6 +52,7 @@ ELSEWHERE = {
     "cli/inputs": "cli/test_commands",
     "cli/kernels": "cli/test_commands",
     "cli/progress": "cli/test_hostile_names",
+    "cli/report_job": "report/test_job_page",
     "cli/rules": "cli/test_chosen_stage",
     "cli/stages": "cli/test_commands",
     "cli/summarize": "cli/test_commands",

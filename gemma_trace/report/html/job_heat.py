@@ -90,7 +90,8 @@ class HeatMap:
     Attributes:
         stages: the columns.
         measures: what can be shown, the excess first.
-        rows: by rank.
+        rows: by rank, or where there are more than a screen has room for, the latest first.
+        order: how they are sorted: `rank` or `largest`.
         size: `tall`, `medium` or `thin`: how high the rows are.
         summary: what there is to see, for who doesn't see it.
     """
@@ -98,6 +99,7 @@ class HeatMap:
     stages: tuple[str, ...]
     measures: tuple[Measure, ...]
     rows: tuple[HeatRow, ...]
+    order: str
     size: str
     summary: str
 
@@ -125,7 +127,12 @@ def heat_map(grid: Grid, numbers: Sequence[int]) -> HeatMap:
     ]
     count = len(numbers)
     size = "tall" if count <= MOST_TALL else "medium" if count <= MOST_MEDIUM else "thin"
-    return HeatMap(grid.stages, tuple(measures), tuple(rows), size, _summary(grid, numbers, excess, titles))
+    order = "rank" if size == "tall" else "largest"
+    if order == "largest":
+        largest = np.where(there, excess, np.iinfo(np.int64).min).max(axis=1)
+        rows = [rows[place] for place in np.argsort(-largest.astype(np.float64), kind="stable").tolist()]
+    summary = _summary(grid, numbers, excess, titles)
+    return HeatMap(grid.stages, tuple(measures), tuple(rows), order, size, summary)
 
 
 def excess_ns(grid: Grid) -> IntArray:

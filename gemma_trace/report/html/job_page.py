@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from gemma_trace.health.findings import Health
 from gemma_trace.ranks.job import Job
 from gemma_trace.report.html.definitions import JOB_DEFINITIONS
 from gemma_trace.report.html.job_heat import heat_map
@@ -72,13 +73,21 @@ def render_job(page: JobPage) -> bytes:
         heat=heat_map(job.grid, job.numbers),
         timeline=page.timeline,
         tables=_tables(page),
-        health=job.health,
+        health=_public(job.health),
         definitions=JOB_DEFINITIONS,
         collective_rects=collective_rects,
         ROW_PX=LANE_PX,
         COLLECTIVES_PX=COLLECTIVES_PX,
     )
     return text.encode("utf-8", "replace")
+
+
+def _public(health: Health) -> Health:
+    """The findings without the names of hosts, which may be in the names of files."""
+    words = ((finding, finding.message.split(" ")) for finding in health.findings)
+    return replace(
+        health, findings=tuple(replace(finding, message=" ".join(map(public_label, each))) for finding, each in words)
+    )
 
 
 def _tables(page: JobPage) -> tuple[JobTable, ...]:

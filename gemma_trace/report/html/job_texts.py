@@ -68,7 +68,7 @@ def texts_of(job: Job, rows: Sequence[StragglerRow]) -> JobTexts:
     return JobTexts(
         ranks=f"{len(job.ranks):,}",
         of=f"of {world:,}" if world > len(job.ranks) else "",
-        source=f"{counted(len(job.grid.requests), 'request')}, under the profiler, the ranks' clocks made one",
+        source=f"{counted(len(job.grid.requests), 'request')}, under the profiler",
         late=tuple(Late(milliseconds(row.late.excess_ns), row.late.stage, _said(row)) for row in rows[:MOST_NAMED]),
         nobody="" if rows else straggler_table(job, rows).notes[0],
         more=f"{left:,} more in the table of stragglers." if left > 0 else "",
@@ -103,7 +103,7 @@ def _tiles(job: Job) -> Iterator[Tile]:
     if len(job.calls):
         yield Tile("collectives", f"{len(job.calls.parts):,}", "", "matched over the ranks")
         yield Tile("exposed communication", percent(exposed, wall_ns), "%", "of all ranks' time")
-        yield Tile("of it wait", percent(waited, wall_ns), "%", "for a rank that came later")
+        yield Tile("waiting", percent(waited, wall_ns), "%", "of all ranks' time, for one that came later")
     found = job.health.findings
     worse = sum(finding.severity is not Severity.INFO for finding in found)
     yield Tile("findings", f"{len(found):,}", "", f"{worse:,} of them warnings or errors" if found else "nothing wrong")

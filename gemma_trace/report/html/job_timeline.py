@@ -110,6 +110,8 @@ class Timeline:
 def chosen_ranks(job: Job, asked: Sequence[int] = ()) -> tuple[int, ...]:
     """The global ranks that are drawn: those asked for; else the stragglers, the first and the one that waits most.
 
+    Where nobody is late, the one that waits least stands for those that the others wait for.
+
     Raises:
         InputError: there is no trace of a rank that was asked for.
     """
@@ -120,9 +122,9 @@ def chosen_ranks(job: Job, asked: Sequence[int] = ()) -> tuple[int, ...]:
         )
     if asked:
         return tuple(sorted(set(asked)))
-    waiting = max(job.rank_lines, key=lambda line: (line.exposed_wait_ns, line.wait_ns)).rank
+    by_wait = sorted(job.rank_lines, key=lambda line: (-line.exposed_wait_ns, -line.wait_ns))
     late = list(dict.fromkeys(job.numbers[straggler.rank] for straggler in job.stragglers))
-    others = dict.fromkeys((job.numbers[0], waiting))
+    others = dict.fromkeys((job.numbers[0], by_wait[0].rank, *([] if late else [by_wait[-1].rank])))
     most_late = MOST_RANKS - sum(rank not in late[:MOST_RANKS] for rank in others)
     return tuple(sorted({*late[:most_late], *others}))
 
