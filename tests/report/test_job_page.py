@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -238,9 +239,19 @@ def test_a_folder_of_ranks_is_a_job_and_one_with_other_runs_is_not(
     write_job(tmp_path / "job", replace(PLAN, ranks=2, faults=()))
     assert run(capsys, "job") == (0, "job.html\n", "")
     assert [each.text for each in read((tmp_path / "job.html").read_bytes()).all("h1")] == ["2 ranks"]
-    (tmp_path / "job" / "sample").symlink_to(SAMPLES / "sample-tiny-cpu-pil")
-    assert not may_be_ranks([*(tmp_path / "job").glob("*.gz"), *SAMPLES.glob("*/*.gz")])
     assert not may_be_ranks(sorted(SAMPLES.glob("*/*.gz")))
+    shutil.copytree(SAMPLES / "sample-tiny-cpu-pil", tmp_path / "job" / "sample")
+    assert run(capsys, "job", "--force") == (0, "job.html\n", "")
+    assert [each.text for each in read((tmp_path / "job.html").read_bytes()).all("h1")] == ["3 runs"]
+
+
+def test_ranks_of_two_jobs_are_runs(tmp_path: Path) -> None:
+    small = write_job(tmp_path / "small", replace(PLAN, ranks=2, faults=()))
+    large = write_job(tmp_path / "large", replace(PLAN, ranks=4, faults=()))
+    assert may_be_ranks([*small, large[3]]), "their numbers differ"
+    assert job_page([*small, large[3]], (), cached=False) is None
+    assert job_page(small[:1], (), cached=False) is None
+    assert job_page([*small, large[0]], (), cached=False) is None
 
 
 def test_ranks_are_asked_for_by_their_numbers(
