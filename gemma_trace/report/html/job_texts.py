@@ -103,7 +103,7 @@ def _tiles(job: Job) -> Iterator[Tile]:
     if len(job.calls):
         yield Tile("collectives", f"{len(job.calls.parts):,}", "", "matched over the ranks")
         yield Tile("exposed communication", percent(exposed, wall_ns), "%", "of all ranks' time")
-        yield Tile("waiting", percent(waited, wall_ns), "%", "of all ranks' time, for one that came later")
+        yield Tile("waiting for other ranks", percent(waited, wall_ns), "%", "of all ranks' time")
     found = job.health.findings
     worse = sum(finding.severity is not Severity.INFO for finding in found)
     yield Tile("findings", f"{len(found):,}", "", f"{worse:,} of them warnings or errors" if found else "nothing wrong")
