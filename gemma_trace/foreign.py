@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
-from gemma_trace.errors import UnreadableError
+from gemma_trace.errors import GemmaTraceError, UnreadableError
 from gemma_trace.opening import opened
 
 NONE: Final = -1
@@ -70,6 +70,26 @@ def decoded(data: bytes | str | msgspec.Raw, kind: Any = Any, *, exact: bool = F
         raise UnreadableValueError("its values nest too deep") from None
     except UNDECODABLE as error:
         raise UnreadableValueError(" ".join(str(error).split())[:300]) from None
+
+
+def converted(value: Any, kind: Any, otherwise: GemmaTraceError) -> Any:
+    """A value of a user's file or option as the type that it has to have.
+
+    Args:
+        kind: what `msgspec.convert` knows, or a class that takes a text, such as `Path`.
+        otherwise: what is raised where the value is of another type.
+
+    >>> from gemma_trace.errors import ConfigError
+    >>> converted(["a", "b"], tuple[Path, ...], ConfigError("no list"))
+    (PosixPath('a'), PosixPath('b'))
+    >>> converted(True, int, ConfigError("runs is True; it requires a whole number"))
+    Traceback (most recent call last):
+    gemma_trace.errors.ConfigError: runs is True; it requires a whole number
+    """
+    try:
+        return msgspec.convert(value, kind, dec_hook=lambda other, text: other(text))
+    except UNDECODABLE:
+        raise otherwise from None
 
 
 def value_of(data: bytes | str | msgspec.Raw, unread: Counter[str] | None = None) -> Any:

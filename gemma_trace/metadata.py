@@ -23,7 +23,7 @@ MOST_NS: Final = 2**55 - 1
 """No request takes longer than this, which is 417 days: so sums of them fit 64 bits."""
 
 Nanoseconds = Annotated[int, msgspec.Meta(ge=0, le=MOST_NS)]
-Difference = Annotated[int, msgspec.Meta(ge=-MOST_NS, le=MOST_NS)]
+SignedNanoseconds = Annotated[int, msgspec.Meta(ge=-MOST_NS, le=MOST_NS)]
 """Of two lengths: rounding can make it less than nothing."""
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
@@ -46,8 +46,8 @@ class StageSample:
         count: how many ranges of the stage the request had (`decode` has one a token).
     """
 
-    host_ns: Difference
-    device_ns: Difference | None
+    host_ns: SignedNanoseconds
+    device_ns: SignedNanoseconds | None
     count: Count
 
 

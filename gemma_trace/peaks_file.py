@@ -13,11 +13,13 @@ bfloat16 = 14.7
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
+
+import msgspec
 
 from gemma_trace.analysis.roofline.tensors import ITEM_BYTES
 from gemma_trace.errors import InputError
-from gemma_trace.foreign import number, read_toml, text
+from gemma_trace.foreign import converted, read_toml, text
 from gemma_trace.peaks import Peaks
 
 DTYPES: Final = (*ITEM_BYTES, "tf32")
@@ -25,6 +27,13 @@ DTYPES: Final = (*ITEM_BYTES, "tf32")
 
 _MOST: Final = 1e12
 """No device computes or moves more in any of the units."""
+
+_Rate = Annotated[float, msgspec.Meta(ge=1e-9, le=_MOST)]
+_Size = Annotated[float, msgspec.Meta(ge=0, le=_MOST)]
+_Entries = Annotated[list[Any], msgspec.Meta(min_length=1)]
+_Table = dict[str, Any]
+_Rates = Annotated[_Table, msgspec.Meta(min_length=1)]
+_Names = Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
 
 _KEYS: Final = frozenset({"name", "memory_gb_per_s", "cache_mb", "source", "tflops"})
 
@@ -35,9 +44,8 @@ def read_peaks(path: Path) -> list[Peaks]:
     Raises:
         InputError: it can't be read as TOML, or an entry isn't one; the message is one line that says which.
     """
-    entries = read_toml(path, "--peaks").get("device")
-    if not isinstance(entries, list) or not entries:
-        raise InputError(f"{path} has no [[device]]; gemma-trace doctor --measure prints such a file")
+    without = InputError(f"{path} has no [[device]]; gemma-trace doctor --measure prints such a file")
+    entries = converted(read_toml(path, "--peaks").get("device"), _Entries, without)
     return [_entry(entry, f"{path}, device {place + 1}") for place, entry in enumerate(entries)]
 
 
@@ -56,42 +64,32 @@ def peaks_toml(peaks: Peaks) -> str:
 
 
 def _entry(entry: Any, where: str) -> Peaks:
-    if not isinstance(entry, dict):
-        raise InputError(f"{where} is not a table; write [[device]] and its lines")
+    entry = converted(entry, _Table, InputError(f"{where} is not a table; write [[device]] and its lines"))
     unknown = sorted(set(entry) - _KEYS)
     if unknown:
         raise InputError(f"{where} has a line {unknown[0]!r}; it may have {', '.join(sorted(_KEYS))}")
-    names = entry.get("name")
-    names = [names] if isinstance(names, str) else names
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        raise InputError(f'{where} has no name; write name = "…" as the trace names the device, or "*" for any')
-    rates = entry.get("tflops", {})
-    if not isinstance(rates, dict) or not rates:
-        raise InputError(f"{where} has no rates; write [device.tflops] and lines such as float32 = 1.2")
+    without_name = f'{where} has no name; write name = "…" as the trace names the device, or "*" for any'
+    names = converted(entry.get("name"), str | _Names, InputError(without_name))
+    without_rates = f"{where} has no rates; write [device.tflops] and lines such as float32 = 1.2"
+    rates = converted(entry.get("tflops"), _Rates, InputError(without_rates))
     for dtype in rates:
         if dtype not in DTYPES:
             raise InputError(f"{where} has a rate of {dtype!r}; rates are of {', '.join(DTYPES)}")
-    source = entry.get("source", "a file of the user's")
-    if not isinstance(source, str):
-        raise InputError(
-            f'{where} has a source that is not text; write source = "…", e.g. the data sheet that has the rates'
-        )
+    no_text = f'{where} has a source that is not text; write source = "…", e.g. the data sheet that has the rates'
     return Peaks(
-        names=tuple(names),
+        names=(names,) if isinstance(names, str) else names,
         memory_gb_per_s=_number(entry, "memory_gb_per_s", where),
-        cache_mb=_number({"cache_mb": 0, **entry}, "cache_mb", where, least=0.0),
+        cache_mb=_number({"cache_mb": 0, **entry}, "cache_mb", where, _Size),
         tflops=tuple((dtype, _number(rates, dtype, where)) for dtype in rates),
-        source=source,
+        source=converted(entry.get("source", "a file of the user's"), str, InputError(no_text)),
     )
 
 
-def _number(values: dict[str, Any], key: str, where: str, least: float = 1e-9) -> float:
+def _number(values: dict[str, Any], key: str, where: str, kind: Any = _Rate) -> float:
     given = values.get(key)
-    value = None if isinstance(given, str) else number(given)
     shown = repr(given[:40]) if isinstance(given, str) else text(given)[:40] or "missing"
-    if value is None or not least <= value <= _MOST:
-        raise InputError(f"{where}: {key} is {shown}; give a number above 0, up to {_MOST:g}")
-    return float(value)
+    unfit = InputError(f"{where}: {key} is {shown}; give a number above 0, up to {_MOST:g}")
+    return float(converted(given, kind, unfit))
 
 
 def _text(value: str) -> str:

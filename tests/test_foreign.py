@@ -8,10 +8,11 @@ import msgspec
 import pytest
 
 from gemma_trace import cli
-from gemma_trace.errors import InputError, OutputError
+from gemma_trace.errors import ConfigError, InputError, OutputError
 from gemma_trace.foreign import (
     UNREADABLE_VALUES,
     UnreadableValueError,
+    converted,
     decoded,
     integer,
     list_of,
@@ -43,6 +44,28 @@ def test_what_can_be_read_is() -> None:
     assert value_of(b"[1, 2.5, null]") == [1, 2.5, None]
     assert members_of(b'{"a": 1.50}') == {"a": msgspec.Raw(b"1.50")}
     assert decoded(b"[1.50]", exact=True) == [msgspec.Raw(b"1.50")]
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "result"),
+    [
+        (["a", "b"], tuple[Path, ...], (Path("a"), Path("b"))),
+        (7, int | None, 7),
+        (3, float, 3.0),
+        ("x", str | list[str], "x"),
+    ],
+)
+def test_a_value_of_the_right_type_is_converted(value: object, kind: object, result: object) -> None:
+    assert converted(value, kind, ConfigError("no")) == result
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [(True, int), (1.0, int), ("3", int), (1, bool), ("a", tuple[str, ...]), ([1], tuple[Path, ...]), (10**400, float)],
+)
+def test_a_value_of_another_type_is_what_was_to_be_raised(value: object, kind: object) -> None:
+    with pytest.raises(ConfigError, match="runs requires a whole number"):
+        converted(value, kind, ConfigError("runs requires a whole number"))
 
 
 def test_numbers_are_kept_within_their_bounds() -> None:

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gemma_trace.analysis.diff import TraceDiff, diff_sides
+from gemma_trace.analysis.changes import TraceDiff
+from gemma_trace.analysis.diff import diff_sides
 from gemma_trace.analysis.noise import NoiseFloor
 from gemma_trace.analysis.sides import Side, side_of
 from gemma_trace.trace.trace import load

@@ -16,15 +16,16 @@ Three kinds of bytes are told apart where the trace allows:
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 
+from gemma_trace.analysis.allocator_levels import AllocatorLevels, levels_of
 from gemma_trace.analysis.timeline import Request, host_segments, ranges_in
 from gemma_trace.stages import UNATTRIBUTED_CODE, Stage
 from gemma_trace.tabular import Tabular, fields_of
-from gemma_trace.trace.events import NONE, BoolArray, Codes, IntArray
+from gemma_trace.trace.events import NONE, BoolArray, IntArray
 from gemma_trace.trace.trace import Trace
 
 _STAGES: Final = list(Stage)
@@ -126,66 +127,6 @@ class MemoryUse(Tabular):
         yield from (dict(fields_of(row)) for row in self.stages)
 
 
-@dataclass(frozen=True)
-class _Levels:
-    """One device's events, by time. All columns have the length k.
-
-    Attributes:
-        size: int64, what was allocated; below zero what was freed.
-        total: int64, what was allocated after each.
-        before: what was allocated before the first.
-        freed_at: int64, the place of the event that freed what this one allocated; k if none did.
-        stage: int64, the stage code of each event.
-        missing, unmatched: as in `DeviceMemory`.
-    """
-
-    ts_ns: IntArray
-    size: IntArray
-    total: IntArray
-    before: int
-    freed_at: IntArray
-    stage: IntArray
-    missing: int
-    unmatched: int
-
-    @property
-    def is_paired(self) -> bool:
-        """Whether it is known of every block when it was freed."""
-        return not self.missing and not self.unmatched
-
-    def near(self, low_ns: int, high_ns: int) -> _Levels:
-        """The events from one instant on, up to another; what is freed later is not freed in here."""
-        first, last = np.searchsorted(self.ts_ns, (low_ns, high_ns)).tolist()
-        here, freed = slice(first, last), self.freed_at[first:last]
-        return replace(
-            self,
-            ts_ns=self.ts_ns[here],
-            size=self.size[here],
-            total=self.total[here],
-            before=int(self.total[first - 1]) if first else self.before,
-            freed_at=np.where(freed < last, freed, last) - first,
-            stage=self.stage[here],
-        )
-
-    def at(self, ts_ns: IntArray, values: IntArray, before: int) -> IntArray:
-        """The level of one of the columns just before each instant."""
-        place = np.searchsorted(self.ts_ns, ts_ns, side="left")
-        return np.append(before, values)[place]
-
-    def peaks(self, start: IntArray, end: IntArray, values: IntArray, before: int) -> IntArray:
-        """The highest level within each interval, the one it begins with included."""
-        low = np.searchsorted(self.ts_ns, start, side="left")
-        high = np.searchsorted(self.ts_ns, end, side="left")
-        peaks = self.at(start, values, before)
-        some = np.flatnonzero(high > low)
-        if len(some):
-            # Maxima between neighbouring indices; every other one is of an interval. The end needs an index, too.
-            edges = np.column_stack((low[some], high[some])).ravel()
-            inside = np.maximum.reduceat(np.append(values, np.iinfo(np.int64).min), edges)[::2]
-            peaks[some] = np.maximum(peaks[some], inside)
-        return peaks
-
-
 def memory_use(trace: Trace, requests: Sequence[Request] | None = None) -> MemoryUse | None:
     """What the allocators gave out; None where memory wasn't profiled.
 
@@ -199,7 +140,7 @@ def memory_use(trace: Trace, requests: Sequence[Request] | None = None) -> Memor
     found = np.unique(trace.memory.device).tolist()
     devices, stages = [], []
     for device in sorted(found, key=lambda index: (index == NONE, index)):
-        levels = _levels(trace, device)
+        levels = levels_of(trace, device)
         caches: list[CacheMemory] = []
         for request in chosen:
             ends = trace.spans.ends_ns(ranges_in(trace, request))
@@ -213,49 +154,6 @@ def memory_use(trace: Trace, requests: Sequence[Request] | None = None) -> Memor
     return MemoryUse(tuple(devices), tuple(stages))
 
 
-def _levels(trace: Trace, device: int) -> _Levels:
-    memory = trace.memory
-    mine = trace.memory_on.of(device)
-    mine = mine[np.argsort(memory.ts_ns[mine], kind="stable")]
-    size, total = memory.bytes[mine], memory.allocated_bytes[mine]
-    if (total == NONE).all():  # older profilers give no totals
-        total = np.cumsum(size)
-    freed_at, unmatched = _pair(memory.address[mine], size)
-    missing = int((total[1:] != total[:-1] + size[1:]).sum())
-    return _Levels(
-        ts_ns=memory.ts_ns[mine],
-        size=size,
-        total=total,
-        before=int(total[0] - size[0]),
-        freed_at=freed_at,
-        stage=_stage_of_events(trace, memory.ts_ns[mine], memory.track[mine]),
-        missing=missing,
-        unmatched=unmatched,
-    )
-
-
-def _pair(address: IntArray, size: IntArray) -> tuple[IntArray, int]:
-    """The event that frees each block, and how many events don't go together.
-
-    Returns:
-        int64 [k], the place of the next event at the same address; k for a block that stays.
-    """
-    k = len(address)
-    order = np.argsort(address, kind="stable")
-    following = np.full(k, k, dtype=np.int64)
-    same = address[order][1:] == address[order][:-1]
-    following[order[:-1][same]] = order[1:][same]
-    pairs = np.flatnonzero(following < k)
-    # An allocation is followed by a free of its size, a free by an allocation.
-    wrong = np.where(size[pairs] > 0, size[following[pairs]] != -size[pairs], size[following[pairs]] < 0).sum()
-    return np.where(size > 0, following, k), int(wrong + (address == NONE).sum())
-
-
-def _stage_of_events(trace: Trace, ts_ns: IntArray, track: Codes) -> IntArray:
-    """The stage code of the innermost range open at each instant on its thread."""
-    return trace.stage_of_ranges(trace.stage_range_at(track, ts_ns))
-
-
 def _model_ranges(trace: Trace, request: Request) -> tuple[IntArray, IntArray]:
     """When the first prefill or decode range begins, if any does, and when each decode range does."""
     ranges = ranges_in(trace, request)
@@ -263,7 +161,7 @@ def _model_ranges(trace: Trace, request: Request) -> tuple[IntArray, IntArray]:
     return np.sort(start[np.isin(code, _MODEL)])[:1], np.sort(start[code == _DECODE])
 
 
-def _cache_blocks(levels: _Levels, request: Request, ranges: tuple[IntArray, IntArray]) -> BoolArray | None:
+def _cache_blocks(levels: AllocatorLevels, request: Request, ranges: tuple[IntArray, IntArray]) -> BoolArray | None:
     """bool [k], which events allocate a block of the cache; None where that can't be told.
 
     Blocks that are allocated after the last decode range begins are left out: nothing says whether they'd have lasted.
@@ -280,7 +178,7 @@ def _cache_blocks(levels: _Levels, request: Request, ranges: tuple[IntArray, Int
     return is_cache
 
 
-def _cache_level(levels: _Levels, is_cache: BoolArray) -> IntArray:
+def _cache_level(levels: AllocatorLevels, is_cache: BoolArray) -> IntArray:
     """int64 [k], the bytes of the cache after each event."""
     change = np.where(is_cache, levels.size, 0)
     change[levels.freed_at[is_cache]] -= levels.size[is_cache]
@@ -288,7 +186,7 @@ def _cache_level(levels: _Levels, is_cache: BoolArray) -> IntArray:
     return level
 
 
-def _cache(levels: _Levels, request: Request, is_cache: BoolArray, decode: IntArray) -> CacheMemory:
+def _cache(levels: AllocatorLevels, request: Request, is_cache: BoolArray, decode: IntArray) -> CacheMemory:
     held = levels.at(decode, _cache_level(levels, is_cache), 0)
     steps = len(decode) - 1
     return CacheMemory(request.index, int(held[-1]), float(held[-1] - held[0]) / steps if steps else None)
@@ -309,7 +207,9 @@ class _Beside:
     until_ns: int
 
 
-def _beside_cache(trace: Trace, levels: _Levels, request: Request, is_cache: BoolArray | None) -> _Beside | None:
+def _beside_cache(
+    trace: Trace, levels: AllocatorLevels, request: Request, is_cache: BoolArray | None
+) -> _Beside | None:
     if not levels.is_paired:
         return None
     first, decode = _model_ranges(trace, request)
@@ -320,7 +220,7 @@ def _beside_cache(trace: Trace, levels: _Levels, request: Request, is_cache: Boo
 
 
 def _stage_rows(
-    trace: Trace, levels: _Levels, request: Request, device: int, beside: _Beside | None
+    trace: Trace, levels: AllocatorLevels, request: Request, device: int, beside: _Beside | None
 ) -> list[StageMemory]:
     """The request's stages on a device: those that it has a range or an event of, and `unattributed`."""
     spans, rows = trace.spans, len(trace.stage_names)
@@ -362,7 +262,7 @@ def _stage_rows(
 
 
 def _activations(
-    levels: _Levels, start: IntArray, end: IntArray, row: IntArray, rows: int, beside: _Beside | None
+    levels: AllocatorLevels, start: IntArray, end: IntArray, row: IntArray, rows: int, beside: _Beside | None
 ) -> dict[int, int]:
     """The most beside the cache by stage code, for the stages of which it can be told."""
     if beside is None:
@@ -380,19 +280,19 @@ def _highest(values: IntArray, row: IntArray, rows: int) -> IntArray:
 
 
 def _device(
-    trace: Trace, levels: _Levels, device: int, requests: Sequence[Request], caches: Sequence[CacheMemory]
+    trace: Trace, levels: AllocatorLevels, device: int, requests: Sequence[Request], caches: Sequence[CacheMemory]
 ) -> DeviceMemory:
     place = int(levels.total.argmax())
     at_ns = int(levels.ts_ns[place])
-    request = next((one for one in requests if one.start_ns <= at_ns < one.end_ns), None)
-    own = trace.memory_on.of(device)
-    on_device = device != NONE and not (trace.memory.allocated_bytes[own] == NONE).all()
+    request = next((each for each in requests if each.start_ns <= at_ns < each.end_ns), None)
+    mine = trace.memory_on.of(device)
+    on_device = device != NONE and not (trace.memory.allocated_bytes[mine] == NONE).all()
     return DeviceMemory(
         device=device,
         events=len(levels.ts_ns),
         resident_bytes=levels.before if on_device else None,
         peak_bytes=max(int(levels.total[place]), levels.before),
-        peak_reserved_bytes=max(int(trace.memory.reserved_bytes[own].max()), 0),
+        peak_reserved_bytes=max(int(trace.memory.reserved_bytes[mine].max()), 0),
         peak_request=request.index if request else None,
         peak_stage=trace.stage_names[int(levels.stage[place])] if request else "",
         peak_ns=at_ns - (request.start_ns if request else int(levels.ts_ns[0])),

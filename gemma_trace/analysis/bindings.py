@@ -31,7 +31,7 @@ class Doubt(StrEnum):
     """The clocks of host and device disagree."""
 
 
-class Bound(StrEnum):
+class BoundBy(StrEnum):
     """What binds a stage."""
 
     NOTHING = "nothing"
@@ -75,7 +75,7 @@ class Binding:
     """
 
     reason: StageReason
-    bound: Bound
+    bound: BoundBy
     doubt: Doubt
     shares: tuple[tuple[float, Kind], ...] = ()
     calls: LargeCalls | None = None
@@ -102,14 +102,14 @@ def doubt_of(found: StageBreakdown, health: Health) -> Doubt:
 def binding(reason: StageReason, doubt: Doubt = Doubt.NONE) -> Binding:
     """What binds a stage."""
     if not reason.time_ns:
-        return Binding(reason, Bound.NOTHING, doubt)
+        return Binding(reason, BoundBy.NOTHING, doubt)
     if doubt:
-        return Binding(reason, Bound.UNKNOWN, doubt)
+        return Binding(reason, BoundBy.UNKNOWN, doubt)
     calls = _large_calls(reason)
     shares = tuple(sorted(((100 * reason.by_kind_ns(kind) / reason.time_ns, kind) for kind in Kind), reverse=True))
     if calls and calls.share_pct >= MOST_PCT:
-        return Binding(reason, Bound.CALLS, doubt, shares, calls)
-    bound = Bound.MIXED if shares[0][0] < MOST_PCT else Bound.KIND
+        return Binding(reason, BoundBy.CALLS, doubt, shares, calls)
+    bound = BoundBy.MIXED if shares[0][0] < MOST_PCT else BoundBy.KIND
     return Binding(reason, bound, doubt, shares, calls)
 
 

@@ -141,21 +141,21 @@ def critical_paths(trace: Trace, requests: Sequence[Request]) -> list[CriticalPa
         place[code] = index
     names = tuple(name for _, name in rows)
     launched_by = _launching_stages(trace)
-    found: list[CriticalPath] = []
+    paths: list[CriticalPath] = []
     for line in lines(trace, requests):
-        own = requests[len(found) : len(found) + len(line)]
-        steps = _joined([walker.walk(request) for request in own])
+        here = requests[len(paths) : len(paths) + len(line)]
+        steps = _joined([walker.walk(request) for request in here])
         cut = _cut_by_stage(trace, line, steps)
         kind, span = steps.kind[cut.step], steps.span[cut.step]
         stage = place[np.where(_is_of_device(kind), launched_by[span], cut.stage)]
         window = steps.window[cut.step]
         start, end = line.clock_ns(cut.start, window), line.clock_ns(cut.end, window)
         edges = pairwise(np.searchsorted(window, np.arange(len(line) + 1)).tolist())
-        found += [
+        paths += [
             CriticalPath(request, start[a:b], end[a:b], kind[a:b], stage[a:b], span[a:b], names)
-            for request, (a, b) in zip(own, edges, strict=True)
+            for request, (a, b) in zip(here, edges, strict=True)
         ]
-    return found
+    return paths
 
 
 class _Step(NamedTuple):
@@ -279,22 +279,22 @@ def _before(trace: Trace) -> IntArray:
     stream = np.stack((spans.device[activities], spans.stream[activities]))
     order = np.lexsort((np.arange(count), *stream))
     same = np.append(False, (np.diff(stream[:, order]) == 0).all(axis=0))[:count]
-    own = np.full(count, NONE, dtype=np.int64)
-    own[order[same]] = order[np.flatnonzero(same) - 1]
-    own_end = np.where(own >= 0, end[own], _LONG_AGO)
+    previous = np.full(count, NONE, dtype=np.int64)
+    previous[order[same]] = order[np.flatnonzero(same) - 1]
+    own_end = np.where(previous >= 0, end[previous], _LONG_AGO)
     launched = _launched_ns(trace)
     returned = np.where(trace.launch >= 0, spans.end_ns[np.maximum(trace.launch, 0)], _LONG_AGO)
     # A call that returns long after the activity before has ended holds the device up, whenever it began; but for one
     # that waits for its own activity, as blocking copies do.
     slow_call = (start - own_end > EXPLAINED_NS) & (own_end < returned) & (returned < end)
-    found = np.where((own_end > launched) & ~slow_call, own, NONE)
+    before = np.where((own_end > launched) & ~slow_call, previous, NONE)
     by_end = np.argsort(end, kind="stable")
     place = np.searchsorted(end[by_end], start, side="right") - 1
-    last = np.where(place >= 0, by_end[np.maximum(place, 0)], NONE) if count else own
+    last = np.where(place >= 0, by_end[np.maximum(place, 0)], NONE) if count else previous
     since = np.maximum(own_end, np.where(returned <= start, returned, launched))
     last_end = np.where(last >= 0, end[last], _LONG_AGO)
     held_up = (start - since > EXPLAINED_NS) & (last_end > since) & (last < np.arange(count))
-    return np.where(held_up, last, found)
+    return np.where(held_up, last, before)
 
 
 def _waits(trace: Trace) -> dict[int, _Waits]:
@@ -353,9 +353,9 @@ def _cut_by_stage(trace: Trace, line: WindowLine, steps: _Steps) -> _Cut:
         first, last, step, stretch = intersect((start[chosen], end[chosen]), (found.start_ns, found.end_ns))
         parts.append(_Cut(first, last, chosen[step], found.row[stretch]))
 
-    own = ~of_device & (steps.track == line.track[steps.window])
-    cut(np.flatnonzero(own), answering_stretches(trace, line))
-    elsewhere = np.flatnonzero(~of_device & ~own)
+    is_own_thread = ~of_device & (steps.track == line.track[steps.window])
+    cut(np.flatnonzero(is_own_thread), answering_stretches(trace, line))
+    elsewhere = np.flatnonzero(~of_device & ~is_own_thread)
     for track, mine in Places(steps.track[elsewhere]):
         chosen = elsewhere[mine]
         windows = line.taken(np.unique(steps.window[chosen]))

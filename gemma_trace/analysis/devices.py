@@ -51,23 +51,23 @@ def device_use(trace: Trace, requests: Sequence[Request]) -> list[DeviceUse]:
     groups = len(devices) * rows
     busy, length, count = (np.zeros(groups, dtype=np.int64) for _ in range(3))
     for pieces in cut_all(trace, requests):
-        own = np.flatnonzero(pieces.own)
-        activities = trace.activities[pieces.activity[own]]
+        counted = np.flatnonzero(pieces.own)
+        activities = trace.activities[pieces.activity[counted]]
         on = np.searchsorted(devices, spans.device[activities])
-        group = on * rows + pieces.device_row[own]
-        by_window, windows = pieces.window[own] * groups + group, len(pieces.line)
+        group = on * rows + pieces.device_row[counted]
+        by_window, windows = pieces.window[counted] * groups + group, len(pieces.line)
         start, end = spans.ts_ns[activities], spans.ends_ns(activities)
         busy += union_ns_by(by_window, start, end, windows * groups).reshape(windows, groups).sum(axis=0)
         np.add.at(length, group, spans.dur_ns[activities])
         count += np.bincount(group, minlength=groups)
-    found = []
+    uses = []
     for place, device in enumerate(devices):
         for code, stage in rows_in_order(trace):
             cell = place * rows + code
             if count[cell]:
                 figures = (int(column[cell]) for column in (busy, length, count))
-                found.append(DeviceUse(device, trace.devices.get(device, ""), stage, *figures))
-    return found
+                uses.append(DeviceUse(device, trace.devices.get(device, ""), stage, *figures))
+    return uses
 
 
 def label_of_device(device: int) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from gemma_trace.analysis.diff import Change, TraceDiff
+from gemma_trace.analysis.changes import Change, TraceDiff
 from gemma_trace.analysis.nested import LEVEL
 from gemma_trace.errors import ConfigError, InputError
 from gemma_trace.stages import Stage
@@ -29,7 +29,7 @@ _PART: Final = re.compile(
 )
 _MS: Final = {"ns": 1e-6, "us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3}
 
-Answer = Literal["ok", "exceeded", "inconclusive"]
+Outcome = Literal["ok", "exceeded", "inconclusive"]
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Held:
 
     change: Change
     limit: Limit
-    answer: Answer
+    answer: Outcome
     detectable_ms: float | None
 
 
@@ -81,7 +81,7 @@ class Verdict:
     reasons: tuple[str, ...] = ()
 
     @property
-    def answer(self) -> Answer:
+    def answer(self) -> Outcome:
         """Of the whole."""
         answers = {row.answer for row in self.held}
         if "exceeded" in answers:

@@ -68,25 +68,23 @@ class HostThreads:
         """
         nothing = np.full(len(pieces.idle_row), NONE, dtype=np.int64)
         idle = HostPieces(pieces.idle, pieces.idle_row, pieces.gap, pieces.idle_track, nothing)
-        own = [self._on(idle.taken(mine), track, pieces.line) for track, mine in Places(pieces.idle_track)]
-        found = _joined([*own, idle.taken(np.zeros(0, np.int64))])
-        if found.bare.any():
-            bare = np.flatnonzero(found.bare)
-            found = _joined(
-                [found.taken(np.flatnonzero(~found.bare)), *self._elsewhere(found.taken(bare), pieces.line)]
-            )
-        return found.taken(np.argsort(found.interval[0], kind="stable"))
+        by_track = [self._on(idle.taken(mine), track, pieces.line) for track, mine in Places(pieces.idle_track)]
+        cut = _joined([*by_track, idle.taken(np.zeros(0, np.int64))])
+        if cut.bare.any():
+            bare = np.flatnonzero(cut.bare)
+            cut = _joined([cut.taken(np.flatnonzero(~cut.bare)), *self._elsewhere(cut.taken(bare), pieces.line)])
+        return cut.taken(np.argsort(cut.interval[0], kind="stable"))
 
     def _on(self, given: HostPieces, track: int, line: WindowLine) -> HostPieces:
         """Pieces cut where a thread's innermost span changes; where it is in none, they keep their thread."""
-        segments, own = self._trace.segments, self._on_track.of(track)
+        segments, mine = self._trace.segments, self._on_track.of(track)
         windows = np.unique(line.at(given.interval[0]))
         near = line.taken(windows)
-        window, place = near.overlaps(segments.start_ns[own], segments.end_ns[own])
-        low, high = near.clipped(window, segments.start_ns[own[place]], segments.end_ns[own[place]])
+        window, place = near.overlaps(segments.start_ns[mine], segments.end_ns[mine])
+        low, high = near.clipped(window, segments.start_ns[mine[place]], segments.end_ns[mine[place]])
         bare = near.gaps((low, high))
         order = np.argsort(np.concatenate((low, bare[0])), kind="stable")
-        span = np.concatenate((segments.owner[own[place]], np.full(len(bare[0]), NONE)))[order]
+        span = np.concatenate((segments.owner[mine[place]], np.full(len(bare[0]), NONE)))[order]
         cuts = (np.concatenate((low, bare[0]))[order], np.concatenate((high, bare[1]))[order])
         start, end, piece, stretch = intersect(given.interval, cuts)
         on = np.where(span[stretch] >= 0, track, given.track[piece])
@@ -112,9 +110,9 @@ class HostThreads:
 
     def _windows_of(self, track: int, line: WindowLine, windows: IntArray) -> IntArray:
         """Those of some windows in which a thread is in a span."""
-        segments, own = self._trace.segments, self._on_track.of(track)
-        found, _ = line.taken(windows).overlaps(segments.start_ns[own], segments.end_ns[own])
-        return windows[np.unique(found)]
+        segments, mine = self._trace.segments, self._on_track.of(track)
+        window, _ = line.taken(windows).overlaps(segments.start_ns[mine], segments.end_ns[mine])
+        return windows[np.unique(window)]
 
     @cached_property
     def _worked(self) -> npt.NDArray[np.float64]:

@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import compress
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from gemma_trace.analysis.devices import label_of_device
+from gemma_trace.analysis.grouping import By, Sort, parsed_choice
 from gemma_trace.analysis.intervals import union_ns_by
 from gemma_trace.analysis.statistics import MIN_N_FOR_P90
 from gemma_trace.analysis.timeline import Request, busy_ns
-from gemma_trace.analysis.work_pieces import By, Groups, Work, families, group, select, waiting_ns
+from gemma_trace.analysis.work_pieces import Groups, Work, families, group, select, waiting_ns
 from gemma_trace.tabular import Tabular, fields_of
 from gemma_trace.trace.events import NONE, IntArray
 from gemma_trace.trace.trace import Trace
-
-SORTS: Final = ("sum", "busy", "count", "mean", "median", "max", "latency", "name")
-"""What rows can be sorted by: all but the name from the largest down."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,7 @@ def kernel_table(
     stage: str | None = None,
     request: int | Request | None = None,
     by: By | str = By.KERNEL,
-    sort: str = "sum",
+    sort: Sort | str = Sort.SUM,
     device: int | None = None,
 ) -> KernelTable:
     """Sum up device activities, or, where the selection has none, the host's self time.
@@ -128,18 +126,16 @@ def kernel_table(
         stage: only what this stage launched; `preprocessing` comes with the stages inside it. None is everything.
         request: only this request's. None is all of the trace.
         by: what a row is: `kernel`, `op`, `module`, `layer`, `family` or `shape`.
-        sort: one of `SORTS`.
+        sort: what comes first: the largest `sum`, `busy`, `count`, `mean`, `median`, `max` or `latency`, or by `name`.
         device: only what ran on the device of this index. None is all of them.
 
     Raises:
         InputError: no such stage or request in this trace, or nothing of it ran on that device.
-        ValueError: no such `by` or `sort`.
+        ConfigError: no such `by` or `sort`.
 
     >>> kernel_table(load("trace.json.gz"), "prefill", by="family").rows      # doctest: +SKIP
     """
-    if sort not in SORTS:
-        raise ValueError(f"no order {sort!r}; there are {', '.join(SORTS)}")
-    by = By(by)
+    by, sort = parsed_choice(By, by), parsed_choice(Sort, sort)
     work = select(trace, stage, request, device)
     whole = work if stage is None else select(trace, None, request, device)
     # A stage that ran on the host alone is held against the host's time of the request.
@@ -168,16 +164,16 @@ def kernel_table(
     )
 
 
-def _rank(row: KernelRow, sort: str) -> tuple[float, str]:
-    values: dict[str, float | None] = {
-        "sum": row.sum_ns,
-        "busy": row.busy_ns,
-        "count": row.count,
-        "mean": row.mean_ns,
-        "median": row.median_ns,
-        "max": row.max_ns,
-        "latency": row.launch_latency_ns,
-        "name": 0,
+def _rank(row: KernelRow, sort: Sort) -> tuple[float, str]:
+    values: dict[Sort, float | None] = {
+        Sort.SUM: row.sum_ns,
+        Sort.BUSY: row.busy_ns,
+        Sort.COUNT: row.count,
+        Sort.MEAN: row.mean_ns,
+        Sort.MEDIAN: row.median_ns,
+        Sort.MAX: row.max_ns,
+        Sort.LATENCY: row.launch_latency_ns,
+        Sort.NAME: 0,
     }
     value = values[sort]
     return (-value if value is not None else float("inf"), row.name)
@@ -199,21 +195,21 @@ def _rows(trace: Trace, work: Work, groups: Groups, whole_ns: int) -> list[Kerne
     total = max(1, int(work.length_ns.sum()))
     rows = []
     for index, name_code in enumerate(used.tolist()):
-        own = lengths[edges[index] : edges[index + 1]]
-        summed = int(own.sum())
+        call_ns = lengths[edges[index] : edges[index + 1]]
+        summed = int(call_ns.sum())
         grid, block, shapes = launches[index]
         rows.append(
             KernelRow(
                 name=groups.names[name_code],
                 family=family[index],
-                count=len(own),
+                count=len(call_ns),
                 sum_ns=summed,
                 busy_ns=int(busy[index]),
-                min_ns=int(own[0]),
-                median_ns=_percentile(own, 50),
-                p90_ns=_percentile(own, 90) if len(own) >= MIN_N_FOR_P90 else None,
-                max_ns=int(own[-1]),
-                mean_ns=summed / len(own),
+                min_ns=int(call_ns[0]),
+                median_ns=_percentile(call_ns, 50),
+                p90_ns=_percentile(call_ns, 90) if len(call_ns) >= MIN_N_FOR_P90 else None,
+                max_ns=int(call_ns[-1]),
+                mean_ns=summed / len(call_ns),
                 share_pct=100 * summed / total,
                 request_share_pct=100 * summed / (whole_ns or total),
                 devices=devices[index],

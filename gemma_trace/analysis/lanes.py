@@ -88,18 +88,18 @@ def device_lanes(trace: Trace, request: int | Request) -> dict[int, Lane]:
 def device_lanes_of(trace: Trace, requests: Sequence[Request]) -> list[dict[int, Lane]]:
     """The same of many requests."""
     spans, (place, names) = trace.spans, _places(trace)
-    found: list[dict[int, Lane]] = []
+    by_request: list[dict[int, Lane]] = []
     for pieces in cut_all(trace, requests):
         index = trace.activities[pieces.activity]
         start, end = pieces.line.clipped(pieces.window, spans.ts_ns[index], spans.ends_ns(index))
         on = Places(spans.device[index])
         parts = {}
         for device, _ in trace.on_device:
-            own = on.of(device)
-            whole = _lane(*first_come(start[own], end[own]), place[pieces.device_row[own]], names)
+            mine = on.of(device)
+            whole = _lane(*first_come(start[mine], end[mine]), place[pieces.device_row[mine]], names)
             parts[device] = _by_window(whole, pieces.line)
-        found += [{device: lanes[window] for device, lanes in parts.items()} for window in range(len(pieces.line))]
-    return found
+        by_request += [{device: lanes[window] for device, lanes in parts.items()} for window in range(len(pieces.line))]
+    return by_request
 
 
 def _places(trace: Trace) -> tuple[CodeArray, tuple[str, ...]]:

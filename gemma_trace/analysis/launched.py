@@ -102,14 +102,15 @@ def launches(trace: Trace) -> Launches:
     )
 
 
-def lacking(trace: Trace, found: Launches, requests: Sequence[Request]) -> list[int]:
+def lacking(trace: Trace, launched: Launches, requests: Sequence[Request]) -> list[int]:
     """The places of the requests whose launches have no activities, or too few to say anything about the device."""
-    at = trace.spans.ts_ns[found.call]
-    counted = ~found.captured
+    at = trace.spans.ts_ns[launched.call]
+    counted = ~launched.captured
     low, high = (np.array([getattr(request, name) for request in requests]) for name in ("start_ns", "end_ns"))
     known = _within(at[counted], low, high)
-    missing = _within(at[found.missing], low, high) - _within(found.unlinked_ns, low, high)
-    notable = _within(at[found.missing & ~found.at_the_edge], low, high) - _within(found.unlinked_ns, low, high)
+    unlinked = _within(launched.unlinked_ns, low, high)
+    missing = _within(at[launched.missing], low, high) - unlinked
+    notable = _within(at[launched.missing & ~launched.at_the_edge], low, high) - unlinked
     empty = (known > 0) & (missing >= known)
     places: list[int] = np.flatnonzero(empty | (notable > INCOMPLETE_SHARE * known)).tolist()
     return places

@@ -135,17 +135,18 @@ def _mostly_of(calls: Intervals, pieces: Intervals, row: IntArray, rows: int) ->
     return np.where(most > 0, sums.argmax(axis=1) if rows else NONE, NONE), most
 
 
-def _stands(trace: Trace, calls: LongCalls, found: _Candidates) -> BoolArray:
+def _stands(trace: Trace, calls: LongCalls, candidates: _Candidates) -> BoolArray:
     """bool, which calls take time that isn't nearly all that of a call inside them which stands itself."""
-    spans, span = trace.spans, calls.span[found.call]
+    spans, span = trace.spans, calls.span[candidates.call]
+    row, time_ns = candidates.row, candidates.time_ns
     start, end = spans.ts_ns[span], spans.ends_ns(span)
-    stands: BoolArray = found.row != NONE
-    first = np.append(True, np.diff(found.group) != 0)[: len(span)]
+    stands: BoolArray = row != NONE
+    first = np.append(True, np.diff(candidates.group) != 0)[: len(span)]
     rank = np.arange(len(span)) - np.flatnonzero(first)[np.cumsum(first) - 1]
     for level in range(1, MOST_CALLS):
         here = np.flatnonzero((rank == level) & stands)
         for back in range(1, level + 1):
             inner = here - back
-            inside = (start[here] <= start[inner]) & (end[inner] <= end[here]) & (found.row[inner] == found.row[here])
-            stands[here[inside & stands[inner] & (found.time_ns[inner] > INNER_SHARE * found.time_ns[here])]] = False
+            inside = (start[here] <= start[inner]) & (end[inner] <= end[here]) & (row[inner] == row[here])
+            stands[here[inside & stands[inner] & (time_ns[inner] > INNER_SHARE * time_ns[here])]] = False
     return stands

@@ -20,9 +20,9 @@ def stages_of_others(trace: Trace, line: WindowLine) -> Stretches:
 
     What another request holds on its own thread is that one's, not this one's.
     """
-    _, found = _elsewhere(trace, line, same_process=True)
-    stages = np.flatnonzero((found.row != UNATTRIBUTED_CODE) & (found.row != _code_of(trace, IDLE)))
-    lanes = [found.taken(stages[own]) for _, own in Places(found.track[stages])]
+    _, stretches = _elsewhere(trace, line, same_process=True)
+    stages = np.flatnonzero((stretches.row != UNATTRIBUTED_CODE) & (stretches.row != _code_of(trace, IDLE)))
+    lanes = [stretches.taken(stages[places]) for _, places in Places(stretches.track[stages])]
     return earliest_opened(lanes) if lanes else Stretches(_NOTHING, _NOTHING, _NOTHING, _NOTHING, _NOTHING)
 
 

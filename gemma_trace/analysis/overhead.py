@@ -27,20 +27,20 @@ def overhead_of(trace: Trace, track: int) -> tuple[Intervals, IntArray]:
         Disjoint intervals by start, and int64, the span that each is of.
     """
     spans = trace.spans
-    found = np.flatnonzero(spans.in_categories(OVERHEAD_CATEGORIES))
-    if not len(found):
-        return first_come(found, found), found
+    overhead = np.flatnonzero(spans.in_categories(OVERHEAD_CATEGORIES))
+    if not len(overhead):
+        return first_come(overhead, overhead), overhead
     host = np.unique(spans.track[trace.host])
     processes = {spans.tracks[code].pid for code in host.tolist()}
-    own = spans.tracks[track].pid
+    process = spans.tracks[track].pid
     holds_up = np.array(
         [
-            code == track or (code not in host and (place.pid == own or place.pid not in processes))
+            code == track or (code not in host and (place.pid == process or place.pid not in processes))
             for code, place in enumerate(spans.tracks)
         ],
         dtype=bool,
     )
-    found = found[holds_up[spans.track[found]]]
-    start, end = first_come(spans.ts_ns[found], spans.ends_ns(found))
+    overhead = overhead[holds_up[spans.track[overhead]]]
+    start, end = first_come(spans.ts_ns[overhead], spans.ends_ns(overhead))
     real = end > start
-    return (start[real], end[real]), found[real]
+    return (start[real], end[real]), overhead[real]

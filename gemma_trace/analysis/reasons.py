@@ -273,10 +273,10 @@ class _Splitter:
         zero = np.zeros(len(ops), np.int64)
         family, names = families(trace, Work("host", zero, zero, ops, ops))
         real = np.array([name != _OVERHEAD for name in names], dtype=bool)[family] if len(ops) else False
-        own = np.zeros(len(spans) + 1, dtype=bool)  # the last is for no op
-        own[ops] = ~launches & real
-        found: BoolArray = own[op]
-        return found
+        is_work = np.zeros(len(spans) + 1, dtype=bool)  # the last is for no op
+        is_work[ops] = ~launches & real
+        of_spans: BoolArray = is_work[op]
+        return of_spans
 
     def _host_families(self, idle: tuple[IntArray, IntArray], span: IntArray) -> tuple[IntArray, list[str]]:
         """The family of the op that each piece is in; what is in none has a name of its own."""

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gemma_trace.analysis.grouping import By
 from gemma_trace.analysis.kernels import KernelRow, KernelTable
 from gemma_trace.analysis.timeline import rows_in_order
-from gemma_trace.analysis.work_pieces import By, Groups, Work, group, stage_of_work
+from gemma_trace.analysis.work_pieces import Groups, Work, group, stage_of_work
 from gemma_trace.trace.trace import Trace
 
 

@@ -60,7 +60,7 @@ def paired_trees(before: TreeNode, after: TreeNode) -> list[WorkPair]:
     return list(_paired(_plain(before, on_device=on_device), _plain(after, on_device=on_device), ()))
 
 
-def merged(trees: Sequence[TreeNode]) -> TreeNode:
+def merged_trees(trees: Sequence[TreeNode]) -> TreeNode:
     """Several trees of one configuration as one, whose times and counts are their sums."""
     first = trees[0]
     below: dict[tuple[NodeKind, str], list[TreeNode]] = {}
@@ -72,7 +72,7 @@ def merged(trees: Sequence[TreeNode]) -> TreeNode:
         count=sum(tree.count for tree in trees),
         host_ns=sum(tree.host_ns for tree in trees),
         device_ns=sum(tree.device_ns for tree in trees),
-        children=tuple(merged(children) for children in below.values()),
+        children=tuple(merged_trees(children) for children in below.values()),
     )
 
 

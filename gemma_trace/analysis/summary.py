@@ -49,6 +49,8 @@ MEASURES: Final = (
 `unattributed_ms` is what TTFT has left when all stages are taken off."""
 
 
+_STAGES: Final = frozenset(stage.value for stage in Stage)
+
 NOTABLE_INFLATION: Final = 1.25
 """A profiler that slows TTFT down by more than this changes where the time goes."""
 
@@ -92,6 +94,7 @@ class RunSummary(Tabular):
         inflation: profiled over timed TTFT, median over the profiled requests of the ratio to the timed ones with
             the same image; None without a timed pass.
         distortions: the same by stage, the most distorted first; empty without a timed pass.
+        ranks: how many ranks of a job it is of.
     """
 
     source: Path
@@ -109,6 +112,13 @@ class RunSummary(Tabular):
     inflation: float | None
     health: Health
     distortions: tuple[StageDistortion, ...] = ()
+    ranks: int = 1
+
+    def stage_ms(self, stage: str) -> Distribution | None:
+        """The time of one stage, a value per request that has it; of the stages in `MEASURES` what stands there."""
+        if stage in _STAGES:
+            return self.measures.get(f"{stage}_ms")
+        return distribution_ms([request.stages_ns[stage] for request in self.requests if stage in request.stages_ns])
 
     def headline(self) -> str:
         """What the result is, in a line."""
@@ -146,7 +156,7 @@ def summarize(trace: Trace, profiled: StageBreakdown | None = None) -> RunSummar
         [_timed(sample, metadata) for sample in timed] if metadata and timed else profiled_requests(profiled.complete())
     )
     run = metadata.run if metadata else None
-    measures = _measures(requests)
+    measures = measures_of(requests)
     measures |= _decode_measures(decode_statistics(trace, profiled.requests))
     known = [ttft for ttft in profiled.ttfts_ns if ttft is not None]
     measures["profiled_ttft_ms"] = distribution_ms(known)
@@ -220,7 +230,7 @@ def profiled_requests(profiled: StageBreakdown) -> list[RequestMeasures]:
     return requests
 
 
-def _measures(requests: Sequence[RequestMeasures]) -> dict[str, Distribution | None]:
+def measures_of(requests: Sequence[RequestMeasures]) -> dict[str, Distribution | None]:
     """A distribution a measure, over the requests that have it."""
 
     def over(values: Sequence[int | None]) -> Distribution | None:

@@ -202,12 +202,12 @@ class _Builder:
         """int64, the root under which each of these spans starts."""
         return self._root_of(self._trace.spans.ts_ns[spans], self._trace.spans.track[spans])
 
-    def _nodes_of(self, found: Paths, lengths: Sequence[int]) -> list[IntArray]:
+    def _nodes_of(self, paths: Paths, lengths: Sequence[int]) -> list[IntArray]:
         """The node of everything asked for, once all nodes are made: those above before those below."""
-        up, root, label = found.up.tolist(), found.root.tolist(), self._labels_of(found.span).tolist()
+        up, root, label = paths.up.tolist(), paths.root.tolist(), self._labels_of(paths.span).tolist()
         node_of: dict[tuple[int, int], int] = {}
         nodes = [NONE] * len(up)
-        for path in np.argsort(found.depth, kind="stable").tolist():
+        for path in np.argsort(paths.depth, kind="stable").tolist():
             above = nodes[up[path]] if up[path] != NONE else root[path]
             key = (above, label[path])
             if key not in node_of:
@@ -216,8 +216,8 @@ class _Builder:
                 self._label.append(label[path])
             nodes[path] = node_of[key]
         node = np.array(nodes, dtype=np.int64)
-        self._count_spans(node, found.span)
-        held = np.where(found.place >= 0, node[found.place], found.asked_root) if len(node) else found.asked_root
+        self._count_spans(node, paths.span)
+        held = np.where(paths.place >= 0, node[paths.place], paths.asked_root) if len(node) else paths.asked_root
         return np.split(held, np.cumsum(lengths)[:-1])
 
     def _name_nodes(self, each_layer: bool) -> tuple[list[str], list[NodeKind]]:

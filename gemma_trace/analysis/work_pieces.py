@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final, Literal
 
 import numpy as np
 
 from gemma_trace.analysis.devices import label_of_device
+from gemma_trace.analysis.grouping import By
 from gemma_trace.analysis.taxonomy import family_of
 from gemma_trace.analysis.timeline import UNLINKED, Request
 from gemma_trace.errors import InputError
@@ -31,17 +31,6 @@ WITHOUT_OP: Final = "(launched outside ops)"
 """The row of activities whose launching call lies in no op."""
 
 _MODULE_PREFIX: Final = re.compile(rf"^(?:{re.escape(LAYER_PREFIX)}|{re.escape(MODULE_PREFIX)}|nn\.Module: )")
-
-
-class By(StrEnum):
-    """What rows are made of."""
-
-    KERNEL = "kernel"
-    OP = "op"
-    MODULE = "module"
-    LAYER = "layer"
-    FAMILY = "family"
-    SHAPE = "shape"
 
 
 @dataclass(frozen=True)

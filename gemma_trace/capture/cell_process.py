@@ -5,13 +5,13 @@ python -m gemma_trace.capture.cell_process < options.json
 
 from __future__ import annotations
 
-import json
 import sys
-from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.one_line_errors import as_capture_error
+from gemma_trace.capture.process import Message
 from gemma_trace.errors import GemmaTraceError
 from gemma_trace.signals import cleared_up_on_signals
 
@@ -22,15 +22,15 @@ class _Lines:
     def phase(self, name: str, steps: int) -> None:
         """A phase begins."""
         if steps:
-            say(phase=name)
+            say(Message(phase=name))
 
     def step(self) -> None:
         """Does nothing: one line per phase is enough."""
 
 
-def say(**what: str) -> None:
-    """One object on stdout."""
-    print(json.dumps(what), flush=True)
+def say(message: Message) -> None:
+    """Print a line for whoever started the process."""
+    print(msgspec.json.encode(message).decode(), flush=True)
 
 
 def main() -> int:
@@ -44,22 +44,22 @@ def main() -> int:
 
 
 def _captured() -> int:
-    options: dict[str, Any] = json.load(sys.stdin)
-    options |= {"output": Path(options["output"]), "images": tuple(Path(image) for image in options["images"])}
+    given = sys.stdin.buffer.read()
     try:
         from gemma_trace.capture import require_capture_extra
 
         require_capture_extra()
         from gemma_trace.capture.session import profile_run
 
-        result = profile_run(CaptureConfig(**options), progress=_Lines())
+        config = msgspec.json.decode(given, type=CaptureConfig, dec_hook=lambda kind, text: kind(text))
+        result = profile_run(config, progress=_Lines())
     except GemmaTraceError as error:
-        say(error=str(error))
+        say(Message(error=str(error)))
         return 1
     except Exception as error:
-        say(error=str(as_capture_error(error)))
+        say(Message(error=str(as_capture_error(error))))
         return 1
-    say(trace=result.path.name)
+    say(Message(trace=result.path.name))
     return 0
 
 

@@ -14,7 +14,7 @@ from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.distributed import this_rank
 from gemma_trace.capture.hub import CHECKPOINTS
 from gemma_trace.capture.model_memory import check_fits, parameter_count
-from gemma_trace.capture.one_line_errors import shortened
+from gemma_trace.capture.one_line_errors import error_text
 from gemma_trace.capture.phases import NoProgress, Progress
 from gemma_trace.capture.random_weights import build_random
 from gemma_trace.capture.torchvision_ops import declare_missing_operators
@@ -155,12 +155,12 @@ def _from_folder(config: CaptureConfig, folder: Path, device: torch.device, *, r
         raise
     except ImportError as error:
         raise ModelError(
-            f"{config.model_label} requires a package that is not installed: {shortened(error)}"
+            f"{config.model_label} requires a package that is not installed: {error_text(error)}"
         ) from error
     except (torch.OutOfMemoryError, MemoryError):
         raise
     except Exception as error:  # whatever is wrong with the files, by any of the libraries that read them
-        reason = f"{type(error).__name__}: {shortened(error)}"
+        reason = f"{type(error).__name__}: {error_text(error)}"
         raise ModelError(f"{config.model} has no model and processor that transformers can load: {reason}") from error
     finally:
         logging.enable_progress_bar()

@@ -19,10 +19,10 @@ def as_capture_error(error: Exception) -> CaptureError:
         return CaptureError("out of memory on the device; try a smaller model, --batch or --prompt-tokens")
     if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
         return CaptureError("out of memory; try a smaller model, --batch or --prompt-tokens")
-    return CaptureError(f"the capture failed: {type(error).__name__}: {shortened(error)}")
+    return CaptureError(f"the capture failed: {type(error).__name__}: {error_text(error)}")
 
 
-def shortened(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
     """The first line of an error's text that says anything, its home folder as `~`."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no more is known"]
     text = lines[0].replace(str(Path("~").expanduser()), "~")

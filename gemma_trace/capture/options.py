@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import fields
 from difflib import get_close_matches
 from functools import cache
-from pathlib import Path
-from typing import Any, Final, get_args, get_type_hints
+from types import UnionType
+from typing import Any, Final, get_args, get_origin, get_type_hints
 
 from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.errors import ConfigError
+from gemma_trace.foreign import converted
 
 _BOOLS: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _FIXED: Final = frozenset({"output", "force", "name"})
@@ -48,7 +49,7 @@ def parsed_option(name: str, text: str) -> Any:
     Raises:
         ConfigError: it can't be.
     """
-    kind = _kinds().get(name, str)
+    kind = _base(_kinds().get(name, str))
     if kind is int:
         try:
             return int(text)
@@ -68,19 +69,23 @@ def as_option(name: str, value: Any) -> Any:
         ConfigError: it is of another type than the option.
     """
     kind = _kinds()[name]
-    if kind is tuple and isinstance(value, list) and all(isinstance(each, str) for each in value):
-        return tuple(Path(each) for each in value) if name == "images" else tuple(value)
-    if kind is tuple or type(value) is not kind:
-        raise ConfigError(f"{_OPTIONS.get(name, name)} is {value!r}; it requires {_TAKES[kind]}")
-    return value
+    wrong = f"{_OPTIONS.get(name, name)} is {value!r}; it requires {_TAKES[_base(kind)]}"
+    return converted(value, kind, ConfigError(wrong))
 
 
 @cache
-def _kinds() -> dict[str, type]:
-    """int, bool, str or tuple by option, whether it may be None or not."""
-    hints = get_type_hints(CaptureConfig)
-    kinds: dict[str, type] = {}
-    for name, hint in hints.items():
-        choices = [*get_args(hint), hint]
-        kinds[name] = next((kind for kind in (int, bool, str) if kind in choices and "tuple" not in str(hint)), tuple)
-    return kinds
+def _kinds() -> dict[str, Any]:
+    """The types of the options by field."""
+    return get_type_hints(CaptureConfig)
+
+
+def _base(kind: Any) -> type:
+    """int, bool, str or tuple, whether an option may be None or not.
+
+    >>> _base(int | None), _base(tuple[str, ...])
+    (<class 'int'>, <class 'tuple'>)
+    """
+    if get_origin(kind) is UnionType:
+        kind = get_args(kind)[0]
+    base: type = get_origin(kind) or kind
+    return base

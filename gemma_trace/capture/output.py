@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
+
+import msgspec
 
 from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.run_names import fingerprint
 from gemma_trace.errors import OutputError
+from gemma_trace.foreign import UnreadableValueError, decoded
 from gemma_trace.trace.files import clear_partials, output_file
 from gemma_trace.trace.locks import locked
 
@@ -33,15 +35,16 @@ class Record:
 
     failed: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, str] = field(default_factory=dict)
+    schema_version: int = RECORD_VERSION
 
 
 def read_record(output: Path) -> Record:
     """What is recorded in this folder; what can't be read is nothing."""
     try:
-        record = json.loads((output / RECORD_NAME).read_bytes())
-    except (OSError, ValueError, RecursionError):
+        record: Record = decoded((output / RECORD_NAME).read_bytes(), Record)
+    except (OSError, UnreadableValueError):
         return Record()
-    return Record(_texts(record, "failed"), _texts(record, "options"))
+    return record
 
 
 def write_record(output: Path, record: Record) -> None:
@@ -50,9 +53,8 @@ def write_record(output: Path, record: Record) -> None:
     Raises:
         OutputError: the folder can't be written.
     """
-    value = {"schema_version": RECORD_VERSION, "failed": dict(record.failed), "options": dict(record.options)}
     with output_file(output / RECORD_NAME, "check --out-dir") as out:
-        out.write(json.dumps(value, indent=2).encode() + b"\n")
+        out.write(msgspec.json.format(msgspec.json.encode(record)) + b"\n")
 
 
 def make_folder(output: Path) -> None:
@@ -147,8 +149,3 @@ def previous_traces(config: CaptureConfig, run: str, worker: str) -> list[Path]:
         raise OutputError(f"can't write into {existing}; give --out-dir a folder that can be written")
     clear_partials(folder, f".{worker}.")
     return previous
-
-
-def _texts(record: Any, table: str) -> dict[str, str]:
-    found = record.get(table) if isinstance(record, dict) else None
-    return {str(name): str(value) for name, value in found.items()} if isinstance(found, dict) else {}

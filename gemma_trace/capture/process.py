@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import ctypes
-import json
 import signal
-from typing import Final
+from typing import Final, Literal
+
+import msgspec
+
+from gemma_trace.foreign import UnreadableValueError, decoded
+
+ProcessState = Literal["waiting", "running", "done", "failed"]
+"""How far the process of a capture is."""
 
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 
 
-def said_in(line: bytes) -> dict[str, str]:
-    """What a line of a capture's process says; what isn't ours (a library that prints) is nothing."""
+class Message(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A line that a capture's process prints: what it is doing, why it failed, or the trace that it wrote."""
+
+    phase: str = ""
+    error: str = ""
+    trace: str = ""
+
+
+def said_in(line: bytes) -> Message:
+    """What a line of a capture's process says; what isn't ours (a library that prints) is an empty message."""
     try:
-        said = json.loads(line)
-    except ValueError:
-        return {}
-    return {str(key): str(value) for key, value in said.items()} if isinstance(said, dict) else {}
+        message: Message = decoded(line, Message)
+    except UnreadableValueError:
+        return Message()
+    return message
 
 
 def how_it_ended(code: int) -> str:

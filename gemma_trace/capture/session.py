@@ -34,7 +34,7 @@ from gemma_trace.capture.ranges import ProfilerRanges, RangeSink, RangeStack, Sy
 from gemma_trace.capture.request_memory import RequestShape, check_request
 from gemma_trace.capture.timers import StageTimer
 from gemma_trace.capture.workload import (
-    Request,
+    ImagePrompt,
     build_requests,
     check_length,
     lengthened,
@@ -159,7 +159,7 @@ class _Session:
         config: CaptureConfig,
         loaded: LoadedModel,
         generation: Any,
-        requests: list[Request],
+        requests: list[ImagePrompt],
         progress: Progress,
     ) -> None:
         self._config = config
@@ -174,7 +174,7 @@ class _Session:
         check_request(loaded.model.config, shape, loaded.model.dtype, loaded.device)
         self._prompt = self._lengthened_prompt(config.prompt_tokens) if config.prompt_tokens else ""
 
-    def request(self, index: int) -> Request:
+    def request(self, index: int) -> ImagePrompt:
         """The requests in turn."""
         return self._requests[index % len(self._requests)]
 
@@ -270,7 +270,7 @@ class _Session:
         ) as ranges:
             yield ranges
 
-    def _run(self, request: Request, ranges: RangeStack, token_on_host: Callable[[], None]) -> None:
+    def _run(self, request: ImagePrompt, ranges: RangeStack, token_on_host: Callable[[], None]) -> None:
         """One request, from the messages in hand to its last token on the host."""
         model = self._loaded.model
         with ranges.stage(Stage.REQUEST):

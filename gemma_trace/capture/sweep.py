@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -25,10 +25,10 @@ from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.options import as_option, field_of, parsed_option
 from gemma_trace.capture.output import RECORD_NAME as RECORD_NAME
 from gemma_trace.capture.output import Record, lock_output, make_folder, read_record, traces_in, write_record
-from gemma_trace.capture.process import die_with_parent, how_it_ended, said_in
+from gemma_trace.capture.process import Message, ProcessState, die_with_parent, how_it_ended, said_in
 from gemma_trace.capture.run_names import fingerprint, former_names, free_names, named_apart
 from gemma_trace.errors import ConfigError, InputError
-from gemma_trace.foreign import read_toml
+from gemma_trace.foreign import converted, read_toml
 from gemma_trace.trace.scratch import clear_abandoned
 from gemma_trace.trace.short_paths import PathScrubber
 from gemma_trace.trace.trace import load_metadata
@@ -46,8 +46,6 @@ STUDY: Final[Mapping[str, Any]] = {
 }
 """The reference study's matrix: 24 cells, 10 runs after 10 warm-ups."""
 
-State = Literal["waiting", "running", "done", "failed"]
-
 
 @dataclass(frozen=True)
 class Cell:
@@ -62,7 +60,7 @@ class Cell:
     """
 
     config: CaptureConfig
-    state: State = "waiting"
+    state: ProcessState = "waiting"
     phase: str = ""
     error: str = ""
     seconds: float = 0.0
@@ -101,11 +99,8 @@ def plan(matrix: Mapping[str, Any], output: Path, changes: Sequence[str] = ()) -
     """
     if unknown := set(matrix) - {"matrix", "options"}:
         raise ConfigError(f"a sweep has the tables [matrix] and [options], not {', '.join(sorted(unknown))}")
-    for table in matrix:
-        if not isinstance(matrix[table], Mapping):
-            raise ConfigError(f"{table} is not a table; write [{table}] on a line of its own")
-    axes = {field_of(name): list(_listed(name, values)) for name, values in matrix.get("matrix", {}).items()}
-    options = {field_of(name): value for name, value in matrix.get("options", {}).items()}
+    axes = {field_of(name): _listed(name, values) for name, values in _table(matrix, "matrix").items()}
+    options = {field_of(name): value for name, value in _table(matrix, "options").items()}
     for text in changes:
         name, equals, values = text.partition("=")
         if not equals:
@@ -185,7 +180,7 @@ def _from_before(cell: Cell, record: Record, taken: Collection[str], *, retry: b
     raise AssertionError("there is always another name")
 
 
-def _renamed(cell: Cell, name: str, state: State = "waiting") -> Cell:
+def _renamed(cell: Cell, name: str, state: ProcessState = "waiting") -> Cell:
     return replace(cell, config=replace(cell.config, name=name), state=state)
 
 
@@ -229,9 +224,9 @@ def _run(cell: Cell) -> Iterator[Cell]:
     ) as process:
         try:
             for said in _told(process, given):
-                error = said.get("error", error)
-                if "phase" in said:
-                    yield (running := replace(running, phase=said["phase"], seconds=time.monotonic() - began))
+                error = said.error or error
+                if said.phase:
+                    yield (running := replace(running, phase=said.phase, seconds=time.monotonic() - began))
             code = process.wait()
         except BaseException:
             _end(process)
@@ -243,7 +238,7 @@ def _run(cell: Cell) -> Iterator[Cell]:
         yield replace(cell, state="failed", error=error or how_it_ended(code), seconds=seconds)
 
 
-def _told(process: subprocess.Popen[bytes], given: bytes) -> Iterator[dict[str, str]]:
+def _told(process: subprocess.Popen[bytes], given: bytes) -> Iterator[Message]:
     """Give a cell's process its options, and hear what it has to say until it ends."""
     assert process.stdin is not None
     assert process.stdout is not None
@@ -273,7 +268,13 @@ def _record(output: Path, cells: Sequence[Cell]) -> None:
     write_record(output, Record(failed, options))
 
 
+def _table(matrix: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    no_table = ConfigError(f"{name} is not a table; write [{name}] on a line of its own")
+    table: Mapping[str, Any] = converted(matrix.get(name, {}), dict[str, Any], no_table)
+    return table
+
+
 def _listed(name: str, values: Any) -> list[Any]:
-    if not isinstance(values, list) or not values:
-        raise ConfigError(f"[matrix] {name} is not a list of values")
-    return values
+    no_list = ConfigError(f"[matrix] {name} is not a list of values")
+    listed: list[Any] = converted(values, Annotated[list[Any], msgspec.Meta(min_length=1)], no_list)
+    return listed

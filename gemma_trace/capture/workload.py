@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 from PIL import Image
 
-from gemma_trace.capture.one_line_errors import shortened
+from gemma_trace.capture.one_line_errors import error_text
 from gemma_trace.errors import ConfigError, ImageError
 
 SAMPLE_SIZES: Final = ((1024, 768), (768, 1024), (896, 896), (1280, 720))
@@ -28,7 +28,7 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())  # what its decoders 
 
 
 @dataclass(frozen=True)
-class Request:
+class ImagePrompt:
     """What a client has in hand before the clock starts: a prompt and an image file, not yet read.
 
     Attributes:
@@ -40,7 +40,7 @@ class Request:
     label: str
 
 
-def build_requests(prompt: str, images: Sequence[Path], folder: Path) -> list[Request]:
+def build_requests(prompt: str, images: Sequence[Path], folder: Path) -> list[ImagePrompt]:
     """The requests that a capture sends in turn.
 
     Args:
@@ -55,9 +55,9 @@ def build_requests(prompt: str, images: Sequence[Path], folder: Path) -> list[Re
             if path.exists() and not path.is_file():
                 raise ImageError(f"{path} is a folder or a device, not an image; give --image a JPEG or PNG file")
             load_image(path)
-        return [Request(prompt, path, path.name) for path in images]
+        return [ImagePrompt(prompt, path, path.name) for path in images]
     return [
-        Request(prompt, write_sample_image(folder, width, height), f"{width}x{height}")
+        ImagePrompt(prompt, write_sample_image(folder, width, height), f"{width}x{height}")
         for width, height in SAMPLE_SIZES
     ]
 
@@ -85,7 +85,7 @@ def load_image(path: Path) -> Image.Image:
         raise ImageError(f"{path} does not fit into memory when it is decoded; give --image a smaller one") from None
     except Exception as error:  # each decoder has its own: OSError, ValueError, NotImplementedError, struct.error, …
         raise ImageError(
-            f"{path} is not an image that Pillow can read ({shortened(error)}); give --image a JPEG or PNG file"
+            f"{path} is not an image that Pillow can read ({error_text(error)}); give --image a JPEG or PNG file"
         ) from None
 
 

@@ -26,7 +26,7 @@ from gemma_trace.cli.output import (
 from gemma_trace.errors import ConfigError
 
 if TYPE_CHECKING:
-    from gemma_trace.analysis.diff import TraceDiff
+    from gemma_trace.analysis.changes import TraceDiff
     from gemma_trace.analysis.sides import Side
     from gemma_trace.capture.compare.run import Trial
 

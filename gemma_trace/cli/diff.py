@@ -23,11 +23,12 @@ from gemma_trace.cli.rules import RuleOption, RulesOption, StageOption
 from gemma_trace.errors import ConfigError, GateError, InconclusiveError
 
 if TYPE_CHECKING:
-    from gemma_trace.analysis.diff import TraceDiff
+    from gemma_trace.analysis.changes import TraceDiff
     from gemma_trace.analysis.gate import Held, Verdict
     from gemma_trace.analysis.noise import NoiseFloor
     from gemma_trace.analysis.pairing import Pairing
     from gemma_trace.analysis.sides import Side
+    from gemma_trace.ranks.folders import Runs
     from gemma_trace.stages import StageRule
 
 
@@ -126,6 +127,7 @@ def diff(
     from gemma_trace.analysis.gate import parse_gate
     from gemma_trace.cli.output import emit
     from gemma_trace.cli.rules import chosen_stage, read_rules
+    from gemma_trace.ranks.folders import Runs
     from gemma_trace.report.comment import to_comment
     from gemma_trace.report.junit import to_junit
     from gemma_trace.report.tables.diff import diff_report
@@ -135,47 +137,52 @@ def diff(
         raise ConfigError("--junit writes the result of --fail-on; give --fail-on as well")
     for path in filter(None, (junit, comment)):
         refuse_existing(path, force=force)
-    reading = Reading(read_rules(rule, rules), cached=not no_cache, structure=structure)
-    pairings, unmatched = paired(before, after, repeats=repeats)
+    runs = Runs()
+    reading = SideReader(read_rules(rule, rules), runs, cached=not no_cache, structure=structure)
+    pairings, unmatched = paired(before, after, runs, repeats=repeats)
     floor = noise_floor(noise, reading) if noise else None
-    found = [reading.compare(pairing, floor) for pairing in pairings]
+    diffs = [reading.compare(pairing, floor) for pairing in pairings]
     chosen = chosen_stage(stage)
-    shown = found if chosen is None else [pair.of_stage(chosen) for pair in found]
+    shown = diffs if chosen is None else [pair.of_stage(chosen) for pair in diffs]
     lost = [line for pairing in pairings for line in pairing.lost]
     sources = [str(before), *map(str, after)]
     report = diff_report(shown, unmatched, sources, top, full_names=full_names, remarks=lost)
-    verdicts = [gate.judge(pair) for pair in found] if gate else []
+    verdicts = [gate.judge(pair) for pair in diffs] if gate else []
     if gate:
         report = report.extended((), {"gate": gate_record(verdicts, unmatched)})
     emit(report, form, output, force=force, raw=raw)
     if junit:
-        write_text(junit, to_junit([pair.label for pair in found], verdicts, unmatched))
+        write_text(junit, to_junit([pair.label for pair in diffs], verdicts, unmatched))
     if comment:
-        write_text(comment, to_comment(found, verdicts, unmatched, link))
+        write_text(comment, to_comment(diffs, verdicts, unmatched, link))
     if gate:
-        hold(found, verdicts, unmatched, lenient=inconclusive is OnInconclusive.OK)
+        hold(diffs, verdicts, unmatched, lenient=inconclusive is OnInconclusive.OK)
 
 
-class Reading:
+class SideReader:
     """How traces are read.
 
     Args:
         rules: the user's stages.
+        runs: which files are of which run.
         cached: keep the columns of large traces.
         structure: match call trees too.
     """
 
-    def __init__(self, rules: Sequence[StageRule], *, cached: bool, structure: bool) -> None:
+    def __init__(self, rules: Sequence[StageRule], runs: Runs, *, cached: bool, structure: bool) -> None:
+        self.runs = runs
         self._rules, self._cached, self._structure = rules, cached, structure
         self._known: dict[Path, Side] = {}
 
     def side(self, path: Path) -> Side:
-        """What a comparison needs of a trace, which is read once."""
+        """What a comparison needs of a run, which is read once: of a trace, or of the ranks of a job."""
+        from gemma_trace.analysis.ranks_as_one import side_of_ranks
         from gemma_trace.analysis.sides import side_of
         from gemma_trace.cli.inputs import open_trace
 
         if path not in self._known:
-            self._known[path] = side_of(open_trace(path, self._rules, cached=self._cached), structure=self._structure)
+            traces = (open_trace(file, self._rules, cached=self._cached) for file in self.runs.files_of(path))
+            self._known[path] = side_of_ranks([side_of(trace, structure=self._structure) for trace in traces])
         return self._known[path]
 
     def compare(self, pairing: Pairing, noise: NoiseFloor | None) -> TraceDiff:
@@ -186,35 +193,36 @@ class Reading:
         return diff_sides(*sides, paired=pairing.is_paired, noise=noise, names=pairing.names)
 
 
-def paired(before: Path, afters: Sequence[Path], *, repeats: bool) -> tuple[list[Pairing], list[str]]:
+def paired(before: Path, afters: Sequence[Path], runs: Runs, *, repeats: bool) -> tuple[list[Pairing], list[str]]:
     """The comparisons to be made, and which runs are left over, a line each.
+
+    Args:
+        runs: learns which files are of which run.
 
     Raises:
         InputError: a side has no trace, two of one name, or the sides have no run in common.
     """
     from gemma_trace.analysis.pairing import pair_runs
-    from gemma_trace.trace.folders import find_traces
 
     pairings: list[Pairing] = []
     unmatched: list[str] = []
     for after in afters:
-        sides = (find_traces([before]), find_traces([after]))
+        sides = (runs.named_by(before), runs.named_by(after))
         more, left = pair_runs(sides, (str(before), str(after)), repeats=repeats)
         pairings += more
         unmatched += left
     return pairings, unmatched
 
 
-def noise_floor(folder: Path, reading: Reading) -> NoiseFloor:
+def noise_floor(folder: Path, reading: SideReader) -> NoiseFloor:
     """What the runs in a folder differ by, which are all of one configuration.
 
     Raises:
         InputError: there are fewer than 3.
     """
     from gemma_trace.analysis.noise import measured_floor
-    from gemma_trace.trace.folders import find_traces
 
-    sides = [reading.side(path) for path in find_traces([folder])]
+    sides = [reading.side(path) for path in reading.runs.named_by(folder)]
     timed = all(side.timed_ms for side in sides)
     return measured_floor([side.timed_ms if timed else side.profiled_ms for side in sides], folder.name or str(folder))
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -15,17 +14,7 @@ from gemma_trace.cli.everywhere import asked
 from gemma_trace.cli.output import ForceOption, FormatOption, NoCacheOption, OutputOption, RawOption
 from gemma_trace.cli.rules import RuleOption, RulesOption, StageOption
 from gemma_trace.errors import ConfigError
-
-if TYPE_CHECKING:
-    from gemma_trace.hta.answers import Analysis
-
-
-class Parts(StrEnum):
-    """What HTA runs on beside the whole trace."""
-
-    TRACE = "trace"
-    REQUEST = "request"
-    STAGE = "stage"
+from gemma_trace.hta.answers import Analysis, Parts
 
 
 def hta(
@@ -79,7 +68,7 @@ def hta(
     loaded = open_trace(one_trace(trace), read_rules(rule, rules), cached=not no_cache)
     wanted = run.Wanted(
         analyses=named_analyses(analyses),
-        by=run.Parts(by.value),
+        by=by,
         stage=chosen,
         request=request,
         as_is=as_is,
@@ -104,8 +93,6 @@ def named_analyses(text: str | None) -> tuple[Analysis, ...]:
     Raises:
         ConfigError: one has no such name.
     """
-    from gemma_trace.hta.answers import Analysis
-
     if text is None:
         return tuple(Analysis)
     names = [name.strip().replace("-", "_") for name in text.split(",") if name.strip()]

@@ -2,38 +2,14 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from gemma_trace.analysis.grouping import By, Sort
 from gemma_trace.cli.output import ForceOption, FormatOption, NoCacheOption, OutputOption, RawOption
 from gemma_trace.cli.rules import PeaksOption, RuleOption, RulesOption, StageOption
-
-
-class By(StrEnum):
-    """What a row is."""
-
-    KERNEL = "kernel"
-    OP = "op"
-    MODULE = "module"
-    LAYER = "layer"
-    FAMILY = "family"
-    SHAPE = "shape"
-
-
-class Sort(StrEnum):
-    """What rows are sorted by."""
-
-    SUM = "sum"
-    BUSY = "busy"
-    COUNT = "count"
-    MEAN = "mean"
-    MEDIAN = "median"
-    MAX = "max"
-    LATENCY = "latency"
-    NAME = "name"
 
 
 def kernels(
@@ -83,7 +59,7 @@ def kernels(
     own = own_peaks(peaks)
     chosen = chosen_stage(stage)
     loaded = open_trace(one_trace(trace), read_rules(rule, rules), cached=not no_cache)
-    table = kernel_table(loaded, chosen, request, by.value, sort.value, device)
+    table = kernel_table(loaded, chosen, request, by, sort, device)
     report = kernels_report(table, loaded, run_health(loaded), top, full_names=full_names)
     if roofline or peaks:
         from gemma_trace.analysis.roofline.achieved import achieved_rows

@@ -12,14 +12,16 @@ import typer
 
 from gemma_trace.cli.output import ForceOption, NoCacheOption, answer, file_stem, say
 from gemma_trace.cli.report_job import RanksOption
-from gemma_trace.cli.rules import PeaksOption, RuleOption, RulesOption
+from gemma_trace.cli.rules import PeaksOption, RuleOption, RulesOption, StageOption
 from gemma_trace.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
     from gemma_trace.analysis.pairing import Pairing
+    from gemma_trace.analysis.sides import Side
     from gemma_trace.peaks import Peaks
+    from gemma_trace.ranks.folders import Runs
     from gemma_trace.report.html.job_page import JobPage
-    from gemma_trace.report.html.model import Detail, PageContent, Pair, RunView
+    from gemma_trace.report.html.model import PageContent, PageDetail, Pair, RunView
     from gemma_trace.stages import StageRule
     from gemma_trace.trace.trace import Trace
 
@@ -45,6 +47,7 @@ def report(
         bool,
         typer.Option("--hta", help="Add the figures of Holistic Trace Analysis. This takes some seconds per trace."),
     ] = False,
+    stage: StageOption = None,
     ranks: RanksOption = None,
     peaks: PeaksOption = None,
     rule: RuleOption = None,
@@ -61,15 +64,16 @@ def report(
 
     For a folder that holds the ranks of one job, or a file into which they were merged, the page is of the job: which
     rank is late and where, a heat map of ranks by stage, chosen ranks over time on one clock, and the collectives.
-    With --hta, each rank is shown as a run instead.
+    With --hta or --stage, each rank of a folder is shown as a run instead.
 
-    With --baseline, each path is compared with the baseline, and one table shows them all.
+    With --baseline, each path is compared with the baseline, and one table shows them all. With --stage, the table of
+    stages, the kinds of work, the kernels and the tree show that stage alone.
 
     Example: gemma-trace report traces/demo && gemma-trace report main/ branch/ -o change.html
     """
     from gemma_trace.cli.output import refuse_existing
     from gemma_trace.cli.report_job import rank_numbers
-    from gemma_trace.cli.rules import own_peaks, read_rules
+    from gemma_trace.cli.rules import chosen_stage, own_peaks, read_rules
     from gemma_trace.report.html.job_page import JobPage, render_job
     from gemma_trace.report.html.page import render_page
     from gemma_trace.trace.files import output_file
@@ -80,9 +84,13 @@ def report(
         from gemma_trace.hta.run import require_hta
 
         require_hta()
-    asked = () if ranks is None else rank_numbers(ranks)
     reading = Reading(
-        tuple(read_rules(rule, rules)), cached=not no_cache, hta=hta, peaks=tuple(own_peaks(peaks)), ranks=asked
+        rules=tuple(read_rules(rule, rules)),
+        cached=not no_cache,
+        hta=hta,
+        peaks=tuple(own_peaks(peaks)),
+        stage=chosen_stage(stage),
+        ranks=() if ranks is None else rank_numbers(ranks),
     )
     failures: list[InputError] = []
     content: PageContent | JobPage
@@ -94,7 +102,7 @@ def report(
         content, failures = collected(paths, reading)
     target = output or Path(default_name(paths, content))
     refuse_existing(target, force=force)
-    if asked and not isinstance(content, JobPage):
+    if reading.ranks and not isinstance(content, JobPage):
         raise ConfigError("--ranks chooses among the ranks of one job, and these traces are none; leave it out")
     page = render_job(content) if isinstance(content, JobPage) else render_page(content)
     with output_file(target) as file:
@@ -113,6 +121,7 @@ class Reading:
     Attributes:
         hta: whether Holistic Trace Analysis runs on them too.
         peaks: the user's own peak rates.
+        stage: the only one that is shown in detail; None is all.
         ranks: those of a job that are drawn over time; empty is the page's own choice.
     """
 
@@ -120,20 +129,27 @@ class Reading:
     cached: bool
     hta: bool
     peaks: tuple[Peaks, ...] = ()
+    stage: str | None = None
     ranks: tuple[int, ...] = ()
 
+    @property
+    def is_by_run(self) -> bool:
+        """Whether something is asked for that only pages of runs have."""
+        return self.hta or self.stage is not None
 
-def view(trace: Trace, detail: Detail, reading: Reading) -> RunView:
+
+def view(trace: Trace, detail: PageDetail, reading: Reading) -> RunView:
     """What the page shows of a trace."""
     from gemma_trace.report.html.build import view_of
 
-    shown = view_of(trace, detail, reading.peaks)
+    shown = view_of(trace, detail, reading.peaks, reading.stage)
     if not reading.hta:
         return shown
     from gemma_trace.hta.run import Wanted, run_hta
     from gemma_trace.report.tables.hta import hta_tables
 
-    return replace(shown, hta=tuple(hta_tables(run_hta(trace, Wanted()), shown.label, shown.waterfall.index)))
+    result = run_hta(trace, Wanted(stage=reading.stage))
+    return replace(shown, hta=tuple(hta_tables(result, shown.label, shown.waterfall.index)))
 
 
 def compared(before: Path, afters: Sequence[Path], reading: Reading) -> PageContent:
@@ -143,11 +159,13 @@ def compared(before: Path, afters: Sequence[Path], reading: Reading) -> PageCont
         InputError: as `pair_runs` does, or a trace can't be read.
     """
     from gemma_trace.cli.diff import paired
+    from gemma_trace.ranks.folders import Runs
     from gemma_trace.report.html.model import PageContent, detail_for
 
-    pairings, unmatched = paired(before, afters, repeats=False)
+    known = Runs()
+    pairings, unmatched = paired(before, afters, known, repeats=False)
     detail = detail_for(2 * len(pairings))
-    pairs = [pair_from(pairing, detail, reading) for pairing in pairings]
+    pairs = [pair_from(pairing, known, detail, reading) for pairing in pairings]
     names = [pairs[0].before.label, pairs[0].after.label]
     if len(pairs) > 1:
         title = f"{len(pairs)} runs, before → after"
@@ -160,20 +178,26 @@ def compared(before: Path, afters: Sequence[Path], reading: Reading) -> PageCont
     return PageContent(title, runs, tuple(pairs), tuple(f"Not compared: {line}." for line in left))
 
 
-def pair_from(pairing: Pairing, detail: Detail, reading: Reading) -> Pair:
+def pair_from(pairing: Pairing, runs: Runs, detail: PageDetail, reading: Reading) -> Pair:
     """One comparison with the views of the first process of either side."""
     from gemma_trace.analysis.diff import diff_sides
+    from gemma_trace.analysis.ranks_as_one import side_of_ranks
     from gemma_trace.analysis.sides import side_of
     from gemma_trace.cli.inputs import open_trace
     from gemma_trace.report.html.model import Pair
 
     firsts, sides = [], []
     for paths in (pairing.befores, pairing.afters):
-        traces = (open_trace(path, reading.rules, cached=reading.cached) for path in paths)
-        first = next(traces)
-        firsts.append(view(first, detail, reading))
-        sides.append([side_of(first), *map(side_of, traces)])
-    return Pair(diff_sides(*sides, paired=pairing.is_paired), *firsts)
+        processes: list[Side] = []
+        for path in paths:
+            traces = (open_trace(file, reading.rules, cached=reading.cached) for file in runs.files_of(path))
+            first = next(traces)
+            if not processes:
+                firsts.append(view(first, detail, reading))
+            processes.append(side_of_ranks([side_of(first), *map(side_of, traces)]))
+        sides.append(processes)
+    compared = diff_sides(*sides, paired=pairing.is_paired)
+    return Pair(compared if reading.stage is None else compared.of_stage(reading.stage, with_request=True), *firsts)
 
 
 def collected(paths: Sequence[Path], reading: Reading) -> tuple[PageContent | JobPage, list[InputError]]:
@@ -188,7 +212,7 @@ def collected(paths: Sequence[Path], reading: Reading) -> tuple[PageContent | Jo
     files = find_traces(paths)
     if len(files) == 1:
         return one_file(files[0], reading), []
-    job = None if reading.hta else job_page(files, reading.rules, cached=reading.cached, asked=reading.ranks)
+    job = None if reading.is_by_run else job_page(files, reading.rules, cached=reading.cached, asked=reading.ranks)
     return (job, []) if job else several(files, reading)
 
 
@@ -204,7 +228,7 @@ def one_file(path: Path, reading: Reading) -> PageContent | JobPage:
     from gemma_trace.trace.trace import load
 
     trace = load(path, reading.rules, cache=TraceCache() if reading.cached else None)
-    job = None if reading.hta else merged_page(trace, reading.rules, cached=reading.cached, asked=reading.ranks)
+    job = None if reading.is_by_run else merged_page(trace, reading.rules, cached=reading.cached, asked=reading.ranks)
     if job:
         return job
     shown = view(trace, FULL, reading)
@@ -217,23 +241,24 @@ def several(files: Sequence[Path], reading: Reading) -> tuple[PageContent, list[
     Raises:
         InputError: none can be read.
     """
-    from gemma_trace.cli.workers import map_files
-    from gemma_trace.report.html.build import told_apart
+    from gemma_trace.parallel import map_files
+    from gemma_trace.report.html.build import labelled_apart
     from gemma_trace.report.html.model import PageContent, RunView, detail_for
 
     done = map_files(partial(view_file, reading=reading, detail=detail_for(len(files))), files)
-    runs = told_apart([result for result in done if isinstance(result, RunView)])
+    runs = labelled_apart([result for result in done if isinstance(result, RunView)])
     failures = [result for result in done if isinstance(result, InputError)]
     if not runs:
         raise failures[-1]
     remarks = []
     if failures:
-        remarks.append(f"Not on this page: {len(failures)} of {len(files)} files, which can't be read.")
+        lacking = f" or have no stage {reading.stage}" if reading.stage else ""
+        remarks.append(f"Not on this page: {len(failures)} of {len(files)} files, which can't be read{lacking}.")
     title = runs[0].label if len(runs) == 1 else f"{len(runs)} runs"
     return PageContent(title, tuple(runs), remarks=tuple(remarks)), failures
 
 
-def view_file(path: Path, *, reading: Reading, detail: Detail) -> RunView | InputError:
+def view_file(path: Path, *, reading: Reading, detail: PageDetail) -> RunView | InputError:
     """One trace's part of the page, or why there is none."""
     from gemma_trace.trace.cache import TraceCache
     from gemma_trace.trace.trace import load

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gemma_trace.errors import ConfigError, InputError
+from gemma_trace.errors import ConfigError
 
 if TYPE_CHECKING:
-    from gemma_trace.ranks.identity import RankIdentity
     from gemma_trace.ranks.job import Job
     from gemma_trace.ranks.reading import ReadFile
     from gemma_trace.ranks.summary import RankSummary
@@ -59,10 +58,11 @@ def job_page(
     Raises:
         InputError: there is no trace of a rank that was asked for.
     """
-    from gemma_trace.cli.workers import map_files
+    from gemma_trace.parallel import map_files
+    from gemma_trace.ranks.folders import is_job
     from gemma_trace.ranks.reading import read_files
 
-    if not may_be_ranks(files):
+    if not is_job(files):
         return None
     return _page_of(files, read_files(files, rules, map_files), rules, cached=cached, asked=asked)
 
@@ -84,34 +84,10 @@ def merged_page(trace: Trace, rules: Sequence[StageRule], *, cached: bool, asked
     return _page_of([trace.path], [read], rules, cached=cached, asked=asked)
 
 
-def may_be_ranks(files: Sequence[Path]) -> bool:
-    """Whether the headers and the names of files say that each is another rank of a job; reads no event."""
-    known: set[int] = set()
-    for found in map(_identity, files):
-        if found is None or found.rank < 0 or found.rank in known or found.world_size == 1:
-            return False
-        known.add(found.rank)
-    return len(known) > 1
-
-
-def _identity(path: Path) -> RankIdentity | None:
-    """Which rank a file's header or name says it is; None where it is no trace."""
-    from gemma_trace.ranks.identity import identity_of
-    from gemma_trace.trace.header import distributed_of
-    from gemma_trace.trace.reader import read_header
-
-    if not path.is_file():  # a pipe can be read but once
-        return None
-    try:
-        return identity_of(distributed_of(read_header(path)), path)
-    except InputError:
-        return None
-
-
 def _page_of(
     files: Sequence[Path], read: Sequence[ReadFile], rules: Sequence[StageRule], *, cached: bool, asked: Sequence[int]
 ) -> JobPage | None:
-    from gemma_trace.cli.workers import map_files
+    from gemma_trace.parallel import map_files
     from gemma_trace.ranks.job import Job
     from gemma_trace.ranks.membership import members_of
     from gemma_trace.report.html.job_page import JobPage

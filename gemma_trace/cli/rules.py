@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gemma_trace.cli.output import say
 from gemma_trace.errors import ConfigError, InputError
-from gemma_trace.foreign import read_toml
+from gemma_trace.foreign import converted, read_toml
 from gemma_trace.stages import Stage, StageRule, stage_rule
 
 if TYPE_CHECKING:
@@ -110,13 +110,11 @@ def _parsed(text: str) -> StageRule:
 
 
 def _read_file(path: Path) -> list[StageRule]:
-    stages = read_toml(path, "--rules").get("stages")
-    if not isinstance(stages, dict):
-        raise InputError(f'{path} has no [stages]; write [stages] and lines such as vision_tower = "nn.Module: Siglip"')
+    without = f'{path} has no [stages]; write [stages] and lines such as vision_tower = "nn.Module: Siglip"'
+    stages = converted(read_toml(path, "--rules").get("stages"), dict[str, Any], InputError(without))
     rules = []
-    for name, patterns in stages.items():
-        for pattern in patterns if isinstance(patterns, list) else [patterns]:
-            if not isinstance(pattern, str):
-                raise InputError(f"{path}: the stage {name} has a rule that is not text; give a regular expression")
-            rules.append(stage_rule(name, pattern))
+    for name, given in stages.items():
+        no_text = InputError(f"{path}: the stage {name} has a rule that is not text; give a regular expression")
+        patterns = converted(given, str | list[str], no_text)
+        rules += [stage_rule(name, pattern) for pattern in ([patterns] if isinstance(patterns, str) else patterns)]
     return rules

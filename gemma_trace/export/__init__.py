@@ -1,1 +1,1 @@
-"""A trace → files that viewers open without loss. Free of torch."""
+"""Writes a trace as files that viewers open without loss. Imports no torch."""

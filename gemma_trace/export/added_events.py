@@ -23,19 +23,24 @@ _CATEGORY: Final = "gemma_trace"
 
 
 class AddedEvents:
-    """Makes the events; all times have `shift_ns` taken off."""
+    """Makes the events.
 
-    def __init__(self, trace: Trace, ids: ViewerIds, shift_ns: int) -> None:
-        self._trace, self._ids, self._shift_ns = trace, ids, shift_ns
+    Args:
+        shift_ns: what is taken off all times.
+        sort_index: where the process stands among the file's.
+    """
+
+    def __init__(self, trace: Trace, ids: ViewerIds, shift_ns: int, sort_index: int) -> None:
+        self._trace, self._ids, self._shift_ns, self._sort_index = trace, ids, shift_ns, sort_index
         self._pid = ids.new()
 
     def first(self) -> dict[str, Any]:
         """The event that names the process."""
-        return metadata_event("process_name", self._pid, 0, name=PROCESS)
+        return metadata_event("process_name", self._pid, 0, name=f"{self._ids.owner} {PROCESS}".strip())
 
     def events(self) -> Iterator[list[dict[str, Any]]]:
         """All others, a list a track."""
-        yield [metadata_event("process_sort_index", self._pid, 0, sort_index=-1)]
+        yield [metadata_event("process_sort_index", self._pid, 0, sort_index=self._sort_index)]
         for index, track in enumerate(stage_tracks(self._trace)):
             yield self._slices(track, index)
         for device in devices_of(self._trace):

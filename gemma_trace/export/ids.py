@@ -38,8 +38,14 @@ class Names:
 
 @dataclass
 class ViewerIds:
-    """Hands out ids, the same for the same track."""
+    """Hands out ids, the same for the same track.
 
+    Attributes:
+        owner: what processes' names begin with; empty where a file has the tracks of one trace only.
+        processes, threads: what is known of them, by their original ids.
+    """
+
+    owner: str = ""
     _pids: dict[str, int] = field(default_factory=dict)
     _tids: dict[tuple[str, str, bool, int], int] = field(default_factory=dict)
     _used_pids: set[int] = field(default_factory=set)
@@ -66,6 +72,10 @@ class ViewerIds:
         self._used_pids.add(number)
         self._used_tids.add(number)
         return number
+
+    def beside(self, owner: str) -> ViewerIds:
+        """Ids for another trace in the same file: none of them is one of these, whatever it was there."""
+        return ViewerIds(owner, _used_pids=self._used_pids, _used_tids=self._used_tids, _numbers=self._numbers)
 
     def _of(self, pid: str, tid: str, annotations: bool, lane: int) -> ViewerTrack:
         viewed = self._process(pid)
@@ -103,9 +113,11 @@ class ViewerIds:
             named_by_label = pid in on_device and bool(known.labels)
             kind = "device" if pid in on_device else "process"
             name = known.labels if named_by_label else known.name or _plain(pid, kind)
-            yield metadata_event("process_name", viewed, 0, name=name)
-            if known.labels and not named_by_label:
-                yield metadata_event("process_labels", viewed, 0, labels=known.labels)
+            labels = [f"{self.owner}: {pid}"] if self.owner else []
+            labels += [] if named_by_label or not known.labels else [known.labels]
+            yield metadata_event("process_name", viewed, 0, name=f"{self.owner} {name}".strip())
+            if labels:
+                yield metadata_event("process_labels", viewed, 0, labels=", ".join(labels))
             yield metadata_event("process_sort_index", viewed, 0, sort_index=first_index + place)
         keys = sorted(self._tids, key=lambda key: (self._thread(key).sort_index, key[1], not key[2], key[3]))
         for place, key in enumerate(keys):

@@ -1,8 +1,8 @@
-"""Where each span of a trace is drawn, so that the slices of a track nest and no viewer has a reason to drop one.
+"""Decides on which track each span is drawn, so that the slices of a track nest and no viewer drops one.
 
 Perfetto needs the slices of a track to nest; its versions 51 to 56 drop one that crosses another. So annotations get
-tracks of their own, beside their thread's or stream's, and a span that crosses another of its track moves to the next
-track below. Times stay what they are.
+tracks of their own beside their thread or stream, and a span that crosses another one on its track moves to the next
+track below. Times don't change.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from gemma_trace.trace.trace import Trace
 from gemma_trace.trace.tree import nest
 
 MOST_LANES: Final = 64
-"""Tracks that one track becomes at most. What still crosses on the last is cut short, and counted."""
+"""The most tracks that one track is split into. Spans that still cross on the last one are shortened and counted."""
 
 _ANNOTATIONS: Final = ANNOTATION_CATEGORIES | {"gpu_user_annotation"}
 
 
 @dataclass(frozen=True)
 class Row:
-    """A track as it is drawn.
+    """One track of the drawing.
 
     Attributes:
-        track: code of the track it comes from.
-        annotations: whether it holds that track's annotations.
-        lane: 0, or how many tracks up it stands what its spans cross.
+        track: code of the original track.
+        annotations: whether it holds the annotations of that track.
+        lane: 0, or how many tracks it is below the one whose spans its own cross.
     """
 
     track: int
@@ -40,15 +40,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Layout:
-    """The rows of a trace, and which span is on which.
+    """The rows of a trace, and the row of each span.
 
     Attributes:
         rows: by original track, the annotations last.
         row: int32 [n], the row of each span.
-        dur_ns: int64 [n], the length of each span, cut short where `MOST_LANES` weren't enough.
-        flow_row: int32 [f], the row of each flow event: that of the span it is bound to.
-        moved: how many spans cross another and are on a track further down.
-        cut_short: how many are shorter than they were.
+        dur_ns: int64 [n], the length of each span, shortened where `MOST_LANES` were not enough.
+        flow_row: int32 [f], the row of each flow event, which is the row of the span that it is bound to.
+        moved: number of spans that cross another one and are on a lower track.
+        cut_short: number of shortened spans.
     """
 
     rows: tuple[Row, ...]
@@ -60,7 +60,7 @@ class Layout:
 
 
 def lay_out(trace: Trace) -> Layout:
-    """Find a place for every span."""
+    """Find the row of every span."""
     spans = trace.spans
     annotation = spans.in_categories(_ANNOTATIONS)
     group = spans.track.astype(np.int64) * 2 + annotation
@@ -78,10 +78,10 @@ def lay_out(trace: Trace) -> Layout:
 
 
 def lanes_of(ts_ns: IntArray, end_ns: IntArray, group: IntArray) -> tuple[IntArray, IntArray]:
-    """Lanes in which spans nest or are apart.
+    """Distribute spans over lanes so that the spans of a lane nest or are disjoint.
 
     Args:
-        ts_ns, end_ns: int64 [n], by start, the longer first.
+        ts_ns, end_ns: int64 [n], sorted by start, of equal starts the longer first.
         group: int64 [n], which spans share a track.
 
     Returns:
@@ -103,7 +103,7 @@ def lanes_of(ts_ns: IntArray, end_ns: IntArray, group: IntArray) -> tuple[IntArr
 
 
 def _flow_rows(trace: Trace, rows: tuple[Row, ...], row: IntArray, annotation: BoolArray) -> CodeArray:
-    """The row of the span that each flow event is bound to; its track's first row where there is no such span."""
+    """The row of the span that each flow event is bound to; without such a span, the first row of its track."""
     flows, spans = trace.flows, trace.spans
     bound = SpanFinder(spans, np.flatnonzero(~annotation)).find(flows.track, flows.ts_ns)
     first = np.zeros(len(spans.tracks), dtype=np.int64)
@@ -113,12 +113,12 @@ def _flow_rows(trace: Trace, rows: tuple[Row, ...], row: IntArray, annotation: B
 
 
 def held_back(layout: Layout, ts_ns: IntArray, place: CodeArray) -> IntArray:
-    """Spans of one row that start at one instant, and that the file has in another order than the outer one first.
+    """Groups of spans of one row that start at the same instant, where the file has an inner span before the outer one.
 
-    Viewers take spans that start together in the file's order, and an outer one that comes second is lost.
+    Viewers process spans with equal starts in file order, and drop an outer span that comes second.
 
     Returns:
-        int64 [n], the number of the group that a span is in, and that must be written in order; -1 for all others.
+        int64 [n], the number of the group of each span, whose spans must be written outer first; -1 for all others.
     """
     order = np.lexsort((np.arange(len(ts_ns)), layout.row))
     together = (np.diff(layout.row[order]) == 0) & (np.diff(ts_ns[order]) == 0)

@@ -1,4 +1,4 @@
-"""The names of users and hosts that a trace gives away: in paths of home folders, and in members that say so."""
+"""Finds the names of users and hosts in a trace: in paths of home folders, and in members that hold such names."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _USER_KEY: Final = re.compile(
     re.IGNORECASE,
 )
 _UNAME: Final = ({"node", "machine"}, {"node", "release"}, {"node", "system"})
-"""What an object that holds `platform.uname()` has: its `node` is the host's name."""
+"""The keys of an object that holds `platform.uname()`, whose `node` is the name of the host."""
 
 _HOME: Final = re.compile(
     r"(?P<url>\b(?!file:)[A-Za-z][A-Za-z0-9+.-]{1,20}://[^\s\"'<>]*)"
@@ -32,11 +32,11 @@ _HOME: Final = re.compile(
     r"|(?P<user>[^\\/\s\"'`:;,*?<>|()\[\]{}=&]+))"
 )
 _HANDLER: Final = re.compile(r"(?<![\w.-])(?P<host>[\w.-]+)_\d+\.\d{10,}(?=\.|$)")
-"""What torch.profiler's TensorBoard handler names its files: host, process, time."""
+"""The file names of torch.profiler's TensorBoard handler: host, process, time."""
 
 _LONGEST: Final = 256
 _TEXTS_IN_TEXTS: Final = 8
-"""How often JSON in a text may hold JSON in a text."""
+"""How deep JSON inside of texts is searched."""
 
 _SEEN: Final = 100_000
 _COMMON: Final = frozenset(
@@ -209,34 +209,34 @@ _COMMON: Final = frozenset(
         "attention",
     ]
 )
-"""Names that say nothing of anybody. They are words of programs too, so that they stay where they are no path."""
+"""Names that identify nobody. They are also common words, so they are kept outside of paths."""
 
 
 def kind_of_key(key: str) -> str | None:
-    """Whether what a member of this name holds is a user's or a host's name."""
+    """Whether a member with this key holds the name of a user or a host."""
     if _HOST_KEY.fullmatch(key):
         return HOSTS
     return USERS if _USER_KEY.fullmatch(key) else None
 
 
 def is_uname(value: Mapping[str, Any]) -> bool:
-    """Whether an object holds what `uname` says of a machine."""
+    """Whether an object holds the result of `uname`."""
     return any(keys <= value.keys() for keys in _UNAME)
 
 
 def is_private_name(name: str) -> bool:
-    """Whether a user's or a host's name says who or where it is, and isn't a word that programs use."""
+    """Whether the name of a user or a host identifies somebody, and is not a word that programs use."""
     return 1 < len(name) < _LONGEST and name.lower() not in _COMMON and not re.fullmatch(r"[\W\d_]+", name)
 
 
 def host_of_file(name: str) -> str | None:
-    """The host in the name that torch.profiler's TensorBoard handler gives a file."""
+    """The host in a file name of torch.profiler's TensorBoard handler."""
     found = _HANDLER.search(name)
     return found["host"] if found else None
 
 
 class PrivateNames(EventSink):
-    """Takes all events of a file and, in the end, its header.
+    """Collects names from all events of a file, and at the end from its header.
 
     Attributes:
         users, hosts: the names that were found.
@@ -248,7 +248,7 @@ class PrivateNames(EventSink):
         self._seen: set[bytes] = set()
 
     def decode(self, array: bytes | memoryview) -> bool:
-        """Look through events; see `EventSink`."""
+        """Search events; see `EventSink`."""
         data = bytes(array).decode("utf-8", "replace").encode()
         try:
             events = decoded(data, list[dict[str, msgspec.Raw]])
@@ -262,7 +262,7 @@ class PrivateNames(EventSink):
         return True
 
     def of_header(self, header: Mapping[str, msgspec.Raw]) -> None:
-        """Look through the top-level members."""
+        """Search the top-level members."""
         self._of_members(header)
         name = value_of(header["traceName"]) if "traceName" in header else None
         if isinstance(name, str) and (host := host_of_file(re.split(r"[/\\]", name)[-1])):
@@ -319,7 +319,7 @@ def _members(raw: bytes) -> dict[str, msgspec.Raw]:
 
 
 def _walk(key: str, value: Any) -> Iterator[tuple[str, str]]:
-    """Every text of a JSON value, with the key that it stands under; JSON in a text is looked through too."""
+    """Every text of a JSON value with its key, including the texts of JSON inside of texts."""
     waiting = [(key, value, 0)]
     while waiting:
         key, value, depth = waiting.pop()
@@ -338,7 +338,7 @@ def _walk(key: str, value: Any) -> Iterator[tuple[str, str]]:
 
 
 def json_in(text: str) -> Any:
-    """The object or list that a text is JSON of; None where it is none."""
+    """The object or list that a text encodes as JSON; None if it is not such JSON."""
     stripped = text.strip()
     if stripped[:1] + stripped[-1:] not in ("{}", "[]") or '"' not in stripped:
         return None

@@ -1,8 +1,8 @@
-"""A copy of a trace for sharing: the same events, without what says who recorded it, and where.
+"""Writes a copy of a trace for sharing: the same events, without what tells who recorded it, and where.
 
-The file is gone through twice, in bounded memory: first for the names of users and hosts, then to write. Only texts
-that hold something private change; all else, numbers above all, is copied byte by byte, so that the copy is read with
-the very same figures.
+The file is read twice, in bounded memory: first to find the names of users and hosts, then to write the copy. Only
+texts that hold something private change. Everything else, above all numbers, is copied byte by byte, so that the copy
+gives exactly the same figures.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ _encoder = msgspec.json.Encoder()
 
 @dataclass(frozen=True)
 class Redaction:
-    """What was done.
+    """The result of a redaction.
 
     Attributes:
-        events: how many events were written.
-        removed: what was taken out, by kind.
-        left_out: how many events couldn't be decoded and aren't in the copy.
-        headers_left_out: how many headers couldn't be read and aren't in the copy.
-        incomplete: the original is damaged or ends before its trace does.
+        events: number of events written.
+        removed: what was removed, counted by kind.
+        left_out: number of events that can't be decoded and are not in the copy.
+        headers_left_out: number of headers that can't be read and are not in the copy.
+        incomplete: whether the original is damaged or truncated.
     """
 
     events: int
@@ -58,11 +58,11 @@ def redact(path: Path, output: Path, on_bytes: Callable[[int], None] | None = No
 
     Args:
         output: gzip if it ends in .gz.
-        on_bytes: hears how many bytes of the file were done, each time some are; the file is gone through twice.
+        on_bytes: is called with the number of bytes read, after each piece; the file is read twice.
 
     Raises:
         InputError: the file can't be read.
-        TraceFormatError: it is no trace, or one that `export` made for viewers.
+        TraceFormatError: it is not a trace, or an export for viewers.
         OutputError: the copy can't be written.
     """
     half = None if on_bytes is None else _half(on_bytes)
@@ -96,10 +96,10 @@ def _half(on_bytes: Callable[[int], None]) -> Callable[[int], None]:
 
 
 class _Writer(EventSink):
-    """Writes the events of a file, redacted.
+    """Writes the redacted events of a file.
 
     Attributes:
-        events: how many were written.
+        events: number of events written.
     """
 
     def __init__(self, out: BinaryIO, redactor: JsonRedactor) -> None:
@@ -142,7 +142,7 @@ class _Writer(EventSink):
         return kept
 
     def _args(self, args: msgspec.Raw, raw: bytes, *, distinct: bool) -> msgspec.Raw:
-        """An event's arguments; the very same bytes where nothing in them changes."""
+        """The redacted arguments of an event; the original bytes if nothing in them changes."""
         if b'"' not in raw:
             return args
         kept: dict[str, msgspec.Raw] = {}
@@ -159,7 +159,7 @@ class _Writer(EventSink):
 
 
 def _add(kept: dict[str, msgspec.Raw], members: Members) -> None:
-    """Add members; one whose name has become another's gets a mark of its own."""
+    """Add members. A key that redaction made equal to another one gets a number."""
     for key, changed in members:
         name = key
         while name in kept:

@@ -1,4 +1,4 @@
-"""JSON without what is private in it: by what members are called, by what their texts hold, JSON in texts included."""
+"""Redacts JSON by the keys of members and by the content of texts, including JSON inside of texts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gemma_trace.trace.secret_names import named_kind, names_secrets
 from gemma_trace.trace.secrets import find_secrets, readable
 
 DEEPEST: Final = 64
-"""How deep values may nest; no profiler's do."""
+"""How deep values may nest. No profiler nests them this deep."""
 
 _CACHED: Final = 100_000
 _LONGEST_CACHED: Final = 2048
@@ -36,7 +36,7 @@ _KNOWN: Final = frozenset(
         *("Device Id", "Bytes", "Addr", "Total Allocated", "Total Reserved"),
     }
 )
-"""Arguments that figures rest on: never renamed."""
+"""Arguments that figures are computed from. They are never renamed."""
 
 _LONG_NUMBER: Final = "123456789012345678901234567890"
 _GONE: Final = object()
@@ -45,13 +45,13 @@ Members = tuple[tuple[str, bytes], ...]
 
 
 class JsonRedactor:
-    """Redacts names and members of events and headers; what was done to one is remembered.
+    """Redacts names and members of events and headers. Results are cached.
 
     Args:
         users, hosts: names that are redacted wherever they stand as words of their own.
 
     Attributes:
-        removed: what was taken out, by kind.
+        removed: what was removed, counted by kind.
     """
 
     def __init__(self, users: Collection[str], hosts: Collection[str]) -> None:
@@ -63,26 +63,26 @@ class JsonRedactor:
         self._ours = False
 
     def name(self, raw: bytes, *, symbol: bool = False) -> bytes:
-        """The JSON of a span's name; what tells its stage stays.
+        """The JSON of a span's name. What identifies its stage is kept.
 
         Args:
-            symbol: it is a kernel's or a call's.
+            symbol: whether it is the name of a kernel or a call.
         """
         change = self._texts.symbol if symbol else self._texts.name
         changed: bytes = self._remembered((raw, symbol), lambda: self._changed_text(raw, change))
         return changed
 
     def distinct(self, raw: bytes) -> bytes:
-        """The JSON of what tells events apart: what differs before differs after."""
+        """The JSON of a value that distinguishes events. Different values stay different."""
         changed: bytes = self._remembered((raw,), lambda: self._changed_text(raw, self._apart))
         return changed
 
     def member(self, key: str, raw: bytes, *, distinct: bool = False, ours: bool = False) -> Members:
-        """A member, (key, JSON) once; or nothing, where all of it is private.
+        """A member as one (key, JSON) pair; nothing if all of it is private.
 
         Args:
-            distinct: keys that differ before differ after.
-            ours: it is what our capture says of itself, which names no user and no host by its keys.
+            distinct: whether different keys must stay different.
+            ours: whether it is the metadata of gemma-trace, whose keys never mark users or hosts.
         """
         if b'"' not in raw and self.is_plain(key):
             return ((key, raw),)
@@ -94,7 +94,7 @@ class JsonRedactor:
         return found
 
     def is_plain(self, key: str) -> bool:
-        """Whether a member of this name that holds no text stays as it is."""
+        """Whether a member with this key is kept unchanged if it is not text."""
         plain = self._plain.get(key)
         if plain is None:
             if len(self._plain) >= _CACHED:
@@ -120,7 +120,7 @@ class JsonRedactor:
         return known[0]
 
     def _changed_text(self, raw: bytes, change: Callable[[str], str]) -> bytes:
-        """A JSON text redacted; its own bytes unless it changes."""
+        """The redacted JSON; the original bytes if nothing changes."""
         try:
             value = decoded(raw, exact=True)
         except UnreadableValueError:
@@ -141,7 +141,7 @@ class JsonRedactor:
         return ((self._apart(key) if distinct else self._texts.text(key), value),)
 
     def _value_of(self, key: str, raw: bytes) -> bytes:
-        """A member's JSON, redacted; empty where the member has to go."""
+        """The redacted JSON of a member; empty if the member must be removed."""
         try:
             value = decoded(raw, exact=True)
             changed = self._walk(key, value, 0)
@@ -156,7 +156,7 @@ class JsonRedactor:
         return msgspec.json.encode(MARKS[UNREADABLE])
 
     def _walk(self, key: str, value: Any, depth: int) -> Any:
-        """A value, redacted; the very same object where nothing in it is."""
+        """The redacted value; the same object if nothing changes."""
         if depth > DEEPEST:
             self.removed[UNREADABLE] += 1
             return MARKS[UNREADABLE]
@@ -245,7 +245,7 @@ class JsonRedactor:
         return bool(key) and named_kind(key[-128:], value, quoted=True) is not None
 
     def _apart(self, text: str) -> str:
-        """A text redacted, with a number where that changes it, so that no two become one."""
+        """The redacted text, with a number if it changed, so that different texts stay different."""
         known = self._told_apart.get(text)
         if known is None:
             known = self._texts.text(text)
@@ -255,13 +255,13 @@ class JsonRedactor:
 
 
 def _is_environment(key: str, value: Mapping[str, Any]) -> bool:
-    """Whether an object holds a process's environment: by its own name, or since it is of NAME: text pairs."""
+    """Whether an object holds the environment of a process, judged by its key or by its NAME: text pairs."""
     variables = [name for name, each in value.items() if _VARIABLE.fullmatch(name) and isinstance(each, str)]
     return bool(_BLOCK_KEY.fullmatch(key)) or (len(variables) > 2 and 2 * len(variables) > len(value))
 
 
 def _names_its_value(value: Mapping[str, Any]) -> str:
-    """What an object says that its value is called, as in `{"name": "HF_TOKEN", "value": "…"}`; or nothing."""
+    """The name that an object gives to its value, as in `{"name": "HF_TOKEN", "value": "…"}`; else ""."""
     if not any(name.lower() in _VALUES for name in value):
         return ""
     return next((each for name, each in value.items() if name.lower() in _NAMES and isinstance(each, str)), "")

@@ -1,4 +1,4 @@
-"""What of a text is private, and what stands in its place: secrets, paths, addresses, names of users and hosts."""
+"""Replaces what is private in a text: secrets, paths, addresses, and names of users and hosts."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _DOMAIN: Final = re.compile(
     r"com|net|org|io|ai|edu|gov|mil|cloud|dev|"
     r"(?!py|gz|so|pt|js|ts|md|sh|cc|cu|hh|hs|pb|xz|br|db|pl|rb|rs|go|tf)[a-z]{2})(?![\w-])"
 )
-"""A host's domain, with the point before it; no suffix of a file."""
+"""The domain of a host with its leading dot; not the suffix of a file."""
 _VARIABLE: Final = re.compile(
     r"(?<![A-Za-z0-9])(?P<name>(?:SUDO_)?USER(?:NAME|DOMAIN)?|LOGNAME|HOST(?:NAME)?|COMPUTERNAME|"
     r"(?i:user_?name|host_?name|node_?name|login_?name))"
@@ -59,7 +59,7 @@ _TEMPORARY: Final = r"(?<=torchinductor_)"
 
 
 def says_user_or_host(text: str) -> list[tuple[str, str]]:
-    """(kind, name) of every user and host that a text names as one: `USER=me`, `hostname: box`."""
+    """(kind, name) of every user and host that a text declares, as in `USER=me` or `hostname: box`."""
     found = []
     for match in _VARIABLE.finditer(text):
         kind = HOSTS if re.search(r"host|node|computer|domain", match["name"], re.IGNORECASE) else USERS
@@ -68,17 +68,17 @@ def says_user_or_host(text: str) -> list[tuple[str, str]]:
 
 
 def is_environment_text(text: str) -> bool:
-    """Whether a text is what `env` prints: three lines or more, and most of them NAME=value."""
+    """Whether a text looks like the output of `env`: three lines or more, most of them NAME=value."""
     lines = [line for line in text[:65536].splitlines() if line.strip()]
     return len(lines) > 2 and 2 * sum(_LINE.fullmatch(line.strip()) is not None for line in lines) > len(lines)
 
 
 class TextRedactor:
-    """Redacts texts, and counts what it took out.
+    """Redacts texts and counts what it removes.
 
     Args:
         users, hosts: names that are redacted wherever they stand as words of their own.
-        removed: where it is counted how often each kind was taken out.
+        removed: the counter of removals by kind.
     """
 
     def __init__(self, users: Collection[str], hosts: Collection[str], removed: Counter[str]) -> None:
@@ -94,11 +94,11 @@ class TextRedactor:
                 self._apart.append((kind, re.compile(rf"(?<!\S)(?:{_any_of(names)})(?!\S)")))
 
     def symbol(self, name: str) -> str:
-        """The name of a kernel or a call: it is made of words, so that names count only where they stand alone."""
+        """The redacted name of a kernel or a call. Such names consist of words, so only isolated ones are removed."""
         return self._without_names(self._without_all_else(name, 0), self._apart)
 
     def name(self, name: str) -> str:
-        """A span's name without what is private in it; what tells its stage stays, folders of its file if need be."""
+        """The redacted name of a span. What identifies its stage is kept, including folders if a rule needs them."""
         changed = self.text(name)
         if changed == name or meaning_of(changed) == (meant := meaning_of(name)):
             return changed
@@ -112,10 +112,10 @@ class TextRedactor:
         return changed
 
     def text(self, text: str, keep: int = 0) -> str:
-        """A text without what is private in it; a path keeps its last component, or what is below site-packages.
+        """The redacted text. A path keeps its last component, or what is below site-packages.
 
         Args:
-            keep: how many folders a path keeps as well.
+            keep: number of folders that a path keeps in addition.
         """
         return self._without_names(self._without_all_else(text, keep), self._words)
 
@@ -158,26 +158,26 @@ class TextRedactor:
         self._removed[kind] += 1
         return found["name"] + found["sign"] + MARKS[kind]
 
-    def _address(self, found: re.Match[str]) -> str:
-        if found["url"]:
-            user, _, host = found[0].rpartition("@")
+    def _address(self, match: re.Match[str]) -> str:
+        if match["url"]:
+            user, _, host = match[0].rpartition("@")
             if _PUBLIC_HOSTS.fullmatch(host) or host.startswith("127."):
-                return found[0]
+                return match[0]
             self._removed[HOSTS] += 1
             return (f"{user}@" if user else "") + MARKS[HOSTS]
-        if found["host"]:
+        if match["host"]:
             self._removed[HOSTS] += 1
             return MARKS[HOSTS]
-        if found["six"] and not _is_ipv6(found[0]):
-            return found[0]
-        if found[0] in ("127.0.0.1", "0.0.0.0", "::1"):
-            return found[0]
+        if match["six"] and not _is_ipv6(match[0]):
+            return match[0]
+        if match[0] in ("127.0.0.1", "0.0.0.0", "::1"):
+            return match[0]
         self._removed[ADDRESSES] += 1
         return "<address>"
 
 
 def _is_ipv6(text: str) -> bool:
-    """Whether it is an address, and no name of C++ such as `c10::add` or a time of day."""
+    """Whether it is an IPv6 address, and not a C++ name such as `c10::add` or a time of day."""
     groups = [group for group in text.split(":") if group]
     if not any(group.isdigit() or re.search(r"\d", group) for group in groups) or (
         len(groups) < 3 and "fe80" not in text
@@ -191,7 +191,7 @@ def _is_ipv6(text: str) -> bool:
 
 
 def _host_pattern(hosts: Collection[str]) -> str:
-    """Matches hosts as words of their own, their domains behind them, and all others of the same domains."""
+    """A pattern of the hosts as separate words, with their domains, and of all other hosts in these domains."""
     domains = {domain for domain in (host.partition(".")[2] for host in hosts) if _DOMAIN.fullmatch(f".{domain}")}
     others = rf"|(?:[A-Za-z0-9-]{{1,63}}\.){{1,8}}(?:{_any_of(domains)})" if domains else ""
     return rf"(?<![A-Za-z0-9])(?:(?:{_any_of(hosts)})(?:{_DOMAIN.pattern})?{others})(?![A-Za-z0-9])"

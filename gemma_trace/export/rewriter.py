@@ -17,6 +17,7 @@ import numpy as np
 from gemma_trace.errors import InputError
 from gemma_trace.export.ids import Names, ViewerIds, ViewerTrack
 from gemma_trace.export.layout import Layout, held_back
+from gemma_trace.export.links import LinkNumbers
 from gemma_trace.foreign import UnreadableValueError, decoded, id_of, integer, number, text, value_of
 from gemma_trace.trace.clock import ns_to_decimal_us, time_ns
 from gemma_trace.trace.columns import UNDECODABLE_EVENTS
@@ -53,6 +54,7 @@ class Rewriter:
         arrows: where arrows go, likewise; they belong behind all that is in `out`.
         shift_ns: what is taken off every time.
         counter_name: what a counter's name becomes, which tells it from others.
+        links: what the numbers of launches and arrows become.
 
     Attributes:
         counts: what was written, by `ph`; and what couldn't be, by why.
@@ -70,6 +72,7 @@ class Rewriter:
         arrows: Writable,
         shift_ns: int,
         counter_name: Callable[[str], str],
+        links: LinkNumbers,
     ) -> None:
         self.counts: Counter[str] = Counter()
         self._ids, self._out, self._arrows, self._shift_ns = ids, out, arrows, shift_ns
@@ -86,7 +89,7 @@ class Rewriter:
         self._begun = self._flows = 0
         self._path, self._all_have_times = trace.path, not trace.read_report.repairs.get(UNDECODABLE_EVENTS)
         self._phases: dict[bytes, str] = {}
-        self._counter_name = counter_name
+        self._counter_name, self._links = counter_name, links
 
     def decode(self, array: bytes | memoryview) -> bool:
         """Write the events of a JSON array; False, and nothing is written, where it doesn't decode."""
@@ -143,7 +146,7 @@ class Rewriter:
                 event["name"] = self._counter_name(text(_value(event, "name")))
                 del event["tid"]  # a counter is its process's: a thread of its own would be shown, empty
             if phase in ("s", "t", "f"):
-                event["id"] = _arrow_id(_value(event, "id"))
+                event["id"] = self._links.arrow(_arrow_id(_value(event, "id")))
                 arrows.append(event)
             else:
                 written.append(event)
@@ -164,8 +167,9 @@ class Rewriter:
         event["ph"] = "X"
         self._place(event, self._tracks[int(self._row[span])], int(self._ts_ns[span]) - self._shift_ns)
         event["dur"] = msgspec.Raw(ns_to_decimal_us(int(self._dur_ns[span])))
-        if "args" in event and not bytes(event["args"]).startswith(b"{"):
-            event["args"] = {"args": event["args"]}
+        if "args" in event:
+            args = bytes(event["args"])
+            event["args"] = self._links.args(args) if args.startswith(b"{") else {"args": event["args"]}
         group = int(self._group[span])
         if group < 0:
             written.append(event)

@@ -1,7 +1,7 @@
-"""A trace → speedscope's own format: a profile a track, the stages first.
+"""Writes a trace in speedscope's own format: one profile per track, the stages first.
 
 The format is speedscope's "evented" profile (https://www.speedscope.app/file-format-schema.json): spans open and close
-in turn, so they must nest; the layout of the viewers' trace sees to that.
+in turn, so they must nest. `layout.py` ensures that.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SCHEMA: Final = "https://www.speedscope.app/file-format-schema.json"
 
 @dataclass(frozen=True)
 class _Profile:
-    """A track: spans that nest, by start, the outer one first; `frame` indexes the frames."""
+    """A track of nested spans, sorted by start, the outer one first. `frame` indexes the frames."""
 
     name: str
     start_ns: IntArray
@@ -38,14 +38,14 @@ class _Profile:
 
 
 def export_speedscope(trace: Trace, output: Path, *, keep_paths: bool = False) -> int:
-    """Write a trace as speedscope opens it; times are ns from the trace's first event.
+    """Write a trace for speedscope. Times are ns since the first event of the trace.
 
     Args:
         output: gzip if it ends in .gz.
         keep_paths: leave the folders of files in names, but for the home folder.
 
     Returns:
-        How many profiles there are.
+        The number of profiles.
 
     Raises:
         OutputError: the file can't be written.
@@ -70,14 +70,14 @@ def export_speedscope(trace: Trace, output: Path, *, keep_paths: bool = False) -
 
 
 class _Frames:
-    """Names → indices; those of the trace's spans keep their code."""
+    """Maps names to indices. The names of the trace's spans keep their codes."""
 
     def __init__(self, names: tuple[str, ...]) -> None:
         self.names = list(names)
         self._known = {name: code for code, name in enumerate(names)}
 
     def codes(self, names: tuple[str, ...]) -> IntArray:
-        """int64, the index of each name; new ones are added."""
+        """int64, the index of each name; new names are added."""
         for name in dict.fromkeys(names):
             if name not in self._known:
                 self._known[name] = len(self.names)
@@ -118,11 +118,11 @@ def _head(profile: _Profile, zero: int) -> bytes:
 
 
 def _events(profile: _Profile, zero: int, at_once: int = 65536) -> Iterator[bytes]:
-    """The profile's opens and closes in order, as JSON.
+    """The open and close events of the profile in order, as JSON.
 
-    Span i, with d spans around it, is opened when i spans have been and all but d of these are closed again: it is
-    event 2i - d. It is closed when k spans have been opened, those up to its last descendant, and all but itself and
-    the d around it are closed: that is event 2k - 1 - d.
+    Before span i opens, i spans were opened, and all but the d spans around it were closed, so it opens as event
+    2i - d. Before it closes, the k spans up to its last descendant were opened, and all but itself and the d around it
+    were closed, so it closes as event 2k - 1 - d.
     """
     n = len(profile.start_ns)
     nesting = nest(profile.start_ns, profile.end_ns, np.zeros(n, dtype=np.int64))

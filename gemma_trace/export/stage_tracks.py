@@ -1,7 +1,7 @@
-"""The stages of a trace as tracks, for whatever viewer: what the host was in, whom the device worked for, whose time.
+"""The stages of a trace as tracks for any viewer: the stages of the host, of the device, and of each instant.
 
-A request's slices on `device` and on `time` add up to its `device_ns` and `time_ns`; on `host` ranges nest, and what a
-slice's children leave of it adds up to `host_ns`. Those on `critical path` fill the request.
+A request's slices on `device` and on `time` add up to its `device_ns` and `time_ns`; on `host` ranges nest, and the
+self times of the slices add up to `host_ns`. The slices on `critical path` fill the request.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ CRITICAL_PATH: Final = "critical path"
 
 @dataclass(frozen=True)
 class StageTrack:
-    """Slices that nest, by start, the outer one first.
+    """A track of nested slices, sorted by start, the outer one first.
 
     Attributes:
         name: `host`, `device`, of several devices also `device 0` and so on, `time` or `critical path`, with a number
             where requests ran at once; of several devices that is `device, requests 2`, for `device 2` is one of them.
         start_ns, end_ns: int64 [s].
-        labels: what each slice is: a stage; on `host` also a request; on `critical path` also an activity's name.
+        labels: the text of each slice: a stage, on `host` also a request, on `critical path` also an activity's name.
     """
 
     name: str
@@ -45,7 +45,7 @@ class StageTrack:
 
 
 def stage_tracks(trace: Trace) -> Iterator[StageTrack]:
-    """The tracks, in the order in which they are drawn. There is none of a device that ran nothing."""
+    """The tracks in drawing order. A device that ran nothing has no track."""
     number = ", requests" if len(devices_of(trace)) > 1 else ""
     for place, requests in enumerate(_apart(trace.requests)):
         suffix = f"{number} {place + 1}" if place else ""
@@ -62,7 +62,7 @@ def stage_tracks(trace: Trace) -> Iterator[StageTrack]:
 
 
 def _device_tracks(trace: Trace, requests: Sequence[Request], suffix: str) -> Iterator[StageTrack]:
-    """One track per device where there are several: what each works for, whatever the others do."""
+    """One track per device if there are several, with the stages that each device works for."""
     found = device_lanes_of(trace, requests)
     devices = list(found[0])
     for device in devices if len(devices) > 1 else ():
@@ -70,7 +70,7 @@ def _device_tracks(trace: Trace, requests: Sequence[Request], suffix: str) -> It
 
 
 def _host_tracks(trace: Trace, requests: Sequence[Request], name: str) -> Iterator[StageTrack]:
-    """Requests with their stages' ranges in them; ranges on other threads than theirs on tracks of their own."""
+    """Requests with the ranges of their stages. Ranges on other threads are on tracks of their own."""
     spans = trace.spans
     parts, others = [], []
     for request in requests:
@@ -85,7 +85,7 @@ def _host_tracks(trace: Trace, requests: Sequence[Request], name: str) -> Iterat
 
 
 def _nested(trace: Trace, name: str, ranges: IntArray, within: Request | None = None) -> StageTrack:
-    """Stage ranges, in a request if one is given, cut to nest as the partition cuts them."""
+    """Stage ranges, within a request if one is given, clipped to nest in the same way as for the partition."""
     spans, names = trace.spans, trace.stage_names
     labels = [names[code] for code in trace.stage_range[ranges].tolist()]
     start, end = spans.ts_ns[ranges], spans.ends_ns(ranges)
@@ -106,7 +106,7 @@ def _lane_track(name: str, lanes: Sequence[Lane]) -> StageTrack:
 
 
 def _path_track(trace: Trace, path: CriticalPath) -> StageTrack:
-    """What a request's critical path goes through: activities by their name, all else by stage and kind."""
+    """The critical path of a request: activities by name, everything else by stage and kind."""
     kinds, spans = list(PathKind), trace.spans
     labels = tuple(
         spans.names[spans.name[span]]
@@ -127,7 +127,7 @@ def _joined(name: str, parts: Sequence[StageTrack]) -> StageTrack:
 
 
 def _apart(requests: Sequence[Request]) -> list[list[Request]]:
-    """Requests in groups in which none overlaps another: one group, unless several ran at once."""
+    """Requests in groups without overlaps: a single group unless several requests ran at once."""
     groups: list[list[Request]] = []
     for request in sorted(requests, key=lambda request: request.start_ns):
         free = next((group for group in groups if group[-1].end_ns <= request.start_ns), None)

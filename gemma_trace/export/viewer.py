@@ -6,74 +6,21 @@ one after another. So memory is the columns, whatever the events carry.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
-import msgspec
-
-from gemma_trace.export.added_events import AddedEvents
 from gemma_trace.export.ids import ViewerIds
-from gemma_trace.export.layout import lay_out
-from gemma_trace.export.rewriter import Rewriter
-from gemma_trace.foreign import integer, value_of
+from gemma_trace.export.links import LinkNumbers
+from gemma_trace.export.part import ExportResult, TracePart
+from gemma_trace.export.viewer_file import viewer_file
 from gemma_trace.metadata import METADATA_KEY
-from gemma_trace.printable import path_text
-from gemma_trace.trace.events import IntArray
-from gemma_trace.trace.files import output_file
-from gemma_trace.trace.header import EXPORT_KEY
-from gemma_trace.trace.reader import read_header, stream_events
-from gemma_trace.trace.short_paths import PathScrubber
+from gemma_trace.trace.header import BASE_KEY
+from gemma_trace.trace.reader import read_header
 from gemma_trace.trace.trace import Trace
 
-SUFFIX: Final = ".perfetto.json.gz"
-
-DISPLACED: Final = "displaced"
-"""Why a span is left out: it is at time zero, or decades away from all others."""
-
-_SPOOLED_BYTES: Final = 64 << 20
 _KEPT: Final = ("schemaVersion", "deviceProperties", METADATA_KEY)
 """The top-level members that go into the export. Others are nobody's business: some name a host, a user, a token."""
-
-
-_BASE: Final = "baseTimeNanoseconds"
-"""What Kineto's times are relative to."""
-
-
-@dataclass(frozen=True)
-class ExportRecord:
-    """What was done to a trace's times and tracks; embedded in the export as its top-level `gemma_trace_export`.
-
-    Attributes:
-        source: the trace's file name.
-        shift_ns: what was taken off every time, so that the first event is at 0.
-        moved_spans: spans that crossed another and are on a track of their own below it.
-        cut_spans: spans that were cut short: for want of further tracks, or because their recorded length can't be.
-    """
-
-    source: str
-    shift_ns: int
-    moved_spans: int
-    cut_spans: int
-
-
-@dataclass(frozen=True)
-class ExportResult:
-    """What was written.
-
-    Attributes:
-        written: the trace's events, by their `ph`; a `B` and its `E` are one `X`.
-        added: events of ours: stages, counters, names.
-        left_out: events that no viewer can show, by why.
-    """
-
-    record: ExportRecord
-    written: dict[str, int]
-    added: int
-    left_out: dict[str, int]
 
 
 def export_trace(
@@ -90,67 +37,26 @@ def export_trace(
         OutputError: the file can't be written.
         InputError: the trace's file is gone, or it has grown since it was read.
     """
-    layout = lay_out(trace)
-    cut = layout.cut_short + len(trace.implausible.overlong)
-    record = ExportRecord(path_text(trace.path.name), trace.read_report.first_ns or 0, layout.moved, cut)
-    ids = ViewerIds()
-    with output_file(output) as file, tempfile.SpooledTemporaryFile(_SPOOLED_BYTES) as spool:
-        scrub = PathScrubber(keep_paths=keep_paths)
-        out, arrows = _Scrubbed(file, scrub), _Scrubbed(spool, scrub)
-        rewriter = Rewriter(trace, layout, ids, out, arrows, record.shift_ns, scrub.distinct)
-        added = AddedEvents(trace, ids, record.shift_ns)
-        out.write(b'{\n"displayTimeUnit": "ms"')
-        for key, value in _header(trace, record):
-            out.write(b",\n%b: %b" % (msgspec.json.encode(key), value))
-        out.write(b',\n"traceEvents": [\n%b' % msgspec.json.encode(added.first()))
-        for events in added.events():  # first: a viewer that looks for a request's slice finds ours
-            rewriter.write(events)
-        ours = rewriter.counts.copy()
-        stream_events(trace.path, rewriter, on_bytes)
-        rewriter.finish()
-        spool.seek(0)
-        shutil.copyfileobj(spool, file)
-        done = rewriter.counts - ours
-        rewriter.write(list(ids.metadata(0, _device_pids(trace))))
-        out.write(b"\n]\n}\n")
-    left_out = {reason: count for reason, count in done.items() if len(reason) > 1}
-    if trace.implausible.displaced:
-        left_out[DISPLACED] = trace.implausible.displaced
-    return ExportResult(
-        record,
-        written={phase: count for phase, count in done.items() if len(phase) == 1},
-        added=1 + rewriter.counts.total() - done.total(),
-        left_out=left_out,
-    )
+    shift_ns = trace.read_report.first_ns or 0
+    with viewer_file(output, keep_paths=keep_paths) as file:
+        part = TracePart(trace, ViewerIds(), shift_ns, -1, file, LinkNumbers())
+        file.begin(part.record, _members(trace, shift_ns))
+        part.write_events(on_bytes)
+        file.add_arrows()
+        result = part.write_names()
+        file.end()
+    return result
 
 
-class _Scrubbed:
-    """A file that folders of the user's machine don't get into; whole texts are written at a time."""
-
-    def __init__(self, file: IO[bytes], scrub: Callable[[bytes], bytes]) -> None:
-        self._file, self._scrub = file, scrub
-
-    def write(self, data: bytes, /) -> None:
-        self._file.write(self._scrub(data))
-
-
-def _header(trace: Trace, record: ExportRecord) -> Iterator[tuple[str, bytes]]:
-    """The top-level members before the events."""
-    yield EXPORT_KEY, msgspec.json.encode(record)
+def kept_members(trace: Trace) -> Iterator[tuple[str, bytes]]:
+    """The top-level members that go into an export as they are."""
     header = read_header(trace.path)
     for key in _KEPT:
         if key in header:
             yield key, bytes(header[key]).decode("utf-8", "replace").encode()
-    base = integer(value_of(header.get(_BASE, b"null")))
-    if base >= 0 and 0 <= base + record.shift_ns < 2**63:
-        yield _BASE, b"%d" % (base + record.shift_ns)
 
 
-def _device_pids(trace: Trace) -> set[str]:
-    """The processes in which device activities are drawn and nothing of the host."""
-    spans = trace.spans
-
-    def pids(chosen: IntArray) -> set[str]:
-        return {spans.tracks[code].pid for code in set(spans.track[chosen].tolist())}
-
-    return pids(trace.activities) - pids(trace.host)
+def _members(trace: Trace, shift_ns: int) -> Iterator[tuple[str, bytes]]:
+    yield from kept_members(trace)
+    if trace.base_ns and 0 <= trace.base_ns + shift_ns < 2**63:
+        yield BASE_KEY, b"%d" % (trace.base_ns + shift_ns)

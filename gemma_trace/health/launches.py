@@ -26,23 +26,23 @@ _ADVICE: Final = (
 
 def launch_findings(trace: Trace) -> Iterator[Finding]:
     """Launches that should have activities and don't, and those that were captured into a graph."""
-    found = launches(trace)
-    if not len(found):
+    launched = launches(trace)
+    if not len(launched):
         return
-    if captured := int(found.captured.sum()):
+    if captured := int(launched.captured.sum()):
         yield Finding(
             "graph_capture",
             Severity.INFO,
             captured,
-            f"launches that were captured into a graph and not run: {captured:,} of {len(found):,}; they have no "
+            f"launches that were captured into a graph and not run: {captured:,} of {len(launched):,}; they have no "
             "activity of their own",
             "the device's work is in the replays of the graph; steps with a capture say nothing about the device",
         )
     requests = trace.requests
-    places = lacking(trace, found, requests)
-    if found.lost or (places and len(requests) > 1):
-        yield _missing(trace, found, requests, places)
-    elif edge := int(found.at_the_edge.sum()):
+    places = lacking(trace, launched, requests)
+    if launched.lost or (places and len(requests) > 1):
+        yield _missing(trace, launched, requests, places)
+    elif edge := int(launched.at_the_edge.sum()):
         yield Finding(
             "launches_at_the_edge",
             Severity.INFO,

@@ -12,7 +12,7 @@ from gemma_trace.analysis.intervals import Intervals, intersect, union
 from gemma_trace.analysis.overhead import overhead_of
 from gemma_trace.analysis.timeline import Request
 from gemma_trace.health.findings import Finding, Severity
-from gemma_trace.health.times import shortened
+from gemma_trace.health.times import span_text
 from gemma_trace.trace.events import IntArray
 from gemma_trace.trace.places import Places
 from gemma_trace.trace.trace import Trace
@@ -84,7 +84,7 @@ def _cold_start(trace: Trace, requests: Sequence[Request], wall_ns: int) -> Iter
         Severity.WARNING if share >= COLD_SHARE else Severity.INFO,
         len(calls.span),
         f"first calls of their kind, and calls that make memory, streams or code, take {total_ns / 1e6:,.1f} ms, "
-        f"{100 * share:.0f}% of the time; the longest is one {shortened(trace, span)} of {longest_ns / 1e6:,.1f} ms"
+        f"{100 * share:.0f}% of the time; the longest is one {span_text(trace, span)} of {longest_ns / 1e6:,.1f} ms"
         f"{usual}",
         "run some steps before the profiler starts (schedule(wait=…, warmup=…)), or look at later steps only",
     )
@@ -121,9 +121,9 @@ def _longest(trace: Trace, calls: LongCalls, elsewhere: Intervals) -> tuple[int,
     spans = trace.spans
     order = np.argsort(-spans.dur_ns[calls.span], kind="stable")[:MOST_CALLS]
     whole = (spans.ts_ns[:1], np.array([spans.end_ns.max()]))
-    own = {place: _beyond(trace, calls.span[place : place + 1], elsewhere, whole) for place in order.tolist()}
-    outer = max(own, key=lambda place: own[place])
-    inside = [place for place in own if is_inside(spans, int(calls.span[place]), int(calls.span[outer]))]
-    innermost = [place for place in inside if own[place] >= INNER_SHARE * own[outer]][-1]
+    time_ns = {place: _beyond(trace, calls.span[place : place + 1], elsewhere, whole) for place in order.tolist()}
+    outer = max(time_ns, key=lambda place: time_ns[place])
+    inside = [place for place in time_ns if is_inside(spans, int(calls.span[place]), int(calls.span[outer]))]
+    innermost = [place for place in inside if time_ns[place] >= INNER_SHARE * time_ns[outer]][-1]
     span = int(calls.span[innermost])
     return span, int(spans.dur_ns[span]), float(calls.usual_ns[innermost])

@@ -31,26 +31,26 @@ def without_secrets(health: Health, path: Path, on_bytes: Callable[[int], None] 
     return Health(tuple(masked)).plus(secret_findings(found)), mask
 
 
-def secret_findings(found: SecretScanner) -> Iterator[Finding]:
+def secret_findings(scanner: SecretScanner) -> Iterator[Finding]:
     """Tokens, keys and passwords in a trace file's text, by kind; none is shown."""
-    if found.passed_over:
+    if scanner.passed_over:
         yield Finding(
             "secrets_not_searched",
             Severity.WARNING,
-            found.passed_over,
-            f"{found.looked_at + found.passed_over:,} places of this file may begin a token, a key or a password; the "
-            f"last {found.passed_over:,} of them were not looked at",
+            scanner.passed_over,
+            f"{scanner.looked_at + scanner.passed_over:,} places of this file may begin a token, a key or a password; "
+            f"the last {scanner.passed_over:,} of them were not looked at",
             "no trace has so many: find out what wrote them before you share the file",
         )
-    if not found.counts:
+    if not scanner.counts:
         return
-    kinds = sorted(found.counts.items(), key=lambda item: (-item[1], item[0]))
+    kinds = sorted(scanner.counts.items(), key=lambda item: (-item[1], item[0]))
     told = [_article(kind) + (f" ({count:,} times)" if count > 1 else "") for kind, count in kinds]
     listed = ", ".join(told[:-1]) + " and " + told[-1] if len(told) > 1 else told[0]
     yield Finding(
         "secrets",
         Severity.WARNING,
-        found.counts.total(),
+        scanner.counts.total(),
         f"this file contains what looks like {listed}",
         "do not share the file as it is: gemma-trace export --redact writes a copy without it; and revoke it",
     )

@@ -35,7 +35,7 @@ def time_findings(trace: Trace) -> Iterator[Finding]:
             Severity.WARNING,
             len(overlong),
             f"device activities of impossible recorded length: {len(overlong):,}; they run over {over:,} later ones "
-            f"of their stream, by {overlap_ns / 1e6:.3f} ms together. The longest is {shortened(trace, worst.span)} of "
+            f"of their stream, by {overlap_ns / 1e6:.3f} ms together. The longest is {span_text(trace, worst.span)} of "
             f"{worst.recorded_ns / 1e6:,.3f} ms, which counts {worst.counted_ns / 1e6:,.3f} ms: up to the next one's "
             "start, or to the end of a call that waited for it",
             "all figures and shares use the shortened lengths, not the recorded ones",
@@ -50,13 +50,13 @@ def time_findings(trace: Trace) -> Iterator[Finding]:
             Severity.WARNING,
             count,
             f"device activities that an earlier one of their stream runs over: {count:,}, by {covered_ns / 1e6:.3f} ms "
-            f"together; most of them by {shortened(trace, worst_span)} of {trace.spans.dur_ns[worst_span] / 1e6:,.3f} "
+            f"together; most of them by {span_text(trace, worst_span)} of {trace.spans.dur_ns[worst_span] / 1e6:,.3f} "
             f"ms ({int(found.over.max()):,})",
             "sums count the overlap twice; the busy columns don't",
         )
 
 
-def shortened(trace: Trace, span: int) -> str:
+def span_text(trace: Trace, span: int) -> str:
     """A span's name, short enough for a message."""
     name = " ".join(trace.spans.names[trace.spans.name[span]].split())
     return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"

@@ -1,4 +1,4 @@
-"""What is asked of Holistic Trace Analysis, and what it answers. Plain types."""
+"""What is asked of Holistic Trace Analysis, and what it answers. Plain types, which the command line may import."""
 
 from __future__ import annotations
 
@@ -6,14 +6,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from gemma_trace.trace.events import BoolArray
+if TYPE_CHECKING:
+    from gemma_trace.trace.events import BoolArray
 
 AGREEMENT_PCT: Final = 0.1
 """Two figures agree that are no further apart than this."""
 
 MICROSECOND_NS: Final = 1000
+
+
+class Parts(StrEnum):
+    """What HTA runs on beside the whole trace."""
+
+    TRACE = "trace"
+    REQUEST = "request"
+    STAGE = "stage"
 
 
 class Analysis(StrEnum):

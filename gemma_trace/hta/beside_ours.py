@@ -158,37 +158,37 @@ class Causes:
         return replace(beside, cause=self.of(beside))
 
     def _known(self, figure: Figure) -> list[str]:
-        found = []
+        causes = []
         if self._as_is:
-            found += self._of_the_file(figure)
+            causes += self._of_the_file(figure)
         if figure.analysis is Analysis.IDLE and self._overlapping:
-            found.append("HTA counts the overlap of activities on a stream as idle time below zero")
+            causes.append("HTA counts the overlap of activities on a stream as idle time below zero")
         if figure.measure == "compute_ns" and self._misnamed:
-            found.append(f"HTA goes by names: some ({self._misnamed}) aren't computation's to it")
+            causes.append(f"HTA goes by names: some ({self._misnamed}) aren't computation's to it")
         if figure.analysis in (Analysis.OVERLAP, Analysis.TEMPORAL) and self._other_communication:
-            found.append("HTA takes no kernel for communication but NCCL's")
+            causes.append("HTA takes no kernel for communication but NCCL's")
         if figure.analysis is Analysis.QUEUE and self._together:
-            found.append("an activity starts at the instant of a launch, or before its own; HTA counts launches first")
+            causes.append("an activity starts at the instant of a launch, or before its own; HTA counts launches first")
         if figure.measure == "overlapped_pct" and figure.ours is not None and abs(figure.hta - figure.ours) <= 0.005:
-            found.append("HTA rounds to 0.01%")
-        return found
+            causes.append("HTA rounds to 0.01%")
+        return causes
 
     def _of_the_file(self, figure: Figure) -> list[str]:
         """What a copy works around."""
-        found = []
+        causes = []
         summed = figure.analysis in (Analysis.TEMPORAL, Analysis.KERNELS, Analysis.OVERLAP)
         if summed and self._syncs:
-            found.append(f"HTA takes cuda_sync spans ({self._syncs}), in which the device waits, for its work")
+            causes.append(f"HTA takes cuda_sync spans ({self._syncs}), in which the device waits, for its work")
         if summed and self._host_on_stream:
-            found.append(f"HTA takes spans of the host that name a stream ({self._host_on_stream}) for device work")
+            causes.append(f"HTA takes spans of the host that name a stream ({self._host_on_stream}) for device work")
         if self._dropped:
-            found.append(
+            causes.append(
                 f"HTA drops activities ({self._dropped}) that nothing up to the last ProfilerStep's end launched"
             )
         unknown = sorted(self._launching - KNOWN_LAUNCHES.get(figure.analysis, self._launching))
         if unknown:
-            found.append(f"HTA doesn't know {', '.join(unknown)}")
-        return found
+            causes.append(f"HTA doesn't know {', '.join(unknown)}")
+        return causes
 
     @cached_property
     def _syncs(self) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
@@ -23,14 +22,15 @@ from gemma_trace.hta.answers import (
     Declined,
     Figure,
     HtaResult,
+    Parts,
     Scope,
     Task,
 )
 from gemma_trace.hta.beside_ours import Causes, Own
 from gemma_trace.hta.child_process import DEFAULT_TIMEOUT_S, run_tasks
-from gemma_trace.hta.conditions import SHORTEST, Conditions
 from gemma_trace.hta.copies import UNIT_NS, WINDOW, Copier
 from gemma_trace.hta.figures import figures_of
+from gemma_trace.hta.requirements import SHORTEST, Requirements
 from gemma_trace.stages import REQUEST_CODE, UNATTRIBUTED_CODE
 from gemma_trace.trace.events import NONE, BoolArray, IntArray
 from gemma_trace.trace.near_names import no_such_stage
@@ -42,14 +42,6 @@ MOST_CUTS: Final = 120
 
 MOST_PATHS: Final = 3
 """Of how many requests HTA's critical path is asked at most; it is by far its dearest analysis."""
-
-
-class Parts(StrEnum):
-    """What HTA runs on beside the whole trace."""
-
-    TRACE = "trace"
-    REQUEST = "request"
-    STAGE = "stage"
 
 
 @dataclass(frozen=True)
@@ -102,7 +94,7 @@ class _Run:
     def __init__(self, trace: Trace, wanted: Wanted) -> None:
         self._trace, self._wanted = trace, wanted
         self._requests = trace.chosen(wanted.request)
-        self._conditions = Conditions(trace)
+        self._requirements = Requirements(trace)
         self._declined: list[Declined] = []
         self._remarks: list[str] = []
         self._tasks: list[Task] = []
@@ -139,14 +131,14 @@ class _Run:
     def _can_start(self, every: BoolArray) -> bool:
         reason = "" if every.size else "nothing ran on a device in this trace, and HTA looks at nothing else"
         if self._wanted.as_is and not reason:
-            reason = self._conditions.unreadable()
+            reason = self._requirements.unreadable()
         if reason:
             self._declined.append(Declined(None, Scope(), reason))
         return not reason
 
     def _parts(self) -> list[tuple[Scope, BoolArray]]:
         """The parts that HTA gets besides the whole, and which activities are in each."""
-        wanted, found = self._wanted, []
+        wanted, parts = self._wanted, []
         if wanted.by is Parts.TRACE:
             return []
         # Without a stage, a request is all that there is to tell apart.
@@ -156,7 +148,7 @@ class _Run:
         for request in self._requests:
             pieces = cut(self._trace, request)
             if by is Parts.REQUEST:
-                found.append((Scope(request.index), self._chosen(pieces.activity[pieces.own])))
+                parts.append((Scope(request.index), self._chosen(pieces.activity[pieces.own])))
                 continue
             ranges = set(pieces.stretch_row.tolist()) | set(pieces.device_row[pieces.own].tolist())
             for code, name in names.items():
@@ -165,12 +157,12 @@ class _Run:
                     continue
                 present[name] = None
                 if wanted.stage in (None, name):
-                    found.append((Scope(request.index, name), chosen))
-        if wanted.stage is not None and not found:
+                    parts.append((Scope(request.index, name), chosen))
+        if wanted.stage is not None and not parts:
             raise no_such_stage(self._trace, wanted.stage, present)
-        if len(found) > MOST_CUTS:
-            self._remarks.append(f"Of {len(found)} parts HTA got the first {MOST_CUTS}; --request asks for others.")
-        return found[:MOST_CUTS]
+        if len(parts) > MOST_CUTS:
+            self._remarks.append(f"Of {len(parts)} parts HTA got the first {MOST_CUTS}; --request asks for others.")
+        return parts[:MOST_CUTS]
 
     def _chosen(self, places: IntArray) -> BoolArray:
         """bool, which of the trace's activities these are."""
@@ -197,12 +189,12 @@ class _Run:
 
     def _whole_calls(self, analysis: Analysis, folder: Path, every: BoolArray) -> list[Call]:
         """An analysis of everything; of each request where it is the critical path."""
-        reason = self._conditions.reason(analysis, every)
+        reason = self._requirements.reason(analysis, every)
         if reason:
             self._declined.append(Declined(analysis, Scope(), reason))
             return []
         if analysis is Analysis.SEQUENCES:
-            asked = [self._wanted.operator] if self._wanted.operator else self._conditions.operators
+            asked = [self._wanted.operator] if self._wanted.operator else self._requirements.operators
             options = {"operators": asked, "shortest": SHORTEST, "folder": str(folder)}
             return [Call(analysis, Scope(), options)]
         if analysis is not Analysis.CRITICAL_PATH:
@@ -221,7 +213,7 @@ class _Run:
         """How HTA's critical path finds a request."""
         if not self._wanted.as_is:
             return {"annotation": WINDOW, "instance": place}
-        return {"annotation": self._conditions.annotation(), "instance": request.index}
+        return {"annotation": self._requirements.annotation(), "instance": request.index}
 
     def _add_parts(self, folder: Path, parts: Iterable[tuple[Scope, BoolArray]]) -> None:
         copier = Copier(self._trace, self._requests)
@@ -234,7 +226,7 @@ class _Run:
             for analysis in analyses:
                 if any(gone.analysis is analysis and gone.scope == Scope() for gone in self._declined):
                     continue  # what can't be done on the whole needn't be declined again
-                reason = self._conditions.reason(analysis, chosen)
+                reason = self._requirements.reason(analysis, chosen)
                 if reason:
                     self._declined.append(Declined(analysis, scope, reason))
                 else:
@@ -246,22 +238,22 @@ class _Run:
 
     def _figures(self, answers: Sequence[Answer]) -> list[Figure]:
         causes = Causes(self._trace, as_is=self._wanted.as_is)
-        own: dict[int, Own] = {}
+        by_task: dict[int, Own] = {}
         figures: list[Figure] = []
         for answer in answers:
             analysis, scope = answer.call.analysis, answer.call.scope
             try:
-                found = [] if answer.error else figures_of(answer)
-                error = answer.error or ("" if found else _nothing(analysis))
+                read = [] if answer.error else figures_of(answer)
+                error = answer.error or ("" if read else _nothing(analysis))
             except (KeyError, IndexError, TypeError, ValueError) as problem:
-                found, error = [], f"its answer can't be read: {type(problem).__name__} {problem}"
+                read, error = [], f"its answer can't be read: {type(problem).__name__} {problem}"
             if error:
                 self._declined.append(
-                    Declined(analysis, scope, self._conditions.explained(error, as_is=self._wanted.as_is))
+                    Declined(analysis, scope, self._requirements.explained(error, as_is=self._wanted.as_is))
                 )
                 continue
-            mine = own.setdefault(id(answer.task), Own(self._trace, answer.task.chosen))
-            figures += [causes.compared(figure, mine) for figure in found]
+            mine = by_task.setdefault(id(answer.task), Own(self._trace, answer.task.chosen))
+            figures += [causes.compared(figure, mine) for figure in read]
         return figures
 
 

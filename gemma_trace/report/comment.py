@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from gemma_trace.analysis.diff import Change, TraceDiff
+from gemma_trace.analysis.changes import Change, TraceDiff
 from gemma_trace.analysis.gate import Held, Verdict
 from gemma_trace.report.markdown import as_it_is, table_to_markdown
 from gemma_trace.report.short_names import folded

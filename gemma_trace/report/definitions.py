@@ -24,7 +24,8 @@ from gemma_trace.report.tables.plan import PLAN_FILE
 from gemma_trace.report.tables.reasons import KIND_COLS, REASON_FILE
 from gemma_trace.report.tables.roofline import ROOFLINE_FILE
 from gemma_trace.report.tables.stages import STAGE_FILE
-from gemma_trace.report.tables.summary import INFLATION, MEASURE_FILE, RUN_FILE
+from gemma_trace.report.tables.summary import INFLATION, MEASURE_FILE, RUN_FILE, STAGE_MS
+from gemma_trace.report.tables.summary import STAGE as STAGE_OF_RUN
 from gemma_trace.report.tables.tree import TREE_FILE
 
 
@@ -86,6 +87,7 @@ README_TABLES: Final[dict[str, tuple[str, Sequence[Defined]]]] = {
     "kernels": ("column", KERNEL_FILE),
     "roofline": ("column", ROOFLINE_FILE),
     "runs": ("column", RUN_FILE),
+    "stage of a run": ("column", (STAGE_OF_RUN, STAGE_MS)),
     "measures": ("measure", (*MEASURE_FILE, INFLATION)),
     "report": ("what", PAGE_TERMS),
     "hta": ("column", HTA_FILE),

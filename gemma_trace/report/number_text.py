@@ -5,7 +5,7 @@ from __future__ import annotations
 from gemma_trace.analysis.statistics import Distribution
 
 NOISY_MARK = "!"
-ABSENT = "–"
+NO_FIGURE = "–"
 NOISY_NOTE = f"{NOISY_MARK} noisy: the interquartile range is over 10% of the median."
 
 
@@ -36,7 +36,7 @@ def microseconds(ns: float) -> str:
 
 def percent(part: float, whole: float) -> str:
     """A share, with one decimal."""
-    return f"{100 * part / whole:.1f}" if whole else ABSENT
+    return f"{100 * part / whole:.1f}" if whole else NO_FIGURE
 
 
 def spread(measured: Distribution | None) -> str:
@@ -46,7 +46,7 @@ def spread(measured: Distribution | None) -> str:
     '20.00 ±5.00!'
     """
     if measured is None:
-        return ABSENT
+        return NO_FIGURE
     if measured.n == 1:
         return significant(measured.median)
     half = f"{measured.iqr / 2:,.{decimals(measured.median)}f}"

@@ -61,10 +61,10 @@ class Col:
         """What a row has in this column."""
         if callable(self.value):
             return self.value(row)
-        found = row
+        value = row
         for name in (self.value or self.key).split("."):
-            found = None if found is None else getattr(found, name)
-        return found
+            value = None if value is None else getattr(value, name)
+        return value
 
     def text(self, raw: Any, per: float = 1) -> str:
         """A value as people read it.

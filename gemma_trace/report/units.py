@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gemma_trace.report.number_text import ABSENT, decimals, microseconds, milliseconds, significant, spread
+from gemma_trace.report.number_text import NO_FIGURE, decimals, microseconds, milliseconds, significant, spread
 from gemma_trace.report.short_names import folded
 from gemma_trace.report.text_table import Align, Holds, Overflow
 from gemma_trace.stages import PREPROCESSING_PARTS
@@ -34,7 +34,7 @@ class Unit:
     align: Align = "right"
     overflow: Overflow = "never"
     holds: Holds = "number"
-    absent: str = ABSENT
+    absent: str = NO_FIGURE
     is_measure: bool = False
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from gemma_trace.analysis.bindings import Binding, Bound, Doubt, LargeCalls, binding
+from gemma_trace.analysis.bindings import Binding, BoundBy, Doubt, LargeCalls, binding
 from gemma_trace.analysis.reasons import Kind, StageReason
 from gemma_trace.analysis.work_pieces import OUTSIDE_OPS
 from gemma_trace.report.number_text import milliseconds
@@ -40,37 +40,37 @@ def verdict(reason: StageReason, doubt: Doubt = Doubt.NONE) -> str:
     return sentence(binding(reason, doubt))
 
 
-def sentence(found: Binding) -> str:
+def sentence(cause: Binding) -> str:
     """What binds a stage, in a line; "" where it took no time."""
-    if found.bound is Bound.NOTHING:
+    if cause.bound is BoundBy.NOTHING:
         return ""
-    if found.bound is Bound.UNKNOWN:
-        return f"no verdict: {DOUBTS[found.doubt]}"
-    if found.calls is None:
-        return _without_calls(found)
-    share, said = f"{found.calls.share_pct:.0f}%", _calls_text(found.calls)
-    if found.bound is Bound.CALLS:
-        return f"{'cold start' if found.calls.is_cold else 'host-bound'}: {share} of the time is {said}"
-    return f"{_without_calls(found)}; {'cold start: ' if found.calls.is_cold else ''}{share} is {said}"
+    if cause.bound is BoundBy.UNKNOWN:
+        return f"no verdict: {DOUBTS[cause.doubt]}"
+    if cause.calls is None:
+        return _without_calls(cause)
+    share, said = f"{cause.calls.share_pct:.0f}%", _calls_text(cause.calls)
+    if cause.bound is BoundBy.CALLS:
+        return f"{'cold start' if cause.calls.is_cold else 'host-bound'}: {share} of the time is {said}"
+    return f"{_without_calls(cause)}; {'cold start: ' if cause.calls.is_cold else ''}{share} is {said}"
 
 
-def _without_calls(found: Binding) -> str:
-    if found.bound is Bound.MIXED:
-        return "mixed: " + ", ".join(f"{share:.0f}% {_PLAIN[kind]}" for share, kind in found.shares if share >= 5)
-    share = f"{found.share_pct:.0f}%"
-    if found.calls and found.kind is Kind.LAUNCH:  # how many launches there are is not what it takes its time for
+def _without_calls(cause: Binding) -> str:
+    if cause.bound is BoundBy.MIXED:
+        return "mixed: " + ", ".join(f"{share:.0f}% {_PLAIN[kind]}" for share, kind in cause.shares if share >= 5)
+    share = f"{cause.share_pct:.0f}%"
+    if cause.calls and cause.kind is Kind.LAUNCH:  # how many launches there are is not what it takes its time for
         return f"host-bound: {share} of the time the device waits for the host"
-    return _SENTENCES[found.kind](found.reason, share)
+    return _SENTENCES[cause.kind](cause.reason, share)
 
 
 def _calls_text(calls: LargeCalls) -> str:
     call = calls.longest
-    one = f"one call of {_short(call.name)}, {milliseconds(call.time_ns)} ms"
+    text = f"one call of {_short(call.name)}, {milliseconds(call.time_ns)} ms"
     if call.usual_ns is not None:
-        one += f" (the others: {call.usual_ns / 1e3:,.1f} µs, median)"
+        text += f" (the others: {call.usual_ns / 1e3:,.1f} µs, median)"
     if not calls.is_one:
-        return "first calls of their kind" + (f", the longest {one}" if calls.has_longest else "")
-    return one if calls.is_cold else f"{one}, while the device is idle"
+        return "first calls of their kind" + (f", the longest {text}" if calls.has_longest else "")
+    return text if calls.is_cold else f"{text}, while the device is idle"
 
 
 def _largest(reason: StageReason, kind: Kind, count: int) -> str:

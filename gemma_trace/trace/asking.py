@@ -47,23 +47,23 @@ class AskingThreads:
 
 def asking_ranges(trace: Trace) -> IntArray:
     """int64 [n], the index of the stage range that asked for each span of the host; see `Trace.asking_range`."""
-    own = trace.innermost_range
+    innermost = trace.innermost_range
     backward, forward = link_backward(trace.spans, trace.flows, np.flatnonzero(trace.is_op))
     gradient = np.full(len(trace.spans), NONE, dtype=np.int64)
     if len(backward):
         asked = np.zeros(len(trace.spans), dtype=bool)
         asked[backward] = True
         gradient = trace.innermost(asked)
-    missing = np.flatnonzero(trace.on_host & (own == NONE) & (trace.is_call | (gradient >= 0)))
+    missing = np.flatnonzero(trace.on_host & (innermost == NONE) & (trace.is_call | (gradient >= 0)))
     if not len(missing) or not len(trace.stage_ranges):
-        return own
+        return innermost
     track, ts_ns = trace.spans.track[missing], trace.spans.ts_ns[missing]
     asking = AskingThreads(trace).at(track, ts_ns)
     asked_by = np.where(asking != track, trace.stage_range_at(asking, ts_ns), NONE)
     of_forward = np.full(len(trace.spans) + 1, NONE, dtype=np.int64)  # the last is for no gradient
-    of_forward[backward] = own[forward]
+    of_forward[backward] = innermost[forward]
     is_stage = (asked_by >= 0) & (trace.stage_range[asked_by] != REQUEST_CODE)
     through = of_forward[gradient[missing]]
-    found = own.copy()
-    found[missing] = np.where(is_stage | (through == NONE), asked_by, through)
-    return found
+    asking_range = innermost.copy()
+    asking_range[missing] = np.where(is_stage | (through == NONE), asked_by, through)
+    return asking_range

@@ -50,7 +50,7 @@ class Placed(msgspec.Struct, array_like=True):
     count: int
 
 
-class Answer(msgspec.Struct, array_like=True):
+class BlockAnswer(msgspec.Struct, array_like=True):
     """All of a `Block` but its columns, and where those are in the slot."""
 
     columns: list[Placed]
@@ -72,7 +72,7 @@ def block_of(answer: bytes, slot: memoryview) -> Block:
     Args:
         slot: of shared memory.
     """
-    found = msgspec.msgpack.decode(answer, type=Answer)
+    found = msgspec.msgpack.decode(answer, type=BlockAnswer)
     parts: dict[str, dict[str, npt.NDArray[Any]]] = {"spans": {}, "flows": {}, "memory": {}}
     for each in found.columns:
         parts[each.part][each.name] = np.frombuffer(slot, each.dtype, each.count, TEXT_BYTES + each.offset)
@@ -94,8 +94,8 @@ def _answer(block: Block, slot: memoryview) -> bytes:
                 return b""
             np.frombuffer(slot, column.dtype, len(column), TEXT_BYTES + begin)[:] = column
             placed.append(Placed(part, name, column.dtype.str, begin, len(column)))
-    rest = {name: getattr(block, name) for name in Answer.__struct_fields__ if name != "columns"}
-    return msgspec.msgpack.encode(Answer(placed, **rest))
+    rest = {name: getattr(block, name) for name in BlockAnswer.__struct_fields__ if name != "columns"}
+    return msgspec.msgpack.encode(BlockAnswer(placed, **rest))
 
 
 def _answered(slot: memoryview, length: int) -> bytes:

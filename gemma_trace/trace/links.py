@@ -114,15 +114,16 @@ def _latest_before(events: Events, activities: IntArray, calls: IntArray) -> Int
     Where all of them start after it, the clocks of host and device disagree, and it is the earliest.
     """
     process = _process(events, calls)
-    own = _process_of_activities(events, activities, calls, process)
-    found = np.full(len(activities), NONE, dtype=np.int64)
-    for number in np.unique(own).tolist():
-        mine = np.flatnonzero(own == number)
+    device_process = _process_of_activities(events, activities, calls, process)
+    latest = np.full(len(activities), NONE, dtype=np.int64)
+    for number in np.unique(device_process).tolist():
+        mine = np.flatnonzero(device_process == number)
         candidates = calls if number == NONE else calls[process == number]
-        found[mine] = _latest(events, activities[mine], candidates)
-    missing = np.flatnonzero((found == NONE) & (own != NONE))  # launched by a process that isn't the device's usual one
-    found[missing] = _latest(events, activities[missing], calls)
-    return found
+        latest[mine] = _latest(events, activities[mine], candidates)
+    # Launched by a process that isn't the device's usual one.
+    missing = np.flatnonzero((latest == NONE) & (device_process != NONE))
+    latest[missing] = _latest(events, activities[missing], calls)
+    return latest
 
 
 def _latest(events: Events, activities: IntArray, calls: IntArray) -> IntArray:

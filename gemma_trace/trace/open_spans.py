@@ -41,17 +41,17 @@ class OpenSpans:
         Returns:
             int64 [q], positions in the set; `NONE` where none is open.
         """
-        found = np.full(len(ts_ns), NONE, dtype=np.int64)
+        innermost = np.full(len(ts_ns), NONE, dtype=np.int64)
         when = 2 * (ts_ns - self._zero) + after
         for code, here in Places(track):
-            own = self._slices.get(code)
-            if own is None:
+            of_track = self._slices.get(code)
+            if of_track is None:
                 continue
-            place = np.searchsorted(self._doubled.start_ns[own], when[here], side="right") - 1
+            place = np.searchsorted(self._doubled.start_ns[of_track], when[here], side="right") - 1
             known = np.maximum(place, 0)
-            still = (place >= 0) & (when[here] < self._doubled.end_ns[own][known])
-            found[here[still]] = self._doubled.owner[own][known[still]]
-        return found
+            still = (place >= 0) & (when[here] < self._doubled.end_ns[of_track][known])
+            innermost[here[still]] = self._doubled.owner[of_track][known[still]]
+        return innermost
 
     def segments(self) -> Segments:
         """The tracks cut where the innermost span changes, by track and start; `owner` is a position in the set."""

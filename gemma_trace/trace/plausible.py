@@ -82,13 +82,13 @@ class Implausible:
 
 def plausible(events: Events) -> tuple[Events, Implausible]:
     """The spans whose times can be, with lengths that can be, and what was wrong with the others."""
-    found = _displaced(events)
+    displaced = _displaced(events)
     is_activity = events.in_categories(DEVICE_CATEGORIES)
-    if found is None:
+    if displaced is None:
         count, activities = 0, 0
     else:
-        count, activities = int(found.sum()), int((found & is_activity).sum())
-        events, is_activity = _taken(events, ~found), is_activity[~found]
+        count, activities = int(displaced.sum()), int((displaced & is_activity).sum())
+        events, is_activity = _taken(events, ~displaced), is_activity[~displaced]
     overlong = _overlong(events, np.flatnonzero(is_activity))
     if overlong:
         dur_ns = events.dur_ns.copy()
@@ -181,26 +181,26 @@ def _streams(events: Events, activities: IntArray) -> list[IntArray]:
 
 def _overlong(events: Events, activities: IntArray) -> tuple[Overlong, ...]:
     """The activities whose length can't be, the longest first."""
-    found = overlaps(events, activities)
+    crossed = overlaps(events, activities)
     start, end = events.ts_ns[activities], events.ends_ns(activities)
-    until_ns = np.minimum(found.until_ns, _waited_for(events, activities))
+    until_ns = np.minimum(crossed.until_ns, _waited_for(events, activities))
     runs_over = end - until_ns >= LEAST_OVERLAP_NS
     if not runs_over.any():
         return ()
     length, name = end - start, events.name[activities]
-    through = (found.over > 1) | ((found.over > 0) & (end >= found.next_end_ns))
+    through = (crossed.over > 1) | ((crossed.over > 0) & (end >= crossed.next_end_ns))
     sound = ~runs_over
     longest = np.zeros(len(events.names), dtype=np.int64)
     np.maximum.at(longest, name[sound], length[sound])
     usual = np.where(longest > 0, longest, longest.max(initial=0))[name]
     factor = np.where(through, LENGTH_FACTOR, WAIT_FACTOR)
-    wrong = np.flatnonzero(runs_over & (through | (found.over == 0)) & (usual > 0) & (length > factor * usual))
+    wrong = np.flatnonzero(runs_over & (through | (crossed.over == 0)) & (usual > 0) & (length > factor * usual))
     if int((runs_over & through).sum()) > max(3, RARE_SHARE * len(activities)):
         return ()
     stream = {int(place): mine for mine in _streams(events, activities) for place in np.intersect1d(mine, wrong)}
     overlong = []
     for place in wrong[np.argsort(-length[wrong], kind="stable")].tolist():
-        later = stream[place][np.searchsorted(stream[place], place) + 1 :][: int(found.over[place])]
+        later = stream[place][np.searchsorted(stream[place], place) + 1 :][: int(crossed.over[place])]
         overlong.append(
             Overlong(
                 span=int(activities[place]),

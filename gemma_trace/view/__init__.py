@@ -1,1 +1,1 @@
-"""A trace on a screen: the Perfetto UI, opened on it. Free of torch."""
+"""Shows a trace in the Perfetto UI. Imports no torch."""

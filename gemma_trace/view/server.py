@@ -1,8 +1,8 @@
-"""A server for one trace and the UI that shows it: on loopback, under a path that nobody can guess, while a tab looks.
+"""Serves one trace and the UI on loopback, under a path that nobody can guess, until the last tab is closed.
 
-Everything lies under `/<token>/`; any other path, host name or method is refused, so neither another user of the
-machine nor a page in another tab gets at the trace. A page that is open holds a stream of events open, so the server
-knows when the last tab is closed.
+All paths begin with `/<token>/`. Any other path, host name or method is refused, so that neither another user of the
+machine nor a page in another tab can read the trace. An open page keeps a stream of events open, so the server knows
+when the last tab is closed.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from gemma_trace.errors import OutputError
 
 LOOPBACK: Final = "127.0.0.1"
 GRACE_S: Final = 3.0
-"""How long no tab may be open before the server stops: a reload closes one and opens another."""
+"""How long the server waits for a tab before it stops. A reload closes a tab and opens another one."""
 
 MAX_CONNECTIONS: Final = 64
-"""How many are open at once. A browser opens six to a server."""
+"""The most connections at a time. A browser opens six to a server."""
 REQUEST_S: Final = 10.0
-"""How long a connection may take to say what it wants."""
+"""How long a connection may take to send its request."""
 SEND_S: Final = 60.0
-"""How long a piece of an answer may wait to be taken."""
+"""How long a client may take to receive a piece of a response."""
 
 ALIVE: Final = "alive"
 ALIVE_SCRIPT: Final = "alive.js"
@@ -43,17 +43,17 @@ _POLICY: Final = (
     "default-src 'self' 'unsafe-inline' 'unsafe-eval' blob: data:; object-src 'none'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'"
 )
-"""The UI may do as it likes, but reach nothing but this server."""
+"""The UI may run any code, but it may connect to this server only."""
 
 
 @dataclass(frozen=True)
 class Site:
-    """What is served.
+    """The content of the server.
 
     Attributes:
-        files: by path below the token, the file.
-        pages: likewise, what is served as it stands.
-        allowed_origin: another site that may read it, or "".
+        files: files by path below the token.
+        pages: contents by path below the token.
+        allowed_origin: another site that may read them, or "".
     """
 
     files: Mapping[str, Path]
@@ -62,7 +62,7 @@ class Site:
 
 
 def offline_site(ui: Path, trace: Path) -> Site:
-    """The UI in a folder, and a trace beside it; its page holds the stream by which the server knows of the tab."""
+    """A folder with the UI, and a trace beside it. The page keeps the stream open that tells the server of the tab."""
     files = {path.relative_to(ui).as_posix(): path for path in ui.rglob("*") if path.is_file()}
     page = files.pop("index.html").read_bytes()
     marked = page.replace(b"<script", b'<script src="%b"></script>\n  <script' % ALIVE_SCRIPT.encode(), 1)
@@ -70,7 +70,7 @@ def offline_site(ui: Path, trace: Path) -> Site:
 
 
 class Watch:
-    """Knows whether anybody is still looking."""
+    """Knows whether a tab is still open."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -78,7 +78,7 @@ class Watch:
         self._alone_since: float | None = None
 
     def opened(self) -> None:
-        """A tab is there, or a trace is being fetched."""
+        """A tab is open, or a trace is being downloaded."""
         with self._changed:
             self._open += 1
             self._alone_since = None
@@ -92,7 +92,7 @@ class Watch:
             self._changed.notify_all()
 
     def wait_until_done(self, grace_s: float = GRACE_S) -> None:
-        """Return once there was somebody and there has been nobody for so long."""
+        """Return when a tab was open and none has been open for this long."""
         with self._changed:
             while True:
                 since = self._alone_since
@@ -103,7 +103,7 @@ class Watch:
 
 
 class _Server(ThreadingHTTPServer):
-    """At most so many connections; those that have said nothing yet go first, and after a while in any case."""
+    """Limits the connections. Those without a request are closed first, and after a while in any case."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -115,7 +115,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__(address, handler)
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
-        """Whether a new connection is served. Where there are too many, the one that has been silent longest ends."""
+        """Whether a new connection is served. If there are too many, the one that has been silent longest is closed."""
         if client_address[0] != LOOPBACK:
             return False
         with self._lock:
@@ -128,7 +128,7 @@ class _Server(ThreadingHTTPServer):
         return True
 
     def heard(self, request: socket.socket) -> None:
-        """A connection has said what it wants."""
+        """A connection has sent its request."""
         with self._lock:
             self._silent.pop(request, None)
 
@@ -140,14 +140,14 @@ class _Server(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def service_actions(self) -> None:
-        """Every now and then: end what has been silent for too long."""
+        """Called regularly: close connections that have been silent for too long."""
         with self._lock:
             too_old = time.monotonic() - REQUEST_S
             for request in [request for request, since in self._silent.items() if since < too_old]:
                 self._end(request)
 
     def get_request(self) -> Any:
-        """The next connection; where there is no descriptor left for it, others have to go."""
+        """The next connection. If no file descriptor is left, silent connections are closed."""
         try:
             return super().get_request()
         except OSError:
@@ -158,21 +158,21 @@ class _Server(ThreadingHTTPServer):
             raise
 
     def _end(self, request: socket.socket) -> None:
-        """Close a connection on which nothing was asked; its thread sees the end, and closes its own side."""
+        """Close a connection without a request. Its thread sees the end and closes its own side."""
         self._silent.pop(request, None)
         self._open.discard(request)
         with contextlib.suppress(OSError):
             request.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, *_: object) -> None:
-        """What is wrong with one connection is nobody's business but that connection's."""
+        """Print nothing: an error of one connection concerns nobody else."""
 
 
 class TraceServer:
     """Serves a site while the block runs.
 
     Args:
-        port: 0 is any that is free.
+        port: 0 chooses a free one.
 
     Raises:
         OutputError: the port is taken.
@@ -191,7 +191,7 @@ class TraceServer:
 
     @property
     def address(self) -> str:
-        """Where the site is, without a slash at its end."""
+        """The address of the site, without a trailing slash."""
         return f"http://{LOOPBACK}:{self._server.server_port}/{self.token}"
 
     def __enter__(self) -> Self:
@@ -233,13 +233,13 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(HTTPStatus.NOT_FOUND)
 
     def _path(self) -> str | None:
-        """The path below the token; None for a request that isn't meant for us."""
+        """The path below the token; None for a request that is refused."""
         host = self.headers.get("Host", "").rpartition(":")[0]
-        if host not in (LOOPBACK, "localhost"):  # a name that was made to point here (DNS rebinding)
+        if host not in (LOOPBACK, "localhost"):  # a host name that resolves to this machine (DNS rebinding)
             return None
         try:
             asked = unquote(urlsplit(self.path).path)
-        except ValueError:  # no address at all
+        except ValueError:  # not an address
             return None
         token, _, path = asked.removeprefix("/").partition("/")
         return path if secrets.compare_digest(token.encode(), self.token.encode()) else None
@@ -258,13 +258,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def _send(self, file: Path) -> None:
-        foreign = bool(self.site.allowed_origin)  # there no page of ours tells that a tab is open
+        foreign = bool(self.site.allowed_origin)  # the online UI has no stream that tells that its tab is open
         if foreign:
             self.watch.opened()
         try:
             try:
                 content = file.open("rb")
-            except OSError:  # it is gone, or there is no descriptor left
+            except OSError:  # the file is gone, or no descriptor is left
                 self.send_error(HTTPStatus.SERVICE_UNAVAILABLE)
                 return
             with content:
@@ -275,7 +275,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.watch.closed()
 
     def _stay(self) -> None:
-        """Hold a stream of events open until the tab is closed."""
+        """Keep a stream of events open until the tab is closed."""
         self.send_response(HTTPStatus.OK)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Cache-Control", "no-store")
@@ -288,7 +288,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.watch.closed()
 
     def _is_there(self) -> bool:
-        """Wait a second; whether the tab hasn't closed its connection by then."""
+        """Wait a second. Returns whether the connection is still open."""
         self.connection.settimeout(1.0)
         try:
             return bool(self.connection.recv(1024))
@@ -301,7 +301,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             super().handle()
         except OSError:
-            self.close_connection = True  # the tab was closed while it was served, or doesn't take its answer
+            self.close_connection = True  # the tab was closed meanwhile, or doesn't receive its response
 
     def log_message(self, *_: object) -> None:
-        """Requests are nobody's business."""
+        """Log no requests."""

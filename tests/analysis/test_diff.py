@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from gemma_trace.analysis.diff import Change, TraceDiff, diff, diff_sides
-from gemma_trace.analysis.gate import Answer, Gate, Limit, parse_gate
+from gemma_trace.analysis.changes import Change, TraceDiff
+from gemma_trace.analysis.diff import diff, diff_sides
+from gemma_trace.analysis.gate import Gate, Limit, Outcome, parse_gate
 from gemma_trace.analysis.noise import NoiseFloor
 from gemma_trace.analysis.sides import side_of
 from gemma_trace.errors import ConfigError, InputError
@@ -149,7 +150,7 @@ def test_one_process_a_side_is_held_against_the_noise_floor(tmp_path: Path) -> N
 def test_a_gate_has_three_answers(tmp_path: Path) -> None:
     before = [side_of(slowed(TORCHVISION, tmp_path, 1.0))]
 
-    def answer(factor: float, limit: str, floor_pct: float) -> Answer:
+    def answer(factor: float, limit: str, floor_pct: float) -> Outcome:
         after = [side_of(slowed(TORCHVISION, tmp_path, factor))]
         found = diff_sides(before, after, noise=NoiseFloor({}, floor_pct, "a folder"))
         return parse_gate(limit).judge(found).answer

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from gemma_trace import cli
-from gemma_trace.analysis.diff import Change, diff
+from gemma_trace.analysis.changes import Change
+from gemma_trace.analysis.diff import diff
 from gemma_trace.analysis.gate import parse_gate
 from gemma_trace.analysis.statistics import Distribution
 from gemma_trace.trace.trace import Trace

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from gemma_trace.analysis.grouping import By
 from gemma_trace.analysis.kernels import KernelTable, kernel_table
 from gemma_trace.analysis.statistics import Distribution
-from gemma_trace.analysis.work_pieces import OUTSIDE_MODULES, OUTSIDE_OPS, WITHOUT_OP, By
-from gemma_trace.errors import InputError
+from gemma_trace.analysis.work_pieces import OUTSIDE_MODULES, OUTSIDE_OPS, WITHOUT_OP
+from gemma_trace.errors import ConfigError, InputError
 from tests.conftest import real_trace
 from tests.trace_builder import TraceBuilder
 
@@ -131,7 +132,7 @@ def test_rows_tell_launch_latency_shares_and_percentiles(tmp_path: Path) -> None
     assert [row.name for row in kernel_table(trace, sort="name").rows] == ["Memset (Device)", "frobnicate", "sm80_gemm"]
     latencies = [(row.name, row.launch_latency_ns) for row in kernel_table(trace, sort="latency").rows]
     assert latencies == [("Memset (Device)", 205.0), ("frobnicate", 183.0), ("sm80_gemm", 145.0)]
-    with pytest.raises(ValueError, match="no order 'size'"):
+    with pytest.raises(ConfigError, match=r"^sort='size' is none of sum, busy"):
         kernel_table(trace, sort="size")
 
 

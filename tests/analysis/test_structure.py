@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from gemma_trace.analysis.diff import STRUCTURE, Change, diff_sides
+from gemma_trace.analysis.changes import Change
+from gemma_trace.analysis.diff import STRUCTURE, diff_sides
 from gemma_trace.analysis.sides import side_of
-from gemma_trace.analysis.structure import WorkPair, merged, paired_trees
+from gemma_trace.analysis.structure import WorkPair, merged_trees, paired_trees
 from gemma_trace.analysis.tree import call_tree
 from gemma_trace.stages import LAYER_PREFIX
 from gemma_trace.trace.trace import Trace
@@ -78,7 +79,7 @@ def test_a_wrapper_of_one_side_is_looked_through(tmp_path: Path) -> None:
 def test_work_without_a_counterpart_is_listed(tmp_path: Path) -> None:
     found = pairs(forward(tmp_path, "a", EAGER), forward(tmp_path, "b", EAGER[:1]))
     assert [pair.name for pair in found if not pair.is_alike] == ["layers.*: aten::gelu + aten::add → nothing"]
-    both = merged([call_tree(forward(tmp_path, "c", EAGER)), call_tree(forward(tmp_path, "d", EAGER))])
+    both = merged_trees([call_tree(forward(tmp_path, "c", EAGER)), call_tree(forward(tmp_path, "d", EAGER))])
     assert both.device_ns == 2 * 620
 
 

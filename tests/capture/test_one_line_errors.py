@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gemma_trace.capture.one_line_errors import as_capture_error, shortened
+from gemma_trace.capture.one_line_errors import as_capture_error, error_text
 from gemma_trace.errors import ImageError
 
 
@@ -27,5 +27,5 @@ def test_what_others_raise_is_one_line(error: Exception, said: str) -> None:
 
 
 def test_the_home_folder_is_left_out_and_the_text_is_bounded() -> None:
-    assert shortened(OSError(f"no file {Path.home()}/models/x")) == "no file ~/models/x"
-    assert len(shortened(ValueError("x" * 5000))) == 200
+    assert error_text(OSError(f"no file {Path.home()}/models/x")) == "no file ~/models/x"
+    assert len(error_text(ValueError("x" * 5000))) == 200

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gemma_trace import cli
+from tests.report.html.reading import Element, read
 from tests.trace_builder import TraceBuilder
 
 MOE = "nn.Module: MoE_0"
@@ -84,3 +85,57 @@ def test_a_stage_that_is_not_there_is_refused(
     arguments = [str(path) if word == "FILE" else word for word in command]
     assert cli.main([*arguments, "-s", "prefil"]) == 1
     assert "has no stage 'prefil'; it has " in capsys.readouterr().err
+
+
+def test_summarize_of_one_stage_has_its_time_beside_ttft(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for run, prefill in (("a", 300), ("b", 500)):
+        built = TraceBuilder().range("request", 0, 1000).range("prefill", 100, prefill)
+        built.range("sampling", 700, 100).write(tmp_path / f"{run}.json")
+    rows = shown(capsys, "summarize", str(tmp_path), "-s", "prefill")["rows"]
+    assert [(row["run"], row["stage"], row["stage_ms"]["median"]) for row in rows] == [
+        ("a", "prefill", 300e-6),
+        ("b", "prefill", 500e-6),
+    ]
+    assert [row["ttft_ms"]["median"] for row in rows] == [800e-6, 800e-6]
+    assert "sampling_ms" not in rows[0]
+    assert cli.main(["summarize", str(tmp_path), "-s", "prefill"]) == 0
+    assert "The stage prefill" in capsys.readouterr().out
+
+
+def test_summarize_of_a_rules_stage_has_its_share_of_the_wall(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rule = ("--rule", "moe=nn.Module: MoE")
+    (row,) = shown(capsys, "summarize", str(path), *rule, "-s", "moe")["rows"]
+    of_stages = shown(capsys, "stages", str(path), *rule, "-s", "moe")["rows"]
+    assert row["stage_ms"]["values"] == [each["time_ns"] / 1e6 for each in of_stages]
+
+
+def test_summarize_refuses_a_stage_that_no_run_has(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["summarize", str(path), "-s", "prefil", "--rule", "moe=nn.Module: MoE"]) == 1
+    assert capsys.readouterr().err == "gemma-trace: no run has a stage 'prefil'; they have moe\n"
+    assert cli.main(["summarize", str(path), "-s", "moe", "--style", "study"]) == 2
+    assert "leave out --stage moe or --style study" in capsys.readouterr().err
+
+
+def page_of(tmp_path: Path, *arguments: str) -> Element:
+    page = tmp_path / "page.html"
+    assert cli.main(["report", *arguments, "--rule", "moe=nn.Module: MoE", "-o", str(page), "--force"]) == 0
+    return read(page.read_bytes())
+
+
+def test_report_of_one_stage_shows_its_kernels_alone(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "kernel_c" in page_of(tmp_path, str(path)).text
+    page = page_of(tmp_path, str(path), "-s", "moe")
+    assert "kernel_c" not in page.text
+    assert "2 device activities of moe in" in page.text
+    assert "show the stage moe alone (--stage)" in page.text
+    assert "Nothing ran on a device" not in page.text
+    assert cli.main(["report", str(path), "-s", "prefil", "-o", str(tmp_path / "none.html")]) == 1
+    assert "has no stage 'prefil'; it has " in capsys.readouterr().err
+
+
+def test_report_of_one_stage_of_two_sides_keeps_the_whole_request(path: Path, tmp_path: Path) -> None:
+    page = page_of(tmp_path, str(path), str(path), "-s", "moe")
+    stages = next(table for table in page.all("table") if "before" in table.text)
+    assert [row.all("th")[0].text for row in stages.all("tr")[1:]] == ["wall", "moe"]

@@ -93,6 +93,7 @@ def commands(trace: str, sound: str, folder: str) -> list[list[str]]:
         ["diff", sound, trace, "--fail-on", "5%"],
         ["diff", trace, trace, "--top", "0"],
         ["summarize", trace, sound],
+        ["ranks", trace, sound],
         ["summarize", trace, "--style", "study"],
         ["report", trace, "--output", f"{folder}/report.html", "--force"],
         ["export", trace, "--output", f"{folder}/viewer.json", "--force"],
@@ -108,10 +109,11 @@ class Exercise:
         folder: for the cases' files and what the commands write.
         sound: a trace to compare with.
         unprintable: look for control characters in what is printed.
+        few: how many commands are drawn for a case, besides those of every case.
     """
 
-    def __init__(self, folder: Path, sound: Path, *, unprintable: bool = True) -> None:
-        self._folder, self._sound, self._unprintable = folder, sound, unprintable
+    def __init__(self, folder: Path, sound: Path, *, unprintable: bool = True, few: int = FEW) -> None:
+        self._folder, self._sound, self._unprintable, self._few = folder, sound, unprintable, few
         self._problems: list[Problem] = []
         self._kept: Known = {}
         self.runs: Counter[str] = Counter()
@@ -136,8 +138,8 @@ class Exercise:
         beside_hta = True
         if case.draw is not None:
             random = Random(f"commands of {case.draw}")
-            beside_hta = random.random() < FEW / len(others)
-            others = random.sample(others, FEW)
+            beside_hta = random.random() < self._few / len(others)
+            others = random.sample(others, self._few)
             self._reports = random.randrange(len(_FORMS))
         with _loaded_once(known), _every_format(self._printed):
             for command in (*always, *others):
@@ -223,17 +225,17 @@ class Exercise:
         """What we would set beside HTA's figures, without HTA."""
         from gemma_trace.hta.answers import Analysis, Figure, Scope
         from gemma_trace.hta.beside_ours import Causes, Own
-        from gemma_trace.hta.conditions import Conditions
         from gemma_trace.hta.copies import Copier
+        from gemma_trace.hta.requirements import Requirements
 
         if not len(trace.activities):
             return
         every = np.ones(len(trace.activities), dtype=bool)
-        conditions = Conditions(trace)
-        conditions.unreadable()
+        requirements = Requirements(trace)
+        requirements.unreadable()
         own, causes = Own(trace, every), Causes(trace, as_is=True)
         for analysis in Analysis:
-            conditions.reason(analysis, every)
+            requirements.reason(analysis, every)
             measures = ("busy_ns", "idle_ns", "count", "sum_ns", "delay_max_ns", "overlapped_pct", "length_max")
             for measure, of in ((measure, of) for measure in measures for of in ("", "7")):
                 causes.compared(Figure(analysis, Scope(), of, measure, hta=1.0), own)
@@ -269,11 +271,11 @@ def _inflated(data: bytes) -> bytes:
 def _fitting(command: str, options: Sequence[str]) -> list[str]:
     """Those of the options that a command has."""
     without = {
-        "--peaks": ("check", "tree", "diff", "summarize", "report", "export"),
+        "--peaks": ("check", "tree", "diff", "summarize", "ranks", "report", "export"),
         "--rules": (),
         "--rule": (),
-        "--stage": ("check", "summarize", "report", "export"),
-        "--request": ("check", "diff", "summarize", "report", "export"),
+        "--stage": ("check", "summarize", "ranks", "report", "export"),
+        "--request": ("check", "diff", "summarize", "ranks", "report", "export"),
     }
     pairs = zip(options[::2], options[1::2], strict=True)
     return [part for name, value in pairs if command not in without[name] for part in (name, value)]

@@ -1,6 +1,6 @@
 """`make fuzz`: any number of cases in several processes; ends with 1 where something happened that must not.
 
-A case, and which commands it is put through, is made of the seed and its number alone, so that
+A case, and which commands it is put through, is made of the seed, its number and `--few` alone, so that
 `--seed 1 --first 4711 --cases 1 --keep FOLDER` makes it again.
 """
 
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.fuzz import corpus
-from tests.fuzz.exercise import Exercise, Problem, limit_memory
+from tests.fuzz.exercise import FEW, Exercise, Problem, limit_memory
 from tests.fuzz.mutate import case
 from tests.fuzz.seeds import ours_on_a_device
 
@@ -82,27 +82,27 @@ class Tally:
 
 
 @cache
-def _exercise(folder: Path) -> Exercise:
+def _exercise(folder: Path, few: int = FEW) -> Exercise:
     """What this process runs its cases with."""
     own = folder / str(os.getpid())
     own.mkdir()
     sound = ours_on_a_device().write(own / "sound.json")
-    exercise = Exercise(own, sound)
+    exercise = Exercise(own, sound, few=few)
     gc.freeze()  # or each collection would go through all that was imported
     limit_memory()
     return exercise
 
 
-def fuzz(folder: Path, seed: int, numbers: range) -> Found:
-    """The cases of these numbers."""
-    exercise = _exercise(folder)
+def fuzz(folder: Path, seed: int, numbers: range, few: int) -> Found:
+    """The cases of these numbers, each through `few` commands besides those of every case."""
+    exercise = _exercise(folder, few)
     before = exercise.runs.copy()
     problems = [(number, problem) for number in numbers for problem in exercise.run(case(seed, number))]
     gc.collect()  # the commands switch it off
     return Found(len(numbers), exercise.runs - before, problems)
 
 
-def _parts(folder: Path, seed: int, numbers: range, jobs: int, until: float) -> Iterator[Found]:
+def _parts(folder: Path, seed: int, numbers: range, jobs: int, few: int, until: float) -> Iterator[Found]:
     """A few cases at a time, in the order in which they end."""
     parts = iter([numbers[place : place + _AT_ONCE] for place in range(0, len(numbers), _AT_ONCE)])
     running: dict[Future[Found], range] = {}
@@ -110,7 +110,7 @@ def _parts(folder: Path, seed: int, numbers: range, jobs: int, until: float) -> 
         while True:
             if time.monotonic() < until:
                 for part in islice(parts, 2 * jobs - len(running)):
-                    running[pool.submit(fuzz, folder, seed, part)] = part
+                    running[pool.submit(fuzz, folder, seed, part, few)] = part
             if not running:
                 return
             for done in wait(running, return_when=FIRST_COMPLETED).done:
@@ -135,6 +135,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--cases", type=int, default=100_000)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no case after this")
     parser.add_argument("--jobs", type=int, default=2, help="the number of processes")
+    parser.add_argument("--few", type=int, default=FEW, help="how many commands are drawn for a case")
     parser.add_argument("--keep", type=Path, help="a folder for one case of each kind that was found")
     parser.add_argument("--corpus", metavar="I/N", help="instead, every N-th case of what was found before")
     return parser.parse_args()
@@ -154,7 +155,7 @@ def _run_cases(folder: Path, given: argparse.Namespace) -> int:
     numbers = range(given.first, given.first + given.cases)
     tally = Tally()
     begun = told = time.monotonic()
-    for found in _parts(folder, given.seed, numbers, given.jobs, begun + given.seconds):
+    for found in _parts(folder, given.seed, numbers, given.jobs, given.few, begun + given.seconds):
         for number, problem in tally.add(found):
             print(f"case {number}: {problem.kind}\n  {problem.command}", file=sys.stderr, flush=True)
             if given.keep:

@@ -97,6 +97,27 @@ def of_a_server() -> TraceBuilder:
     return built
 
 
+def of_a_rank() -> TraceBuilder:
+    """A rank of a job of two: collectives by number, by order and by peer, and an all-to-all of unequal parts."""
+    built = TraceBuilder().range("request", 0, 900).range("prefill", 50, 800)
+    group = {"pg_name": "0", "pg_desc": "default_pg", "pg_size": 2, "ranks": [0, 1]}
+    rank = {"backend": "nccl", "rank": 0, "world_size": 2, "pg_config": [group]}
+    built.header |= {"deviceProperties": DEVICES, "baseTimeNanoseconds": 10**18, "distributedInfo": rank}
+    said: dict[str, Any] = {"dtype": "BFloat16", "In msg nelems": 64, "Out msg nelems": 128, "Group size": 2}
+    said |= {"Process Group Name": "0", "Process Group Ranks": "[0, 1]", "Process Group Description": "default_pg"}
+    for number, name in enumerate(("allreduce", "_allgather_base", "all_to_allv", "send", "barrier"), 1):
+        at_ns = 100 * number
+        args = said | {"Collective name": name, "Seq": number, "In split size": "[16, 48]", "Dst Rank": 1}
+        shapes: dict[str, Any] = {"Input Dims": [[64]], "Input type": ["float"]}
+        built.span("cpu_op", "record_param_comms", at_ns, 60, **args)
+        built.span("user_annotation", f"nccl:{name}", at_ns + 5, 50, **shapes)
+        built.launch(number, at_ns + 10, 20)
+        kernel: dict[str, Any] = {"correlation": number, "stream": 9, "device": 0, **(args if number % 2 else {})}
+        built.span("kernel", "ncclDevKernel_SendRecv(ncclDevKernelArgs)", at_ns + 50, 70, pid=0, tid=9, **kernel)
+        built.kernel("sm90_gemm<float, 4>(int)", at_ns + 80, 30, correlation=number + 10)
+    return built
+
+
 def without_spans() -> TraceBuilder:
     """Nothing but counters and names."""
     return TraceBuilder().counter("c", 5, 1).names("process_name", "python", pid=1)
@@ -120,7 +141,7 @@ def _of_the_sample() -> bytes:
 @cache
 def seeds() -> tuple[bytes, ...]:
     """The traces, as JSON."""
-    built = (ours_on_a_device(), ours_on_the_host(), of_a_server(), without_spans(), annotations_only())
+    built = (ours_on_a_device(), ours_on_the_host(), of_a_server(), of_a_rank(), without_spans(), annotations_only())
     return (*(trace.json() for trace in built), _of_the_sample())
 
 

@@ -17,13 +17,13 @@ from gemma_trace import cli
 from gemma_trace.cli.hta import named_analyses
 from gemma_trace.errors import ConfigError, InputError, MissingExtraError
 from gemma_trace.health.findings import Health
-from gemma_trace.hta.answers import Analysis, Answer, Call, Declined, Figure, HtaResult, Scope, Task
+from gemma_trace.hta.answers import Analysis, Answer, Call, Declined, Figure, HtaResult, Parts, Scope, Task
 from gemma_trace.hta.beside_ours import Causes, Own
 from gemma_trace.hta.child_process import run_tasks
-from gemma_trace.hta.conditions import Conditions
 from gemma_trace.hta.copies import Copier
 from gemma_trace.hta.figures import figures_of
-from gemma_trace.hta.run import Parts, Wanted, run_hta
+from gemma_trace.hta.requirements import Requirements
+from gemma_trace.hta.run import Wanted, run_hta
 from gemma_trace.report.markdown import to_markdown
 from gemma_trace.report.records import to_csv, to_json, to_parquet
 from gemma_trace.report.tables.hta import hta_report, hta_tables
@@ -265,7 +265,7 @@ def test_operators_are_those_whose_sequences_cost_most(tmp_path: Path) -> None:
     for index in range(3):
         built.launch(10 + index, 301_000 + 5_000 * index, 1_000)
         built.kernel("add", 400_000 + 5_000 * index, 1_000, correlation=10 + index)
-    assert Conditions(built.load(tmp_path)).operators == ["aten::conv2d", "aten::add"]
+    assert Requirements(built.load(tmp_path)).operators == ["aten::conv2d", "aten::add"]
 
 
 def test_a_file_that_hta_cannot_read_costs_its_own_calls_only(tmp_path: Path) -> None:

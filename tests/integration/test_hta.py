@@ -18,8 +18,8 @@ import pytest
 from gemma_trace.analysis.intervals import union_ns
 from gemma_trace.analysis.kernels import kernel_table
 from gemma_trace.cli import main
-from gemma_trace.hta.answers import OF_A_CUT, Analysis, HtaResult, Scope
-from gemma_trace.hta.run import Parts, Wanted, run_hta
+from gemma_trace.hta.answers import OF_A_CUT, Analysis, HtaResult, Parts, Scope
+from gemma_trace.hta.run import Wanted, run_hta
 from gemma_trace.trace.trace import Trace
 from tests.conftest import real_trace
 from tests.integration.hta_forks import serving

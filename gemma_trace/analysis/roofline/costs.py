@@ -8,9 +8,10 @@ every output written once, by their sizes in memory; an expanded input counts as
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from gemma_trace.analysis.roofline.tensors import ITEM_BYTES, Tensor
+from gemma_trace.analysis.roofline.tensors import ITEM_BYTES, Inputs, Tensor
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,10 @@ class Cost:
     def bytes(self) -> float:
         """All that moves."""
         return self.weight_bytes + self.read_bytes + self.written_bytes
+
+
+Formula = Callable[[Inputs], Cost | None]
+"""An op's inputs → its cost; None where the shapes don't tell, so that an op inside it may."""
 
 
 def matrix_cost(

@@ -7,16 +7,12 @@ queries by keys by head size. Signatures are PyTorch's (aten/src/ATen/native/nat
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from math import prod
 from typing import Final
 
-from gemma_trace.analysis.roofline.costs import Cost, matrix_cost
+from gemma_trace.analysis.roofline.costs import Cost, Formula, matrix_cost
 from gemma_trace.analysis.roofline.tensors import Inputs
-
-Formula = Callable[[Inputs], Cost | None]
-"""An op's inputs → its cost; None where the shapes don't tell, so that an op inside it may."""
 
 
 def _matrices(inputs: Inputs, left: int, right: int, *bias: int, weights: bool = False) -> Cost | None:

@@ -8,12 +8,11 @@ kernels may take more.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from math import prod
 from typing import Final
 
-from gemma_trace.analysis.roofline.costs import Cost, bytes_of
+from gemma_trace.analysis.roofline.costs import Cost, Formula, bytes_of
 from gemma_trace.analysis.roofline.matrix_ops import broadcast
 from gemma_trace.analysis.roofline.tensors import ITEM_BYTES, Inputs, Tensor
 
@@ -140,8 +139,6 @@ _IN_PLACE: Final = (
     "lerp_ addcmul_ addcdiv_ masked_fill_ sigmoid_ tanh_ relu_ gelu_ silu_ nan_to_num_ bitwise_and_ bitwise_or_"
 )
 _REDUCTIONS: Final = "sum mean amax amin max min argmax argmin prod std var norm linalg_vector_norm any all logsumexp"
-
-Formula = Callable[[Inputs], Cost | None]
 
 VECTOR_OPS: Final[dict[str, Formula]] = {
     **{f"aten::{name}": _elementwise for name in _ARITHMETIC.split()},

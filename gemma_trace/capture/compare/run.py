@@ -6,7 +6,6 @@ What is done is told by the traces: `<output>/<label>/r<round>/` holds one that 
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import subprocess
@@ -15,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final
 
 import msgspec
 
@@ -23,9 +22,10 @@ import gemma_trace
 from gemma_trace.capture.compare.arms import PLACEHOLDER, Arm
 from gemma_trace.capture.compare.conditions import Conditions, read_conditions
 from gemma_trace.capture.output import lock_output, make_folder
-from gemma_trace.capture.process import die_with_parent, how_it_ended, said_in
+from gemma_trace.capture.process import ProcessState, die_with_parent, how_it_ended, said_in
 from gemma_trace.capture.sweep import same_options
 from gemma_trace.errors import CaptureError, InputError, OutputError
+from gemma_trace.foreign import UnreadableValueError, decoded
 from gemma_trace.trace.scratch import clear_abandoned, scratch_folder
 from gemma_trace.trace.trace import load_metadata
 
@@ -33,8 +33,6 @@ RECORD_NAME: Final = "compare.json"
 RECORD_VERSION: Final = 1
 _TRACES: Final = ("*.pt.trace.json.gz", "*.pt.trace.json", "*.json.gz", "*.json")
 _TAIL: Final = 300
-
-State = Literal["waiting", "running", "done", "failed"]
 
 
 @dataclass(frozen=True)
@@ -53,11 +51,36 @@ class Trial:
     round: int
     place: int
     folder: Path
-    state: State = "waiting"
+    state: ProcessState = "waiting"
     trace: Path | None = None
     error: str = ""
     seconds: float = 0.0
     conditions: Conditions = field(default_factory=Conditions)
+
+
+@dataclass(frozen=True)
+class FailedTrial:
+    """A trial that failed, and why, in a line."""
+
+    label: str
+    round: int
+    error: str
+
+
+@dataclass(frozen=True)
+class CompareRecord:
+    """What a comparison writes down in its folder.
+
+    Attributes:
+        labels: of the arms, sorted.
+        order: the round and the arm of every trial, in the order in which they are run.
+    """
+
+    labels: tuple[str, ...]
+    seed: int
+    order: tuple[tuple[int, str], ...] = ()
+    failed: tuple[FailedTrial, ...] = ()
+    schema_version: int = RECORD_VERSION
 
 
 def plan_trials(arms: Sequence[Arm], rounds: int, output: Path, seed: int) -> list[Trial]:
@@ -186,7 +209,7 @@ def _error_of(trial: Trial, done: subprocess.CompletedProcess[bytes]) -> str:
     if done.returncode == 0:
         return ""
     said = [said_in(line) for line in done.stdout.splitlines()]
-    told = next((each["error"] for each in reversed(said) if "error" in each), "")
+    told = next((message.error for message in reversed(said) if message.error), "")
     if told:
         return told
     how = how_it_ended(done.returncode)
@@ -200,41 +223,38 @@ def _error_of(trial: Trial, done: subprocess.CompletedProcess[bytes]) -> str:
 def _begin(output: Path, trials: Sequence[Trial], seed: int) -> None:
     """Make the folder; refuse one in which something else was compared."""
     make_folder(output)
-    before = read_record(output)
-    labels = sorted({trial.arm.label for trial in trials})
-    if before and (before.get("labels") != labels or before.get("seed") != seed):
+    before = _recorded(output)
+    labels = tuple(sorted({trial.arm.label for trial in trials}))
+    if before and (before.labels, before.seed) != (labels, seed):
         raise OutputError(
-            f"{output} has a comparison in it, of {', '.join(map(str, before.get('labels', [])))} with seed "
-            f"{before.get('seed')}; give another --out-dir, or the same options to continue it"
+            f"{output} has a comparison in it, of {', '.join(before.labels)} with seed {before.seed}; give another "
+            "--out-dir, or the same options to continue it"
         )
 
 
-def read_record(output: Path) -> dict[str, Any]:
-    """What an earlier run wrote down; nothing where there is none that can be read."""
+def _recorded(output: Path) -> CompareRecord | None:
+    """What an earlier run wrote down; None where there is nothing that can be read."""
     try:
-        record = json.loads((output / RECORD_NAME).read_text())
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) else {}
+        record: CompareRecord = decoded((output / RECORD_NAME).read_bytes(), CompareRecord)
+    except (OSError, UnreadableValueError):
+        return None
+    return record
 
 
 def _record(output: Path, trials: Sequence[Trial], seed: int) -> None:
     """Write down what was run in which order, and what failed."""
     from gemma_trace.trace.files import output_file
 
-    record = {
-        "schema_version": RECORD_VERSION,
-        "labels": sorted({trial.arm.label for trial in trials}),
-        "seed": seed,
-        "order": [[trial.round, trial.arm.label] for trial in trials],
-        "failed": [
-            {"label": trial.arm.label, "round": trial.round, "error": trial.error}
-            for trial in trials
-            if trial.state == "failed"
-        ],
-    }
+    record = CompareRecord(
+        labels=tuple(sorted({trial.arm.label for trial in trials})),
+        seed=seed,
+        order=tuple((trial.round, trial.arm.label) for trial in trials),
+        failed=tuple(
+            FailedTrial(trial.arm.label, trial.round, trial.error) for trial in trials if trial.state == "failed"
+        ),
+    )
     with output_file(output / RECORD_NAME, "check --out-dir") as file:
-        file.write(json.dumps(record, indent=2).encode() + b"\n")
+        file.write(msgspec.json.format(msgspec.json.encode(record)) + b"\n")
 
 
 def require_enough(trials: Sequence[Trial]) -> None:

@@ -25,12 +25,12 @@ from gemma_trace.analysis.stage_splits import family_lines, kernel_lines
 from gemma_trace.analysis.statistics import Distribution, distribution_ms
 from gemma_trace.analysis.summary import RunSummary, summarize
 from gemma_trace.analysis.timeline import Request, first_token_ns
-from gemma_trace.analysis.tree import call_tree, prune
+from gemma_trace.analysis.tree import NodeKind, TreeNode, call_tree, prune
 from gemma_trace.analysis.work_pieces import Work, select
 from gemma_trace.peaks import Peaks
 from gemma_trace.printable import path_text
 from gemma_trace.report.html.environment import facts_of
-from gemma_trace.report.html.model import FULL, DecodeSeries, Detail, Headline, Kernels, OverviewRow, RunView
+from gemma_trace.report.html.model import FULL, DecodeSeries, Headline, Kernels, OverviewRow, PageDetail, RunView
 from gemma_trace.report.html.tables import page_kernels
 from gemma_trace.report.html.text import public_label
 from gemma_trace.report.html.waterfall import draw_waterfall
@@ -42,6 +42,7 @@ from gemma_trace.report.tables.memory import memory_tables
 from gemma_trace.report.tables.roofline import stage_rooflines
 from gemma_trace.report.tables.stages import PAGE_COLS, lines_table
 from gemma_trace.stages import Stage
+from gemma_trace.trace.near_names import no_such_stage
 from gemma_trace.trace.trace import Trace
 
 MOST_STEPS = 120
@@ -50,41 +51,59 @@ MOST_STEPS = 120
 _NOT_IN_TTFT = frozenset({Stage.REQUEST.value, Stage.IMAGE_LOAD.value, Stage.DECODE.value, Stage.UNATTRIBUTED.value})
 
 
-def view_of(trace: Trace, detail: Detail = FULL, own: Sequence[Peaks] = ()) -> RunView:
+def view_of(trace: Trace, detail: PageDetail = FULL, own: Sequence[Peaks] = (), stage: str | None = None) -> RunView:
     """Everything that the page shows of a trace.
 
     Args:
         own: the user's own peak rates.
+        stage: the only one whose time, kinds of work, kernels and tree are shown; None is all.
+
+    Raises:
+        InputError: the trace has no such stage.
     """
     everything = breakdown(trace)
     run = summarize(trace, everything)
-    found = everything.complete()
-    request = median_request(found)
-    table = kernel_table(trace, request=request.index)
-    work = select(trace, None, request.index)
-    tree = call_tree(trace, request.index) if detail.tree_depth else None
+    complete = everything.complete()
+    request = median_request(complete)
+    present = dict.fromkeys(row.stage for row in complete.rows)
+    if stage is not None and stage not in present:
+        raise no_such_stage(trace, stage, present)
+    table = kernel_table(trace, stage, request.index)
+    work = select(trace, stage, request.index)
     metadata = trace.metadata
-    lines = _stage_lines(trace, run, found, request)
-    waterfall = draw_waterfall(trace, request, len(found.requests), detail.cells)
+    lines = _stage_lines(trace, run, complete, request)
+    shown = [line for line in lines if stage in (None, line.row.stage)]
+    waterfall = draw_waterfall(trace, request, len(complete.requests), detail.cells)
     return RunView(
         label=public_label(trace.label),
         file=public_label(path_text(trace.path.name)),
         identity=_identity(run),
         weights=run.weights,
         created_utc=metadata.created_utc if metadata else "",
-        headline=_headline(trace, run, found),
-        overview=_overview(run, found),
+        headline=_headline(trace, run, complete),
+        overview=_overview(run, complete),
         waterfall=waterfall,
         stages=lines,
-        stage_table=lines_table("Stages of the median request", PAGE_COLS, lines, request.wall_ns, 1, run),
+        stage_table=lines_table("Stages of the median request", PAGE_COLS, shown, request.wall_ns, 1, run),
         families=family_lines(trace, work),
         kernels=_kernels(trace, work, table, detail.kernels, has_several_devices=len(waterfall.lanes) > 2),
-        tables=_tables(trace, request, own),
-        tree=prune(tree, detail.tree_depth, detail.tree_min_pct) if tree else None,
-        decode=_decode(trace),
+        tables=_tables(trace, request, own) if stage is None else (),
+        tree=_tree(trace, request, detail, stage),
+        decode=_decode(trace) if stage in (None, Stage.DECODE) else None,
         health=run.health,
         facts=facts_of(trace, run),
+        stage=stage,
     )
+
+
+def _tree(trace: Trace, request: Request, detail: PageDetail, stage: str | None) -> TreeNode | None:
+    """The pruned tree of a request, or of one stage of it; None where there is no room for it, or no such node."""
+    if not detail.tree_depth:
+        return None
+    whole = call_tree(trace, request.index)
+    if stage is not None:
+        whole = replace(whole, children=tuple(whole.find(NodeKind.STAGE, stage)))
+    return prune(whole, detail.tree_depth, detail.tree_min_pct) if whole.children else None
 
 
 def _tables(trace: Trace, request: Request, own: Sequence[Peaks]) -> tuple[Table[Any], ...]:
@@ -160,13 +179,15 @@ def _kernels(trace: Trace, work: Work, table: KernelTable, most: int, *, has_sev
 
 
 def _decode(trace: Trace) -> DecodeSeries | None:
-    found = decode_statistics(trace)
-    if found is None:
+    statistics = decode_statistics(trace)
+    if statistics is None:
         return None
-    return DecodeSeries(found.source, len(found.requests), found.token_by_token(MOST_STEPS), decode_table(found))
+    return DecodeSeries(
+        statistics.source, len(statistics.requests), statistics.token_by_token(MOST_STEPS), decode_table(statistics)
+    )
 
 
-def told_apart(views: Sequence[RunView]) -> list[RunView]:
+def labelled_apart(views: Sequence[RunView]) -> list[RunView]:
     """The same runs, those of one name (the ranks of one program) with the file's name beside it."""
     labels = [view.label for view in views]
     return [

@@ -61,7 +61,7 @@ class Chart:
 
 
 @dataclass(frozen=True)
-class Cell:
+class DrawnCell:
     """A cell.
 
     Attributes:
@@ -87,7 +87,7 @@ class HtmlRow:
         stages: the names of the stages in its bar, to be filtered by.
     """
 
-    cells: tuple[Cell, ...]
+    cells: tuple[DrawnCell, ...]
     classes: str
     stages: str
 
@@ -134,20 +134,20 @@ def _row(cols: Sequence[Col], raws: Sequence[Any], texts: Sequence[str], longest
     return HtmlRow(tuple(cells), "sub" if is_part(stage) and cols[0].unit.holds == "stage" else "", stages)
 
 
-def _cell(col: Col, raw: Any, text: str, stage: str, longest: dict[str, int]) -> Cell:
+def _cell(col: Col, raw: Any, text: str, stage: str, longest: dict[str, int]) -> DrawnCell:
     holds = col.unit.holds
     if holds == "bar":
-        return Cell("", "chart", chart=_chart(col, raw, stage, longest))
+        return DrawnCell("", "chart", chart=_chart(col, raw, stage, longest))
     if holds == "name":
-        return Cell(short_name(raw) if col.show is None else full_name(text), "name mono", title=full_name(raw))
+        return DrawnCell(short_name(raw) if col.show is None else full_name(text), "name mono", title=full_name(raw))
     if holds == "stage":
         is_measure = raw in MEASURES
-        return Cell(MEASURES.get(raw, raw), "text", swatch="" if is_measure else stage_class(raw))
+        return DrawnCell(MEASURES.get(raw, raw), "text", swatch="" if is_measure else stage_class(raw))
     if holds == "status":
-        return Cell(text, "text", word=text if text in ("slower", "faster") else "soft")
+        return DrawnCell(text, "text", word=text if text in ("slower", "faster") else "soft")
     if col.unit.align == "left":
-        return Cell(full_name(text), _head_classes(col) if col.key == "binding" else _text_classes(col))
-    return Cell(text, value=_sort_value(raw))
+        return DrawnCell(full_name(text), _head_classes(col) if col.key == "binding" else _text_classes(col))
+    return DrawnCell(text, value=_sort_value(raw))
 
 
 def _text_classes(col: Col) -> str:

@@ -264,11 +264,11 @@ def decode_steps(series: DecodeSeries) -> Steps:
     for place, step in enumerate(series.steps):
         x = 100 * (place + 0.5) / count
         name = f"token {step.first}" if step.first == step.last else f"tokens {step.first} to {step.last}"
-        own = step.intervals
-        title = f"{name}: {significant(own.median)} ms"
-        if own.n > 1:
-            title += f", {significant(own.min)} to {significant(own.max)} ms in {own.n} intervals"
-        steps.append(Step(x, y(own.median), y(own.max), y(own.min), title))
+        intervals = step.intervals
+        title = f"{name}: {significant(intervals.median)} ms"
+        if intervals.n > 1:
+            title += f", {significant(intervals.min)} to {significant(intervals.max)} ms in {intervals.n} intervals"
+        steps.append(Step(x, y(intervals.median), y(intervals.max), y(intervals.min), title))
         if place % -(-count // 8) == 0:
             numbers.append(Tick(x, str(step.first), "middle", ""))
     marks = tuple(Tick(100 * y(level) / DECODE_PX, f"{level:g}", "start", "") for level in levels)

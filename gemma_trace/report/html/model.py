@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from gemma_trace.analysis.changes import TraceDiff
 from gemma_trace.analysis.decode import TokenIntervals, TokenSource
-from gemma_trace.analysis.diff import TraceDiff
 from gemma_trace.analysis.kernels import KernelTotals
 from gemma_trace.analysis.stage_lines import StageLine
 from gemma_trace.analysis.stage_splits import FamilyLine, KernelLine
@@ -17,7 +17,7 @@ from gemma_trace.report.table import Table
 
 
 @dataclass(frozen=True)
-class Detail:
+class PageDetail:
     """How much of each run a page shows; what is left out is said on the page.
 
     Attributes:
@@ -32,15 +32,15 @@ class Detail:
     cells: int
 
 
-FULL: Final = Detail(kernels=100, tree_depth=9, tree_min_pct=0.5, cells=800)
-BRIEF: Final = Detail(kernels=25, tree_depth=6, tree_min_pct=2.0, cells=400)
-SHORT: Final = Detail(kernels=10, tree_depth=0, tree_min_pct=0.0, cells=200)
+FULL: Final = PageDetail(kernels=100, tree_depth=9, tree_min_pct=0.5, cells=800)
+BRIEF: Final = PageDetail(kernels=25, tree_depth=6, tree_min_pct=2.0, cells=400)
+SHORT: Final = PageDetail(kernels=10, tree_depth=0, tree_min_pct=0.0, cells=200)
 
 MOST_RUNS: Final = 32
 """A page has the details of no more runs than this; the overview has them all."""
 
 
-def detail_for(runs: int) -> Detail:
+def detail_for(runs: int) -> PageDetail:
     """How much there is room for: a page of so many runs stays at about 1 MB."""
     return FULL if runs <= 4 else BRIEF if runs <= 12 else SHORT
 
@@ -205,6 +205,7 @@ class RunView:
         tree: pruned; None where there is no room for it.
         decode: None where there was at most one token.
         hta: Holistic Trace Analysis's tables, where it was asked for.
+        stage: the only stage that `stage_table`, families, kernels and tree are of; None where they are of all.
     """
 
     label: str
@@ -225,6 +226,7 @@ class RunView:
     health: Health
     facts: tuple[Facts, ...]
     hta: tuple[Table[Any], ...] = ()
+    stage: str | None = None
 
     @property
     def is_ours(self) -> bool:

@@ -14,17 +14,25 @@ import jinja2
 from markupsafe import Markup
 
 from gemma_trace._version import __version__
-from gemma_trace.analysis.diff import Change
+from gemma_trace.analysis.changes import Change
 from gemma_trace.analysis.tree import NodeKind
 from gemma_trace.printable import printable_lines
 from gemma_trace.report.html import charts
 from gemma_trace.report.html.cells import html_table
 from gemma_trace.report.html.definitions import DEFINITIONS, DIFF_DEFINITIONS
 from gemma_trace.report.html.model import MOST_RUNS, PageContent, Pair
-from gemma_trace.report.html.sections import kernels_note, overview_of, pair_of, run_of, window_of
+from gemma_trace.report.html.sections import kernels_note, overview_of, pair_of, run_of, window_of, work_of
 from gemma_trace.report.html.tables import changed
 from gemma_trace.report.html.text import bytes_text, counted, full_name, short_name, stage_class
-from gemma_trace.report.number_text import ABSENT, NOISY_MARK, microseconds, milliseconds, percent, significant, spread
+from gemma_trace.report.number_text import (
+    NO_FIGURE,
+    NOISY_MARK,
+    microseconds,
+    milliseconds,
+    percent,
+    significant,
+    spread,
+)
 from gemma_trace.report.table import Report, Table
 from gemma_trace.report.tables import tree
 from gemma_trace.report.tables.diff import INTERVAL, beside, is_against_one
@@ -119,7 +127,7 @@ def _environment() -> jinja2.Environment:
         "size": bytes_text,
     }
     environment.globals |= {
-        "ABSENT": ABSENT,
+        "NO_FIGURE": NO_FIGURE,
         "NOISY_MARK": NOISY_MARK,
         "NodeKind": NodeKind,
         "TREE": tree,
@@ -136,6 +144,7 @@ def _environment() -> jinja2.Environment:
         "kernels_note": kernels_note,
         "run_of": run_of,
         "window_of": window_of,
+        "work_of": work_of,
         "pair_of": pair_of,
         "html_table": html_table,
         "changed": changed,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
-from gemma_trace.analysis.diff import Change
+from gemma_trace.analysis.changes import Change
 from gemma_trace.analysis.timeline import UNLINKED
 from gemma_trace.report.html.charts import Rect, Tick, axis, range_pct, stacked
 from gemma_trace.report.html.environment import public_settings
@@ -100,14 +100,24 @@ def _tiles(view: RunView) -> Iterable[Tile]:
         share = percent(held_up_ns, waterfall.wall_ns)
         yield Tile("profiler's own overhead", share, "%", f"of {window_of(view)}")
     busy_ns = sum(line.row.device_ns for line in view.stages)
-    if view.kernels.on == "device":
+    if _has_device_work(view):
         yield Tile("device active", percent(busy_ns, waterfall.wall_ns), "%", f"of {window_of(view)}")
-        yield Tile("device activities", f"{view.kernels.totals.activities:,}", "", f"of {window_of(view)}")
+        yield Tile("device activities", f"{view.kernels.totals.activities:,}", "", f"of {work_of(view)}")
     elif view.headline.name == "TTFT":
         yield Tile("wall", milliseconds(waterfall.wall_ns), "ms", f"{window_of(view)}, profiled")
 
 
+def _has_device_work(view: RunView) -> bool:
+    """Whether activities ran on a device, be they of the stage that is shown or of another."""
+    return view.kernels.on == "device" or any(line.row.activities for line in view.stages)
+
+
 def _missing(view: RunView) -> Iterable[str]:
+    if view.stage is not None:
+        yield (
+            f"The table of stages, the kinds of work, the kernels and the tree show the stage {view.stage} alone "
+            "(--stage); the headline and the lanes show the whole request."
+        )
     if not view.is_ours:
         yield (
             "This trace isn't one of gemma-trace's captures: it has no requests that ran without the profiler, so all "
@@ -119,9 +129,9 @@ def _missing(view: RunView) -> Iterable[str]:
         yield "The trace doesn't tell when the first token was there, so there is no TTFT; the headline is wall time."
     if not any(line.row.stage not in _NO_STAGES for line in view.stages):
         yield "No stage was found by a known name; name some with --rule NAME=REGEX."
-    if view.kernels.on == "host":
+    if not _has_device_work(view):
         yield "Nothing ran on a device, so there is no device lane; ops with their self time stand for kernels."
-    if view.decode is None:
+    if view.decode is None and view.stage is None:
         yield "There is no decode series: the trace has fewer than two decode steps."
 
 
@@ -132,19 +142,24 @@ def window_of(view: RunView) -> str:
     return label if drawn.requests == 1 else f"{label}, the median one"
 
 
+def work_of(view: RunView) -> str:
+    """What kinds of work, kernels and tree are of, in words."""
+    return window_of(view) if view.stage is None else f"{view.stage} in {window_of(view)}"
+
+
 def kernels_note(view: RunView) -> str:
     """What the table of kernels shows, and what it leaves out."""
     kernels = view.kernels
     totals = kernels.totals
     if kernels.on == "device":
-        note = f"{totals.activities:,} device activities of {window_of(view)}: {milliseconds(totals.device_sum_ns)} ms "
+        note = f"{totals.activities:,} device activities of {work_of(view)}: {milliseconds(totals.device_sum_ns)} ms "
         several = len(view.waterfall.lanes) > 2  # the host's and one of each device
         clock = "busy on each of several devices, added up" if several else "by the clock"
         note += f"in sum, {milliseconds(totals.device_busy_ns)} ms {clock}"
         if totals.unlinked:
             note += f"; {totals.unlinked:,} without their launch in the trace"
     else:
-        note = f"Ops of {window_of(view)} by self time: {milliseconds(kernels.sum_ns)} ms in sum, over all threads"
+        note = f"Ops of {work_of(view)} by self time: {milliseconds(kernels.sum_ns)} ms in sum, over all threads"
     left = kernels.total_rows - len(kernels.lines)
     if left:
         rest_ns = kernels.sum_ns - sum(line.row.sum_ns for line in kernels.lines)

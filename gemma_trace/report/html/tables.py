@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
-from gemma_trace.analysis.diff import Change, TraceDiff
+from gemma_trace.analysis.changes import Change, TraceDiff
 from gemma_trace.analysis.kernels import KernelTable
 from gemma_trace.analysis.stage_splits import KernelLine
 from gemma_trace.analysis.statistics import Distribution
@@ -37,7 +37,7 @@ def page_kernels(table: KernelTable, lines: Sequence[KernelLine], *, has_several
         kernels.ON_DEVICE: on_device,
         kernels.SEVERAL_DEVICES: on_device and has_several_devices,
     }
-    name = replace(_KERNEL, header=kernels.named(table, full_names=False).header)
+    name = replace(_KERNEL, header=kernels.name_col(table, full_names=False).header)
     return Table("Kernels" if on_device else "Ops", (name, *_KERNEL_COLS), lines, conditions=holding(conditions))
 
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
-from gemma_trace.analysis.diff import Change, TraceDiff
+from gemma_trace.analysis.changes import Change, TraceDiff
 from gemma_trace.analysis.statistics import Distribution
 from gemma_trace.health.findings import Health
 from gemma_trace.health.merge import merged
-from gemma_trace.report.number_text import ABSENT, decimals, significant, spread
+from gemma_trace.report.number_text import NO_FIGURE, decimals, significant, spread
 from gemma_trace.report.table import Col, Report, Table
 from gemma_trace.report.units import COUNT, DELTA_MS, DELTA_PCT, FIGURES, MEASURE_MS, NAME, STAGE, STATUS, TEXT, signed
 
@@ -99,7 +99,7 @@ def interval_text(found: tuple[float, float] | str) -> str:
 
 def _counts(change: Change) -> str:
     before, after = (
-        ABSENT if count is None else significant(count) for count in (change.before_count, change.after_count)
+        NO_FIGURE if count is None else significant(count) for count in (change.before_count, change.after_count)
     )
     return before if before == after else f"{before} → {after}"
 

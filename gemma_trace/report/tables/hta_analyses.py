@@ -134,7 +134,7 @@ _PATH: Final = (
 )
 
 
-class Values:
+class HtaValues:
     """The figures by what they are of."""
 
     def __init__(self, figures: Sequence[Figure]) -> None:
@@ -156,7 +156,7 @@ class Values:
 
 def analysis_tables(result: HtaResult, scopes: Sequence[Scope]) -> list[Table[Any]]:
     """A table per analysis, of these parts of the trace; those without a row are left out."""
-    values = Values(result.figures)
+    values = HtaValues(result.figures)
 
     def table(title: str, cols: tuple[Col, ...], analysis: Analysis, *notes: str) -> Table[HtaRow]:
         return Table(title, cols, values.rows(analysis, scopes), notes=notes)
@@ -211,30 +211,30 @@ def row_name(scope: Scope) -> str:
     return scope.label if scope.stage is None else f"  {scope.label}"
 
 
-def _kinds(values: Values, scopes: Sequence[Scope]) -> list[HtaRow]:
+def _kinds(values: HtaValues, scopes: Sequence[Scope]) -> list[HtaRow]:
     rows = []
     for scope in scopes:
-        found = values.of(Analysis.KERNELS, scope)
-        if found:
-            times = {of: one["time_ns"] for of, one in found.items() if "time_ns" in one}
+        kinds = values.of(Analysis.KERNELS, scope)
+        if kinds:
+            times = {of: figures["time_ns"] for of, figures in kinds.items() if "time_ns" in figures}
             alone = {kind: times.get(kind, 0.0) for kind in _KIND_NAMES}
             both = sum(length for kind, length in times.items() if kind not in _KIND_NAMES)
-            rows.append(HtaRow(row_name(scope), "", {**alone, "overlapping": both, **found[""]}))
+            rows.append(HtaRow(row_name(scope), "", {**alone, "overlapping": both, **kinds[""]}))
     return rows
 
 
-def _kernels(values: Values) -> Table[HtaRow]:
-    found = values.of(Analysis.KERNELS, Scope())
-    whole = found.get("", {}).get("sum_ns", 0.0)
+def _kernels(values: HtaValues) -> Table[HtaRow]:
+    kernels = values.of(Analysis.KERNELS, Scope())
+    whole = kernels.get("", {}).get("sum_ns", 0.0)
     rows = [
-        HtaRow("", of, {**one, **({"share_pct": 100 * one["sum_ns"] / whole} if whole else {})})
-        for of, one in found.items()
-        if of and "count" in one
+        HtaRow("", of, {**figures, **({"share_pct": 100 * figures["sum_ns"] / whole} if whole else {})})
+        for of, figures in kernels.items()
+        if of and "count" in figures
     ]
     return Table("Kernels", _KERNELS, rows).cut(MOST_KERNELS, "{} more: --format json has all.")
 
 
-def _critical_path(values: Values, result: HtaResult) -> Table[HtaRow]:
+def _critical_path(values: HtaValues, result: HtaResult) -> Table[HtaRow]:
     rows = []
     for request, wall_ns in result.walls_ns.items():
         found = values.of(Analysis.CRITICAL_PATH, Scope(request)).get("")

@@ -7,10 +7,10 @@ from dataclasses import asdict, replace
 from typing import Any, Final
 
 from gemma_trace.analysis.devices import devices_of
+from gemma_trace.analysis.grouping import By
 from gemma_trace.analysis.kernels import KernelRow, KernelTable
-from gemma_trace.analysis.work_pieces import By
 from gemma_trace.health.findings import Health
-from gemma_trace.report.number_text import ABSENT, milliseconds
+from gemma_trace.report.number_text import NO_FIGURE, milliseconds
 from gemma_trace.report.table import Col, Report, Table, holding
 from gemma_trace.report.units import COUNT, FIGURES, MS, NAME, PCT, US, whole
 from gemma_trace.trace.trace import Trace
@@ -111,11 +111,11 @@ KERNEL_FILE: Final = (
 
 def _grid(row: KernelRow) -> str:
     more = f" +{row.launch_shapes - 1}" if row.launch_shapes > 1 else ""
-    return f"{row.grid}{more}" if row.grid else ABSENT
+    return f"{row.grid}{more}" if row.grid else NO_FIGURE
 
 
 def _block(row: KernelRow) -> str:
-    return row.block or ABSENT
+    return row.block or NO_FIGURE
 
 
 KERNEL_COLS: Final = (
@@ -174,7 +174,7 @@ def kernels_table(table: KernelTable, trace: Trace, top: int, *, full_names: boo
     }
     return Table(
         title_of(table, trace),
-        (named(table, full_names=full_names), *KERNEL_COLS[1:]),
+        (name_col(table, full_names=full_names), *KERNEL_COLS[1:]),
         rows,
         totals,
         _notes(table, shown, has_devices=has_devices),
@@ -182,7 +182,7 @@ def kernels_table(table: KernelTable, trace: Trace, top: int, *, full_names: boo
     ).cut(top)
 
 
-def named(table: KernelTable, *, full_names: bool) -> Col:
+def name_col(table: KernelTable, *, full_names: bool) -> Col:
     """The column of names, called after what the rows are."""
     header = table.by.value if table.on == "device" or table.by is not By.KERNEL else By.OP.value
     show: Callable[[Any], str] | None = str if full_names else None

@@ -186,24 +186,24 @@ def memory_record(found: MemoryUse) -> dict[str, Any]:
     }
 
 
-def _notes(found: MemoryUse) -> list[str]:
+def _notes(use: MemoryUse) -> list[str]:
     notes = []
-    if any(device.resident_bytes is not None for device in found.devices):
+    if any(device.resident_bytes is not None for device in use.devices):
         notes.append("resident: allocated before the profile, the weights and whatever else was there.")
-    if any(device.device == NONE for device in found.devices):
+    if any(device.device == NONE for device in use.devices):
         notes.append("The host's allocator counts from the profiler's start: weights loaded before aren't in it.")
-    caches = [cache.cache_bytes for device in found.devices for cache in device.caches]
+    caches = [cache.cache_bytes for device in use.devices for cache in device.caches]
     if any(caches):
         notes.append(
             "cache: what prefill and decode allocate that lasts from step to step and not beyond the request, as the "
             "last decode step begins."
         )
-    if any(row.activations_bytes is not None for row in found.stages):
+    if any(row.activations_bytes is not None for row in use.stages):
         notes.append("activations: the most that a request holds beside its cache, inputs too, on top of its start.")
-    notes += [_unpaired_note(device) for device in found.devices if device.missing or device.unmatched]
+    notes += [_unpaired_note(device) for device in use.devices if device.missing or device.unmatched]
     if caches and not any(caches):
         notes.append("No cache was found: it may be among the resident, or stay beyond the request.")
-    if any(device.device != NONE for device in found.devices) and any(d.device == NONE for d in found.devices):
+    if any(device.device != NONE for device in use.devices) and any(d.device == NONE for d in use.devices):
         notes.append("The host's stages are in JSON.")
     return notes
 

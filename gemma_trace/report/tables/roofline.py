@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Final
 
+from gemma_trace.analysis.grouping import By
 from gemma_trace.analysis.kernels import KernelTable
 from gemma_trace.analysis.roofline.achieved import AchievedRow, achieved_totals
 from gemma_trace.analysis.roofline.devices import DevicePeaks
 from gemma_trace.analysis.roofline.floor_sums import Floors, FloorSum
-from gemma_trace.analysis.work_pieces import By
 from gemma_trace.report.table import Col, Report, Table, holding
 from gemma_trace.report.tables.floors import (
     BANDWIDTH,
@@ -24,7 +24,7 @@ from gemma_trace.report.tables.floors import (
     TFLOPS,
     floor_notes,
 )
-from gemma_trace.report.tables.kernels import FAMILY, KERNEL, KERNEL_FILE, MOST_ROWS, OF_FAMILIES, SHARE, SUM, named
+from gemma_trace.report.tables.kernels import FAMILY, KERNEL, KERNEL_FILE, MOST_ROWS, OF_FAMILIES, SHARE, SUM, name_col
 from gemma_trace.report.units import PCT
 
 OVER_PEAK_NOTE: Final = "over 100 % of peak: the data came from the cache, which is faster than the memory."
@@ -131,7 +131,7 @@ def with_rooflines(
     conditions = {OF_FAMILIES: table.by is not By.FAMILY, HAS_PEAKS: device.peaks is not None}
     people = Table(
         report.tables[0].title,
-        (named(table, full_names=full_names).within("row"), *_COLS),
+        (name_col(table, full_names=full_names).within("row"), *_COLS),
         rows,
         _totals(rows),
         (RATES_NOTE, *((OVER_PEAK_NOTE,) if is_over else ()), device.note),

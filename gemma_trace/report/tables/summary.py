@@ -10,6 +10,7 @@ from typing import Final
 from gemma_trace.analysis.statistics import Distribution
 from gemma_trace.analysis.study import COLUMNS, study_sections
 from gemma_trace.analysis.summary import MEASURES, RunSummary
+from gemma_trace.errors import InputError
 from gemma_trace.health.findings import Health, listed
 from gemma_trace.health.merge import merged, told_apart
 from gemma_trace.report.number_text import significant
@@ -23,6 +24,16 @@ class RunLine:
 
     label: str
     run: RunSummary
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """One stage of a run, under the label that tells the run apart; the time is None where the run has none of it."""
+
+    label: str
+    run: RunSummary
+    stage: str
+    stage_ms: Distribution | None
 
 
 def _measure(key: str, run: RunSummary) -> Distribution | None:
@@ -90,6 +101,13 @@ INFLATION: Final = Col(
     value="inflation",
 )
 RUN: Final = Col("run", "run", WORDS, definition="the run's name; of a trace that isn't ours the file's")
+RANKS: Final = Col(
+    "ranks",
+    "ranks",
+    COUNT,
+    definition="how many ranks of a job the run has; of each request, the one that took longest counts",
+    priority=4,
+)
 RUNS: Final = Col("runs", "n", COUNT, definition="how many requests the measures are of", priority=5)
 
 _IDENTITY: Final = (
@@ -120,8 +138,16 @@ _BY_KEY: Final = {col.key: col for col in (*_SHOWN, *_OTHERS, DECODE, PROFILED_T
 MEASURE_FILE: Final = tuple(_BY_KEY[key].of(partial(_measure, key)) for key in MEASURES)
 """The measures of a run."""
 
-RUN_FILE: Final = (RUN, *(Col(key, definition=definition) for key, definition in _IDENTITY), RUNS)
+RUN_FILE: Final = (RUN, *(Col(key, definition=definition) for key, definition in _IDENTITY), RANKS, RUNS)
 """What a run is."""
+
+STAGE: Final = Col("stage", definition="the stage that `--stage` names")
+STAGE_MS: Final = Col(
+    "stage_ms",
+    "stage",
+    MEASURE_MS,
+    definition="its measure as defined below; of a stage without one, its share of the wall time of a profiled request",
+)
 
 SUMMARY_FILE: Final = (*RUN_FILE, *MEASURE_FILE, INFLATION)
 """A row per run."""
@@ -150,6 +176,32 @@ def summary_report(runs: Sequence[RunSummary], source: Sequence[str]) -> Report:
     )
 
 
+def stage_summary_report(runs: Sequence[RunSummary], source: Sequence[str], stage: str) -> Report:
+    """One stage of every run, beside TTFT: one row per run.
+
+    Raises:
+        InputError: no run has the stage.
+    """
+    labels = told_apart([run.run for run in runs], [run.source for run in runs])
+    lines = [StageRun(label, run, stage, run.stage_ms(stage)) for label, run in zip(labels, runs, strict=True)]
+    if not any(line.stage_ms for line in lines):
+        known = dict.fromkeys(name for run in runs for request in run.requests for name in request.stages_ns)
+        raise InputError(f"no run has a stage {stage!r}; they have {', '.join(known) or 'none'}")
+    ttft = TTFT.of(partial(_measure, "ttft_ms")).within("run")
+    shown = (RUN.of("label"), replace(STAGE_MS, header=stage), ttft, *(col.within("run") for col in (INFLATION, RUNS)))
+    notes = ["Medians ± half the interquartile range of requests run without the profiler."]
+    if profiled := [line.label for line in lines if line.run.timing == "profiled"]:
+        notes.append(f"Under the profiler, for want of a timed pass: {listed(profiled)}.")
+    return Report(
+        command="summarize",
+        source=source,
+        tables=(Table(f"The stage {stage}", shown, lines, notes=tuple(notes)),),
+        data=Table(f"The stage {stage}", (*(col.within("run") for col in RUN_FILE), STAGE, STAGE_MS, ttft), lines),
+        totals={"runs": len(runs)},
+        health=_health(runs),
+    )
+
+
 def run_cols(runs: Sequence[RunSummary], measures: Sequence[Col], *always: Col) -> tuple[Col, ...]:
     """The columns of a table of `RunLine`s: those of the measures that a run has.
 
@@ -157,10 +209,11 @@ def run_cols(runs: Sequence[RunSummary], measures: Sequence[Col], *always: Col) 
         always: measures that are shown even where no run has them.
     """
     known = [col for col in measures if any(run.measures[col.key] for run in runs)]
+    several = (RANKS,) if any(run.ranks > 1 for run in runs) else ()
     return (
         RUN.of("label"),
         *(col.of(partial(_measure, col.key)).within("run") for col in (*known, *always)),
-        *(col.within("run") for col in (INFLATION, RUNS)),
+        *(col.within("run") for col in (INFLATION, *several, RUNS)),
     )
 
 

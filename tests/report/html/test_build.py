@@ -7,7 +7,7 @@ import pytest
 from gemma_trace.analysis.breakdown import breakdown
 from gemma_trace.analysis.kernels import kernel_table
 from gemma_trace.analysis.median_request import median_request
-from gemma_trace.report.html.build import told_apart, view_of
+from gemma_trace.report.html.build import labelled_apart, view_of
 from gemma_trace.report.html.model import FULL, SHORT, Stretch
 from gemma_trace.report.html.waterfall import draw_waterfall
 from gemma_trace.trace.trace import Trace
@@ -155,5 +155,5 @@ def test_a_foreign_trace_has_its_wall_for_a_headline(tmp_path: Path) -> None:
 
 def test_runs_of_one_name_are_told_apart(device_trace: Trace) -> None:
     view = view_of(device_trace)
-    assert [each.label for each in told_apart([view])] == ["built"]
-    assert [each.label for each in told_apart([view, view])] == ["built, built.json"] * 2
+    assert [each.label for each in labelled_apart([view])] == ["built"]
+    assert [each.label for each in labelled_apart([view, view])] == ["built, built.json"] * 2

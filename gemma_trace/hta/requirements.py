@@ -37,7 +37,7 @@ _TOLD: Final = (
 """What HTA raises → what it means; an empty text is a line that says enough."""
 
 
-class Conditions:
+class Requirements:
     """What HTA needs of a trace."""
 
     def __init__(self, trace: Trace) -> None:
