@@ -66,12 +66,15 @@ class _Kept(msgspec.Struct, omit_defaults=True, gc=False):
     destination: Any = msgspec.field(name="Dst Rank", default=None)
 
 
+_NAME: Final = b'"Collective name"'
 _kept = msgspec.json.Decoder(_Kept)
 _NAMES: Final = frozenset(field.encode_name for field in msgspec.structs.fields(_Kept))
 
 
 def collective_text(args: bytes) -> bytes:
     """Of an event's arguments as JSON those of its collective, in an order of their own; empty where there is none."""
+    if _NAME not in args:
+        return b""
     try:
         return msgspec.json.encode(_kept.decode(args))
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
