@@ -58,6 +58,7 @@ ELSEWHERE = {
     "cli/kernels": "cli/test_commands",
     "cli/progress": "cli/test_hostile_names",
     "cli/ranks": "ranks/test_folders",
+    "cli/report_job": "report/test_job_page",
     "cli/rules": "cli/test_chosen_stage",
     "cli/stages": "cli/test_commands",
     "cli/summarize": "cli/test_commands",

@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gemma_trace.cli.output import ForceOption, NoCacheOption, answer, file_stem, say
+from gemma_trace.cli.report_job import RanksOption
 from gemma_trace.cli.rules import PeaksOption, RuleOption, RulesOption, StageOption
-from gemma_trace.errors import InputError
+from gemma_trace.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
     from gemma_trace.analysis.pairing import Pairing
     from gemma_trace.analysis.sides import Side
     from gemma_trace.peaks import Peaks
     from gemma_trace.ranks.folders import Runs
+    from gemma_trace.report.html.job_page import JobPage
     from gemma_trace.report.html.model import PageContent, PageDetail, Pair, RunView
     from gemma_trace.stages import StageRule
     from gemma_trace.trace.trace import Trace
@@ -46,6 +48,7 @@ def report(
         typer.Option("--hta", help="Add the figures of Holistic Trace Analysis. This takes some seconds per trace."),
     ] = False,
     stage: StageOption = None,
+    ranks: RanksOption = None,
     peaks: PeaksOption = None,
     rule: RuleOption = None,
     rules: RulesOption = None,
@@ -59,13 +62,19 @@ def report(
     a table with one row per run comes first. For two paths it shows the difference. The name of the file goes to
     stdout.
 
+    For a folder that holds the ranks of one job, or a file into which they were merged, the page is of the job: which
+    rank is late and where, a heat map of ranks by stage, chosen ranks over time on one clock, and the collectives.
+    With --hta or --stage, each rank of a folder is shown as a run instead.
+
     With --baseline, each path is compared with the baseline, and one table shows them all. With --stage, the table of
     stages, the kinds of work, the kernels and the tree show that stage alone.
 
     Example: gemma-trace report traces/demo && gemma-trace report main/ branch/ -o change.html
     """
     from gemma_trace.cli.output import refuse_existing
+    from gemma_trace.cli.report_job import rank_numbers
     from gemma_trace.cli.rules import chosen_stage, own_peaks, read_rules
+    from gemma_trace.report.html.job_page import JobPage, render_job
     from gemma_trace.report.html.page import render_page
     from gemma_trace.trace.files import output_file
 
@@ -81,8 +90,10 @@ def report(
         hta=hta,
         peaks=tuple(own_peaks(peaks)),
         stage=chosen_stage(stage),
+        ranks=() if ranks is None else rank_numbers(ranks),
     )
     failures: list[InputError] = []
+    content: PageContent | JobPage
     if baseline is not None:
         content = compared(baseline, paths, reading)
     elif len(paths) == 2:
@@ -91,7 +102,9 @@ def report(
         content, failures = collected(paths, reading)
     target = output or Path(default_name(paths, content))
     refuse_existing(target, force=force)
-    page = render_page(content)
+    if reading.ranks and not isinstance(content, JobPage):
+        raise ConfigError("--ranks chooses among the ranks of one job, and these traces are none; leave it out")
+    page = render_job(content) if isinstance(content, JobPage) else render_page(content)
     with output_file(target) as file:
         file.write(page)
     answer(target)
@@ -109,6 +122,7 @@ class Reading:
         hta: whether Holistic Trace Analysis runs on them too.
         peaks: the user's own peak rates.
         stage: the only one that is shown in detail; None is all.
+        ranks: those of a job that are drawn over time; empty is the page's own choice.
     """
 
     rules: tuple[StageRule, ...]
@@ -116,6 +130,12 @@ class Reading:
     hta: bool
     peaks: tuple[Peaks, ...] = ()
     stage: str | None = None
+    ranks: tuple[int, ...] = ()
+
+    @property
+    def is_by_run(self) -> bool:
+        """Whether something is asked for that only pages of runs have."""
+        return self.hta or self.stage is not None
 
 
 def view(trace: Trace, detail: PageDetail, reading: Reading) -> RunView:
@@ -180,18 +200,51 @@ def pair_from(pairing: Pairing, runs: Runs, detail: PageDetail, reading: Reading
     return Pair(compared if reading.stage is None else compared.of_stage(reading.stage, with_request=True), *firsts)
 
 
-def collected(paths: Sequence[Path], reading: Reading) -> tuple[PageContent, list[InputError]]:
-    """All runs that these paths name, and why those are missing that can't be read.
+def collected(paths: Sequence[Path], reading: Reading) -> tuple[PageContent | JobPage, list[InputError]]:
+    """The job, or all runs, that these paths name, and why those are missing that can't be read.
 
     Raises:
         InputError: there is no trace, or none that can be read.
     """
-    from gemma_trace.parallel import map_files
-    from gemma_trace.report.html.build import labelled_apart
-    from gemma_trace.report.html.model import PageContent, RunView, detail_for
+    from gemma_trace.cli.report_job import job_page
     from gemma_trace.trace.folders import find_traces
 
     files = find_traces(paths)
+    if len(files) == 1:
+        return one_file(files[0], reading), []
+    job = None if reading.is_by_run else job_page(files, reading.rules, cached=reading.cached, asked=reading.ranks)
+    return (job, []) if job else several(files, reading)
+
+
+def one_file(path: Path, reading: Reading) -> PageContent | JobPage:
+    """The run of a trace, or the job that was merged into it.
+
+    Raises:
+        InputError: as `load` does.
+    """
+    from gemma_trace.cli.report_job import merged_page
+    from gemma_trace.report.html.model import FULL, PageContent
+    from gemma_trace.trace.cache import TraceCache
+    from gemma_trace.trace.trace import load
+
+    trace = load(path, reading.rules, cache=TraceCache() if reading.cached else None)
+    job = None if reading.is_by_run else merged_page(trace, reading.rules, cached=reading.cached, asked=reading.ranks)
+    if job:
+        return job
+    shown = view(trace, FULL, reading)
+    return PageContent(shown.label, (shown,))
+
+
+def several(files: Sequence[Path], reading: Reading) -> tuple[PageContent, list[InputError]]:
+    """A page with a row per run, and why those are missing that can't be read.
+
+    Raises:
+        InputError: none can be read.
+    """
+    from gemma_trace.parallel import map_files
+    from gemma_trace.report.html.build import labelled_apart
+    from gemma_trace.report.html.model import PageContent, RunView, detail_for
+
     done = map_files(partial(view_file, reading=reading, detail=detail_for(len(files))), files)
     runs = labelled_apart([result for result in done if isinstance(result, RunView)])
     failures = [result for result in done if isinstance(result, InputError)]
@@ -216,13 +269,16 @@ def view_file(path: Path, *, reading: Reading, detail: PageDetail) -> RunView | 
         return error
 
 
-def default_name(paths: Sequence[Path], content: PageContent) -> str:
+def default_name(paths: Sequence[Path], content: PageContent | JobPage) -> str:
     """The page's file name: the run's, the two sides', or the folder's."""
-    if content.pairs:
+    from gemma_trace.report.html.model import PageContent
+
+    folder = (paths[0].resolve().name if len(paths) == 1 else "") or "report"
+    if not isinstance(content, PageContent):
+        stem = folder if paths[0].is_dir() else content.title
+    elif content.pairs:
         names = [view.label for view in content.runs[:2]] if len(content.pairs) == 1 else [path.name for path in paths]
         stem = "-vs-".join(dict.fromkeys(names))
-    elif len(content.runs) == 1:
-        stem = content.runs[0].label
     else:
-        stem = (paths[0].resolve().name if len(paths) == 1 else "") or "report"
+        stem = content.runs[0].label if len(content.runs) == 1 else folder
     return file_stem(stem) + ".html"

@@ -8,7 +8,7 @@ from typing import Final
 
 from gemma_trace.report.definitions import PAGE_TERMS
 from gemma_trace.report.table import Col
-from gemma_trace.report.tables import diff, kernels, stages, summary, tree
+from gemma_trace.report.tables import diff, kernels, ranks, stages, summary, tree
 
 
 @dataclass(frozen=True)
@@ -54,3 +54,15 @@ DIFF_DEFINITIONS: Final = _group(
         replace(diff.CHANGED, header="change"),
     ),
 )
+
+JOB_DEFINITIONS: Final = tuple(
+    _group(title, [col for col in cols if col.header and col.when != "never"])
+    for title, cols in (
+        ("Stages over the ranks", ranks.STAGE_COLS),
+        ("Stragglers", ranks.STRAGGLER_COLS),
+        ("Ranks", ranks.RANK_COLS),
+        ("Collectives", ranks.COLLECTIVE_COLS),
+        ("Imbalance of all-to-all", ranks.ALL_TO_ALL_COLS),
+    )
+)
+"""Of the page of a job."""

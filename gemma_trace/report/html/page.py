@@ -47,7 +47,7 @@ def render_page(content: PageContent) -> bytes:
     Everything from a trace goes through jinja's escaping; the style and the script are ours and hashed into the
     page's content security policy, so nothing else on it can run or load.
     """
-    text = _rendered(
+    text = rendered(
         "page.html",
         page=content,
         shown=content.runs[:MOST_RUNS],
@@ -61,13 +61,17 @@ def render_page(content: PageContent) -> bytes:
 
 def render_report(report: Report) -> bytes:
     """The tables of a command as a page of their own, as UTF-8, in which nothing acts on a terminal."""
-    text = _rendered("tables.html", report=report, title=f"gemma-trace {report.command}")
+    text = rendered("tables.html", report=report, title=f"gemma-trace {report.command}")
     return printable_lines(text).encode()
 
 
-def _rendered(template: str, **content: Any) -> str:
-    """A page with our style and script, and the policy that lets nothing else in."""
-    style, script = _own("style.css"), _own("script.js")
+def rendered(template: str, also: Sequence[str] = (), **content: Any) -> str:
+    """A page with our style and script, and the policy that lets nothing else in.
+
+    Args:
+        also: the names of further styles and scripts, without their endings.
+    """
+    style, script = _joined("css", ("style", *also)), _joined("js", ("script", *also))
     own = {"style": Markup(style), "script": Markup(script), "policy": policy(style, script), "version": __version__}
     return _environment().get_template(template).render(**content, **own)
 
@@ -96,6 +100,10 @@ def _source_hash(text: str) -> str:
 
 def _own(name: str) -> str:
     return (resources.files(__package__) / _TEMPLATES / name).read_text("utf-8")
+
+
+def _joined(ending: str, names: Sequence[str]) -> str:
+    return "".join(_own(f"{name}.{ending}") for name in names)
 
 
 @cache
