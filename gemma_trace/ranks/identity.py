@@ -46,8 +46,17 @@ def identity_of(distributed: DistributedInfo | None, path: Path) -> RankIdentity
 
 def rank_in_name(path: Path) -> int:
     """The rank that a file's name says, else that its folder's name does; `NONE` where neither does."""
-    for name in (path.name, path.parent.name):
-        if match := _IN_NAME.search(name):
-            rank = int(match[1])
-            return rank if rank < MOST_RANKS else NONE
-    return NONE
+    named = _rank_in(path.name)
+    return named if named != NONE else _rank_in(path.parent.name)
+
+
+def folder_of_job(path: Path) -> Path:
+    """The folder that a job's traces lie in: the file's own, or the one above where each rank has a folder."""
+    has_folder = _rank_in(path.name) == NONE and _rank_in(path.parent.name) != NONE
+    return path.parent.parent if has_folder else path.parent
+
+
+def _rank_in(name: str) -> int:
+    match = _IN_NAME.search(name)
+    rank = int(match[1]) if match else NONE
+    return rank if rank < MOST_RANKS else NONE

@@ -52,7 +52,7 @@ class Job(Tabular):
     def label(self) -> str:
         """What the job is called: as our own capture calls all its ranks, or by how many ranks there are."""
         labels = dict.fromkeys(rank.label for rank in self.ranks)
-        return next(iter(labels)) if len(labels) == 1 else f"{len(self.ranks)} ranks"
+        return next(iter(labels)) if len(labels) == 1 else f"{len(self.ranks):,} ranks"
 
     @cached_property
     def calls(self) -> Calls:
@@ -129,7 +129,7 @@ class Job(Tabular):
         late = len(self.stragglers)
         of = f" of {world}" if world > len(self.ranks) else ""
         return (
-            f"{len(self.ranks)} ranks{of}, {len(self.calls.parts):,} collectives, {late} straggler{'s' * (late != 1)}"
+            f"{len(self.ranks):,} ranks{of}, {len(self.calls.parts):,} collectives, {late} straggler{'s' * (late != 1)}"
         )
 
     def records(self) -> Iterator[dict[str, Any]]:

@@ -133,6 +133,20 @@ def test_ranks_of_one_folder_are_one_job_and_other_traces_are_not(tmp_path: Path
     assert not is_job([*first, plain])
 
 
+def test_a_job_is_one_too_by_names_by_folders_and_with_a_file_that_is_broken(tmp_path: Path) -> None:
+    named = write_job(tmp_path / "named", replace(FOUR, distributed_info=False))
+    assert is_job(named)
+    in_folders = []
+    for rank, path in enumerate(write_job(tmp_path / "x", replace(FOUR, names="{rank}.json.gz"))):
+        in_folders.append(tmp_path / "folders" / f"rank{rank}" / "trace.json.gz")
+        in_folders[-1].parent.mkdir(parents=True)
+        path.rename(in_folders[-1])
+    assert is_job(in_folders)
+    named[1].write_bytes(b"no trace")
+    assert is_job(named)
+    assert not is_job(named[:2])
+
+
 @pytest.mark.parametrize(
     ("distributed", "name", "rank", "world_size"),
     [
