@@ -11,6 +11,7 @@
     trace.report("page.html")                      # one HTML file
     trace.stages().to_frame()                      # any of these as a DataFrame
     gemma_trace.diff(trace, other)                 # what changed, with intervals
+    gemma_trace.load_ranks("traces/job8")          # many ranks of one job: waits, stragglers, collectives
     gemma_trace.export_trace(trace, Path("out.json.gz"))     # for viewers, without loss
 
     gemma_trace.profile(image_backend="pil")       # capture; needs the extra gemma-trace[capture]
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from gemma_trace.analysis.summary import RunSummary, summarize
     from gemma_trace.analysis.timeline import StageTime
     from gemma_trace.analysis.tree import TreeNode, call_tree
-    from gemma_trace.api import FolderDiff, Trace, diff_folders, load, load_all
+    from gemma_trace.api import FolderDiff, Trace, diff_folders, load, load_all, load_ranks
     from gemma_trace.capture.annotate import annotate
     from gemma_trace.capture.config import CaptureConfig
     from gemma_trace.capture.session import profile
@@ -58,6 +59,8 @@ if TYPE_CHECKING:
     from gemma_trace.export.viewer import export_trace
     from gemma_trace.health.examine import examine
     from gemma_trace.health.findings import Finding, Health
+    from gemma_trace.ranks.job import Job
+    from gemma_trace.ranks.stragglers import Straggler
     from gemma_trace.stages import Stage, StageRule, stage_rule
     from gemma_trace.trace.requests import Request
 
@@ -73,6 +76,7 @@ __all__ = [
     "GemmaTraceError",
     "Health",
     "InputError",
+    "Job",
     "KernelTable",
     "MemoryUse",
     "MissingExtraError",
@@ -86,6 +90,7 @@ __all__ = [
     "StageReason",
     "StageRule",
     "StageTime",
+    "Straggler",
     "Trace",
     "TraceDiff",
     "TraceFormatError",
@@ -105,6 +110,7 @@ __all__ = [
     "kernel_table",
     "load",
     "load_all",
+    "load_ranks",
     "memory_use",
     "profile",
     "redact",
@@ -127,6 +133,7 @@ _HOME = {
     "GemmaTraceError": "gemma_trace.errors",
     "Health": "gemma_trace.health.findings",
     "InputError": "gemma_trace.errors",
+    "Job": "gemma_trace.ranks.job",
     "KernelTable": "gemma_trace.analysis.kernels",
     "MemoryUse": "gemma_trace.analysis.allocations",
     "MissingExtraError": "gemma_trace.errors",
@@ -140,6 +147,7 @@ _HOME = {
     "StageReason": "gemma_trace.analysis.reasons",
     "StageRule": "gemma_trace.stages",
     "StageTime": "gemma_trace.analysis.timeline",
+    "Straggler": "gemma_trace.ranks.stragglers",
     "Trace": "gemma_trace.api",
     "TraceDiff": "gemma_trace.analysis.changes",
     "TraceFormatError": "gemma_trace.errors",
@@ -158,6 +166,7 @@ _HOME = {
     "kernel_table": "gemma_trace.analysis.kernels",
     "load": "gemma_trace.api",
     "load_all": "gemma_trace.api",
+    "load_ranks": "gemma_trace.api",
     "memory_use": "gemma_trace.analysis.allocations",
     "profile": "gemma_trace.api",
     "redact": "gemma_trace.export.redact",

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from gemma_trace.analysis.summary import RunSummary
     from gemma_trace.analysis.tree import TreeNode
     from gemma_trace.health.findings import Health
+    from gemma_trace.ranks.job import Job
     from gemma_trace.stages import StageRule
     from gemma_trace.trace.cache import TraceCache
 
@@ -188,6 +189,23 @@ def load_all(folder: str | Path, rules: Sequence[StageRule] = ()) -> list[Trace]
     return [_read(path, rules, None, None, None) for path in find_traces([Path(folder)])]
 
 
+def load_ranks(source: str | Path | Sequence[str | Path], rules: Sequence[StageRule] = ()) -> Job:
+    """Read the traces of a job's ranks, one process per core: of a folder, or of some files.
+
+    Raises:
+        UnreadableError: there is none, or none can be read.
+
+    >>> job = gemma_trace.load_ranks("traces/job8")      # doctest: +SKIP
+    >>> job.stragglers, job.to_frame()      # doctest: +SKIP
+    """
+    from gemma_trace.parallel import map_files
+    from gemma_trace.ranks.job import load_job
+    from gemma_trace.trace.folders import find_traces
+
+    paths = [source] if isinstance(source, str | Path) else source
+    return load_job(find_traces([Path(path) for path in paths]), rules, map_files)
+
+
 def _read(
     path: Path,
     rules: Sequence[StageRule],
@@ -235,7 +253,7 @@ class FolderDiff:
 def diff_folders(
     before: str | Path, after: str | Path, rules: Sequence[StageRule] = (), *, repeats: bool = False
 ) -> FolderDiff:
-    """Compare two folders of traces, run by run or, of repeats of one configuration, as a whole.
+    """Compare two folders of traces, run by run or, of repeats of one configuration, as a whole. Ranks are one run.
 
     Args:
         repeats: all traces of a side are of one configuration, whatever their names are.
@@ -245,14 +263,20 @@ def diff_folders(
     """
     from gemma_trace.analysis.diff import diff_sides
     from gemma_trace.analysis.pairing import pair_runs
-    from gemma_trace.analysis.sides import side_of
-    from gemma_trace.trace.folders import find_traces
+    from gemma_trace.analysis.ranks_as_one import side_of_ranks
+    from gemma_trace.analysis.sides import Side, side_of
+    from gemma_trace.ranks.folders import Runs
 
-    files = (find_traces([Path(before)]), find_traces([Path(after)]))
+    runs = Runs()
+
+    def side(run: Path) -> Side:
+        return side_of_ranks([side_of(tracing.load(file, rules)) for file in runs.files_of(run)])
+
+    files = (runs.named_by(Path(before)), runs.named_by(Path(after)))
     pairings, unmatched = pair_runs(files, (str(before), str(after)), repeats=repeats)
     pairs = []
     for pairing in pairings:
-        sides = [[side_of(tracing.load(path, rules)) for path in paths] for paths in (pairing.befores, pairing.afters)]
+        sides = [list(map(side, paths)) for paths in (pairing.befores, pairing.afters)]
         pairs.append(diff_sides(*sides, paired=pairing.is_paired, names=pairing.names))
     lost = [line for pairing in pairings for line in pairing.lost]
     return FolderDiff(tuple(pairs), (*unmatched, *lost))

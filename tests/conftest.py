@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -108,3 +110,49 @@ def small_gemma(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return folder
 
     return made_once(tmp_path_factory, "small-gemma", save)
+
+
+@pytest.fixture(scope="session")
+def torchrun_traces(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], list[Path]]:
+    """Captures, under torchrun and over gloo, a Gemma 3 that is split over so many ranks, 4 at most; traces by rank.
+
+    2 requests of 3 tokens each, on the CPU. Its images are small, so that the vision tower, which is on every rank,
+    takes little time.
+    """
+    pytest.importorskip("torch", reason="needs the extra capture")
+
+    def capture(ranks: int) -> list[Path]:
+        model = made_once(tmp_path_factory, "split-gemma", _save_gemma_that_splits)
+        folder = made_once(tmp_path_factory, f"torchrun-{ranks}", lambda folder: _capture_ranks(model, ranks, folder))
+        return sorted(folder.glob("*/*.pt.trace.json.gz"))
+
+    return capture
+
+
+def _save_gemma_that_splits(folder: Path) -> Path:
+    """A small Gemma 3 with a head of keys and values for each of 4 ranks, and images of 224 × 224."""
+    import torch
+
+    from gemma_trace.capture.gemma3 import gemma3_processor
+    from gemma_trace.capture.random_weights import build_random
+    from gemma_trace.capture.tiny import tiny_config
+
+    config = tiny_config()
+    config.text_config.num_key_value_heads = 4
+    config.vision_config.image_size, config.mm_tokens_per_image = 224, 64
+    processor = gemma3_processor(config, "torchvision")
+    processor.image_processor.size = {"height": 224, "width": 224}
+    processor.image_seq_length = 64
+    build_random(config, torch.device("cpu"), torch.float32, 0).save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+def _capture_ranks(model: Path, ranks: int, folder: Path) -> Path:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
+    command += ["-m", "gemma_trace", "capture", "--model", str(model), "--device", "cpu", "--quiet", "--runs", "0"]
+    command += ["--warmup", "1", "--profile-runs", "2", "--new-tokens", "3", "--out-dir", str(folder)]
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=HUNG_S, env=one_thread)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return folder

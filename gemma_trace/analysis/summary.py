@@ -94,6 +94,7 @@ class RunSummary(Tabular):
         inflation: profiled over timed TTFT, median over the profiled requests of the ratio to the timed ones with
             the same image; None without a timed pass.
         distortions: the same by stage, the most distorted first; empty without a timed pass.
+        ranks: how many ranks of a job it is of.
     """
 
     source: Path
@@ -111,6 +112,7 @@ class RunSummary(Tabular):
     inflation: float | None
     health: Health
     distortions: tuple[StageDistortion, ...] = ()
+    ranks: int = 1
 
     def stage_ms(self, stage: str) -> Distribution | None:
         """The time of one stage, a value per request that has it; of the stages in `MEASURES` what stands there."""
@@ -154,7 +156,7 @@ def summarize(trace: Trace, profiled: StageBreakdown | None = None) -> RunSummar
         [_timed(sample, metadata) for sample in timed] if metadata and timed else profiled_requests(profiled.complete())
     )
     run = metadata.run if metadata else None
-    measures = _measures(requests)
+    measures = measures_of(requests)
     measures |= _decode_measures(decode_statistics(trace, profiled.requests))
     known = [ttft for ttft in profiled.ttfts_ns if ttft is not None]
     measures["profiled_ttft_ms"] = distribution_ms(known)
@@ -228,7 +230,7 @@ def profiled_requests(profiled: StageBreakdown) -> list[RequestMeasures]:
     return requests
 
 
-def _measures(requests: Sequence[RequestMeasures]) -> dict[str, Distribution | None]:
+def measures_of(requests: Sequence[RequestMeasures]) -> dict[str, Distribution | None]:
     """A distribution a measure, over the requests that have it."""
 
     def over(values: Sequence[int | None]) -> Distribution | None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from gemma_trace.analysis.noise import NoiseFloor
     from gemma_trace.analysis.pairing import Pairing
     from gemma_trace.analysis.sides import Side
+    from gemma_trace.ranks.folders import Runs
     from gemma_trace.stages import StageRule
 
 
@@ -126,6 +127,7 @@ def diff(
     from gemma_trace.analysis.gate import parse_gate
     from gemma_trace.cli.output import emit
     from gemma_trace.cli.rules import chosen_stage, read_rules
+    from gemma_trace.ranks.folders import Runs
     from gemma_trace.report.comment import to_comment
     from gemma_trace.report.junit import to_junit
     from gemma_trace.report.tables.diff import diff_report
@@ -135,8 +137,9 @@ def diff(
         raise ConfigError("--junit writes the result of --fail-on; give --fail-on as well")
     for path in filter(None, (junit, comment)):
         refuse_existing(path, force=force)
-    reading = SideReader(read_rules(rule, rules), cached=not no_cache, structure=structure)
-    pairings, unmatched = paired(before, after, repeats=repeats)
+    runs = Runs()
+    reading = SideReader(read_rules(rule, rules), runs, cached=not no_cache, structure=structure)
+    pairings, unmatched = paired(before, after, runs, repeats=repeats)
     floor = noise_floor(noise, reading) if noise else None
     diffs = [reading.compare(pairing, floor) for pairing in pairings]
     chosen = chosen_stage(stage)
@@ -161,21 +164,25 @@ class SideReader:
 
     Args:
         rules: the user's stages.
+        runs: which files are of which run.
         cached: keep the columns of large traces.
         structure: match call trees too.
     """
 
-    def __init__(self, rules: Sequence[StageRule], *, cached: bool, structure: bool) -> None:
+    def __init__(self, rules: Sequence[StageRule], runs: Runs, *, cached: bool, structure: bool) -> None:
+        self.runs = runs
         self._rules, self._cached, self._structure = rules, cached, structure
         self._known: dict[Path, Side] = {}
 
     def side(self, path: Path) -> Side:
-        """What a comparison needs of a trace, which is read once."""
+        """What a comparison needs of a run, which is read once: of a trace, or of the ranks of a job."""
+        from gemma_trace.analysis.ranks_as_one import side_of_ranks
         from gemma_trace.analysis.sides import side_of
         from gemma_trace.cli.inputs import open_trace
 
         if path not in self._known:
-            self._known[path] = side_of(open_trace(path, self._rules, cached=self._cached), structure=self._structure)
+            traces = (open_trace(file, self._rules, cached=self._cached) for file in self.runs.files_of(path))
+            self._known[path] = side_of_ranks([side_of(trace, structure=self._structure) for trace in traces])
         return self._known[path]
 
     def compare(self, pairing: Pairing, noise: NoiseFloor | None) -> TraceDiff:
@@ -186,19 +193,21 @@ class SideReader:
         return diff_sides(*sides, paired=pairing.is_paired, noise=noise, names=pairing.names)
 
 
-def paired(before: Path, afters: Sequence[Path], *, repeats: bool) -> tuple[list[Pairing], list[str]]:
+def paired(before: Path, afters: Sequence[Path], runs: Runs, *, repeats: bool) -> tuple[list[Pairing], list[str]]:
     """The comparisons to be made, and which runs are left over, a line each.
+
+    Args:
+        runs: learns which files are of which run.
 
     Raises:
         InputError: a side has no trace, two of one name, or the sides have no run in common.
     """
     from gemma_trace.analysis.pairing import pair_runs
-    from gemma_trace.trace.folders import find_traces
 
     pairings: list[Pairing] = []
     unmatched: list[str] = []
     for after in afters:
-        sides = (find_traces([before]), find_traces([after]))
+        sides = (runs.named_by(before), runs.named_by(after))
         more, left = pair_runs(sides, (str(before), str(after)), repeats=repeats)
         pairings += more
         unmatched += left
@@ -212,9 +221,8 @@ def noise_floor(folder: Path, reading: SideReader) -> NoiseFloor:
         InputError: there are fewer than 3.
     """
     from gemma_trace.analysis.noise import measured_floor
-    from gemma_trace.trace.folders import find_traces
 
-    sides = [reading.side(path) for path in find_traces([folder])]
+    sides = [reading.side(path) for path in reading.runs.named_by(folder)]
     timed = all(side.timed_ms for side in sides)
     return measured_floor([side.timed_ms if timed else side.profiled_ms for side in sides], folder.name or str(folder))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,8 @@ from gemma_trace.cli.rules import RuleOption, RulesOption
 from gemma_trace.errors import ConfigError
 
 if TYPE_CHECKING:
-    from gemma_trace.export.viewer import ExportResult
+    from gemma_trace.export.part import ExportResult
+    from gemma_trace.stages import StageRule
 
 
 def export(
@@ -42,6 +44,14 @@ def export(
             "--keep-paths", help="Keep the folders of file paths. By default only the last part of a path is kept."
         ),
     ] = False,
+    ranks: Annotated[
+        str | None,
+        typer.Option(
+            "--ranks",
+            metavar="N,N",
+            help="Write these ranks of the folder's job into one file, on one clock: e.g. 0,5 or 0-3.",
+        ),
+    ] = None,
     rule: RuleOption = None,
     rules: RulesOption = None,
     force: ForceOption = False,
@@ -57,6 +67,8 @@ def export(
     With --redact the output is a copy of the trace itself, without what identifies you, your machine or your files. It
     reads with exactly the same figures. What was taken out is listed.
 
+    With --ranks the file has a group of processes for each of these ranks of a job of many processes.
+
     Example: gemma-trace export traces/demo && gemma-trace export traces/demo --redact
     """
     from gemma_trace.cli.inputs import open_trace
@@ -64,17 +76,25 @@ def export(
     from gemma_trace.cli.progress import reading
     from gemma_trace.cli.rules import read_rules, warn_of_rules
     from gemma_trace.export import speedscope as speedscope_export
-    from gemma_trace.export import viewer
+    from gemma_trace.export import viewer, viewer_file
     from gemma_trace.trace.folders import one_trace
 
     if redact and keep_paths:
         raise ConfigError("--redact takes paths out and --keep-paths keeps them; give only one of the two")
+    if redact and ranks is not None:
+        raise ConfigError("--redact copies one trace; leave out --ranks, and redact each rank's")
     if redact:
         answer(redacted_copy(one_trace(trace), output, force=force))
         return
+    if ranks is not None:
+        if speedscope:
+            raise ConfigError("--ranks writes a file for Perfetto; leave out --speedscope")
+        known = read_rules(rule, rules)
+        answer(merged_ranks(trace, ranks, output, known, keep_paths=keep_paths, force=force, cached=not no_cache))
+        return
     loaded = open_trace(one_trace(trace), read_rules(rule, rules), cached=not no_cache)
     warn_of_rules(loaded)
-    suffix = speedscope_export.SUFFIX if speedscope else viewer.SUFFIX
+    suffix = speedscope_export.SUFFIX if speedscope else viewer_file.SUFFIX
     target = output or Path(file_stem(loaded.label) + suffix)
     refuse_existing(target, force=force)
     if speedscope:
@@ -104,6 +124,45 @@ def redacted_copy(path: Path, output: Path | None, *, force: bool) -> Path:
         say(f"{done.left_out:,} events can't be read, and are not in the copy")
     if done.incomplete:
         say("the original is truncated or damaged; the copy has what can be read of it, and does not show this")
+    return target
+
+
+def merged_ranks(
+    folder: Path,
+    ranks: str,
+    output: Path | None,
+    rules: Sequence[StageRule],
+    *,
+    keep_paths: bool,
+    force: bool,
+    cached: bool,
+) -> Path:
+    """Write some ranks of a job into one file, and say what it has of each."""
+    from gemma_trace.cli.inputs import open_trace
+    from gemma_trace.cli.output import file_stem, refuse_existing
+    from gemma_trace.cli.progress import reading
+    from gemma_trace.cli.ranks import open_job
+    from gemma_trace.cli.rules import warn_of_rules
+    from gemma_trace.export.chosen_ranks import parse_ranks, rank_files
+    from gemma_trace.export.merged_ranks import export_ranks
+    from gemma_trace.export.viewer_file import SUFFIX
+    from gemma_trace.trace.folders import find_traces
+
+    wanted = parse_ranks(ranks)
+    target = output or Path(file_stem(f"{folder.resolve().name}.ranks") + SUFFIX)
+    refuse_existing(target, force=force)
+    paths = find_traces([folder])
+    files = rank_files(paths, wanted)
+    # All ranks of the job, since ranks of different groups find a common clock by way of others.
+    offsets_ns = {rank: -ahead_ns for rank, ahead_ns in open_job(paths, rules).offsets_ns().items()}
+    traces = {rank: open_trace(path, rules, cached=cached) for rank, path in files.items()}
+    warn_of_rules(traces[wanted[0]])
+    done = export_ranks(
+        traces, target, offsets_ns, lambda path: reading(f"writing {path.name}", path), keep_paths=keep_paths
+    )
+    for rank, result in done.items():
+        remark(f"rank {rank}: {said(result)}")
+    remark("open it at https://ui.perfetto.dev")
     return target
 
 

@@ -55,7 +55,7 @@ def open_job(paths: Sequence[Path], rules: Sequence[StageRule] = ()) -> Job:
     Raises:
         InputError: no trace can be read.
     """
-    from gemma_trace.cli.workers import map_files
+    from gemma_trace.parallel import map_files
     from gemma_trace.ranks.job import load_job
     from gemma_trace.trace.folders import find_traces
 

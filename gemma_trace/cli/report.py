@@ -16,7 +16,9 @@ from gemma_trace.errors import InputError
 
 if TYPE_CHECKING:
     from gemma_trace.analysis.pairing import Pairing
+    from gemma_trace.analysis.sides import Side
     from gemma_trace.peaks import Peaks
+    from gemma_trace.ranks.folders import Runs
     from gemma_trace.report.html.model import PageContent, PageDetail, Pair, RunView
     from gemma_trace.stages import StageRule
     from gemma_trace.trace.trace import Trace
@@ -137,11 +139,13 @@ def compared(before: Path, afters: Sequence[Path], reading: Reading) -> PageCont
         InputError: as `pair_runs` does, or a trace can't be read.
     """
     from gemma_trace.cli.diff import paired
+    from gemma_trace.ranks.folders import Runs
     from gemma_trace.report.html.model import PageContent, detail_for
 
-    pairings, unmatched = paired(before, afters, repeats=False)
+    known = Runs()
+    pairings, unmatched = paired(before, afters, known, repeats=False)
     detail = detail_for(2 * len(pairings))
-    pairs = [pair_from(pairing, detail, reading) for pairing in pairings]
+    pairs = [pair_from(pairing, known, detail, reading) for pairing in pairings]
     names = [pairs[0].before.label, pairs[0].after.label]
     if len(pairs) > 1:
         title = f"{len(pairs)} runs, before → after"
@@ -154,21 +158,26 @@ def compared(before: Path, afters: Sequence[Path], reading: Reading) -> PageCont
     return PageContent(title, runs, tuple(pairs), tuple(f"Not compared: {line}." for line in left))
 
 
-def pair_from(pairing: Pairing, detail: PageDetail, reading: Reading) -> Pair:
+def pair_from(pairing: Pairing, runs: Runs, detail: PageDetail, reading: Reading) -> Pair:
     """One comparison with the views of the first process of either side."""
     from gemma_trace.analysis.diff import diff_sides
+    from gemma_trace.analysis.ranks_as_one import side_of_ranks
     from gemma_trace.analysis.sides import side_of
     from gemma_trace.cli.inputs import open_trace
     from gemma_trace.report.html.model import Pair
 
     firsts, sides = [], []
     for paths in (pairing.befores, pairing.afters):
-        traces = (open_trace(path, reading.rules, cached=reading.cached) for path in paths)
-        first = next(traces)
-        firsts.append(view(first, detail, reading))
-        sides.append([side_of(first), *map(side_of, traces)])
-    found = diff_sides(*sides, paired=pairing.is_paired)
-    return Pair(found if reading.stage is None else found.of_stage(reading.stage, with_request=True), *firsts)
+        processes: list[Side] = []
+        for path in paths:
+            traces = (open_trace(file, reading.rules, cached=reading.cached) for file in runs.files_of(path))
+            first = next(traces)
+            if not processes:
+                firsts.append(view(first, detail, reading))
+            processes.append(side_of_ranks([side_of(first), *map(side_of, traces)]))
+        sides.append(processes)
+    compared = diff_sides(*sides, paired=pairing.is_paired)
+    return Pair(compared if reading.stage is None else compared.of_stage(reading.stage, with_request=True), *firsts)
 
 
 def collected(paths: Sequence[Path], reading: Reading) -> tuple[PageContent, list[InputError]]:
@@ -177,7 +186,7 @@ def collected(paths: Sequence[Path], reading: Reading) -> tuple[PageContent, lis
     Raises:
         InputError: there is no trace, or none that can be read.
     """
-    from gemma_trace.cli.workers import map_files
+    from gemma_trace.parallel import map_files
     from gemma_trace.report.html.build import labelled_apart
     from gemma_trace.report.html.model import PageContent, RunView, detail_for
     from gemma_trace.trace.folders import find_traces

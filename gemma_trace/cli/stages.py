@@ -15,11 +15,14 @@ if TYPE_CHECKING:
     from gemma_trace.analysis.breakdown import StageBreakdown
     from gemma_trace.analysis.timeline import Request
     from gemma_trace.report.table import Report
+    from gemma_trace.stages import StageRule
     from gemma_trace.trace.trace import Trace
 
 
 def stages(
-    trace: Annotated[Path, typer.Argument(help="A trace file, or a folder that holds one.", metavar="TRACE")],
+    trace: Annotated[
+        Path, typer.Argument(help="A trace file, a folder that holds one, or the folder of a job.", metavar="TRACE")
+    ],
     request: Annotated[int | None, typer.Option(metavar="N", help="Show request N alone; 0 is the first.")] = None,
     why: Annotated[
         bool, typer.Option("--why", help="Split the time of every stage by cause, and show the critical path.")
@@ -39,6 +42,9 @@ def stages(
     The times of the stages add up to the wall time of the requests, to the nanosecond. Below the table, a verdict says
     what binds each stage. --why shows the split by cause that the verdicts rest on, and the critical path.
 
+    Of the folder of a job with several ranks it shows each stage over the ranks: the mean, the least, the most and
+    which rank that is, and the exposed communication. See also `gemma-trace ranks`.
+
     More tables follow where the trace has what they need: decoding (two tokens or more), memory (capture --memory),
     counters, and several devices. In traces of other programs, stages are found by known names (nn.Module frames, the
     steps of vLLM and SGLang) and by your own rules.
@@ -57,6 +63,9 @@ def stages(
     from gemma_trace.trace.near_names import no_such_stage
 
     own, chosen = own_peaks(peaks), chosen_stage(stage)
+    if report := of_ranks(trace, request, chosen, read_rules(rule, rules)):
+        emit(report, form, output, force=force, raw=raw)
+        return
     loaded = open_trace(one_trace(trace), read_rules(rule, rules), cached=not no_cache)
     everything = breakdown(loaded)
     shown = everything if request is None else breakdown(loaded, request)
@@ -77,6 +86,25 @@ def stages(
     report = with_memory(report, loaded, shown.requests)
     report = with_counters(report, loaded, shown.requests)
     emit(report, form, output, force=force, raw=raw)
+
+
+def of_ranks(path: Path, request: int | None, stage: str | None, rules: Sequence[StageRule]) -> Report | None:
+    """The stages of a job over its ranks; None where the path is no folder of a job's ranks.
+
+    Raises:
+        InputError: there is no such request or stage.
+    """
+    if not path.is_dir():
+        return None
+    from gemma_trace.cli.ranks import open_job
+    from gemma_trace.ranks.folders import is_job
+    from gemma_trace.report.tables.ranks import rank_stages_report
+    from gemma_trace.trace.folders import find_traces
+
+    if not is_job(find_traces([path])):
+        return None
+    job = open_job([path], rules)
+    return rank_stages_report(job if request is None else job.of_request(request), [str(path)], stage)
 
 
 def with_devices(report: Report, trace: Trace, shown: StageBreakdown) -> Report:

@@ -55,14 +55,17 @@ def summarize(
     """Show the time to first token and its parts, one row per run.
 
     The times are medians over the requests that ran without the profiler, with their spread. With --stage, the
-    columns are that stage and TTFT.
+    columns are that stage and TTFT. The ranks of one job are one run: of each request, the rank that took longest
+    counts.
 
     Example: gemma-trace summarize traces/ --format markdown
     """
+    from gemma_trace.analysis.ranks_as_one import run_of_ranks
     from gemma_trace.analysis.summary import RunSummary
     from gemma_trace.cli.output import emit
     from gemma_trace.cli.rules import chosen_stage, read_rules
-    from gemma_trace.cli.workers import map_files
+    from gemma_trace.parallel import map_files
+    from gemma_trace.ranks.folders import jobs_among
     from gemma_trace.report.tables.summary import stage_summary_report, study_report, summary_report
     from gemma_trace.trace.folders import find_traces
 
@@ -70,9 +73,12 @@ def summarize(
     if chosen is not None and style is Style.STUDY:
         raise ConfigError(f"--style study prints the study's own columns; leave out --stage {chosen} or --style study")
     work = partial(summarize_file, rules=read_rules(rule, rules), cached=not no_cache)
-    done = map_files(work, find_traces(paths))
-    runs = [result for result in done if isinstance(result, RunSummary)]
-    failures = [result for result in done if isinstance(result, InputError)]
+    files = find_traces(paths)
+    done = dict(zip(files, map_files(work, files), strict=True))
+    failures = [result for result in done.values() if isinstance(result, InputError)]
+    jobs = [[done[file] for file in job] for job in jobs_among(files)]
+    read = [[result for result in job if isinstance(result, RunSummary)] for job in jobs]
+    runs = [run_of_ranks(ranks) for ranks in read if ranks]
     if runs:
         report = study_report if style is Style.STUDY else summary_report
         if chosen is not None:

@@ -47,7 +47,8 @@ def view(
     from gemma_trace.cli.progress import reading
     from gemma_trace.cli.rules import read_rules, warn_of_rules
     from gemma_trace.errors import ConfigError
-    from gemma_trace.export.viewer import SUFFIX, export_trace
+    from gemma_trace.export.viewer import export_trace
+    from gemma_trace.export.viewer_file import SUFFIX
     from gemma_trace.trace.folders import one_trace
     from gemma_trace.trace.scratch import scratch_folder
     from gemma_trace.view.perfetto import offline_ui, slowest_request

@@ -1,4 +1,4 @@
-"""Makes the events that an export adds: a process with the stages, and counters of each device."""
+"""What an exported trace shows beside its own events: a process of stages, and counters of what a device was up to."""
 
 from __future__ import annotations
 
@@ -17,25 +17,30 @@ from gemma_trace.trace.events import NONE
 from gemma_trace.trace.trace import Trace
 
 PROCESS: Final = "stages"
-"""The name of the process that stands on top of an exported trace."""
+"""The process on top of an exported trace."""
 
 _CATEGORY: Final = "gemma_trace"
 
 
 class AddedEvents:
-    """Makes the events. `shift_ns` is subtracted from all times."""
+    """Makes the events.
 
-    def __init__(self, trace: Trace, ids: ViewerIds, shift_ns: int) -> None:
-        self._trace, self._ids, self._shift_ns = trace, ids, shift_ns
+    Args:
+        shift_ns: what is taken off all times.
+        sort_index: where the process stands among the file's.
+    """
+
+    def __init__(self, trace: Trace, ids: ViewerIds, shift_ns: int, sort_index: int) -> None:
+        self._trace, self._ids, self._shift_ns, self._sort_index = trace, ids, shift_ns, sort_index
         self._pid = ids.new()
 
     def first(self) -> dict[str, Any]:
         """The event that names the process."""
-        return metadata_event("process_name", self._pid, 0, name=PROCESS)
+        return metadata_event("process_name", self._pid, 0, name=f"{self._ids.owner} {PROCESS}".strip())
 
     def events(self) -> Iterator[list[dict[str, Any]]]:
-        """All other events, one list per track."""
-        yield [metadata_event("process_sort_index", self._pid, 0, sort_index=-1)]
+        """All others, a list a track."""
+        yield [metadata_event("process_sort_index", self._pid, 0, sort_index=self._sort_index)]
         for index, track in enumerate(stage_tracks(self._trace)):
             yield self._slices(track, index)
         for device in devices_of(self._trace):
@@ -70,7 +75,7 @@ class AddedEvents:
         ]
 
     def _counter(self, name: str, unit: str, series: Series) -> list[dict[str, Any]]:
-        """A counter's samples. Of equal neighbours only the first is written: a value holds until the next one."""
+        """A counter's samples; the first of a run of equal ones, for it holds until the next."""
         series = series.changes()
         return [
             {

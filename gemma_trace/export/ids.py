@@ -1,7 +1,8 @@
-"""Assigns process and thread ids that every viewer accepts, with names that tell the original ids.
+"""Process and thread ids that every viewer takes, and the names beside them that say what was there before.
 
-An id is kept if it is a positive 32-bit number that no other track has. All other ids get a small unused number: text,
-0, negative numbers (which Perfetto merges into another thread), and a stream whose number another device uses too.
+An id stays what it is where it is a positive 32-bit number and no other track has it. Others (text, 0, negative ones,
+which Perfetto folds into another thread, and a stream that shares its number with a stream of another device) get a
+small number that nobody has.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _LARGEST: Final = 2**31 - 1
 
 @dataclass(frozen=True)
 class ViewerTrack:
-    """The ids of a process and a thread as they are exported."""
+    """A process's and a thread's id as viewers get them."""
 
     pid: int
     tid: int
@@ -28,7 +29,7 @@ class ViewerTrack:
 
 @dataclass
 class Names:
-    """What the trace's metadata events say about a process or a thread. Fields that they don't set are empty."""
+    """What a trace's metadata events say of a process or a thread; empty where they don't."""
 
     name: str = ""
     labels: str = ""
@@ -37,8 +38,14 @@ class Names:
 
 @dataclass
 class ViewerIds:
-    """Assigns ids; the same track always gets the same ids."""
+    """Hands out ids, the same for the same track.
 
+    Attributes:
+        owner: what processes' names begin with; empty where a file has the tracks of one trace only.
+        processes, threads: what is known of them, by their original ids.
+    """
+
+    owner: str = ""
     _pids: dict[str, int] = field(default_factory=dict)
     _tids: dict[tuple[str, str, bool, int], int] = field(default_factory=dict)
     _used_pids: set[int] = field(default_factory=set)
@@ -48,23 +55,27 @@ class ViewerIds:
     threads: dict[tuple[str, str], Names] = field(default_factory=dict)
 
     def row(self, track: Track, row: Row) -> ViewerTrack:
-        """The ids of a row. Its first lane keeps the track's own ids if possible."""
+        """The ids of a row; those of its first lane are the track's own, if they may stay."""
         return self._of(track.pid, track.tid, row.annotations, row.lane)
 
     def track(self, pid: Any, tid: Any) -> ViewerTrack:
-        """The ids of a track, from the ids in an event."""
+        """The ids of a track as an event names it."""
         return self._of(str(id_of(pid)), str(id_of(tid)), annotations=False, lane=0)
 
     def process(self, pid: Any) -> int:
-        """The id of a process, from the id in an event."""
+        """The id of a process as an event names it."""
         return self._process(str(id_of(pid)))
 
     def new(self) -> int:
-        """An id that no process and no thread has."""
+        """An id that nobody has, neither a process nor a thread."""
         number = next(n for n in self._numbers if n not in self._used_pids and n not in self._used_tids)
         self._used_pids.add(number)
         self._used_tids.add(number)
         return number
+
+    def beside(self, owner: str) -> ViewerIds:
+        """Ids for another trace in the same file: none of them is one of these, whatever it was there."""
+        return ViewerIds(owner, _used_pids=self._used_pids, _used_tids=self._used_tids, _numbers=self._numbers)
 
     def _of(self, pid: str, tid: str, annotations: bool, lane: int) -> ViewerTrack:
         viewed = self._process(pid)
@@ -81,7 +92,7 @@ class ViewerIds:
 
     @staticmethod
     def _kept(original: str, used: set[int]) -> int | None:
-        """The id unchanged, if viewers accept it and nothing else has it."""
+        """An id as it is, if viewers take it so and nobody has it."""
         is_number = original.isascii() and original.isdigit() and len(original) <= 10
         number = int(original) if is_number else 0
         if not 0 < number <= _LARGEST or number in used:
@@ -90,7 +101,7 @@ class ViewerIds:
         return number
 
     def metadata(self, first_index: int, on_device: set[str]) -> Iterator[dict[str, Any]]:
-        """The metadata events that name all tracks with an assigned id.
+        """The metadata events that name all that has been handed out.
 
         Args:
             first_index: the `process_sort_index` of the first process.
@@ -102,9 +113,11 @@ class ViewerIds:
             named_by_label = pid in on_device and bool(known.labels)
             kind = "device" if pid in on_device else "process"
             name = known.labels if named_by_label else known.name or _plain(pid, kind)
-            yield metadata_event("process_name", viewed, 0, name=name)
-            if known.labels and not named_by_label:
-                yield metadata_event("process_labels", viewed, 0, labels=known.labels)
+            labels = [f"{self.owner}: {pid}"] if self.owner else []
+            labels += [] if named_by_label or not known.labels else [known.labels]
+            yield metadata_event("process_name", viewed, 0, name=f"{self.owner} {name}".strip())
+            if labels:
+                yield metadata_event("process_labels", viewed, 0, labels=", ".join(labels))
             yield metadata_event("process_sort_index", viewed, 0, sort_index=first_index + place)
         keys = sorted(self._tids, key=lambda key: (self._thread(key).sort_index, key[1], not key[2], key[3]))
         for place, key in enumerate(keys):
@@ -120,7 +133,7 @@ class ViewerIds:
 
 
 def _plain(original: str, kind: str) -> str:
-    """A name for a process or thread without one: the id if it is text, else its kind and the id."""
+    """A name for what has none: the id itself where it is text, else what it is of."""
     return f"{kind} {original}".strip() if original.lstrip("-").isdigit() or not original else original
 
 

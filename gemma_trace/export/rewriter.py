@@ -1,8 +1,8 @@
-"""Rewrites the events of a trace file for viewers: their content is kept, tracks and times are corrected.
+"""The events of a trace file, one after another, as viewers take them: what they say stays, where and when is mended.
 
-This is the second pass over the file, in bounded memory: the first one (`layout.py`) decided the row of every span.
-Spans that start together in the wrong order are held back, and flow events are spooled to the end, since viewers bind
-an arrow only to a slice that they have read.
+A second pass over the file, in bounded memory: what every span becomes is known from the first (`layout.py`). Only
+spans that start together in the wrong order wait for each other, and arrows are spooled to the end, since viewers
+bind an arrow to a slice that they have seen.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 from gemma_trace.errors import InputError
 from gemma_trace.export.ids import Names, ViewerIds, ViewerTrack
 from gemma_trace.export.layout import Layout, held_back
+from gemma_trace.export.links import LinkNumbers
 from gemma_trace.foreign import UnreadableValueError, decoded, id_of, integer, number, text, value_of
 from gemma_trace.trace.clock import ns_to_decimal_us, time_ns
 from gemma_trace.trace.columns import UNDECODABLE_EVENTS
@@ -33,7 +34,7 @@ _NAMING_ORDER: Final = ("process_sort_index", "thread_sort_index")
 _encoder = msgspec.json.Encoder()
 
 _JsonEvent = dict[str, Any]
-"""An event of the file. Values are `msgspec.Raw`, or their replacements."""
+"""An event as it is in the file; values are `msgspec.Raw`, and what is put in their place."""
 
 
 class Writable(Protocol):
@@ -45,17 +46,18 @@ class Writable(Protocol):
 
 
 class Rewriter:
-    """Rewrites the events of a file.
+    """Takes a file's events and writes them anew.
 
     Args:
         trace: the same file, read.
-        out: receives the events, each preceded by a comma and a line break.
-        arrows: receives the flow events in the same form; they belong after all of `out`.
-        shift_ns: subtracted from every time.
-        counter_name: maps a counter's name to a unique one.
+        out: where events go, each with a comma and a line break before it.
+        arrows: where arrows go, likewise; they belong behind all that is in `out`.
+        shift_ns: what is taken off every time.
+        counter_name: what a counter's name becomes, which tells it from others.
+        links: what the numbers of launches and arrows become.
 
     Attributes:
-        counts: number of events written, by `ph`, and of those not written, by reason.
+        counts: what was written, by `ph`; and what couldn't be, by why.
 
     Raises:
         InputError: from `decode`, where the file has more spans or arrows than the trace that was read.
@@ -70,6 +72,7 @@ class Rewriter:
         arrows: Writable,
         shift_ns: int,
         counter_name: Callable[[str], str],
+        links: LinkNumbers,
     ) -> None:
         self.counts: Counter[str] = Counter()
         self._ids, self._out, self._arrows, self._shift_ns = ids, out, arrows, shift_ns
@@ -86,10 +89,10 @@ class Rewriter:
         self._begun = self._flows = 0
         self._path, self._all_have_times = trace.path, not trace.read_report.repairs.get(UNDECODABLE_EVENTS)
         self._phases: dict[bytes, str] = {}
-        self._counter_name = counter_name
+        self._counter_name, self._links = counter_name, links
 
     def decode(self, array: bytes | memoryview) -> bool:
-        """Write the events of a JSON array. Returns False and writes nothing if it can't be decoded."""
+        """Write the events of a JSON array; False, and nothing is written, where it doesn't decode."""
         data = bytes(array)
         try:
             data.decode()
@@ -114,7 +117,7 @@ class Rewriter:
         self._write_to(self._out, events)
 
     def finish(self) -> None:
-        """Write the spans that are held back because the file doesn't complete their group."""
+        """Write what waited: the spans of groups that the file doesn't complete."""
         left = [event for group in self._held.values() for _, event in sorted(group, key=lambda pair: pair[0])]
         self._held.clear()
         self.write(left)
@@ -143,7 +146,7 @@ class Rewriter:
                 event["name"] = self._counter_name(text(_value(event, "name")))
                 del event["tid"]  # a counter is its process's: a thread of its own would be shown, empty
             if phase in ("s", "t", "f"):
-                event["id"] = _arrow_id(_value(event, "id"))
+                event["id"] = self._links.arrow(_arrow_id(_value(event, "id")))
                 arrows.append(event)
             else:
                 written.append(event)
@@ -159,13 +162,14 @@ class Rewriter:
             raise self._grown()
         span = int(self._span_of[self._begun])
         self._begun += 1
-        if span == NONE:  # a begin without an end
+        if span == NONE:  # a begin without its end
             return
         event["ph"] = "X"
         self._place(event, self._tracks[int(self._row[span])], int(self._ts_ns[span]) - self._shift_ns)
         event["dur"] = msgspec.Raw(ns_to_decimal_us(int(self._dur_ns[span])))
-        if "args" in event and not bytes(event["args"]).startswith(b"{"):
-            event["args"] = {"args": event["args"]}
+        if "args" in event:
+            args = bytes(event["args"])
+            event["args"] = self._links.args(args) if args.startswith(b"{") else {"args": event["args"]}
         group = int(self._group[span])
         if group < 0:
             written.append(event)
@@ -179,7 +183,7 @@ class Rewriter:
         return InputError(f"{self._path} has grown since it was read; export it once it is whole")
 
     def _track_of(self, event: _JsonEvent, phase: str) -> ViewerTrack:
-        """The track of an event that is not a span; for a flow event, the track of its span."""
+        """The track of an event that is no span; of an arrow's end that of its span."""
         if phase in ("s", "f"):
             if self._flows == len(self._flow_row):
                 raise self._grown()
@@ -190,7 +194,7 @@ class Rewriter:
         return self._ids.track(_value(event, "pid"), _value(event, "tid"))
 
     def _numbers(self, event: _JsonEvent) -> dict[str, float]:
-        """The numeric values of a counter, the only ones that viewers draw."""
+        """A counter's values that are numbers: viewers draw no others."""
         args = _value(event, "args")
         values = args if isinstance(args, dict) else {}
         numbers = {name: read for name, value in values.items() if (read := number(value)) is not None}
@@ -206,7 +210,7 @@ class Rewriter:
         event["ts"] = msgspec.Raw(ns_to_decimal_us(ts_ns))
 
     def _take_name(self, event: _JsonEvent, written: list[_JsonEvent]) -> None:
-        """Remember the name in a metadata event. An event without a name is written unchanged on its new track."""
+        """Note what a metadata event names; one that names nothing is written as it is, on its new track."""
         kind, args = text(_value(event, "name")), _value(event, "args")
         pid, tid = _value(event, "pid"), _value(event, "tid")
         track = self._names_of(kind, pid, tid)
@@ -226,11 +230,11 @@ class Rewriter:
 
 
 def _arrow_id(value: Any) -> int | str:
-    """The id of a flow event as viewers accept it: a 64-bit number or text."""
+    """An arrow's id as viewers take it: a number of 64 bits, or a text."""
     number = integer(value)
     return text(value) if number == NONE or isinstance(value, str) else number
 
 
 def _value(event: _JsonEvent, key: str) -> Any:
-    """The decoded member of an event; None if it is missing or can't be read."""
+    """A member of an event, decoded; None if it isn't there, or can't be read."""
     return value_of(event[key]) if key in event else None

@@ -31,6 +31,15 @@ MOST_FOR_DRIFT: Final = 200
 DRIFT_HALVES: Final = 0.5
 """A drift is believed where it brings the spread down to this share."""
 
+MOST_DRIFT_PPM: Final = 500.0
+"""No clock that NTP keeps goes wrong by more (RFC 5905, the frequency tolerance): a steeper line is something else."""
+
+FAR_SPREADS: Final = 5
+"""A rank whose offset is so many spreads from that of its machine reads another clock."""
+
+NEAR_NS: Final = 1_000
+"""Nobody's offset is known better than this: many clocks tick in µs."""
+
 MAD_TO_SIGMA: Final = 1.4826
 """A normal distribution's standard deviation over its median absolute deviation."""
 
@@ -178,7 +187,7 @@ def _beside(base: Clock, base_ends: _Ends, clock: Clock, ends: _Ends) -> Clock:
         slope = _slope(elapsed, rest)
         level = float(np.median(rest - slope * elapsed))
         steadier = _spread(rest - slope * elapsed - level)
-        if steadier < DRIFT_HALVES * spread:
+        if steadier < DRIFT_HALVES * spread and abs(slope) * 1e6 <= MOST_DRIFT_PPM:
             spread, drift_ppm, offset = steadier, slope * 1e6, offset + int(np.rint(level))
     return replace(
         clock,
@@ -206,17 +215,25 @@ def _slope(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> float:
 
 
 def _pooled(clocks: Sequence[Clock]) -> list[Clock]:
-    """Ranks of one machine have one clock: where none drifts, and all agree within their spreads, their median."""
+    """Ranks of one machine read one clock: the median of what they say, but for those that are far from it.
+
+    The machine of the rank that all others are held against has no offset.
+    """
     pooled = list(clocks)
     for _, own in Places(np.array([clock.host for clock in clocks])):
-        members = [clocks[place] for place in own.tolist() if clocks[place].collectives]
-        if not members or any(clock.drift_ppm for clock in members):
+        machine = [clocks[place] for place in own.tolist()]
+        members = [clock for clock in machine if clock.collectives]
+        if not members:
             continue
-        reference = any(not clocks[place].collectives for place in own.tolist())
-        offset = 0 if reference else int(np.median([clock.offset_ns for clock in members]))
-        if all(abs(clock.offset_ns - offset) <= clock.spread_ns for clock in members):
-            for clock in members:
-                pooled[clock.rank] = replace(clock, offset_ns=offset)
+        common = replace(members[0], offset_ns=0, drift_ppm=0.0)
+        if len(members) == len(machine):
+            drift_ppm = float(np.median([clock.drift_ppm for clock in members]))
+            offsets = [clock.offset_ns + round((common.at_ns - clock.at_ns) * drift_ppm / 1e6) for clock in members]
+            common = replace(common, offset_ns=int(np.median(offsets)), drift_ppm=drift_ppm)
+        for clock in members:
+            shared = common.offset_ns + round((clock.at_ns - common.at_ns) * common.drift_ppm / 1e6)
+            if abs(clock.offset_ns - shared) <= max(FAR_SPREADS * clock.spread_ns, NEAR_NS):
+                pooled[clock.rank] = replace(clock, offset_ns=shared, drift_ppm=common.drift_ppm)
     return pooled
 
 

@@ -19,6 +19,7 @@ from gemma_trace.analysis.intervals import first_come, intersect, union
 from gemma_trace.analysis.taxonomy import family_of
 from gemma_trace.foreign import NONE
 from gemma_trace.ranks.collective_names import Group, Identities, Identity
+from gemma_trace.ranks.host_calls import host_calls
 from gemma_trace.ranks.kinds import KINDS
 from gemma_trace.trace.events import CodeArray, IntArray
 from gemma_trace.trace.trace import Trace
@@ -106,8 +107,10 @@ def collectives_of(trace: Trace) -> Collectives:
         rows = communication_activities(trace)
         calls = trace.launch[np.searchsorted(trace.activities, rows)]
     else:
-        rows = calls = identities.host_ranges()
-    known = [identities.of(row, call) for row, call in zip(rows.tolist(), calls.tolist(), strict=True)]
+        rows = identities.host_ranges()
+        calls = host_calls(trace, rows)
+    said_by = calls if on_device else rows
+    known = [identities.of(row, call) for row, call in zip(rows.tolist(), said_by.tolist(), strict=True)]
     real = np.array([identity is not None for identity in known], dtype=bool)
     return _columns(trace, rows[real], calls[real], [identity for identity in known if identity is not None], on_device)
 

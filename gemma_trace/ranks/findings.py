@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Final
+
+import numpy as np
 
 from gemma_trace.health.findings import Finding, Health, Severity, listed
 from gemma_trace.health.merge import merged
 from gemma_trace.ranks.calls import Calls
 from gemma_trace.ranks.clocks import Clock
 from gemma_trace.ranks.membership import Members
+from gemma_trace.ranks.summary import RankSummary
+
+ODD_SPREAD: Final = 0.05
+"""Ranks that leave their collectives at times that scatter by this share of a request aren't of one run."""
 
 
 def job_health(members: Members, calls: Calls, clocks: Sequence[Clock]) -> Health:
@@ -97,6 +104,17 @@ def _of_collectives(members: Members, calls: Calls) -> Iterator[Finding]:
 
 
 def _of_clocks(members: Members, calls: Calls, clocks: Sequence[Clock]) -> Iterator[Finding]:
+    odd = [clock for clock in clocks if clock.spread_ns > ODD_SPREAD * _request_ns(members.ranks[clock.rank])]
+    if odd:
+        yield Finding(
+            "clocks_do_not_fit",
+            Severity.WARNING,
+            len(odd),
+            f"{_count(len(odd), 'rank')} ({_ranks([members.ranks[clock.rank].rank for clock in odd])}) "
+            f"{'leaves' if len(odd) == 1 else 'leave'} the collectives at other times than the first one, by up to "
+            f"{max(clock.spread_ns for clock in odd) / 1e6:,.3f} ms: perhaps the traces are of different runs",
+            "give the traces of one run",
+        )
     unsure = [clock for clock in clocks if clock.collectives and clock.offset_ns and not clock.is_corrected]
     if unsure:
         worst = max(unsure, key=lambda clock: clock.spread_ns)
@@ -131,6 +149,11 @@ def _of_clocks(members: Members, calls: Calls, clocks: Sequence[Clock]) -> Itera
             "they have no collective in common that all ranks leave together",
             "profile a step with an all-reduce",
         )
+
+
+def _request_ns(rank: RankSummary) -> float:
+    """The median length of a rank's requests."""
+    return float(np.median(rank.request_end_ns - rank.request_start_ns))
 
 
 def _count(count: int, noun: str, plural: str = "") -> str:

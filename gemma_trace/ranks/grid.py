@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -55,6 +55,13 @@ class Grid:
     def communication_ns(self) -> Array3:
         """The exposed communication."""
         return self.network_ns + self.wait_ns
+
+    def of_request(self, label: str) -> Grid:
+        """The grid of one request alone."""
+        place = self.requests.index(label)
+        kept = slice(place, place + 1)
+        columns = ("is_there", "time_ns", "compute_ns", "launch_ns", "network_ns", "wait_ns", "wall_ns")
+        return replace(self, requests=(label,), **{name: getattr(self, name)[:, kept] for name in columns})
 
 
 def grid_of(calls: Calls, waits: Waits, ranks: Sequence[RankSummary]) -> Grid:

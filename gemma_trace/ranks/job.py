@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -32,9 +32,11 @@ class Job(Tabular):
 
     Attributes:
         members: the ranks, and what is amiss with their files.
+        only: the label of the one request that stages and stragglers are of; "" is all.
     """
 
     members: Members
+    only: str = ""
 
     @property
     def ranks(self) -> tuple[RankSummary, ...]:
@@ -48,7 +50,7 @@ class Job(Tabular):
 
     @property
     def label(self) -> str:
-        """What the job is called: as all its runs are, or by how many ranks there are."""
+        """What the job is called: as our own capture calls all its ranks, or by how many ranks there are."""
         labels = dict.fromkeys(rank.label for rank in self.ranks)
         return next(iter(labels)) if len(labels) == 1 else f"{len(self.ranks)} ranks"
 
@@ -85,7 +87,19 @@ class Job(Tabular):
     @cached_property
     def grid(self) -> Grid:
         """What each stage took on each rank in each request."""
-        return grid_of(self.calls, self.waits, self.ranks)
+        grid = grid_of(self.calls, self.waits, self.ranks)
+        return grid.of_request(self.only) if self.only else grid
+
+    def of_request(self, index: int) -> Job:
+        """The job, its stages and stragglers those of one request alone.
+
+        Raises:
+            InputError: there is no request of this index.
+        """
+        labels = self.grid.requests
+        if not 0 <= index < len(labels):
+            raise InputError(f"request {index} not found: the job has requests 0 to {len(labels) - 1}")
+        return replace(self, only=labels[index])
 
     @cached_property
     def stage_lines(self) -> tuple[RankStageLine, ...]:
@@ -112,8 +126,11 @@ class Job(Tabular):
     def headline(self) -> str:
         """What the result is, in a line."""
         world = self.members.world_size
+        late = len(self.stragglers)
         of = f" of {world}" if world > len(self.ranks) else ""
-        return f"{len(self.ranks)} ranks{of}, {len(self.calls.parts):,} collectives, {len(self.stragglers)} stragglers"
+        return (
+            f"{len(self.ranks)} ranks{of}, {len(self.calls.parts):,} collectives, {late} straggler{'s' * (late != 1)}"
+        )
 
     def records(self) -> Iterator[dict[str, Any]]:
         """One row per rank."""

@@ -104,6 +104,8 @@ def size_elements(kind: Kind, in_elements: int, out_elements: int, ranks: int) -
         if out_elements > in_elements or ranks < 1:
             return out_elements
         return in_elements * ranks if in_elements >= 0 else NONE
+    if kind is Kind.ALL_TO_ALL:  # of unequal ones what the rank is busy with
+        return max(in_elements, out_elements)
     if kind is Kind.RECEIVE:
         return out_elements if out_elements >= 0 else in_elements
     return in_elements if in_elements >= 0 else out_elements

@@ -2,7 +2,8 @@
 
 A rank's own time in a stage is its time without the wait for others. How much longer that is than the median of the
 other ranks' in the same request is its excess. A rank is a repeated straggler in a stage where the median of its
-excesses stands out from what all ranks scatter by; a request in which one stands out by itself is a random one.
+excesses stands out from what the other ranks scatter by, see `scatter.py`; a request in which one stands out by itself
+is a random one.
 """
 
 from __future__ import annotations
@@ -10,30 +11,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from statistics import NormalDist
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from gemma_trace.ranks.clocks import MAD_TO_SIGMA
 from gemma_trace.ranks.grid import Array3, Grid
+from gemma_trace.ranks.scatter import Scatters
 from gemma_trace.trace.events import BoolArray, IntArray
-
-FALSE_ALARMS: Final = 0.001
-"""How likely it is that a job without a straggler has one named, if its times scatter normally (Bonferroni)."""
-
-MARGIN: Final = 1.5
-"""Times scatter wider than a normal distribution; so much farther must an excess stand out."""
 
 MIN_SHARE_OF_REQUEST: Final = 0.002
 """An excess below this share of the request's wall time is not worth naming."""
 
 MIN_SHARE_OF_STAGE: Final = 0.01
 """Nor is one below this share of the stage's own time."""
-
-MEDIAN_ERROR: Final = 1.2533
-"""The standard error of a median over that of a mean, for normal values: the square root of π/2."""
 
 
 class Cause(StrEnum):
@@ -136,29 +127,23 @@ def _of_stage(grid: Grid, stage: int) -> Iterator[Straggler]:
         return
     own = grid.own_ns[:, :, stage]
     excess = over_others(own, there)
-    cells = int(there.sum())
-    sigma = float(MAD_TO_SIGMA * np.median(np.abs(excess[there])))
-    in_stage = float(np.median(own[there]))
-    wall = grid.wall_ns.max(axis=0)
-    floor = max(MIN_SHARE_OF_REQUEST * float(np.median(wall)), MIN_SHARE_OF_STAGE * in_stage)
-    comparisons = len(grid.stages) * cells
-    single = max(floor, MARGIN * _sigmas(comparisons) * sigma)
-    repeated = np.zeros(len(excess), dtype=bool)
+    wall = float(np.median(grid.wall_ns.max(axis=0)))
+    floor = max(MIN_SHARE_OF_REQUEST * wall, MIN_SHARE_OF_STAGE * float(np.median(own[there])))
+    stages, ranks = len(grid.stages), int(there.any(axis=1).sum())
+    scatters = Scatters(own, there)
+    out = np.zeros(there.shape, dtype=bool)
+    singles: dict[int, float] = {}
     for rank in np.flatnonzero(there.any(axis=1)).tolist():
         requests = np.flatnonzero(there[rank])
-        error = sigma * (MEDIAN_ERROR / np.sqrt(len(requests)) if len(requests) > 1 else 1)
-        threshold = max(floor, MARGIN * _sigmas(len(grid.stages) * len(excess)) * error)
-        if len(requests) > 1 and np.median(excess[rank, requests]) > threshold:
-            repeated[rank] = True
-            yield _straggler(grid, stage, rank, requests, excess, Pattern.REPEATED, threshold)
-    out = (excess > single) & there & ~repeated[:, None]
+        among = scatters.of(rank, excess[rank, requests])
+        typical = max(floor, among.typical_ns(stages * ranks))
+        if np.median(excess[rank, requests]) > typical and among.tells_typical:
+            yield _straggler(grid, stage, rank, requests, excess, Pattern.REPEATED, typical)
+        elif among.tells_single:
+            singles[rank] = max(floor, among.single_ns(stages * int(there.sum())))
+            out[rank, requests] = excess[rank, requests] > singles[rank]
     for rank in np.flatnonzero(out.any(axis=1)).tolist():
-        yield _straggler(grid, stage, rank, np.flatnonzero(out[rank]), excess, Pattern.RANDOM, single)
-
-
-def _sigmas(comparisons: int) -> float:
-    """How many standard deviations the largest of so many normal values exceeds in a share `FALSE_ALARMS` of cases."""
-    return NormalDist().inv_cdf(1 - FALSE_ALARMS / max(comparisons, 1))
+        yield _straggler(grid, stage, rank, np.flatnonzero(out[rank]), excess, Pattern.RANDOM, singles[rank])
 
 
 def _straggler(

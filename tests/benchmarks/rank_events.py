@@ -142,7 +142,7 @@ class _RankWriter:
         sync, done = int(schedule.sync_ns[step]), end - times.EDGE_NS
         name = f"ProfilerStep#{step}" if job.steps_only else f"{PREFIX}request"
         parts.append(self._call("cudaStreamSynchronize", 131, sync, done).encode())
-        parts.append(self._span("user_annotation", name, start, end, **{"External id": self._next()}).encode())
+        parts.append(self._span("user_annotation", name, start, end, {"External id": self._next()}).encode())
         return b"".join(parts)
 
     def _kernels(self, step: int, place: int, lengths: IntArray) -> bytes:
@@ -176,7 +176,7 @@ class _RankWriter:
     def _host_ops(self, start_ns: int, lengths: IntArray) -> str:
         edges = start_ns + np.concatenate([[0], np.cumsum(lengths)])
         return "".join(
-            self._span("cpu_op", "aten::_upsample_bilinear2d_aa", start, end - 500, **{"External id": self._next()})
+            self._span("cpu_op", "aten::_upsample_bilinear2d_aa", start, end - 500, {"External id": self._next()})
             for start, end in zip(edges.tolist(), edges.tolist()[1:], strict=False)
         )
 
@@ -186,7 +186,7 @@ class _RankWriter:
         name = f"## {segment.stage.name} ##" if self._job.steps_only else PREFIX + segment.stage.name
         ident = self._next()
         start, end = int(schedule.range_ns[step, first]), int(schedule.host_end_ns[step, place]) + times.EDGE_NS
-        written = self._span("user_annotation", name, start, end, **{"External id": ident})
+        written = self._span("user_annotation", name, start, end, {"External id": ident})
         if segment.stage.collective is not None:
             lengths = self._job.kernel_ns(self._rank, step)[self._job.segments[first].lengths][:1]
             ends = kernel_ends_ns(
@@ -194,7 +194,7 @@ class _RankWriter:
             )
             start, end = int(ends[0, 0] - lengths[0]), int(schedule.compute_end_ns[step, place])
             written += self._span(
-                "gpu_user_annotation", name, start, end, self._device, COMPUTE_STREAM, **{"External id": ident}
+                "gpu_user_annotation", name, start, end, {"External id": ident}, (self._device, COMPUTE_STREAM)
             )
         return written
 
@@ -206,26 +206,29 @@ class _RankWriter:
         launch = host + times.COLLECTIVE_LAUNCH_AFTER_NS
         launched = launch + times.COLLECTIVE_LAUNCH_NS
         start, done = int(schedule.collective_start_ns[step, place]), int(schedule.collective_end_ns[step, place])
-        names, external = collective.value, {"External id": ident}
+        names = collective.value
+        external: dict[str, Any] = {"External id": ident}
         said = self._arguments(self._groups[place], segment, collective)
-        stream = {"queued": 0, "device": self._device, "context": 1, "stream": COMMUNICATION_STREAM}
+        kernel: dict[str, Any] = {"queued": 0, "device": self._device, "context": 1, "stream": COMMUNICATION_STREAM}
+        kernel |= {"correlation": ident, "grid": [16, 1, 1], "block": [512, 1, 1]}
         on_device = (self._device, COMMUNICATION_STREAM)
         return "".join(
             (
-                self._span("cpu_op", names.op, host + 500, end - 500, **external),
-                self._span("cpu_op", "record_param_comms", host + 2_000, end - 6_000, **external, **said),
-                self._span("user_annotation", names.annotation, host + 4_000, end - 9_000, **external),
+                self._span("cpu_op", names.op, host + 500, end - 500, external),
+                self._span("cpu_op", "record_param_comms", host + 2_000, end - 6_000, external | said),
+                self._span("user_annotation", names.annotation, host + 4_000, end - 9_000, external),
                 self._call("cudaEventRecord", 135, host + 8_000, host + 10_000),
                 self._call("cudaStreamWaitEvent", 147, host + 12_000, host + 14_000),
-                self._span("cuda_runtime", "cudaLaunchKernelExC", launch, launched, cbid=430, correlation=ident),
+                self._span(
+                    "cuda_runtime", "cudaLaunchKernelExC", launch, launched, {"cbid": 430, "correlation": ident}
+                ),
                 self._flow("s", ident, self._pid, self._pid, launch),
-                self._span("kernel", names.kernel, start, done, *on_device, **external, **stream, correlation=ident,
-                           grid=[16, 1, 1], block=[512, 1, 1], **said),
+                self._span("kernel", names.kernel, start, done, external | kernel | said, on_device),
                 self._flow("f", ident, *on_device, start),
-                self._span("gpu_user_annotation", names.annotation, start, done, *on_device, **external),
+                self._span("gpu_user_annotation", names.annotation, start, done, external, on_device),
                 "" if self._job.overlap else self._call("cudaStreamWaitEvent", 147, end - 5_000, end - 3_000),
             )
-        )  # fmt: skip
+        )
 
     def _arguments(self, groups: Groups, segment: Segment, collective: Collective) -> dict[str, Any]:
         """What torch records of a collective."""
@@ -276,16 +279,22 @@ class _RankWriter:
 
     def _call(self, name: str, callback: int, start_ns: int, end_ns: int) -> str:
         """A call of the runtime that starts nothing on the device."""
-        return self._span("cuda_runtime", name, start_ns, end_ns, cbid=callback, correlation=self._next())
+        return self._span("cuda_runtime", name, start_ns, end_ns, {"cbid": callback, "correlation": self._next()})
 
     def _span(
-        self, category: str, name: str, start_ns: int, end_ns: int, pid: int = -1, tid: int = -1, **args: Any
+        self,
+        category: str,
+        name: str,
+        start_ns: int,
+        end_ns: int,
+        args: dict[str, Any],
+        track: tuple[int, int] | None = None,
     ) -> str:
         """A complete event, of the host's thread unless it says otherwise."""
-        at = f'"pid": {self._pid}, "tid": {self._pid}' if pid < 0 else f'"pid": {pid}, "tid": {tid}'
+        pid, tid = track or (self._pid, self._pid)
         start, end = self._shown(np.array([start_ns, end_ns])).tolist()
         return (
-            f',\n  {{\n    "ph": "X", "cat": "{category}", "name": "{name}", {at},\n'
+            f',\n  {{\n    "ph": "X", "cat": "{category}", "name": "{name}", "pid": {pid}, "tid": {tid},\n'
             f'    "ts": {_us(start)}, "dur": {_us(end - start)},\n    "args": {json.dumps(args)}\n  }}'
         )
 

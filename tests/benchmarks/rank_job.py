@@ -68,9 +68,9 @@ def _write_rank(folder: Path, job: Job, schedule: Schedule, rank: int) -> Path:
     path = folder / job.names.format(rank=rank, time=_TIME_MS + rank)
     with path.open("wb") as raw:
         if path.suffix == ".gz":
-            with igzip.IGzipFile("", "wb", 1, raw, mtime=0) as file:
+            with igzip.IGzipFile("", "wb", 1, raw, mtime=0) as file:  # type: ignore[no-untyped-call]
                 for part in rank_json(job, schedule, rank):
-                    file.write(part)
+                    file.write(part)  # type: ignore[no-untyped-call]
         else:
             raw.writelines(rank_json(job, schedule, rank))
     for fault in job.of_kind(CutFile):

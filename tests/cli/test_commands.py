@@ -309,9 +309,9 @@ def test_rules_that_are_none_are_refused(
 def test_many_large_files_are_read_by_all_cores_in_their_order(
     built: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from gemma_trace.cli import workers
+    from gemma_trace import parallel
 
-    monkeypatch.setattr(workers, "WORTHWHILE_BYTES", 1)
+    monkeypatch.setattr(parallel, "WORTHWHILE_BYTES", 1)
     for index in range(4):
         (built.parent / f"copy{index}.1.pt.trace.json.gz").write_bytes(built.read_bytes())
     (built.parent / "broken.1.pt.trace.json").write_text("{")

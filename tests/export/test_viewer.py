@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from gemma_trace.errors import InputError, OutputError, TraceFormatError
-from gemma_trace.export.viewer import ExportResult, export_trace
+from gemma_trace.export.part import ExportResult
+from gemma_trace.export.viewer import export_trace
 from gemma_trace.trace.trace import load
 from tests.trace_builder import TraceBuilder
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from gemma_trace.errors import InputError
 from gemma_trace.foreign import NONE
 from gemma_trace.ranks.all_to_all import AllToAllLine
 from gemma_trace.ranks.collective_lines import CollectiveLine
@@ -350,7 +351,7 @@ def stage_table(job: Job) -> Table[RankStageLine]:
     counts = (walls > 0).sum(axis=1)
     wall_ns = float((walls.sum(axis=1) / counts.clip(1)).mean())
     return Table(
-        f"Stages of {job.label}, mean of {len(job.grid.requests)} requests over {len(job.ranks)} ranks",
+        f"Stages of {job.label}, {_window(job)} over {len(job.ranks)} ranks",
         STAGE_COLS,
         job.stage_lines,
         {"stage": "wall", "mean_ns": wall_ns},
@@ -359,6 +360,35 @@ def stage_table(job: Job) -> Table[RankStageLine]:
             "wait for the rank with the most of it.",
         ),
     )
+
+
+def _window(job: Job) -> str:
+    requests = job.grid.requests
+    return requests[0] if len(requests) == 1 else f"mean of {len(requests)} requests"
+
+
+def rank_stages_report(job: Job, source: Sequence[str], stage: str | None = None) -> Report:
+    """The stages of a job over its ranks, alone.
+
+    Args:
+        stage: show this one only.
+
+    Raises:
+        InputError: the job has no such stage.
+    """
+    table = stage_table(job)
+    if stage is not None:
+        table = replace(table, rows=[row for row in job.stage_lines if row.stage == stage], totals={})
+        if not table.rows:
+            raise InputError(f"stage {stage!r} not found: the job has {', '.join(job.grid.stages)}")
+    data = Table("Stages", STAGE_COLS, table.rows)
+    totals = {
+        "ranks": list(job.numbers),
+        "world_size": job.members.world_size,
+        "missing_ranks": list(job.members.missing),
+        "requests": list(job.grid.requests),
+    }
+    return Report("stages", source, (table,), data, totals, job.health)
 
 
 def straggler_table(job: Job, rows: Sequence[StragglerRow]) -> Table[StragglerRow]:

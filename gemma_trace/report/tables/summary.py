@@ -101,6 +101,13 @@ INFLATION: Final = Col(
     value="inflation",
 )
 RUN: Final = Col("run", "run", WORDS, definition="the run's name; of a trace that isn't ours the file's")
+RANKS: Final = Col(
+    "ranks",
+    "ranks",
+    COUNT,
+    definition="how many ranks of a job the run has; of each request, the one that took longest counts",
+    priority=4,
+)
 RUNS: Final = Col("runs", "n", COUNT, definition="how many requests the measures are of", priority=5)
 
 _IDENTITY: Final = (
@@ -131,7 +138,7 @@ _BY_KEY: Final = {col.key: col for col in (*_SHOWN, *_OTHERS, DECODE, PROFILED_T
 MEASURE_FILE: Final = tuple(_BY_KEY[key].of(partial(_measure, key)) for key in MEASURES)
 """The measures of a run."""
 
-RUN_FILE: Final = (RUN, *(Col(key, definition=definition) for key, definition in _IDENTITY), RUNS)
+RUN_FILE: Final = (RUN, *(Col(key, definition=definition) for key, definition in _IDENTITY), RANKS, RUNS)
 """What a run is."""
 
 STAGE: Final = Col("stage", definition="the stage that `--stage` names")
@@ -202,10 +209,11 @@ def run_cols(runs: Sequence[RunSummary], measures: Sequence[Col], *always: Col) 
         always: measures that are shown even where no run has them.
     """
     known = [col for col in measures if any(run.measures[col.key] for run in runs)]
+    several = (RANKS,) if any(run.ranks > 1 for run in runs) else ()
     return (
         RUN.of("label"),
         *(col.of(partial(_measure, col.key)).within("run") for col in (*known, *always)),
-        *(col.within("run") for col in (INFLATION, RUNS)),
+        *(col.within("run") for col in (INFLATION, *several, RUNS)),
     )
 
 

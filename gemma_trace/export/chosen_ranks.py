@@ -1,0 +1,62 @@
+"""Which files of a folder are the ranks that were asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from gemma_trace.errors import ConfigError, InputError
+from gemma_trace.foreign import NONE
+from gemma_trace.ranks.identity import identity_of
+from gemma_trace.trace.header import MOST_RANKS, distributed_of
+from gemma_trace.trace.reader import read_header
+
+_MOST_NAMED: Final = 20
+
+
+def parse_ranks(text: str) -> list[int]:
+    """Ranks as they are given on the command line, in order and once each.
+
+    Raises:
+        ConfigError: it is no such list.
+
+    >>> parse_ranks("5,0-2")
+    [0, 1, 2, 5]
+    """
+    found: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        ends = (first, last if dash else first)
+        if not all(end.isascii() and end.isdigit() and len(end) <= 7 for end in ends) or int(ends[1]) >= MOST_RANKS:
+            raise ConfigError(f"--ranks {text} is no list of ranks; give e.g. --ranks 0,5 or --ranks 0-3")
+        found.update(range(int(ends[0]), int(ends[1]) + 1))
+    if not found:
+        raise ConfigError(f"--ranks {text} names no rank; give the lower one of a range first")
+    return sorted(found)
+
+
+def rank_files(paths: Sequence[Path], wanted: Sequence[int]) -> dict[int, Path]:
+    """The file of each of these ranks, by what the files' headers say, else by their names.
+
+    Where two files are of one rank, it is the first of them. A file that can't be read costs nobody else.
+
+    Raises:
+        InputError: a rank has no file.
+    """
+    found: dict[int, Path] = {}
+    for path in paths:
+        try:
+            header = read_header(path)
+        except InputError:  # who opens it says why; here only its name can tell
+            header = {}
+        rank = identity_of(distributed_of(header), path).rank
+        if rank != NONE:
+            found.setdefault(rank, path)
+    for rank in wanted:
+        if rank not in found:
+            listed = ", ".join(map(str, sorted(found)[:_MOST_NAMED])) + (", …" if len(found) > _MOST_NAMED else "")
+            raise InputError(
+                f"rank {rank} not found: there are traces of " + (f"ranks {listed}" if found else "no rank")
+            )
+    return {rank: found[rank] for rank in wanted}
