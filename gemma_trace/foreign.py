@@ -88,7 +88,7 @@ def converted(value: Any, kind: Any, otherwise: GemmaTraceError) -> Any:
     """
     try:
         return msgspec.convert(value, kind, dec_hook=lambda other, text: other(text))
-    except UNDECODABLE:
+    except (*UNDECODABLE, SystemError):  # which msgspec 0.21 raises for an integer that is too large for a float
         raise otherwise from None
 
 

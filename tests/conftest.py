@@ -39,6 +39,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: SLOW.isdisjoint(item.path.relative_to(ROOT).parts))
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """What is marked to capture is skipped where it can't."""
+    if item.get_closest_marker("capture"):
+        pytest.importorskip("torch", reason="needs the extra capture")
+
+
 @cache
 def real_trace(path: Path) -> Trace:
     """A real trace, read once per process of the tests; what is derived from it is kept too."""

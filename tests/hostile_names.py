@@ -45,10 +45,10 @@ class Pattern:
 
 
 def patterns() -> Iterator[Pattern]:
-    """All that modules outside of `capture/` keep, each once."""
+    """All that modules keep which need no torch, each once."""
     seen: set[tuple[Any, int]] = set()
     for found in pkgutil.walk_packages(gemma_trace.__path__, "gemma_trace."):
-        if found.name.endswith(("__main__", "shims")) or ".capture" in found.name:
+        if found.name.endswith(("__main__", "shims", ".measure")) or ".capture" in found.name:
             continue
         module = importlib.import_module(found.name)
         for name, value in vars(module).items():

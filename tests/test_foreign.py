@@ -62,6 +62,7 @@ def test_a_value_of_the_right_type_is_converted(value: object, kind: object, res
 @pytest.mark.parametrize(
     ("value", "kind"),
     [(True, int), (1.0, int), ("3", int), (1, bool), ("a", tuple[str, ...]), ([1], tuple[Path, ...]), (10**400, float)],
+    ids=["bool", "whole float", "digits", "one", "text", "list of a number", "too large"],
 )
 def test_a_value_of_another_type_is_what_was_to_be_raised(value: object, kind: object) -> None:
     with pytest.raises(ConfigError, match="runs requires a whole number"):

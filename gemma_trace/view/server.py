@@ -69,7 +69,7 @@ def offline_site(ui: Path, trace: Path) -> Site:
     return Site({**files, trace.name: trace}, {"": marked, "index.html": marked, ALIVE_SCRIPT: _SCRIPT})
 
 
-class Watch:
+class TabWatch:
     """Knows whether a tab is still open."""
 
     def __init__(self) -> None:
@@ -179,7 +179,7 @@ class TraceServer:
     """
 
     def __init__(self, site: Site, port: int = 0) -> None:
-        self.watch = Watch()
+        self.watch = TabWatch()
         self.token = secrets.token_urlsafe(16)
         handler = type("Handler", (_Handler,), {"site": site, "token": self.token, "watch": self.watch})
         try:
@@ -207,7 +207,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
     site: Site
     token: str
-    watch: Watch
+    watch: TabWatch
     server_version = "gemma-trace"
     sys_version = ""
 

