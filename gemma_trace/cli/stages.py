@@ -94,14 +94,13 @@ def of_ranks(path: Path, request: int | None, stage: str | None, rules: Sequence
     Raises:
         InputError: there is no such request or stage.
     """
-    if not path.is_dir():
-        return None
     from gemma_trace.cli.ranks import open_job
     from gemma_trace.ranks.folders import is_job
     from gemma_trace.report.tables.ranks import rank_stages_report
     from gemma_trace.trace.folders import find_traces
 
-    if not is_job(find_traces([path])):
+    files = find_traces([path])
+    if files == [path] or not is_job(files):
         return None
     job = open_job([path], rules)
     return rank_stages_report(job if request is None else job.of_request(request), [str(path)], stage)

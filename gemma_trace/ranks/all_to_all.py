@@ -9,7 +9,7 @@ import numpy as np
 
 from gemma_trace.foreign import NONE
 from gemma_trace.ranks.calls import Calls
-from gemma_trace.ranks.kinds import KINDS, Kind
+from gemma_trace.ranks.kinds import COMMS, Comm
 from gemma_trace.ranks.summary import RankSummary
 from gemma_trace.trace.events import IntArray
 from gemma_trace.trace.places import Places
@@ -53,7 +53,7 @@ class AllToAllLine:
 
 def all_to_all_lines(calls: Calls, ranks: Sequence[RankSummary]) -> list[AllToAllLine]:
     """One line per group that has all-to-alls, by the time in them."""
-    chosen = np.flatnonzero(calls.kind == KINDS.index(Kind.ALL_TO_ALL))
+    chosen = np.flatnonzero(calls.kind == COMMS.index(Comm.ALL_TO_ALL))
     lines = [_line(calls, chosen[own], ranks) for _, own in Places(calls.group[chosen])]
     return sorted(lines, key=lambda line: -line.mean_ns * line.ranks)
 

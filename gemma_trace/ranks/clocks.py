@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from gemma_trace.foreign import NONE
 from gemma_trace.ranks.calls import Calls
-from gemma_trace.ranks.kinds import KINDS, SYNCHRONOUS
+from gemma_trace.ranks.kinds import COMMS, SYNCHRONOUS
 from gemma_trace.trace.events import IntArray
 from gemma_trace.trace.places import Places
 
@@ -43,7 +43,7 @@ NEAR_NS: Final = 1_000
 MAD_TO_SIGMA: Final = 1.4826
 """A normal distribution's standard deviation over its median absolute deviation."""
 
-_SYNCHRONOUS: Final = np.array([kind in SYNCHRONOUS for kind in KINDS])
+_SYNCHRONOUS: Final = np.array([kind in SYNCHRONOUS for kind in COMMS])
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 
 from gemma_trace.foreign import NONE
 from gemma_trace.ranks.calls import Calls
-from gemma_trace.ranks.kinds import KINDS, Kind, bus_factor
+from gemma_trace.ranks.kinds import COMMS, Comm, bus_factor
 from gemma_trace.ranks.matching import joined
 from gemma_trace.ranks.waits import Waits
 from gemma_trace.trace.events import IntArray
@@ -42,7 +42,7 @@ class CollectiveLine:
         overlapped_ns: the rest of its duration, the mean.
     """
 
-    kind: Kind
+    kind: Comm
     group: str
     description: str
     group_size: int
@@ -89,7 +89,7 @@ def _common_size(calls: Calls) -> IntArray:
 def _line(calls: Calls, waits: Waits, rows: IntArray, numbers: Sequence[int]) -> CollectiveLine:
     first = int(rows[0])
     matched = rows[calls.is_matched[rows]]
-    kind, group = KINDS[calls.kind[first]], calls.groups[calls.group[first]]
+    kind, group = COMMS[calls.kind[first]], calls.groups[calls.group[first]]
     _, place = np.unique(calls.match[matched], return_index=True)
     latencies = waits.latency_ns[matched[place]]
     latency = int(np.median(latencies)) if len(latencies) else None

@@ -11,7 +11,15 @@ from typing import Final
 import numpy as np
 
 from gemma_trace.foreign import NONE, integer, list_of
-from gemma_trace.ranks.kinds import NO_TRANSFER, PAIRWISE, Kind, item_bytes, kind_of, plain_name, size_elements
+from gemma_trace.ranks.kinds import (
+    NO_TRANSFER,
+    PAIRWISE,
+    Comm,
+    item_bytes,
+    kind_of,
+    plain_name,
+    size_elements,
+)
 from gemma_trace.trace.collective_args import CollectiveArgs, collective_args
 from gemma_trace.trace.events import BoolArray, IntArray
 from gemma_trace.trace.trace import Trace
@@ -57,7 +65,7 @@ class Identity:
         least_bytes, most_bytes: of an all-to-all what this rank sends to the one that gets the least and the most.
     """
 
-    kind: Kind
+    kind: Comm
     dtype: str = ""
     group: Group = Group()
     seq: int = NONE
@@ -139,7 +147,7 @@ class Identities:
             Group(args.group, description, ranks, size),
             args.seq,
             _bytes_of(elements, args.dtype),
-            (args.destination if kind is Kind.SEND else args.source) if kind in PAIRWISE else NONE,
+            (args.destination if kind is Comm.SEND else args.source) if kind in PAIRWISE else NONE,
             min(sent, default=NONE),
             max(sent, default=NONE),
         )

@@ -20,7 +20,7 @@ from gemma_trace.analysis.taxonomy import family_of
 from gemma_trace.foreign import NONE
 from gemma_trace.ranks.collective_names import Group, Identities, Identity
 from gemma_trace.ranks.host_calls import host_calls
-from gemma_trace.ranks.kinds import KINDS
+from gemma_trace.ranks.kinds import COMMS
 from gemma_trace.trace.events import CodeArray, IntArray
 from gemma_trace.trace.trace import Trace
 
@@ -33,7 +33,7 @@ class Collectives:
     """The collectives of one rank, by start. All columns have the length k.
 
     Attributes:
-        kind: int8, codes into `KINDS`.
+        kind: int8, codes into `COMMS`.
         dtype: int16, codes into `dtypes`.
         group: int16, codes into `groups`.
         seq: int64, counts the group's collectives; `NONE` where the trace doesn't tell.
@@ -129,7 +129,7 @@ def _columns(
         if each.least_bytes < each.most_bytes
     ]
     return Collectives(
-        kind=np.array([KINDS.index(each.kind) for each in identities], dtype=np.int8),
+        kind=np.array([COMMS.index(each.kind) for each in identities], dtype=np.int8),
         dtype=np.array([dtypes[each.dtype] for each in identities], dtype=np.int16),
         group=np.array([groups[each.group] for each in identities], dtype=np.int16),
         seq=np.array([each.seq for each in identities], dtype=np.int64),

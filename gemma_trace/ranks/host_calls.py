@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from gemma_trace.foreign import NONE
-from gemma_trace.ranks.kinds import KINDS, kind_of
+from gemma_trace.ranks.kinds import COMMS, kind_of
 from gemma_trace.trace.events import BoolArray, IntArray
 from gemma_trace.trace.places import Places
 from gemma_trace.trace.trace import Trace
@@ -34,7 +34,7 @@ def host_calls(trace: Trace, ranges: IntArray) -> IntArray:
     called = ranges.copy()
     is_call = np.array([name.startswith(_CALL) for name in spans.names], dtype=bool)
     calls = np.flatnonzero(is_call[spans.name] & trace.is_op)
-    kinds = np.array([KINDS.index(kind_of(name)) for name in spans.names], dtype=np.int64)
+    kinds = np.array([COMMS.index(kind_of(name)) for name in spans.names], dtype=np.int64)
     calls_of = dict(Places(kinds[spans.name[calls]]))
     for kind, places in Places(kinds[spans.name[ranges]]):
         if kind in calls_of:

@@ -15,7 +15,7 @@ from typing import Final
 from gemma_trace.foreign import NONE
 
 
-class Kind(StrEnum):
+class Comm(StrEnum):
     """What a collective does."""
 
     ALL_REDUCE = "all_reduce"
@@ -34,28 +34,36 @@ class Kind(StrEnum):
     OTHER = "other"
 
 
-KINDS: Final = tuple(Kind)
+COMMS: Final = tuple(Comm)
 
-SYNCHRONOUS: Final = frozenset({Kind.ALL_REDUCE, Kind.ALL_GATHER, Kind.REDUCE_SCATTER, Kind.ALL_TO_ALL, Kind.BARRIER})
+SYNCHRONOUS: Final = frozenset(
+    {
+        Comm.ALL_REDUCE,
+        Comm.ALL_GATHER,
+        Comm.REDUCE_SCATTER,
+        Comm.ALL_TO_ALL,
+        Comm.BARRIER,
+    }
+)
 """No rank leaves one of these before all have come, so that all leave together but for the transfer."""
 
-PAIRWISE: Final = frozenset({Kind.SEND, Kind.RECEIVE})
+PAIRWISE: Final = frozenset({Comm.SEND, Comm.RECEIVE})
 
 _PATTERNS: Final = tuple(
     (re.compile(pattern), kind)
     for pattern, kind in (
-        (r"reducescatter", Kind.REDUCE_SCATTER),
-        (r"allreduce", Kind.ALL_REDUCE),
-        (r"allgather", Kind.ALL_GATHER),
-        (r"alltoall", Kind.ALL_TO_ALL),
-        (r"broadcast", Kind.BROADCAST),
-        (r"barrier", Kind.BARRIER),
-        (r"i?sendi?rec", Kind.SEND_RECEIVE),
-        (r"irecv|recv|receive", Kind.RECEIVE),
-        (r"isend|send", Kind.SEND),
-        (r"gather", Kind.GATHER),
-        (r"scatter", Kind.SCATTER),
-        (r"reduce", Kind.REDUCE),
+        (r"reducescatter", Comm.REDUCE_SCATTER),
+        (r"allreduce", Comm.ALL_REDUCE),
+        (r"allgather", Comm.ALL_GATHER),
+        (r"alltoall", Comm.ALL_TO_ALL),
+        (r"broadcast", Comm.BROADCAST),
+        (r"barrier", Comm.BARRIER),
+        (r"i?sendi?rec", Comm.SEND_RECEIVE),
+        (r"irecv|recv|receive", Comm.RECEIVE),
+        (r"isend|send", Comm.SEND),
+        (r"gather", Comm.GATHER),
+        (r"scatter", Comm.SCATTER),
+        (r"reduce", Comm.REDUCE),
     )
 )
 _SEPARATORS: Final = re.compile(r"[^a-z0-9]")
@@ -74,14 +82,14 @@ _ITEM_BYTES: Final[Mapping[str, int]] = {
 """c10's scalar types (`toString` in `c10/core/ScalarType.h`) and C++'s names of them, as "Input type" has them."""
 
 
-def kind_of(name: str) -> Kind:
+def kind_of(name: str) -> Comm:
     """What a collective is, by what torch, NCCL, RCCL or gloo calls it or its kernel.
 
     >>> kind_of("_allgather_base"), kind_of("nccl:all_to_all"), kind_of("ncclDevKernel_ReduceScatter_Sum_bf16_RING_LL")
-    (<Kind.ALL_GATHER: 'all_gather'>, <Kind.ALL_TO_ALL: 'all_to_all'>, <Kind.REDUCE_SCATTER: 'reduce_scatter'>)
+    (<Comm.ALL_GATHER: 'all_gather'>, <Comm.ALL_TO_ALL: 'all_to_all'>, <Comm.REDUCE_SCATTER: 'reduce_scatter'>)
     """
     plain = plain_name(name)
-    return next((kind for pattern, kind in _PATTERNS if pattern.search(plain)), Kind.OTHER)
+    return next((kind for pattern, kind in _PATTERNS if pattern.search(plain)), Comm.OTHER)
 
 
 def plain_name(name: str) -> str:
@@ -98,35 +106,35 @@ def item_bytes(dtype: str) -> int:
     return _ITEM_BYTES.get(plain_name(dtype), NONE)
 
 
-def size_elements(kind: Kind, in_elements: int, out_elements: int, ranks: int) -> int:
+def size_elements(kind: Comm, in_elements: int, out_elements: int, ranks: int) -> int:
     """How many elements a collective's size is, as nccl-tests counts them; `NONE` where it can't be told."""
-    if kind in (Kind.ALL_GATHER, Kind.GATHER):
+    if kind in (Comm.ALL_GATHER, Comm.GATHER):
         if out_elements > in_elements or ranks < 1:
             return out_elements
         return in_elements * ranks if in_elements >= 0 else NONE
-    if kind is Kind.ALL_TO_ALL:  # of unequal ones what the rank is busy with
+    if kind is Comm.ALL_TO_ALL:  # of unequal ones what the rank is busy with
         return max(in_elements, out_elements)
-    if kind is Kind.RECEIVE:
+    if kind is Comm.RECEIVE:
         return out_elements if out_elements >= 0 else in_elements
     return in_elements if in_elements >= 0 else out_elements
 
 
-_BUS_FACTORS: Final[Mapping[Kind, Callable[[int], float]]] = {
-    Kind.ALL_REDUCE: lambda ranks: 2 * (ranks - 1) / ranks,
-    Kind.ALL_GATHER: lambda ranks: (ranks - 1) / ranks,
-    Kind.REDUCE_SCATTER: lambda ranks: (ranks - 1) / ranks,
-    Kind.ALL_TO_ALL: lambda ranks: (ranks - 1) / ranks,
-    Kind.GATHER: lambda ranks: (ranks - 1) / ranks,
-    Kind.SCATTER: lambda ranks: (ranks - 1) / ranks,
-    Kind.BROADCAST: lambda _: 1.0,
-    Kind.REDUCE: lambda _: 1.0,
-    Kind.SEND: lambda _: 1.0,
-    Kind.RECEIVE: lambda _: 1.0,
-    Kind.SEND_RECEIVE: lambda _: 1.0,
+_BUS_FACTORS: Final[Mapping[Comm, Callable[[int], float]]] = {
+    Comm.ALL_REDUCE: lambda ranks: 2 * (ranks - 1) / ranks,
+    Comm.ALL_GATHER: lambda ranks: (ranks - 1) / ranks,
+    Comm.REDUCE_SCATTER: lambda ranks: (ranks - 1) / ranks,
+    Comm.ALL_TO_ALL: lambda ranks: (ranks - 1) / ranks,
+    Comm.GATHER: lambda ranks: (ranks - 1) / ranks,
+    Comm.SCATTER: lambda ranks: (ranks - 1) / ranks,
+    Comm.BROADCAST: lambda _: 1.0,
+    Comm.REDUCE: lambda _: 1.0,
+    Comm.SEND: lambda _: 1.0,
+    Comm.RECEIVE: lambda _: 1.0,
+    Comm.SEND_RECEIVE: lambda _: 1.0,
 }
 
 
-def bus_factor(kind: Kind, ranks: int) -> float | None:
+def bus_factor(kind: Comm, ranks: int) -> float | None:
     """Bus bandwidth over algorithm bandwidth (nccl-tests, `doc/PERFORMANCE.md`); None where none is defined."""
     factor = _BUS_FACTORS.get(kind)
     return factor(ranks) if factor and ranks > 0 else None

@@ -9,13 +9,13 @@ import numpy as np
 
 from gemma_trace.foreign import NONE
 from gemma_trace.ranks.aligning import by_their_ends
-from gemma_trace.ranks.kinds import KINDS, PAIRWISE, Kind
+from gemma_trace.ranks.kinds import COMMS, PAIRWISE, Comm
 from gemma_trace.trace.events import BoolArray, IntArray
 from gemma_trace.trace.places import Places
 
-_PAIRWISE: Final = np.array([kind in PAIRWISE for kind in KINDS])
-_SEND: Final = KINDS.index(Kind.SEND)
-_UNEQUAL: Final = np.array([kind in (Kind.ALL_TO_ALL, Kind.GATHER, Kind.SCATTER) for kind in KINDS])
+_PAIRWISE: Final = np.array([kind in PAIRWISE for kind in COMMS])
+_SEND: Final = COMMS.index(Comm.SEND)
+_UNEQUAL: Final = np.array([kind in (Comm.ALL_TO_ALL, Comm.GATHER, Comm.SCATTER) for kind in COMMS])
 """What is of another size on each rank."""
 
 _BY_NUMBER, _BY_ORDER, _BY_PEER = range(3)

@@ -21,7 +21,7 @@ from gemma_trace.report.tables.kernels import KERNEL_FILE
 from gemma_trace.report.tables.memory import ALLOCATOR_FILE
 from gemma_trace.report.tables.memory import STAGE_FILE as MEMORY_STAGE_FILE
 from gemma_trace.report.tables.plan import PLAN_FILE
-from gemma_trace.report.tables.ranks import (
+from gemma_trace.report.tables.rank_cols import (
     ALL_TO_ALL_COLS,
     COLLECTIVE_COLS,
     RANK_COLS,

@@ -12,7 +12,7 @@ import pytest
 from gemma_trace import load_ranks
 from gemma_trace.ranks.collectives import Collectives, collectives_of
 from gemma_trace.ranks.host_calls import host_calls
-from gemma_trace.ranks.kinds import KINDS
+from gemma_trace.ranks.kinds import COMMS
 from gemma_trace.trace.trace import Trace, load
 from tests.conftest import real_trace
 from tests.trace_builder import TraceBuilder
@@ -25,7 +25,7 @@ GLOO = 900
 
 
 def kinds(found: Collectives) -> list[str]:
-    return [KINDS[code].value for code in found.kind.tolist()]
+    return [COMMS[code].value for code in found.kind.tolist()]
 
 
 def by_stage(trace: Trace, found: Collectives) -> dict[str, dict[str, int]]:

@@ -11,7 +11,7 @@ import pytest
 
 import gemma_trace
 from gemma_trace.ranks.aligning import by_their_ends
-from gemma_trace.ranks.kinds import Kind, bus_factor, item_bytes, kind_of, size_elements
+from gemma_trace.ranks.kinds import Comm, bus_factor, item_bytes, kind_of, size_elements
 from gemma_trace.ranks.matching import matched
 from gemma_trace.trace.collective_args import CollectiveArgs, collective_args, collective_text
 
@@ -80,32 +80,32 @@ def test_what_is_no_collective_says_nothing(args: bytes) -> None:
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        ("allreduce_coalesced", Kind.ALL_REDUCE),
-        ("allgather_into_tensor_coalesced", Kind.ALL_GATHER),
-        ("_reduce_scatter_base", Kind.REDUCE_SCATTER),
-        ("all_to_allv", Kind.ALL_TO_ALL),
-        ("c10d::alltoall_base_", Kind.ALL_TO_ALL),
-        ("gloo:all_gather", Kind.ALL_GATHER),
-        ("ncclDevKernel_SendRecv(ncclDevKernelArgsStorage<4096ul>)", Kind.SEND_RECEIVE),
-        ("batch_isend_irecv", Kind.SEND_RECEIVE),
-        ("recv 2<-1", Kind.RECEIVE),
-        ("send", Kind.SEND),
-        ("barrier", Kind.BARRIER),
-        ("ncclKernel_Broadcast_RING_LL_Sum_int8_t(ncclDevComm*)", Kind.BROADCAST),
-        ("something_else", Kind.OTHER),
+        ("allreduce_coalesced", Comm.ALL_REDUCE),
+        ("allgather_into_tensor_coalesced", Comm.ALL_GATHER),
+        ("_reduce_scatter_base", Comm.REDUCE_SCATTER),
+        ("all_to_allv", Comm.ALL_TO_ALL),
+        ("c10d::alltoall_base_", Comm.ALL_TO_ALL),
+        ("gloo:all_gather", Comm.ALL_GATHER),
+        ("ncclDevKernel_SendRecv(ncclDevKernelArgsStorage<4096ul>)", Comm.SEND_RECEIVE),
+        ("batch_isend_irecv", Comm.SEND_RECEIVE),
+        ("recv 2<-1", Comm.RECEIVE),
+        ("send", Comm.SEND),
+        ("barrier", Comm.BARRIER),
+        ("ncclKernel_Broadcast_RING_LL_Sum_int8_t(ncclDevComm*)", Comm.BROADCAST),
+        ("something_else", Comm.OTHER),
     ],
 )
-def test_kinds(name: str, kind: Kind) -> None:
+def test_kinds(name: str, kind: Comm) -> None:
     assert kind_of(name) is kind
 
 
 def test_sizes_and_factors_are_those_of_nccl_tests() -> None:
-    assert size_elements(Kind.ALL_GATHER, 8, 32, 4) == size_elements(Kind.ALL_GATHER, 8, -1, 4) == 32
-    assert size_elements(Kind.REDUCE_SCATTER, 32, 8, 4) == 32
-    assert size_elements(Kind.ALL_TO_ALL, 10, 30, 4) == 30
-    assert size_elements(Kind.ALL_REDUCE, -1, -1, 4) == -1
-    assert [bus_factor(kind, 8) for kind in (Kind.ALL_REDUCE, Kind.ALL_GATHER, Kind.BROADCAST)] == [1.75, 0.875, 1.0]
-    assert bus_factor(Kind.BARRIER, 8) is None
+    assert size_elements(Comm.ALL_GATHER, 8, 32, 4) == size_elements(Comm.ALL_GATHER, 8, -1, 4) == 32
+    assert size_elements(Comm.REDUCE_SCATTER, 32, 8, 4) == 32
+    assert size_elements(Comm.ALL_TO_ALL, 10, 30, 4) == 30
+    assert size_elements(Comm.ALL_REDUCE, -1, -1, 4) == -1
+    assert [bus_factor(kind, 8) for kind in (Comm.ALL_REDUCE, Comm.ALL_GATHER, Comm.BROADCAST)] == [1.75, 0.875, 1.0]
+    assert bus_factor(Comm.BARRIER, 8) is None
     assert [item_bytes(dtype) for dtype in ("Float", "c10::Half", "signed char", "Long", "Moon")] == [4, 2, 1, 8, -1]
 
 
@@ -144,14 +144,14 @@ def test_kernels_and_calls_of_a_trace_say_the_same(tmp_path: Path) -> None:
     path.write_text(json.dumps({"traceEvents": [call, launch, kernel]}))
     job = gemma_trace.load_ranks(path)
     (row,) = job.collective_lines
-    assert (row.kind, row.dtype, row.size_bytes, row.group_size) == (Kind.ALL_REDUCE, "BFloat16", 2048, 4)
+    assert (row.kind, row.dtype, row.size_bytes, row.group_size) == (Comm.ALL_REDUCE, "BFloat16", 2048, 4)
     assert (row.description, row.unmatched) == ("tp", 1)
 
 
 def columns(rows: list[tuple[int, str, int, int]]) -> dict[str, np.ndarray]:
     """Calls by rank and start: rank, kind, seq, peer; all of one group, type and size."""
     ranks, kinds, seqs, peers = zip(*rows, strict=True)
-    kind = np.array([list(Kind).index(Kind(name)) for name in kinds])
+    kind = np.array([list(Comm).index(Comm(name)) for name in kinds])
     same = np.zeros(len(rows), dtype=np.int64)
     times = np.arange(len(rows)) * 10
     return {

@@ -14,7 +14,7 @@ import numpy as np
 from gemma_trace.errors import InputError
 from gemma_trace.foreign import NONE
 from gemma_trace.ranks.job import Job
-from gemma_trace.ranks.kinds import KINDS
+from gemma_trace.ranks.kinds import COMMS
 from gemma_trace.ranks.waits import rows_of_rank
 from gemma_trace.report.html.charts import Rect
 from gemma_trace.report.html.model import DrawnLane
@@ -206,7 +206,7 @@ def _row(job: Job, drawn: RankLanes, shift_ns: int, zero_ns: int) -> RankRow:
 
 
 def _what(job: Job, row: int) -> str:
-    kind = KINDS[int(job.calls.kind[row])].value
+    kind = COMMS[int(job.calls.kind[row])].value
     size = int(job.calls.size_bytes[row])
     return kind if size == NONE else f"{kind} of {megabytes(size)} MB"
 
