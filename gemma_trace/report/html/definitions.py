@@ -8,7 +8,7 @@ from typing import Final
 
 from gemma_trace.report.definitions import PAGE_TERMS
 from gemma_trace.report.table import Col
-from gemma_trace.report.tables import diff, kernels, ranks, stages, summary, tree
+from gemma_trace.report.tables import diff, kernels, rank_cols, stages, summary, tree
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,11 @@ DIFF_DEFINITIONS: Final = _group(
 JOB_DEFINITIONS: Final = tuple(
     _group(title, [col for col in cols if col.header and col.when != "never"])
     for title, cols in (
-        ("Stages over the ranks", ranks.STAGE_COLS),
-        ("Stragglers", ranks.STRAGGLER_COLS),
-        ("Ranks", ranks.RANK_COLS),
-        ("Collectives", ranks.COLLECTIVE_COLS),
-        ("Imbalance of all-to-all", ranks.ALL_TO_ALL_COLS),
+        ("Stages over the ranks", rank_cols.STAGE_COLS),
+        ("Stragglers", rank_cols.STRAGGLER_COLS),
+        ("Ranks", rank_cols.RANK_COLS),
+        ("Collectives", rank_cols.COLLECTIVE_COLS),
+        ("Imbalance of all-to-all", rank_cols.ALL_TO_ALL_COLS),
     )
 )
 """Of the page of a job."""
