@@ -148,9 +148,33 @@ def _save_gemma_that_splits(folder: Path) -> Path:
     return folder
 
 
+RANKS_OF_ONE_PROCESS = """
+import os, socket, sys
+from gemma_trace.capture.torchvision_ops import declare_missing_operators
+declare_missing_operators()
+import gemma_trace.capture.session, transformers.models.gemma3.modeling_gemma3
+from gemma_trace.cli import main
+ranks = int(sys.argv[1])
+with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    port = free.getsockname()[1]
+os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(ranks)}
+children = []
+for rank in range(ranks):
+    if not (child := os.fork()):
+        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        os._exit(main(sys.argv[2:]))
+    children.append(child)
+sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children))
+"""
+"""What torchrun does, but that torch and transformers are imported once for all ranks, which takes most of the time."""
+
+
 def _capture_ranks(model: Path, ranks: int, folder: Path) -> Path:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
-    command += ["-m", "gemma_trace", "capture", "--model", str(model), "--device", "cpu", "--quiet", "--runs", "0"]
+    """Two ranks are started by torchrun, as a user does; more of them by forking one process."""
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks), "-m", "gemma_trace"]
+    command = [sys.executable, *(torchrun if ranks == 2 else ["-c", RANKS_OF_ONE_PROCESS, str(ranks)])]
+    command += ["capture", "--model", str(model), "--device", "cpu", "--quiet", "--runs", "0"]
     command += ["--warmup", "1", "--profile-runs", "2", "--new-tokens", "3", "--out-dir", str(folder)]
     one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=HUNG_S, env=one_thread)

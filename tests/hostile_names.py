@@ -185,7 +185,7 @@ def cost_s(find: Find, text: str | bytes, limit_s: float) -> float:
     return time.process_time() - begun
 
 
-def too_slow(pattern: Pattern, short: int, least_s: float, limit_s: float) -> list[tuple[str, str]]:
+def too_slow(pattern: Pattern, short: int, least_s: float, limit_s: float) -> Iterator[tuple[str, str]]:
     """The names over which a pattern takes more than in proportion to their length.
 
     Args:
@@ -193,7 +193,6 @@ def too_slow(pattern: Pattern, short: int, least_s: float, limit_s: float) -> li
             takes the square of the length 256 times.
         least_s: what takes less than this isn't looked at.
     """
-    found = []
     for begin, again in hostile_names(pattern.compiled):
 
         def name(length: int, begin: str = begin, again: str = again) -> str | bytes:
@@ -206,5 +205,4 @@ def too_slow(pattern: Pattern, short: int, least_s: float, limit_s: float) -> li
             return more > 5 * 16 * less
 
         if cost_s(pattern.find, name(16 * short), limit_s) > least_s and grows(short) and grows(3 * short):
-            found.append((begin, again))
-    return found
+            yield begin, again
