@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,9 @@ from gemma_trace.trace.events import NONE, IntArray
 from gemma_trace.trace.trace import Trace
 
 FloatArray = npt.NDArray[np.float64]
+
+_SCALE: Final = 2.0**-62
+"""Lengths are weighted by this, a power of two, so that no sum of finite values is infinite."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,7 @@ class _Sums:
         start, end, piece, sample = intersect((lane.start_ns, lane.end_ns), (ts_ns[holds], until[holds]))
         stage, held, length = lane.stage[piece], value[holds][sample], end - start
         np.add.at(self._known_ns, stage, length)
-        np.add.at(self._weighted, stage, held * length)
+        np.add.at(self._weighted, stage, held * (length * _SCALE))
         np.minimum.at(self._low, stage, held)
         np.maximum.at(self._high, stage, held)
 
@@ -108,7 +112,7 @@ class _Sums:
         known, time = int(self._known_ns[rows].sum()), int(self.time_ns[rows].sum())
         if not known:
             return CounterMean(None, None, None, 0, time)
-        mean = float(self._weighted[rows].sum()) / known
+        mean = float(self._weighted[rows].sum()) / (known * _SCALE)
         return CounterMean(mean, float(self._low[rows].min()), float(self._high[rows].max()), known, time)
 
 

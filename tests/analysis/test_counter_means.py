@@ -37,6 +37,12 @@ def test_a_mean_is_weighted_by_time_over_the_stages_own(tmp_path: Path) -> None:
     assert found.total == CounterMean(37.0, 10.0, 70.0, 100, 100)
 
 
+def test_the_largest_values_have_a_finite_mean(tmp_path: Path) -> None:
+    trace = on_device().counter("SM", 0, 1e308).counter("SM", 30, 1.5e308).load(tmp_path)
+    (found,) = used(trace)
+    assert found.stages["vision_tower"].mean == pytest.approx(1.25e308)
+
+
 def test_before_the_first_value_nothing_is_known(tmp_path: Path) -> None:
     trace = on_device().counter("SM", 45, 8).counter("late", 60, 5).counter("never", 100, 5).load(tmp_path)
     first, late, never = used(trace)
