@@ -52,7 +52,7 @@ def ranks_report(job: Job, source: Sequence[str], top: int = 0) -> Report:
     if job.collective_lines:
         tables.append(collective_table(job, top))
     if job.all_to_all_lines:
-        tables.append(all_to_all_table(job))
+        tables.append(all_to_all_table(job, top))
     totals = {
         "world_size": job.members.world_size,
         "missing_ranks": list(job.members.missing),
@@ -159,7 +159,8 @@ def collective_table(job: Job, top: int) -> Table[CollectiveLine]:
     return table.cut(top)
 
 
-def all_to_all_table(job: Job) -> Table[AllToAllLine]:
+def all_to_all_table(job: Job, top: int = 0) -> Table[AllToAllLine]:
     """How unequal the all-to-alls are."""
     conditions = {GROUPS: any(line.group for line in job.all_to_all_lines)}
-    return Table("Imbalance of all-to-all", ALL_TO_ALL_COLS, job.all_to_all_lines, conditions=holding(conditions))
+    table = Table("Imbalance of all-to-all", ALL_TO_ALL_COLS, job.all_to_all_lines, conditions=holding(conditions))
+    return table.cut(top)
