@@ -88,8 +88,8 @@ def cases() -> Iterator[tuple[str, Case]]:
         yield f"rules {_shown(text)}", Case(ours_on_a_device().json(), text, None, ())
     for values in ((1e308, 1e308), (-1e308, 1e308), (1e308, 5e-324)):
         built = ours_on_a_device()
-        for at_ns, value in zip((100, 500), values, strict=True):
-            built.counter("GPU utilization", at_ns, {"value": 40, "x": value})
+        for at_ns, sample in zip((100, 500), values, strict=True):
+            built.counter("GPU utilization", at_ns, {"value": 40, "x": sample})
         yield f"a counter of {values}", _case(built)
     for text in _PEAKS:
         yield f"peaks {_shown(text)}", Case(ours_on_a_device().json(), None, text, ())
