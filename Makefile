@@ -34,6 +34,8 @@ demo: $(VENV)/.capture
 # In two processes; JOBS=0 is one, for a debugger.
 JOBS ?= 2
 
+# Threads of torch that wait don't spin, or they would take the cores from the other process's tests.
+test: export OMP_WAIT_POLICY := PASSIVE
 test: lint
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 

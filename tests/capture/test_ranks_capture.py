@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from gemma_trace import load_ranks
+from gemma_trace.cli import main
 from gemma_trace.ranks.collectives import Collectives, collectives_of
 from gemma_trace.ranks.host_calls import host_calls
 from gemma_trace.ranks.kinds import COMMS
@@ -73,6 +76,26 @@ def test_a_job_accounts_for_all_of_its_collectives_time(
         assert line.latency_ns + line.wait_ns == line.collective_ns
     assert {line.stage for line in job.stage_lines if line.communication_ns} == {"prefill", "decode"}
     assert all(line.own_mean_ns >= 0 for line in job.stage_lines)
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_every_command_takes_a_capture_of_several_ranks_as_one_run(
+    torchrun_traces: Callable[[int], list[Path]], ranks: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def rows(*arguments: object) -> list[dict[str, Any]]:
+        assert main([*map(str, arguments), "--format", "json"]) == 0
+        answer: list[dict[str, Any]] = json.loads(capsys.readouterr().out)["rows"]
+        return answer
+
+    folder = torchrun_traces(ranks)[0].parent
+    stages = {row["stage"]: row for row in rows("stages", folder)}
+    assert stages["prefill"]["ranks"] == ranks
+    assert stages["prefill"]["communication_ns"] > stages["vision_tower"]["communication_ns"] == 0
+    assert [row["ranks"] for row in rows("summarize", folder)] == [ranks]
+    assert {row["status"] for row in rows("diff", folder, folder)} == {"same"}
+    page = tmp_path / "job.html"
+    assert main(["report", str(folder), "-o", str(page), "--ranks", f"0,{ranks - 1}"]) == 0
+    assert f"{ranks} ranks" in page.read_text()
 
 
 def test_a_range_of_gloo_belongs_to_the_call_of_its_kind(tmp_path: Path) -> None:
