@@ -41,7 +41,10 @@ MOST_NUMBERS: Final = 1 << 20
 
 _INTEGER: Final = re.compile(r"-?[0-9]{1,19}")
 _LONG_INTEGER: Final = re.compile(r"-?[0-9]{19,}")
-_INTEGERS: Final = re.compile(r"-?[0-9]{1,18}")
+MOST_DIGITS: Final = 18
+"""A number of a list that has more is none that 64 bits surely hold, and the list is not read."""
+
+_INTEGERS: Final = re.compile(r"-?[0-9]+")
 _DECIMAL: Final = re.compile(r"[+-]?(?:[0-9]{1,300}(?:\.[0-9]{0,300})?|\.[0-9]{1,300})(?:[eE][+-]?[0-9]{1,4})?")
 
 
@@ -143,7 +146,8 @@ def numbers_of(value: Any) -> tuple[int, ...]:
         return () if NONE in numbers else tuple(numbers)
     if not isinstance(value, str) or "..." in value:
         return ()
-    return tuple(int(match) for match in _INTEGERS.findall(value)[:MOST_NUMBERS])
+    digits = _INTEGERS.findall(value)[:MOST_NUMBERS]
+    return tuple(map(int, digits)) if all(len(number) <= MOST_DIGITS for number in digits) else ()
 
 
 def is_too_large(value: Any) -> bool:

@@ -53,6 +53,7 @@ def test_arguments_are_read_as_torch_writes_them() -> None:
         ),
         ({"Process Group Ranks": "[0, 1, ...]", "Group size": 40}, ()),
         ({"Process Group Ranks": "[0, 1]"}, ()),
+        ({"Process Group Ranks": "[0, 99999999999999999999]", "Group size": None}, ()),
         ({"Process Group Ranks": {"0": 1}}, ()),
         ({"Process Group Ranks": None, "Group size": -5, "Global rank start": 0, "Global rank stride": 1}, ()),
     ],
