@@ -21,6 +21,9 @@ def ranks(
         list[Path],
         typer.Argument(help="The folder of a job, or the trace files of its ranks.", metavar="PATH..."),
     ],
+    request: Annotated[
+        int | None, typer.Option(metavar="N", help="Show the stages and stragglers of request N alone; 0 is the first.")
+    ] = None,
     top: Annotated[int, typer.Option(metavar="N", min=0, help="Show N rows of a table; 0 shows all.")] = 16,
     rule: RuleOption = None,
     rules: RulesOption = None,
@@ -46,6 +49,7 @@ def ranks(
     from gemma_trace.report.tables.ranks import ranks_report
 
     job = open_job(paths, read_rules(rule, rules))
+    job = job if request is None else job.of_request(request)
     emit(ranks_report(job, [str(path) for path in paths], top), form, output, force=force, raw=raw)
 
 

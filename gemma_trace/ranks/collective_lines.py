@@ -71,8 +71,9 @@ def collective_lines(calls: Calls, waits: Waits, numbers: Sequence[int]) -> list
     """
     if not len(calls):
         return []
-    line = joined(calls.kind, calls.group, calls.dtype, _common_size(calls))
-    found = [_line(calls, waits, rows, numbers) for _, rows in Places(line)]
+    sizes = _common_size(calls)
+    line = joined(calls.kind, calls.group, calls.dtype, sizes)
+    found = [_line(calls, waits, rows, int(sizes[rows[0]]), numbers) for _, rows in Places(line)]
     return sorted(found, key=lambda each: -each.calls * (each.exposed_ns + each.overlapped_ns))
 
 
@@ -86,14 +87,13 @@ def _common_size(calls: Calls) -> IntArray:
     return size
 
 
-def _line(calls: Calls, waits: Waits, rows: IntArray, numbers: Sequence[int]) -> CollectiveLine:
+def _line(calls: Calls, waits: Waits, rows: IntArray, size: int, numbers: Sequence[int]) -> CollectiveLine:
     first = int(rows[0])
     matched = rows[calls.is_matched[rows]]
     kind, group = COMMS[calls.kind[first]], calls.groups[calls.group[first]]
     _, place = np.unique(calls.match[matched], return_index=True)
     latencies = waits.latency_ns[matched[place]]
     latency = int(np.median(latencies)) if len(latencies) else None
-    size = int(_common_size(calls)[first])
     rate = size / latency if latency and size > 0 else None
     ranks = group.size if group.size > 0 else len(np.unique(calls.rank[matched]))
     factor = bus_factor(kind, ranks)

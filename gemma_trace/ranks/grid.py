@@ -66,7 +66,7 @@ class Grid:
 
 def grid_of(calls: Calls, waits: Waits, ranks: Sequence[RankSummary]) -> Grid:
     """The grid of a job."""
-    labels = list(dict.fromkeys(label for rank in ranks for label in rank.request_labels))
+    labels = labels_of(ranks)
     stages = _stages_in_order(ranks)
     shape = (len(ranks), len(labels), len(stages))
     time, device, host, communication, wait = (np.zeros(shape, dtype=np.int64) for _ in range(5))
@@ -89,6 +89,11 @@ def grid_of(calls: Calls, waits: Waits, ranks: Sequence[RankSummary]) -> Grid:
     computing = np.where(on_device[:, None, None], device, host) - communication
     launch = np.where(on_device[:, None, None], host, 0)
     return Grid(tuple(labels), tuple(stages), there, time, computing, launch, communication - wait, wait, wall)
+
+
+def labels_of(ranks: Sequence[RankSummary]) -> list[str]:
+    """The labels of a job's requests: those of the same label are the same one on all ranks."""
+    return list(dict.fromkeys(label for rank in ranks for label in rank.request_labels))
 
 
 def _place(stages: Sequence[str], name: str) -> int:

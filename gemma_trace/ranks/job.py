@@ -15,9 +15,10 @@ from gemma_trace.ranks.calls import Calls, calls_of
 from gemma_trace.ranks.clocks import Clock, clocks_of
 from gemma_trace.ranks.collective_lines import CollectiveLine, collective_lines
 from gemma_trace.ranks.findings import job_health
-from gemma_trace.ranks.grid import Grid, grid_of
+from gemma_trace.ranks.grid import Grid, grid_of, labels_of
 from gemma_trace.ranks.membership import Members, members_of
 from gemma_trace.ranks.reading import MapFiles, read_files
+from gemma_trace.ranks.request_lines import RequestStageLine, request_stage_lines
 from gemma_trace.ranks.stage_lines import RankStageLine, rank_stage_lines
 from gemma_trace.ranks.stragglers import Straggler, stragglers_of
 from gemma_trace.ranks.summary import RankSummary
@@ -96,7 +97,7 @@ class Job(Tabular):
         Raises:
             InputError: there is no request of this index.
         """
-        labels = self.grid.requests
+        labels = labels_of(self.ranks)
         if not 0 <= index < len(labels):
             raise InputError(f"request {index} not found: the job has requests 0 to {len(labels) - 1}")
         return replace(self, only=labels[index])
@@ -105,6 +106,11 @@ class Job(Tabular):
     def stage_lines(self) -> tuple[RankStageLine, ...]:
         """One line per stage, over the ranks."""
         return tuple(rank_stage_lines(self.grid, self.numbers))
+
+    @cached_property
+    def request_lines(self) -> tuple[RequestStageLine, ...]:
+        """One line per request and stage, over the ranks."""
+        return tuple(request_stage_lines(self.grid, self.numbers))
 
     @cached_property
     def stragglers(self) -> tuple[Straggler, ...]:

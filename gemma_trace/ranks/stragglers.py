@@ -138,7 +138,8 @@ def _of_stage(grid: Grid, stage: int) -> Iterator[Straggler]:
         among = scatters.of(rank, excess[rank, requests])
         typical = max(floor, among.typical_ns(stages * ranks))
         if np.median(excess[rank, requests]) > typical and among.tells_typical:
-            yield _straggler(grid, stage, rank, requests, excess, Pattern.REPEATED, typical)
+            pattern = Pattern.REPEATED if len(requests) > 1 else Pattern.RANDOM
+            yield _straggler(grid, stage, rank, requests, excess, pattern, typical)
         elif among.tells_single:
             singles[rank] = max(floor, among.single_ns(stages * int(there.sum())))
             out[rank, requests] = excess[rank, requests] > singles[rank]

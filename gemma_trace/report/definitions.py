@@ -25,6 +25,7 @@ from gemma_trace.report.tables.rank_cols import (
     ALL_TO_ALL_COLS,
     COLLECTIVE_COLS,
     RANK_COLS,
+    REQUEST_COLS,
     STAGE_COLS,
     STRAGGLER_COLS,
 )
@@ -94,6 +95,7 @@ README_TABLES: Final[dict[str, tuple[str, Sequence[Defined]]]] = {
     "kernels": ("column", KERNEL_FILE),
     "ranks": ("column", RANK_COLS),
     "stages over ranks": ("column", STAGE_COLS),
+    "stages by request": ("column", REQUEST_COLS),
     "stragglers": ("column", STRAGGLER_COLS),
     "collectives": ("column", COLLECTIVE_COLS),
     "all to all": ("column", ALL_TO_ALL_COLS),

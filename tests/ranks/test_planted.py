@@ -59,6 +59,23 @@ def test_a_slowdown_in_one_request_is_random(read: Callable[[Job], RanksJob]) ->
     assert (late.pattern, late.requests, late.first_request) == (Pattern.RANDOM, 1, "request 2")
 
 
+def test_each_request_has_its_slowest_rank(read: Callable[[Job], RanksJob]) -> None:
+    faults = (SlowRank(3, "decode", 400_000, steps=(2,)), SlowRank(6, "decode", 150_000, steps=(2,)))
+    lines = {(line.request, line.stage): line for line in read(replace(LONG, faults=faults)).request_lines}
+    assert len(lines) == EIGHT.steps * 6
+    late, plain = lines["request 2", "decode"], lines["request 1", "decode"]
+    assert (late.slowest_rank, late.excess_ns, late.cause, late.ranks) == (3, 400_000, "compute late", 8)
+    assert late.spread_ns == 400_000
+    assert late.wall_ns - late.ceiling_ns == 250_000, "the next slowest rank is 150 µs late"
+    assert (plain.excess_ns, plain.spread_ns, plain.cause) == (0, 0, "")
+    assert late.wall_ns - plain.wall_ns == 400_000
+
+
+def test_one_request_alone_repeats_nothing(read: Callable[[Job], RanksJob]) -> None:
+    (late,) = read(replace(LONG, faults=(SlowRank(3, "decode", 400_000),))).of_request(1).stragglers
+    assert (late.rank, late.excess_ns, late.pattern, late.first_request) == (3, 400_000, Pattern.RANDOM, "request 1")
+
+
 def test_a_late_launch_is_told_from_slow_kernels(read: Callable[[Job], RanksJob]) -> None:
     job = replace(EIGHT, faults=(LateLaunch(3, "vision_tower", 300_000),))
     (late,) = read(job).stragglers

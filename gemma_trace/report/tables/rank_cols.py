@@ -296,3 +296,20 @@ STRAGGLER_COLS: Final = (
     ),
 )
 """A row per straggler."""
+
+REQUEST_COLS: Final = (
+    Col("request", "request", LABEL, definition="the request's or the step's label"),
+    Col("stage", "stage", STAGE, definition="the stage's name"),
+    Col("ranks", "ranks", COUNT, definition="how many ranks have the stage in this request"),
+    Col("median_ns", "median", MS, definition="the median of the ranks' times"),
+    Col("own_min_ns", "own min", MS, definition="the least of the ranks' own times, which are without wait"),
+    Col("own_median_ns", "own median", MS, definition="the median of the ranks' own times"),
+    Col("own_max_ns", "own max", MS, definition="the most of the ranks' own times"),
+    Col("spread_ns", "spread", MS, definition="`own_max_ns - own_min_ns`"),
+    Col("slowest_rank", "slowest", COUNT, definition="the rank with `own_max_ns`"),
+    Col("excess_ns", "excess", MS, definition="its own time less the median of the other ranks'"),
+    Col("cause", "cause", TEXT, definition="`compute late`, `launch late`, `network slow`: where it exceeds them most"),
+    Col("wall_ns", "wall", MS, definition="the length of the request, on the rank where it is longest"),
+    Col("ceiling_ns", "if as the median", MS, definition="what it would take at least if that rank were no slower"),
+)
+"""A row per request and stage."""

@@ -20,6 +20,7 @@ from gemma_trace.report.tables.rank_cols import (
     CORRECTED,
     GROUPS,
     RANK_COLS,
+    REQUEST_COLS,
     SEVERAL_HOSTS,
     STAGE_COLS,
     STRAGGLER_COLS,
@@ -61,6 +62,7 @@ def ranks_report(job: Job, source: Sequence[str], top: int = 0) -> Report:
         "unmatched": int((~job.calls.is_matched).sum()),
         "stages": Table("Stages", STAGE_COLS, job.stage_lines),
         "collective_lines": Table("Collectives", COLLECTIVE_COLS, job.collective_lines),
+        "stages_by_request": Table("Stages by request", REQUEST_COLS, job.request_lines),
         "stragglers": Table("Stragglers", STRAGGLER_COLS, stragglers),
         "all_to_all": Table("All-to-all", ALL_TO_ALL_COLS, job.all_to_all_lines),
     }
