@@ -63,10 +63,9 @@ def _of_files(members: Members) -> Iterator[Finding]:
             "ranks were given in the order of the names",
             "name the files rank0, rank1 and so on",
         )
-    for _, error in members.unreadable:
-        yield Finding(
-            "unreadable_rank", Severity.ERROR, 1, error.rstrip("?"), "copy it again, or take it out of the folder"
-        )
+    for file, error in members.unreadable:
+        said = error.rstrip("?") if file in error else f"{file} can't be read: {error}"
+        yield Finding("unreadable_rank", Severity.ERROR, 1, said, "copy it again, or take it out of the folder")
     if members.lost_activities:
         yield Finding(
             "unlinked_in_merged",
