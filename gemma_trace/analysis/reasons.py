@@ -181,6 +181,8 @@ class _Splitter:
         blocking = np.array([bool(_BLOCKING.fullmatch(name)) for name in spans.names], dtype=bool)
         self._waits = blocking[spans.name] & trace.is_call
         self._threads = HostThreads(trace)
+        calls = np.unique(launch[launch >= 0])
+        self._called = {track: spans.ts_ns[calls[mine]] for track, mine in Places(spans.track[calls])}
         self.long = long_calls(trace)
 
     def split(self, pieces: Pieces) -> tuple[Sequence[tuple[int, Kind, str, int]], Idle]:
@@ -260,11 +262,9 @@ class _Splitter:
         spans = trace.spans
         op = np.where(span >= 0, trace.innermost_op[np.maximum(span, 0)], NONE)
         ops = np.flatnonzero(np.bincount(op[op >= 0], minlength=1))
-        calls = trace.launch[trace.launch >= 0]
         launches = np.zeros(len(ops), dtype=bool)
-        calls_on = Places(spans.track[calls])
         for track, mine in Places(spans.track[ops]):
-            called = np.sort(spans.ts_ns[calls[calls_on.of(track)]])
+            called = self._called.get(track, np.zeros(0, np.int64))
             first, last = (
                 np.searchsorted(called, spans.ts_ns[ops[mine]]),
                 np.searchsorted(called, spans.ends_ns(ops[mine])),

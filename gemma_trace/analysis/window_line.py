@@ -20,8 +20,10 @@ from gemma_trace.trace.places import Places
 from gemma_trace.trace.requests import Request
 from gemma_trace.trace.trace import Trace
 
-MOST_PAIRS: Final = 2_000_000
-"""How many pairs of a request and what overlaps it are worked on at once: it bounds the memory of overlapping ones."""
+MOST_PAIRS: Final = 300_000
+"""How many pairs of a request and what overlaps it are worked on at once: it bounds the memory of working on them."""
+_MOST_LINES: Final = 8
+"""Requests that don't overlap are on no more lines than this, since each line costs a look at all spans."""
 
 _LONGEST_NS: Final = 2**61
 
@@ -140,9 +142,11 @@ def lines(trace: Trace, requests: Sequence[Request]) -> Iterator[WindowLine]:
     spans, whole = trace.spans, WindowLine.of(requests)
     pairs = 1 + _pairs(whole, spans.ts_ns[trace.activities], spans.ends_ns(trace.activities))
     pairs += _pairs(whole, trace.stage_segments.start_ns, trace.stage_segments.end_ns)
+    pairs += np.subtract(*(np.searchsorted(spans.ts_ns, edge) for edge in (whole.end_ns, whole.start_ns)))
+    most = max(MOST_PAIRS, len(spans) // _MOST_LINES)
     low, held, length = 0, 0, 0
     for place, (more, request) in enumerate(zip(pairs.tolist(), requests, strict=True)):
-        if place > low and (held + more > MOST_PAIRS or length + request.wall_ns > _LONGEST_NS):
+        if place > low and (held + more > most or length + request.wall_ns > _LONGEST_NS):
             yield WindowLine.of(requests[low:place])
             low, held, length = place, 0, 0
         held, length = held + more, length + request.wall_ns + 1
