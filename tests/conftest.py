@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import fcntl
 import os
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -95,6 +97,27 @@ def captured(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def warm_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A program that takes Python's place where torch and transformers are needed, and starts at once."""
+    pytest.importorskip("torch", reason="needs the extra capture")
+    from tests.warm import hold, stand_in
+
+    def start(folder: Path) -> Path:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+        environment = kept | {"HF_HOME": str(folder), "OMP_NUM_THREADS": "1"}
+        name = f"gemma-trace-tests-{uuid.uuid4()}"
+        (folder / "name").write_text(name)
+        command = [sys.executable, "-m", "tests.warm", name]
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=HUNG_S)
+        assert done.returncode == 0, done.stderr
+        return stand_in(folder / "python", name)
+
+    program = made_once(tmp_path_factory, "warm", start)
+    with hold((program.parent / "name").read_text()):
+        yield str(program)
+
+
+@pytest.fixture(scope="session")
 def small_gemma(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a model and a processor of the shape `tiny`, as `save_pretrained` leaves them."""
 
@@ -113,17 +136,18 @@ def small_gemma(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def torchrun_traces(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], list[Path]]:
+def torchrun_traces(tmp_path_factory: pytest.TempPathFactory, warm_python: str) -> Callable[[int], list[Path]]:
     """Captures, under torchrun and over gloo, a Gemma 3 that is split over so many ranks, 4 at most; traces by rank.
 
     2 requests of 3 tokens each, on the CPU. Its images are small, so that the vision tower, which is on every rank,
     takes little time.
     """
-    pytest.importorskip("torch", reason="needs the extra capture")
 
     def capture(ranks: int) -> list[Path]:
         model = made_once(tmp_path_factory, "split-gemma", _save_gemma_that_splits)
-        folder = made_once(tmp_path_factory, f"torchrun-{ranks}", lambda folder: _capture_ranks(model, ranks, folder))
+        folder = made_once(
+            tmp_path_factory, f"torchrun-{ranks}", lambda folder: _capture_ranks(warm_python, model, ranks, folder)
+        )
         return sorted(folder.glob("*/*.pt.trace.json.gz"))
 
     return capture
@@ -148,35 +172,24 @@ def _save_gemma_that_splits(folder: Path) -> Path:
     return folder
 
 
-RANKS_OF_ONE_PROCESS = """
-import os, socket, sys
-from gemma_trace.capture.torchvision_ops import declare_missing_operators
-declare_missing_operators()
-import gemma_trace.capture.session, transformers.models.gemma3.modeling_gemma3
-from gemma_trace.cli import main
-ranks = int(sys.argv[1])
-with socket.socket() as free:
-    free.bind(("127.0.0.1", 0))
-    port = free.getsockname()[1]
-os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(ranks)}
-children = []
-for rank in range(ranks):
-    if not (child := os.fork()):
-        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-        os._exit(main(sys.argv[2:]))
-    children.append(child)
-sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children))
-"""
-"""What torchrun does, but that torch and transformers are imported once for all ranks, which takes most of the time."""
-
-
-def _capture_ranks(model: Path, ranks: int, folder: Path) -> Path:
-    """Two ranks are started by torchrun, as a user does; more of them by forking one process."""
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks), "-m", "gemma_trace"]
-    command = [sys.executable, *(torchrun if ranks == 2 else ["-c", RANKS_OF_ONE_PROCESS, str(ranks)])]
-    command += ["capture", "--model", str(model), "--device", "cpu", "--quiet", "--runs", "0"]
-    command += ["--warmup", "1", "--profile-runs", "2", "--new-tokens", "3", "--out-dir", str(folder)]
+def _capture_ranks(python: str, model: Path, ranks: int, folder: Path) -> Path:
+    """Two ranks are started by torchrun, as a user does; more of them as it does."""
+    command = [python, "-m", "gemma_trace", "capture", "--model", str(model), "--device", "cpu", "--quiet"]
+    command += ["--runs", "0", "--warmup", "1", "--profile-runs", "2", "--new-tokens", "3", "--out-dir", str(folder)]
     one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=HUNG_S, env=one_thread)
-    assert done.returncode == 0, done.stderr[-2000:]
+    if ranks == 2:
+        torchrun = [python, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
+        done = subprocess.run(
+            [*torchrun, *command], cwd=folder, capture_output=True, text=True, timeout=HUNG_S, env=one_thread
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        return folder
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        job = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": str(ranks)}
+    running = [
+        subprocess.Popen(command, cwd=folder, env=one_thread | job | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
+        for rank in range(ranks)
+    ]
+    assert [process.wait(HUNG_S) for process in running] == [0] * ranks
     return folder

@@ -124,17 +124,13 @@ def main() -> None:
     """Kill the jobs that stdin names."""
     folder, draw = Path(sys.argv[1]), random.Random(int(sys.argv[2]))
     os.environ["TMPDIR"] = str(folder / "tmp")
-    plan = json.load(sys.stdin)
-    if plan["torch"]:
-        import gemma_trace.capture.gemma3
-        import gemma_trace.capture.session
-        import gemma_trace.capture.tiny  # noqa: F401  so that each child need not
+    jobs = json.load(sys.stdin)
     for module in IMPORTED:
         importlib.import_module(module)
     from gemma_trace.trace import trace
 
     vars(trace)["WORTHWHILE_BYTES"] = 1
-    for job in plan["jobs"]:
+    for job in jobs:
 
         def steps(output: str, last: int | None, job: dict[str, Any] = job) -> int | None:
             cache = folder / f"cache-{job['name']}-{output}"

@@ -6,7 +6,6 @@ import os
 import signal
 import stat
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -89,9 +88,9 @@ def test_scratch_of_the_living_stays_and_of_the_dead_goes(temporary: Path) -> No
 
 
 @pytest.mark.capture
-def test_a_capture_leaves_nothing_when_it_is_ended(tmp_path: Path, temporary: Path) -> None:
+def test_a_capture_leaves_nothing_when_it_is_ended(warm_python: str, tmp_path: Path, temporary: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", CAPTURE], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [warm_python, "-c", CAPTURE], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "paused\n"

@@ -8,12 +8,13 @@ finite sums). It is integrated by Gauss-Legendre quadrature, so that the degrees
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(200)
+_POINTS: Final = 200
 _LARGE: Final = 1e4
 """From so many degrees of freedom on it is the normal distribution, to four digits."""
 
@@ -58,5 +59,13 @@ def _power_of_cosine(start: float, end: float, df: float) -> float:
     first, last = 0.0, math.sqrt(math.pi / 2 - start)
     if end < math.pi / 2:
         first = math.sqrt(math.pi / 2 - end)
-    u = (last - first) / 2 * _NODES + (last + first) / 2
-    return float((last - first) / 2 * np.sum(_WEIGHTS * np.sin(u**2) ** (df - 1) * 2 * u))
+    nodes, weights = _quadrature()
+    u = (last - first) / 2 * nodes + (last + first) / 2
+    return float((last - first) / 2 * np.sum(weights * np.sin(u**2) ** (df - 1) * 2 * u))
+
+
+@cache
+def _quadrature() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """The nodes on [-1, 1] and their weights, float64 [_POINTS] each."""
+    nodes, weights = np.polynomial.legendre.leggauss(_POINTS)
+    return nodes, weights

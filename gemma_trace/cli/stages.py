@@ -94,13 +94,16 @@ def of_ranks(path: Path, request: int | None, stage: str | None, rules: Sequence
     Raises:
         InputError: there is no such request or stage.
     """
-    from gemma_trace.cli.ranks import open_job
-    from gemma_trace.ranks.folders import is_job
-    from gemma_trace.report.tables.ranks import rank_stages_report
     from gemma_trace.trace.folders import find_traces
 
     files = find_traces([path])
-    if files == [path] or not is_job(files):
+    if len(files) < 2:
+        return None
+    from gemma_trace.cli.ranks import open_job
+    from gemma_trace.ranks.folders import is_job
+    from gemma_trace.report.tables.ranks import rank_stages_report
+
+    if not is_job(files):
         return None
     job = open_job([path], rules)
     return rank_stages_report(job if request is None else job.of_request(request), [str(path)], stage)

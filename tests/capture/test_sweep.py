@@ -139,8 +139,9 @@ def quick_cells(tmp_path: Path) -> Path:
 
 
 def test_a_cell_that_dies_costs_itself_and_is_recorded(
-    tmp_path: Path, quick_cells: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, warm_python: str, quick_cells: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sys, "executable", warm_python)
     cells = plan({"matrix": {"model": ["5b", "tiny"]}, "options": {"device": "cpu"}}, tmp_path / "out", ONE)
     states: list[list[str]] = []
     ended = run_sweep(cells, retry=False, on_change=lambda now: states.append([cell.state for cell in now]))

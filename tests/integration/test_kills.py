@@ -37,11 +37,11 @@ class Kill:
     killed: bool
 
 
-def kills(folder: Path, jobs: list[dict[str, Any]], *, torch: bool = False) -> list[Kill]:
+def kills(folder: Path, jobs: list[dict[str, Any]], python: str = sys.executable) -> list[Kill]:
     (folder / "tmp").mkdir(exist_ok=True)
     done = subprocess.run(
-        [sys.executable, "-m", "tests.killing", str(folder), str(SEED)],
-        input=json.dumps({"torch": torch, "jobs": jobs}),
+        [python, "-m", "tests.killing", str(folder), str(SEED)],
+        input=json.dumps(jobs),
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -112,7 +112,9 @@ def test_files_are_whole_or_not_there(folder: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.capture
-def test_a_capture_or_a_sweep_that_is_killed_costs_itself(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_capture_or_a_sweep_that_is_killed_costs_itself(
+    warm_python: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     output = folder / "runs"
     capture = ["capture", "--device", "cpu", "--warmup", "0", "--runs", "0", "--profile-runs", "1", "--detail", "stage"]
     swept = plan({"options": {"device": "cpu"}, "matrix": {"seed": [1, 2]}}, folder / "swept")
@@ -133,7 +135,7 @@ def test_a_capture_or_a_sweep_that_is_killed_costs_itself(folder: Path, monkeypa
         },
     ]
     (folder / "sweep.toml").write_text("")
-    found = kills(folder, jobs, torch=True)
+    found = kills(folder, jobs, warm_python)
     assert [kill.killed for kill in found] == [True] * 2
     for kill in found[:1]:
         assert all(load_metadata(trace) is not None for trace in (output / kill.output).glob("rank0*")), kill

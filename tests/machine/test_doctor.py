@@ -4,7 +4,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 import tomllib
 from collections.abc import Callable
 from importlib import metadata
@@ -61,13 +60,13 @@ assert main(["doctor", "--format", "json", "-o", "with.json"]) == 0
 """
 
 
-def test_the_token_is_a_yes_or_no(tmp_path: Path) -> None:
+def test_the_token_is_a_yes_or_no(warm_python: str, tmp_path: Path) -> None:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     done = subprocess.run(
-        [sys.executable, "-c", TWICE],
+        [warm_python, "-c", TWICE],
         input=TOKEN,
         cwd=tmp_path,
-        env=kept | {"HF_HOME": str(tmp_path)},
+        env=kept,
         capture_output=True,
         text=True,
         timeout=HUNG_S,
