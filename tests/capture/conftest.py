@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,16 +10,16 @@ from gemma_trace.capture.models import LoadedModel, load_model
 
 
 @pytest.fixture(scope="session")
-def tiny() -> LoadedModel:
-    """The model `tiny` on the CPU."""
-    return load_model(CaptureConfig(device="cpu"))
+def quick(quick_gemma: Path) -> LoadedModel:
+    """The model `quick_gemma` on the CPU."""
+    return load_model(CaptureConfig(device="cpu", model=str(quick_gemma)))
 
 
 @pytest.fixture
-def inputs(tiny: LoadedModel) -> Any:
+def inputs(quick: LoadedModel) -> Any:
     """A request's inputs, ready for the model."""
     from PIL import Image
 
     text = "<bos><start_of_turn>user\n<start_of_image>What is it?<end_of_turn>\n<start_of_turn>model\n"
     image = Image.new("RGB", (640, 480), (200, 30, 30))
-    return tiny.processor(text=[text], images=[[image]], return_tensors="pt", add_special_tokens=False)
+    return quick.processor(text=[text], images=[[image]], return_tensors="pt", add_special_tokens=False)

@@ -19,7 +19,7 @@ CI = ROOT / "analysis" / "ci"
 
 
 @pytest.fixture
-def sides(tmp_path: Path) -> dict[str, str]:
+def sides(quick_python: str, tmp_path: Path) -> dict[str, str]:
     """Traces of 6 requests a side, whose prefill rises from 50 to 90 µs; and the environment of a CI's shell."""
     for name, length in (("before", 50_000), ("after", 90_000)):
         built = TraceBuilder()
@@ -28,9 +28,12 @@ def sides(tmp_path: Path) -> dict[str, str]:
             built.range("request", at, 200_000).range("prefill", at + 1000, length + 10 * request)
             built.op("aten::mm [x](http://evil.example)", at + 2000, length // 2)
         built.write(tmp_path / name / "run.pt.trace.json")
-    binaries = Path(os.environ.get("VIRTUAL_ENV", ROOT / ".venv")) / "bin"
+    program = tmp_path / "bin" / "gemma-trace"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec "{quick_python}" -m gemma_trace "$@"\n')
+    program.chmod(0o700)
     return {
-        "PATH": f"{binaries}:{os.environ['PATH']}",
+        "PATH": f"{program.parent}:{os.environ['PATH']}",
         "HOME": str(tmp_path),
         "BEFORE": "before",
         "AFTER": "after",

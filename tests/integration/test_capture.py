@@ -131,8 +131,9 @@ def test_a_run_without_a_timed_pass_says_so(detailed: Path) -> None:
     assert [finding.code for finding in run.health.findings] == ["no_warmup", "random_weights"]
 
 
-def test_an_output_that_exists_is_kept_unless_forced(captured: Path, tmp_path: Path) -> None:
+def test_an_output_that_exists_is_kept_unless_forced(captured: Path, quick_gemma: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {
+        "model": str(quick_gemma),
         "device": "cpu",
         "warmup": 0,
         "runs": 0,
@@ -188,7 +189,7 @@ def test_a_failed_run_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert list(tmp_path.rglob("*")) == []
 
 
-def test_a_folder_with_a_saved_model_is_captured(small_gemma: Path, tmp_path: Path) -> None:
+def test_a_folder_with_a_saved_model_is_captured(quick_gemma: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {
         "warmup": 0,
         "runs": 0,
@@ -196,20 +197,20 @@ def test_a_folder_with_a_saved_model_is_captured(small_gemma: Path, tmp_path: Pa
         "image_backend": "pil",
         "output": tmp_path / "out",
     }
-    found = profile(model=str(small_gemma), device="cpu", **options)
-    assert (found.metadata.run.model, found.metadata.run.weights) == ("small-gemma", "pretrained")
+    found = profile(model=str(quick_gemma), device="cpu", **options)
+    assert (found.metadata.run.model, found.metadata.run.weights) == ("quick-gemma", "pretrained")
     text = gzip.decompress(found.path.read_bytes()).decode()
     assert str(tmp_path) not in text
-    assert str(small_gemma.parent) not in text
+    assert str(quick_gemma.parent) not in text
     names = load(found.path).spans.names
     assert "aten::_upsample_bilinear2d_aa" not in names, "the pil backend resizes without torch"
 
 
-def test_a_model_in_hand_is_captured(tmp_path: Path) -> None:
-    from gemma_trace.capture.gemma3 import gemma3_processor
-    from gemma_trace.capture.tiny import tiny_config, tiny_model
+def test_a_model_in_hand_is_captured(quick_gemma: Path, tmp_path: Path) -> None:
+    from transformers import AutoProcessor, Gemma3ForConditionalGeneration
 
-    model, processor = tiny_model(0).eval(), gemma3_processor(tiny_config(), "torchvision")
+    model = Gemma3ForConditionalGeneration.from_pretrained(quick_gemma).eval()
+    processor = AutoProcessor.from_pretrained(quick_gemma)
     settings = model.generation_config
     found = profile(model=model, processor=processor, warmup=0, runs=0, profile_runs=1, output=tmp_path)
     assert found.metadata.run.model == "Gemma3ForConditionalGeneration"
@@ -248,8 +249,8 @@ def test_a_missing_extra_is_named_with_its_command(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_captures_command_line_prints_the_path_alone(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "gemma_trace", "capture", "--quiet", "--device", "cpu", "--warmup", "0"]
+def test_the_captures_command_line_prints_the_path_alone(warm_python: str, tmp_path: Path) -> None:
+    command = [warm_python, "-m", "gemma_trace", "capture", "--quiet", "--device", "cpu", "--warmup", "0"]
     command += ["--runs", "1", "--profile-runs", "1", "--out-dir", "out"]
     environment = os.environ | {"HF_TOKEN": "hf_thisIsMadeUpAndMustNotShow"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)

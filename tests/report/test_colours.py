@@ -8,7 +8,6 @@ import pty
 import re
 import struct
 import subprocess
-import sys
 import termios
 from pathlib import Path
 
@@ -43,11 +42,11 @@ def environment(**changes: str) -> dict[str, str]:
     return kept | {"PYTHONUTF8": "1", "TERM": "xterm-256color"} | changes
 
 
-def on_a_terminal(arguments: list[str], columns: int = 120, **changes: str) -> str:
+def on_a_terminal(python: str, arguments: list[str], columns: int = 120, **changes: str) -> str:
     """What a command writes where stdout and stderr are a terminal of this width."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
-    command = [sys.executable, "-m", "gemma_trace", *arguments]
+    command = [python, "-m", "gemma_trace", *arguments]
     process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment(**changes))
     os.close(theirs)
     written = bytearray()
@@ -64,48 +63,48 @@ def on_a_terminal(arguments: list[str], columns: int = 120, **changes: str) -> s
     return written.decode().replace("\r\n", "\n")
 
 
-def piped(arguments: list[str], **changes: str) -> str:
-    command = [sys.executable, "-m", "gemma_trace", *arguments]
+def piped(python: str, arguments: list[str], **changes: str) -> str:
+    command = [python, "-m", "gemma_trace", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, env=environment(**changes), check=True)
     return done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_pipe_gets_no_escape_codes(command: str) -> None:
-    assert "\x1b" not in piped(COMMANDS[command])
+def test_a_pipe_gets_no_escape_codes(quick_python: str, command: str) -> None:
+    assert "\x1b" not in piped(quick_python, COMMANDS[command])
 
 
-def test_a_pipe_gets_colours_where_they_are_forced() -> None:
-    assert CYAN in piped(COMMANDS["stages"], FORCE_COLOR="1")
+def test_a_pipe_gets_colours_where_they_are_forced(quick_python: str) -> None:
+    assert CYAN in piped(quick_python, COMMANDS["stages"], FORCE_COLOR="1")
 
 
-def test_a_terminal_shows_bars_noise_and_changes_in_colour() -> None:
-    written = on_a_terminal(COMMANDS["stages"])
+def test_a_terminal_shows_bars_noise_and_changes_in_colour(quick_python: str) -> None:
+    written = on_a_terminal(quick_python, COMMANDS["stages"])
     assert re.search(rf"{re.escape(CYAN)}█+[▏▎▍▌▋▊▉]? *\x1b\[0m", written)
     assert NOISY.search(written)
-    summary = on_a_terminal(COMMANDS["summarize"], columns=300)
+    summary = on_a_terminal(quick_python, COMMANDS["summarize"], columns=300)
     marked = len(re.findall(r"\d!", summary))
     assert marked == len(NOISY.findall(summary)) > 0, "every noisy cell, and no other"
-    assert f"{RED}slower" in on_a_terminal(COMMANDS["diff"])
+    assert f"{RED}slower" in on_a_terminal(quick_python, COMMANDS["diff"])
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_no_color_leaves_no_colour_on_a_terminal(command: str) -> None:
+def test_no_color_leaves_no_colour_on_a_terminal(quick_python: str, command: str) -> None:
     for written in (
-        on_a_terminal(COMMANDS[command], NO_COLOR="1"),
-        on_a_terminal(["--no-color", *COMMANDS[command]]),
+        on_a_terminal(quick_python, COMMANDS[command], NO_COLOR="1"),
+        on_a_terminal(quick_python, ["--no-color", *COMMANDS[command]]),
     ):
         assert not COLOUR.search(written)
         assert "\x1b[1m" in written, "bold is no colour, and it was a terminal"
 
 
-def test_a_dumb_terminal_gets_no_escape_codes() -> None:
-    assert "\x1b" not in on_a_terminal(COMMANDS["stages"], TERM="dumb")
+def test_a_dumb_terminal_gets_no_escape_codes(quick_python: str) -> None:
+    assert "\x1b" not in on_a_terminal(quick_python, COMMANDS["stages"], TERM="dumb")
 
 
 @pytest.mark.parametrize("columns", [60, 80, 100, 140])
-def test_the_bars_are_there_on_every_usual_terminal(columns: int) -> None:
-    written = on_a_terminal(COMMANDS["stages"], columns=columns)
+def test_the_bars_are_there_on_every_usual_terminal(quick_python: str, columns: int) -> None:
+    written = on_a_terminal(quick_python, COMMANDS["stages"], columns=columns)
     assert "█" * 10 in written
     plain = re.sub(r"\x1b\[[\d;]*m", "", written)
     assert max(map(len, plain.splitlines())) <= columns
