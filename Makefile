@@ -1,6 +1,5 @@
 # make demo   capture the tiny model and show where its time to first token goes
-# make test   ruff, mypy and pytest
-# make coverage  pytest with the coverage of branches, of what runs in the processes of the tests
+# make test   ruff, mypy and pytest, with the coverage of branches
 # make test-lowest  the tests that need no torch, with the lowest versions that pyproject.toml allows
 # make fuzz   100,000 damaged traces through every command; FUZZ="--cases 2000 --seconds 600 --seed 2" for fewer, or others
 # make bench  speed and memory beside the peers
@@ -16,7 +15,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 # A plain path in a .pth file: the finder that is the default costs 8 ms at every start.
 EDITABLE := --config-settings editable_mode=compat --editable
 
-.PHONY: demo test test-lowest coverage lint browser fuzz bench picture notebooks docs clean
+.PHONY: demo test test-lowest lint browser fuzz bench picture notebooks docs clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.capture
@@ -37,10 +36,7 @@ JOBS ?= 2
 # Threads of torch that wait don't spin, or they would take the cores from the other process's tests.
 test: export OMP_WAIT_POLICY := PASSIVE
 test: lint
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
-
-coverage: $(VENV)/.dev
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal --cov --cov-branch --cov-report term:skip-covered
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal --cov --cov-report term:skip-covered
 
 # Without the extras: what needs torch, HTA, TensorBoard, Perfetto or a browser is skipped or is in other folders.
 LOWEST := build/lowest

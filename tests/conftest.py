@@ -21,6 +21,9 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 SAMPLES = ROOT / "traces" / "samples"
 
+REPEATING = frozenset({"fuzz", "browser", "test_ahead.py", "test_garbage.py", "test_hta.py", "test_perfetto.py"})
+"""Folders and files of tests that put many inputs through what other tests reach too."""
+
 HUNG_S = 3600
 """What takes longer than this hangs. No test's result rests on a time: a machine that does other things is slow."""
 
@@ -38,8 +41,16 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The folders with the slowest tests come first, so that no process is left alone with one of them at the end."""
+    """The folders with the slowest tests come first, so that no process is left alone with one of them at the end.
+
+    What does the same thing many times over is left out of the coverage, since counting its lines would take longer
+    than all else.
+    """
     items.sort(key=lambda item: SLOW.isdisjoint(item.path.relative_to(ROOT).parts))
+    for item in items:
+        draws = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
+        if draws or not REPEATING.isdisjoint(item.path.relative_to(ROOT).parts):
+            item.add_marker("no_cover")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
