@@ -21,8 +21,8 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 SAMPLES = ROOT / "traces" / "samples"
 
-REPEATING = frozenset({"fuzz", "browser", "test_ahead.py", "test_garbage.py", "test_hta.py", "test_perfetto.py"})
-"""Folders and files of tests that put many inputs through what other tests reach too."""
+REPEATING = ("fuzz/", "browser/", "integration/test_hta.py", "export/test_perfetto.py", "trace/test_garbage.py")
+"""Tests that put many inputs through what other tests reach too."""
 
 HUNG_S = 3600
 """What takes longer than this hangs. No test's result rests on a time: a machine that does other things is slow."""
@@ -49,7 +49,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: SLOW.isdisjoint(item.path.relative_to(ROOT).parts))
     for item in items:
         draws = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
-        if draws or not REPEATING.isdisjoint(item.path.relative_to(ROOT).parts):
+        if draws or item.nodeid.removeprefix("tests/").startswith(REPEATING):
             item.add_marker("no_cover")
 
 
@@ -137,7 +137,9 @@ def quick_python(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def torchrun_traces(tmp_path_factory: pytest.TempPathFactory, warm_python: str) -> Callable[[int], list[Path]]:
+def torchrun_traces(
+    tmp_path_factory: pytest.TempPathFactory, warm_python: str, quick_gemma: Path
+) -> Callable[[int], list[Path]]:
     """Captures, under torchrun and over gloo, a Gemma 3 that is split over so many ranks, 4 at most; traces by rank.
 
     2 requests of 3 tokens each, on the CPU.
@@ -192,7 +194,7 @@ def _capture_ranks(python: str, model: Path, ranks: int, folder: Path) -> Path:
         done = subprocess.run(
             [*torchrun, *command], cwd=folder, capture_output=True, text=True, timeout=HUNG_S, env=one_thread
         )
-        assert done.returncode == 0, done.stderr[-2000:]
+        assert done.returncode == 0, done.stderr[:3000]
         return folder
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

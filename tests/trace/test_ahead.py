@@ -97,6 +97,7 @@ def _here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader, "block_workers", lambda path, count: contextlib.nullcontext(workers[:count]))
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("path", REAL, ids=lambda path: path.name)
 @pytest.mark.usefixtures("_here")
 def test_every_trace_there_is_gives_the_same_columns(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
