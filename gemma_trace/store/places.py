@@ -151,7 +151,7 @@ class RemotePlace:
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
         try:
-            from fsspec.core import url_to_fs
+            from fsspec.core import url_to_fs  # type: ignore[import-untyped, unused-ignore]
         except ImportError:
             raise MissingExtraError("fsspec", "scale") from None
         scheme = self._url.partition(_SCHEME)[0]

@@ -103,8 +103,8 @@ RUNS: Final = StoreTable(
         RUN_ID,
         _text(
             "name",
-            "the first 12 digits of `run_id`; with `--keep-names` the run's name, of a trace that isn't ours that of its "
-            "file",
+            "the first 12 digits of `run_id`; with `--keep-names` the run's name, of a trace that isn't ours its "
+            "file's",
         ),
         _small(
             "rank", "the global rank in its job; NULL where neither the trace nor its file's name tells", optional=True
