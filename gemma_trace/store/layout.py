@@ -123,10 +123,10 @@ def part_file(table: str, day: str, number: int, mark: str) -> str:
     return f"{VERSION}/{table}/day={day}/part-{number:06}-{mark}.parquet"
 
 
-def part_number(name: str) -> int | None:
-    """The number of the manifest that a part was made for; None of all other files."""
-    found = _PART.fullmatch(name)
-    return int(found["number"]) if found else None
+def numbered(name: str) -> tuple[str, int] | None:
+    """The day and the number of a manifest, or of the one that a part was made for; None of all other files."""
+    found = _PART.fullmatch(name) or _MANIFEST.fullmatch(name)
+    return (found["day"], int(found["number"])) if found else None
 
 
 def contents(place: Place, tables: Iterable[str] = TABLES) -> Contents:
@@ -143,8 +143,9 @@ def contents(place: Place, tables: Iterable[str] = TABLES) -> Contents:
         small[table] = {each["run"]: each["day"] for each in found}
     latest: dict[str, tuple[int, str]] = {}
     for name in place.files(MANIFESTS):
-        if match := _MANIFEST.fullmatch(name):
-            latest[match["day"]] = max(latest.get(match["day"], (0, "")), (int(match["number"]), name))
+        if found_number := numbered(name):
+            day, number = found_number
+            latest[day] = max(latest.get(day, (0, "")), (number, name))
     return Contents({day: _manifest(place, name) for day, (_, name) in sorted(latest.items())}, small)
 
 
@@ -153,7 +154,7 @@ def _manifest(place: Place, name: str) -> Manifest:
         found: Manifest = decoded(place.read(name), Manifest)
     except UnreadableValueError as error:
         raise UnreadableError(f"{place.full(name)} is no manifest of a store: {error}; index its traces anew") from None
-    if any(part_number(part) is None for parts in found.files.values() for part in parts):
+    if any(not _PART.fullmatch(part) for parts in found.files.values() for part in parts):
         raise UnreadableError(f"{place.full(name)} lists files that are no parts; index its traces anew")
     if found.schema_version > SCHEMA_VERSION:
         raise UnreadableError(f"{place.full(name)} is of a newer gemma-trace; run: pip install --upgrade gemma-trace")
