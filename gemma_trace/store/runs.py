@@ -32,8 +32,8 @@ _LATEST_NS: Final = 1 << 62
 _ASIDE: Final = frozenset({"model", "prompt", "images", "name", "output", "stage_modules"})
 """Options of a capture that are kept in a column of their own, or not at all."""
 
-_SERVERS: Final = ("vllm", "sglang")
-"""The programs that a frame or an op with their name tells."""
+_FRAMEWORKS: Final = ("vllm", "sglang", "transformers")
+"""The programs that a frame or an op with their name tells; the one on top of the others first."""
 
 Header = Mapping[str, msgspec.Raw]
 
@@ -146,7 +146,7 @@ def _first(header: Header, *keys: str) -> str:
 
 
 def _framework(trace: Trace, header: Header) -> str:
-    for server in _SERVERS:
+    for server in _FRAMEWORKS:
         if f"{server}_version" in header:
             return server
         marks = (f"{server}/", f"{server}::", f"{server}.")

@@ -117,8 +117,8 @@ RUNS: Final = StoreTable(
         ),
         _text(
             "model",
-            "a preset or a Hub id; of a model from a folder `local-` and a hash of its name, with `--keep-names` the "
-            "name; NULL in a trace that isn't ours, as in the next four",
+            "what the model is called: a preset, or the last part of a Hub id or of the path that it was loaded from; "
+            "NULL in a trace that isn't ours, as in the next four",
             optional=True,
         ),
         _text("weights", "`random` or `pretrained`", optional=True),
@@ -138,8 +138,8 @@ RUNS: Final = StoreTable(
         _text("python", "the version of Python", optional=True),
         _text(
             "framework",
-            "what ran the model: `gemma-trace` (a capture of ours), `vllm`, `sglang`; NULL where nothing in the trace "
-            "tells",
+            "what ran the model: `gemma-trace` (a capture of ours), `vllm`, `sglang`, `transformers`; NULL where nothing "
+            "in the trace tells",
             optional=True,
         ),
         _text("framework_version", "its version; NULL where the trace doesn't tell", optional=True),
@@ -198,7 +198,7 @@ KERNELS: Final = StoreTable(
         _text("stage", "the stage that launched it; `unlinked` where that isn't in the trace"),
         _text("side", "`device` (activities) or `host` (self time of ops)"),
         _text("kernel", "its name; `(others)` is all but the 500 with the most time of the trace"),
-        _text("family", "what kind of work it is; of `(others)` one row each"),
+        _text("family", "what kind of work most of its time is"),
         _count("count", "how many activities, or calls"),
         _ns("sum_ns", "Σ of their lengths"),
         _ns("min_ns", "the shortest"),
