@@ -85,7 +85,12 @@ def compact(store: str | Path) -> Compaction:
         found = contents(place)
         done.removed_files += _remove(place, _left_behind(place, found))
         for day, new in sorted(_new_of_days(found).items()):
-            _compact_day(place, found, day, new, done)
+            try:
+                _compact_day(place, found, day, new, done)
+            except FileNotFoundError:
+                if _latest(place, day) == _number(found, day):
+                    raise
+                done.lost_days += 1
     except OSError as error:
         raise OutputError(
             f"can't compact {store}: {error.strerror or error}; nothing is lost; the same command goes on from there"
@@ -129,8 +134,7 @@ def _compact_day(place: Place, found: Contents, day: str, new: _Day, done: Compa
     done.runs += len(new.runs)
     done.written_files += len(written.names)
     done.written_bytes += written.size_bytes
-    replaced = set(_listed(before)) - set(_listed(manifest))
-    replaced |= {before.name} if before.number else set()
+    replaced = set(_listed(before) if before.number else ()) - set(_listed(manifest))
     for table in TABLES.values():
         replaced |= set(_small_files(found, day, new, table))
     done.removed_files += _remove(place, sorted(replaced))
@@ -180,7 +184,7 @@ def _small_files(found: Contents, day: str, new: _Day, table: StoreTable) -> lis
 def _left_behind(place: Place, found: Contents) -> Iterator[str]:
     """What a manifest has taken the place of, and a compaction that was killed didn't remove; mended failures too."""
     for table, small in found.small.items():
-        gone = found.runs if table == FAILURES.name else found.compacted
+        gone = found.runs | found.compacted_failures if table == FAILURES.name else found.compacted
         yield from (small_file(table, day, run) for run, day in small.items() if run in gone)
     listed = {name for manifest in found.manifests.values() for name in _listed(manifest)}
     folders = [MANIFESTS, *(f"{VERSION}/{table}" for table in TABLES)]
@@ -190,6 +194,15 @@ def _left_behind(place: Place, found: Contents) -> Iterator[str]:
         # A part of a number that is taken can't be listed any more; one of the next is being made, perhaps.
         if latest and number <= latest.number and name not in listed:
             yield name
+
+
+def _latest(place: Place, day: str) -> int:
+    """The number of a day's manifest that counts now; 0 without one."""
+    return _number(contents(place, []), day)
+
+
+def _number(found: Contents, day: str) -> int:
+    return found.manifests[day].number if day in found.manifests else 0
 
 
 def _listed(manifest: Manifest) -> Iterator[str]:

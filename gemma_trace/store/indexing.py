@@ -127,34 +127,31 @@ def index_file(job: IndexJob, path: Path) -> Outcome:
         if file.content != found.fingerprint:
             return found.outcome(path, Status.FAILED, message=f"{path} changed while it was read; index it again")
         rows = rows_of(found.run_id, Trace(file, path), file, keep_names=job.keep_names)
+        files = small_files(found.run_id, rows)
     except MemoryError:  # says nothing of the trace
         message = f"there is not enough memory for {path}; close other programs, or set GEMMA_TRACE_JOBS=1"
         return found.outcome(path, Status.FAILED, message=message)
     except Exception as error:
         return _failed(job, path, found, error, file)
-    written = write_rows(job, found.run_id, rows)
-    return found.outcome(path, Status.INDEXED, *written)
+    for name, data in files.items():
+        _stored(job, lambda name=name, data=data: job.place.write(name, data))  # type: ignore[misc]
+    _stored(job, lambda: job.place.remove(small_file(FAILURES.name, UNKNOWN_DAY, found.run_id)))
+    return found.outcome(path, Status.INDEXED, sum(map(len, files.values())), len(files))
 
 
-def write_rows(job: IndexJob, run_id: str, rows: dict[str, Rows]) -> tuple[int, int]:
-    """Write a run's small files, that of `runs` last; how many bytes and files.
+def small_files(run_id: str, rows: dict[str, Rows]) -> dict[str, bytes]:
+    """A run's small files by their names, that of `runs` last, as they have to be written.
 
     Args:
         rows: by table; a table without a row has no file.
-
-    Raises:
-        OutputError: the store can't be written.
     """
     (run,) = rows[RUNS.name]
     day = day_of(run["created_ns"])
     tables = [table for table in TABLES.values() if rows.get(table.name) and table is not RUNS]
-    total = files = 0
-    for table in (*tables, RUNS):
-        data = encoded(table_of(rows[table.name], table), small=True)
-        _stored(job, lambda table=table, data=data: job.place.write(small_file(table.name, day, run_id), data))  # type: ignore[misc]
-        total, files = total + len(data), files + 1
-    _stored(job, lambda: job.place.remove(small_file(FAILURES.name, UNKNOWN_DAY, run_id)))
-    return total, files
+    return {
+        small_file(table.name, day, run_id): encoded(table_of(rows[table.name], table), small=True)
+        for table in (*tables, RUNS)
+    }
 
 
 def _failed(

@@ -23,7 +23,7 @@ import msgspec
 from gemma_trace.errors import UnreadableError
 from gemma_trace.foreign import UnreadableValueError, decoded
 from gemma_trace.store.places import Place, open_place
-from gemma_trace.store.schema import RUN_ID_DIGITS, SCHEMA_VERSION, TABLES, UNKNOWN_DAY
+from gemma_trace.store.schema import RUN_ID_DIGITS, SCHEMA_VERSION, TABLES
 
 VERSION: Final = f"v{SCHEMA_VERSION}"
 MANIFESTS: Final = f"{VERSION}/parts"
@@ -89,16 +89,19 @@ class Contents:
         return self.compacted | self.small.get("runs", {}).keys()
 
     @cached_property
+    def compacted_failures(self) -> frozenset[str]:
+        """The ids of the failures that parts hold."""
+        return frozenset(run for manifest in self.manifests.values() for run in manifest.failures)
+
+    @cached_property
     def failures(self) -> frozenset[str]:
         """The ids of all failures that haven't been mended since."""
-        listed = {run for manifest in self.manifests.values() for run in manifest.failures}
-        return frozenset((listed | self.small.get("failures", {}).keys()) - self.runs)
+        return (self.compacted_failures | self.small.get("failures", {}).keys()) - self.runs
 
     def counts(self, table: str, run: str) -> bool:
         """Whether a small file counts."""
         if table == "failures":
-            listed = self.manifests.get(UNKNOWN_DAY)
-            return run in self.failures and not (listed and run in listed.failures)
+            return run in self.failures and run not in self.compacted_failures
         return run not in self.compacted and run in self.small.get("runs", {})
 
     def files(self, table: str) -> list[str]:

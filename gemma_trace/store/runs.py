@@ -146,12 +146,11 @@ def _first(header: Header, *keys: str) -> str:
 
 
 def _framework(trace: Trace, header: Header) -> str:
-    for server in _FRAMEWORKS:
-        if f"{server}_version" in header:
-            return server
-        marks = (f"{server}/", f"{server}::", f"{server}.")
-        if any(mark in name for name in trace.spans.names for mark in marks):
-            return server
+    names = "\n".join(trace.spans.names)
+    for framework in _FRAMEWORKS:
+        marks = (f"{framework}/", f"{framework}::", f"{framework}.")
+        if f"{framework}_version" in header or any(mark in names for mark in marks):
+            return framework
     return ""
 
 

@@ -138,8 +138,8 @@ RUNS: Final = StoreTable(
         _text("python", "the version of Python", optional=True),
         _text(
             "framework",
-            "what ran the model: `gemma-trace` (a capture of ours), `vllm`, `sglang`, `transformers`; NULL where nothing "
-            "in the trace tells",
+            "what ran the model: `gemma-trace` (a capture of ours), `vllm`, `sglang`, `transformers`; NULL where "
+            "nothing in the trace tells",
             optional=True,
         ),
         _text("framework_version", "its version; NULL where the trace doesn't tell", optional=True),

@@ -64,4 +64,4 @@ def decoded(data: bytes, table: StoreTable, name: str) -> pa.Table:
     except (pa.ArrowException, OSError, ValueError) as error:
         line = (str(error).splitlines() or [type(error).__name__])[0]
         raise UnreadableError(f"{name} is no table of a store: {line}; index its traces anew") from None
-    return pa.table(columns, names=schema.names)
+    return pa.table(columns, schema=schema)
