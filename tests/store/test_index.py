@@ -17,7 +17,6 @@ import pytest
 import gemma_trace
 from gemma_trace.analysis.kernels import kernel_table
 from gemma_trace.analysis.summary import summarize
-from gemma_trace.cli import index as command
 from gemma_trace.cli import main
 from gemma_trace.errors import ConfigError
 from gemma_trace.store import engine, indexing, kernels
@@ -33,7 +32,8 @@ SAMPLE = next((SAMPLES / "sample-tiny-cpu-pil").glob("*.gz"))
 
 def rows(store: Path, table: str, run_id: str) -> list[dict[str, Any]]:
     frame = gemma_trace.Store(store).table(table)
-    return [dict(row) for row in frame[frame.run_id == run_id].drop(columns=["run_id", "day"]).to_dict("records")]
+    found = frame[frame.run_id == run_id].drop(columns=["run_id", "day"])
+    return [{str(name): value for name, value in row.items()} for row in found.to_dict("records")]
 
 
 def run_id_of(path: Path) -> str:
@@ -174,7 +174,7 @@ def test_an_error_of_our_own_costs_its_trace_alone_and_goes_when_it_is_mended(
             raise ZeroDivisionError("of ours")
         return rows_of(run_id, *rest, **more)
 
-    rows_of = indexing.rows_of
+    rows_of = vars(indexing)["rows_of"]
     monkeypatch.setattr(indexing, "rows_of", broken)
     assert store.index(traces).counts == {Status.FAILED: 1, Status.INDEXED: 1}
     assert "ZeroDivisionError: of ours" in store.failures().message[0]
@@ -270,7 +270,7 @@ def test_a_process_that_is_killed_costs_its_trace_alone(tmp_path: Path, monkeypa
 
 
 def test_a_trace_that_changes_while_it_is_read_is_not_indexed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trace, read = built(tmp_path / "a.json"), indexing.read_trace
+    trace, read = built(tmp_path / "a.json"), vars(indexing)["read_trace"]
 
     def late(path: Path, **more: Any) -> Any:
         built(trace, 7)
@@ -387,7 +387,7 @@ def test_watching_indexes_what_comes_once_it_stays_as_it_is(
             raise KeyboardInterrupt
         steps.pop(0)()
 
-    monkeypatch.setattr(command.time, "sleep", sleep)
+    monkeypatch.setattr("time.sleep", sleep)
     assert main(["index", str(folder), "--to", str(store), "--watch", "--format", "json"]) == 0
     assert seen == [0, 0, 0, 0, 1, 1, 2, 2]
     totals = json.loads(capsys.readouterr().out)["totals"]
