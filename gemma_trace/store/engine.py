@@ -22,8 +22,17 @@ from gemma_trace.trace.ahead import jobs_of
 _AHEAD: Final = 2
 """So many files a process are handed out: one is worked on, the next is at hand."""
 
+_GARBAGE_BYTES: Final = 4 << 20
+"""After so much of files is read, what is in cycles goes. To look for it takes longer than to read a small trace."""
+
+_LEAST_BYTES: Final = 64 << 10
+"""What a file counts at least: some time goes into one of any size."""
+
 _job: IndexJob
 """What the files of this process are for: a worker gets it once, not with each file."""
+
+_garbage_bytes = 0
+"""What this process has read since it looked for garbage."""
 
 
 def outcomes(job: IndexJob, paths: Sequence[Path], jobs: int | None = None) -> Iterator[Outcome]:
@@ -40,10 +49,10 @@ def outcomes(job: IndexJob, paths: Sequence[Path], jobs: int | None = None) -> I
     # A pipe is this process's alone, and what isn't there has no size.
     sizes = [path.stat().st_size if path.is_file() else None for path in paths] if processes > 1 else []
     known = [size for size in sizes if size is not None]
-    if processes < 2 or len(known) < len(sizes) or sum(known) < WORTHWHILE_BYTES:
+    work_bytes = sum(max(size, _LEAST_BYTES) for size in known)
+    if processes < 2 or len(known) < len(sizes) or work_bytes < WORTHWHILE_BYTES:
         for path in paths:
-            yield index_file(replace(job, jobs=jobs if jobs else None), path)
-            gc.collect()  # what is in cycles goes before the next, whatever the collector is set to
+            yield _tidily(replace(job, jobs=jobs), path)
         return
     # The largest first, so that no core is left with it alone at the end.
     order = sorted(range(len(paths)), key=lambda place: -known[place])
@@ -108,6 +117,15 @@ def _end_with_parent() -> None:
 
 
 def _index(path: Path) -> Outcome:
-    outcome = index_file(_job, path)
-    gc.collect()
+    return _tidily(_job, path)
+
+
+def _tidily(job: IndexJob, path: Path) -> Outcome:
+    """Index one of many files; what is in cycles goes now and then, whatever the collector is set to."""
+    global _garbage_bytes
+    outcome = index_file(job, path)
+    _garbage_bytes += max(outcome.file_bytes, _LEAST_BYTES)
+    if _garbage_bytes >= _GARBAGE_BYTES:
+        gc.collect()
+        _garbage_bytes = 0
     return outcome

@@ -23,6 +23,7 @@ class Texts:
 
     def __init__(self, path: Path, file: TraceFile | None, *, keep_names: bool) -> None:
         self._path, self._file, self.keep_names = path, file, keep_names
+        self._symbols: dict[str, str] = {}
 
     @property
     def path(self) -> str | None:
@@ -31,7 +32,9 @@ class Texts:
 
     def symbol(self, name: str) -> str:
         """The name of a kernel, an op or a stage."""
-        return path_text(name if self.keep_names else self._redactor.symbol(name))
+        if name not in self._symbols:
+            self._symbols[name] = path_text(name if self.keep_names else self._redactor.symbol(name))
+        return self._symbols[name]
 
     def message(self, text: str) -> str:
         """A sentence about the trace."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from gemma_trace.store.kernels import stage_kernels
 from gemma_trace.store.private import Texts
 from gemma_trace.store.runs import run_row
 from gemma_trace.store.schema import RUNS
+from gemma_trace.tabular import fields_of
 from gemma_trace.trace.reader import TraceFile
 from gemma_trace.trace.trace import Trace
 
@@ -38,7 +38,7 @@ def rows_of(run_id: str, trace: Trace, file: TraceFile, *, keep_names: bool) -> 
     stages = breakdown(trace)
     run = summarize(trace, stages)
     found: dict[str, Iterator[dict[str, Any]]] = {
-        "stages": (asdict(row) | {"stage": texts.symbol(row.stage)} for row in stages.rows),
+        "stages": (dict(fields_of(row)) | {"stage": texts.symbol(row.stage)} for row in stages.rows),
         "kernels": _kernels(trace, texts),
         "collectives": _collectives(trace, texts),
         "findings": _findings(run, texts),
@@ -52,7 +52,7 @@ def rows_of(run_id: str, trace: Trace, file: TraceFile, *, keep_names: bool) -> 
 
 def _kernels(trace: Trace, texts: Texts) -> Iterator[dict[str, Any]]:
     for row in stage_kernels(trace):
-        yield asdict(row) | {"stage": texts.symbol(row.stage), "kernel": texts.symbol(row.kernel)}
+        yield dict(fields_of(row)) | {"stage": texts.symbol(row.stage), "kernel": texts.symbol(row.kernel)}
 
 
 def _collectives(trace: Trace, texts: Texts) -> Iterator[dict[str, Any]]:
