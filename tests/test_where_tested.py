@@ -53,6 +53,7 @@ ELSEWHERE = {
     "cli/diff": "cli/test_commands",
     "cli/doctor": "machine/test_doctor",
     "cli/export": "cli/test_no_spans",
+    "cli/history": "history/test_history",
     "cli/hta": "hta/test_hta",
     "cli/index": "store/test_index",
     "cli/inputs": "cli/test_commands",

@@ -16,6 +16,7 @@ from gemma_trace.report.tables.devices import DEVICE_FILE
 from gemma_trace.report.tables.diff import DIFF_FILE
 from gemma_trace.report.tables.doctor import CHECK_FILE
 from gemma_trace.report.tables.floors import FLOOR_FILE
+from gemma_trace.report.tables.history import HISTORY_FILE
 from gemma_trace.report.tables.hta import HTA_FILE
 from gemma_trace.report.tables.index import OUTCOME_FILE, PRUNE_FILE
 from gemma_trace.report.tables.kernels import KERNEL_FILE
@@ -113,6 +114,7 @@ README_TABLES: Final[dict[str, tuple[str, Sequence[Defined]]]] = {
     "plan": ("column", PLAN_FILE),
     "index": ("column", OUTCOME_FILE),
     "prune": ("column", PRUNE_FILE),
+    "history": ("column", HISTORY_FILE),
     **{f"store {table.name}": ("column", table.columns) for table in TABLES.values()},
 }
 """The tables of analysis/README.md by their names in its markers, each with what its first column is called."""
