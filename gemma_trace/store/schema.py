@@ -173,7 +173,7 @@ RUNS: Final = StoreTable(
 
 STAGES: Final = StoreTable(
     "stages",
-    "a stage of a profiled request; the rows of `gemma-trace stages --format json`",
+    "a stage of a profiled request; the rows of `gemma-trace stages TRACE --format json`",
     (
         RUN_ID,
         _REQUEST,
