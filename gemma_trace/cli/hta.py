@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from gemma_trace.cli.everywhere import asked
+from gemma_trace.cli.inputs import TraceArgument
 from gemma_trace.cli.output import ForceOption, FormatOption, NoCacheOption, OutputOption, RawOption
 from gemma_trace.cli.rules import RuleOption, RulesOption, StageOption
 from gemma_trace.errors import ConfigError
@@ -18,7 +18,7 @@ from gemma_trace.hta.answers import Analysis, Parts
 
 
 def hta(
-    trace: Annotated[Path, typer.Argument(help="A trace file, or a folder that holds one.", metavar="TRACE")],
+    trace: TraceArgument,
     stage: StageOption = None,
     rule: RuleOption = None,
     rules: RulesOption = None,
