@@ -156,9 +156,11 @@ class RemotePath(PosixPath):
         files, root = _files_of(self.url)
         depth = _MOST_DEPTH if self._is_page() else None
         for name, info in files.find(root, maxdepth=depth, detail=True).items():
-            is_below = name.startswith(root.rstrip("/") + "/")
-            below = name[len(root.rstrip("/")) :] if is_below else ""
-            url = _bare(self.url).rstrip("/") + below if is_below else files.unstrip_protocol(name)
+            below = name.removeprefix(root.rstrip("/"))
+            if "/./" in below or "/../" in below:  # a page links to itself
+                continue
+            # As the URL was given; a provider may have another name for the root.
+            url = _bare(self.url).rstrip("/") + below if below != name else files.unstrip_protocol(name)
             yield RemotePath(url, _stat_of(info) if info.get("size") is not None else None)
 
     def _is_page(self) -> bool:

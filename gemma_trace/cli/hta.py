@@ -15,6 +15,7 @@ from gemma_trace.cli.output import ForceOption, FormatOption, NoCacheOption, Out
 from gemma_trace.cli.rules import RuleOption, RulesOption, StageOption
 from gemma_trace.errors import ConfigError
 from gemma_trace.hta.answers import Analysis, Parts
+from gemma_trace.remote import RemotePath
 
 
 def hta(
@@ -65,6 +66,8 @@ def hta(
     chosen = chosen_stage(stage)
     if as_is and chosen is not None:
         raise ConfigError(f"--as-is gives HTA the whole file; leave out --stage {chosen} or --as-is")
+    if as_is and isinstance(trace, RemotePath):
+        raise ConfigError(f"--as-is gives HTA the file itself, and it reads no URLs; leave it out, or copy {trace}")
     loaded = open_trace(one_trace(trace), read_rules(rule, rules), cached=not no_cache)
     wanted = run.Wanted(
         analyses=named_analyses(analyses),
