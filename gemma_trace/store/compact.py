@@ -94,8 +94,8 @@ def compact(store: str | Path) -> Compaction:
                 done.lost_days += 1
     except OSError as error:
         raise OutputError(
-            f"can't compact {shown_url(str(store))}: {error.strerror or error}; nothing is lost; the same command goes on "
-            "from there"
+            f"can't compact {shown_url(str(store))}: {error.strerror or error}; nothing is lost; "
+            "the same command goes on from there"
         ) from error
     return done
 

@@ -136,7 +136,6 @@ def index_file(job: IndexJob, path: Path) -> Outcome:
         return _failed(job, path, found, error, file)
     for name, data in files.items():
         _stored(job, lambda name=name, data=data: job.place.write(name, data))  # type: ignore[misc]
-    _stored(job, lambda: job.place.remove(small_file(FAILURES.name, UNKNOWN_DAY, found.run_id)))
     return found.outcome(path, Status.INDEXED, sum(map(len, files.values())), len(files))
 
 

@@ -307,17 +307,26 @@ def test_a_store_among_the_traces_is_not_indexed(tmp_path: Path) -> None:
     assert len(store.failures()) == 0
 
 
-def test_a_store_behind_a_url(tmp_path: Path) -> None:
-    pytest.importorskip("fsspec", reason="needs the extra scale")
-    url = f"memory://{uuid4().hex}/store"
+def test_traces_and_a_store_behind_urls(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fsspec = pytest.importorskip("fsspec", reason="needs the extra scale")
+    root = f"memory://{uuid4().hex}"
     traces = [built(tmp_path / f"{mark}.json", mark) for mark in range(2)]
-    store = gemma_trace.Store(url)
-    store.index(traces, jobs=1)
+    for trace in traces:
+        fsspec.filesystem("memory").pipe_file(f"{root}/traces/{trace.name}", trace.read_bytes())
     gemma_trace.Store(tmp_path / "store").index(traces)
-    assert content_of(url) == content_of(tmp_path / "store")
-    store.compact()
-    assert content_of(url) == content_of(tmp_path / "store")
-    assert store.index(traces, jobs=1).counts == {Status.KNOWN: 2}
+    for counts in ((2, 0), (0, 2)):
+        assert main(["index", root, "--to", f"{root}/store", "--compact", "--jobs", "1", "--format", "json"]) == 0
+        totals = json.loads(capsys.readouterr().out)["totals"]
+        assert (totals["indexed"], totals["known"]) == counts, "its own files are no traces"
+    assert content_of(f"{root}/store") == content_of(tmp_path / "store")
+
+
+def test_a_urls_secrets_are_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("fsspec", reason="needs the extra scale")
+    store = f"memory://ann:password@{uuid4().hex}/store?X-Amz-Signature=signature"
+    assert main(["index", str(SAMPLE), "--to", store, "--compact", "--jobs", "1"]) == 0
+    said = capsys.readouterr()
+    assert [word for word in ("ann", "password", "signature") if word in said.out + said.err] == []
 
 
 def test_raw_traces_that_could_go_are_listed_and_stay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
