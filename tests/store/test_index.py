@@ -8,6 +8,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -23,8 +24,9 @@ from gemma_trace.store import engine, indexing, kernels
 from gemma_trace.store.indexing import Status, index_file, job_for
 from gemma_trace.store.places import LocalPlace, open_place
 from gemma_trace.store.schema import RUN_TABLES
+from tests.capture.test_writer import METADATA
 from tests.conftest import SAMPLES, real_trace
-from tests.store.traces import built, content_of, files_of, run_ids
+from tests.store.traces import TIMED, built, content_of, files_of, run_ids
 from tests.trace_builder import TraceBuilder
 
 SAMPLE = next((SAMPLES / "sample-tiny-cpu-pil").glob("*.gz"))
@@ -295,6 +297,16 @@ def test_a_files_name_does_no_harm(tmp_path: Path, name: str, capsys: pytest.Cap
         assert "\x1b" not in said.out + said.err
         found = content_of(tmp_path / f"store{len(keep)}")
         assert [len(found[table]) for table in ("runs", "failures")] == [1, 1]
+
+
+def test_what_a_trace_claims_may_be_large(tmp_path: Path) -> None:
+    metadata = replace(METADATA, timed_requests=TIMED, config={"batch": 2**63 - 1}, created_utc="9999-99-99")
+    trace = TraceBuilder().range("request", 0, 1_000).range("prefill", 0, 900).metadata(metadata)
+    trace.header |= {"baseTimeNanoseconds": 2**62 - 1, "distributedInfo": {"rank": 2**40, "world_size": 2**40}}
+    store = gemma_trace.Store(tmp_path / "store")
+    assert store.index(trace.write(tmp_path / "a.json")).counts == {Status.INDEXED: 1}
+    assert set(store.table("decode").batch) == {2**63 - 1}
+    assert store.runs().day[0] == "2116-02-20", "no capture was made on day 99"
 
 
 def test_a_store_among_the_traces_is_not_indexed(tmp_path: Path) -> None:
