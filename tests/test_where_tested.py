@@ -56,7 +56,7 @@ ELSEWHERE = {
     "cli/history": "history/test_history",
     "cli/hta": "hta/test_hta",
     "cli/index": "store/test_index",
-    "cli/inputs": "cli/test_commands",
+    "cli/inputs": "test_remote",
     "cli/kernels": "cli/test_commands",
     "cli/progress": "cli/test_hostile_names",
     "cli/ranks": "ranks/test_folders",

@@ -15,6 +15,8 @@ import typer
 from gemma_trace.cli.everywhere import asked
 from gemma_trace.cli.output import ForceOption, FormatOption, OutputOption, RawOption, remark
 from gemma_trace.errors import ConfigError, UnreadableError
+from gemma_trace.remote import RemotePath, is_url, path_of
+from gemma_trace.remote_errors import shown_url
 
 if TYPE_CHECKING:
     from gemma_trace.store.indexing import IndexJob, Outcome
@@ -29,7 +31,11 @@ _POLL_S: Final = 2.0
 def index(
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(help="Trace files, and folders with all that lies below them.", metavar="PATH..."),
+        typer.Argument(
+            help="Trace files, and folders with all that lies below them; also as URLs.",
+            metavar="PATH...",
+            parser=path_of,
+        ),
     ] = None,
     to: Annotated[
         str, typer.Option("--to", metavar="STORE", help="The store: a folder, or a URL such as s3://bucket/store.")
@@ -79,7 +85,7 @@ def index(
 
     given = paths or []
     _refuse(given, to, compact=compact, watch=watch)
-    result = IndexResult(to, None if prune_raw_after is None else age_s(prune_raw_after))
+    result = IndexResult(shown_url(to), None if prune_raw_after is None else age_s(prune_raw_after))
     job = job_for(to, keep_names=keep_names, retry=retry)
     if given and not watch:
         _index(job, _traces(given, to), jobs, result)
@@ -115,7 +121,7 @@ def _refuse(paths: Sequence[Path], to: str, *, compact: bool, watch: bool) -> No
     """
     if not to:
         raise ConfigError("no store; give --to STORE, a folder or a URL")
-    if "://" not in to and Path(to).exists() and not Path(to).is_dir():
+    if not is_url(to) and Path(to).exists() and not Path(to).is_dir():
         raise ConfigError(f"--to {to} is a file; give a folder")
     if not paths and (watch or not compact):
         raise ConfigError("no traces; give PATH, a file or a folder of traces")
@@ -191,7 +197,8 @@ def _states(paths: Sequence[Path], to: str) -> dict[Path, tuple[int, int]]:
     found: dict[Path, tuple[int, int]] = {}
     for path in paths:
         try:
-            for trace in _traces([path], to):
+            anew = RemotePath(path.url) if isinstance(path, RemotePath) else path  # it remembers what it was told
+            for trace in _traces([anew], to):
                 state = trace.stat()
                 found[trace] = (state.st_size, state.st_mtime_ns)
         except (OSError, UnreadableError):  # nothing is there yet, or something has just gone

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from gemma_trace.errors import OutputError
+from gemma_trace.remote_errors import shown_url
 from gemma_trace.store.layout import (
     MANIFESTS,
     VERSION,
@@ -93,7 +94,8 @@ def compact(store: str | Path) -> Compaction:
                 done.lost_days += 1
     except OSError as error:
         raise OutputError(
-            f"can't compact {store}: {error.strerror or error}; nothing is lost; the same command goes on from there"
+            f"can't compact {shown_url(str(store))}: {error.strerror or error}; nothing is lost; "
+            "the same command goes on from there"
         ) from error
     return done
 

@@ -14,6 +14,7 @@ from typing import Final
 from gemma_trace._version import __version__
 from gemma_trace.errors import GemmaTraceError, InputError, OutputError, UnreadableError
 from gemma_trace.opening import opened
+from gemma_trace.remote_errors import shown_url
 from gemma_trace.store.layout import Contents, contents, small_file
 from gemma_trace.store.places import Place, open_place
 from gemma_trace.store.private import Texts
@@ -104,7 +105,7 @@ def _listed(store: str | Path, place: Place) -> Contents:
     try:
         return contents(place, ["failures"])
     except OSError as error:
-        raise UnreadableError(f"can't read {store}: {error.strerror or error}; check --to") from error
+        raise UnreadableError(f"can't read {shown_url(str(store))}: {error.strerror or error}; check --to") from error
 
 
 def index_file(job: IndexJob, path: Path) -> Outcome:
@@ -135,7 +136,6 @@ def index_file(job: IndexJob, path: Path) -> Outcome:
         return _failed(job, path, found, error, file)
     for name, data in files.items():
         _stored(job, lambda name=name, data=data: job.place.write(name, data))  # type: ignore[misc]
-    _stored(job, lambda: job.place.remove(small_file(FAILURES.name, UNKNOWN_DAY, found.run_id)))
     return found.outcome(path, Status.INDEXED, sum(map(len, files.values())), len(files))
 
 
@@ -191,8 +191,8 @@ def _stored(job: IndexJob, write: Callable[[], None]) -> None:
         write()
     except OSError as error:
         raise OutputError(
-            f"can't write to {job.store}: {error.strerror or error}; what was indexed until then is in the store, and "
-            "the same command goes on from there"
+            f"can't write to {shown_url(job.store)}: {error.strerror or error}; what was indexed until then is in the "
+            "store, and the same command goes on from there"
         ) from error
 
 

@@ -22,6 +22,7 @@ import msgspec
 
 from gemma_trace.errors import UnreadableError
 from gemma_trace.foreign import UnreadableValueError, decoded
+from gemma_trace.remote_errors import shown_url
 from gemma_trace.store.places import Place, open_place
 from gemma_trace.store.schema import RUN_ID_DIGITS, SCHEMA_VERSION, TABLES
 
@@ -176,7 +177,9 @@ def live_files(store: str | Path, table: str) -> list[str]:
     try:
         return [place.full(name) for name in contents(place, [table]).files(table)]
     except OSError as error:
-        raise UnreadableError(f"can't read {store}: {error.strerror or error}; check the store") from error
+        raise UnreadableError(
+            f"can't read {shown_url(str(store))}: {error.strerror or error}; check the store"
+        ) from error
 
 
 def is_store(path: str | Path) -> bool:

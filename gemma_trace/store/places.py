@@ -6,6 +6,7 @@ A file appears under its name when it is whole: a folder's by renaming it, an ob
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -13,14 +14,13 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from gemma_trace.errors import MissingExtraError, UnreadableError
-from gemma_trace.printable import printable
+from gemma_trace.remote import is_url, path_of
+from gemma_trace.remote_errors import reason_of, shown_url
 from gemma_trace.trace.files import PARTIAL_SUFFIX, clear_partials
 from gemma_trace.trace.locks import make_owned
 
 _UNFINISHED: Final = ".unfinished"
 """The folder of a store in which files are written, until they are whole."""
-
-_SCHEME: Final = "://"
 
 
 class Place(Protocol):
@@ -55,15 +55,10 @@ def open_place(store: str | Path) -> Place:
         MissingExtraError: it is a URL, and what its kind needs isn't installed.
         UnreadableError: it is a URL that can't be opened.
     """
-    text = str(store)
-    if is_url(text) and not text.startswith("file://"):
+    text = str(getattr(store, "url", store))
+    if is_url(text) and not text.lower().startswith("file:///"):
         return RemotePlace(text)
-    return LocalPlace(Path(text.removeprefix("file://")))
-
-
-def is_url(text: str) -> bool:
-    """Whether a text is a URL, and not a path."""
-    return _SCHEME in text
+    return LocalPlace(path_of(text))
 
 
 class LocalPlace:
@@ -154,13 +149,13 @@ class RemotePlace:
             from fsspec.core import url_to_fs  # type: ignore[import-untyped, unused-ignore]
         except ImportError:
             raise MissingExtraError("fsspec", "scale") from None
-        scheme = self._url.partition(_SCHEME)[0]
         try:
             self._files, self._root = url_to_fs(self._url, use_listings_cache=False)
         except ImportError as error:
+            scheme = self._url.partition(":")[0]
             raise MissingExtraError(error.name or f"what {scheme}:// needs", "scale") from None
         except ValueError as error:
-            raise UnreadableError(f"can't open {printable(self._url)}: {printable(str(error))}") from None
+            raise UnreadableError(f"can't open {shown_url(self._url)}: {reason_of(error)}") from None
 
     def files(self, folder: str) -> list[str]:
         """See `Place`."""
@@ -216,5 +211,7 @@ def _as_os_errors() -> Iterator[None]:
     except OSError:
         raise
     except Exception as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise OSError(None, printable(lines[0])) from error
+        reason = reason_of(error)
+        if reason is None:
+            raise FileNotFoundError(errno.ENOENT, "nothing is there") from None
+        raise OSError(errno.EIO, reason) from None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from gemma_trace.errors import ConfigError, UnreadableError
+from gemma_trace.remote_errors import shown_url
 from gemma_trace.store.layout import contents
 from gemma_trace.store.places import Place, open_place
 from gemma_trace.store.schema import TABLES, StoreTable
@@ -38,7 +39,9 @@ def read_table(store: str | Path, name: str) -> pa.Table:
     try:
         return listed_anew(lambda: _joined(table, [(file, place.read(file)) for file in _files(place, name)], place))
     except OSError as error:
-        raise UnreadableError(f"can't read {store}: {error.strerror or error}; check the store") from error
+        raise UnreadableError(
+            f"can't read {shown_url(str(store))}: {error.strerror or error}; check the store"
+        ) from error
 
 
 def listed_anew(read: Callable[[], T]) -> T:

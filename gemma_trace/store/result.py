@@ -71,7 +71,7 @@ class IndexResult(Tabular):
             self.read_bytes += outcome.file_bytes
         if outcome.status is not Status.KNOWN and len(self.shown) < MOST_KEPT:
             self.shown.append(outcome)
-        age_s = self._now_s - outcome.modified_s
+        age_s = self._now_s - outcome.modified_s if outcome.modified_s else 0.0  # of a server that doesn't tell
         if self.prune_after_s is not None and outcome.status is not Status.FAILED and age_s > self.prune_after_s:
             self.prunable_count += 1
             self.prunable_bytes += outcome.file_bytes

@@ -173,7 +173,7 @@ RUNS: Final = StoreTable(
 
 STAGES: Final = StoreTable(
     "stages",
-    "a stage of a profiled request; the rows of `gemma-trace stages --format json`",
+    "a stage of a profiled request; the rows of `gemma-trace stages TRACE --format json`",
     (
         RUN_ID,
         _REQUEST,
@@ -213,7 +213,7 @@ COLLECTIVES: Final = StoreTable(
     (
         RUN_ID,
         _text("kind", "e.g. `all_reduce`, as `gemma-trace ranks` names it"),
-        _small("group_size", "how many ranks the group has; NULL where the trace doesn't tell", optional=True),
+        _count("group_size", "how many ranks the group has; NULL where the trace doesn't tell", optional=True),
         _text("dtype", "of the elements; NULL where the trace doesn't tell", optional=True),
         _text("stage", "the stage that called for them; `unlinked` where that isn't in the trace"),
         _text("side", "`device`: time of activities; `host`: of the calls that wait, in a trace without a device"),
@@ -245,7 +245,7 @@ DECODE: Final = StoreTable(
         RUN_ID,
         _small("series", "its index, from 0; one a request where the trace tells its requests"),
         _text("source", "`timed`, `profiled` or `steps`, as in `gemma-trace stages`"),
-        _small("batch", "sequences a request, each of which gets one token a step"),
+        _count("batch", "sequences a request, each of which gets one token a step"),
         _count("intervals", "how many intervals between tokens it has"),
         _ns("sum_ns", "Σ of the intervals"),
         _ns("tpot_ns", "the mean interval, rounded down"),

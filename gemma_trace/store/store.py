@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gemma_trace.remote import is_url, path_of
+from gemma_trace.remote_errors import shown_url
 from gemma_trace.store.compact import Compaction, compact
 from gemma_trace.store.engine import outcomes
 from gemma_trace.store.indexing import Outcome, job_for
 from gemma_trace.store.layout import VERSION, live_files
-from gemma_trace.store.places import is_url
 from gemma_trace.store.reading import read_table
 from gemma_trace.store.result import IndexResult
 from gemma_trace.store.schema import TABLES
@@ -31,7 +32,7 @@ class Store:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = str(path)
+        self.path = str(getattr(path, "url", path))
 
     def index(
         self,
@@ -45,7 +46,7 @@ class Store:
         """Add traces; those whose content is in the store already are passed over.
 
         Args:
-            paths: files, or folders with all that lies below them.
+            paths: files, or folders with all that lies below them; also as URLs.
             keep_names: leave the names of runs, hosts, users and folders in.
             retry: try again what failed before.
             jobs: how many processes; None as GEMMA_TRACE_JOBS says, else one a core.
@@ -58,8 +59,8 @@ class Store:
         from gemma_trace.trace.folders import find_traces
 
         given = [paths] if isinstance(paths, str | Path) else paths
-        found = without_own(find_traces([Path(path) for path in given]), self.path)
-        result = IndexResult(self.path)
+        found = without_own(find_traces([path_of(path) for path in given]), self.path)
+        result = IndexResult(shown_url(self.path))
         for outcome in outcomes(job_for(self.path, keep_names=keep_names, retry=retry), found, jobs):
             result.add(outcome)
             if on_outcome:
@@ -111,13 +112,14 @@ class Store:
         return self.table("failures")
 
     def __repr__(self) -> str:
-        return f"<Store {self.path}: {', '.join(TABLES)}>"
+        return f"<Store {shown_url(self.path)}: {', '.join(TABLES)}>"
 
 
 def without_own(paths: Sequence[Path], store: str) -> list[Path]:
     """The files that are none of a store's own, which may lie in a folder of traces."""
     if is_url(store):
-        return list(paths)
+        below = f"{shown_url(store).rstrip('/')}/{VERSION}/"
+        return [path for path in paths if not str(path).startswith(below)]
     own = os.path.join(os.path.abspath(store), VERSION, "")  # noqa: PTH100, PTH118  a million of paths are many
     return [path for path in paths if not os.path.abspath(path).startswith(own)]  # noqa: PTH100
 

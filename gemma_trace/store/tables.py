@@ -53,8 +53,10 @@ def decoded(data: bytes, table: StoreTable, name: str) -> pa.Table:
 
     try:
         # Not from a path: what lies in a folder "day=…" would get a column of that name.
-        found = pq.ParquetFile(pa.BufferReader(data)).read()
+        found = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
         schema = table.arrow_schema()
+        if found.schema.equals(schema):
+            return found.replace_schema_metadata(schema.metadata)
         columns = [
             found[field.name].cast(field.type)
             if field.name in found.column_names

@@ -8,6 +8,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -23,8 +24,9 @@ from gemma_trace.store import engine, indexing, kernels
 from gemma_trace.store.indexing import Status, index_file, job_for
 from gemma_trace.store.places import LocalPlace, open_place
 from gemma_trace.store.schema import RUN_TABLES
+from tests.capture.test_writer import METADATA
 from tests.conftest import SAMPLES, real_trace
-from tests.store.traces import built, content_of, files_of, run_ids
+from tests.store.traces import TIMED, built, content_of, files_of, run_ids
 from tests.trace_builder import TraceBuilder
 
 SAMPLE = next((SAMPLES / "sample-tiny-cpu-pil").glob("*.gz"))
@@ -297,6 +299,16 @@ def test_a_files_name_does_no_harm(tmp_path: Path, name: str, capsys: pytest.Cap
         assert [len(found[table]) for table in ("runs", "failures")] == [1, 1]
 
 
+def test_what_a_trace_claims_may_be_large(tmp_path: Path) -> None:
+    metadata = replace(METADATA, timed_requests=TIMED, config={"batch": 2**63 - 1}, created_utc="9999-99-99")
+    trace = TraceBuilder().range("request", 0, 1_000).range("prefill", 0, 900).metadata(metadata)
+    trace.header |= {"baseTimeNanoseconds": 2**62 - 1, "distributedInfo": {"rank": 2**40, "world_size": 2**40}}
+    store = gemma_trace.Store(tmp_path / "store")
+    assert store.index(trace.write(tmp_path / "a.json")).counts == {Status.INDEXED: 1}
+    assert set(store.table("decode").batch) == {2**63 - 1}
+    assert store.runs().day[0] == "2116-02-20", "no capture was made on day 99"
+
+
 def test_a_store_among_the_traces_is_not_indexed(tmp_path: Path) -> None:
     built(tmp_path / "a.json")
     store = gemma_trace.Store(tmp_path)
@@ -307,17 +319,26 @@ def test_a_store_among_the_traces_is_not_indexed(tmp_path: Path) -> None:
     assert len(store.failures()) == 0
 
 
-def test_a_store_behind_a_url(tmp_path: Path) -> None:
-    pytest.importorskip("fsspec", reason="needs the extra scale")
-    url = f"memory://{uuid4().hex}/store"
+def test_traces_and_a_store_behind_urls(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fsspec = pytest.importorskip("fsspec", reason="needs the extra scale")
+    root = f"memory://{uuid4().hex}"
     traces = [built(tmp_path / f"{mark}.json", mark) for mark in range(2)]
-    store = gemma_trace.Store(url)
-    store.index(traces, jobs=1)
+    for trace in traces:
+        fsspec.filesystem("memory").pipe_file(f"{root}/traces/{trace.name}", trace.read_bytes())
     gemma_trace.Store(tmp_path / "store").index(traces)
-    assert content_of(url) == content_of(tmp_path / "store")
-    store.compact()
-    assert content_of(url) == content_of(tmp_path / "store")
-    assert store.index(traces, jobs=1).counts == {Status.KNOWN: 2}
+    for counts in ((2, 0), (0, 2)):
+        assert main(["index", root, "--to", f"{root}/store", "--compact", "--jobs", "1", "--format", "json"]) == 0
+        totals = json.loads(capsys.readouterr().out)["totals"]
+        assert (totals["indexed"], totals["known"]) == counts, "its own files are no traces"
+    assert content_of(f"{root}/store") == content_of(tmp_path / "store")
+
+
+def test_a_urls_secrets_are_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("fsspec", reason="needs the extra scale")
+    store = f"memory://ann:password@{uuid4().hex}/store?X-Amz-Signature=signature"
+    assert main(["index", str(SAMPLE), "--to", store, "--compact", "--jobs", "1"]) == 0
+    said = capsys.readouterr()
+    assert [word for word in ("ann", "password", "signature") if word in said.out + said.err] == []
 
 
 def test_raw_traces_that_could_go_are_listed_and_stay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,21 +3,69 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
+import gemma_trace
 from gemma_trace.errors import MissingExtraError, UnreadableError
+from gemma_trace.store.indexing import Status
+from gemma_trace.store.layout import is_store
 from gemma_trace.store.places import LocalPlace, Place, open_place
+from tests.store.traces import built, content_of
 
 
-@pytest.fixture(params=["folder", "memory"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """A bucket of a server on this machine."""
+    moto = pytest.importorskip("moto.server", reason="needs moto, a server that speaks S3")
+    pytest.importorskip("s3fs", reason="needs the extra scale")
+    import boto3  # type: ignore[import-not-found, import-untyped, unused-ignore]
+
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    with pytest.MonkeyPatch.context() as patch:
+        host, port = server.get_host_and_port()
+        for name, value in (
+            ("AWS_ENDPOINT_URL", f"http://{host}:{port}"),
+            ("AWS_ACCESS_KEY_ID", "x"),
+            ("AWS_SECRET_ACCESS_KEY", "x"),
+            ("AWS_DEFAULT_REGION", "us-east-1"),
+        ):
+            patch.setenv(name, value)
+        boto3.client("s3").create_bucket(Bucket="bucket")
+        yield "s3://bucket"
+    server.stop()
+
+
+@pytest.fixture(params=["folder", "memory", "s3"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A place in which nothing is yet."""
     if request.param == "folder":
-        return open_place(tmp_path / "store")
+        return str(tmp_path / "store")
     pytest.importorskip("fsspec", reason="needs the extra scale")
-    return open_place(f"memory://{uuid4().hex}/store")
+    root = request.getfixturevalue("s3") if request.param == "s3" else "memory:/"
+    return f"{root}/{uuid4().hex}/store"
+
+
+@pytest.fixture
+def place(url: str) -> Place:
+    return open_place(url)
+
+
+def test_a_store_is_the_same_wherever_it_lies(url: str, tmp_path: Path) -> None:
+    traces = [built(tmp_path / f"{mark}.json", mark) for mark in range(2)]
+    gemma_trace.Store(tmp_path / "here").index(traces, jobs=1)
+    wanted = content_of(tmp_path / "here")
+    store = gemma_trace.Store(url)
+    assert store.index(traces, jobs=1).counts == {Status.INDEXED: 2}
+    assert content_of(url) == wanted
+    assert store.compact().runs == 2
+    assert content_of(url) == wanted
+    assert store.index(traces, jobs=1).counts == {Status.KNOWN: 2}
+    assert is_store(url)
 
 
 def test_a_file_comes_back_and_is_listed(place: Place) -> None:
