@@ -5,6 +5,10 @@ rest, and it is believed where so large a difference is rare among shuffled copi
 again (Olshen, Venkatraman, Lucito & Wysowski 2004, Biostatistics 5, 557-572). A stretch has two ends, so that a
 change that was undone later is found as well as one that stays. A change that doesn't stand up to the values on both of
 its sides alone is taken back. Values far from their neighbours are drawn in first: one bad night is no change.
+
+Nights are often like the night before. With a correlation of ρ between neighbours a mean of n values varies as one of
+n (1 - ρ) / (1 + ρ) independent ones (Bartlett 1946, J. R. Stat. Soc. Suppl. 8, 27-41), so differences have to be so much
+larger; ρ is that of what is left when the levels are taken off.
 """
 
 from __future__ import annotations
@@ -33,6 +37,7 @@ _FAR: Final = 4.0
 _NEIGHBOURS: Final = 2
 _ALL_LENGTHS: Final = 64
 """Stretches up to this length are all tried, longer ones in steps of a twentieth; the ends are found exactly later."""
+_MOST_CORRELATED: Final = 0.9
 _TO_SIGMA: Final = 1.4826  # of a median absolute deviation, for normal values
 
 Floats = npt.NDArray[np.float64]
@@ -100,12 +105,27 @@ def _cut(values: Floats, low: int, high: int, random: np.random.Generator) -> li
         return []
     centred = part - part.mean()
     most, start, end = _best_stretch(centred)
-    if not _is_rare(centred, most, random):
+    inside = np.zeros(len(part), dtype=bool)
+    inside[start:end] = True
+    left = centred - np.where(inside, centred[inside].mean(), centred[~inside].mean())
+    if not _is_rare(centred, most / _inflation(left), random):
         return []
     ends = [low + place for place in (start, end) if 0 < place < len(part)]
     edges = [low, *ends, high]
     inner = [place for a, b in pairwise(edges) for place in _cut(values, a, b, random)]
     return [*ends, *inner]
+
+
+def _inflation(left: Floats) -> float:
+    """By how much the variance of means is larger than it were if the values had nothing to do with their neighbours.
+
+    Args:
+        left: float64 [n], what is left of the values when their levels are taken off.
+    """
+    squares = float(left @ left)
+    correlation = float(left[1:] @ left[:-1]) / squares if squares else 0.0
+    correlation = min(max(correlation, 0.0), _MOST_CORRELATED)
+    return (1 + correlation) / (1 - correlation)
 
 
 def _lengths(n: int) -> list[int]:
@@ -194,7 +214,8 @@ def _shifts_at(values: Floats, places: list[int]) -> list[Shift]:
     """What changes at each of these places, by the values around it."""
     parts = np.split(values, places)
     df = len(values) - len(parts)
-    noise = sum(float(((part - part.mean()) ** 2).sum()) for part in parts) / df
+    left = np.concatenate([part - part.mean() for part in parts])
+    noise = float(left @ left) / df * _inflation(left)
     return [_shift(place, *around, noise, df) for place, around in zip(places, pairwise(parts), strict=True)]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from gemma_trace.history.change_points import shifts
 
 NOISE = 0.02
-SERIES = 400
+SERIES = 200
 BEFORE = 60
 NEAR = 3
 """A change that is found so many runs from its place is the planted one."""
