@@ -7,8 +7,8 @@ change that was undone later is found as well as one that stays. A change that d
 its sides alone is taken back. Values far from their neighbours are drawn in first: one bad night is no change.
 
 Nights are often like the night before. With a correlation of ρ between neighbours a mean of n values varies as one of
-n (1 - ρ) / (1 + ρ) independent ones (Bartlett 1946, J. R. Stat. Soc. Suppl. 8, 27-41), so differences have to be so much
-larger; ρ is that of what is left when the levels are taken off.
+n (1 - ρ) / (1 + ρ) independent ones (Bartlett 1946, J. R. Stat. Soc. Suppl. 8, 27-41), so differences have to be so
+much larger; ρ is that of what is left when the levels are taken off.
 """
 
 from __future__ import annotations
