@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 from gemma_trace.errors import ConfigError, InputError
 from gemma_trace.store.reading import read_table
 from gemma_trace.store.store import Store
@@ -76,7 +78,7 @@ def _samples(store: str | Path, name: str) -> pd.DataFrame:
     has_timed = rows["run_id"].isin(rows.loc[rows["timing"] == "timed", "run_id"])
     rows = rows[~has_timed | (rows["timing"] == "timed")]
     by_run = rows.groupby(["run_id", "timing"], sort=False)["value_ns"]
-    quartiles = by_run.quantile([0.25, 0.5, 0.75]).unstack()
+    quartiles = by_run.quantile(np.array([0.25, 0.5, 0.75])).unstack()
     quartiles.columns = ["low", "value", "high"]
     return quartiles.assign(samples=by_run.size()).reset_index()
 

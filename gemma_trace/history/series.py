@@ -195,8 +195,7 @@ def _series_of(
 def _points(rows: pd.DataFrame) -> Iterator[Point]:
     versions = rows[list(VERSIONS)].astype("string").fillna("")
     columns = [rows[name].tolist() for name in ("run_id", "name", "created_ns", "value", "low", "high", "samples")]
-    for *figures, texts in zip(*columns, versions.itertuples(index=False, name=None), strict=True):
-        yield Point(*figures, versions=texts)
+    yield from map(Point, *columns, versions.itertuples(index=False, name=None))
 
 
 def _newer(points: Sequence[Point], place: int) -> tuple[str, ...]:
