@@ -5,23 +5,17 @@ It stands on top of everything; nothing in the package imports it but the packag
 
 from __future__ import annotations
 
-import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
 
-from gemma_trace.errors import ConfigError, OutputError, UnreadableError
+from gemma_trace.errors import OutputError
+from gemma_trace.remote import path_of
 from gemma_trace.trace import trace as tracing
 from gemma_trace.trace.requests import Request
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from gemma_trace.analysis.breakdown import StageBreakdown
     from gemma_trace.analysis.changes import TraceDiff
     from gemma_trace.analysis.critical_path import CriticalPath
@@ -32,10 +26,6 @@ if TYPE_CHECKING:
     from gemma_trace.ranks.job import Job
     from gemma_trace.stages import StageRule
     from gemma_trace.trace.cache import TraceCache
-
-URL_SCHEMES: Final = ("http", "https")
-_TIMEOUT_S: Final = 60
-_PIECE_BYTES: Final = 1 << 20
 
 
 class Trace(tracing.Trace):
@@ -157,7 +147,7 @@ def load(
     """Read a trace: a file, a folder that holds just one, or a URL.
 
     Args:
-        source: a path, or an address that begins with http:// or https://; nothing else is asked of the network.
+        source: a path, or a URL of fsspec's such as s3://bucket/run.json; nothing else is asked of the network.
         rules: which spans are ranges of which stage, on top of those that are known; see `stage_rule`.
         on_bytes: hears how many bytes of the file were read, each time some are.
         cache: where a large trace's columns are kept for the next time; None keeps and finds nothing.
@@ -172,10 +162,7 @@ def load(
     """
     from gemma_trace.trace.folders import one_trace
 
-    if isinstance(source, str) and urlsplit(source).scheme in URL_SCHEMES:
-        with _downloaded(source) as path:
-            return _read(path, rules, on_bytes, None, jobs)
-    return _read(one_trace(Path(source)), rules, on_bytes, cache, jobs)
+    return _read(one_trace(path_of(source)), rules, on_bytes, cache, jobs)
 
 
 def load_all(folder: str | Path, rules: Sequence[StageRule] = ()) -> list[Trace]:
@@ -186,7 +173,7 @@ def load_all(folder: str | Path, rules: Sequence[StageRule] = ()) -> list[Trace]
     """
     from gemma_trace.trace.folders import find_traces
 
-    return [_read(path, rules, None, None, None) for path in find_traces([Path(folder)])]
+    return [_read(path, rules, None, None, None) for path in find_traces([path_of(folder)])]
 
 
 def load_ranks(source: str | Path | Sequence[str | Path], rules: Sequence[StageRule] = ()) -> Job:
@@ -203,7 +190,7 @@ def load_ranks(source: str | Path | Sequence[str | Path], rules: Sequence[StageR
     from gemma_trace.trace.folders import find_traces
 
     paths = [source] if isinstance(source, str | Path) else source
-    return load_job(find_traces([Path(path) for path in paths]), rules, map_files)
+    return load_job(find_traces([path_of(path) for path in paths]), rules, map_files)
 
 
 def _read(
@@ -214,27 +201,6 @@ def _read(
     jobs: int | None,
 ) -> Trace:
     return Trace(tracing.read(path, on_bytes, cache, jobs), path, rules)
-
-
-@contextmanager
-def _downloaded(url: str) -> Iterator[Path]:
-    """A trace behind an address, in a file that is gone afterwards."""
-    name = Path(urlsplit(url).path).name or "trace.json"
-    try:
-        with (
-            tempfile.TemporaryDirectory(prefix="gemma-trace-") as folder,
-            urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer,
-        ):
-            path = Path(folder) / name
-            with path.open("wb") as file:
-                while piece := answer.read(_PIECE_BYTES):
-                    file.write(piece)
-            yield path
-    except ValueError as error:
-        raise ConfigError(f"{url!r} is not an address: {error}") from None
-    except (urllib.error.URLError, TimeoutError) as error:
-        reason = getattr(error, "reason", error)
-        raise UnreadableError(f"can't read {url}: {reason}; check the address") from error
 
 
 @dataclass(frozen=True)
@@ -272,7 +238,7 @@ def diff_folders(
     def side(run: Path) -> Side:
         return side_of_ranks([side_of(tracing.load(file, rules)) for file in runs.files_of(run)])
 
-    files = (runs.named_by(Path(before)), runs.named_by(Path(after)))
+    files = (runs.named_by(path_of(before)), runs.named_by(path_of(after)))
     pairings, unmatched = pair_runs(files, (str(before), str(after)), repeats=repeats)
     pairs = []
     for pairing in pairings:

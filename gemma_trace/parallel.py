@@ -31,7 +31,7 @@ def map_files(work: Callable[[Path], R], files: Sequence[Path]) -> list[R]:
     """
     processes = min(len(files), jobs_of(None))
     # A pipe is this process's alone, and what isn't there has no size.
-    if processes < 2 or not all(map(Path.is_file, files)):
+    if processes < 2 or not all(file.is_file() for file in files):
         return [work(file) for file in files]
     sizes = [file.stat().st_size for file in files]
     if sum(sizes) < WORTHWHILE_BYTES:

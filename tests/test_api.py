@@ -138,7 +138,7 @@ def served(file: Path) -> Iterator[str]:
 
 def test_load_takes_an_address(served: str) -> None:
     assert gemma_trace.load(f"{served}/trace.json").label == "trace"
-    with pytest.raises(gemma_trace.UnreadableError, match="File not found; check the address"):
+    with pytest.raises(gemma_trace.UnreadableError, match=r"no file or folder at http://\S+/none.json; check the path"):
         gemma_trace.load(f"{served}/none.json")
 
 

@@ -21,6 +21,7 @@ from gemma_trace.cli.output import (
 )
 from gemma_trace.cli.rules import RuleOption, RulesOption, StageOption
 from gemma_trace.errors import ConfigError, GateError, InconclusiveError
+from gemma_trace.remote import path_of
 
 if TYPE_CHECKING:
     from gemma_trace.analysis.changes import TraceDiff
@@ -44,6 +45,7 @@ NoiseOption = Annotated[
     typer.Option(
         "--noise",
         metavar="FOLDER",
+        parser=path_of,
         help="A folder of 3 or more runs of one configuration. A difference between single runs counts only if it is "
         "larger than the differences between these.",
     ),
@@ -54,10 +56,14 @@ RepeatsOption = Annotated[
 
 
 def diff(
-    before: Annotated[Path, typer.Argument(help="A trace file, or a folder of traces.", metavar="BEFORE")],
+    before: Annotated[
+        Path, typer.Argument(help="A trace file, or a folder of traces.", metavar="BEFORE", parser=path_of)
+    ],
     after: Annotated[
         list[Path],
-        typer.Argument(help="One or more traces or folders to compare with BEFORE.", metavar="AFTER..."),
+        typer.Argument(
+            help="One or more traces or folders to compare with BEFORE.", metavar="AFTER...", parser=path_of
+        ),
     ],
     fail_on: Annotated[
         str | None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gemma_trace.cli.inputs import TraceArgument
 from gemma_trace.cli.output import ForceOption, NoCacheOption, answer, remark, say
 from gemma_trace.cli.rules import RuleOption, RulesOption
 from gemma_trace.errors import ConfigError
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def export(
-    trace: Annotated[Path, typer.Argument(help="A trace file, or a folder that holds one.", metavar="TRACE")],
+    trace: TraceArgument,
     output: Annotated[
         Path | None,
         typer.Option(

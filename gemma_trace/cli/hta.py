@@ -5,20 +5,21 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from gemma_trace.cli.everywhere import asked
+from gemma_trace.cli.inputs import TraceArgument
 from gemma_trace.cli.output import ForceOption, FormatOption, NoCacheOption, OutputOption, RawOption
 from gemma_trace.cli.rules import RuleOption, RulesOption, StageOption
 from gemma_trace.errors import ConfigError
 from gemma_trace.hta.answers import Analysis, Parts
+from gemma_trace.remote import RemotePath
 
 
 def hta(
-    trace: Annotated[Path, typer.Argument(help="A trace file, or a folder that holds one.", metavar="TRACE")],
+    trace: TraceArgument,
     stage: StageOption = None,
     rule: RuleOption = None,
     rules: RulesOption = None,
@@ -65,6 +66,8 @@ def hta(
     chosen = chosen_stage(stage)
     if as_is and chosen is not None:
         raise ConfigError(f"--as-is gives HTA the whole file; leave out --stage {chosen} or --as-is")
+    if as_is and isinstance(trace, RemotePath):
+        raise ConfigError(f"--as-is gives HTA the file itself, and it reads no URLs; leave it out, or copy {trace}")
     loaded = open_trace(one_trace(trace), read_rules(rule, rules), cached=not no_cache)
     wanted = run.Wanted(
         analyses=named_analyses(analyses),

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from gemma_trace.cli.progress import reading
+from gemma_trace.remote import path_of
 
 if TYPE_CHECKING:
     from gemma_trace.stages import StageRule
     from gemma_trace.trace.trace import Trace
+
+TraceArgument = Annotated[
+    Path,
+    typer.Argument(help="A trace file, or a folder that holds one; also as a URL.", metavar="TRACE", parser=path_of),
+]
 
 
 def open_trace(path: Path, rules: Sequence[StageRule] = (), *, cached: bool = True) -> Trace:

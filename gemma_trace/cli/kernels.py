@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from gemma_trace.analysis.grouping import By, Sort
+from gemma_trace.cli.inputs import TraceArgument
 from gemma_trace.cli.output import ForceOption, FormatOption, NoCacheOption, OutputOption, RawOption
 from gemma_trace.cli.rules import PeaksOption, RuleOption, RulesOption, StageOption
 
 
 def kernels(
-    trace: Annotated[Path, typer.Argument(help="A trace file, or a folder that holds one.", metavar="TRACE")],
+    trace: TraceArgument,
     stage: StageOption = None,
     rule: RuleOption = None,
     rules: RulesOption = None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from gemma_trace.report.table import Report
 
 _LONGEST_STEM = 160
+_AS_A_PATH = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+"""What a URL is as a path, which has lost a slash."""
 
 FormatOption = Annotated[
     Format | None,
@@ -95,8 +98,10 @@ def refuse_existing(output: Path, *, force: bool) -> None:
     """Nothing is overwritten unasked.
 
     Raises:
-        OutputError: the file exists and `force` isn't set, or there can be no such file.
+        OutputError: the file exists and `force` isn't set, there can be no such file, or it is a URL.
     """
+    if _AS_A_PATH.match(str(output)):
+        raise OutputError("outputs are files of this machine, and that is a URL; give a path, and copy the file there")
     try:
         exists = output.exists()
     except OSError as error:

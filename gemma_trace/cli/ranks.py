@@ -10,6 +10,7 @@ import typer
 
 from gemma_trace.cli.output import ForceOption, FormatOption, OutputOption, RawOption
 from gemma_trace.cli.rules import RuleOption, RulesOption
+from gemma_trace.remote import path_of
 
 if TYPE_CHECKING:
     from gemma_trace.ranks.job import Job
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 def ranks(
     paths: Annotated[
         list[Path],
-        typer.Argument(help="The folder of a job, or the trace files of its ranks.", metavar="PATH..."),
+        typer.Argument(help="The folder of a job, or the trace files of its ranks.", metavar="PATH...", parser=path_of),
     ],
     request: Annotated[
         int | None, typer.Option(metavar="N", help="Show the stages and stragglers of request N alone; 0 is the first.")

@@ -14,6 +14,7 @@ from gemma_trace.cli.output import ForceOption, NoCacheOption, answer, file_stem
 from gemma_trace.cli.report_job import RanksOption
 from gemma_trace.cli.rules import PeaksOption, RuleOption, RulesOption, StageOption
 from gemma_trace.errors import ConfigError, InputError
+from gemma_trace.remote import path_of
 
 if TYPE_CHECKING:
     from gemma_trace.analysis.pairing import Pairing
@@ -30,12 +31,14 @@ def report(
     paths: Annotated[
         list[Path],
         typer.Argument(
-            help="Trace files, or folders of them. Exactly two are compared with each other.", metavar="PATH..."
+            help="Trace files, or folders of them. Exactly two are compared with each other.",
+            metavar="PATH...",
+            parser=path_of,
         ),
     ],
     baseline: Annotated[
         Path | None,
-        typer.Option(metavar="PATH", help="Compare each PATH with this trace or folder of traces."),
+        typer.Option(metavar="PATH", parser=path_of, help="Compare each PATH with this trace or folder of traces."),
     ] = None,
     output: Annotated[
         Path | None,

@@ -11,6 +11,7 @@ import typer
 from gemma_trace.cli.output import say
 from gemma_trace.errors import ConfigError, InputError
 from gemma_trace.foreign import converted, read_toml
+from gemma_trace.remote import path_of
 from gemma_trace.stages import Stage, StageRule, stage_rule
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ RulesOption = Annotated[
     typer.Option(
         "--rules",
         metavar="FILE",
+        parser=path_of,
         help='A TOML file of such rules: a table "stages" with lines NAME = "REGEX".',
     ),
 ]
@@ -54,7 +56,10 @@ StageOption = Annotated[
 PeaksOption = Annotated[
     Path | None,
     typer.Option(
-        "--peaks", metavar="FILE", help="A TOML file with the peak rates of your device. doctor --measure prints one."
+        "--peaks",
+        metavar="FILE",
+        parser=path_of,
+        help="A TOML file with the peak rates of your device. doctor --measure prints one.",
     ),
 ]
 

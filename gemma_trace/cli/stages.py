@@ -10,6 +10,7 @@ import typer
 
 from gemma_trace.cli.output import ForceOption, FormatOption, NoCacheOption, OutputOption, RawOption
 from gemma_trace.cli.rules import PeaksOption, RuleOption, RulesOption, StageOption
+from gemma_trace.remote import path_of
 
 if TYPE_CHECKING:
     from gemma_trace.analysis.breakdown import StageBreakdown
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 
 def stages(
     trace: Annotated[
-        Path, typer.Argument(help="A trace file, a folder that holds one, or the folder of a job.", metavar="TRACE")
+        Path,
+        typer.Argument(
+            help="A trace file, a folder that holds one, or the folder of a job.", metavar="TRACE", parser=path_of
+        ),
     ],
     request: Annotated[int | None, typer.Option(metavar="N", help="Show request N alone; 0 is the first.")] = None,
     why: Annotated[

@@ -13,6 +13,7 @@ import typer
 from gemma_trace.cli.output import ForceOption, FormatOption, NoCacheOption, OutputOption, RawOption, say
 from gemma_trace.cli.rules import RuleOption, RulesOption, StageOption
 from gemma_trace.errors import ConfigError, InputError
+from gemma_trace.remote import path_of
 
 if TYPE_CHECKING:
     from gemma_trace.analysis.summary import RunSummary
@@ -39,7 +40,9 @@ class Style(StrEnum):
 
 
 def summarize(
-    paths: Annotated[list[Path], typer.Argument(help="Trace files, or folders of them.", metavar="PATH...")],
+    paths: Annotated[
+        list[Path], typer.Argument(help="Trace files, or folders of them.", metavar="PATH...", parser=path_of)
+    ],
     style: Annotated[
         Style, typer.Option(help="ttft prints our columns; study prints the table of the reference study.")
     ] = Style.TTFT,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gemma_trace.cli.inputs import TraceArgument
 from gemma_trace.cli.output import NoCacheOption, answer, remark, say
 from gemma_trace.cli.rules import RuleOption, RulesOption
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def view(
-    trace: Annotated[Path, typer.Argument(help="A trace file, or a folder that holds one.", metavar="TRACE")],
+    trace: TraceArgument,
     online: Annotated[
         bool,
         typer.Option(

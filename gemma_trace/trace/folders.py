@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from gemma_trace.errors import InputError, UnreadableError
+from gemma_trace.remote import RemotePath
 
 _OURS: Final = ("*.pt.trace.json.gz", "*.pt.trace.json")
 _ANY: Final = ("*.json.gz", "*.json")
@@ -36,7 +37,8 @@ def _traces_of(path: Path) -> list[Path]:
         return [path]
     inside = _below(path, _OURS) or _below(path, _ANY)
     if not inside:
-        raise UnreadableError(f"{path} has no trace in it; run: gemma-trace capture --out-dir {path}")
+        advice = "check the URL" if isinstance(path, RemotePath) else f"run: gemma-trace capture --out-dir {path}"
+        raise UnreadableError(f"{path} has no trace in it; {advice}")
     return inside
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from gemma_trace.errors import InputError, TraceFormatError
 from gemma_trace.metadata import RunMetadata
 from gemma_trace.printable import path_text
+from gemma_trace.remote import RemotePath, path_of
 from gemma_trace.stages import (
     FOREIGN_RULES,
     REQUEST_CODE,
@@ -265,7 +266,7 @@ def load(
         ConfigError: a rule can't be held against the trace's names within its time, or GEMMA_TRACE_JOBS is no number of
             processes.
     """
-    path = Path(path)
+    path = path_of(path)
     return Trace(read(path, on_bytes, cache, jobs), path, rules)
 
 
@@ -276,7 +277,8 @@ def read(
     jobs: int | None = None,
 ) -> TraceFile:
     """A trace file's content, out of the cache where it is kept there; see `load`."""
-    if cache is None or not path.is_file() or path.stat().st_size < WORTHWHILE_BYTES:
+    # To know whether a remote file is in the cache is to read it.
+    if cache is None or isinstance(path, RemotePath) or not path.is_file() or path.stat().st_size < WORTHWHILE_BYTES:
         return read_trace(path, on_bytes, jobs)
     return _through_cache(path, cache, on_bytes, jobs)
 
@@ -307,5 +309,5 @@ def load_metadata(path: str | Path) -> RunMetadata | None:
         InputError: the file can't be read, or is of a newer gemma-trace.
         TraceFormatError: it is no trace.
     """
-    path = Path(path)
+    path = path_of(path)
     return metadata_of(read_header(path), path)

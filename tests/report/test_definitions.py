@@ -8,7 +8,9 @@ import inspect
 import io
 import json
 import re
+import tempfile
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +22,7 @@ from gemma_trace.report.records import FLAT_STATISTICS
 from gemma_trace.report.table import Col
 from gemma_trace.stages import Stage
 from tests.conftest import ROOT, SAMPLES
+from tests.history.made import Night, store_of
 
 README = (ROOT / "analysis" / "README.md").read_text()
 RUNS = [str(SAMPLES / name) for name in ("sample-tiny-cpu-torchvision", "sample-tiny-cpu-pil")]
@@ -35,6 +38,8 @@ COMMANDS = {
     "hta": ["hta", RUNS[0]],
     "doctor": ["doctor"],
     "sweep --dry-run": ["sweep", "--dry-run"],
+    "history": ["history", "MADE_STORE"],
+    "index": ["index", RUNS[0], "--to", "NEW_FOLDER", "--compact"],
 }
 """By heading."""
 
@@ -68,7 +73,11 @@ def keys_of(value: Any) -> Iterator[str]:
 def printed(capsys: pytest.CaptureFixture[str], heading: str, form: str) -> str:
     if heading in REQUIRES:
         pytest.importorskip(REQUIRES[heading], reason="needs an extra")
-    assert cli.main([*COMMANDS[heading], "--format", form]) == 0
+    with tempfile.TemporaryDirectory() as folder:
+        if "MADE_STORE" in COMMANDS[heading]:
+            store_of(Path(folder), [Night(number, [1_000, 1_000 + number // 10]) for number in range(20)])
+        command = [part.replace("NEW_FOLDER", folder).replace("MADE_STORE", folder) for part in COMMANDS[heading]]
+        assert cli.main([*command, "--format", form]) == 0
     return capsys.readouterr().out
 
 

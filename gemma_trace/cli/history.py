@@ -1,0 +1,102 @@
+"""`gemma-trace history`."""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from gemma_trace.cli.output import ForceOption, FormatOption, OutputOption, RawOption, remark
+from gemma_trace.errors import ConfigError
+
+_UNITS_S: Final = {"h": 3_600, "d": 86_400, "w": 7 * 86_400}
+_AGE: Final = re.compile(r"(\d{1,6})([hdw])", re.ASCII)
+
+
+def history(
+    store: Annotated[
+        str, typer.Argument(help="A store: a folder, or a URL such as s3://bucket/store.", metavar="STORE")
+    ],
+    measure: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--measure",
+            metavar="NAME",
+            help="Follow ttft (the default), tpot, wall, a stage, family:NAME, kernel:NAME or peak_memory. Repeatable.",
+        ),
+    ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            "--by",
+            metavar="COLUMN,COLUMN",
+            help="Runs that differ in one of these columns of the table runs are in different series. The default is "
+            "all that a configuration has but versions.",
+        ),
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="DATE", help="Only runs since a date, or an age such as 30d.")
+    ] = None,
+    least_pct: Annotated[
+        float, typer.Option("--least-pct", metavar="PCT", min=0, help="Show no change of less than this.")
+    ] = 1.0,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write a page that draws the series, too.")
+    ] = None,
+    form: FormatOption = None,
+    output: OutputOption = None,
+    force: ForceOption = False,
+    raw: RawOption = False,
+) -> None:
+    """Show how a measure went over the runs of a store, and where it changed.
+
+    One series per configuration: its runs by the time of their capture, each the median over its requests. A change is
+    shown with its date, its size with a 95% interval, the first run after it, and the versions (driver, torch and so
+    on) that are others from that run on. A series needs some 12 runs, three of them on each side of a change; about 1
+    in 100 series without a change shows one.
+
+    Example: gemma-trace history store --measure ttft --measure vision_tower --since 90d --html history.html
+    """
+    from gemma_trace.cli.output import emit, refuse_existing
+    from gemma_trace.history.measures import measure_named
+    from gemma_trace.history.series import BY, history_of
+    from gemma_trace.report.tables.history import history_report
+
+    if html is not None:
+        refuse_existing(html, force=force)
+    names = tuple(dict.fromkeys(part.strip() for part in by.split(",") if part.strip())) if by is not None else BY
+    measures = [measure_named(name) for name in dict.fromkeys(measure or ["ttft"])]
+    since_ns = None if since is None else instant_ns(since)
+    found = history_of(store, measures, by=names, since_ns=since_ns, least_pct=least_pct)
+    emit(history_report(found), form, output, force=force, raw=raw)
+    if html is not None:
+        from gemma_trace.report.html.history_page import render_history
+        from gemma_trace.trace.files import output_file
+
+        page = render_history(found)
+        with output_file(html) as file:
+            file.write(page)
+        remark(f"The page is at {html}.")
+
+
+def instant_ns(text: str) -> int:
+    """A date or an age as an instant in ns since 1970, a date without a time zone in UTC.
+
+    Raises:
+        ConfigError: it is none of the two.
+
+    >>> instant_ns("2026-11-01")
+    1793491200000000000
+    """
+    if age := _AGE.fullmatch(text):
+        return time.time_ns() - int(age[1]) * _UNITS_S[age[2]] * 10**9
+    try:
+        found = datetime.fromisoformat(text)
+        since_1970 = (found if found.tzinfo else found.replace(tzinfo=UTC)) - datetime(1970, 1, 1, tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise ConfigError(f"--since {text!r} is no date and no age; give one like 2026-11-01, or 30d") from None
+    return (since_1970.days * 86_400 + since_1970.seconds) * 10**9 + since_1970.microseconds * 1000

@@ -1,0 +1,1 @@
+"""How a measure of a store's runs went over time, and where it changed."""
