@@ -171,6 +171,8 @@ def id_of(value: Any) -> int | str:
     """A process's, thread's or arrow's id; a number if it is one, however it is written."""
     if type(value) is int:
         return value
+    if value == "":
+        return ""
     number = integer(value)
     return number if number != NONE else text(value)
 

@@ -112,7 +112,9 @@ def _answer(asking: socket.socket) -> None:
     with contextlib.suppress(BrokenPipeError):
         asking.sendall(f"{child}\n".encode())
     ended = os.pidfd_open(child)
-    if asking.fileno() in select.select([ended, asking.fileno()], [], [])[0]:  # a client says no more than its question, so it is gone
+    if (
+        asking.fileno() in select.select([ended, asking.fileno()], [], [])[0]
+    ):  # a client says no more than its question, so it is gone
         os.kill(child, signal.SIGKILL)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     with contextlib.suppress(BrokenPipeError):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Final
 
 import msgspec
 
-from gemma_trace.foreign import NUMBERS_TOO_LARGE, id_of, integer, is_too_large, members_of, text, value_of
+from gemma_trace.foreign import NUMBERS_TOO_LARGE, UNDECODABLE, id_of, integer, is_too_large, members_of, text, value_of
 from gemma_trace.trace.events import NONE, IntArray
 
 ABSENT: Final = msgspec.Raw(b"")
@@ -69,8 +70,30 @@ class ExactEvent(msgspec.Struct, gc=False):
     args: Args | None = None
 
 
-class LooseEvent(msgspec.Struct, gc=False):
-    """A trace event of which nothing is assumed but that it is an object."""
+class _LooseArgs(msgspec.Struct, gc=False):
+    """`Args` whose integers may be anything."""
+
+    correlation: Any = NONE
+    external_id: Any = msgspec.field(name="External id", default=NONE)
+    stream: Any = NONE
+    device: Any = NONE
+    bytes: Any = NONE
+    input_dims: msgspec.Raw = msgspec.field(name="Input Dims", default=ABSENT)
+    input_types: msgspec.Raw = msgspec.field(name="Input type", default=ABSENT)
+    input_strides: msgspec.Raw = msgspec.field(name="Input Strides", default=ABSENT)
+    concrete_inputs: msgspec.Raw = msgspec.field(name="Concrete Inputs", default=ABSENT)
+    grid: msgspec.Raw = ABSENT
+    block: msgspec.Raw = ABSENT
+    occupancy_pct: Any = msgspec.field(name="est. achieved occupancy %", default=NONE)
+    memory_device: Any = msgspec.field(name="Device Id", default=NONE)
+    memory_bytes: Any = msgspec.field(name="Bytes", default=NONE)
+    allocated_bytes: Any = msgspec.field(name="Total Allocated", default=NONE)
+    address: Any = msgspec.field(name="Addr", default=NONE)
+    reserved_bytes: Any = msgspec.field(name="Total Reserved", default=NONE)
+
+
+class _LooseHead(msgspec.Struct, gc=False):
+    """A trace event of which nothing is assumed but that it is an object, without its arguments."""
 
     ph: Any = ""
     cat: Any = ""
@@ -80,7 +103,19 @@ class LooseEvent(msgspec.Struct, gc=False):
     ts: msgspec.Raw = ABSENT
     dur: msgspec.Raw = ABSENT
     id: Any = NONE
+
+
+class _LooseEvent(_LooseHead, gc=False):
+    args: _LooseArgs | None = None
+
+
+class _LoosestEvent(_LooseHead, gc=False):
+    """One whose arguments are no object, or hold what can't be decoded: their text."""
+
     args: msgspec.Raw = ABSENT
+
+
+LooseEvent = _LooseEvent | _LoosestEvent
 
 
 class _Rest(msgspec.Struct, gc=False):
@@ -94,13 +129,28 @@ _rest = msgspec.json.Decoder(list[_Rest])
 
 decode_fast = msgspec.json.Decoder(list[Event]).decode
 decode_exact = msgspec.json.Decoder(list[ExactEvent]).decode
-decode_loose = msgspec.json.Decoder(list[LooseEvent]).decode
+_decode_loose = msgspec.json.Decoder(list[_LooseEvent]).decode
+_decode_loosest = msgspec.json.Decoder(list[_LoosestEvent]).decode
+
+
+def decode_loose(array: bytes | memoryview) -> Sequence[LooseEvent]:
+    """The events of a JSON array of objects, whatever their values are.
+
+    Raises:
+        One of `foreign.UNDECODABLE`: it isn't one.
+    """
+    try:
+        return _decode_loose(array)
+    except UNDECODABLE:
+        return _decode_loosest(array)
 
 
 _ARGUMENTS: Final = {
     field.encode_name: (field.name, field.type is msgspec.Raw) for field in msgspec.structs.fields(Args)
 }
 """By the name that an argument has in the file, its name here, and whether its JSON text is kept."""
+_LEAST, _MOST = -(2**63), 2**63 - 1
+_INTEGERS: Final = tuple(place for place, (_, is_text) in enumerate(_ARGUMENTS.values()) if not is_text)
 
 
 class Arguments:
@@ -137,11 +187,18 @@ def tightened(event: LooseEvent, unread: Counter[str]) -> ExactEvent:
         unread: counts arguments that can't be read at all, and numbers that 64 bits don't hold.
     """
     args = None
-    if bytes(event.args).startswith(b"{"):
+    if isinstance(event.args, _LooseArgs):
+        held = list(msgspec.structs.astuple(event.args))
+        for place in _INTEGERS:
+            value = held[place]
+            if type(value) is not int or not _LEAST <= value <= _MOST:
+                held[place] = _integer(value, unread)
+        args = Args(*held)
+    elif event.args is not None and bytes(event.args).startswith(b"{"):  # one of them can't be decoded
         values: dict[str, Any] = {}
         for key, raw in members_of(event.args, unread).items():
             if (found := _ARGUMENTS.get(key)) is not None:
-                values[found[0]] = raw if found[1] else _integer(raw, unread)
+                values[found[0]] = raw if found[1] else _integer(value_of(raw, unread), unread)
         args = Args(**values)
     return ExactEvent(
         ph=text(event.ph),
@@ -156,7 +213,6 @@ def tightened(event: LooseEvent, unread: Counter[str]) -> ExactEvent:
     )
 
 
-def _integer(raw: msgspec.Raw, unread: Counter[str]) -> int:
-    value = value_of(raw, unread)
+def _integer(value: Any, unread: Counter[str]) -> int:
     unread[NUMBERS_TOO_LARGE] += is_too_large(value)
     return integer(value)

@@ -17,6 +17,7 @@ _ALL_WHOLE, _ALL_THOUSANDTHS, _ALL_PLAIN = (
     re.compile(one + rb"(?:," + one + rb")*+")
     for one in (_WHOLE, _WHOLE + rb"\.[0-9]{3}", _WHOLE + rb"(?:\.[0-9]{1,3})?+")
 )
+_NOTHING: Final = frozenset({b"", b"null"})
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,9 @@ def times_of(values: Sequence[bytes]) -> Times:
     Args:
         values: the JSON text of each; empty where there is none.
     """
-    given = np.array(list(map(bool, values)), dtype=bool)
+    given = np.array([value not in _NOTHING for value in values], dtype=bool)
     ns, nothing = np.zeros(len(values), dtype=np.int64), np.zeros(len(values), dtype=bool)
-    plain = _plain_times_ns(values if given.all() else [value for value in values if value])
+    plain = _plain_times_ns(values if given.all() else [value for value in values if value not in _NOTHING])
     if plain is not None:
         ns[given] = plain
         return Times(ns, ~given, nothing, nothing)
@@ -52,12 +53,13 @@ def times_of(values: Sequence[bytes]) -> Times:
     absent = np.array([time is None for time in each], dtype=bool)
     ns[~absent] = [time for time in each if time is not None]
     is_text = np.array([value.startswith(b'"') for value in values], dtype=bool)
-    is_null = np.array([value == b"null" for value in values], dtype=bool)
-    return Times(ns, absent, is_text, given & absent & ~is_null)
+    return Times(ns, absent, is_text, given & absent)
 
 
 def _plain_times_ns(values: Sequence[bytes]) -> IntArray | None:
     """int64, the nanoseconds of times with three decimals at most; None where one is written in another way."""
+    if not values:
+        return np.zeros(0, dtype=np.int64)
     text = b",".join(values)
     if _ALL_WHOLE.fullmatch(text):
         return np.array(list(map(int, text.split(b","))), dtype=np.int64) * 1000

@@ -325,3 +325,24 @@ def test_a_file_whose_events_cant_be_read_says_so(tmp_path: Path) -> None:
     )
     with pytest.raises(TraceFormatError, match="has 2 events, and none of them can be read; capture again"):
         read_trace(path)
+
+
+def test_arguments_of_other_types_are_read_alike_whatever_stands_beside_them(tmp_path: Path) -> None:
+    """What can't be decoded at all changes how a whole batch is decoded, and no value of the others."""
+    odd = [None, True, "7", 7.0, 7.5, 2**63, -(2**63), "x", [7], {"a": 7}]
+    events = [
+        event(ts=place, args={"stream": value, "correlation": value, "Input Dims": [[place]]})
+        for place, value in enumerate(odd)
+    ]
+    alone = read(tmp_path, text_of(*events))
+    hopeless = event(ts=len(odd), args={"stream": 0}).replace('"stream": 0', '"stream": 1e400')
+    beside = read(tmp_path, text_of(*events, hopeless))
+    wanted = [-1, 1, 7, 7, -1, -1, -(2**63), -1, -1, -1]
+    for found in (alone, beside):
+        assert found.events.stream.tolist()[: len(odd)] == wanted
+        assert found.events.correlation.tolist()[: len(odd)] == wanted
+        assert [found.events.texts[code] for code in found.events.input_dims[: len(odd)]] == [
+            f"[[{place}]]" for place in range(len(odd))
+        ]
+    assert alone.report.repairs["numbers_too_large"] == 2
+    assert beside.report.repairs["unreadable_values"] == 1
