@@ -12,6 +12,7 @@
     trace.stages().to_frame()                      # any of these as a DataFrame
     gemma_trace.diff(trace, other)                 # what changed, with intervals
     gemma_trace.load_ranks("traces/job8")          # many ranks of one job: waits, stragglers, collectives
+    gemma_trace.Store("store").index("traces")     # thousands of traces: what they say, in tables
     gemma_trace.export_trace(trace, Path("out.json.gz"))     # for viewers, without loss
 
     gemma_trace.profile(image_backend="pil")       # capture; needs the extra gemma-trace[capture]
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from gemma_trace.ranks.job import Job
     from gemma_trace.ranks.stragglers import Straggler
     from gemma_trace.stages import Stage, StageRule, stage_rule
+    from gemma_trace.store.store import Store
     from gemma_trace.trace.requests import Request
 
 __all__ = [
@@ -90,6 +92,7 @@ __all__ = [
     "StageReason",
     "StageRule",
     "StageTime",
+    "Store",
     "Straggler",
     "Trace",
     "TraceDiff",
@@ -147,6 +150,7 @@ _HOME = {
     "StageReason": "gemma_trace.analysis.reasons",
     "StageRule": "gemma_trace.stages",
     "StageTime": "gemma_trace.analysis.timeline",
+    "Store": "gemma_trace.store.store",
     "Straggler": "gemma_trace.ranks.stragglers",
     "Trace": "gemma_trace.api",
     "TraceDiff": "gemma_trace.analysis.changes",

@@ -20,15 +20,26 @@ WATCHED = ("open", "os.", "shutil.", "tempfile.", "fcntl.", "mmap.")
 """The audit events that are calls into the file system."""
 
 IMPORTED = (
-    *("pyarrow.ipc", "rich.console", "rich.live", "rich.table", "gemma_trace.report.html.page"),
+    *(
+        "pyarrow.ipc",
+        "pyarrow.parquet",
+        "gemma_trace.store.store",
+        "rich.console",
+        "rich.live",
+        "rich.table",
+        "gemma_trace.report.html.page",
+    ),
     *(
         "gemma_trace.report.html.build",
         "gemma_trace.report.records",
         "gemma_trace.report.terminal",
         "typer._completion_shared",
     ),
-    *(f"gemma_trace.cli.{command}" for command in ("export", "report", "kernels", "stages", "sweep", "capture")),
-    *(f"gemma_trace.report.tables.{view}" for view in ("kernels", "summary")),
+    *(
+        f"gemma_trace.cli.{command}"
+        for command in ("export", "report", "kernels", "stages", "sweep", "capture", "index")
+    ),
+    *(f"gemma_trace.report.tables.{view}" for view in ("kernels", "summary", "index")),
 )
 """What the children would import, each by itself."""
 

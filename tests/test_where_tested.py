@@ -54,6 +54,7 @@ ELSEWHERE = {
     "cli/doctor": "machine/test_doctor",
     "cli/export": "cli/test_no_spans",
     "cli/hta": "hta/test_hta",
+    "cli/index": "store/test_index",
     "cli/inputs": "test_remote",
     "cli/kernels": "cli/test_commands",
     "cli/progress": "cli/test_hostile_names",

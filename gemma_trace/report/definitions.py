@@ -17,6 +17,7 @@ from gemma_trace.report.tables.diff import DIFF_FILE
 from gemma_trace.report.tables.doctor import CHECK_FILE
 from gemma_trace.report.tables.floors import FLOOR_FILE
 from gemma_trace.report.tables.hta import HTA_FILE
+from gemma_trace.report.tables.index import OUTCOME_FILE, PRUNE_FILE
 from gemma_trace.report.tables.kernels import KERNEL_FILE
 from gemma_trace.report.tables.memory import ALLOCATOR_FILE
 from gemma_trace.report.tables.memory import STAGE_FILE as MEMORY_STAGE_FILE
@@ -35,6 +36,7 @@ from gemma_trace.report.tables.stages import STAGE_FILE
 from gemma_trace.report.tables.summary import INFLATION, MEASURE_FILE, RUN_FILE, STAGE_MS
 from gemma_trace.report.tables.summary import STAGE as STAGE_OF_RUN
 from gemma_trace.report.tables.tree import TREE_FILE
+from gemma_trace.store.schema import TABLES, StoreColumn
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ PAGE_TERMS: Final = (
     ),
 )
 
-Defined = Col | Term
+Defined = Col | Term | StoreColumn
 
 README_TABLES: Final[dict[str, tuple[str, Sequence[Defined]]]] = {
     "stages": ("column", STAGE_FILE),
@@ -109,6 +111,9 @@ README_TABLES: Final[dict[str, tuple[str, Sequence[Defined]]]] = {
     "distortions": ("column", DISTORTION_FILE),
     "doctor": ("column", CHECK_FILE),
     "plan": ("column", PLAN_FILE),
+    "index": ("column", OUTCOME_FILE),
+    "prune": ("column", PRUNE_FILE),
+    **{f"store {table.name}": ("column", table.columns) for table in TABLES.values()},
 }
 """The tables of analysis/README.md by their names in its markers, each with what its first column is called."""
 
@@ -132,12 +137,24 @@ def with_tables(text: str) -> str:
     return _MARKED.sub(lambda found: f"{found[1]}{_markdown(*README_TABLES[found[2]])}{found[3]}", text)
 
 
-def _markdown(head: str, defined: Iterable[Defined]) -> str:
+def _markdown(head: str, defined: Sequence[Defined]) -> str:
+    stored = [each for each in defined if isinstance(each, StoreColumn)]
+    if stored:
+        return _store_markdown(stored)
     lines = [f"| {head} | definition |", "|---|---|"]
     rows: dict[str, list[str]] = {}
     for each in defined:  # columns that are defined alike are one row
         rows.setdefault(each.definition, []).append(f"`{each.key}`")
     lines += [f"| {', '.join(keys)} | {definition.replace('|', chr(92) + '|')} |" for definition, keys in rows.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _store_markdown(columns: Iterable[StoreColumn]) -> str:
+    """Columns of a store's table, with what Parquet and SQL take them for."""
+    lines = ["| column | type | unit | definition |", "|---|---|---|---|"]
+    for column in columns:
+        type_text = f"{column.type}, NULL" if column.is_optional else column.type
+        lines.append(f"| `{column.key}` | {type_text} | {column.unit} | {column.definition} |")
     return "\n".join(lines) + "\n"
 
 

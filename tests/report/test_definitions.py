@@ -8,6 +8,7 @@ import inspect
 import io
 import json
 import re
+import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -35,6 +36,7 @@ COMMANDS = {
     "hta": ["hta", RUNS[0]],
     "doctor": ["doctor"],
     "sweep --dry-run": ["sweep", "--dry-run"],
+    "index": ["index", RUNS[0], "--to", "NEW_FOLDER", "--compact"],
 }
 """By heading."""
 
@@ -68,7 +70,9 @@ def keys_of(value: Any) -> Iterator[str]:
 def printed(capsys: pytest.CaptureFixture[str], heading: str, form: str) -> str:
     if heading in REQUIRES:
         pytest.importorskip(REQUIRES[heading], reason="needs an extra")
-    assert cli.main([*COMMANDS[heading], "--format", form]) == 0
+    with tempfile.TemporaryDirectory() as folder:
+        command = [part.replace("NEW_FOLDER", folder) for part in COMMANDS[heading]]
+        assert cli.main([*command, "--format", form]) == 0
     return capsys.readouterr().out
 
 

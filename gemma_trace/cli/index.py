@@ -1,0 +1,200 @@
+"""`gemma-trace index`."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from gemma_trace.cli.everywhere import asked
+from gemma_trace.cli.output import ForceOption, FormatOption, OutputOption, RawOption, remark
+from gemma_trace.errors import ConfigError, UnreadableError
+from gemma_trace.remote import path_of
+
+if TYPE_CHECKING:
+    from gemma_trace.store.indexing import IndexJob, Outcome
+    from gemma_trace.store.result import IndexResult
+
+_UNITS_S: Final = {"h": 3_600, "d": 86_400, "w": 7 * 86_400}
+_AGE: Final = re.compile(r"(\d{1,6})([hdw])", re.ASCII)
+_POLL_S: Final = 2.0
+"""How long a file that is watched has to stay as it is before it counts as written to its end."""
+
+
+def index(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Trace files, and folders with all that lies below them.", metavar="PATH...", parser=path_of),
+    ] = None,
+    to: Annotated[
+        str, typer.Option("--to", metavar="STORE", help="The store: a folder, or a URL such as s3://bucket/store.")
+    ] = "",
+    keep_names: Annotated[
+        bool, typer.Option("--keep-names", help="Leave the names of runs, files, hosts, users and folders in.")
+    ] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Try again what failed before.")] = False,
+    compact: Annotated[
+        bool, typer.Option("--compact", help="Merge the store's small files afterwards. Needs no PATH.")
+    ] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on with whatever is written into the paths, until Ctrl-C.")
+    ] = False,
+    prune_raw_after: Annotated[
+        str | None,
+        typer.Option(
+            "--prune-raw-after",
+            metavar="AGE",
+            help="List the raw traces that are in the store and older than this, e.g. 30d. Nothing is removed.",
+        ),
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", "-j", metavar="N", min=1, help="Use N processes; by default one a core."),
+    ] = None,
+    form: FormatOption = None,
+    output: OutputOption = None,
+    force: ForceOption = False,
+    raw: RawOption = False,
+) -> None:
+    """Add traces to a store: what they say, in small Parquet files that SQL and history read.
+
+    Each trace is read once. Its id is a hash of its content, so that what the store has already is passed over, and an
+    index that was stopped goes on where it was. A trace that can't be read costs itself alone: it becomes a row of the
+    table failures, and the exit code is 4. Several may index into one store at once.
+
+    Nothing in a store says who recorded a trace, and where, unless --keep-names is given.
+
+    Example: gemma-trace index traces --to store --compact
+    """
+    from gemma_trace.cli.output import emit
+    from gemma_trace.report.tables.index import index_report
+    from gemma_trace.store.compact import compact as compacted
+    from gemma_trace.store.indexing import job_for
+    from gemma_trace.store.result import IndexResult
+
+    given = paths or []
+    _refuse(given, to, compact=compact, watch=watch)
+    result = IndexResult(to, None if prune_raw_after is None else age_s(prune_raw_after))
+    job = job_for(to, keep_names=keep_names, retry=retry)
+    if given and not watch:
+        _index(job, _traces(given, to), jobs, result)
+    elif watch:
+        _watch(job, given, jobs, result)
+    if compact:
+        result.compaction = compacted(to)
+    emit(index_report(result, [str(path) for path in given]), form, output, force=force, raw=raw)
+    if result.failed:
+        raise typer.Exit(UnreadableError.exit_code)
+
+
+def age_s(text: str) -> float:
+    """An age such as 30d in seconds.
+
+    Raises:
+        ConfigError: it is none.
+
+    >>> age_s("30d")
+    2592000
+    """
+    found = _AGE.fullmatch(text)
+    if not found:
+        raise ConfigError(f"--prune-raw-after {text!r} is not an age; give a number of hours, days or weeks, e.g. 30d")
+    return int(found[1]) * _UNITS_S[found[2]]
+
+
+def _refuse(paths: Sequence[Path], to: str, *, compact: bool, watch: bool) -> None:
+    """Refuse what makes no sense.
+
+    Raises:
+        ConfigError: it doesn't.
+    """
+    if not to:
+        raise ConfigError("no store; give --to STORE, a folder or a URL")
+    if "://" not in to and Path(to).exists() and not Path(to).is_dir():
+        raise ConfigError(f"--to {to} is a file; give a folder")
+    if not paths and (watch or not compact):
+        raise ConfigError("no traces; give PATH, a file or a folder of traces")
+
+
+def _traces(paths: Sequence[Path], to: str) -> list[Path]:
+    from gemma_trace.store.store import without_own
+    from gemma_trace.trace.folders import find_traces
+
+    return without_own(find_traces(paths), to)
+
+
+def _index(job: IndexJob, found: Sequence[Path], jobs: int | None, result: IndexResult) -> None:
+    from gemma_trace.store.engine import outcomes
+
+    with _progress(len(found)) as advance:
+        for outcome in outcomes(job, found, jobs):
+            result.add(outcome)
+            advance(outcome)
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[Outcome], None]]:
+    """Show on a terminal how many traces are done, and how many of them failed."""
+    if total < 2 or not sys.stderr.isatty() or asked().quiet:
+        yield lambda outcome: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from gemma_trace.store.indexing import Status
+
+    columns = (TextColumn("indexing"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bars:
+        task, failed = bars.add_task("", total=total), 0
+
+        def advance(outcome: Outcome) -> None:
+            nonlocal failed
+            failed += outcome.status is Status.FAILED
+            bars.update(task, advance=1, description=f"{failed:,} failed" if failed else "")
+
+        yield advance
+
+
+def _watch(job: IndexJob, paths: Sequence[Path], jobs: int | None, result: IndexResult) -> None:
+    """Index what is there and what comes, each file once it stays as it is, until Ctrl-C."""
+    from dataclasses import replace
+
+    from gemma_trace.store.indexing import Status
+
+    done: dict[Path, tuple[int, int]] = {}
+    before: dict[Path, tuple[int, int]] = {}
+    remark(f"gemma-trace: watching {len(paths)} paths; Ctrl-C ends it")
+    try:
+        while True:
+            now = _states(paths, job.store)
+            settled = [path for path, state in now.items() if before.get(path) == state != done.get(path)]
+            if settled:
+                first = len(result.shown)
+                _index(job, settled, jobs, result)
+                done |= {path: now[path] for path in settled}
+                new = [each.run_id for each in result.shown[first:] if each.status is Status.INDEXED]
+                job = replace(job, known=job.known | set(new))
+                remark(f"gemma-trace: {result.headline()}")
+            before = now
+            time.sleep(_POLL_S)
+    except KeyboardInterrupt:
+        return
+
+
+def _states(paths: Sequence[Path], to: str) -> dict[Path, tuple[int, int]]:
+    """The size and the time of the last change of the traces that are there."""
+    found: dict[Path, tuple[int, int]] = {}
+    for path in paths:
+        try:
+            for trace in _traces([path], to):
+                state = trace.stat()
+                found[trace] = (state.st_size, state.st_mtime_ns)
+        except (OSError, UnreadableError):  # nothing is there yet, or something has just gone
+            continue
+    return found

@@ -1,0 +1,97 @@
+"""What became of traces that were added to a store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, Final
+
+from gemma_trace.printable import path_text
+from gemma_trace.report.table import Col, Report, Table
+from gemma_trace.report.units import COUNT, LABEL, MB, NUMBER, WORDS
+from gemma_trace.store.indexing import Outcome, Status
+from gemma_trace.store.result import IndexResult
+
+MOST_SHOWN: Final = 20
+"""So many failures, and files that could go, people see."""
+
+
+def _file(row: Outcome) -> str:
+    return path_text(row.path)
+
+
+FILE: Final = Col("file", "file", LABEL, definition="the trace's file", value=_file)
+STATUS_COL: Final = Col(
+    "status", "status", definition="`indexed`: it is new in the store; `failed`: it is no trace, or can't be read"
+)
+RUN_ID: Final = Col("run_id", "run", definition="its id in the store; empty where its content can't be read")
+FILE_BYTES: Final = Col("file_bytes", "size", MB, definition="the size of the file")
+WRITTEN: Final = Col("written_bytes", "written", MB, definition="what its rows take in the store")
+MESSAGE: Final = Col("message", "why", WORDS, definition="why it failed; empty where it didn't")
+
+OUTCOME_FILE: Final = (FILE, STATUS_COL, RUN_ID, FILE_BYTES, WRITTEN, MESSAGE)
+"""A row per trace that is new or failed."""
+
+PRUNE_FILE: Final = (
+    Col("file", "file", LABEL, definition="a trace's file, whose run is in the store"),
+    Col("run_id", "run", definition="the run"),
+    Col("age_days", "age days", NUMBER, definition="how long ago the file was changed last, in days"),
+    Col("file_bytes", "size", MB, definition="the size of the file"),
+)
+"""A row per raw trace that could go; with `--prune-raw-after` in place of those above."""
+
+
+class _Counts:
+    """The result as the one row of a table."""
+
+    def __init__(self, found: IndexResult) -> None:
+        self.indexed, self.known = found.counts[Status.INDEXED], found.counts[Status.KNOWN]
+        self.failed, self.read_bytes = found.failed, found.read_bytes
+        self.written_bytes, self.written_files = found.written_bytes, found.written_files
+
+
+_COUNT_COLS: Final = (
+    *(Col(name, name, COUNT) for name in ("indexed", "known", "failed")),
+    Col("read_bytes", "read", MB),
+    Col("written_bytes", "written", MB),
+    Col("written_files", "files", COUNT),
+)
+
+
+def index_report(found: IndexResult, source: Sequence[str]) -> Report:
+    """What became of the traces: for people counts and the failures, for files a row per trace that is new or failed.
+
+    Args:
+        source: the paths as they were given.
+    """
+    counts = _Counts(found)
+    tables: list[Table[Any]] = [Table(f"Store {found.store}", _COUNT_COLS, [counts], notes=tuple(_notes(found)))]
+    failures = [outcome for outcome in found.shown if outcome.status is Status.FAILED]
+    if failures:
+        tables.append(Table("Failed", (FILE, MESSAGE), failures).cut(MOST_SHOWN, "{} more in the table failures."))
+    data: Table[Any] = Table("Traces", OUTCOME_FILE, found.shown, rows_total=found.told)
+    if found.prune_after_s is not None:
+        data = Table("Raw traces that could go", PRUNE_FILE, found.prunable, rows_total=found.prunable_count)
+        tables += [data.cut(MOST_SHOWN, "{} more: --format csv lists them.")] if found.prunable else []
+    totals: dict[str, Any] = {"store": found.store, **vars(counts)}
+    if found.prune_after_s is not None:
+        totals |= {"prunable": found.prunable_count, "prunable_bytes": found.prunable_bytes}
+    if found.compaction:
+        totals["compaction"] = asdict(found.compaction)
+    return Report("index", source, tuple(tables), data, totals)
+
+
+def _notes(found: IndexResult) -> list[str]:
+    notes = []
+    if found.counts[Status.KNOWN]:
+        notes.append("known: the store has a trace of the same content.")
+    if done := found.compaction:
+        notes.append(
+            f"Compacted {done.runs:,} runs of {done.days:,} days into {done.written_files:,} parts of "
+            f"{done.written_bytes / 1e6:,.2f} MB; {done.removed_files:,} files are gone."
+        )
+    if found.prune_after_s is not None:
+        notes.append(
+            f"{found.prunable_count:,} raw traces of {found.prunable_bytes / 1e6:,.1f} MB could go; none was removed."
+        )
+    return notes

@@ -1,0 +1,220 @@
+"""Where a store lies: a folder, or what fsspec makes of a URL. Names in it are relative to it, with "/" between.
+
+A file appears under its name when it is whole: a folder's by renaming it, an object store's by being put at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from gemma_trace.errors import MissingExtraError, UnreadableError
+from gemma_trace.printable import printable
+from gemma_trace.trace.files import PARTIAL_SUFFIX, clear_partials
+from gemma_trace.trace.locks import make_owned
+
+_UNFINISHED: Final = ".unfinished"
+"""The folder of a store in which files are written, until they are whole."""
+
+_SCHEME: Final = "://"
+
+
+class Place(Protocol):
+    """A folder of files, here or elsewhere. What goes wrong is an OSError."""
+
+    def files(self, folder: str) -> list[str]:
+        """All files below a folder, relative to the place, sorted; none where there is no such folder."""
+
+    def read(self, name: str) -> bytes:
+        """A file's content."""
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file whole, or not at all, over one of that name."""
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Write a file whole if there is none of that name; whether there was none. Of several only one succeeds."""
+
+    def remove(self, name: str) -> None:
+        """Remove a file; it may be gone already."""
+
+    def full(self, name: str) -> str:
+        """A file's path or URL."""
+
+    def tidy(self) -> None:
+        """Clear what killed writers left."""
+
+
+def open_place(store: str | Path) -> Place:
+    """The place that a path or a URL names.
+
+    Raises:
+        MissingExtraError: it is a URL, and what its kind needs isn't installed.
+        UnreadableError: it is a URL that can't be opened.
+    """
+    text = str(store)
+    if is_url(text) and not text.startswith("file://"):
+        return RemotePlace(text)
+    return LocalPlace(Path(text.removeprefix("file://")))
+
+
+def is_url(text: str) -> bool:
+    """Whether a text is a URL, and not a path."""
+    return _SCHEME in text
+
+
+class LocalPlace:
+    """A folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def files(self, folder: str) -> list[str]:
+        """See `Place`."""
+        return sorted(_below(self.folder / folder, folder))
+
+    def read(self, name: str) -> bytes:
+        """See `Place`."""
+        return (self.folder / name).read_bytes()
+
+    def write(self, name: str, data: bytes) -> None:
+        """See `Place`."""
+        with self._whole(data) as written:
+            target = self.folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            written.replace(target)
+
+    def create(self, name: str, data: bytes) -> bool:
+        """See `Place`."""
+        with self._whole(data) as written:
+            target = self.folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                target.hardlink_to(written)
+            except FileExistsError:
+                return False
+            return True
+
+    def remove(self, name: str) -> None:
+        """See `Place`."""
+        (self.folder / name).unlink(missing_ok=True)
+
+    def full(self, name: str) -> str:
+        """See `Place`."""
+        return str(self.folder / name)
+
+    def tidy(self) -> None:
+        """See `Place`."""
+        clear_partials(self.folder / _UNFINISHED)
+
+    @contextlib.contextmanager
+    def _whole(self, data: bytes) -> Iterator[Path]:
+        """The data in a file of another name, which is gone afterwards."""
+        folder = self.folder / _UNFINISHED
+        folder.mkdir(parents=True, exist_ok=True)
+
+        def make() -> tuple[Path, int]:
+            path = folder / f".{secrets.token_hex(8)}{PARTIAL_SUFFIX}"
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+            return path, os.open(path, flags, 0o666)
+
+        partial, descriptor = make_owned(make)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                yield partial  # while it is still locked, and so nobody takes it for left behind
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def _below(folder: Path, name: str) -> Iterator[str]:
+    """The names of all files below a folder."""
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                inner = f"{name}/{entry.name}" if name else entry.name
+                if entry.is_dir():
+                    yield from _below(folder / entry.name, inner)
+                elif not entry.name.startswith("."):
+                    yield inner
+    except FileNotFoundError:
+        return
+
+
+class RemotePlace:
+    """What fsspec makes of a URL. Nothing that it lists is remembered."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url.rstrip("/")
+        try:
+            from fsspec.core import url_to_fs  # type: ignore[import-untyped, unused-ignore]
+        except ImportError:
+            raise MissingExtraError("fsspec", "scale") from None
+        scheme = self._url.partition(_SCHEME)[0]
+        try:
+            self._files, self._root = url_to_fs(self._url, use_listings_cache=False)
+        except ImportError as error:
+            raise MissingExtraError(error.name or f"what {scheme}:// needs", "scale") from None
+        except ValueError as error:
+            raise UnreadableError(f"can't open {printable(self._url)}: {printable(str(error))}") from None
+
+    def files(self, folder: str) -> list[str]:
+        """See `Place`."""
+        with _as_os_errors():
+            try:
+                found = self._files.find(f"{self._root}/{folder}" if folder else self._root)
+            except FileNotFoundError:
+                return []
+        return sorted(self._relative(each) for each in found)
+
+    def read(self, name: str) -> bytes:
+        """See `Place`."""
+        with _as_os_errors():
+            data: bytes = self._files.cat_file(f"{self._root}/{name}")
+            return data
+
+    def write(self, name: str, data: bytes) -> None:
+        """See `Place`."""
+        with _as_os_errors():
+            self._files.pipe_file(f"{self._root}/{name}", data)
+
+    def create(self, name: str, data: bytes) -> bool:
+        """See `Place`."""
+        with _as_os_errors():
+            try:
+                self._files.pipe_file(f"{self._root}/{name}", data, mode="create")
+            except FileExistsError:
+                return False
+            return True
+
+    def remove(self, name: str) -> None:
+        """See `Place`."""
+        with _as_os_errors(), contextlib.suppress(FileNotFoundError):
+            self._files.rm_file(f"{self._root}/{name}")
+
+    def full(self, name: str) -> str:
+        """See `Place`."""
+        return f"{self._url}/{name}"
+
+    def tidy(self) -> None:
+        """Nothing is left: an object that isn't put whole isn't there."""
+
+    def _relative(self, found: Any) -> str:
+        path: str = self._files._strip_protocol(found)
+        return path.removeprefix(self._root).lstrip("/")
+
+
+@contextlib.contextmanager
+def _as_os_errors() -> Iterator[None]:
+    """What a provider's library raises of its own is an OSError too."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise OSError(None, printable(lines[0])) from error

@@ -1,0 +1,129 @@
+"""A store as programs and notebooks use it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gemma_trace.store.compact import Compaction, compact
+from gemma_trace.store.engine import outcomes
+from gemma_trace.store.indexing import Outcome, job_for
+from gemma_trace.store.layout import VERSION, live_files
+from gemma_trace.store.places import is_url
+from gemma_trace.store.reading import read_table
+from gemma_trace.store.result import IndexResult
+from gemma_trace.store.schema import TABLES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Store:
+    """What many traces say, in a folder or behind a URL. It is made by indexing the first trace.
+
+    Args:
+        path: a folder, or a URL such as `s3://bucket/store`, which needs gemma-trace[scale].
+
+    >>> store = gemma_trace.Store("store")      # doctest: +SKIP
+    >>> store.index("traces"); store.runs(); store.stages()      # doctest: +SKIP
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = str(path)
+
+    def index(
+        self,
+        paths: str | Path | Sequence[str | Path],
+        *,
+        keep_names: bool = False,
+        retry: bool = False,
+        jobs: int | None = None,
+        on_outcome: Callable[[Outcome], None] | None = None,
+    ) -> IndexResult:
+        """Add traces; those whose content is in the store already are passed over.
+
+        Args:
+            paths: files, or folders with all that lies below them.
+            keep_names: leave the names of runs, hosts, users and folders in.
+            retry: try again what failed before.
+            jobs: how many processes; None as GEMMA_TRACE_JOBS says, else one a core.
+            on_outcome: hears what became of each trace.
+
+        Raises:
+            UnreadableError: there is no trace at the paths, or the store can't be read.
+            OutputError: the store can't be written.
+        """
+        from gemma_trace.trace.folders import find_traces
+
+        given = [paths] if isinstance(paths, str | Path) else paths
+        found = without_own(find_traces([Path(path) for path in given]), self.path)
+        result = IndexResult(self.path)
+        for outcome in outcomes(job_for(self.path, keep_names=keep_names, retry=retry), found, jobs):
+            result.add(outcome)
+            if on_outcome:
+                on_outcome(outcome)
+        return result
+
+    def compact(self) -> Compaction:
+        """Merge the small files into larger ones, a day at a time.
+
+        Raises:
+            OutputError: the store can't be written.
+        """
+        return compact(self.path)
+
+    def files(self, table: str) -> list[str]:
+        """The paths or URLs of the Parquet files that hold a table; other programs read them as they are."""
+        return live_files(self.path, table)
+
+    def table(self, name: str) -> pd.DataFrame:
+        """A table with all its rows; `schema.TABLES` says what its columns are.
+
+        Raises:
+            ConfigError: there is no such table.
+            UnreadableError: the store can't be read.
+        """
+
+        # A column of integers that has NULLs stays one: as floats they would lose their last digits.
+        found: pd.DataFrame = read_table(self.path, name).to_pandas(types_mapper=_nullable)
+        return found
+
+    def runs(self) -> pd.DataFrame:
+        """One row per trace."""
+        return self.table("runs")
+
+    def stages(self) -> pd.DataFrame:
+        """One row per stage of each request."""
+        return self.table("stages")
+
+    def kernels(self) -> pd.DataFrame:
+        """One row per kernel of each stage."""
+        return self.table("kernels")
+
+    def samples(self) -> pd.DataFrame:
+        """One row per measure of each request."""
+        return self.table("samples")
+
+    def failures(self) -> pd.DataFrame:
+        """One row per file that is no trace, or can't be read."""
+        return self.table("failures")
+
+    def __repr__(self) -> str:
+        return f"<Store {self.path}: {', '.join(TABLES)}>"
+
+
+def without_own(paths: Sequence[Path], store: str) -> list[Path]:
+    """The files that are none of a store's own, which may lie in a folder of traces."""
+    if is_url(store):
+        return list(paths)
+    own = os.path.join(os.path.abspath(store), VERSION, "")  # noqa: PTH100, PTH118  a million of paths are many
+    return [path for path in paths if not os.path.abspath(path).startswith(own)]  # noqa: PTH100
+
+
+def _nullable(kind: object) -> object:
+    import pandas as pd
+    import pyarrow as pa
+
+    return {pa.int64(): pd.Int64Dtype(), pa.int32(): pd.Int32Dtype()}.get(kind)

@@ -1,0 +1,425 @@
+"""`gemma-trace index` and `Store`: what is in a store is what the analysis says, once, whatever happens meanwhile."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+import gemma_trace
+from gemma_trace.analysis.kernels import kernel_table
+from gemma_trace.analysis.summary import summarize
+from gemma_trace.cli import main
+from gemma_trace.errors import ConfigError
+from gemma_trace.store import engine, indexing, kernels
+from gemma_trace.store.indexing import Status, index_file, job_for
+from gemma_trace.store.places import LocalPlace, open_place
+from gemma_trace.store.schema import RUN_TABLES
+from tests.conftest import SAMPLES, real_trace
+from tests.store.traces import built, content_of, files_of, run_ids
+from tests.trace_builder import TraceBuilder
+
+SAMPLE = next((SAMPLES / "sample-tiny-cpu-pil").glob("*.gz"))
+
+
+def rows(store: Path, table: str, run_id: str) -> list[dict[str, Any]]:
+    frame = gemma_trace.Store(store).table(table)
+    found = frame[frame.run_id == run_id].drop(columns=["run_id", "day"])
+    return [{str(name): value for name, value in row.items()} for row in found.to_dict("records")]
+
+
+def run_id_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:32]
+
+
+def same_as_stages(store: Path, trace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["stages", str(trace), "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert rows(store, "stages", run_id_of(trace)) == found["rows"]
+    (run,) = rows(store, "runs", run_id_of(trace))
+    assert run["wall_ns"] == found["totals"]["wall_ns"]
+    assert run["requests"] == found["totals"]["requests"]
+    assert run["verdict"] == found["health"]["verdict"]
+
+
+@pytest.mark.parametrize("timed", [True, False])
+def test_numbers_are_those_of_stages(tmp_path: Path, capsys: pytest.CaptureFixture[str], timed: bool) -> None:
+    trace = built(tmp_path / "a.json", timed=timed)
+    assert main(["index", str(trace), "--to", str(tmp_path / "store")]) == 0
+    capsys.readouterr()
+    same_as_stages(tmp_path / "store", trace, capsys)
+    found = rows(tmp_path / "store", "kernels", run_id_of(trace))
+    assert [(row["stage"], row["kernel"], row["count"], row["sum_ns"], row["median_ns"]) for row in found] == [
+        ("vision_tower", "conv", 1, 100, 100),
+        ("prefill", "gemm", 2, 130, 65),
+        ("prefill", "softmax", 1, 30, 30),
+        ("decode", "gemm", 1, 20, 20),
+    ]
+
+
+def test_numbers_of_a_capture_and_of_real_traces(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], corpus: Path
+) -> None:
+    traces = [SAMPLE, corpus / "mi300x_vllm_decode_graph.json.gz", corpus / "h100_bert_small.json.gz"]
+    assert main(["index", *map(str, traces), "--to", str(tmp_path)]) == 0
+    capsys.readouterr()
+    for trace in traces:
+        same_as_stages(tmp_path, trace, capsys)
+
+
+def test_samples_are_those_of_summarize(tmp_path: Path) -> None:
+    gemma_trace.Store(tmp_path).index(SAMPLE)
+    run = summarize(real_trace(SAMPLE))
+    found = rows(tmp_path, "samples", run_id_of(SAMPLE))
+    for measure, values_ms in (("ttft", "ttft_ms"), ("prefill", "prefill_ms"), ("tpot", "tpot_ms")):
+        told = run.measures[values_ms]
+        mine = [row["value_ns"] for row in found if (row["timing"], row["measure"]) == ("timed", measure)]
+        assert told
+        assert [value / 1e6 for value in mine] == list(told.values)
+    profiled = [row["value_ns"] for row in found if (row["timing"], row["measure"]) == ("profiled", "ttft")]
+    told = run.measures["profiled_ttft_ms"]
+    assert told
+    assert [value / 1e6 for value in profiled] == list(told.values)
+    (row,) = rows(tmp_path, "runs", run_id_of(SAMPLE))
+    assert (row["model"], row["dtype"], row["image_backend"]) == ("tiny", "float32", "pil")
+    assert row["ttft_samples"] == run.runs
+    assert run.measures["ttft_ms"]
+    assert row["ttft_ns"] == pytest.approx(run.measures["ttft_ms"].median * 1e6, abs=1)
+
+
+def test_kernels_of_all_stages_add_up_to_those_of_the_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trace = gemma_trace.load(built(tmp_path / "a.json"))
+    whole = kernel_table(trace)
+    for most in (500, 2):
+        monkeypatch.setattr(kernels, "MOST_ROWS", most)
+        found = kernels.stage_kernels(trace)
+        assert sum(row.sum_ns for row in found) == whole.totals.device_sum_ns
+        assert sum(row.count for row in found) == whole.totals.activities
+        assert sum(row.kernel != kernels.OTHERS for row in found) <= most
+    monkeypatch.setattr(kernels, "MOST_ROWS", 500)
+    for stage in ("vision_tower", "prefill", "decode"):
+        mine = [row for row in kernels.stage_kernels(trace) if row.stage == stage]
+        theirs = {row.name: row for row in kernel_table(trace, stage).rows}
+        assert {row.kernel for row in mine} == set(theirs)
+        for row in mine:
+            told = theirs[row.kernel]
+            assert (row.count, row.sum_ns, row.min_ns, row.max_ns) == (
+                told.count,
+                told.sum_ns,
+                told.min_ns,
+                told.max_ns,
+            )
+            assert (row.median_ns, row.family) == (int(told.median_ns), told.family)
+
+
+def test_ops_stand_in_where_there_is_no_device(tmp_path: Path) -> None:
+    whole = kernel_table(real_trace(SAMPLE))
+    found = kernels.stage_kernels(real_trace(SAMPLE))
+    assert {row.side for row in found} == {"host"}
+    assert sum(row.sum_ns for row in found) == whole.totals.host_self_ns
+    prefill = {row.name: (row.count, row.sum_ns) for row in kernel_table(real_trace(SAMPLE), "prefill").rows}
+    assert {row.kernel: (row.count, row.sum_ns) for row in found if row.stage == "prefill"} == prefill
+
+
+def test_what_is_in_the_store_is_passed_over_and_a_new_trace_rewrites_nothing(tmp_path: Path) -> None:
+    store = gemma_trace.Store(tmp_path / "store")
+    first = built(tmp_path / "traces" / "a.json")
+    assert store.index(tmp_path / "traces").counts == {Status.INDEXED: 1}
+    before = {name: (tmp_path / "store" / name).stat() for name in files_of(store.path)}
+    copied = tmp_path / "traces" / "of_another_name.json"
+    copied.write_bytes(first.read_bytes())
+    built(tmp_path / "traces" / "b.json", 1)
+    found = store.index(tmp_path / "traces")
+    assert found.counts == {Status.KNOWN: 2, Status.INDEXED: 1}
+    assert len(store.runs()) == 2
+    for name, stat in before.items():
+        after = (tmp_path / "store" / name).stat()
+        assert (after.st_ino, after.st_mtime_ns) == (stat.st_ino, stat.st_mtime_ns)
+
+
+def test_a_bad_trace_costs_itself_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, store = tmp_path / "traces", tmp_path / "store"
+    built(folder / "a.json")
+    bad = folder / "b.json"
+    bad.write_text("{}")
+    (folder / "c.json").mkdir()
+    assert main(["index", str(folder), str(tmp_path / "traces" / "b.json"), "--to", str(store)]) == 4
+    assert "is not a trace" in capsys.readouterr().out
+    assert len(run_ids(store)) == 1
+    (failure,) = content_of(store)["failures"]
+    assert (failure["run_id"], failure["error"], failure["file_bytes"]) == (run_id_of(bad), "TraceFormatError", 2)
+    assert failure["file"] is None
+    assert str(tmp_path) not in failure["message"]
+    assert main(["index", str(folder), "--to", str(store), "--format", "json"]) == 4
+    totals = json.loads(capsys.readouterr().out)["totals"]
+    assert (totals["indexed"], totals["known"], totals["failed"]) == (0, 1, 1)
+
+
+def test_an_error_of_our_own_costs_its_trace_alone_and_goes_when_it_is_mended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    traces = [built(tmp_path / f"{mark}.json", mark) for mark in range(2)]
+    store = gemma_trace.Store(tmp_path / "store")
+
+    def broken(run_id: str, *rest: Any, **more: Any) -> Any:
+        if run_id == run_id_of(traces[0]):
+            raise ZeroDivisionError("of ours")
+        return rows_of(run_id, *rest, **more)
+
+    rows_of = vars(indexing)["rows_of"]
+    monkeypatch.setattr(indexing, "rows_of", broken)
+    assert store.index(traces).counts == {Status.FAILED: 1, Status.INDEXED: 1}
+    assert "ZeroDivisionError: of ours" in store.failures().message[0]
+    monkeypatch.setattr(indexing, "rows_of", rows_of)
+    assert store.index(traces).counts == {Status.FAILED: 1, Status.KNOWN: 1}, "it isn't tried again"
+    assert store.index(traces, retry=True).counts == {Status.INDEXED: 1, Status.KNOWN: 1}
+    assert len(store.failures()) == 0
+    assert len(store.runs()) == 2
+
+
+def test_no_names_unless_they_are_to_be_kept(tmp_path: Path) -> None:
+    trace = TraceBuilder().range("request", 0, 1000).range("prefill", 0, 900)
+    trace.op("aten::mm", 10, 50).launch(1, 15).kernel("gemm of /home/annabel/kernels/mine.cu", 100, 50, correlation=1)
+    trace.frame("/home/annabel/run.py(3): main", 0, 1000)
+    trace.header |= {"host_name": "gpu-box-17", "username": "annabel", "vllm_version": "0.9.1 on gpu-box-17"}
+    path = trace.write(tmp_path / "secret-folder" / "gpu-box-17_42.1700000000000000000.pt.trace.json")
+    bad = tmp_path / "secret-folder" / "gpu-box-17_43.1700000000000000001.pt.trace.json"
+    bad.write_text("[]")
+    private = ("annabel", "gpu-box", "secret-folder", tmp_path.name, "mine-")
+    gemma_trace.Store(tmp_path / "without").index(path.parent)
+    without = repr(content_of(tmp_path / "without"))
+    assert [word for word in private if word in without] == []
+    assert "mine.cu" in without
+    gemma_trace.Store(tmp_path / "with").index(path.parent, keep_names=True)
+    kept = content_of(tmp_path / "with")
+    assert kept["runs"][0]["file"] == str(path)
+    assert kept["runs"][0]["name"] == "gpu-box-17_42.1700000000000000000"
+    assert kept["failures"][0]["file"] == str(bad)
+
+
+def test_a_full_disk_is_one_line_and_costs_nothing_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, traces = tmp_path / "store", [built(tmp_path / f"{mark}.json", mark) for mark in range(3)]
+    gemma_trace.Store(store).index(traces[0])
+    before = content_of(store)
+    write, left = LocalPlace.write, [4]
+
+    def until_full(place: LocalPlace, name: str, data: bytes) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(place, name, data)
+
+    monkeypatch.setattr(LocalPlace, "write", until_full)
+    assert main(["index", *map(str, traces), "--to", str(store)]) == 1
+    said = capsys.readouterr()
+    assert said.err.count("\n") == 1
+    assert "No space left on device" in said.err
+    assert content_of(store) == before
+    monkeypatch.undo()
+    assert main(["index", *map(str, traces), "--to", str(store)]) == 0
+    assert len(run_ids(store)) == 3
+
+
+def test_two_indexers_of_one_store_make_what_one_makes(tmp_path: Path) -> None:
+    traces = [built(tmp_path / f"{mark}.json", mark) for mark in range(3)]
+    gemma_trace.Store(tmp_path / "one").index(traces)
+    jobs = [job_for(tmp_path / "both") for _ in range(2)]  # neither knows of the other's
+    for trace in traces:
+        assert [index_file(job, trace).status for job in jobs] == [Status.INDEXED] * 2
+    assert content_of(tmp_path / "both") == content_of(tmp_path / "one")
+    assert files_of(tmp_path / "both") == files_of(tmp_path / "one")
+
+
+def test_many_processes_make_what_one_makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    traces = [built(tmp_path / f"{mark}.json", mark) for mark in range(5)]
+    gemma_trace.Store(tmp_path / "one").index(traces, jobs=1)
+    monkeypatch.setattr(engine, "WORTHWHILE_BYTES", 1)
+    gemma_trace.Store(tmp_path / "many").index(traces, jobs=2)
+    for name in files_of(tmp_path / "one"):
+        assert open_place(tmp_path / "many").read(name) == open_place(tmp_path / "one").read(name)
+
+
+def test_a_process_that_is_killed_costs_its_trace_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    traces = [built(tmp_path / f"{mark}.json", mark) for mark in range(4)]
+
+    def dies(job: indexing.IndexJob, path: Path) -> indexing.Outcome:
+        if path == traces[1]:
+            os._exit(9)
+        return index_file(job, path)
+
+    monkeypatch.setattr(engine, "WORTHWHILE_BYTES", 1)
+    monkeypatch.setattr(engine, "index_file", dies)
+    store = gemma_trace.Store(tmp_path / "store")
+    found = store.index(traces, jobs=2)
+    assert found.counts == {Status.INDEXED: 3, Status.FAILED: 1}
+    (failed,) = [outcome for outcome in found.shown if outcome.status is Status.FAILED]
+    assert failed.path == traces[1]
+    assert "was killed" in failed.message
+    assert len(store.failures()) == 0, "it may be read elsewhere, or by itself"
+    assert len(store.runs()) == 3
+
+
+def test_a_trace_that_changes_while_it_is_read_is_not_indexed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trace, read = built(tmp_path / "a.json"), vars(indexing)["read_trace"]
+
+    def late(path: Path, **more: Any) -> Any:
+        built(trace, 7)
+        return read(path, **more)
+
+    monkeypatch.setattr(indexing, "read_trace", late)
+    store = gemma_trace.Store(tmp_path / "store")
+    found = store.index(trace)
+    assert found.counts == {Status.FAILED: 1}
+    assert "changed while it was read" in found.shown[0].message
+    assert len(store.runs()) == len(store.failures()) == 0
+
+
+@pytest.mark.parametrize("name", ["a\x1b[2J\n.json", "%s{0}'\"$(id) .json", "day=2020-01-01.json", "b\udcff.json"])
+def test_a_files_name_does_no_harm(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "traces"
+    built(folder / name)
+    (folder / f"bad{name}").write_text("{}")
+    for keep in ([], ["--keep-names"]):
+        assert main(["index", str(folder), "--to", str(tmp_path / f"store{len(keep)}"), *keep]) == 4
+        said = capsys.readouterr()
+        assert "\x1b" not in said.out + said.err
+        found = content_of(tmp_path / f"store{len(keep)}")
+        assert [len(found[table]) for table in ("runs", "failures")] == [1, 1]
+
+
+def test_a_store_among_the_traces_is_not_indexed(tmp_path: Path) -> None:
+    built(tmp_path / "a.json")
+    store = gemma_trace.Store(tmp_path)
+    for _ in range(2):
+        store.index(tmp_path)
+        store.compact()
+    assert len(store.runs()) == 1
+    assert len(store.failures()) == 0
+
+
+def test_a_store_behind_a_url(tmp_path: Path) -> None:
+    pytest.importorskip("fsspec", reason="needs the extra scale")
+    url = f"memory://{uuid4().hex}/store"
+    traces = [built(tmp_path / f"{mark}.json", mark) for mark in range(2)]
+    store = gemma_trace.Store(url)
+    store.index(traces, jobs=1)
+    gemma_trace.Store(tmp_path / "store").index(traces)
+    assert content_of(url) == content_of(tmp_path / "store")
+    store.compact()
+    assert content_of(url) == content_of(tmp_path / "store")
+    assert store.index(traces, jobs=1).counts == {Status.KNOWN: 2}
+
+
+def test_raw_traces_that_could_go_are_listed_and_stay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    old, new, bad = built(tmp_path / "old.json"), built(tmp_path / "new.json", 1), tmp_path / "bad.json"
+    bad.write_text("{}")
+    for path in (old, bad):
+        os.utime(path, (time.time() - 31 * 86_400,) * 2)
+    arguments = [
+        "index",
+        str(tmp_path),
+        "--to",
+        str(tmp_path / "store"),
+        "--prune-raw-after",
+        "30d",
+        "--format",
+        "json",
+    ]
+    for _ in range(2):
+        assert main(arguments) == 4
+        found = json.loads(capsys.readouterr().out)
+        (row,) = found["rows"]
+        assert (row["file"], row["run_id"], row["file_bytes"]) == (str(old), run_id_of(old), old.stat().st_size)
+        assert 30.9 < row["age_days"] < 31.1
+        assert (found["totals"]["prunable"], found["totals"]["prunable_bytes"]) == (1, old.stat().st_size)
+    assert all(path.exists() for path in (old, new, bad))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["TRACE"], "give --to STORE"),
+        (["TRACE", "--to", "TRACE"], "is a file; give a folder"),
+        (["--to", "STORE"], "no traces; give PATH"),
+        (["TRACE", "--to", "STORE", "--prune-raw-after", "30 days"], "is not an age"),
+        (["TRACE", "--to", "STORE", "--jobs", "0"], "jobs"),
+    ],
+)
+def test_what_makes_no_sense_is_usage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    named = {"TRACE": str(built(tmp_path / "a.json")), "STORE": str(tmp_path / "store")}
+    assert main(["index", *(named.get(argument, argument) for argument in arguments)]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "store").exists()
+
+
+def test_watching_indexes_what_comes_once_it_stays_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, store = tmp_path / "traces", tmp_path / "store"
+    folder.mkdir()
+    whole = built(tmp_path / "elsewhere" / "a.json").read_bytes()
+    half, seen = folder / "b.json", []
+    steps: list[Callable[[], object]] = [
+        lambda: half.write_bytes(whole[:200]),
+        lambda: half.write_bytes(whole[:400]),
+        lambda: half.write_bytes(whole),
+        lambda: None,
+        lambda: built(folder / "c.json", 1),
+        lambda: None,
+        lambda: None,
+    ]
+
+    def sleep(_: float) -> None:
+        seen.append(len(run_ids(store)))
+        if not steps:
+            raise KeyboardInterrupt
+        steps.pop(0)()
+
+    monkeypatch.setattr("time.sleep", sleep)
+    assert main(["index", str(folder), "--to", str(store), "--watch", "--format", "json"]) == 0
+    assert seen == [0, 0, 0, 0, 1, 1, 2, 2]
+    totals = json.loads(capsys.readouterr().out)["totals"]
+    assert (totals["indexed"], totals["known"], totals["failed"]) == (2, 0, 0)
+
+
+def test_tables_are_those_of_the_store(tmp_path: Path) -> None:
+    store = gemma_trace.Store(tmp_path)
+    assert len(store.runs()) == 0
+    assert list(store.runs().columns)[-1] == "day"
+    store.index(SAMPLE)
+    assert store.stages().time_ns.sum() == store.runs().wall_ns.sum()
+    assert {table: len(store.table(table)) > 0 for table in RUN_TABLES} == {
+        "stages": True,
+        "kernels": True,
+        "collectives": False,
+        "findings": True,
+        "decode": True,
+        "memory": False,
+        "samples": True,
+    }
+    with pytest.raises(ConfigError, match="no table 'nothing'"):
+        store.table("nothing")
+
+
+def test_the_day_is_that_of_the_capture(tmp_path: Path) -> None:
+    ours = built(tmp_path / "a.json")
+    theirs = TraceBuilder().range("request", 0, 10)
+    theirs.header |= {"baseTimeNanoseconds": 1_700_000_000 * 10**9}
+    unknown = TraceBuilder().range("request", 5, 10)
+    paths = [ours, theirs.write(tmp_path / "b.json"), unknown.write(tmp_path / "c.json")]
+    store = gemma_trace.Store(tmp_path / "store")
+    store.index(paths)
+    day = dict(zip(store.runs().run_id, store.runs().day, strict=True))
+    assert [day[run_id_of(path)] for path in paths] == ["2026-01-01", "2023-11-14", "1970-01-01"]
