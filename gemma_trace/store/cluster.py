@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from gemma_trace.errors import MissingExtraError, OutputError, UnreadableError
+from gemma_trace.remote import is_url
 from gemma_trace.store.indexing import IndexJob, Outcome, Status, index_file
 
 _CONNECT_S: Final = 20
@@ -29,20 +31,24 @@ def outcomes_on(scheduler: str, job: IndexJob, paths: Sequence[Path]) -> Iterato
         OutputError: the store can't be written.
     """
     try:
-        from distributed import Client, as_completed  # type: ignore[import-untyped, unused-ignore]
+        distributed: Any = importlib.import_module("distributed")  # of which not all is typed
     except ImportError:
         raise MissingExtraError("distributed", "scale") from None
     try:
-        client = Client(scheduler, timeout=_CONNECT_S)
+        client = distributed.Client(scheduler, timeout=_CONNECT_S)
     except (OSError, ValueError) as error:
         raise UnreadableError(
             f"can't reach a scheduler at {scheduler} ({type(error).__name__}); start one with: dask scheduler"
         ) from None
     with client:
-        shared = client.scatter(replace(job, jobs=1), broadcast=True, hash=False)
-        futures = client.map(_index, paths, job=shared, retries=_RETRIES, pure=False, batch_size=1000)
+        # A worker runs in a folder of its own.
+        store = job.store if is_url(job.store) else str(Path(job.store).absolute())
+        shared = client.scatter(replace(job, jobs=1, store=store), broadcast=True, hash=False)
+        futures = client.map(
+            _index, [path.absolute() for path in paths], job=shared, retries=_RETRIES, pure=False, batch_size=1000
+        )
         path_of_key = {future.key: path for future, path in zip(futures, paths, strict=True)}
-        for future in as_completed(futures):
+        for future in distributed.as_completed(futures):
             yield _outcome(future, path_of_key[future.key])
             future.release()
 
@@ -55,7 +61,7 @@ def _outcome(future: Any, path: Path) -> Outcome:
     error = future.exception()
     if error is None:
         outcome: Outcome = future.result()
-        return outcome
+        return replace(outcome, path=path)
     if isinstance(error, OutputError):
         raise error
     said = " ".join(str(error).split())[:200]
