@@ -62,6 +62,14 @@ def index(
         int | None,
         typer.Option("--jobs", "-j", metavar="N", min=1, help="Use N processes; by default one a core."),
     ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            "--scheduler",
+            metavar="ADDRESS",
+            help="Let a Dask cluster do it, e.g. tcp://host:8786. Its workers read the paths and write the store.",
+        ),
+    ] = None,
     form: FormatOption = None,
     output: OutputOption = None,
     force: ForceOption = False,
@@ -88,9 +96,9 @@ def index(
     result = IndexResult(shown_url(to), None if prune_raw_after is None else age_s(prune_raw_after))
     job = job_for(to, keep_names=keep_names, retry=retry)
     if given and not watch:
-        _index(job, _traces(given, to), jobs, result)
+        _index(job, _traces(given, to), jobs, result, scheduler)
     elif watch:
-        _watch(job, given, jobs, result)
+        _watch(job, given, jobs, result, scheduler)
     if compact:
         result.compaction = compacted(to)
     emit(index_report(result, [str(path) for path in given]), form, output, force=force, raw=raw)
@@ -134,11 +142,12 @@ def _traces(paths: Sequence[Path], to: str) -> list[Path]:
     return without_own(find_traces(paths), to)
 
 
-def _index(job: IndexJob, found: Sequence[Path], jobs: int | None, result: IndexResult) -> None:
+def _index(job: IndexJob, found: Sequence[Path], jobs: int | None, result: IndexResult, scheduler: str | None) -> None:
+    from gemma_trace.store.cluster import outcomes_on
     from gemma_trace.store.engine import outcomes
 
     with _progress(len(found)) as advance:
-        for outcome in outcomes(job, found, jobs):
+        for outcome in outcomes_on(scheduler, job, found) if scheduler else outcomes(job, found, jobs):
             result.add(outcome)
             advance(outcome)
 
@@ -166,7 +175,7 @@ def _progress(total: int) -> Iterator[Callable[[Outcome], None]]:
         yield advance
 
 
-def _watch(job: IndexJob, paths: Sequence[Path], jobs: int | None, result: IndexResult) -> None:
+def _watch(job: IndexJob, paths: Sequence[Path], jobs: int | None, result: IndexResult, scheduler: str | None) -> None:
     """Index what is there and what comes, each file once it stays as it is, until Ctrl-C."""
     from dataclasses import replace
 
@@ -181,7 +190,7 @@ def _watch(job: IndexJob, paths: Sequence[Path], jobs: int | None, result: Index
             settled = [path for path, state in now.items() if before.get(path) == state != done.get(path)]
             if settled:
                 first = len(result.shown)
-                _index(job, settled, jobs, result)
+                _index(job, settled, jobs, result, scheduler)
                 done |= {path: now[path] for path in settled}
                 new = [each.run_id for each in result.shown[first:] if each.status is Status.INDEXED]
                 job = replace(job, known=job.known | set(new))
