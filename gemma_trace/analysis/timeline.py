@@ -132,25 +132,27 @@ def _rows(trace: Trace, pieces: Pieces) -> Iterator[StageTime]:
     linked = launch >= 0
     calls = np.unique(cell[linked] * len(trace.spans) + launch[linked]) // max(len(trace.spans), 1)
     host = _summed(line, pieces.stretches, pieces.stretch_row, rows)
-    columns = {
-        "host_ns": host + host_ns_of_others(trace, line, rows),
-        "device_busy_ns": _busy_by(trace, cell, activities, cells),
-        "device_sum_ns": _sum_by(cell, trace.spans.dur_ns[activities], cells),
-        "device_ns": _sum_by(pieces.window * rows + pieces.device_row, pieces.device[1] - pieces.device[0], cells),
-        "exposed_host_ns": _summed(line, pieces.idle, pieces.idle_row, rows),
-        "activities": np.bincount(cell, minlength=cells),
-        "launches": np.bincount(calls, minlength=cells),
-    }
-    shown = np.logical_or.reduce(list(columns.values()))
+    device = _sum_by(pieces.window * rows + pieces.device_row, pieces.device[1] - pieces.device[0], cells)
+    exposed = _summed(line, pieces.idle, pieces.idle_row, rows)
+    columns = (  # in the order of StageTime
+        host + host_ns_of_others(trace, line, rows),
+        _busy_by(trace, cell, activities, cells),
+        _sum_by(cell, trace.spans.dur_ns[activities], cells),
+        device + exposed,
+        device,
+        exposed,
+        np.bincount(cell, minlength=cells),
+        np.bincount(calls, minlength=cells),
+    )
+    shown = np.logical_or.reduce(columns)
     shown[UNATTRIBUTED_CODE::rows] = True
-    figures = [dict(zip(columns, values, strict=True)) for values in np.stack(list(columns.values()), axis=1).tolist()]
+    figures = np.stack(columns, axis=1).tolist()
     order = rows_in_order(trace)
     for window, index in enumerate(line.index.tolist()):
         for code, name in order:
             place = window * rows + code
             if shown[place]:
-                known = figures[place]
-                yield StageTime(index, name, time_ns=known["device_ns"] + known["exposed_host_ns"], **known)
+                yield StageTime(index, name, *figures[place])
 
 
 def _summed(line: WindowLine, intervals: Intervals, row: IntArray, rows: int) -> IntArray:
