@@ -119,6 +119,9 @@ def test_the_table_the_file_and_the_page_say_the_same(tmp_path: Path, capsys: py
     assert "<b>" not in text
     assert len(re.findall("<circle ", text)) == 60
     assert len(re.findall('class="since"', text)) == 1
+    links, rows_there = re.findall(r'<a class="run[^"]*" href="#([^"]+)"', text), re.findall(r'<tr id="([^"]+)"', text)
+    assert len(links) == 60
+    assert links == rows_there[::-1], "each dot links to its run"
     assert run(capsys, store, "--html", page)[0] == 1, "it is not overwritten"
 
 

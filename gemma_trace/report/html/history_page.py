@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from gemma_trace.history.series import History, Point, Series
+from gemma_trace.history.series import VERSIONS, History, Point, Series
 from gemma_trace.report.html.page import rendered
 from gemma_trace.report.html.text import full_name
 from gemma_trace.report.tables.history import history_report, value_text
@@ -26,9 +26,12 @@ class Mark:
     """A run on a chart, in percent from the left and pixels from the top.
 
     Attributes:
+        row: what its row in the table of runs is called.
         low_px, high_px: of its quartiles.
         is_first: whether it is the first run after a change.
     """
+
+    row: str
 
     x_pct: float
     y_px: float
@@ -48,10 +51,29 @@ class Level:
 
 
 @dataclass(frozen=True)
+class RunRow:
+    """A run in the table of runs.
+
+    Attributes:
+        id: what its dot links to.
+        versions: of torch, its driver and so on.
+    """
+
+    id: str
+    date: str
+    name: str
+    run_id: str
+    value: str
+    quartiles: str
+    versions: str
+
+
+@dataclass(frozen=True)
 class Chart:
     """A series, drawn.
 
     Attributes:
+        rows: its runs, the last first.
         ticks: heights in pixels with what stands there.
         dates: places in percent, with their anchors and texts.
         said: the changes in sentences.
@@ -63,11 +85,13 @@ class Chart:
     ticks: tuple[tuple[float, str], ...]
     dates: tuple[tuple[float, str, str], ...]
     said: tuple[str, ...]
+    rows: tuple[RunRow, ...]
 
 
 def render_history(found: History) -> bytes:
     """The page as UTF-8; it loads nothing, and all texts are escaped."""
-    charts = [chart_of(series) for series in sorted(found.series, key=_runs, reverse=True)[:MOST_CHARTS]]
+    drawn = sorted(found.series, key=_runs, reverse=True)[:MOST_CHARTS]
+    charts = [chart_of(series, f"s{place}") for place, series in enumerate(drawn)]
     left = len(found.series) - len(charts)
     text = rendered(
         "history.html", ("history",), report=history_report(found), charts=charts, left=left, HEIGHT_PX=HEIGHT_PX
@@ -75,8 +99,12 @@ def render_history(found: History) -> bytes:
     return text.encode("utf-8", "replace")
 
 
-def chart_of(series: Series) -> Chart:
-    """The places of a series' runs and levels."""
+def chart_of(series: Series, name: str) -> Chart:
+    """The places of a series' runs and levels.
+
+    Args:
+        name: what its runs' rows are called by.
+    """
     points = series.points
     low, high = min(point.low for point in points), max(point.high for point in points)
     room = (high - low or abs(high) or 1.0) * _MARGIN
@@ -88,7 +116,15 @@ def chart_of(series: Series) -> Chart:
     first = {change.shift.place for change in series.changes}
     across = _across(points)
     marks = tuple(
-        Mark(x, y_px(point.value), y_px(point.low), y_px(point.high), _title(series, point), place in first)
+        Mark(
+            f"{name}-{place}",
+            x,
+            y_px(point.value),
+            y_px(point.low),
+            y_px(point.high),
+            _title(series, point),
+            place in first,
+        )
         for place, (x, point) in enumerate(zip(across, points, strict=True))
     )
     edges = [0, *sorted(first), len(points)]
@@ -96,8 +132,9 @@ def chart_of(series: Series) -> Chart:
     levels = tuple(
         Level(across[a], across[b - 1], y_px(height)) for a, b, height in zip(edges, edges[1:], heights, strict=False)
     )
+    rows = tuple(_row(series, point, f"{name}-{place}") for place, point in enumerate(points))[::-1]
     ticks = tuple((y_px(value), value_text(series.measure.unit, value)) for value in dict.fromkeys((high, low)))
-    return Chart(_name(series), marks, levels, ticks, tuple(_dates(points)), tuple(_said(series)))
+    return Chart(_name(series), marks, levels, ticks, tuple(_dates(points)), tuple(_said(series)), rows)
 
 
 def _runs(series: Series) -> int:
@@ -119,6 +156,13 @@ def _dates(points: Sequence[Point]) -> Iterator[tuple[float, str, str]]:
     for share, anchor in ((0.0, "start"), (0.5, "middle"), (1.0, "end")) if length else ((0.5, "middle"),):
         at = datetime.fromtimestamp((begin + int(share * length)) // 10**9, UTC)
         yield 1 + 98 * share, anchor, f"{at:%Y-%m-%d %H:%M}" if length < 2 * 86_400 * 10**9 else f"{at:%Y-%m-%d}"
+
+
+def _row(series: Series, point: Point, row: str) -> RunRow:
+    unit = series.measure.unit
+    versions = ", ".join(f"{name} {text}" for name, text in zip(VERSIONS, point.versions, strict=True) if text)
+    quartiles = f"{value_text(unit, point.low)} to {value_text(unit, point.high)}" if point.samples > 1 else ""
+    return RunRow(row, point.date, point.name, point.run_id, value_text(unit, point.value), quartiles, versions)
 
 
 def _title(series: Series, point: Point) -> str:
