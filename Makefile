@@ -40,7 +40,7 @@ test: lint
 
 # Without the extras: what needs torch, HTA, TensorBoard, Perfetto or a browser is skipped or is in other folders.
 LOWEST := build/lowest
-TORCH_FREE := tests/analysis tests/cli tests/export tests/fuzz tests/health tests/report tests/trace tests/view \
+TORCH_FREE := tests/analysis tests/cli tests/export tests/fuzz tests/health tests/history tests/report tests/store tests/trace tests/view \
 	$(wildcard tests/test_*.py)
 
 test-lowest:
