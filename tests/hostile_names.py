@@ -204,5 +204,10 @@ def too_slow(pattern: Pattern, short: int, least_s: float, limit_s: float) -> It
             less, more = (min(cost_s(pattern.find, name(n), limit_s) for _ in range(3)) for n in (length, 16 * length))
             return more > 5 * 16 * less
 
-        if cost_s(pattern.find, name(16 * short), limit_s) > least_s and grows(short) and grows(3 * short):
+        if (
+            cost_s(pattern.find, name(16 * short), limit_s) > least_s
+            and grows(short)
+            and grows(3 * short)
+            and grows(2 * short)
+        ):
             yield begin, again

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from gemma_trace.signals import Ended, cleared_up_on_signals
+from gemma_trace.trace.locks import make_owned
 from gemma_trace.trace.scratch import PREFIX, clear_abandoned, scratch_folder
 
 # A capture that stops where it has images and a profile in its scratch folder, and says so.
@@ -85,6 +86,22 @@ def test_scratch_of_the_living_stays_and_of_the_dead_goes(temporary: Path) -> No
         clear_abandoned()
         assert {path.name for path in temporary.iterdir()} == {living.name, f"{PREFIX}link", "others"}
         assert (living / "image.jpg").exists()
+
+
+def test_a_folder_that_is_cleared_up_before_it_could_be_locked_is_made_anew(temporary: Path) -> None:
+    made: list[Path] = []
+
+    def make() -> tuple[Path, int]:
+        made.append(temporary / str(len(made)))
+        if len(made) == 1:  # another process has removed it between its making and its opening
+            return made[0], -1
+        made[-1].mkdir()
+        return made[-1], -1 if len(made) == 3 else os.open(made[-1], os.O_RDONLY)
+
+    folder, descriptor = make_owned(make)
+    assert (folder, descriptor >= 0) == (made[1], True)
+    os.close(descriptor)
+    assert make_owned(make) == (made[2], -1), "a folder that can't be opened at all is used without a lock"
 
 
 @pytest.mark.capture

@@ -100,10 +100,15 @@ def make_owned(make: Callable[[], tuple[Path, int]]) -> tuple[Path, int]:
     """What `make` makes and opens, locked, so that `is_abandoned` is false of it until this process closes it or ends.
 
     Args:
-        make: makes a new file or folder of another name each time; gives its path and its descriptor.
+        make: makes a new file or folder of another name each time; gives its path and its descriptor, below 0 where it
+            can't be opened.
     """
     while True:
         path, descriptor = make()
+        if descriptor < 0:
+            if os.path.lexists(path):
+                return path, descriptor
+            continue  # whoever clears up was faster than it could be opened
         try:
             lock_now(descriptor)
             if is_at(descriptor, path):
