@@ -19,6 +19,7 @@ import select
 import signal
 import socket
 import sys
+import tempfile
 import traceback
 from pathlib import Path
 
@@ -133,6 +134,7 @@ def _become(arguments: list[str], environment: dict[str, str], folder: str, stre
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
+    tempfile.tempdir = None  # what TMPDIR says now
     code = 1
     try:
         code = _run(arguments)
