@@ -222,7 +222,7 @@ def test_what_cant_be_read_isnt_copied(tmp_path: Path) -> None:
 
 
 CORPUS = [
-    "corpus/h100_owlv2_vlm_proxy",
+    "corpus/h100_bert_small",
     "corpus/mi300x_sglang_prefill_decode",
     "corpus_2/vllm032_sequential/front_end",
     "corpus_2/transformers_serve",

@@ -122,13 +122,13 @@ def test_hta_has_more_where_an_op_names_a_stream(corpus: Path, hta: Any) -> None
     assert kernel_sums_ns(hta(path))["triton_poi_fused_add_cos_sin_0"] > 1760, "the op on the host is counted in"
 
 
-LARGE = ("a100_train_legacy_flows", "h100_owlv2_vlm_proxy", "v100_epoch_timestamps")
+LARGE = ("h100_owlv2_vlm_proxy", "v100_epoch_timestamps")
 """Of these the dearest analyses, sequences and critical path, are left out."""
 
 SMALL = (
     *("a100_alexnet_cuda_sync", "a100_event_sync_multi_stream", "a100_triton_culaunchkernel", "cpu_only"),
     *("h100_bert_small", "h100_qwen15_0.5b_unlinked", "mi300x_sglang_prefill_decode", "mi300x_vllm_decode_graph"),
-    *("multirank_rank0_no_flows", "multirank_rank1_no_flows"),
+    "multirank_rank0_no_flows",
 )
 
 
