@@ -61,6 +61,7 @@ ELSEWHERE = {
     "cli/ranks": "ranks/test_folders",
     "cli/report_job": "report/test_job_page",
     "cli/rules": "cli/test_chosen_stage",
+    "cli/sql": "sql/test_command",
     "cli/stages": "cli/test_commands",
     "cli/summarize": "cli/test_commands",
     "cli/sweep": "capture/test_sweep",

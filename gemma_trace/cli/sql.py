@@ -40,9 +40,7 @@ def sql(
     schema: Annotated[
         bool, typer.Option("--schema", help="Show the tables of PATH, or without one those of traces and of stores.")
     ] = False,
-    timeout: Annotated[
-        float, typer.Option("--timeout", metavar="SECONDS", help="How long the query may take.")
-    ] = 60.0,
+    timeout: Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="How long the query may take.")] = 60.0,
     memory_limit: Annotated[
         str, typer.Option("--memory-limit", metavar="SIZE", help="How much memory it may take, e.g. 500MB.")
     ] = "2GB",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final
 
 from gemma_trace.errors import InputError, MissingExtraError
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 _BATCH_ROWS: Final = 65_536
 _TRIES: Final = 5
+_MOST_NESTED: Final = 500
+"""DuckDB reads brackets in brackets in a time that grows with their square, and refuses more than 1,000 anyway."""
+
 _UNKNOWN: Final = re.compile(r"does not exist|not found|Referenced (?:table|column)")
 _KIND: Final = re.compile(r"^(?:INTERRUPT|[A-Z][A-Za-z ]+) Error: ")
 _ADVICE: Final = "gemma-trace sql --schema lists tables and columns"
@@ -57,15 +61,25 @@ def refuse_all_but_one_select(sql: str) -> None:
         MissingExtraError: DuckDB isn't installed.
     """
     duckdb = _duckdb()
+    if _depth(sql) > _MOST_NESTED:
+        raise InputError(f"the SQL has more than {_MOST_NESTED} brackets in one another; check the SQL")
     try:
         statements = duckdb.extract_statements(sql)
-    except (duckdb.Error, UnicodeError, RuntimeError) as error:
+    except (duckdb.Error, RuntimeError) as error:
         raise InputError(_line(error)) from None
+    except (TypeError, UnicodeError):  # halves of pairs
+        raise InputError("the SQL is no text that UTF-8 can hold; check the SQL") from None
     if len(statements) != 1:
         raise InputError(f"the SQL is {len(statements) or 'no'} statements; give one SELECT")
     kind = statements[0].type
     if kind != duckdb.StatementType.SELECT:
         raise InputError(f"{kind.name} is refused: traces and stores are only read; give one SELECT")
+
+
+def _depth(sql: str) -> int:
+    """How deep brackets are in one another at most; those in texts count too."""
+    steps = ((character in "([{") - (character in ")]}") for character in sql if character in "([{)]}")
+    return max(accumulate(steps), default=0)
 
 
 def named_in(sql: str, tables: Mapping[str, StoreTable]) -> list[str]:

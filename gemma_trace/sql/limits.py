@@ -18,6 +18,9 @@ _POLL_S: Final = 0.05
 _GRACE_S: Final = 2.0
 """So long a query may take to end when it is told to. Single functions on huge values don't listen."""
 
+_MEMORY_GRACE_S: Final = 0.2
+"""The same where memory is filling."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -66,7 +69,7 @@ class Watch:
                 told_s = now_s
             if self.reason:
                 self._connection.interrupt()  # again: it is forgotten where nothing runs at the moment
-                if now_s - told_s > _GRACE_S:
+                if now_s - told_s > (_GRACE_S if self.reason == self._limits.time_text else _MEMORY_GRACE_S):
                     self._give_up(self.reason)
                     return
 
@@ -82,9 +85,7 @@ class Watch:
 
 
 @contextmanager
-def watched(
-    connection: duckdb.DuckDBPyConnection, limits: Limits, give_up: Callable[[str], None]
-) -> Iterator[Watch]:
+def watched(connection: duckdb.DuckDBPyConnection, limits: Limits, give_up: Callable[[str], None]) -> Iterator[Watch]:
     """Watch what the connection does in the block.
 
     Args:

@@ -163,7 +163,8 @@ TRACE_TABLES: Final[dict[str, StoreTable]] = {
         *(SPANS, ACTIVITIES, LAUNCHES, OPS, REQUESTS),
         _without_run(STAGES, "a stage of a request, as `gemma-trace stages` has it; the store's without `run_id`"),
         _without_run(
-            KERNELS, "a kernel in a stage, or without a device an op; the store's without `run_id`, with all of its rows"
+            KERNELS,
+            "a kernel in a stage, or without a device an op; the store's without `run_id`, with all of its rows",
         ),
         *(FLOWS, MEMORY, COUNTERS, METADATA),
     )

@@ -17,7 +17,7 @@ from gemma_trace.trace.trace import Trace
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Columns = Mapping[str, Any]
+Columns = dict[str, Any]
 _NO_NUMBER: Final = ("correlation", "external_id", "device", "stream", "bytes", "occupancy_pct")
 
 
@@ -81,14 +81,14 @@ def _spans(trace: Trace) -> Columns:
     return _span_columns(trace, None)
 
 
-def _span_columns(trace: Trace, rows: npt.NDArray[np.int64] | None) -> dict[str, Any]:
+def _span_columns(trace: Trace, rows: npt.NDArray[np.int64] | None) -> Columns:
     """All that `spans` has, of some spans or, for None, of all."""
     spans = trace.spans
 
     def taken(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return column if rows is None else column[rows]
 
-    columns: dict[str, Any] = {key: _numbers(taken(getattr(spans, key))) for key in ("ts_ns", "dur_ns")}
+    columns: Columns = {key: _numbers(taken(getattr(spans, key))) for key in ("ts_ns", "dur_ns")}
     columns["span"] = _numbers(np.arange(len(spans)) if rows is None else rows)
     columns |= {key: _optional(taken(getattr(spans, key))) for key in _NO_NUMBER}
     columns |= {key: _coded(taken(getattr(spans, key)), spans.texts) for key in TEXT_COLUMNS}
@@ -171,11 +171,11 @@ def _kernels(trace: Trace) -> Columns:
     return _records("kernels", [asdict(row) for row in stage_kernels(trace, most=None)])
 
 
-def _records(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _records(name: str, rows: Sequence[Mapping[str, Any]]) -> Columns:
     """Columns of rows that are few."""
     import pyarrow as pa
 
-    found: dict[str, Any] = {}
+    found: Columns = {}
     for field in TRACE_TABLES[name].arrow_schema():
         values = [row.get(field.name) for row in rows]
         found[field.name] = _texts(values) if pa.types.is_string(field.type) else pa.array(values, field.type)
@@ -209,7 +209,7 @@ def _metadata(trace: Trace) -> Columns:
     from gemma_trace.ranks.identity import identity_of
 
     identity = identity_of(trace.distributed, trace.path)
-    told: dict[str, Any] = {"label": trace.label, "base_ns": trace.base_ns or None}
+    told: Columns = {"label": trace.label, "base_ns": trace.base_ns or None}
     told |= {"rank": identity.rank, "world_size": identity.world_size}
     told = {key: None if value == NONE else value for key, value in told.items()}
     told |= {f"device.{index}": name for index, name in trace.devices.items()}

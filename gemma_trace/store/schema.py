@@ -61,9 +61,7 @@ class StoreTable:
         """The columns as pyarrow has them; the schema's version is in the metadata."""
         import pyarrow as pa
 
-        fields = [
-            pa.field(column.key, pa.type_for_alias(column.type), column.is_optional) for column in self.columns
-        ]
+        fields = [pa.field(column.key, pa.type_for_alias(column.type), column.is_optional) for column in self.columns]
         return pa.schema(fields, {"gemma_trace_schema": str(SCHEMA_VERSION), "gemma_trace_table": self.name})
 
 
