@@ -63,7 +63,7 @@ ACTIVITIES: Final = StoreTable(
         _given("cat", "string", "its category, as the trace writes it"),
         *(_DEVICE, _STREAM, _CORRELATION, _BYTES, _OCCUPANCY, _GRID, _BLOCK),
         _given("stage", "string", "the stage that asked for it; `unlinked` where its launch isn't in the trace"),
-        _given("family", "string", "what kind of work it is, as in `gemma-trace kernels --by family`"),
+        _given("family", "string", "what kind of work it is, as in `gemma-trace kernels TRACE --by family`"),
         _REQUEST,
         _column("launch_span", "int64", "`launches.span` of the call that launched it; NULL where that isn't there"),
         _column("op_span", "int64", "`ops.span` of the innermost op around that call; NULL where there is none"),
@@ -161,7 +161,9 @@ TRACE_TABLES: Final[dict[str, StoreTable]] = {
     table.name: table
     for table in (
         *(SPANS, ACTIVITIES, LAUNCHES, OPS, REQUESTS),
-        _without_run(STAGES, "a stage of a request, as `gemma-trace stages` has it; the store's without `run_id`"),
+        _without_run(
+            STAGES, "a stage of a request, as `gemma-trace stages TRACE` has it; the store's without `run_id`"
+        ),
         _without_run(
             KERNELS,
             "a kernel in a stage, or without a device an op; the store's without `run_id`, with all of its rows",

@@ -37,6 +37,7 @@ COMMANDS = {
     "doctor": ["doctor"],
     "sweep --dry-run": ["sweep", "--dry-run"],
     "index": ["index", RUNS[0], "--to", "NEW_FOLDER", "--compact"],
+    "sql": ["sql", "--schema", RUNS[0]],
 }
 """By heading."""
 

@@ -69,12 +69,14 @@ class _Line:
 
 
 SCHEMA_COLS: Final = (
-    Col("table", "table", is_grouped=True),
-    Col("column", "column"),
-    Col("type", "type"),
-    Col("unit", "unit"),
-    Col("definition", "definition", WORDS),
+    Col("table", "table", definition="the table", is_grouped=True),
+    Col("column", "column", definition="its column"),
+    Col("type", "type", definition="`string`, `int64`, `int32`, `float64` or `bool`, as Arrow calls them"),
+    Col("unit", "unit", definition="`ns`, `bytes` or `%`; empty where there is none"),
+    Col("definition", "definition", WORDS, definition="what it is, in Markdown"),
 )
+"""A row per column; of `--schema`."""
+
 _TABLE_COLS: Final = (Col("table", "table"), Col("definition", "a row is", LABEL))
 
 
