@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gemma_trace.report.table import Col
+from gemma_trace.report.tables.baselines import BASELINE_FILE
 from gemma_trace.report.tables.check import DISTORTION_FILE, FINDING_FILE, TRACES
 from gemma_trace.report.tables.counters import COUNTER_FILE
 from gemma_trace.report.tables.critical_path import PATH_FILE
@@ -116,6 +117,7 @@ README_TABLES: Final[dict[str, tuple[str, Sequence[Defined]]]] = {
     "index": ("column", OUTCOME_FILE),
     "prune": ("column", PRUNE_FILE),
     **{f"store {table.name}": ("column", table.columns) for table in TABLES.values()},
+    "baseline": ("column", BASELINE_FILE),
     "sql": ("column", SCHEMA_COLS),
     **{f"sql {table.name}": ("column", table.columns) for table in TRACE_TABLES.values()},
 }

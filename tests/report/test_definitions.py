@@ -37,6 +37,14 @@ COMMANDS = {
     "doctor": ["doctor"],
     "sweep --dry-run": ["sweep", "--dry-run"],
     "index": ["index", RUNS[0], "--to", "NEW_FOLDER", "--compact"],
+    "baseline": [
+        "baseline",
+        "set",
+        "main",
+        str(next((SAMPLES / "sample-tiny-cpu-torchvision").glob("*.json.gz"))),
+        "--store",
+        "NEW_FOLDER",
+    ],
     "sql": ["sql", "--schema", RUNS[0]],
 }
 """By heading."""
@@ -73,6 +81,9 @@ def printed(capsys: pytest.CaptureFixture[str], heading: str, form: str) -> str:
         pytest.importorskip(REQUIRES[heading], reason="needs an extra")
     with tempfile.TemporaryDirectory() as folder:
         command = [part.replace("NEW_FOLDER", folder) for part in COMMANDS[heading]]
+        if heading == "baseline":
+            assert cli.main(["index", RUNS[0], "--to", folder, "--quiet", "--format", "csv"]) == 0
+            capsys.readouterr()
         assert cli.main([*command, "--format", form]) == 0
     return capsys.readouterr().out
 
