@@ -16,6 +16,8 @@ from gemma_trace.trace import trace as tracing
 from gemma_trace.trace.requests import Request
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from gemma_trace.analysis.breakdown import StageBreakdown
     from gemma_trace.analysis.changes import TraceDiff
     from gemma_trace.analysis.critical_path import CriticalPath
@@ -96,6 +98,24 @@ class Trace(tracing.Trace):
     def check(self) -> Health:
         """What is missing, damaged or odd, and what to do about it."""
         return self.summary().health
+
+    def sql(self, query: str, *, timeout_s: float = 60.0, memory_limit_bytes: int = 2_000_000_000) -> pd.DataFrame:
+        """The result of a SELECT on the tables that `gemma-trace sql --schema` lists; times are int64 ns.
+
+        Args:
+            timeout_s, memory_limit_bytes: what the query may take.
+
+        Raises:
+            InputError: the query is no single SELECT, or fails, or takes more than that.
+            MissingExtraError: DuckDB, of gemma-trace[scale], isn't installed.
+
+        >>> trace.sql("SELECT stage, sum(dur_ns) AS sum_ns FROM activities GROUP BY stage")      # doctest: +SKIP
+        """
+        from gemma_trace.sql.frames import sql_frame
+        from gemma_trace.sql.limits import Limits
+        from gemma_trace.sql.sources import TraceSource
+
+        return sql_frame(TraceSource(self), query, Limits(timeout_s, memory_limit_bytes))
 
     def report(self, path: str | Path, *, force: bool = False) -> Path:
         """Write the HTML page of this trace.

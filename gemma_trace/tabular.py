@@ -58,6 +58,14 @@ def fields_of(row: object) -> Iterator[tuple[str, Any]]:
     yield from ((field.name, getattr(row, field.name)) for field in fields(row))
 
 
+def nullable(kind: object) -> object:
+    """What pandas is to make of an Arrow type: a column of integers that has NULLs stays one; None is the usual."""
+    import pandas as pd
+    import pyarrow as pa
+
+    return {pa.int64(): pd.Int64Dtype(), pa.int32(): pd.Int32Dtype()}.get(kind)
+
+
 def _text(value: object) -> str:
     if value is None:
         return "–"

@@ -95,8 +95,8 @@ def side_of(trace: Trace, *, structure: bool = False) -> Side:
     return Side(
         run=run,
         metadata=trace.metadata,
-        timed_ms=_stage_values(run.requests) if run.timing == "timed" else {},
-        profiled_ms=_stage_values(profiled_requests(breakdown(trace).complete())),
+        timed_ms=stage_values(run.requests) if run.timing == "timed" else {},
+        profiled_ms=stage_values(profiled_requests(breakdown(trace).complete())),
         requests=len(requests),
         wall_ms=sum(request.wall_ns for request in requests) / len(requests) / 1e6,
         device_stages=frozenset(stage_names[code] for code in np.unique(stage_of_work(trace, device)).tolist()),
@@ -107,7 +107,7 @@ def side_of(trace: Trace, *, structure: bool = False) -> Side:
     )
 
 
-def _stage_values(requests: Sequence[RequestMeasures]) -> Values:
+def stage_values(requests: Sequence[RequestMeasures]) -> Values:
     """By name: the first token, the whole, the stages, the tokens after it. `preprocessing` is the processor's call."""
     names = dict.fromkeys(stage for request in requests for stage in request.stages_ns)
     names |= dict.fromkeys([Stage.PREPROCESSING.value] if any(r.preprocessing_ns is not None for r in requests) else [])

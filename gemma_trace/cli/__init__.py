@@ -28,7 +28,7 @@ COMMANDS: Final = (
     *("capture", "sweep", "compare"),
     *("summarize", "stages", "kernels", "tree", "ranks", "diff", "check"),
     *("report", "view", "export", "hta"),
-    *("index", "history"),
+    *("index", "history", "sql", "baseline"),
     "doctor",
 )
 """In the order of the help. Each is a function in the module of the same name."""

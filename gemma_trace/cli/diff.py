@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gemma_trace.cli.baseline import StoreOption
 from gemma_trace.cli.output import (
     ForceOption,
     FormatOption,
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from gemma_trace.analysis.sides import Side
     from gemma_trace.ranks.folders import Runs
     from gemma_trace.stages import StageRule
+    from gemma_trace.store.baseline_runs import BaselineRuns
 
 
 class OnInconclusive(StrEnum):
@@ -96,6 +99,7 @@ def diff(
     ] = None,
     repeats: RepeatsOption = False,
     noise: NoiseOption = None,
+    store: StoreOption = "",
     structure: Annotated[
         bool,
         typer.Option(
@@ -128,22 +132,25 @@ def diff(
     includes the variation between processes. Other folders are compared run by run, by the names of the runs. With one
     process per side, a row is called slower or faster only where it exceeds a noise floor.
 
+    A path may be baseline:NAME, with --store STORE: the runs that gemma-trace baseline named, whose stages the store
+    has. What is inside of the stages isn't compared then, and all traces of either side are repeats.
+
     Example: gemma-trace diff main/ branch/ --fail-on 5% --format markdown
     """
     from gemma_trace.analysis.gate import parse_gate
     from gemma_trace.cli.output import emit
     from gemma_trace.cli.rules import chosen_stage, read_rules
-    from gemma_trace.ranks.folders import Runs
     from gemma_trace.report.comment import to_comment
     from gemma_trace.report.junit import to_junit
     from gemma_trace.report.tables.diff import diff_report
+    from gemma_trace.store.baseline_runs import BaselineRuns
 
     gate = None if fail_on is None else parse_gate(fail_on, varies or ())
     if junit and gate is None:
         raise ConfigError("--junit writes the result of --fail-on; give --fail-on as well")
     for path in filter(None, (junit, comment)):
         refuse_existing(path, force=force)
-    runs = Runs()
+    runs = BaselineRuns(store)
     reading = SideReader(read_rules(rule, rules), runs, cached=not no_cache, structure=structure)
     pairings, unmatched = paired(before, after, runs, repeats=repeats)
     floor = noise_floor(noise, reading) if noise else None
@@ -175,7 +182,7 @@ class SideReader:
         structure: match call trees too.
     """
 
-    def __init__(self, rules: Sequence[StageRule], runs: Runs, *, cached: bool, structure: bool) -> None:
+    def __init__(self, rules: Sequence[StageRule], runs: BaselineRuns, *, cached: bool, structure: bool) -> None:
         self.runs = runs
         self._rules, self._cached, self._structure = rules, cached, structure
         self._known: dict[Path, Side] = {}
@@ -186,6 +193,8 @@ class SideReader:
         from gemma_trace.analysis.sides import side_of
         from gemma_trace.cli.inputs import open_trace
 
+        if path in self.runs.stored:
+            return self.runs.stored[path].side
         if path not in self._known:
             traces = (open_trace(file, self._rules, cached=self._cached) for file in self.runs.files_of(path))
             self._known[path] = side_of_ranks([side_of(trace, structure=self._structure) for trace in traces])
@@ -194,9 +203,18 @@ class SideReader:
     def compare(self, pairing: Pairing, noise: NoiseFloor | None) -> TraceDiff:
         """One comparison."""
         from gemma_trace.analysis.diff import diff_sides
+        from gemma_trace.store.sides import differing, settings_of, stages_alone
 
-        sides = ([self.side(path) for path in paths] for paths in (pairing.befores, pairing.afters))
-        return diff_sides(*sides, paired=pairing.is_paired, noise=noise, names=pairing.names)
+        sides = [[self.side(path) for path in paths] for paths in (pairing.befores, pairing.afters)]
+        stored = [self.runs.stored.get(paths[0]) for paths in (pairing.befores, pairing.afters)]
+        if not any(stored):
+            return diff_sides(*sides, paired=pairing.is_paired, noise=noise, names=pairing.names)
+        alone = [[stages_alone(side) for side in each] for each in sides]
+        found = diff_sides(*alone, paired=pairing.is_paired, noise=noise, names=pairing.names)
+        known = [
+            told.settings if told else settings_of(side[0].metadata) for told, side in zip(stored, sides, strict=True)
+        ]
+        return replace(found, settings=tuple(differing(*known)))
 
 
 def paired(before: Path, afters: Sequence[Path], runs: Runs, *, repeats: bool) -> tuple[list[Pairing], list[str]]:
@@ -208,13 +226,17 @@ def paired(before: Path, afters: Sequence[Path], runs: Runs, *, repeats: bool) -
     Raises:
         InputError: a side has no trace, two of one name, or the sides have no run in common.
     """
-    from gemma_trace.analysis.pairing import pair_runs
+    from gemma_trace.analysis.pairing import Pairing, pair_runs
+    from gemma_trace.store.baselines import is_baseline
 
     pairings: list[Pairing] = []
     unmatched: list[str] = []
     for after in afters:
-        sides = (runs.named_by(before), runs.named_by(after))
-        more, left = pair_runs(sides, (str(before), str(after)), repeats=repeats)
+        sides, names = (runs.named_by(before), runs.named_by(after)), (str(before), str(after))
+        if is_baseline(before) or is_baseline(after):
+            pairings.append(Pairing(tuple(sides[0]), tuple(sides[1]), names=names))
+            continue
+        more, left = pair_runs(sides, names, repeats=repeats)
         pairings += more
         unmatched += left
     return pairings, unmatched

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gemma_trace.report.table import Col
+from gemma_trace.report.tables.baselines import BASELINE_FILE
 from gemma_trace.report.tables.check import DISTORTION_FILE, FINDING_FILE, TRACES
 from gemma_trace.report.tables.counters import COUNTER_FILE
 from gemma_trace.report.tables.critical_path import PATH_FILE
@@ -33,10 +34,12 @@ from gemma_trace.report.tables.rank_cols import (
 )
 from gemma_trace.report.tables.reasons import KIND_COLS, REASON_FILE
 from gemma_trace.report.tables.roofline import ROOFLINE_FILE
+from gemma_trace.report.tables.sql import SCHEMA_COLS
 from gemma_trace.report.tables.stages import STAGE_FILE
 from gemma_trace.report.tables.summary import INFLATION, MEASURE_FILE, RUN_FILE, STAGE_MS
 from gemma_trace.report.tables.summary import STAGE as STAGE_OF_RUN
 from gemma_trace.report.tables.tree import TREE_FILE
+from gemma_trace.sql.schema import TRACE_TABLES
 from gemma_trace.store.schema import TABLES, StoreColumn
 
 
@@ -116,6 +119,9 @@ README_TABLES: Final[dict[str, tuple[str, Sequence[Defined]]]] = {
     "prune": ("column", PRUNE_FILE),
     "history": ("column", HISTORY_FILE),
     **{f"store {table.name}": ("column", table.columns) for table in TABLES.values()},
+    "baseline": ("column", BASELINE_FILE),
+    "sql": ("column", SCHEMA_COLS),
+    **{f"sql {table.name}": ("column", table.columns) for table in TRACE_TABLES.values()},
 }
 """The tables of analysis/README.md by their names in its markers, each with what its first column is called."""
 

@@ -196,6 +196,15 @@ def _stored(job: IndexJob, write: Callable[[], None]) -> None:
         ) from error
 
 
+def run_id_of(path: Path) -> str:
+    """The id that a trace's file has in a store.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    return _Content.of(path).run_id
+
+
 @dataclass(frozen=True)
 class _Content:
     """What a file held when it was hashed."""

@@ -41,15 +41,20 @@ class StageKernel:
     max_ns: int
 
 
-def stage_kernels(trace: Trace) -> list[StageKernel]:
-    """The rows by stage, and in a stage those with the most time first. Their `sum_ns` is that of `kernel_table`."""
+def stage_kernels(trace: Trace, most: int | None = MOST_ROWS) -> list[StageKernel]:
+    """The rows by stage, and in a stage those with the most time first. Their `sum_ns` is that of `kernel_table`.
+
+    Args:
+        most: so many rows have a name; None is all.
+    """
     work = select(trace)
     if not len(work):
         return []
     groups = group(trace, work, By.KERNEL)
     stage_names = (*trace.stage_names, UNLINKED)
     kernels = len(groups.names) + 1
-    key = _with_others(stage_of_work(trace, work) * kernels + groups.code, work.length_ns, kernels)
+    key = stage_of_work(trace, work) * kernels + groups.code
+    key = key if most is None else _with_others(key, work.length_ns, kernels, most)
     used, row = np.unique(key, return_inverse=True)
     length, owner = _calls(work, groups, row)
     edges = np.searchsorted(owner, np.arange(len(used) + 1)).tolist()
@@ -76,15 +81,15 @@ def stage_kernels(trace: Trace) -> list[StageKernel]:
     return sorted(found, key=lambda row: (order[row.stage], -row.sum_ns, row.kernel))
 
 
-def _with_others(key: IntArray, length_ns: IntArray, kernels: int) -> IntArray:
-    """The keys of pieces, those beyond the `MOST_ROWS` with the most time as the last kernel of their stage."""
+def _with_others(key: IntArray, length_ns: IntArray, kernels: int, most: int) -> IntArray:
+    """The keys of pieces, those beyond the `most` with the most time as the last kernel of their stage."""
     used, place = np.unique(key, return_inverse=True)
-    if len(used) <= MOST_ROWS:
+    if len(used) <= most:
         return key
     total = np.zeros(len(used), dtype=np.int64)
     np.add.at(total, place, length_ns)
     rest = np.ones(len(used), dtype=bool)
-    rest[np.argsort(-total, kind="stable")[:MOST_ROWS]] = False
+    rest[np.argsort(-total, kind="stable")[:most]] = False
     merged: IntArray = np.where(rest, used // kernels * kernels + kernels - 1, used)[place]
     return merged
 

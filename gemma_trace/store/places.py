@@ -44,6 +44,9 @@ class Place(Protocol):
     def full(self, name: str) -> str:
         """A file's path or URL."""
 
+    def arrow_files(self) -> tuple[Any, str]:
+        """A filesystem of pyarrow's, and the place in it."""
+
     def tidy(self) -> None:
         """Clear what killed writers left."""
 
@@ -100,6 +103,12 @@ class LocalPlace:
     def full(self, name: str) -> str:
         """See `Place`."""
         return str(self.folder / name)
+
+    def arrow_files(self) -> tuple[Any, str]:
+        """See `Place`."""
+        from pyarrow.fs import LocalFileSystem
+
+        return LocalFileSystem(), str(self.folder.absolute())
 
     def tidy(self) -> None:
         """See `Place`."""
@@ -194,6 +203,12 @@ class RemotePlace:
     def full(self, name: str) -> str:
         """See `Place`."""
         return f"{self._url}/{name}"
+
+    def arrow_files(self) -> tuple[Any, str]:
+        """See `Place`."""
+        from pyarrow.fs import FSSpecHandler, PyFileSystem
+
+        return PyFileSystem(FSSpecHandler(self._files)), self._root
 
     def tidy(self) -> None:
         """Nothing is left: an object that isn't put whole isn't there."""

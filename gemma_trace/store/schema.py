@@ -18,7 +18,7 @@ SCHEMA_VERSION: Final = 1
 RUN_ID_DIGITS: Final = 32
 """A run's id is so many hexadecimal digits of the SHA-256 of its file, as it is stored."""
 
-ColumnType = Literal["string", "int64", "int32", "float64"]
+ColumnType = Literal["string", "int64", "int32", "float64", "bool"]
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,7 @@ class StoreTable:
         """The columns as pyarrow has them; the schema's version is in the metadata."""
         import pyarrow as pa
 
-        types = {"string": pa.string(), "int64": pa.int64(), "int32": pa.int32(), "float64": pa.float64()}
-        fields = [pa.field(column.key, types[column.type], column.is_optional) for column in self.columns]
+        fields = [pa.field(column.key, pa.type_for_alias(column.type), column.is_optional) for column in self.columns]
         return pa.schema(fields, {"gemma_trace_schema": str(SCHEMA_VERSION), "gemma_trace_table": self.name})
 
 

@@ -16,6 +16,7 @@ from gemma_trace.store.layout import VERSION, live_files
 from gemma_trace.store.reading import read_table
 from gemma_trace.store.result import IndexResult
 from gemma_trace.store.schema import TABLES
+from gemma_trace.tabular import nullable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,8 +89,26 @@ class Store:
         """
 
         # A column of integers that has NULLs stays one: as floats they would lose their last digits.
-        found: pd.DataFrame = read_table(self.path, name).to_pandas(types_mapper=_nullable)
+        found: pd.DataFrame = read_table(self.path, name).to_pandas(types_mapper=nullable)
         return found
+
+    def sql(self, query: str, *, timeout_s: float = 60.0, memory_limit_bytes: int = 2_000_000_000) -> pd.DataFrame:
+        """The result of a SELECT on the tables; of their files what the query needs is read.
+
+        Args:
+            timeout_s, memory_limit_bytes: what the query may take.
+
+        Raises:
+            InputError: the query is no single SELECT, or fails, or takes more than that; or the store can't be read.
+            MissingExtraError: DuckDB, of gemma-trace[scale], isn't installed.
+
+        >>> store.sql("SELECT device_name, median(ttft_ns) FROM runs GROUP BY device_name")      # doctest: +SKIP
+        """
+        from gemma_trace.sql.frames import sql_frame
+        from gemma_trace.sql.limits import Limits
+        from gemma_trace.sql.sources import StoreSource
+
+        return sql_frame(StoreSource(self.path), query, Limits(timeout_s, memory_limit_bytes))
 
     def runs(self) -> pd.DataFrame:
         """One row per trace."""
@@ -122,10 +141,3 @@ def without_own(paths: Sequence[Path], store: str) -> list[Path]:
         return [path for path in paths if not str(path).startswith(below)]
     own = os.path.join(os.path.abspath(store), VERSION, "")  # noqa: PTH100, PTH118  a million of paths are many
     return [path for path in paths if not os.path.abspath(path).startswith(own)]  # noqa: PTH100
-
-
-def _nullable(kind: object) -> object:
-    import pandas as pd
-    import pyarrow as pa
-
-    return {pa.int64(): pd.Int64Dtype(), pa.int32(): pd.Int32Dtype()}.get(kind)

@@ -40,6 +40,15 @@ COMMANDS = {
     "sweep --dry-run": ["sweep", "--dry-run"],
     "history": ["history", "MADE_STORE"],
     "index": ["index", RUNS[0], "--to", "NEW_FOLDER", "--compact"],
+    "baseline": [
+        "baseline",
+        "set",
+        "main",
+        str(next((SAMPLES / "sample-tiny-cpu-torchvision").glob("*.json.gz"))),
+        "--store",
+        "NEW_FOLDER",
+    ],
+    "sql": ["sql", "--schema", RUNS[0]],
 }
 """By heading."""
 
@@ -77,6 +86,9 @@ def printed(capsys: pytest.CaptureFixture[str], heading: str, form: str) -> str:
         if "MADE_STORE" in COMMANDS[heading]:
             store_of(Path(folder), [Night(number, [1_000, 1_000 + number // 10]) for number in range(20)])
         command = [part.replace("NEW_FOLDER", folder).replace("MADE_STORE", folder) for part in COMMANDS[heading]]
+        if heading == "baseline":
+            assert cli.main(["index", RUNS[0], "--to", folder, "--quiet", "--format", "csv"]) == 0
+            capsys.readouterr()
         assert cli.main([*command, "--format", form]) == 0
     return capsys.readouterr().out
 

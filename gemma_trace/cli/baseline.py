@@ -1,0 +1,70 @@
+"""`gemma-trace baseline`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from gemma_trace.cli.output import ForceOption, FormatOption, OutputOption, RawOption
+from gemma_trace.errors import ConfigError
+from gemma_trace.remote_errors import shown_url
+
+
+class Action(StrEnum):
+    """What is done."""
+
+    SET = "set"
+    LIST = "list"
+    SHOW = "show"
+    REMOVE = "remove"
+
+
+StoreOption = Annotated[
+    str, typer.Option("--store", metavar="STORE", help="The store that has the baselines: a folder, or a URL.")
+]
+
+
+def baseline(
+    action: Annotated[Action, typer.Argument(help="What to do: set, list, show or remove.", metavar="ACTION")],
+    name: Annotated[str, typer.Argument(help="The baseline.", metavar="[NAME]", show_default=False)] = "",
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="For set: of each run its id or the first digits of it, its name, or its trace.", metavar="[RUN...]"
+        ),
+    ] = None,
+    store: StoreOption = "",
+    form: FormatOption = None,
+    output: OutputOption = None,
+    force: ForceOption = False,
+    raw: RawOption = False,
+) -> None:
+    """Name runs of a store, to compare others with them.
+
+    A baseline is a name for runs that are repeats of one configuration. It has their ids and no paths: a comparison
+    reads their stages out of the store, so that it works when the traces are gone.
+
+    Example: gemma-trace baseline set main 3fb2c1d0 9ae01b77 --store store
+    """
+    from gemma_trace.cli.output import emit
+    from gemma_trace.report.tables.baselines import baseline_report
+    from gemma_trace.store.baselines import baseline_of, baselines, remove_baseline, set_baseline
+
+    given = runs or []
+    if not store:
+        raise ConfigError("no store; give --store STORE, a folder or a URL")
+    if bool(name) == (action is Action.LIST):
+        raise ConfigError("list takes no NAME" if name else f"{action.value} needs the NAME of a baseline")
+    if bool(given) != (action is Action.SET):
+        raise ConfigError(f"{action.value} takes no RUN" if given else "set needs the RUNs that the baseline is of")
+    if action is Action.LIST:
+        found = baselines(store)
+    elif action is Action.SET:
+        found = [set_baseline(store, name, given, force=force)]
+    elif action is Action.SHOW:
+        found = [baseline_of(store, name)]
+    else:
+        found = [remove_baseline(store, name)]
+    emit(baseline_report(found, shown_url(store)), form, output, force=force, raw=raw)

@@ -1,0 +1,109 @@
+"""What a query may take: time and memory. DuckDB keeps to them for the most part; a thread sees to the rest."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import duckdb
+
+_POLL_S: Final = 0.05
+_GRACE_S: Final = 2.0
+"""So long a query may take to end when it is told to. Single functions on huge values don't listen."""
+
+_MEMORY_GRACE_S: Final = 0.2
+"""The same where memory is filling."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a query may take.
+
+    Attributes:
+        timeout_s: seconds.
+        memory_bytes: of the query and its result, beside the trace.
+    """
+
+    timeout_s: float = 60.0
+    memory_bytes: int = 2_000_000_000
+
+    @property
+    def time_text(self) -> str:
+        """What is said where the time is over."""
+        return f"the query took longer than {self.timeout_s:g} s; ask for less, or give --timeout SECONDS"
+
+    @property
+    def memory_text(self) -> str:
+        """What is said where the memory is."""
+        size = f"{self.memory_bytes / 1e9:g} GB" if self.memory_bytes >= 10**9 else f"{self.memory_bytes / 1e6:g} MB"
+        return f"the query needs more than {size} of memory; ask for less, or give --memory-limit"
+
+
+class Watch:
+    """Watches a query from another thread.
+
+    Attributes:
+        reason: why the query was interrupted; "" where it wasn't.
+    """
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, limits: Limits, give_up: Callable[[str], None]) -> None:
+        self.reason = ""
+        self._connection, self._limits, self._give_up = connection, limits, give_up
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        """Until the query is over, or was told to end and doesn't."""
+        began_s, before_bytes = time.monotonic(), resident_bytes()
+        told_s = 0.0
+        while not self._over.wait(_POLL_S):
+            now_s = time.monotonic()
+            if not self.reason:
+                self.reason = self._exceeded(now_s - began_s, resident_bytes() - before_bytes)
+                told_s = now_s
+            if self.reason:
+                self._connection.interrupt()  # again: it is forgotten where nothing runs at the moment
+                if now_s - told_s > (_GRACE_S if self.reason == self._limits.time_text else _MEMORY_GRACE_S):
+                    self._give_up(self.reason)
+                    return
+
+    def end(self) -> None:
+        """The query is over."""
+        self._over.set()
+
+    def _exceeded(self, taken_s: float, grown_bytes: int) -> str:
+        if taken_s > self._limits.timeout_s:
+            return self._limits.time_text
+        # DuckDB counts what it holds itself; what it doesn't count may be as much again before this acts.
+        return self._limits.memory_text if grown_bytes > 2 * self._limits.memory_bytes else ""
+
+
+@contextmanager
+def watched(connection: duckdb.DuckDBPyConnection, limits: Limits, give_up: Callable[[str], None]) -> Iterator[Watch]:
+    """Watch what the connection does in the block.
+
+    Args:
+        give_up: is told why, in another thread, where a query doesn't end.
+    """
+    watch = Watch(connection, limits, give_up)
+    thread = threading.Thread(target=watch.run, daemon=True)
+    thread.start()
+    try:
+        yield watch
+    finally:
+        watch.end()
+        thread.join()
+
+
+def resident_bytes() -> int:
+    """What this process has in memory; 0 where that can't be told."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
