@@ -13,6 +13,7 @@
     gemma_trace.diff(trace, other)                 # what changed, with intervals
     gemma_trace.load_ranks("traces/job8")          # many ranks of one job: waits, stragglers, collectives
     gemma_trace.Store("store").index("traces")     # thousands of traces: what they say, in tables
+    trace.sql("SELECT name, dur_ns FROM activities")  # its tables in SQL; a store's too
     gemma_trace.export_trace(trace, Path("out.json.gz"))     # for viewers, without loss
 
     gemma_trace.profile(image_backend="pil")       # capture; needs the extra gemma-trace[capture]

@@ -15,7 +15,7 @@ from gemma_trace.errors import ConfigError, InputError, OutputError, UnreadableE
 from gemma_trace.foreign import UnreadableValueError, decoded
 from gemma_trace.remote import path_of
 from gemma_trace.remote_errors import shown_url
-from gemma_trace.store.layout import BASELINES
+from gemma_trace.store.layout import BASELINES, is_store
 from gemma_trace.store.places import Place, open_place
 
 SCHEMA_VERSION: Final = 1
@@ -74,9 +74,12 @@ def baselines(store: str | Path) -> list[Baseline]:
     """
     place = open_place(store)
     try:
-        return [_read(place, file) for file in place.files(BASELINES) if file.endswith(".json")]
+        found = [_read(place, file) for file in place.files(BASELINES) if file.endswith(".json")]
     except OSError as error:
         raise _unreadable(store, error) from error
+    if not found and not is_store(store):
+        raise UnreadableError(f"no store at {shown_url(str(store))}; gemma-trace index makes one")
+    return found
 
 
 def baseline_of(store: str | Path, name: str) -> Baseline:

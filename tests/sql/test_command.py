@@ -188,6 +188,15 @@ def test_a_stores_tables_have_the_rows_that_count(store: Path, capsys: pytest.Ca
     assert Store(store).sql("FROM failures").empty
 
 
+def test_a_store_may_lie_behind_a_url(tmp_path: Path) -> None:
+    url = f"memory://{tmp_path.name}-sql/store"
+    store = Store(url)
+    store.index(built(tmp_path / "run.json.gz"), jobs=1)
+    for _ in range(2):
+        assert store.sql("SELECT sum_ns FROM kernels WHERE kernel = 'conv'").values.tolist() == [[100]]
+        store.compact()
+
+
 def test_files_that_a_compaction_takes_away_are_listed_again(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = StoreSource(store)
     opened = source.opened
@@ -203,6 +212,15 @@ def test_files_that_a_compaction_takes_away_are_listed_again(store: Path, monkey
     monkeypatch.setattr(source, "opened", opened_then_compacted)
     assert query(source, "SELECT count(*) AS n FROM stages WHERE stage = 'prefill'").to_pylist() == [{"n": 4}]
     assert len(calls) == 2
+
+
+def test_without_the_extra_a_line_names_it(
+    trace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "duckdb", None)
+    code, out, err = run(capsys, "sql", "SELECT 1", trace)
+    assert (code, out) == (1, "")
+    assert err == 'gemma-trace: duckdb is not installed; run: pip install "gemma-trace[scale]"\n'
 
 
 def test_the_schema_of_what_is_given(trace: Path, store: Path, capsys: pytest.CaptureFixture[str]) -> None:

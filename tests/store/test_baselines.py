@@ -127,6 +127,12 @@ def test_what_is_configured_otherwise_is_said(tmp_path: Path, capsys: pytest.Cap
     assert "image_backend: pil → torchvision" in out
 
 
+def test_there_is_no_baseline_where_there_is_no_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "baseline", "list", "--store", tmp_path / "nowhere")
+    assert (code, out, "no store at" in err) == (4, "", True)
+    assert not (tmp_path / "nowhere").exists()
+
+
 def test_a_baseline_needs_its_store_and_its_runs(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = run(capsys, "diff", "baseline:main", store)
     assert (code, "give --store STORE" in err) == (2, True)
