@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from gemma_trace.errors import ConfigError, InputError
+from gemma_trace.remote_errors import shown_url
 from gemma_trace.store.reading import read_table
 from gemma_trace.store.store import Store
 
@@ -66,7 +67,7 @@ def values_of(store: str | Path, measure: Measure) -> pd.DataFrame:
     else:
         found = _samples(store, measure.name)
     if found.empty:
-        raise InputError(f"no run in {store} has the measure {measure.name!r}; {_known(store)}")
+        raise InputError(f"no run in {shown_url(str(store))} has the measure {measure.name!r}; {_known(store)}")
     return found[VALUE]
 
 

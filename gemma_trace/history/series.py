@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from gemma_trace.errors import ConfigError, InputError
+from gemma_trace.errors import ConfigError, InputError, UnreadableError
 from gemma_trace.history.change_points import Shift, shifts
 from gemma_trace.history.measures import Measure, values_of
+from gemma_trace.remote_errors import shown_url
+from gemma_trace.store.layout import is_store
 from gemma_trace.store.schema import RUNS
 from gemma_trace.store.store import Store
 
@@ -150,24 +152,28 @@ def history_of(
     Raises:
         ConfigError: `by` names no such column.
         InputError: no run has a measure, or none is left.
-        UnreadableError: the store can't be read.
+        UnreadableError: there is no store, or it can't be read.
     """
     if unknown := [name for name in by if name not in _CAN_BE_BY]:
         raise ConfigError(
             f"--by {unknown[0]!r} is no column that tells runs apart; it can be {', '.join(sorted(_CAN_BE_BY))}"
         )
     runs = Store(store).runs()
+    if runs.empty and not is_store(store):
+        raise UnreadableError(f"no store at {shown_url(str(store))}; gemma-trace index makes one")
     dated = runs[runs["created_ns"].notna()]
     chosen = dated if "rank" in by else dated[dated["rank"].isna() | (dated["rank"] == 0)]
     recent = chosen if since_ns is None else chosen[chosen["created_ns"] >= since_ns]
     if recent.empty:
-        raise InputError(f"no run in {store} is left: of {len(runs):,} runs {len(dated):,} say when they were captured")
+        raise InputError(
+            f"no run in {shown_url(str(store))} is left: of {len(runs):,} runs {len(dated):,} say when they were captured"
+        )
     found = [
         series
         for measure in measures
         for series in _series_of(recent, values_of(store, measure), measure, by, least_pct)
     ]
-    return History(str(store), tuple(found), len(runs) - len(dated), len(dated) - len(chosen), least_pct)
+    return History(shown_url(str(store)), tuple(found), len(runs) - len(dated), len(dated) - len(chosen), least_pct)
 
 
 def date_text(created_ns: int) -> str:

@@ -150,6 +150,10 @@ def test_what_makes_no_sense_is_one_line(
     assert message.format(store=store) in err
 
 
+def test_where_there_is_no_store_that_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, tmp_path)[::2] == (4, f"gemma-trace: no store at {tmp_path}; gemma-trace index makes one\n")
+
+
 def test_dates_and_ages_are_instants() -> None:
     assert instant_ns("2026-09-21T14:13:20") == FIRST_NS
     assert instant_ns("2026-09-21T16:13:20+02:00") == FIRST_NS
