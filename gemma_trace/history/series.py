@@ -165,9 +165,9 @@ def history_of(
     chosen = dated if "rank" in by else dated[dated["rank"].isna() | (dated["rank"] == 0)]
     recent = chosen if since_ns is None else chosen[chosen["created_ns"] >= since_ns]
     if recent.empty:
-        raise InputError(
-            f"no run in {shown_url(str(store))} is left: of {len(runs):,} runs {len(dated):,} say when they were captured"
-        )
+        shown = shown_url(str(store))
+        dates = f"of {len(runs):,} runs {len(dated):,} say when they were captured"
+        raise InputError(f"no run in {shown} is left: {dates}")
     found = [
         series
         for measure in measures
