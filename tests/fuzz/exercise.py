@@ -8,6 +8,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import signal
 import traceback
 import zlib
@@ -98,6 +99,7 @@ def commands(trace: str, sound: str, folder: str) -> list[list[str]]:
         ["report", trace, "--output", f"{folder}/report.html", "--force"],
         ["export", trace, "--output", f"{folder}/viewer.json", "--force"],
         ["export", trace, "--redact", "--output", f"{folder}/redacted.json", "--force"],
+        ["index", trace, "--to", f"{folder}/store", "--retry", "--jobs", "1"],
         ["export", trace, "--speedscope", "--output", f"{folder}/speedscope.json", "--force"],
     ]
 
@@ -160,6 +162,7 @@ class Exercise:
             if written.exists():
                 self._guarded(f"what export wrote: {name}", partial(self._is_json_file, written))
                 written.unlink()
+        shutil.rmtree(self._folder / "store", ignore_errors=True)
         return self._problems
 
     def _command(self, command: Sequence[str]) -> None:
@@ -271,11 +274,11 @@ def _inflated(data: bytes) -> bytes:
 def _fitting(command: str, options: Sequence[str]) -> list[str]:
     """Those of the options that a command has."""
     without = {
-        "--peaks": ("check", "tree", "diff", "summarize", "ranks", "report", "export"),
-        "--rules": (),
-        "--rule": (),
-        "--stage": ("check", "summarize", "ranks", "report", "export"),
-        "--request": ("check", "diff", "summarize", "ranks", "report", "export"),
+        "--peaks": ("check", "tree", "diff", "summarize", "ranks", "report", "export", "index"),
+        "--rules": ("index",),
+        "--rule": ("index",),
+        "--stage": ("check", "summarize", "ranks", "report", "export", "index"),
+        "--request": ("check", "diff", "summarize", "ranks", "report", "export", "index"),
     }
     pairs = zip(options[::2], options[1::2], strict=True)
     return [part for name, value in pairs if command not in without[name] for part in (name, value)]
