@@ -25,6 +25,7 @@ from gemma_trace.errors import GemmaTraceError, MissingExtraError, UnreadableErr
 from gemma_trace.remote_errors import WEB, reason_of, shown_url
 
 EXTRA: Final = "scale"
+GOOGLE_EXTRA: Final = "gcs"
 
 _URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _BLOCK_BYTES: Final = 4 << 20
@@ -253,7 +254,7 @@ def _files_of(url: str) -> tuple[Any, str]:
         files, name = url_to_fs(url, use_listings_cache=False, **_options(scheme))
     except ImportError as error:
         package = error.name or str(known_implementations[scheme]["class"]).partition(".")[0]
-        raise MissingExtraError(package, EXTRA) from None
+        raise MissingExtraError(package, GOOGLE_EXTRA if package == "gcsfs" else EXTRA) from None
     return files, name
 
 

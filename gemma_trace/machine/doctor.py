@@ -20,7 +20,7 @@ EXTRAS: Final = {
     "capture": ("torch", "torchvision", "transformers", "pillow", "huggingface_hub", "accelerate", "nvidia-ml-py"),
     "hta": ("HolisticTraceAnalysis",),
     "view": ("viztracer",),
-    "scale": ("duckdb", "dask", "distributed", "fsspec", "aiohttp", "s3fs", "gcsfs", "huggingface_hub"),
+    "scale": ("duckdb", "dask", "distributed", "fsspec", "aiohttp", "s3fs", "huggingface_hub"),
     "notebooks": ("nbclient", "nbformat", "ipykernel", "matplotlib"),
 }
 """The packages that each extra brings."""
