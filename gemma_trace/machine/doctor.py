@@ -21,6 +21,7 @@ EXTRAS: Final = {
     "hta": ("HolisticTraceAnalysis",),
     "view": ("viztracer",),
     "scale": ("duckdb", "dask", "distributed", "fsspec", "aiohttp", "s3fs", "huggingface_hub"),
+    "gcs": ("gcsfs",),
     "notebooks": ("nbclient", "nbformat", "ipykernel", "matplotlib"),
 }
 """The packages that each extra brings."""
