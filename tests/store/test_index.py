@@ -97,16 +97,14 @@ def test_samples_are_those_of_summarize(tmp_path: Path) -> None:
     assert row["ttft_ns"] == pytest.approx(run.measures["ttft_ms"].median * 1e6, abs=1)
 
 
-def test_kernels_of_all_stages_add_up_to_those_of_the_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kernels_of_all_stages_add_up_to_those_of_the_trace(tmp_path: Path) -> None:
     trace = gemma_trace.load(built(tmp_path / "a.json"))
     whole = kernel_table(trace)
     for most in (500, 2):
-        monkeypatch.setattr(kernels, "MOST_ROWS", most)
-        found = kernels.stage_kernels(trace)
+        found = kernels.stage_kernels(trace, most)
         assert sum(row.sum_ns for row in found) == whole.totals.device_sum_ns
         assert sum(row.count for row in found) == whole.totals.activities
         assert sum(row.kernel != kernels.OTHERS for row in found) <= most
-    monkeypatch.setattr(kernels, "MOST_ROWS", 500)
     for stage in ("vision_tower", "prefill", "decode"):
         mine = [row for row in kernels.stage_kernels(trace) if row.stage == stage]
         theirs = {row.name: row for row in kernel_table(trace, stage).rows}
