@@ -122,7 +122,7 @@ class RemotePath(PosixPath):
                 self._found = _stat_of({"type": "directory"})
             else:
                 with _in_one_line(self):
-                    files, name = _files_of(self.url)
+                    files, name = files_of(self.url)
                     self._found = _stat_of(files.info(name))
         return self._found
 
@@ -154,7 +154,7 @@ class RemotePath(PosixPath):
         return (file for file in self._files if fnmatch.fnmatchcase(file.name, pattern))
 
     def _listed(self) -> Iterator[RemotePath]:
-        files, root = _files_of(self.url)
+        files, root = files_of(self.url)
         depth = _MOST_DEPTH if self._is_page() else None
         for name, info in files.find(root, maxdepth=depth, detail=True).items():
             below = name.removeprefix(root.rstrip("/"))
@@ -174,7 +174,7 @@ class RemotePath(PosixPath):
         with _in_one_line(self):
             if self.is_dir():
                 raise IsADirectoryError(errno.EISDIR, "it is a folder", str(self))
-            files, name = _files_of(self.url)
+            files, name = files_of(self.url)
             if urlsplit(self.url).scheme.lower() in WEB:
                 # One answer, read as it comes; not every server gives parts. Any size will do, and saves a question.
                 file = files.open(name, "rb", block_size=0, size=1)
@@ -233,7 +233,7 @@ def _bare(url: str) -> str:
     return re.split(r"[?#]", url, maxsplit=1)[0] if urlsplit(url).scheme.lower() in WEB else url
 
 
-def _files_of(url: str) -> tuple[Any, str]:
+def files_of(url: str) -> tuple[Any, str]:
     """fsspec's file system of a URL, and what the URL is called in it.
 
     Raises:

@@ -6,13 +6,14 @@ import os
 import socket
 import subprocess
 import sys
-import uuid
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.warm import hold, start
 
 if TYPE_CHECKING:
     from gemma_trace.trace.trace import Trace
@@ -112,20 +113,8 @@ def captured(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def warm_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A program that takes Python's place where torch and transformers are needed, and starts at once."""
     pytest.importorskip("torch", reason="needs the extra capture")
-    from tests.warm import hold, stand_in
-
-    def start(folder: Path) -> Path:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-        environment = kept | {"HF_HOME": str(folder), "OMP_NUM_THREADS": "1"}
-        name = f"gemma-trace-tests-{uuid.uuid4()}"
-        (folder / "name").write_text(name)
-        command = [sys.executable, "-m", "tests.warm", name]
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=HUNG_S)
-        assert done.returncode == 0, done.stderr
-        return stand_in(folder / "python", name)
-
-    program = made_once(tmp_path_factory, "warm", start)
-    with hold((program.parent / "name").read_text()):
+    program = made_once(tmp_path_factory, "warm", lambda folder: start(folder, "torch"))
+    with hold(program):
         yield str(program)
 
 

@@ -48,6 +48,7 @@ ELSEWHERE = {
     "export/stage_tracks": "export/test_perfetto",
     "export/viewer_file": "export/test_viewer",
     "cli/baseline": "store/test_baselines",
+    "cli/ages": "history/test_history",
     "cli/capture": "integration/test_capture",
     "cli/check": "cli/test_commands",
     "cli/compare": "capture/compare/test_compare",

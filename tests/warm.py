@@ -1,8 +1,8 @@
-"""A Python that has imported torch and transformers already, which takes others many seconds: it forks for programs.
+"""A Python that has imported torch or HTA already, which takes others many seconds: it forks for programs.
 
-    python -m tests.warm NAME
+    python -m tests.warm NAME torch|hta
 
-The program that `stand_in` writes takes Python's place: `-c CODE`, `-m MODULE` or a file, with the arguments, the
+The program that `start` writes takes Python's place: `-c CODE`, `-m MODULE` or a file, with the arguments, the
 environment, the folder and the streams that it is given; it ends as the fork does, and passes SIGTERM and SIGINT on.
 What is read when torch or huggingface_hub is imported (OMP_NUM_THREADS, HF_ENDPOINT) is the server's own.
 """
@@ -12,16 +12,21 @@ from __future__ import annotations
 import array
 import atexit
 import contextlib
+import importlib
 import json
 import os
 import runpy
 import select
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import traceback
+import uuid
 from pathlib import Path
+
+_ROOT = Path(__file__).resolve().parent.parent
 
 _CLIENT = """#!{python} -IS
 import array, json, os, signal, socket, sys
@@ -42,26 +47,38 @@ os._exit(code)
 """
 
 
-def stand_in(program: Path, name: str) -> Path:
-    """Write the program that is to be run in Python's place; the name is that of the server's socket."""
+def start(folder: Path, kind: str) -> Path:
+    """Start a server, and write the program that is to be run in Python's place; it has to be held.
+
+    Args:
+        folder: an empty one.
+        kind: what it has imported: `torch` or `hta`.
+    """
+    name, program = f"gemma-trace-tests-{uuid.uuid4()}", folder / "python"
+    (folder / "name").write_text(name)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    environment = kept | {"HF_HOME": str(folder), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "tests.warm", name, kind]
+    done = subprocess.run(command, cwd=_ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     program.write_text(_CLIENT.format(python=sys.executable, name=name))
     program.chmod(0o700)
     return program
 
 
-def hold(name: str) -> socket.socket:
-    """A connection that asks for nothing: the server ends when the last one is closed."""
+def hold(program: Path) -> socket.socket:
+    """A connection that asks for nothing: the server of the program ends when the last one is closed."""
     held = socket.socket(socket.AF_UNIX)
-    held.connect("\0" + name)
+    held.connect("\0" + (program.parent / "name").read_text())
     return held
 
 
-def serve(name: str) -> None:
+def serve(name: str, kind: str) -> None:
     """Answer in the background, until nobody holds on to the server any more; returns once there are answers."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("\0" + name)  # in no folder: paths of sockets are short
         listener.listen(64)
-        _import_everything()
+        _IMPORTS[kind]()
         if os.fork():
             os._exit(0)
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -83,7 +100,7 @@ def serve(name: str) -> None:
                 ready.close()
 
 
-def _import_everything() -> None:
+def _import_torch() -> None:
     from gemma_trace.capture.torchvision_ops import declare_missing_operators
 
     declare_missing_operators()
@@ -93,6 +110,16 @@ def _import_everything() -> None:
     import gemma_trace.capture.gemma3
     import gemma_trace.capture.session
     import gemma_trace.cli  # noqa: F401
+
+
+def _import_hta() -> None:
+    os.environ["HTA_DISABLE_NS_ROUNDING"] = "1"  # as its runner sets it, before the import
+    importlib.import_module("gemma_trace.hta.shims").put_on()
+    for module in ("trace_analysis", "analyzers.cuda_kernel_analysis", "analyzers.critical_path_analysis"):
+        importlib.import_module(f"hta.{module}")
+
+
+_IMPORTS = {"torch": _import_torch, "hta": _import_hta}
 
 
 def _answer(asking: socket.socket) -> None:
@@ -149,7 +176,7 @@ def _become(arguments: list[str], environment: dict[str, str], folder: str, stre
 
 def _run(arguments: list[str]) -> int:
     """Run what Python would, and return its exit code."""
-    while arguments[0] in ("-u", "-I"):
+    while arguments[0] in ("-u", "-I", "-P"):
         arguments = arguments[1:]
     form, *rest = arguments
     try:
@@ -171,4 +198,4 @@ def _run(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(*sys.argv[1:])

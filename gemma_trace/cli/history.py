@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import re
-import time
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
 from gemma_trace.cli.output import ForceOption, FormatOption, OutputOption, RawOption, remark
-from gemma_trace.errors import ConfigError
-
-_UNITS_S: Final = {"h": 3_600, "d": 86_400, "w": 7 * 86_400}
-_AGE: Final = re.compile(r"(\d{1,6})([hdw])", re.ASCII)
 
 
 def history(
@@ -61,6 +54,7 @@ def history(
 
     Example: gemma-trace history store --measure ttft --measure vision_tower --since 90d --html history.html
     """
+    from gemma_trace.cli.ages import instant_ns
     from gemma_trace.cli.output import emit, refuse_existing
     from gemma_trace.history.measures import measure_named
     from gemma_trace.history.series import BY, history_of
@@ -70,7 +64,7 @@ def history(
         refuse_existing(html, force=force)
     names = tuple(dict.fromkeys(part.strip() for part in by.split(",") if part.strip())) if by is not None else BY
     measures = [measure_named(name) for name in dict.fromkeys(measure or ["ttft"])]
-    since_ns = None if since is None else instant_ns(since)
+    since_ns = None if since is None else instant_ns(since, "--since")
     found = history_of(store, measures, by=names, since_ns=since_ns, least_pct=least_pct)
     emit(history_report(found), form, output, force=force, raw=raw)
     if html is not None:
@@ -81,22 +75,3 @@ def history(
         with output_file(html) as file:
             file.write(page)
         remark(f"The page is at {html}.")
-
-
-def instant_ns(text: str) -> int:
-    """A date or an age as an instant in ns since 1970, a date without a time zone in UTC.
-
-    Raises:
-        ConfigError: it is none of the two.
-
-    >>> instant_ns("2026-11-01")
-    1793491200000000000
-    """
-    if age := _AGE.fullmatch(text):
-        return time.time_ns() - int(age[1]) * _UNITS_S[age[2]] * 10**9
-    try:
-        found = datetime.fromisoformat(text)
-        since_1970 = (found if found.tzinfo else found.replace(tzinfo=UTC)) - datetime(1970, 1, 1, tzinfo=UTC)
-    except (ValueError, OverflowError):
-        raise ConfigError(f"--since {text!r} is no date and no age; give one like 2026-11-01, or 30d") from None
-    return (since_1970.days * 86_400 + since_1970.seconds) * 10**9 + since_1970.microseconds * 1000

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from gemma_trace.store.indexing import IndexJob, Outcome
     from gemma_trace.store.result import IndexResult
 
-_UNITS_S: Final = {"h": 3_600, "d": 86_400, "w": 7 * 86_400}
-_AGE: Final = re.compile(r"(\d{1,6})([hdw])", re.ASCII)
 _POLL_S: Final = 2.0
 """How long a file that is watched has to stay as it is before it counts as written to its end."""
 
@@ -85,6 +82,7 @@ def index(
 
     Example: gemma-trace index traces --to store --compact
     """
+    from gemma_trace.cli.ages import age_s
     from gemma_trace.cli.output import emit
     from gemma_trace.report.tables.index import index_report
     from gemma_trace.store.compact import compact as compacted
@@ -93,7 +91,9 @@ def index(
 
     given = paths or []
     _refuse(given, to, compact=compact, watch=watch)
-    result = IndexResult(shown_url(to), None if prune_raw_after is None else age_s(prune_raw_after))
+    result = IndexResult(
+        shown_url(to), None if prune_raw_after is None else age_s(prune_raw_after, "--prune-raw-after")
+    )
     job = job_for(to, keep_names=keep_names, retry=retry)
     if given and not watch:
         _index(job, _traces(given, to), jobs, result, scheduler)
@@ -104,21 +104,6 @@ def index(
     emit(index_report(result, [str(path) for path in given]), form, output, force=force, raw=raw)
     if result.failed:
         raise typer.Exit(UnreadableError.exit_code)
-
-
-def age_s(text: str) -> float:
-    """An age such as 30d in seconds.
-
-    Raises:
-        ConfigError: it is none.
-
-    >>> age_s("30d")
-    2592000
-    """
-    found = _AGE.fullmatch(text)
-    if not found:
-        raise ConfigError(f"--prune-raw-after {text!r} is not an age; give a number of hours, days or weeks, e.g. 30d")
-    return int(found[1]) * _UNITS_S[found[2]]
 
 
 def _refuse(paths: Sequence[Path], to: str, *, compact: bool, watch: bool) -> None:

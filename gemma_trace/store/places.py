@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from gemma_trace.errors import MissingExtraError, UnreadableError
-from gemma_trace.remote import is_url, path_of
+from gemma_trace.errors import UnreadableError
+from gemma_trace.remote import files_of, is_url, path_of
 from gemma_trace.remote_errors import reason_of, shown_url
 from gemma_trace.trace.files import PARTIAL_SUFFIX, clear_partials
 from gemma_trace.trace.locks import make_owned
@@ -155,14 +155,7 @@ class RemotePlace:
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
         try:
-            from fsspec.core import url_to_fs  # type: ignore[import-untyped, unused-ignore]
-        except ImportError:
-            raise MissingExtraError("fsspec", "scale") from None
-        try:
-            self._files, self._root = url_to_fs(self._url, use_listings_cache=False)
-        except ImportError as error:
-            scheme = self._url.partition(":")[0]
-            raise MissingExtraError(error.name or f"what {scheme}:// needs", "scale") from None
+            self._files, self._root = files_of(self._url)
         except ValueError as error:
             raise UnreadableError(f"can't open {shown_url(self._url)}: {reason_of(error)}") from None
 

@@ -43,7 +43,7 @@ def main() -> int:
         few.mkdir()
         for trace in sorted(small.iterdir())[: options.traces // 10]:
             shutil.copy(trace, few)
-        real = [path for each in REAL if each.is_dir() for path in sorted(each.glob("*.json.gz"))]
+        real = [path for each in REAL if each.is_dir() for path in sorted(each.rglob("*.json.gz"))]
         one_by_one("small", sorted(small.iterdir())[:ONE_BY_ONE], Path(folder))
         for jobs in (1, 2):
             for name, paths in (("few", [few]), ("small", [small]), ("real", real)):

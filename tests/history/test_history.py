@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from gemma_trace import cli
-from gemma_trace.cli.history import instant_ns
+from gemma_trace.cli.ages import age_s, instant_ns
 from gemma_trace.errors import ConfigError
 from gemma_trace.history.measures import measure_named
 from gemma_trace.history.series import history_of
@@ -137,7 +137,7 @@ def test_small_changes_are_counted_and_shown_when_asked(tmp_path: Path) -> None:
         (["--measure", "warp"], 1, "no run in {store} has the measure 'warp'; give one of ttft, family:NAME"),
         (["--measure", "family:"], 2, "--measure 'family:' names no measure"),
         (["--by", "run_id"], 2, "--by 'run_id' is no column that tells runs apart; it can be config, cuda"),
-        (["--since", "soon"], 2, "--since 'soon' is no date and no age; give one like 2026-11-01, or 30d"),
+        (["--since", "soon"], 2, "--since 'soon' is neither a date nor an age; give one like 2026-11-01, or 30d"),
         (["--since", "2030-01-01"], 1, "no run in {store} is left: of 60 runs 60 say when they were captured"),
     ],
 )
@@ -155,12 +155,13 @@ def test_where_there_is_no_store_that_is_said(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_dates_and_ages_are_instants() -> None:
-    assert instant_ns("2026-09-21T14:13:20") == FIRST_NS
-    assert instant_ns("2026-09-21T16:13:20+02:00") == FIRST_NS
-    assert instant_ns("1d") < instant_ns("1h")
+    assert instant_ns("2026-09-21T14:13:20", "--since") == FIRST_NS
+    assert instant_ns("2026-09-21T16:13:20+02:00", "--since") == FIRST_NS
+    assert instant_ns("1d", "--since") < instant_ns("1h", "--since")
+    assert age_s("2w", "--since") == 14 * 86_400
     for text in ("", "9999999d", "2026-13-01", "-1d"):
         with pytest.raises(ConfigError):
-            instant_ns(text)
+            instant_ns(text, "--since")
 
 
 def test_sparklines_go_from_the_least_to_the_most() -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,8 +21,8 @@ from gemma_trace.hta.answers import OF_A_CUT, Analysis, HtaResult, Parts, Scope
 from gemma_trace.hta.run import Wanted, run_hta
 from gemma_trace.trace.trace import Trace
 from tests.conftest import real_trace
-from tests.integration.hta_forks import serving
 from tests.trace_builder import TraceBuilder
+from tests.warm import hold, start
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of HTA's own use of pandas
 WITHIN = 0.001
@@ -41,8 +40,10 @@ def hta(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.fixture(scope="module")
-def program() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as folder, serving(Path(folder)) as found:
+def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A Python that has imported HTA; that it runs in one of its own is tested in `tests/hta/test_hta.py`."""
+    found = start(tmp_path_factory.mktemp("hta"), "hta")
+    with hold(found):
         yield found
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gemma_trace
 from gemma_trace.metadata import RequestSample, StageSample
 from gemma_trace.store.layout import contents
 from gemma_trace.store.places import open_place
@@ -52,3 +54,15 @@ def files_of(store: str | Path) -> list[str]:
 def run_ids(store: str | Path) -> set[str]:
     """The runs that count."""
     return set(contents(open_place(store)).runs)
+
+
+def rows(store: Path, table: str, run_id: str) -> list[dict[str, Any]]:
+    """The rows of a run in a table, without what all of them have."""
+    frame = gemma_trace.Store(store).table(table)
+    found = frame[frame.run_id == run_id].drop(columns=["run_id", "day"])
+    return [{str(name): value for name, value in row.items()} for row in found.to_dict("records")]
+
+
+def run_id_of(path: Path) -> str:
+    """What a trace is called in a store."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:32]
