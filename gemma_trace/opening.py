@@ -9,20 +9,25 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
+from types import MappingProxyType
 from typing import BinaryIO, Final, cast
 
 from gemma_trace.errors import UnreadableError
+from gemma_trace.remote import RemotePath
 
 WAIT_S: Final = 10.0
 """How long a pipe may have no writer."""
 SILENCE_S: Final = 30.0
 """How long a writer may write nothing."""
+MAX_FETCHED_BYTES: Final = 1 << 30
+"""Of larger files no copy is made, which would take that much of the disk."""
 MAX_PIPED_BYTES: Final = 64 << 30
 
 _POLL_S: Final = 0.05
@@ -34,6 +39,7 @@ _KINDS: Final = (
 )
 
 _Piped = dict[tuple[int, int], BinaryIO]
+_fetched: ContextVar[Mapping[Path, BinaryIO]] = ContextVar("_fetched", default=MappingProxyType({}))
 _piped: ContextVar[_Piped | None] = ContextVar("_piped", default=None)
 
 
@@ -51,6 +57,29 @@ def pipes_kept() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def fetched_once(path: Path) -> Iterator[None]:
+    """While the block runs, a file behind a URL is read out of a copy, so that reading it again asks nobody again.
+
+    A file of over `MAX_FETCHED_BYTES`, or whose size isn't known, is not copied.
+
+    Raises:
+        UnreadableError: it can't be read.
+        FileNotFoundError: nothing is there.
+    """
+    if not isinstance(path, RemotePath) or not 0 < path.stat().st_size <= MAX_FETCHED_BYTES:
+        yield
+        return
+    with cast(BinaryIO, tempfile.TemporaryFile()) as copy:
+        with path.open() as file:
+            shutil.copyfileobj(file, copy, _PIECE_BYTES)
+        token = _fetched.set({**_fetched.get(), path: copy})
+        try:
+            yield
+        finally:
+            _fetched.reset(token)
+
+
+@contextlib.contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
     """The content of a file or a pipe, at its beginning; it can be sought in.
 
@@ -58,6 +87,10 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         UnreadableError: it is a device or a socket, or a pipe that nobody writes into.
         OSError: it doesn't exist or can't be read.
     """
+    if (copy := _fetched.get().get(path)) is not None:
+        copy.seek(0)
+        yield copy
+        return
     found = path.stat()
     for is_kind, kind in _KINDS:
         if is_kind(found.st_mode):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import zlib
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from typing import Final
 
 from gemma_trace._version import __version__
 from gemma_trace.errors import GemmaTraceError, InputError, OutputError, UnreadableError
-from gemma_trace.opening import opened
+from gemma_trace.opening import fetched_once, opened
 from gemma_trace.remote_errors import shown_url
 from gemma_trace.store.layout import Contents, contents, small_file
 from gemma_trace.store.places import Place, open_place
@@ -114,10 +115,16 @@ def index_file(job: IndexJob, path: Path) -> Outcome:
     Raises:
         OutputError: the store can't be written.
     """
-    try:
-        found = _Content.of(path)
-    except (OSError, GemmaTraceError) as error:
-        return _failed(job, path, None, _as_ours(error, path))
+    with contextlib.ExitStack() as copies:
+        try:
+            copies.enter_context(fetched_once(path))
+            found = _Content.of(path)
+        except (OSError, GemmaTraceError) as error:
+            return _failed(job, path, None, _as_ours(error, path))
+        return _index(job, path, found)
+
+
+def _index(job: IndexJob, path: Path, found: _Content) -> Outcome:
     if found.run_id in job.known:
         return found.outcome(path, Status.KNOWN)
     if found.run_id in job.failed:
