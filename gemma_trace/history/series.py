@@ -164,10 +164,12 @@ def history_of(
     dated = runs[runs["created_ns"].notna()]
     chosen = dated if "rank" in by else dated[dated["rank"].isna() | (dated["rank"] == 0)]
     recent = chosen if since_ns is None else chosen[chosen["created_ns"] >= since_ns]
+    if chosen.empty:
+        none = f"none of the {len(runs):,} runs in {shown_url(str(store))} says when it was captured"
+        raise InputError(f"{none}, by which history orders them; captures of gemma-trace and recent torch.profiler do")
     if recent.empty:
-        shown = shown_url(str(store))
-        dates = f"of {len(runs):,} runs {len(dated):,} say when they were captured"
-        raise InputError(f"no run in {shown} is left: {dates}")
+        last = date_text(int(chosen["created_ns"].max()))
+        raise InputError(f"no run in {shown_url(str(store))} is so late: the last is of {last} (UTC); check --since")
     found = [
         series
         for measure in measures
