@@ -22,10 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 SAMPLES = ROOT / "traces" / "samples"
 
-REPEATING = (
-    *("fuzz/", "browser/", "integration/", "export/test_perfetto.py", "trace/test_garbage.py", "ranks/test_planted.py"),
-    *("cli/test_report.py::test_every_trace", "analysis/test_taxonomy.py", "export/test_redact.py::test_real_traces"),
-)
+REPEATING = ("fuzz/", "browser/", "integration/test_hta.py", "export/test_perfetto.py", "trace/test_garbage.py")
 """Tests that put many inputs through what other tests reach too."""
 
 HUNG_S = 3600

@@ -72,8 +72,7 @@ def values_of(store: str | Path, measure: Measure) -> pd.DataFrame:
 
 
 def _samples(store: str | Path, name: str) -> pd.DataFrame:
-    rows = Store(store).samples()
-    rows = rows[rows["measure"] == name]
+    rows = Store(store).table("samples", {"measure": name})
     if rows.empty:
         return rows
     has_timed = rows["run_id"].isin(rows.loc[rows["timing"] == "timed", "run_id"])
@@ -86,8 +85,8 @@ def _samples(store: str | Path, name: str) -> pd.DataFrame:
 
 def _work(store: str | Path, column: str, name: str) -> pd.DataFrame:
     """The time of a family or of a kernel, per request."""
-    rows = Store(store).kernels()
-    sums = rows[rows[column] == name].groupby("run_id", sort=False)["sum_ns"].sum()
+    rows = Store(store).table("kernels", {column: name})
+    sums = rows.groupby("run_id", sort=False)["sum_ns"].sum()
     requests = Store(store).runs().set_index("run_id")["requests"]
     return _single(sums / requests.reindex(sums.index).clip(lower=1))
 

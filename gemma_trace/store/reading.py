@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from gemma_trace.errors import ConfigError, UnreadableError
@@ -26,8 +27,12 @@ _DAY: Final = re.compile(r"/day=(\d{4}-\d\d-\d\d)/")
 _TRIES: Final = 5
 
 
-def read_table(store: str | Path, name: str) -> pa.Table:
-    """A table of a store with all its rows, with the column `day` behind its own; by run.
+def read_table(store: str | Path, name: str, where: Mapping[str, str] = MappingProxyType({})) -> pa.Table:
+    """A table of a store, with the column `day` behind its own; by run.
+
+    Args:
+        where: columns with the values that they have in the rows that are kept, so that no more is in memory than those
+            and one file; empty keeps all.
 
     Raises:
         ConfigError: there is no such table.
@@ -37,7 +42,7 @@ def read_table(store: str | Path, name: str) -> pa.Table:
         raise ConfigError(f"a store has no table {name!r}; it has {', '.join(TABLES)}")
     table, place = TABLES[name], open_place(store)
     try:
-        return listed_anew(lambda: _joined(table, [(file, place.read(file)) for file in _files(place, name)], place))
+        return listed_anew(lambda: _joined(table, _files(place, name), place, where))
     except OSError as error:
         raise UnreadableError(
             f"can't read {shown_url(str(store))}: {error.strerror or error}; check the store"
@@ -62,18 +67,21 @@ def _files(place: Place, name: str) -> list[str]:
     return contents(place, [name]).files(name)
 
 
-def _joined(table: StoreTable, files: list[tuple[str, bytes]], place: Place) -> pa.Table:
+def _joined(table: StoreTable, files: Sequence[str], place: Place, where: Mapping[str, str]) -> pa.Table:
     import pyarrow as pa
 
     schema = table.arrow_schema().append(pa.field(DAY, pa.string(), nullable=False))
-    found = [schema.empty_table(), *_with_days(table, files, place)]
-    return pa.concat_tables([each.cast(schema) for each in found]).sort_by("run_id")
+    found = [schema.empty_table(), *(each.cast(schema) for each in _with_days(table, files, place, where))]
+    return pa.concat_tables(found).sort_by("run_id")
 
 
-def _with_days(table: StoreTable, files: list[tuple[str, bytes]], place: Place) -> Iterator[pa.Table]:
+def _with_days(table: StoreTable, files: Iterable[str], place: Place, where: Mapping[str, str]) -> Iterator[pa.Table]:
     import pyarrow as pa
+    import pyarrow.compute as pc
 
-    for name, data in files:
-        content = decoded(data, table, place.full(name))
+    for name in files:
+        content = decoded(place.read(name), table, place.full(name))
+        for column, value in where.items():
+            content = content.filter(pc.field(column) == value)
         day = _DAY.search(name)
         yield content.append_column(DAY, pa.array([day[1] if day else None] * content.num_rows, pa.string()))

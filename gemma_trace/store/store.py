@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from gemma_trace.remote import is_url, path_of
@@ -80,8 +81,12 @@ class Store:
         """The paths or URLs of the Parquet files that hold a table; other programs read them as they are."""
         return live_files(self.path, table)
 
-    def table(self, name: str) -> pd.DataFrame:
-        """A table with all its rows; `schema.TABLES` says what its columns are.
+    def table(self, name: str, where: Mapping[str, str] = MappingProxyType({})) -> pd.DataFrame:
+        """A table; `schema.TABLES` says what its columns are.
+
+        Args:
+            where: columns with the values that they have in the rows that are kept, e.g. {"stage": "prefill"}; empty
+                keeps all rows.
 
         Raises:
             ConfigError: there is no such table.
@@ -89,7 +94,7 @@ class Store:
         """
 
         # A column of integers that has NULLs stays one: as floats they would lose their last digits.
-        found: pd.DataFrame = read_table(self.path, name).to_pandas(types_mapper=nullable)
+        found: pd.DataFrame = read_table(self.path, name, where).to_pandas(types_mapper=nullable)
         return found
 
     def sql(self, query: str, *, timeout_s: float = 60.0, memory_limit_bytes: int = 2_000_000_000) -> pd.DataFrame:

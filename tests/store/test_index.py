@@ -337,6 +337,16 @@ def test_watching_indexes_what_comes_once_it_stays_as_it_is(
     assert (totals["indexed"], totals["known"], totals["failed"]) == (2, 0, 0)
 
 
+def test_some_rows_of_a_table_are_those_of_all_of_them(tmp_path: Path) -> None:
+    store = gemma_trace.Store(tmp_path / "store")
+    store.index([built(tmp_path / f"{mark}.json", mark) for mark in range(3)])
+    every = store.stages()
+    some = store.table("stages", {"stage": "prefill"})
+    assert len(some) == 3 < len(every)
+    assert some.equals(every[every.stage == "prefill"].reset_index(drop=True))
+    assert store.table("stages", {"stage": "none"}).empty
+
+
 def test_tables_are_those_of_the_store(tmp_path: Path) -> None:
     store = gemma_trace.Store(tmp_path)
     assert len(store.runs()) == 0

@@ -68,6 +68,7 @@ def render_job(page: JobPage) -> bytes:
     text = rendered(
         "job.html",
         ("job",),
+        ("job",),
         page=page,
         texts=texts_of(job, rows),
         heat=heat_map(job.grid, job.numbers),

@@ -65,13 +65,13 @@ def render_report(report: Report) -> bytes:
     return printable_lines(text).encode()
 
 
-def rendered(template: str, also: Sequence[str] = (), **content: Any) -> str:
+def rendered(template: str, styles: Sequence[str] = (), scripts: Sequence[str] = (), **content: Any) -> str:
     """A page with our style and script, and the policy that lets nothing else in.
 
     Args:
-        also: the names of further styles and scripts, without their endings.
+        styles, scripts: the names of further ones, without their endings.
     """
-    style, script = _joined("css", ("style", *also)), _joined("js", ("script", *also))
+    style, script = _joined("css", ("style", *styles)), _joined("js", ("script", *scripts))
     own = {"style": Markup(style), "script": Markup(script), "policy": policy(style, script), "version": __version__}
     return _environment().get_template(template).render(**content, **own)
 
