@@ -69,14 +69,14 @@ def advise(trace: Trace, request: int | Request | None = None) -> Advice:
 def ceiling_of(case: Case, candidate: Candidate) -> Ceiling:
     """What a candidate's change would bring at most."""
     values, walls, ttft_values, ttfts = [], [], [], []
+    left = np.broadcast_to(np.round(np.asarray(candidate.left) * PARTS).astype(np.int64), len(candidate.spans))
     for request in case.requests:
         replay = case.engine.replay(request)
         graph = replay.graph
         chosen = (graph.span != NONE) & candidate.spans[graph.span]
-        none = np.zeros(len(chosen), dtype=bool)
-        gone = chosen if candidate.left == 0 and not candidate.aside else none
-        parts = np.where(chosen, round(candidate.left * PARTS), PARTS)
-        aside = chosen if candidate.aside else none
+        parts = np.where(chosen, left[graph.span], PARTS)
+        nothing = np.zeros(len(chosen), dtype=bool)
+        gone, aside = (nothing, chosen) if candidate.aside else (parts == 0, nothing)
         was = replay.as_measured
         new = case.engine.replayed(replay, np.where(aside, PARTS, parts), gone, aside)
         values.append(max(0, was.wall_ns - new.wall_ns))

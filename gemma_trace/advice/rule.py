@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import numpy.typing as npt
 
 from gemma_trace.advice.findings import Confidence
 from gemma_trace.trace.events import BoolArray
 
 if TYPE_CHECKING:
     from gemma_trace.advice.case import Case
+
+AGAIN: Final = "record a trace with the change, then: gemma-trace diff BEFORE AFTER"
+"""How to check what no option of a capture changes."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +25,7 @@ class Candidate:
 
     Attributes:
         spans: bool [n], whose own time the change takes away: activities, and spans of the host.
-        left: what is left of it, 0 to 1.
+        left: what is left of it, 0 to 1; of all, or float64 [n].
         aside: whether it is not taken away but put beside all else.
     """
 
@@ -29,7 +35,7 @@ class Candidate:
     spans: BoolArray
     confidence: Confidence
     check: str
-    left: float = 0.0
+    left: float | npt.NDArray[np.float64] = 0.0
     aside: bool = False
 
 

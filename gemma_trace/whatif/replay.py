@@ -52,7 +52,10 @@ class Replay:
         return self._read_off(self._times(work_ns, removed))
 
     def critical(self) -> BoolArray:
-        """bool [b], which pieces lie on the chain of edges that the end of the request hangs on, as it was measured."""
+        """bool [b], which pieces lie on the chain of edges that the end of the request hangs on, as it was measured.
+
+        The first piece of an activity is among them if the delay before it is, however short the activity is.
+        """
         graph, edges = self.graph, self.graph.edges
         before = np.append(0, np.cumsum(graph.work_ns))
         weight = before[edges.last] - before[edges.first] + edges.delay_ns
@@ -71,6 +74,8 @@ class Replay:
         np.add.at(change, edges.first[chain], 1)
         np.add.at(change, edges.last[chain], -1)
         found: BoolArray = np.cumsum(change)[:-1] > 0
+        owner = edges.owner[chain]
+        found[owner[owner >= 0]] = True
         return found
 
     def _times(self, work_ns: IntArray, removed: BoolArray | None) -> list[int]:

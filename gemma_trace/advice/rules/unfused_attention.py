@@ -32,19 +32,18 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
         return
     stage = case.stage_name(spans)
     alone = case.within(softmax) & spans
-    where = stage or "outside of all stages"
-    whole = case.each_ms(case.in_stage(stage)) if stage else case.wall_ns / len(case.requests) / 1e6
+    where = case.where(spans)
+    whole = case.in_stage(stage) if stage else case.in_requests
     yield Candidate(
         change='Use fused attention: attn_implementation="sdpa" (or "flash_attention_2") when the model is loaded.',
         where=where,
         evidence=(
-            f"{count / len(case.requests):,.0f} softmax ops between two matrix products; they take "
-            f"{case.each_ms(alone):,.3f} of the {whole:,.3f} ms of work in {where}, with their products "
-            f"{case.each_ms(spans):,.3f} ms"
+            f"{count / len(case.requests):,.0f} softmax ops between two matrix products: the softmax takes "
+            f"{case.share(alone, whole)} of the work in {where}, with its products {case.share(spans, whole)}"
         ),
         spans=spans,
         confidence=Confidence.HIGH,
-        check="gemma-trace compare --set attn=eager,sdpa",
+        check=case.check("attn", "sdpa"),
     )
 
 
