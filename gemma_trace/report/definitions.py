@@ -131,7 +131,8 @@ README_TABLES: Final[dict[str, tuple[str, Sequence[Defined]]]] = {
 """The tables of analysis/README.md by their names in its markers, each with what its first column is called."""
 
 _MARKED: Final = re.compile(
-    r"(<!-- columns: (\w++(?:[ -]\w++)*+) -->\n)(?:[^<]++|<(?!!-- (?:end of columns|columns:)))*+(<!-- end of columns -->)"
+    r"(<!-- columns: (\w++(?:[ -]\w++)*+) -->\n)"
+    r"(?:[^<]++|<(?!!-- (?:end of columns|columns:)))*+(<!-- end of columns -->)"
 )
 
 
