@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from gemma_trace.advice.findings import Advice
 from gemma_trace.analysis.changes import TraceDiff
 from gemma_trace.analysis.decode import TokenIntervals, TokenSource
 from gemma_trace.analysis.kernels import KernelTotals
@@ -206,6 +207,7 @@ class RunView:
         decode: None where there was at most one token.
         hta: Holistic Trace Analysis's tables, where it was asked for.
         stage: the only stage that `stage_table`, families, kernels and tree are of; None where they are of all.
+        advice: what to change; None where just one stage is shown.
     """
 
     label: str
@@ -227,6 +229,7 @@ class RunView:
     facts: tuple[Facts, ...]
     hta: tuple[Table[Any], ...] = ()
     stage: str | None = None
+    advice: Advice | None = None
 
     @property
     def is_ours(self) -> bool:
