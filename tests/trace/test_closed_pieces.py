@@ -45,7 +45,7 @@ def everything(spans: list[tuple[int, int, int]], wanted: np.ndarray, ranks: np.
     return [column.tolist() for column in found]
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(spans=SPANS, size=st.integers(1, 6), seed=st.integers(0, 1000))
 def test_pieces_change_nothing(spans: list[tuple[int, int, int]], size: int, seed: int) -> None:
     random = np.random.default_rng(seed)
@@ -56,7 +56,7 @@ def test_pieces_change_nothing(spans: list[tuple[int, int, int]], size: int, see
     assert everything(spans, wanted, ranks) == whole
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(spans=SPANS, size=st.integers(1, 6))
 def test_each_span_is_in_one_piece_and_pieces_are_apart(spans: list[tuple[int, int, int]], size: int) -> None:
     cut_to(size)
