@@ -11,24 +11,9 @@ from gemma_trace.capture.models import LoadedModel
 from gemma_trace.capture.workload import messages_for
 from gemma_trace.errors import ConfigError
 from gemma_trace.stages import Stage
+from tests.capture.recorder import Recorder
 
 IMAGE = Image.new("RGB", (320, 200), (10, 200, 30))
-
-
-class Recorder:
-    """A sink that writes down what it hears, indented by depth."""
-
-    def __init__(self) -> None:
-        self.heard: list[str] = []
-        self.depth = 0
-
-    def begin(self, name: str) -> None:
-        self.heard.append("  " * self.depth + name.removeprefix("gemma_trace::"))
-        self.depth += 1
-
-    def end(self) -> None:
-        self.depth -= 1
-        assert self.depth >= 0
 
 
 ENCODER = ["vision_tower", "projector"]
@@ -43,7 +28,8 @@ def hooks_of(quick: LoadedModel) -> list[Any]:
     """All that `annotate` could leave behind."""
     modules = [(len(m._forward_pre_hooks), len(m._forward_hooks)) for m in quick.model.modules()]
     parts = (quick.processor, quick.processor.image_processor, quick.processor.tokenizer)
-    return [modules, [type(part) for part in parts], sorted(vars(quick.processor)), sorted(vars(quick.model))]
+    attributes = [sorted(vars(module)) for module in quick.model.modules()]
+    return [modules, [type(part) for part in parts], sorted(vars(quick.processor)), attributes]
 
 
 def test_generate_has_its_stages_in_order(quick: LoadedModel, inputs: Any) -> None:

@@ -105,8 +105,8 @@ def test_a_saved_model_of_a_family_is_captured_with_its_own_processor(family: st
 def test_a_module_can_be_named_where_none_is_found() -> None:
     model, _ = build("llava")
     given = find_stage_modules(model, {"vision": "model.language_model", "projector": "lm_head"})
-    assert given.vision_tower is model.model.language_model
-    assert given.projector is model.lm_head
+    assert given.vision_tower == (model.model.language_model,)
+    assert given.projector == (model.lm_head,)
     assert given.decoder is model.model.language_model, "found, since it isn't given"
     with pytest.raises(ConfigError, match=r"no module at 'model\.tower'; it has model, model\.vision_tower"):
         find_stage_modules(model, {"vision": "model.tower"})
@@ -118,7 +118,7 @@ def test_a_module_can_be_named_where_none_is_found() -> None:
 
 def test_what_is_not_there_is_said() -> None:
     nothing = find_stage_modules(nn.Sequential(nn.Linear(2, 2)))
-    assert nothing == StageModules(None, None, None)
+    assert nothing == StageModules(absent={})
     said = missing_stages(nothing)
     assert [line.split(" was found")[0] for line in said] == ["no vision tower", "no projector", "no text decoder"]
     assert all("--stage-module" in line for line in said)
