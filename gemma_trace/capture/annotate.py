@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from torch import nn
 
-from gemma_trace.capture.discovery import StageModules, find_layers, find_stage_modules
+from gemma_trace.capture.discovery import StageModules, find_stage_modules
 from gemma_trace.capture.interception import Call, listen_to_calls, listen_to_forward
 from gemma_trace.capture.ranges import ProfilerRanges, RangeSink, RangeStack
 from gemma_trace.capture.text_model import TextModel
@@ -148,7 +148,7 @@ def _annotate_encoders(modules: StageModules, ranges: RangeStack, undo: ExitStac
 def _annotate_inside(model: nn.Module, modules: StageModules, detail: str, ranges: RangeStack, undo: ExitStack) -> None:
     inner = unwrapped(model)[-1]
     stages = {id(inner)} | {id(module) for module in modules.encoders}
-    layers = {id(layer) for module in modules.with_layers for layer in find_layers(module)} - stages
+    layers = {id(layer) for layer in modules.layers(inner)} - stages
     for path, module in inner.named_modules():
         if id(module) in layers:
             _listen(module, LAYER_PREFIX + path, ranges, undo)

@@ -30,13 +30,15 @@ PROJECTOR_NAMES: Final = frozenset(
         *("vision_adapter", "resampler_model", "perceiver_resampler", "visual_embeddings_table", "density_router"),
         *("layerwise_projectors", "spatial_projectors", "vision_embed_tokens", "high_res_vision_neck"),
         *("high_res_vision_proj", "img_projection", "img_projection_norm", "vision_resampler"),
-        *("embed_audio", "audio_projector", "speech_projector"),
+        *("embed_audio", "audio_projector", "speech_projector", "enc_to_dec_proj"),
+        *("merger", "patch_merger", "deepstack_merger_list"),
     }
 )
-"""What it calls what maps the encoders' output to the decoder's embeddings; several of them are one stage."""
+"""What it calls what maps the encoders' output to the decoder's embeddings, beside the encoder or inside of it; several
+of them are one stage."""
 
-MERGER_NAMES: Final = frozenset({"merger", "patch_merger", "deepstack_merger_list", "vision_adapter"})
-"""What a tower that has its projector inside calls it."""
+IMAGE_TOKENIZERS: Final = frozenset({"vqmodel", "vision_tokenizer"})
+"""What it calls what makes tokens of an image; its encoder is the work."""
 
 _PIXELS: Final = frozenset({"pixel_values", "flattened_patches"})
 _SOUND: Final = frozenset({"input_features", "input_values"})
@@ -63,11 +65,11 @@ class StageModules:
         """All that comes before the text model."""
         return (*self.vision_tower, *self.audio_tower, *self.projector)
 
-    @property
-    def with_layers(self) -> tuple[nn.Module, ...]:
-        """Those whose layers are worth a range each."""
-        decoder = () if self.decoder is None else (self.decoder,)
-        return (*self.vision_tower, *self.audio_tower, *self.text_encoder, *decoder)
+    def layers(self, model: nn.Module) -> list[nn.Module]:
+        """The layers of the towers and of the text model, which is `model` itself where no decoder was found."""
+        before = (*self.vision_tower, *self.audio_tower, *self.text_encoder)
+        text = find_layers(self.decoder or model, but=before)
+        return [*(layer for module in before for layer in find_layers(module)), *text]
 
 
 def find_stage_modules(model: nn.Module, given: Mapping[str, str] | None = None) -> StageModules:
@@ -87,7 +89,7 @@ def find_stage_modules(model: nn.Module, given: Mapping[str, str] | None = None)
     core = wrappers[-1]
     chosen = {name: _at(wrappers, path) for name, path in (given or {}).items()}
     decoder = chosen.get("decoder") or _decoder(core)
-    vision = (chosen["vision"],) if "vision" in chosen else _towers(core, decoder, VISION_NAMES, _PIXELS)
+    vision = (chosen["vision"],) if "vision" in chosen else _vision_towers(core, decoder)
     audio = _towers(core, decoder, AUDIO_NAMES, _SOUND)
     projector = (chosen["projector"],) if "projector" in chosen else _projectors(core, (*vision, *audio))
     found = StageModules(vision, projector, decoder, audio, _text_encoders(core, (*vision, *audio)))
@@ -115,9 +117,14 @@ def missing_stages(modules: StageModules) -> list[str]:
     ]
 
 
-def find_layers(module: nn.Module) -> list[nn.Module]:
-    """The encoder or decoder layers of a module: the members of its longest `ModuleList`, in order."""
-    lists = [child for child in module.modules() if isinstance(child, nn.ModuleList)]
+def find_layers(module: nn.Module, but: Iterable[nn.Module] = ()) -> list[nn.Module]:
+    """The encoder or decoder layers of a module: the members of its longest `ModuleList`, in order.
+
+    Args:
+        but: modules whose own lists don't count.
+    """
+    others = {id(inner) for each in but for inner in each.modules()}
+    lists = [child for child in module.modules() if isinstance(child, nn.ModuleList) and id(child) not in others]
     return list(max(lists, key=len, default=[]))
 
 
@@ -140,6 +147,12 @@ def _decoder(core: nn.Module) -> nn.Module | None:
     if found is getattr(core, "base_model", core):
         return found if any(isinstance(child, nn.ModuleList) for child in found.children()) else None
     return found
+
+
+def _vision_towers(core: nn.Module, decoder: nn.Module | None) -> tuple[nn.Module, ...]:
+    found = _towers(core, decoder, VISION_NAMES, _PIXELS)
+    tokenizers = () if found else _outermost(core, lambda name, _: name in IMAGE_TOKENIZERS)
+    return found or tuple(child for each in tokenizers for name, child in each.named_children() if name == "encoder")
 
 
 def _towers(
@@ -171,8 +184,7 @@ def _projectors(core: nn.Module, towers: tuple[nn.Module, ...]) -> tuple[nn.Modu
     ids = {id(tower) for tower in towers}
     beside = [owner for owner in core.modules() if any(id(child) in ids for child in owner.children())]
     owners = [*beside, getattr(core, "base_model", core), core]
-    found = _children(owners, PROJECTOR_NAMES, ids) or _children(towers, MERGER_NAMES, ids)
-    return tuple(found)
+    return tuple(_children(owners, PROJECTOR_NAMES, ids) or _children(towers, PROJECTOR_NAMES, ids))
 
 
 def _children(owners: Iterable[nn.Module], names: frozenset[str], but: set[int]) -> list[nn.Module]:

@@ -27,6 +27,33 @@ _DEPTHS = frozenset(
 )
 """What configurations call the number of layers."""
 
+_NEEDED: dict[str, dict[str, Any]] = {
+    "aya_vision": {"vision_config.num_attention_heads": 16},
+    "chameleon": {"vocabulary_map": {"<image>": 4}},
+    "cohere_compass": {
+        "text_config.rope_parameters": {
+            kind: {"rope_type": "default", "rope_theta": 10_000.0} for kind in ("full_attention", "sliding_attention")
+        }
+    },
+    "deepseek_ocr2": {"text_config.mlp_layer_types": ["dense"] * 64},
+    "diffusion_gemma": {
+        "text_config.num_experts": 2,
+        "text_config.top_k_experts": 1,
+        "text_config.moe_intermediate_size": 32,
+    },
+    "emu3": {"vocabulary_map": {"<image>": 4}},
+    "granite4_vision": {"downsample_rate": "4/8", "deepstack_layer_map": [(0, 0)], "spatial_target_layers": [0]},
+    "perception_lm": {
+        "vision_config.architecture": "vit_pe_core_tiny_patch16_384",
+        "vision_config.model_args": {"embed_dim": 192},
+    },
+    "hunyuan_vl": {"text_config.head_dim": 32},
+}
+"""What a configuration lacks to be built by itself, by model type: what published ones have there."""
+
+_WITH = {"gemma4": "Gemma4VisionConfig", "gemma4_unified": "Gemma4UnifiedVisionConfig"}
+"""Types whose own default has no vision, and the configuration that gives it some."""
+
 KINDS = ("vision", "audio", "projector", "decoder")
 
 
@@ -60,7 +87,7 @@ def look_at(model_type: str) -> Registered:
 
     name = registered_types()[model_type]
     try:
-        model = _built(name, CONFIG_MAPPING[model_type]())
+        model = _built(name, _configured(model_type, CONFIG_MAPPING[model_type]))
     except Exception as error:
         return Registered(model_type, name, {}, {}, f"{type(error).__name__}: {error}".splitlines()[0][:200])
     modules = find_stage_modules(model)
@@ -69,6 +96,20 @@ def look_at(model_type: str) -> Registered:
     paths = {id(module): path for path, module in model.named_modules()}
     found = {kind: tuple(paths[id(module)] for module in parts[kind]) for kind in KINDS if parts[kind]}
     return Registered(model_type, name, found, dict(modules.absent or {}))
+
+
+def _configured(model_type: str, kind: Any) -> Any:
+    import transformers
+
+    vision = _WITH.get(model_type)
+    config = kind(vision_config=getattr(transformers, vision)()) if vision else kind()
+    for path, value in _NEEDED.get(model_type, {}).items():
+        *owners, name = path.split(".")
+        owner = config
+        for each in owners:
+            owner = getattr(owner, each)
+        setattr(owner, name, value)
+    return config
 
 
 def _built(name: str, config: Any) -> nn.Module:

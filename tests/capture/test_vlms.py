@@ -14,6 +14,7 @@ from gemma_trace.capture.random_weights import build_random
 from gemma_trace.capture.torchvision_ops import declare_missing_operators
 from gemma_trace.errors import ConfigError
 from gemma_trace.stages import Stage
+from tests.capture.recorder import Recorder
 
 declare_missing_operators()
 
@@ -70,6 +71,39 @@ def test_the_stages_of_a_family_are_its_own(family: str, tmp_path: Path) -> None
     assert vision_ms.median == pytest.approx((tower - projector * inside) / 1e6)
     layers = {name for name in spans.names if name.startswith("gemma_trace::layer::")}
     assert len(layers) == 4, "two of the tower, two of the decoder"
+
+
+def text_stages(prefill: int = 1) -> dict[str, int]:
+    return {"prefill": prefill, "sampling": NEW_TOKENS, "decode": NEW_TOKENS - 1}
+
+
+OTHERS = {
+    "instructblip": {"vision_tower": 1, "projector": 2} | text_stages(),
+    "florence2": {"vision_tower": 1, "projector": 1} | text_stages(2),
+    "fuyu": {"projector": 1} | text_stages(),
+    "udop": text_stages(2),
+    "git": {"vision_tower": 1, "projector": 1} | text_stages(),
+    "pix2struct": {"vision_tower": 1} | text_stages(),
+    "ovis2": {"vision_tower": 1, "projector": 2} | text_stages(),
+    "qwen3_vl": {"vision_tower": 1, "projector": 2} | text_stages(),
+    "whisper": {"audio_tower": 1} | text_stages(),
+    "qwen2_audio": {"audio_tower": 1, "projector": 1} | text_stages(),
+}
+"""Ranges a stage has. All families are in analysis/models.md."""
+
+
+@pytest.mark.parametrize("family", OTHERS)
+def test_families_with_other_parts_have_the_stages_that_they_have(family: str) -> None:
+    from tests.capture.vlms_more import MORE_FAMILIES, built
+
+    torch.manual_seed(0)
+    model, inputs = built(MORE_FAMILIES[family])
+    recorder = Recorder()
+    with annotate(model, sink=recorder), torch.inference_mode():
+        model.generate(**inputs, max_new_tokens=NEW_TOKENS, min_new_tokens=NEW_TOKENS, do_sample=False)
+    heard = [name.strip() for name in recorder.heard]
+    assert {name: heard.count(name) for name in heard if "::" not in name} == OTHERS[family]
+    assert any("layer::" in name for name in heard)
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of PaliGemma's processor

@@ -21,7 +21,7 @@ _OPT: dict[str, Any] = {
     "vocab_size": 128,
     "max_position_embeddings": 512,
 }
-_T5: dict[str, Any] = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "vocab_size": 128}
+_T5: dict[str, Any] = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 4, "num_heads": 4, "vocab_size": 128}
 _QFORMER: dict[str, Any] = _VISION | {"encoder_hidden_size": 32, "vocab_size": 128}
 _LLAVA: dict[str, Any] = {
     "vision_config": hf.CLIPVisionConfig(**_SQUARE),
@@ -74,9 +74,8 @@ def video_llava() -> Family:
         text_config=hf.LlamaConfig(**_TEXT),
         image_token_index=IMAGE,
         video_token_index=121,
-        image_seq_length=5,
     )
-    return config, _tokens(5, pixel_values_images=torch.randn(_PIXELS))
+    return config, _tokens(4, pixel_values_images=torch.randn(_PIXELS))
 
 
 def mistral3() -> Family:
@@ -219,9 +218,7 @@ def fuyu() -> Family:
         image_size=28,
         image_token_id=IMAGE,
     )
-    inputs = _tokens(4, image_patches=torch.randn(1, 4, 3 * 14 * 14))
-    places = torch.tensor([[-1, 0, 1, 2, 3, -1, -1]])
-    return config, inputs | {"image_patches_indices": places}
+    return config, _tokens(4, image_patches=torch.randn(1, 4, 3 * 14 * 14))
 
 
 def ovis2() -> Family:
@@ -278,7 +275,7 @@ def pix2struct() -> Family:
 
 def udop() -> Family:
     """One encoder reads the text, where it stands, and the image."""
-    config = hf.UdopConfig(**_T5, image_size=28, patch_size=14, max_2d_position_embeddings=64)
+    config = hf.UdopConfig(**_T5, image_size=28, patch_size=14, max_2d_position_embeddings=64, decoder_start_token_id=0)
     inputs = _inputs([5, 6, 7], pixel_values=torch.randn(_PIXELS))
     return config, inputs | {"bbox": torch.zeros(1, 3, 4).long()}
 
