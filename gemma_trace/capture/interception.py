@@ -25,6 +25,7 @@ Wrap = Callable[[Call], Call]
 _LOG: Final = logging.getLogger(__name__)
 _LOCK: Final = threading.RLock()
 _ORIGINAL: Final = "_gemma_trace_original"
+_NEW_OBJECT: Final = vars(copyreg)["__newobj__"]
 _COMPILED_CALL: Final = "_compiled_call_impl"
 """What a module that `module.compile()` compiled is called through, with its hooks inside."""
 
@@ -36,7 +37,7 @@ def inside_graph() -> bool:
     """
     if torch.compiler.is_compiling():
         return True
-    return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
+    return bool(torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing())
 
 
 def quietly(listen: Callable[..., None]) -> Callable[..., None]:
@@ -235,11 +236,12 @@ def _shadow_on_class(owner: Any, name: str) -> _Shadow:
 def _class_of_its_own(original: type) -> type:
     def reduced(self: Any, protocol: Any) -> Any:
         """A copy has the class that the object had before."""
-        made = original.__reduce_ex__(self, protocol)
+        reduce: Any = original.__reduce_ex__
+        made = reduce(self, protocol)
         if not isinstance(made, tuple):
             return made
         call, arguments, *state = (_without(each, type(self), original) for each in made)
-        return (_new_object if call is copyreg.__newobj__ else call, arguments, *state)
+        return (_new_object if call is _NEW_OBJECT else call, arguments, *state)
 
     members = {"__module__": original.__module__, "__qualname__": original.__qualname__, "__doc__": original.__doc__}
     more = {"__reduce_ex__": reduced, _ORIGINAL: original, "_gemma_trace_shadows": {}}

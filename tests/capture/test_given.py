@@ -38,7 +38,7 @@ def test_an_option_that_a_model_in_hand_cannot_follow_is_refused(options: dict[s
 
 
 def test_options_that_say_what_it_is_anyway_are_fine() -> None:
-    agreeing = {"dtype": "bfloat16", "attn": "eager", "device": "cpu", "image_backend": "pil"}
+    agreeing: dict[str, Any] = {"dtype": "bfloat16", "attn": "eager", "device": "cpu", "image_backend": "pil"}
     check_applies(CaptureConfig(**agreeing), GIVEN, agreeing)
     check_applies(CaptureConfig(), GIVEN, ())
     check_applies(CaptureConfig(device="cuda"), replace(GIVEN, device=torch.device("cuda", 1)), ("device",))

@@ -17,7 +17,7 @@ from torch import nn
 from gemma_trace.capture.interception import Call, listen_to_calls, listen_to_forward
 
 
-class Doubler(nn.Module):
+class Doubler(nn.Module):  # type: ignore[misc]
     def forward(self, number: torch.Tensor) -> torch.Tensor:
         return number * 2
 
@@ -59,7 +59,10 @@ def noted(log: list[str], name: str, call: Call) -> Call:
 def test_listeners_may_leave_in_any_order(owner: Any, method: str, given: str) -> None:
     log: list[str] = []
     first, second, kind, attributes = ExitStack(), ExitStack(), type(owner), set(vars(owner))
-    call = (lambda: owner.say(given)) if method == "say" else lambda: owner(given)
+
+    def call() -> Any:
+        return owner.say(given) if method == "say" else owner(given)
+
     for name, undo in (("a", first), ("b", second)):
         listen_to_calls(owner, method, functools.partial(noted, log, name), undo)
     call()
@@ -76,7 +79,8 @@ def test_listeners_may_leave_in_any_order(owner: Any, method: str, given: str) -
 
 
 def test_a_module_looks_as_it_did() -> None:
-    module, log = Doubler(), []
+    module: Any = Doubler()
+    log: list[str] = []
     with ExitStack() as undo:
         listen_to_calls(module, "say", functools.partial(noted, log, "a"), undo)
         assert inspect.signature(module.say) == inspect.signature(Doubler().say)
@@ -85,7 +89,9 @@ def test_a_module_looks_as_it_did() -> None:
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda owner: pickle.loads(pickle.dumps(owner))])
 def test_a_copy_is_of_the_object_as_it_was(copied: Any) -> None:
-    module, part, log = Doubler(), Part(), []
+    log: list[str] = []
+    module: Any = Doubler()
+    part = Part()
     with ExitStack() as undo:
         listen_to_calls(module, "say", functools.partial(noted, log, "say"), undo)
         listen_to_forward(module, lambda *_: log.append("+"), lambda *_: log.append("-"), undo)
@@ -100,15 +106,15 @@ def test_a_copy_is_of_the_object_as_it_was(copied: Any) -> None:
 
 
 def test_a_method_that_the_program_has_put_there_comes_back_and_is_copied() -> None:
-    module = Doubler()
-    vars(module)["say"] = shout = str.upper
+    module: Any = Doubler()
+    module.say = shout = str.upper
     with ExitStack() as undo:
         listen_to_calls(module, "say", functools.partial(noted, [], "a"), undo)
         assert copy.deepcopy(module).say is shout
     assert vars(module)["say"] is shout
     with ExitStack() as undo:
         listen_to_calls(module, "say", functools.partial(noted, [], "a"), undo)
-        vars(module)["say"] = whisper = str.lower
+        module.say = whisper = str.lower
     assert vars(module)["say"] is whisper, "what the program changed meanwhile stays"
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import pytest
 import torch
@@ -83,8 +84,12 @@ def test_only_stages_are_synchronised(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_a_profiler_nothing_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     entered: list[str] = []
-    record = ranges_module.record_function
-    monkeypatch.setattr(ranges_module, "record_function", lambda name: entered.append(name) or record(name))
+
+    def noted(name: str) -> Any:
+        entered.append(name)
+        return torch.profiler.record_function(name)
+
+    monkeypatch.setattr(ranges_module, "record_function", noted)
     ranges = RangeStack(ProfilerRanges())
     with ranges.stage(Stage.REQUEST):
         pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -83,7 +84,7 @@ def test_a_language_model_that_generates_for_the_whole_has_its_stages(name: str)
     assert recorder.depth == 0
 
 
-class OfItsOwn(nn.Module):
+class OfItsOwn:
     """A cache as nobody knows it."""
 
 
@@ -125,13 +126,12 @@ def test_continuous_batching_runs_and_has_its_stages() -> None:
     assert recorder.text_stages[0] == "prefill"
 
 
-def interrupting(module: nn.Module, error: type[BaseException]) -> Callable[[], None]:
+def interrupt_next(module: nn.Module, error: type[BaseException]) -> None:
     def interrupt(*_: Any) -> None:
         handle.remove()
         raise error
 
     handle = module.register_forward_pre_hook(interrupt)
-    return handle.remove
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
@@ -142,17 +142,17 @@ def test_after_an_interrupt_the_next_call_has_its_stages(llava: Any, error: Any,
     module = model.model.vision_tower if place == "encoder" else model.model.language_model.layers[1]
     expected = ["prefill", "  vision_tower", "  projector"]
     with annotate(model, detail="stage", sink=recorder) as ranges, torch.inference_mode():
-        for call in (lambda: model(**inputs), lambda: model.generate(**inputs, **GREEDY)):
-            interrupting(module, error)
+        for call in (model, functools.partial(model.generate, **GREEDY)):
+            interrupt_next(module, error)
             with pytest.raises(error):
-                call()
+                call(**inputs)
             recorder.heard.clear()
             with ranges.stage(Stage.REQUEST):
                 model(**inputs)
             assert [name.removeprefix("  ") for name in recorder.heard] == ["request", *expected]
-            interrupting(module, error)
+            interrupt_next(module, error)
             with pytest.raises(error):
-                call()
+                call(**inputs)
             recorder.heard.clear()
             model(**inputs)
             assert recorder.heard == expected

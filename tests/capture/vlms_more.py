@@ -122,7 +122,7 @@ def qwen2_vl() -> Family:
 
 
 def qwen3_vl() -> Family:
-    vision = {"hidden_size": 32, "intermediate_size": 64, "depth": 2, "num_heads": 4, "patch_size": 14}
+    vision: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 64, "depth": 2, "num_heads": 4, "patch_size": 14}
     vision |= {"out_hidden_size": 32, "num_position_embeddings": 16, "deepstack_visual_indexes": [0]}
     config = hf.Qwen3VLConfig(
         vision_config=vision,
@@ -235,7 +235,7 @@ def ovis2() -> Family:
 
 def mllama() -> Family:
     """Its decoder looks at the image in layers of its own."""
-    vision = {"hidden_size": 32, "num_hidden_layers": 2, "num_global_layers": 1, "attention_heads": 4}
+    vision: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_global_layers": 1, "attention_heads": 4}
     vision |= {"intermediate_size": 64, "image_size": 28, "patch_size": 14, "max_num_tiles": 1}
     vision |= {"vision_output_dim": 64, "intermediate_layers_indices": [0], "supported_aspect_ratios": [[1, 1]]}
     text = _TEXT | {"num_hidden_layers": 3, "cross_attention_layers": [1], "pad_token_id": 0}
@@ -282,7 +282,13 @@ def udop() -> Family:
 
 def janus() -> Family:
     vision = _SQUARE | {"projection_dim": 32, "num_image_tokens": 4, "mlp_ratio": 2.0}
-    vq = {"embed_dim": 8, "num_embeddings": 32, "latent_channels": 32, "base_channels": 32, "projection_dim": 32}
+    vq: dict[str, Any] = {
+        "embed_dim": 8,
+        "num_embeddings": 32,
+        "latent_channels": 32,
+        "base_channels": 32,
+        "projection_dim": 32,
+    }
     vq |= {"channel_multiplier": [1, 1], "num_res_blocks": 1, "num_patches": 2, "image_token_embed_dim": 32}
     config = hf.JanusConfig(
         text_config=hf.LlamaConfig(**_TEXT).to_dict(), vision_config=vision, vq_config=vq, image_token_id=IMAGE
