@@ -77,7 +77,7 @@ def _refuse_without_config(label: str, folder: Path) -> None:
             f"{label} is an adapter{of}, which is no model by itself; merge it into its base model "
             "(merge_and_unload of PEFT), save that, and give --model its folder"
         )
-    if any(folder.glob("*.gguf")):
+    if any(folder.glob("*.gguf")) or label.lower().endswith("gguf"):
         raise ModelError(f"{label} holds GGUF files, which llama.cpp runs and torch doesn't; {_of_which('they were')}")
     if (folder / "model_index.json").is_file():
         raise ModelError(f"{label} is a pipeline of diffusers, which writes no text about an image; {_INSTEAD}")

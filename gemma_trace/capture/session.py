@@ -21,7 +21,7 @@ from torch.profiler import ProfilerActivity
 
 from gemma_trace.capture.activation_memory import give_back, large_blocks_apart
 from gemma_trace.capture.annotate import annotate
-from gemma_trace.capture.compiled_stages import MOST_WARMUPS, compilations, compiled_stages, decode_mode
+from gemma_trace.capture.compiled_stages import MOST_WARMUPS, compilations, compiled_stages, watched_decode
 from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.discovery import find_stage_modules, missing_stages
 from gemma_trace.capture.distributed import process_group, this_rank
@@ -135,6 +135,7 @@ def _profiled(
             torch.inference_mode(),
             compiled_stages(modules, config.compile),
             greedy_generation(loaded.model, config) as generation,
+            watched_decode(loaded.model) as decode_mode,
         ):
             run = replace(run, weights=loaded.weights)
             session = _Session(config, loaded, generation, requests, progress)
@@ -149,7 +150,7 @@ def _profiled(
         environment=describe_environment(device),
         config=config.record()
         | ({"device": str(device)} if model is None else read_given(model, processor).record())
-        | {"decode_mode": decode_mode(loaded.model)},
+        | {"decode_mode": decode_mode.name},
         timed_requests=tuple(timed),
         profiled_images=tuple(session.request(index).label for index in range(config.profile_runs)),
         warnings=(*loaded.warnings, *session.warnings, *missing_stages(modules), *_warnings(device, profiler_json)),

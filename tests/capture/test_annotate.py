@@ -206,5 +206,5 @@ def test_an_annotated_processor_is_copied_pickled_and_saved_as_it_was(quick: Loa
 
 
 def test_what_is_no_model_is_refused() -> None:
-    with pytest.raises(ConfigError, match="annotate takes a model of transformers, and this is a dict"), annotate({}):  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="annotate takes a model of transformers, and this is a dict"), annotate({}):
         pass

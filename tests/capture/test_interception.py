@@ -166,3 +166,16 @@ def test_nothing_is_heard_inside_of_a_graph_and_nothing_breaks_it(way: str) -> N
         log.clear()
         graphs.clear()
         torch._dynamo.reset()
+
+
+def test_nothing_is_heard_while_a_cuda_graph_is_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, log = Doubler(), list[str]()
+    capturing = {"now": True}
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: capturing["now"])
+    with ExitStack() as undo:
+        listen_to_forward(module, lambda *_: log.append("+"), lambda *_: log.append("-"), undo)
+        for now in (True, False):
+            capturing["now"] = now
+            module(torch.tensor(2))
+    assert log == ["+", "-"], "of the call that no graph was made of"

@@ -14,6 +14,7 @@ import transformers as hf
 from torch import nn
 
 from gemma_trace.capture.annotate import annotate
+from gemma_trace.capture.compiled_stages import watched_decode
 from gemma_trace.capture.ranges import RangeStack
 from gemma_trace.capture.text_model import extends_cache_by_one
 from gemma_trace.capture.torchvision_ops import declare_missing_operators
@@ -230,9 +231,12 @@ def test_decode_that_generate_compiles_has_a_range_around_and_none_inside(compil
         model.generate(**asked)
         alone = len(graphs)
         recorder = Recorder()
-        with annotate(model, sink=recorder):
+        with annotate(model, sink=recorder), watched_decode(model) as mode:
             model.generate(**asked)
         model.generate(**asked)
+        with watched_decode(model) as other:
+            model.generate(**asked | {"cache_implementation": "dynamic"})
+    assert (mode.name, other.name) == ("compiled", "eager")
     assert recorder.text_stages == THREE_TOKENS
     first_decode = recorder.heard.index("decode")
     assert not any("layer::" in name for name in recorder.heard[first_decode:])
