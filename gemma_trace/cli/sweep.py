@@ -52,6 +52,10 @@ def sweep(
         bool, typer.Option("--dry-run", help="Print the plan and the memory that each cell needs, and run nothing.")
     ] = False,
     retry: Annotated[bool, typer.Option("--retry", help="Run the cells that failed before again.")] = False,
+    redo: Annotated[
+        bool,
+        typer.Option("--redo", help="Run all cells again. A trace is replaced as soon as the new one is complete."),
+    ] = False,
     form: FormatOption = None,
     output: OutputOption = None,
     force: ForceOption = False,
@@ -76,7 +80,7 @@ def sweep(
         _print_plan(cells, out_dir, form, output, force=force, raw=raw)
         return
     with _watching(quiet=asked().quiet) as watch:
-        ended = run_sweep(cells, retry=retry, on_change=watch)
+        ended = run_sweep(cells, retry=retry, redo=redo, on_change=watch)
     done = [cell for cell in ended if cell.state == "done"]
     failed = [cell for cell in ended if cell.state == "failed"]
     if done:

@@ -114,6 +114,15 @@ def test_options_that_make_no_sense_are_refused() -> None:
         ({"image_device": "tpu"}, "no image device 'tpu'"),
         ({"model": " "}, "the model is empty"),
         ({"seed": -1}, "the seed is -1"),
+        ({"image_sizes": ("big",)}, "no image size 'big'; give WIDTHxHEIGHT in pixels"),
+        ({"image_sizes": ("0x9",)}, "no image size '0x9'"),
+        ({"image_sizes": ("90000x9",)}, "no image size '90000x9'"),
+        ({"image_sizes": ("9000x9000",)}, "no image size '9000x9000'"),
+        ({"image_sizes": ("9x9",), "images": ("a.jpg",)}, "--image and --image-size both say"),
+        ({"shuffle": 1}, "--shuffle is about the requests of a file"),
+        ({"online": True}, "--online is about the requests of a file"),
+        ({"requests": "r.jsonl", "prompt": "Hi"}, "--requests says all that is sent; leave out --prompt"),
+        ({"requests": "r.jsonl", "image_sizes": "9x9"}, "leave out --image-size"),
         ({"seed": 2**63}, "must be from 0 to"),
     ):
         with pytest.raises(ConfigError, match=message):

@@ -65,7 +65,8 @@ def test_options_of_the_command_line_have_their_own_types(tmp_path: Path) -> Non
         ("[options]\nruns = '3'", [], "runs is '3'; it requires a whole number"),
         ("[matrix]\nmodel = [4]", [], "model is 4; it requires text"),
         ("[options]\nsync_stages = 1", [], "sync_stages is 1; it requires true or false"),
-        ("[options]\nimage = 'a.jpg'", [], "image is 'a.jpg'; it requires a list of texts"),
+        ("[options]\nimage = 3", [], "image is 3; it requires a list of texts"),
+        ("[options]\nrequests = 3", [], "requests is 3; it requires a path"),
         ("matrix = 3", [], "matrix is not a table"),
     ],
 )
@@ -119,7 +120,7 @@ if config.device == "cuda":
     sys.exit(1)
 folder = config.output / config.name
 if os.environ.get("CELL_HANGS") and list(config.output.glob("*/*.pt.trace.json.gz")):
-    folder.mkdir()
+    (folder / "here").touch()
     print(json.dumps({{"phase": "hanging"}}), flush=True)
     time.sleep({hung})
 options = json.loads(json.dumps(config.record()))
@@ -175,7 +176,7 @@ def test_a_sweep_that_is_killed_goes_on_where_it_stopped(tmp_path: Path, quick_c
     killed = tmp_path / "killed"
     hanging = os.environ | {"CELL_HANGS": "1"}
     process = subprocess.Popen([*command, "--out-dir", str(killed)], stdout=subprocess.DEVNULL, env=hanging)
-    while len(folders := list(killed.glob("[!.]*cpu*"))) < 2 and process.poll() is None:
+    while len(folders := list(killed.glob("[!.]*cpu*/*[ez]"))) < 2 and process.poll() is None:
         time.sleep(0.02)
     assert len(folders) == 2, "one cell has its trace and another is at work"
     process.send_signal(signal.SIGKILL)
