@@ -6,16 +6,19 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gemma_trace.capture.plan import describe
-from gemma_trace.capture.sweep import RECORD_NAME, STUDY, Cell, plan, read_matrix, run_sweep
+from gemma_trace.capture.sweep import RECORD_NAME, STDERR_NAME, STUDY, Cell, plan, read_matrix, run_sweep
 from gemma_trace.cli import main
 from gemma_trace.errors import ConfigError, InputError, OutputError
 from gemma_trace.trace.trace import load_metadata
+from tests.capture.test_writer import METADATA
 from tests.conftest import HUNG_S, ROOT
 
 ONE = ["runs=1", "warmup=0", "profile_runs=1"]
@@ -111,7 +114,6 @@ from tests.trace_builder import TraceBuilder
 from gemma_trace.capture.config import CaptureConfig
 
 given = json.load(sys.stdin)
-given |= {{"output": pathlib.Path(given["output"]), "images": tuple(map(pathlib.Path, given["images"]))}}
 config = CaptureConfig(**given)
 print(json.dumps({{"phase": "profiling"}}), flush=True)
 pathlib.Path({pids!r}).open("a").write(f"{{os.getpid()}}\\n")
@@ -123,8 +125,12 @@ if os.environ.get("CELL_HANGS") and list(config.output.glob("*/*.pt.trace.json.g
     (folder / "here").touch()
     print(json.dumps({{"phase": "hanging"}}), flush=True)
     time.sleep({hung})
+print(os.environ.get("CELL_SAYS", ""), end="", file=sys.stderr)
+if os.environ.get("CELL_DIES"):
+    os._exit(3)
 options = json.loads(json.dumps(config.record()))
-TraceBuilder().range("request", 0, 1000).metadata(replace(METADATA, config=options)).write(
+ran_on = replace(METADATA.environment, **json.loads(os.environ.get("CELL_RAN_ON", "{{}}")))
+TraceBuilder().range("request", 0, 1000).metadata(replace(METADATA, config=options, environment=ran_on)).write(
     folder / "rank0.1.pt.trace.json.gz")
 """
 
@@ -155,6 +161,67 @@ def test_a_cell_that_dies_costs_itself_and_is_recorded(
     monkeypatch.setattr(sys, "executable", str(quick_cells))
     other = [Cell(replace(cells[1].config, seed=5))]
     assert run_sweep(other, retry=False, on_change=lambda _: None)[0].seconds > 0, "other options, another run"
+
+
+@pytest.fixture
+def swept(tmp_path: Path, quick_cells: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Cell]]:
+    """Runs a sweep of two quick cells."""
+    monkeypatch.setattr(sys, "executable", str(quick_cells))
+    cells = plan({"matrix": {"seed": [1, 2]}, "options": {"device": "cpu"}}, tmp_path / "out", ONE)
+
+    def sweep(**how: Any) -> list[Cell]:
+        return run_sweep(cells, **{"retry": False, "on_change": lambda _: None} | how)
+
+    return sweep
+
+
+def test_what_a_cell_prints_on_stderr_stands_beside_its_trace(
+    swept: Callable[..., list[Cell]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CELL_SAYS", "a library has something to say\n")
+    (first, _) = swept()
+    assert first.state == "done"
+    assert (first.folder / STDERR_NAME).read_text() == "a library has something to say\n"
+    monkeypatch.delenv("CELL_SAYS")
+    (first, _) = swept(redo=True)
+    assert [file.suffix for file in first.folder.iterdir()] == [".gz"], "nothing was said"
+
+
+def test_a_cell_that_dies_without_a_word_points_to_its_stderr(
+    swept: Callable[..., list[Cell]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CELL_DIES", "1")
+    (first, _) = swept()
+    assert first.error == "exited with code 3"
+    assert not first.folder.exists(), "there is nothing to keep"
+    monkeypatch.setenv("CELL_SAYS", "Fatal Python error")
+    (first, _) = swept(retry=True)
+    assert first.error == f"exited with code 3; its {STDERR_NAME} may say why"
+    assert (first.folder / STDERR_NAME).read_text() == "Fatal Python error"
+
+
+def test_a_cell_of_other_versions_is_not_done(
+    swept: Callable[..., list[Cell]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CELL_RAN_ON", '{"transformers": "4.0.0"}')
+    before = swept()
+    monkeypatch.setenv("CELL_RAN_ON", json.dumps({"torch": f"{METADATA.environment.torch}+other.build"}))
+    after = swept()
+    assert all(cell.seconds > 0 for cell in after), "they ran again"
+    assert all(cell.folder.exists() for cell in before), "what was there is kept"
+    assert not {cell.name for cell in before} & {cell.name for cell in after}
+    assert [cell.seconds for cell in swept()] == [0, 0], "of another build of the same version"
+
+
+def test_all_cells_run_again_if_that_is_asked_for(swept: Callable[..., list[Cell]]) -> None:
+    before = swept()
+    left = before[0].folder / ".rank0.9.pt.trace.json.gz.0a0a0a0a.partial"
+    left.write_text("of a process that was killed")
+    assert [cell.seconds for cell in swept()] == [0, 0]
+    assert not left.exists(), "cleared, though its cell was done"
+    after = swept(redo=True)
+    assert all(cell.seconds > 0 for cell in after)
+    assert [cell.name for cell in after] == [cell.name for cell in before]
 
 
 SWEEP = "import sys; from gemma_trace.cli import main; sys.executable = sys.argv.pop(1); sys.exit(main())"
