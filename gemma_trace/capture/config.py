@@ -160,9 +160,9 @@ class CaptureConfig:
     force: bool = False
 
     def __post_init__(self) -> None:
-        for option in fields(self):
-            value = checked(CaptureConfig, option.name, getattr(self, option.name))
-            object.__setattr__(self, option.name, value)
+        for field in fields(self):
+            value = checked(CaptureConfig, field.name, getattr(self, field.name))
+            object.__setattr__(self, field.name, value)
         if not self.model.strip():
             raise ConfigError("the model is empty; give --model a preset, a Hub id or a folder")
         if not 0 <= self.seed < 2**63:
@@ -207,8 +207,9 @@ class CaptureConfig:
                 if getattr(self, option) not in (None, False):
                     raise ConfigError(f"--{option} is about the requests of a file; give --requests FILE, too")
             return
+        defaults = {option.name: option.default for option in fields(self)}
         for option, name in _PARTS_OF_REQUESTS:
-            if getattr(self, option) != getattr(CaptureConfig, option, ()):
+            if getattr(self, option) != defaults[option]:
                 raise ConfigError(f"--requests says all that is sent; leave out --{name}")
 
     @property

@@ -12,7 +12,7 @@ def smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A program in the place of nvidia-smi, on a machine whose kernel says nothing."""
     monkeypatch.setattr(environment, "_NVIDIA_VERSION", tmp_path / "version")
     monkeypatch.setattr(environment, "_LONGEST_S", 0.5)
-    monkeypatch.setattr(environment.shutil, "which", lambda name: str(tmp_path / name))
+    monkeypatch.setattr("shutil.which", lambda name: str(tmp_path / name))
     return tmp_path / "nvidia-smi"
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.images import images_as_files, load_image
+from gemma_trace.capture.torchvision_ops import declare_missing_operators
 from gemma_trace.capture.workload import build_requests
 from gemma_trace.errors import ImageError
 from gemma_trace.request_media import Media
@@ -53,7 +54,9 @@ def odd_images(folder: Path) -> list[Path]:
     return sorted(folder.iterdir())
 
 
+@pytest.mark.filterwarnings("ignore:Palette images")
 def test_images_are_decoded_as_transformers_decodes_them(tmp_path: Path) -> None:
+    declare_missing_operators()
     from transformers.image_utils import load_image as of_transformers
 
     for path in odd_images(tmp_path):

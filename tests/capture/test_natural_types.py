@@ -19,7 +19,6 @@ def test_what_programs_have_is_taken() -> None:
             dtype=torch.bfloat16,
             detail=Detail.MODULE,
             images="a.jpg",
-            image_sizes=["8x6", "7x5"],
             stage_modules={"vision": "model.tower"},
             runs=np.int64(3),
             output="traces/mine",
@@ -31,11 +30,11 @@ def test_what_programs_have_is_taken() -> None:
         dtype="bfloat16",
         detail="module",
         images=(Path("a.jpg"),),
-        image_sizes=("8x6", "7x5"),
         stage_modules=("vision=model.tower",),
         runs=3,
         output=Path("traces/mine"),
     )
+    assert CaptureConfig(image_sizes="8x6").image_sizes == ("8x6",)  # type: ignore[arg-type]
     assert type(config.runs) is int
     assert type(config.detail) is str
     assert CaptureConfig(images=["a.jpg", Path("b.jpg")]).images == (Path("a.jpg"), Path("b.jpg"))  # type: ignore[arg-type]

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -169,8 +168,8 @@ def swept(tmp_path: Path, quick_cells: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(sys, "executable", str(quick_cells))
     cells = plan({"matrix": {"seed": [1, 2]}, "options": {"device": "cpu"}}, tmp_path / "out", ONE)
 
-    def sweep(**how: Any) -> list[Cell]:
-        return run_sweep(cells, **{"retry": False, "on_change": lambda _: None} | how)
+    def sweep(*, retry: bool = False, redo: bool = False) -> list[Cell]:
+        return run_sweep(cells, retry=retry, redo=redo, on_change=lambda _: None)
 
     return sweep
 

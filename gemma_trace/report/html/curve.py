@@ -94,9 +94,9 @@ def chart_of(points: Sequence[SizePoint], title: str) -> CurveChart:
     across = "megapixels of a prompt's images" if by_pixels else "tokens of a prompt"
 
     def dot(name: str, size: float, ms: Distribution) -> CurveDot:
-        places = (CURVE_PX * (1 - value / top) for value in (ms.median, ms.q1, ms.q3))
+        y, low, high = (CURVE_PX * (1 - value / top) for value in (ms.median, ms.q1, ms.q3))
         said = f"{name}: {spread(ms)} ms at {size:,.3g} {'MP' if by_pixels else 'tokens'}"
-        return CurveDot(100 * size / right, *places, full_name(said))
+        return CurveDot(100 * size / right, y, low, high, full_name(said))
 
     lines = []
     for name, key, classes in _LINES:
