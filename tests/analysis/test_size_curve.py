@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,11 +31,7 @@ def request(megapixels: float, processing_ms: int, tokens: int = 300, ttft_ms: i
 def test_requests_of_a_size_are_a_point_whichever_run_they_are_of() -> None:
     small, large = SizedRun(PIL, (request(1, 10), request(4, 40))), SizedRun(PIL, (request(8, 80), request(1, 14)))
     points = size_curve([small, large])
-    assert [(point.image_pixels, point.requests) for point in points] == [
-        (1_000_000, 2),
-        (4_000_000, 1),
-        (8_000_000, 1),
-    ]
+    assert [(point.image_pixels / 1e6, point.requests) for point in points] == [(1, 2), (4, 1), (8, 1)]
     first = points[0]
     assert (first.series, first.images, first.prompt_tokens) == ("pil", 1, 300)
     medians = {
@@ -74,7 +71,8 @@ def test_sizes_that_hardly_differ_are_no_curve() -> None:
 
 
 def test_a_trace_tells_its_settings_and_the_sizes_of_its_requests(tmp_path: Path) -> None:
-    described = metadata([sample(90, 9, prompt_tokens=314, image_pixels=(10, 20))], prompt="Hi", attn="eager", runs=3)
+    sent = replace(sample(90, 9), prompt_tokens=314, image_pixels=(10, 20))
+    described = metadata([sent], prompt="Hi", attn="eager", runs=3)
     run = run_of(described, tmp_path)
     assert run.settings == (("attn", "eager"), ("model", "27b"), ("weights", "random"))
     (found,) = run.requests
