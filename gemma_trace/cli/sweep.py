@@ -102,14 +102,19 @@ def _check_output(form: Format | None, output: Path | None, *, force: bool) -> N
 
 
 def _summarize(done: Sequence[Cell], form: Format | None, output: Path | None, *, force: bool, raw: bool) -> None:
+    from gemma_trace.analysis.size_curve import SizedRun, size_curve
     from gemma_trace.analysis.summary import summarize
     from gemma_trace.cli.output import emit
+    from gemma_trace.report.tables.requests import size_table
     from gemma_trace.report.tables.summary import summary_report
     from gemma_trace.trace.folders import find_traces
     from gemma_trace.trace.trace import load
 
     runs = [summarize(load(path)) for path in find_traces([cell.folder for cell in done])]
-    emit(summary_report(runs, [str(done[0].config.output)]), form, output, force=force, raw=raw)
+    report = summary_report(runs, [str(done[0].config.output)])
+    if points := size_curve([SizedRun(run.settings, run.requests) for run in runs]):
+        report = report.extended([size_table(points)], {})
+    emit(report, form, output, force=force, raw=raw)
 
 
 def _print_plan(
