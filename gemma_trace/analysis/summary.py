@@ -105,6 +105,7 @@ class RunSummary(Tabular):
         distortions: the same by stage, the most distorted first; empty without a timed pass.
         ranks: how many ranks of a job it is of.
         settings: how its requests were run, by the names of options; empty where the trace isn't ours.
+        drawn_from: the file of requests in which they were drawn by a seed; "" where they weren't.
     """
 
     source: Path
@@ -124,6 +125,7 @@ class RunSummary(Tabular):
     distortions: tuple[StageDistortion, ...] = ()
     ranks: int = 1
     settings: Settings = ()
+    drawn_from: str = ""
 
     def stage_ms(self, stage: str) -> Distribution | None:
         """The time of one stage, a value per request that has it; of the stages in `MEASURES` what stands there."""
@@ -190,6 +192,7 @@ def summarize(trace: Trace, profiled: StageBreakdown | None = None) -> RunSummar
         health=examine(trace).plus([*_inflation_findings(inflation), *distortion_findings(distorted)]),
         distortions=distorted,
         settings=settings_of(metadata),
+        drawn_from=str(metadata.config["requests"]) if metadata and metadata.config.get("shuffle") is not None else "",
     )
 
 

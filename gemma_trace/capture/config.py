@@ -31,7 +31,13 @@ _PARTS_OF_REQUESTS: Final = (
     ("system", "system"),
 )
 """Options whose place a file of requests takes: fields, and what they are called on the command line."""
-_MORE_LEAST: Final = (("images_per_request", 1), ("batch", 1), ("prompt_tokens", 1), ("prefill_chunk", 1))
+_MORE_LEAST: Final = (
+    ("images_per_request", 1),
+    ("batch", 1),
+    ("prompt_tokens", 1),
+    ("prefill_chunk", 1),
+    ("threads", 1),
+)
 MOST_NAME_CHARACTERS: Final = 100
 RUN_NAME_PATTERN: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MOST_NAME_CHARACTERS - 1}}}")
 
@@ -105,6 +111,8 @@ class CaptureConfig:
             torchvision backend.
         prefill_chunk: tokens of a forward of the prefill, which then makes several; None is all at once.
         compile: `stages` compiles vision tower, projector and decoder each by itself, so that their ranges survive.
+        threads: how many threads torch has on the host for an op; None leaves it as it is.
+        cudnn_benchmark: let cuDNN try its algorithms at each new shape, as the reference study does.
         new_tokens: tokens to generate; the stage `decode` appears from 2 on.
         warmup: requests before the timed pass, not counted; each that is measured comes once at least, unless it is 0.
         runs: requests timed without the profiler.
@@ -144,6 +152,8 @@ class CaptureConfig:
     image_device: str | None = None
     prefill_chunk: int | None = None
     compile: str = "off"
+    threads: int | None = None
+    cudnn_benchmark: bool = False
     new_tokens: int = 1
     warmup: int = 10
     runs: int = 10
@@ -236,6 +246,9 @@ class CaptureConfig:
         parts += list(self.image_sizes)
         parts += [f"images{self.images_per_request}"] if self.images_per_request > 1 else []
         parts += [self.requests.stem] if self.requests else []
+        parts += [f"shuffle{self.shuffle}"] if self.shuffle is not None else []
+        parts += [f"threads{self.threads}"] if self.threads else []
+        parts += ["cudnn-benchmark"] if self.cudnn_benchmark else []
         parts += [f"prompt{self.prompt_tokens}"] if self.prompt_tokens else []
         parts += [f"images-on-{self.image_device}"] if self.image_device else []
         parts += [f"chunk{self.prefill_chunk}"] if self.prefill_chunk else []

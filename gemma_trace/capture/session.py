@@ -33,6 +33,7 @@ from gemma_trace.capture.phases import NoProgress, Progress
 from gemma_trace.capture.ranges import ProfilerRanges, RangeSink, RangeStack, SynchronizedRanges
 from gemma_trace.capture.sending import Sender, Sent
 from gemma_trace.capture.timers import StageTimer
+from gemma_trace.capture.torch_settings import torch_settings
 from gemma_trace.capture.workload import build_requests, request_warnings
 from gemma_trace.capture.writer import trace_path, write_trace
 from gemma_trace.errors import ConfigError
@@ -116,7 +117,7 @@ def _profiled(
     progress: Progress,
 ) -> tuple[bytes, RunMetadata]:
     """The profiler's own JSON, and what the trace is to say of itself."""
-    with process_group(this_rank(), device), scratch_folder() as scratch:
+    with torch_settings(config), process_group(this_rank(), device), scratch_folder() as scratch:
         environment = describe_environment(device)  # whatever it takes, no pass is lost
         requests = build_requests(config, scratch)
         progress.phase(f"loading {run.model}", 1)

@@ -41,17 +41,6 @@ STDERR_NAME: Final = "stderr.log"
 
 _TIME_TO_CLEAR_UP_S: Final = 20.0
 
-STUDY: Final[Mapping[str, Any]] = {
-    "matrix": {
-        "model": ["4b", "12b", "27b"],
-        "dtype": ["bfloat16", "float32"],
-        "device": ["cuda", "cpu"],
-        "image_backend": ["torchvision", "pil"],
-    },
-    "options": {"runs": 10, "warmup": 10, "profile_runs": 1},
-}
-"""The reference study's matrix: 24 cells, 10 runs after 10 warm-ups."""
-
 
 @dataclass(frozen=True)
 class Cell:
@@ -89,7 +78,7 @@ def read_matrix(path: Path) -> Mapping[str, Any]:
     Raises:
         InputError: it can't be read as TOML.
     """
-    return read_toml(path, "the matrix, a TOML file or study")
+    return read_toml(path, "the matrix, a TOML file, study or study-fast")
 
 
 def plan(matrix: Mapping[str, Any], output: Path, changes: Sequence[str] = ()) -> list[Cell]:

@@ -111,6 +111,12 @@ def capture(
             help="stages applies torch.compile to the vision tower, the projector and the decoder, one by one.",
         ),
     ] = CompileMode.OFF,
+    threads: Annotated[
+        int | None, typer.Option(metavar="N", help="Let torch use N threads of the CPU for an op.")
+    ] = None,
+    cudnn_benchmark: Annotated[
+        bool, typer.Option("--cudnn-benchmark", help="Let cuDNN try which of its algorithms is the fastest.")
+    ] = False,
     new_tokens: Annotated[
         int, typer.Option(metavar="N", help="Generate N tokens. From 2 on, there is a decode stage.")
     ] = 1,
@@ -188,6 +194,8 @@ def capture(
         image_device=image_device,
         prefill_chunk=prefill_chunk,
         compile=compile_mode.value,
+        threads=threads,
+        cudnn_benchmark=cudnn_benchmark,
         new_tokens=new_tokens,
         warmup=warmup,
         runs=runs,

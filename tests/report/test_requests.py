@@ -83,6 +83,6 @@ def test_points_lie_where_their_sizes_and_times_are() -> None:
     ttft = chart.lines[0]
     assert [dot.x_pct for dot in ttft.dots] == pytest.approx([100 * size / 4.2 for size in (1, 2, 4)])
     assert [dot.y_px for dot in ttft.dots] == pytest.approx([CURVE_PX * (1 - ms / 1050) for ms in (250, 500, 1000)])
-    assert chart.levels[0] == (CURVE_PX, "0")
+    assert list(chart.levels[0]) == [CURVE_PX, "0"]
     tokens = size_curve([SizedRun(PIL, tuple(request(1, 9, tokens) for tokens in (300, 400, 600)))])
     assert chart_of(tokens, "").across == "tokens of a prompt"
