@@ -33,6 +33,7 @@ from gemma_trace.report.tables.rank_cols import (
     STRAGGLER_COLS,
 )
 from gemma_trace.report.tables.reasons import KIND_COLS, REASON_FILE
+from gemma_trace.report.tables.requests import REQUEST_ROW_FILE, SIZE_FILE
 from gemma_trace.report.tables.roofline import ROOFLINE_FILE
 from gemma_trace.report.tables.sql import SCHEMA_COLS
 from gemma_trace.report.tables.stages import STAGE_FILE
@@ -108,6 +109,8 @@ README_TABLES: Final[dict[str, tuple[str, Sequence[Defined]]]] = {
     "roofline": ("column", ROOFLINE_FILE),
     "runs": ("column", RUN_FILE),
     "stage of a run": ("column", (STAGE_OF_RUN, STAGE_MS)),
+    "requests of a run": ("column", REQUEST_ROW_FILE),
+    "sizes": ("column", SIZE_FILE),
     "measures": ("measure", (*MEASURE_FILE, INFLATION)),
     "report": ("what", PAGE_TERMS),
     "hta": ("column", HTA_FILE),
