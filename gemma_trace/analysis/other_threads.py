@@ -29,11 +29,13 @@ def stages_of_others(trace: Trace, line: WindowLine) -> Stretches:
 def host_ns_of_others(trace: Trace, line: WindowLine, rows: int) -> IntArray:
     """How long each stage is open on other threads than the request's, less the stages nested in it.
 
+    Nothing for a client of a server: its own thread repeats what others did for it.
+
     Returns:
         int64 [w · rows], window by window.
     """
     window, found = _elsewhere(trace, line, same_process=False)
-    real = found.row != UNATTRIBUTED_CODE
+    real = (found.row != UNATTRIBUTED_CODE) & ~trace.client_tracks[line.track[window]]
     sums = np.zeros(len(line) * rows, dtype=np.int64)
     np.add.at(sums, window[real] * rows + found.row[real], (found.end_ns - found.start_ns)[real])
     return sums
