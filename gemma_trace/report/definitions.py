@@ -34,6 +34,7 @@ from gemma_trace.report.tables.rank_cols import (
 )
 from gemma_trace.report.tables.reasons import KIND_COLS, REASON_FILE
 from gemma_trace.report.tables.roofline import ROOFLINE_FILE
+from gemma_trace.report.tables.served import SERVED_FILE
 from gemma_trace.report.tables.sql import SCHEMA_COLS
 from gemma_trace.report.tables.stages import STAGE_FILE
 from gemma_trace.report.tables.steps import STEP_FILE
@@ -96,6 +97,7 @@ README_TABLES: Final[dict[str, tuple[str, Sequence[Defined]]]] = {
     "floors": ("column", FLOOR_FILE),
     "counters": ("key", COUNTER_FILE),
     "steps": ("key", STEP_FILE),
+    "served": ("column", SERVED_FILE),
     "allocators": ("key", ALLOCATOR_FILE),
     "memory by stage": ("key", MEMORY_STAGE_FILE),
     "tree": ("column", TREE_FILE),

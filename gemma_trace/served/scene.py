@@ -84,8 +84,9 @@ def scene_of(traces: Sequence[Trace], stamps: Sequence[Stamp] = ()) -> Scene:
     Args:
         stamps: what the plugin wrote beside them.
     """
-    engines = [(trace, steps) for trace in traces if (steps := engine_steps(trace) or forwards(trace))]
-    trace, steps = max(engines, key=lambda pair: len(pair[1])) if engines else (None, ())
+    known = [(trace, engine_steps(trace) or forwards(trace)) for trace in traces]
+    engines = [(trace, busy) for trace, steps in known if (busy := [s for s in steps if s.counts.kind != "empty"])]
+    trace, steps = max(engines, key=lambda pair: len(pair[1])) if engines else (None, [])
     front = [stretch for each in traces for stretch in _stretches(each)]
     stamped = [Stretch(stamp.start_ns, stamp.end_ns, stamp.stage) for stamp in stamps]
     before = [stretch for stretch in stamped if stretch.stage in BEFORE_ENGINE]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -13,7 +14,7 @@ from gemma_trace.trace.events import NONE, IntArray
 from gemma_trace.trace.trace import Trace
 from gemma_trace.trace.tree import nest
 
-StepKind = Literal["prefill", "decode", "mixed"]
+StepKind = Literal["prefill", "decode", "mixed", "empty"]
 
 _VLLM: Final = re.compile(r"execute_(?:\w+_)?context_(\d{1,9})\(([^()]{0,80})\)_generation_(\d{1,9})\(([^()]{0,80})\)")
 _SGLANG: Final = re.compile(r"step\[(EXTEND|MIXED|DECODE)\b([^\]]{0,80})\]")
@@ -41,9 +42,9 @@ class StepCounts:
 
     @property
     def kind(self) -> StepKind:
-        """`mixed` reads prompts and generates for others."""
+        """`mixed` reads prompts and generates for others; `empty` does neither, and clears up after them."""
         if self.context_requests == 0:
-            return "decode"
+            return "empty" if self.generation_requests == 0 else "decode"
         return "mixed" if self.generation_requests else "prefill"
 
 
@@ -135,7 +136,7 @@ def _steps(trace: Trace, chosen: IntArray, counts: list[StepCounts | None]) -> t
     return tuple(steps)
 
 
-def hides_encoder(trace: Trace, steps: tuple[EngineStep, ...]) -> bool:
+def hides_encoder(trace: Trace, steps: Sequence[EngineStep]) -> bool:
     """Whether an engine's prefills are in a trace, and nothing that tells an image encoder from them."""
     reads = any(step.counts.context_requests != 0 for step in steps)
     return reads and not (trace.stage_range == _VISION).any()

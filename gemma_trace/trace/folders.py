@@ -22,8 +22,8 @@ _ANY: Final = ("*.json.gz", "*.json")
 def find_traces(paths: Sequence[Path]) -> list[Path]:
     """The trace files that these paths name: files as they are, folders with all that lies below them.
 
-    A folder of served requests stands for one trace. In others the names that torch.profiler's TensorBoard handler gives
-    count; without one, all JSON files do.
+    A folder of served requests stands for one trace. In others the names that torch.profiler's TensorBoard handler
+    gives count; without one, all JSON files do.
 
     Raises:
         InputError: a path doesn't exist or can't be looked into, or a folder holds no trace.

@@ -34,7 +34,7 @@ _KIND: Final = Col(
     "kind",
     "step",
     STAGE,
-    definition="`prefill`, `decode`, or `mixed`, which reads prompts and generates for other requests",
+    definition="`prefill`, `decode`, `mixed`, which reads prompts and generates for others, or `empty`",
     value="counts.kind",
 )
 
