@@ -279,7 +279,8 @@ def _token_ns(trace: Trace, window: Request) -> IntArray:
         return np.sort(spans.ends_ns(sampling))
     ends = np.zeros(len(forwards) + 1, dtype=np.int64)
     np.maximum.at(ends, before, spans.ends_ns(sampling))
-    return ends[np.unique(before)]
+    last: IntArray = ends[np.unique(before)]
+    return last
 
 
 def _step_series(trace: Trace, windows: Sequence[Request]) -> list[list[IntArray]]:

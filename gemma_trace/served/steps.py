@@ -128,7 +128,7 @@ def _steps(trace: Trace, chosen: IntArray, counts: list[StepCounts | None]) -> t
     track = int(np.bincount(spans.track[chosen]).argmax())
     chosen = chosen[spans.track[chosen] == track]
     rows = zip(spans.name[chosen].tolist(), spans.ts_ns[chosen].tolist(), spans.ends_ns(chosen).tolist(), strict=True)
-    steps = []
+    steps: list[EngineStep] = []
     for name, start_ns, end_ns in rows:
         known = counts[name]
         assert known is not None
