@@ -26,6 +26,13 @@ def stages_of_others(trace: Trace, line: WindowLine) -> Stretches:
     return earliest_opened(lanes) if lanes else Stretches(_NOTHING, _NOTHING, _NOTHING, _NOTHING, _NOTHING)
 
 
+def lanes_elsewhere(trace: Trace, line: WindowLine) -> list[Stretches]:
+    """The stages open on other threads than the windows', of whatever process, thread by thread."""
+    _, stretches = _elsewhere(trace, line, same_process=False)
+    stages = np.flatnonzero(stretches.row != UNATTRIBUTED_CODE)
+    return [stretches.taken(stages[places]) for _, places in Places(stretches.track[stages])]
+
+
 def host_ns_of_others(trace: Trace, line: WindowLine, rows: int) -> IntArray:
     """How long each stage is open on other threads than the request's, less the stages nested in it.
 

@@ -10,8 +10,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from gemma_trace.analysis.intervals import Intervals, first_come, intersect, union
-from gemma_trace.analysis.other_threads import stages_of_others, waiting_in
-from gemma_trace.analysis.stretches import Stretches, overlaid, stage_stretches
+from gemma_trace.analysis.other_threads import lanes_elsewhere, stages_of_others, waiting_in
+from gemma_trace.analysis.stretches import Stretches, overlaid, stage_stretches, working_for
 from gemma_trace.analysis.window_line import WindowLine, lines
 from gemma_trace.stages import DEVICE_STAGES, UNATTRIBUTED_CODE
 from gemma_trace.trace.events import BoolArray, IntArray
@@ -158,5 +158,7 @@ def answering_stretches(trace: Trace, line: WindowLine, own: Stretches | None = 
         own: what `stage_stretches` says, if it is known.
     """
     stretches = stage_stretches(trace, line) if own is None else own
+    if trace.client_tracks[line.track].any():
+        stretches = working_for(stretches, lanes_elsewhere(trace, line))
     others = stages_of_others(trace, line)
     return overlaid(stretches, others, waiting_in(trace, line, stretches)) if len(others) else stretches

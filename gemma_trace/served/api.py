@@ -196,7 +196,7 @@ class _Seen:
         choices = chunk.get("choices")
         for choice in choices if isinstance(choices, list) else []:
             delta = choice.get("delta") if isinstance(choice, dict) else None
-            if isinstance(delta, dict) and any(delta.get(key) for key in ("content", "reasoning_content", "reasoning")):
+            if isinstance(delta, dict) and _is_token(delta):
                 self._token_ns.append(now_ns - self._sent_ns)
 
     def request(self) -> ClientRequest:
@@ -206,12 +206,18 @@ class _Seen:
             self._payload.id,
             self._payload.label,
             self._sent_unix_ns,
-            tuple(self._token_ns),
+            tuple(self._token_ns[: self._output_tokens or None]),  # a last piece may have nothing in it
             done_ns,
             self._prompt_tokens,
             self._output_tokens,
             self.error,
         )
+
+
+def _is_token(delta: dict[str, Any]) -> bool:
+    """Whether a piece of an answer has come of a token. Its text may be empty, unless it only says who speaks."""
+    texts = [delta[key] for key in ("content", "reasoning_content", "reasoning") if isinstance(delta.get(key), str)]
+    return any(texts) or bool(texts and not delta.get("role"))
 
 
 def _count(value: Any) -> int:
