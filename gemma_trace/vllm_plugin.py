@@ -184,7 +184,8 @@ def _within(name: str, original: Method) -> Method:
 def _range(name: str) -> AbstractContextManager[Any]:
     from torch.profiler import record_function
 
-    return record_function(name)
+    opened: AbstractContextManager[Any] = record_function(name)
+    return opened
 
 
 def _executing(original: Method) -> Method:
