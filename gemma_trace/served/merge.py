@@ -39,6 +39,7 @@ from gemma_trace.trace.header import BASE_KEY, DEVICES_KEY
 from gemma_trace.trace.reader import read_header, stream_events
 from gemma_trace.trace.short_paths import PathScrubber
 from gemma_trace.trace.trace import Trace, load
+from gemma_trace.trace.unusable import UNSEEN
 
 Watch = Callable[[Path], AbstractContextManager[Callable[[int], None] | None]]
 """Opens, for the time in which a file is read, what hears how many bytes were."""
@@ -59,11 +60,14 @@ def merge(folder: Path, record: ServedRecord, watch: Watch = lambda path: nullco
         InputError: none of the processes' traces can be read, or none of the requests was profiled.
         OutputError: it can't be written.
     """
-    answered = [request for request in record.profiled if request.done_ns > 0]
+    answered = sorted(
+        (request for request in record.profiled if request.token_ns or not request.error),
+        key=lambda request: request.sent_unix_ns,  # as the requests of a trace are
+    )
     if not answered:
         raise InputError(f"{folder} has no request that was recorded by the profiler; there is nothing to merge")
-    traces, notes = _loaded([folder / name for name in record.traces], watch)
     stamps = [stamp for path in sorted(folder.rglob(PATTERN)) for stamp in read_stamps(path)]
+    traces, notes = _loaded([folder / name for name in record.traces], watch, has_stamps=bool(stamps))
     scene = scene_of(traces, stamps)
     placed = place(answered, scene)
     notes += _remarks(scene, placed, answered)
@@ -82,8 +86,12 @@ def merge(folder: Path, record: ServedRecord, watch: Watch = lambda path: nullco
     return target, notes
 
 
-def _loaded(paths: Sequence[Path], watch: Watch) -> tuple[list[Trace], list[str]]:
-    """Those traces of the server's processes that can be read, and a note for each of the others."""
+def _loaded(paths: Sequence[Path], watch: Watch, *, has_stamps: bool) -> tuple[list[Trace], list[str]]:
+    """Those traces of the server's processes that can be read, and a note for each of the others.
+
+    Args:
+        has_stamps: whether our plugin was there: then the front end's trace may be empty, and times stand beside it.
+    """
     traces: list[Trace] = []
     notes: list[str] = []
     for path in paths:
@@ -91,6 +99,8 @@ def _loaded(paths: Sequence[Path], watch: Watch) -> tuple[list[Trace], list[str]
             with watch(path) as on_bytes:
                 trace = load(path, on_bytes=on_bytes)
         except InputError as error:
+            if has_stamps and str(error).endswith(UNSEEN):
+                continue
             notes.append(f"a trace of the server is left out: {error}")
             continue
         if not trace.base_ns:

@@ -9,6 +9,7 @@ import pytest
 
 from gemma_trace.cli import main
 from gemma_trace.served.record import ServedRecord
+from tests.report.test_definitions import defined
 from tests.served.loopback import Behaviour, LoopbackServer
 
 
@@ -45,6 +46,7 @@ def test_requests_and_traces_become_one(
     with server:
         assert run(server, tmp_path, "--format", "json") == 0
     rows = json.loads(capsys.readouterr().out)
+    assert set(rows["rows"][0]) | {"what", "value", "server", "model"} <= defined("serve-capture")
     assert [(row["requests"], row["tokens"], row["error"]) for row in rows["rows"]] == [
         *[("timed", 3, "")] * 2,
         *[("profiled", 3, "")] * 2,

@@ -229,3 +229,67 @@ def test_a_real_server(tmp_path: Path) -> None:
     assert sum(first.values()) == pytest.approx(trace.requests[0].wall_ns / MS, abs=1e-9)
     between = [each["queue"] for each in (first, second)]
     assert between[0] > 40 > between[1] > 28
+
+
+class TestPlugin:
+    """With our plugin, times of the front end and the requests of each step lie beside an empty trace of it."""
+
+    def folder(self, tmp_path: Path) -> Path:
+        front = TraceBuilder()
+        front.header["baseTimeNanoseconds"] = BASE_NS
+        front.span("Trace", "PyTorch Profiler (0)", 0, 200 * MS, pid="Spans", tid="PyTorch Profiler")
+        front.write(tmp_path / "processes" / "front.json")
+        worker = TraceBuilder()
+        for at in (50, 120):
+            worker.range("prefill", at * MS, 50 * MS, tid=22, pid=22)
+            worker.range("vision_tower", (at + 5) * MS, 20 * MS, tid=22, pid=22)
+            name = "execute_context_1(300)_generation_0(0)"
+            worker.span("user_annotation", name, (at + 1) * MS, 48 * MS, pid=22, tid=22)
+        worker.header["baseTimeNanoseconds"] = BASE_NS
+        worker.write(tmp_path / "processes" / "worker.json")
+
+        def stamp(stage: str, start_ms: int, end_ms: int, *ids: str) -> bytes:
+            times = (BASE_NS + start_ms * MS, BASE_NS + end_ms * MS)
+            return b'{"stage":"%s","start_ns":%d,"end_ns":%d,"request_ids":[%s]}\n' % (
+                *(stage.encode(), *times),
+                ",".join(f'"chatcmpl-{name}-a1"' for name in ids).encode(),
+            )
+
+        lines = [stamp("image_load", 2, 9), stamp("preprocessing", 10, 40), stamp("image_processing", 12, 30)]
+        steps = [stamp("step", 50, 100, "request-1"), stamp("step", 120, 170, "request-0")]
+        (tmp_path / "processes" / "gemma_trace_stamps.1.jsonl").write_bytes(b"".join(lines))
+        (tmp_path / "processes" / "gemma_trace_stamps.2.jsonl").write_bytes(b"".join(steps) + b'{"stage"')
+        return tmp_path
+
+    def read(self, folder: Path, *requests: ClientRequest) -> Trace:
+        record = ServedRecord(
+            *(SCHEMA_VERSION, "", "run", "vllm 0.32.0", "tiny", {}),
+            profiled=requests,
+            traces=("processes/front.json", "processes/worker.json"),
+        )
+        record.write(folder)
+        merge(folder, record)
+        return load(one_trace(folder))
+
+    def test_the_front_end_is_told(self, tmp_path: Path) -> None:
+        trace = self.read(self.folder(tmp_path), client(1, 0, (110,), 111))
+        assert stages_ms(trace, 0) == {
+            "http": 3,
+            "image_load": 7,
+            "preprocessing": 12,
+            "image_processing": 18,
+            "queue": 11,
+            "vision_tower": 20,
+            "prefill": 29,
+            "return": 11,
+        }
+        assert trace.metadata is not None
+        assert trace.metadata.warnings == ()
+
+    def test_requests_at_once_are_told_by_the_engines_ids(self, tmp_path: Path) -> None:
+        """The one that is sent first is served last, which the order of tokens wouldn't tell."""
+        trace = self.read(self.folder(tmp_path), client(0, 0, (175,), 176), client(1, 1, (174,), 175))
+        assert "by the engine's own ids" in " ".join(trace.metadata.warnings if trace.metadata else ())
+        first, second = stages_ms(trace, 0), stages_ms(trace, 1)
+        assert (first["prefill"], second["prefill"]) == (29, 29)
+        assert (first["return"], second["return"]) == (6, 76)
