@@ -10,7 +10,7 @@ import pytest
 from gemma_trace.cli import main
 from gemma_trace.served.record import ServedRecord
 from tests.report.test_definitions import defined
-from tests.served.loopback import Behaviour, LoopbackServer
+from tests.served.loopback import Behaviour, LoopbackServer, TorchWorker
 
 
 def run(server: LoopbackServer, folder: Path, *more: str, traces: bool = True, size: str = "64x48") -> int:
@@ -62,6 +62,23 @@ def test_requests_and_traces_become_one(
         of_request = {row["stage"]: row["time_ns"] for row in stages["rows"] if row["request"] == number}
         assert sum(of_request.values()) == request.done_ns
         assert {"http", "image_load", "preprocessing", "queue", "vision_tower", "decode", "return"} <= set(of_request)
+
+
+@pytest.mark.capture
+def test_traces_of_torch_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with LoopbackServer(tmp_path / "traces", worker=TorchWorker()) as server:
+        assert run(server, tmp_path, "--quiet") == 0
+    folder = tmp_path / "out" / "served"
+    capsys.readouterr()
+    assert main(["stages", str(folder), "--format", "json"]) == 0
+    stages = json.loads(capsys.readouterr().out)
+    for number, request in enumerate(ServedRecord.read(folder).profiled):
+        of_request = {row["stage"]: row["time_ns"] for row in stages["rows"] if row["request"] == number}
+        assert sum(of_request.values()) == request.done_ns
+        assert {"preprocessing", "vision_tower", "prefill", "sampling", "decode"} <= set(of_request)
+    assert [step["kind"] for step in stages["totals"]["steps"]] == ["prefill", "decode", "decode"] * 2
+    assert main(["kernels", str(folder), "--stage", "vision_tower", "--by", "op", "--format", "json"]) == 0
+    assert "aten::mm" in {row["name"] for row in json.loads(capsys.readouterr().out)["rows"]}
 
 
 def test_repeated_images(server: LoopbackServer, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import json
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -48,17 +49,58 @@ class Behaviour:
     step_s: float = 0.004
 
 
+class TorchWorker:
+    """An engine whose steps torch computes and its profiler records, in a thread of its own."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1)
+
+    def start(self) -> None:
+        self._pool.submit(self._start).result()
+
+    def step(self, first: bool) -> None:
+        self._pool.submit(self._step, first).result()
+
+    def stop(self, path: Path) -> None:
+        self._pool.submit(self._stop, path).result()
+
+    def _start(self) -> None:
+        import torch
+
+        self._profiler = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU])
+        self._profiler.__enter__()
+
+    def _step(self, first: bool) -> None:
+        import torch
+        from torch.profiler import record_function
+
+        matrix = torch.ones(128, 128)
+        with record_function(f"execute_context_{first:d}({300 * first})_generation_{not first:d}({not first:d})"):
+            if first:
+                with record_function(TOWER):
+                    matrix = matrix @ matrix
+            matrix = torch.relu(matrix @ matrix)
+        with record_function("gpu_model_runner: sample"):
+            matrix.argmax()
+
+    def _stop(self, path: Path) -> None:
+        self._profiler.__exit__(None, None, None)
+        self._profiler.export_chrome_trace(str(path))
+
+
 @dataclass
 class LoopbackServer:
     """Serves while the block runs.
 
     Attributes:
         traces: where its traces go.
+        worker: does the engine's steps; None sleeps, and writes the worker's trace by hand.
         seen: the bodies of all requests.
     """
 
     traces: Path
     behaviour: Behaviour = field(default_factory=Behaviour)
+    worker: TorchWorker | None = None
     seen: list[dict[str, Any]] = field(default_factory=list)
 
     def __enter__(self) -> Self:
@@ -122,6 +164,8 @@ class LoopbackServer:
         elif to.path == "/start_profile" and self.behaviour.profiler:
             self._front, self._worker = TraceBuilder(), TraceBuilder()
             self._profiles = True
+            if self.worker is not None:
+                self.worker.start()
             _answer(to, 200, b"")
         elif to.path == "/stop_profile" and self.behaviour.profiler:
             self._profiles = False
@@ -160,6 +204,9 @@ class LoopbackServer:
         to.close_connection = True
 
     def _step(self, *, first: bool) -> None:
+        if self.worker is not None:
+            self.worker.step(first)
+            return
         begun = time.time_ns()
         if first:
             self._timed(self._worker, TOWER, WORKER)
@@ -180,7 +227,11 @@ class LoopbackServer:
 
     def _write(self) -> None:
         self.traces.mkdir(parents=True, exist_ok=True)
-        for name, builder in (("front.async_llm", self._front), ("rank0", self._worker)):
+        builders = {"front.async_llm": self._front, "rank0": self._worker}
+        if self.worker is not None:
+            self.worker.stop(self.traces / "rank0.1.pt.trace.json.gz")
+            del builders["rank0"]
+        for name, builder in builders.items():
             builder.header["baseTimeNanoseconds"] = BASE_NS
             data = gzip.compress(builder.json())
             halved = self.behaviour.halves and name == "rank0"
