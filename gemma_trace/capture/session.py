@@ -25,7 +25,7 @@ from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.discovery import find_stage_modules, missing_stages
 from gemma_trace.capture.distributed import process_group, this_rank
 from gemma_trace.capture.environment import describe_environment
-from gemma_trace.capture.generation import TokenClock, greedy_generation
+from gemma_trace.capture.generation import greedy_generation
 from gemma_trace.capture.given import GivenModel, check_applies, read_given
 from gemma_trace.capture.images import images_as_files
 from gemma_trace.capture.models import LoadedModel, load_model, resolve_device

@@ -172,7 +172,7 @@ def test_an_annotation_inside_another_doubles_nothing(quick: LoadedModel, inputs
             for _ in range(annotations):
                 ranges = entered.enter_context(annotate(quick.model, quick.processor))
             with ranges.stage(Stage.REQUEST):
-                text = quick.processor.apply_chat_template(messages_for("Hi", [IMAGE]), tokenize=False)
+                text = quick.processor.apply_chat_template(messages_for(ASKED, [IMAGE]), tokenize=False)
                 quick.processor(text=[text], images=[[IMAGE]], return_tensors="pt")
                 quick.model.generate(**inputs, max_new_tokens=2, min_new_tokens=2, do_sample=False)
         return Counter(event.name for event in profiler.events() if event.name.startswith("gemma_trace::"))
