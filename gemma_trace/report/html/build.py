@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from gemma_trace.advice.advise import advise
 from gemma_trace.analysis.allocations import memory_use
 from gemma_trace.analysis.bindings import binding, doubt_of
 from gemma_trace.analysis.breakdown import StageBreakdown, breakdown
@@ -95,6 +96,7 @@ def view_of(trace: Trace, detail: PageDetail = FULL, own: Sequence[Peaks] = (), 
         facts=facts_of(trace, run),
         sized=SizedRun(run.settings, run.requests),
         stage=stage,
+        advice=advise(trace) if stage is None else None,
     )
 
 
