@@ -29,6 +29,7 @@ COMMANDS: Final = (
     *("summarize", "stages", "kernels", "tree", "ranks", "diff", "check"),
     *("report", "view", "export", "hta"),
     *("index", "history", "sql", "baseline"),
+    *("mcp", "skill"),
     "doctor",
 )
 """In the order of the help. Each is a function in the module of the same name."""
