@@ -138,9 +138,9 @@ def main() -> None:
     jobs = json.load(sys.stdin)
     for module in IMPORTED:
         importlib.import_module(module)
-    from gemma_trace.trace import trace
+    from gemma_trace.trace import cache
 
-    vars(trace)["WORTHWHILE_BYTES"] = 1
+    vars(cache)["WORTHWHILE_BYTES"] = 1
     for job in jobs:
 
         def steps(output: str, last: int | None, job: dict[str, Any] = job) -> int | None:

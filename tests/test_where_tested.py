@@ -10,6 +10,7 @@ ELSEWHERE = {
     "trace/asking": "integration/test_attribution",
     "trace/cache_seal": "trace/test_cache_faults",
     "trace/columns": "trace/test_reader",
+    "trace/block_process": "trace/test_ahead",
     "trace/block_worker": "trace/test_ahead",
     "trace/block_workers": "trace/test_ahead",
     "trace/collected": "trace/test_reader",

@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Final
 
 from gemma_trace.errors import ConfigError
+from gemma_trace.trace.block_process import may_fork
 from gemma_trace.trace.block_worker import SLOTS
 from gemma_trace.trace.block_workers import BlockWorker, fits
 from gemma_trace.trace.collected import Block, Collected
 from gemma_trace.trace.sink import decoded_block
-from gemma_trace.trace.source import SourceState
+from gemma_trace.trace.source import SourceState, expected_json_bytes
 
 JOBS_VARIABLE: Final = "GEMMA_TRACE_JOBS"
 """The environment variable that says how many processes may read one trace."""
@@ -34,8 +35,8 @@ MOST_JOBS: Final = 8
 WORTHWHILE_BYTES: Final = 96 << 20
 """JSON below this is read faster than processes are started."""
 
-INFLATES: Final = 16
-"""Some times as long as its compressed file a trace is."""
+WORTHWHILE_FORKED_BYTES: Final = 24 << 20
+"""The same where this process can be forked."""
 
 _MOST_MISSES: Final = 4
 _HITS_A_MISS: Final = 8
@@ -80,8 +81,9 @@ def pays(path: Path, state: SourceState) -> bool:
         state: of the file, of which a chunk has been read.
     """
     found = path.stat()
-    expected = found.st_size * (INFLATES if state.compressed else 1)
-    return stat.S_ISREG(found.st_mode) and expected >= WORTHWHILE_BYTES
+    expected = expected_json_bytes(found.st_size, compressed=state.compressed)
+    worthwhile = WORTHWHILE_FORKED_BYTES if may_fork() else WORTHWHILE_BYTES
+    return stat.S_ISREG(found.st_mode) and expected >= worthwhile
 
 
 @dataclass(frozen=True)

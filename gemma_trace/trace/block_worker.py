@@ -107,19 +107,24 @@ def _answered(slot: memoryview, length: int) -> bytes:
 
 
 def main(descriptor: int) -> NoReturn:
+    """Answer orders until there are no more, and exit; see `answer_orders`."""
+    answer_orders(descriptor)
+    sys.exit(0)
+
+
+def answer_orders(descriptor: int) -> None:
     """Answer orders until there are no more.
 
     Args:
         descriptor: of the shared memory's file.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever asks is interrupted too, and closes the input
-    orders, answers = sys.stdin.buffer, sys.stdout.buffer
     shared = memoryview(mmap.mmap(descriptor, SLOTS * SLOT_BYTES))
-    answers.write(READY)
-    answers.flush()
-    while len(order := orders.read(ORDER.size)) == ORDER.size:
-        slot, length = ORDER.unpack(order)
-        answer = _answered(shared[slot * SLOT_BYTES : (slot + 1) * SLOT_BYTES], length)
-        answers.write(LENGTH.pack(len(answer)) + answer)
+    with open(0, "rb", closefd=False) as orders, open(1, "wb", closefd=False) as answers:
+        answers.write(READY)
         answers.flush()
-    sys.exit(0)
+        while len(order := orders.read(ORDER.size)) == ORDER.size:
+            slot, length = ORDER.unpack(order)
+            answer = _answered(shared[slot * SLOT_BYTES : (slot + 1) * SLOT_BYTES], length)
+            answers.write(LENGTH.pack(len(answer)) + answer)
+            answers.flush()

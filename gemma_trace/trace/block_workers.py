@@ -7,26 +7,18 @@ it, however it ends: by their input's end.
 from __future__ import annotations
 
 import contextlib
-import json
 import mmap
 import os
 import select
 import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Final, cast
 
 from gemma_trace.errors import InputError
+from gemma_trace.trace.block_process import started
 from gemma_trace.trace.block_worker import LENGTH, ORDER, READY, SLOT_BYTES, SLOTS, TEXT_BYTES, block_of
 from gemma_trace.trace.collected import Block
-
-_START: Final = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from gemma_trace.trace.block_worker import main; main(int(sys.argv[2]))"
-)
 
 
 class BlockWorker:
@@ -47,20 +39,10 @@ class BlockWorker:
         descriptor = _shared_file(SLOTS * SLOT_BYTES)
         try:
             self._shared = memoryview(mmap.mmap(descriptor, SLOTS * SLOT_BYTES))
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", _START, json.dumps([*map(str, sys.path)]), str(descriptor)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                bufsize=0,  # what has been read is known to the system alone, which tells whether there is more
-                env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
-                pass_fds=(descriptor,),
-                start_new_session=True,  # Ctrl-C is for this process, which ends the other
-            )
+            self._process = started(descriptor)
         finally:
             os.close(descriptor)
-        self._orders = cast(IO[bytes], self._process.stdin)
-        self._answers = cast(IO[bytes], self._process.stdout)
+        self._orders, self._answers = self._process.orders, self._process.answers
         self._poll = select.poll()
         self._poll.register(self._answers, select.POLLIN)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import stat
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,10 +23,10 @@ from gemma_trace.trace.events import CounterEvents, CounterSeries, Events, Flows
 from gemma_trace.trace.files import atomic_file, clear_partials
 from gemma_trace.trace.header import BASE_KEY, DEVICES_KEY, DISTRIBUTED_KEY
 from gemma_trace.trace.reader import ReadReport, TraceFile
-from gemma_trace.trace.source import CHUNK_BYTES, Fingerprint
+from gemma_trace.trace.source import CHUNK_BYTES, GZIP_MAGIC, Fingerprint, expected_json_bytes
 
-WORTHWHILE_BYTES: Final = 8 * 1024 * 1024
-"""Smaller files are read faster than a cache is looked up and kept."""
+WORTHWHILE_BYTES: Final = 24 << 20
+"""JSON below this is read as fast as a cache is looked up and kept."""
 
 MAX_BYTES: Final = 4 << 30
 """What the cache may take on disk; what was used longest ago goes first."""
@@ -70,6 +71,19 @@ class TraceCache:
 
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
+
+    @staticmethod
+    def is_worth(trace: Path) -> bool:
+        """Whether a trace is so large, and a file that stays the same, that keeping it helps the next command."""
+        try:
+            found = trace.stat()
+            if not stat.S_ISREG(found.st_mode):  # nothing may be read off a pipe
+                return False
+            with trace.open("rb") as file:
+                compressed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+        except OSError:  # whoever reads it says why it can't be read
+            return False
+        return expected_json_bytes(found.st_size, compressed=compressed) >= WORTHWHILE_BYTES
 
     @property
     def folder(self) -> Path:
@@ -206,9 +220,9 @@ def _decoded(content: Any) -> TraceFile:
 
     table = pa.ipc.open_file(content).read_all()
     tables = msgspec.msgpack.decode(table.schema.metadata[_TABLES], type=_Tables)
-    columns: dict[str, Any] = {name: table.column(name).chunk(0).values.to_numpy() for name in table.column_names}
-    if {name: (column.dtype.str, len(column)) for name, column in columns.items()} != tables.columns:
+    if table.column_names != list(tables.columns):
         raise ValueError("another schema")
+    columns: dict[str, Any] = {name: _mapped(table.column(name), *of) for name, of in tables.columns.items()}
     columns |= {name: columns[name].view(np.bool_) for name in _BOOLEAN}
     flows, memory, counters = (
         {name.removeprefix(prefix): columns.pop(name) for name in list(columns) if name.startswith(prefix)}
@@ -224,3 +238,17 @@ def _decoded(content: Any) -> TraceFile:
         {name: msgspec.Raw(text) for name, text in tables.header.items()},
         tables.report,
     )
+
+
+def _mapped(column: Any, dtype: str, length: int) -> np.ndarray:
+    """A column as it lies in the file: pyarrow's own `to_numpy` imports pandas, which takes longer than all the rest.
+
+    Raises:
+        ValueError: it is of another type or length.
+    """
+    import pyarrow as pa
+
+    values = column.chunk(0).values
+    if len(values) != length or values.offset or values.type != pa.from_numpy_dtype(np.dtype(dtype)):
+        raise ValueError("another schema")
+    return np.frombuffer(values.buffers()[1], dtype, length)

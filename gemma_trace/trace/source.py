@@ -18,6 +18,9 @@ CHUNK_BYTES: Final = 1024 * 1024
 MAX_INFLATED_BYTES: Final = 64 << 30
 """No profiler writes more; a small file that claims to is a bomb."""
 
+INFLATES: Final = 16
+"""Some times as long as its compressed file a trace is."""
+
 _READ_BYTES: Final = 256 * 1024
 _SALVAGE_BYTES: Final = 64 * 1024
 _ZLIB_GZIP: Final = 31  # zlib.h: 15 bits of window, and 16 for a gzip header
@@ -84,6 +87,11 @@ def read_chunks(path: Path, state: SourceState) -> Iterator[bytes]:
         raise UnreadableError(f"{path} is a folder; give a trace file in it") from None
     except OSError as error:
         raise UnreadableError(f"can't read {path}: {error.strerror or error}") from error
+
+
+def expected_json_bytes(file_bytes: int, *, compressed: bool) -> int:
+    """How long a file's JSON will be, some."""
+    return file_bytes * (INFLATES if compressed else 1)
 
 
 def _read(file: BinaryIO, size: int, state: SourceState) -> bytes:

@@ -24,7 +24,7 @@ from gemma_trace.stages import (
     stage_of_range,
 )
 from gemma_trace.trace.asking import asking_ranges
-from gemma_trace.trace.cache import WORTHWHILE_BYTES, TraceCache
+from gemma_trace.trace.cache import TraceCache
 from gemma_trace.trace.derived import Derived
 from gemma_trace.trace.events import NONE, BoolArray, Codes, IntArray, Role
 from gemma_trace.trace.header import base_ns_of, device_names, distributed_of, metadata_of
@@ -278,7 +278,7 @@ def read(
 ) -> TraceFile:
     """A trace file's content, out of the cache where it is kept there; see `load`."""
     # To know whether a remote file is in the cache is to read it.
-    if cache is None or isinstance(path, RemotePath) or not path.is_file() or path.stat().st_size < WORTHWHILE_BYTES:
+    if cache is None or isinstance(path, RemotePath) or not cache.is_worth(path):
         return read_trace(path, on_bytes, jobs)
     return _through_cache(path, cache, on_bytes, jobs)
 

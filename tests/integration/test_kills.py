@@ -16,7 +16,7 @@ import pytest
 from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.sweep import plan
 from gemma_trace.cli import main
-from gemma_trace.trace import trace as trace_module
+from gemma_trace.trace import cache as cache_module
 from gemma_trace.trace.trace import load, load_metadata
 from tests.capture.test_writer import METADATA
 from tests.conftest import ROOT
@@ -54,7 +54,7 @@ def kills(folder: Path, jobs: list[dict[str, Any]], python: str = sys.executable
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(trace_module, "WORTHWHILE_BYTES", 1)
+    monkeypatch.setattr(cache_module, "WORTHWHILE_BYTES", 1)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
     return tmp_path
 

@@ -19,12 +19,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gemma_trace.errors import ConfigError, GemmaTraceError, InputError
-from gemma_trace.trace import ahead, block_worker, block_workers, reader, source
+from gemma_trace.trace import ahead, block_process, block_worker, block_workers, reader, source
 from gemma_trace.trace.block_workers import BlockWorker
 from gemma_trace.trace.collected import Block, Collected
 from gemma_trace.trace.reader import TraceFile, read_trace
 from tests.conftest import HUNG_S, SAMPLES, SHARED
 from tests.trace.test_chunks import trace_events
+
+# Only a process of one thread is forked, but for here.
+pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 
 REAL = sorted([*SHARED.glob("corpus*/**/*.json"), *SHARED.glob("corpus*/**/*.json.gz"), *SAMPLES.glob("**/*.json.gz")])
 
@@ -89,10 +92,15 @@ def assert_read_alike(path: Path) -> None:
         assert_same(serial, parallel)
 
 
+def every_file_is_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ahead, "WORTHWHILE_BYTES", 0)
+    monkeypatch.setattr(ahead, "WORTHWHILE_FORKED_BYTES", 0)
+
+
 @pytest.fixture
 def _here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every file is worth it, and what other processes would do is done here."""
-    monkeypatch.setattr(ahead, "WORTHWHILE_BYTES", 0)
+    every_file_is_worth_it(monkeypatch)
     workers = [WorkerOfItsOwn(), WorkerOfItsOwn()]
     monkeypatch.setattr(reader, "block_workers", lambda path, count: contextlib.nullcontext(workers[:count]))
 
@@ -176,9 +184,10 @@ def started(path: Path, count: int) -> Iterator[list[BlockWorker]]:
         yield workers
 
 
-@pytest.fixture
-def _processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ahead, "WORTHWHILE_BYTES", 0)
+@pytest.fixture(params=[block_process.Program, block_process.Forked])
+def _processes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    every_file_is_worth_it(monkeypatch)
+    monkeypatch.setattr(block_workers, "started", request.param)
     monkeypatch.setattr(source, "CHUNK_BYTES", 4096)
     monkeypatch.setattr(reader, "block_workers", started)
 
@@ -249,21 +258,33 @@ def test_what_interrupts_the_reading_leaves_no_process(tmp_path: Path) -> None:
     assert children() == before
 
 
-def test_a_process_ends_when_whoever_started_it_is_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["Program", "Forked"])
+def test_processes_end_when_whoever_started_them_is_killed(kind: str) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from gemma_trace.trace.block_workers import BlockWorker\n"
-        "worker = BlockWorker(Path('x'))\n"
-        "while not worker.is_free: time.sleep(0.01)\n"
-        "print(worker._process.pid, flush=True); time.sleep(3600)"
+        "import sys, time; from pathlib import Path; from gemma_trace.trace import block_process, block_workers\n"
+        f"block_workers.started = block_process.{kind}\n"
+        "workers = [block_workers.BlockWorker(Path('x')) for _ in range(2)]\n"
+        "while not all(worker.is_free for worker in workers): time.sleep(0.01)\n"
+        "print(*(worker._process.pid for worker in workers), flush=True); time.sleep(3600)"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout
-        child = int(parent.stdout.readline())
+        children = [int(pid) for pid in parent.stdout.readline().split()]
         parent.kill()
     until = time.monotonic() + HUNG_S
-    while is_running(child) and time.monotonic() < until:
+    while any(map(is_running, children)) and time.monotonic() < until:
         time.sleep(0.01)
-    assert not is_running(child)
+    assert len(children) == 2
+    assert not any(map(is_running, children))
+
+
+def test_a_process_of_one_thread_is_forked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("1", "2"):
+        monkeypatch.setattr(block_process, "_THREADS", tmp_path)
+        (tmp_path / name).mkdir()
+        assert block_process.may_fork() is (name == "1")
+    monkeypatch.setattr(block_process, "_THREADS", tmp_path / "none")
+    assert not block_process.may_fork()
 
 
 def is_running(pid: int) -> bool:
@@ -280,8 +301,9 @@ def test_where_no_process_can_be_started_one_reads(
     def refused(*args: object, **options: object) -> None:
         raise error
 
-    monkeypatch.setattr(ahead, "WORTHWHILE_BYTES", 0)
+    every_file_is_worth_it(monkeypatch)
     monkeypatch.setattr(subprocess, "Popen", refused)
+    monkeypatch.setattr(os, "fork", refused)
     assert len(read_trace(written(tmp_path), jobs=2).events) == 1000
 
 

@@ -17,7 +17,7 @@ from tests.trace_builder import TraceBuilder
 
 @pytest.fixture(autouse=True)
 def _every_trace_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trace_module, "WORTHWHILE_BYTES", 1)
+    monkeypatch.setattr(cache_module, "WORTHWHILE_BYTES", 1)
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_without_a_cache_nothing_is_kept(tmp_path: Path, cache: TraceCache) -> N
 
 
 def test_small_traces_are_not_kept(tmp_path: Path, cache: TraceCache, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trace_module, "WORTHWHILE_BYTES", 1 << 20)
+    monkeypatch.setattr(cache_module, "WORTHWHILE_BYTES", 1 << 20)
     load(written(tmp_path), cache=cache)
     assert not cache.folder.exists()
 

@@ -29,7 +29,7 @@ from tests.trace_builder import TraceBuilder
 
 @pytest.fixture(autouse=True)
 def _every_trace_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trace_module, "WORTHWHILE_BYTES", 1)
+    monkeypatch.setattr(cache_module, "WORTHWHILE_BYTES", 1)
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_a_file_that_is_replaced_before_it_is_read_is_not_kept_as_what_it_was(
     monkeypatch.setattr(trace_module, "read_trace", replaced_before)
     load(path, cache=cache)
     monkeypatch.undo()
-    monkeypatch.setattr(trace_module, "WORTHWHILE_BYTES", 1)
+    monkeypatch.setattr(cache_module, "WORTHWHILE_BYTES", 1)
     path.write_bytes(original)
     assert "aten::op1_0" in load(path, cache=cache).spans.names
     assert "aten::op2_0" in load(other, cache=cache).spans.names
