@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from gemma_trace.agents.text import LONGEST, tame
 from gemma_trace.report.table import Col, Table
-from gemma_trace.report.units import BAR, NAME
+from gemma_trace.report.units import BAR, NAME, WORDS
 
 BRIEF: Final = 4
 """A brief answer has the columns up to this priority."""
@@ -15,6 +15,7 @@ BRIEF: Final = 4
 DIGITS: Final = 4
 """So many significant digits a number has."""
 
+_SENTENCE: Final = 3
 _SCALES: Final = {
     ("_ns", "ms"): ("_ms", 1e6),
     ("_ns", "µs"): ("_us", 1e3),
@@ -51,7 +52,7 @@ def cell_of(col: Col, row: Any, per: float = 1, *, full: bool = False, longest: 
     Args:
         per: how many requests a sum is of.
         full: names of kernels are as recorded, not folded for reading.
-        longest: so many characters a text has at most.
+        longest: so many characters a name has at most; a sentence may have `_SENTENCE` times as many.
     """
     raw = col.raw(row)
     if isinstance(raw, bool) or raw is None:
@@ -60,7 +61,7 @@ def cell_of(col: Col, row: Any, per: float = 1, *, full: bool = False, longest: 
         divisor = (per if col.is_sum else 1) * _scale(col)[1]
         return number(raw if divisor == 1 else raw / divisor)
     text = str(raw) if full and col.unit is NAME else col.text(raw, per)
-    return tame(text.strip(), longest)
+    return tame(text.strip(), _SENTENCE * longest if col.unit is WORDS else longest)
 
 
 def number(value: float) -> float | int | None:

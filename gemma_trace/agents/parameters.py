@@ -96,6 +96,35 @@ class Diff(Asked, frozen=True, kw_only=True):
     repeats: Annotated[bool, Meta(description="All traces of a side are repeats of one configuration.")] = False
 
 
+class Advise(Asked, frozen=True, kw_only=True):
+    """See the tool."""
+
+    path: Path
+    part: Annotated[
+        Literal["findings", "abstentions"], Meta(description="abstentions: which rules couldn't look, and why.")
+    ] = "findings"
+    request: Request = None
+
+
+Pattern = Annotated[str, Meta(max_length=_LONGEST_NAME)]
+
+
+class WhatIf(Asked, frozen=True, kw_only=True):
+    """See the tool."""
+
+    path: Path
+    scale: Annotated[
+        dict[Pattern, float], Meta(max_length=20, description='By pattern, e.g. {"family:attention": 0.5}.')
+    ] = msgspec.field(default_factory=dict)
+    remove: Annotated[list[Pattern], Meta(max_length=20, description="Patterns of work that isn't there.")] = (
+        msgspec.field(default_factory=list)
+    )
+    overlap: Annotated[list[Pattern], Meta(max_length=20, description="Patterns of work beside all else.")] = (
+        msgspec.field(default_factory=list)
+    )
+    request: Request = None
+
+
 class Sql(Asked, frozen=True, kw_only=True):
     """See the tool."""
 

@@ -262,3 +262,29 @@ def test_an_answer_is_bounded_whatever_the_trace(tmp_path: Path) -> None:
             text = call(desk, tool, {**given, "max_tokens": tokens})
             assert len(text.encode()) <= tokens * TOKEN_BYTES
             assert json.loads(text)["data"]["rows"] or tool == "check", (tool, tokens)
+
+
+def test_advice_is_the_commands(samples: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    answer = asked(samples, "advise", path=PIL)
+    theirs = command(capsys, "advise", SAMPLES / PIL)
+    rows = rows_of(answer)
+    assert [row["rule"] for row in rows] == [row["rule"] for row in theirs["rows"]]
+    assert [row["ceiling_ms"] for row in rows] == pytest.approx(
+        [row["ceiling_ns"] / 1e6 for row in theirs["rows"]], 1e-3
+    )
+    assert [row["change"] for row in rows] == [row["change"] for row in theirs["rows"]], "all of it"
+    lacking = asked(samples, "advise", path=PIL, part="abstentions", max_rows=100)
+    assert [row["rule"] for row in rows_of(lacking)] == [row["rule"] for row in theirs["totals"]["abstentions"]]
+
+
+def test_what_if_replays_what_is_asked(small: Desk) -> None:
+    answer = asked(small, "what_if", path="a", remove=["kernel:softmax"])
+    (row,) = rows_of(answer)
+    assert row["selected_ms"] == 30e-6
+    assert (row["wall_ms"], row["saved_ms"]) == (1e-3, pytest.approx(1e-3 - row["new_wall_ms"]))
+    half = rows_of(asked(small, "what_if", path="a", scale={"kernel:softmax": 0.5}))[0]
+    assert 0 <= half["saved_ms"] <= row["saved_ms"]
+    assert "nothing is changed" in refusal(small, "what_if", path="a")
+    assert "no kernel 'none'; the nearest" in refusal(small, "what_if", path="a", remove=["kernel:none"])
+    assert refusal(small, "what_if", path="a", scale={"kernel:softmax": -1})
+    assert refusal(small, "what_if", path="a", scale={"softmax": 0.5})
