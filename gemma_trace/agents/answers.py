@@ -7,7 +7,8 @@ it. Rows are added while they fit; what is left over is said, with a cursor that
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -102,6 +103,18 @@ def key_of(identity: Sequence[str]) -> str:
     return f"#{digest_of(*identity)[:_KEY_DIGITS]}"
 
 
+def _keys_of(found: Found, places: Sequence[int]) -> Iterator[str]:
+    """The keys of rows; of several of one identity the later ones have their number behind it."""
+    rows = found.table.rows
+    # What is read when it is asked for has paths, each of which is there once.
+    before = range(places[0]) if places and isinstance(rows, list | tuple) else ()
+    seen = Counter(found.identity(found.table, rows[place]) for place in before)
+    for place in places:
+        identity = found.identity(found.table, rows[place])
+        seen[identity] += 1
+        yield key_of(identity) + (f".{seen[identity]}" if seen[identity] > 1 else "")
+
+
 def page(found: Found, wanted: Wanted, seconds: float = PAGE_S) -> str:
     """One page of what was found.
 
@@ -173,12 +186,13 @@ def _lines(
     table = found.table
     cols = columns_of(table, full=wanted.full)
     lines: list[list[Any]] = []
+    keys = _keys_of(found, places)
     for place in places:
         if lines and time.monotonic() > until_s:
             break
         row = table.rows[place]
         cells = [cell_of(col, row, table.per, full=wanted.full, longest=longest) for col in cols]
-        line = [key_of(found.identity(table, row)), *cells]
+        line = [next(keys), *cells]
         room -= len(_encoded(line)) + 1
         if room < 0:
             break

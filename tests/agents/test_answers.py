@@ -101,3 +101,9 @@ def test_a_key_is_the_name_where_that_is_plain_and_no_name_is_taken_for_a_digest
     assert digest.startswith("#")
     assert key_of([digest]) != digest
     assert len({key_of([name]) for name in ("a\x1b", "a\x00", "a\ufffd")}) == 3, "of names as they are"
+
+
+def test_rows_that_nothing_tells_apart_are_numbered_across_pages() -> None:
+    alike = [Row(name, place, 1) for place, name in enumerate(["a", "b", "a", "a", "b"])]
+    keys = [row[0] for answer in pages(found(alike), tokens=10_000, rows=2) for row in answer["data"]["rows"]]
+    assert keys == ["a", "b", "a.2", "a.3", "b.2"]
