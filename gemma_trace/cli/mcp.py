@@ -25,7 +25,8 @@ def mcp(
     """Serve the tables to an agent, as tools of the Model Context Protocol.
 
     Answers on standard input and output, as agents start such servers, until the input ends. The tools (summarize,
-    stages, kernels, tree, diff, check, sql) only read, and nothing but traces and stores below the folders.
+    stages, kernels, tree, advise, what_if, diff, check, sql) only read, and nothing but traces and stores below the
+    folders.
 
     It requires gemma-trace[mcp]; the tool sql requires gemma-trace[scale].
 

@@ -15,7 +15,7 @@ from tests.test_docs import commands
 
 FOLDER = ROOT / "gemma_trace" / "agents" / "skill_files"
 PAGES = sorted(FOLDER.rglob("*.md"))
-READING = ("check", "summarize", "stages", "kernels", "tree", "diff", "sql", "ranks")
+READING = ("check", "summarize", "stages", "kernels", "tree", "diff", "sql", "ranks", "advise", "what-if")
 
 
 def test_it_has_the_open_layout() -> None:

@@ -288,3 +288,12 @@ def test_what_if_replays_what_is_asked(small: Desk) -> None:
     assert "no kernel 'none'; the nearest" in refusal(small, "what_if", path="a", remove=["kernel:none"])
     assert refusal(small, "what_if", path="a", scale={"kernel:softmax": -1})
     assert refusal(small, "what_if", path="a", scale={"softmax": 0.5})
+
+
+def test_a_trace_that_needs_more_memory_than_there_is_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GEMMA_TRACE_MEMORY_GB", "0.001")
+    desk = desk_of(SAMPLES)
+    assert "memory" in refusal(desk, "check", path=PIL)
+    row, _ = rows_of(asked(desk, "summarize"))
+    assert row["health"].startswith("unreadable: ")
+    assert "memory" in row["health"]
