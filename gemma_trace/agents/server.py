@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+from collections.abc import Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -77,9 +79,6 @@ def serve(desk: Desk) -> None:
         MissingExtraError: the SDK isn't installed.
     """
     server = build_server(desk)
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), _end)
     import anyio
     from mcp.server.stdio import stdio_server
 
@@ -87,7 +86,20 @@ def serve(desk: Desk) -> None:
         async with stdio_server() as (read, write):
             await server.run(read, write, server.create_initialization_options())
 
-    anyio.run(run)
+    with _ended_at_once():
+        anyio.run(run)
+
+
+@contextlib.contextmanager
+def _ended_at_once() -> Iterator[None]:
+    """While the block runs, whatever asks the process to end ends it at once."""
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.signal(number, _end) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _end(number: int, frame: FrameType | None) -> None:
