@@ -74,7 +74,10 @@ class _Builder:
     def build(self) -> Graph:
         """The graph."""
         wall = self._request.wall_ns
-        begin = [self._cuts.add(line, np.array([0, wall]), is_point=True) for line in range(len(self._tracks))]
+        begin = [
+            self._cuts.add(line, np.array([0, self._ended(line, wall)]), is_point=True)
+            for line in range(len(self._tracks))
+        ]
         for line, stretches in enumerate(self._stretches):
             self._cuts.add(line, np.concatenate(stretches[:2]), is_point=False)
         self._of_activity = len(self._tracks) + np.arange(len(self._chosen))
@@ -102,7 +105,7 @@ class _Builder:
             span,
             order,
             edges,
-            self._placed(probes, ends, of_handle),
+            self._placed(probes, ends, of_handle, cuts.at_ns),
             self._tracks,
             self._chosen,
         )
@@ -111,6 +114,10 @@ class _Builder:
     def _is_whole(self) -> bool:
         """Whether the window ends with the last span of the trace, whatever that is."""
         return self._request.label == WHOLE_TRACE
+
+    def _ended(self, line: int, wall: int) -> int:
+        """Where a thread ends: with the request, but where that ends with any thread's or activity's last span."""
+        return wall if line == OWN and not self._is_whole else int(self._stretches[line].end_ns.max(initial=0))
 
     def _add_streams(self) -> None:
         """An activity comes after the one before it on its stream, and after that of another one that it waited for."""
@@ -208,11 +215,16 @@ class _Builder:
         return token, np.stack(handles, axis=1), total - int((end - start).sum())
 
     def _placed(
-        self, found: tuple[tuple[IntArray, IntArray] | None, IntArray, int], ends: IntArray, of_handle: IntArray
+        self,
+        found: tuple[tuple[IntArray, IntArray] | None, IntArray, int],
+        ends: IntArray,
+        of_handle: IntArray,
+        at_ns: IntArray,
     ) -> Probes:
         token, loads, others = found
         first = None if token is None else (int(of_handle[token[0][0]]), int(token[1][0]))
-        return Probes(ends, first, of_handle[loads], others)
+        tail = self._request.wall_ns - int(at_ns[ends].max())
+        return Probes(ends, tail, first, of_handle[loads], others)
 
     def _spans(self, cuts: Boundaries) -> IntArray:
         """int64 [b], of each piece the activity or the thread's innermost span."""

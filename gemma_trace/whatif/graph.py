@@ -58,12 +58,14 @@ class Probes:
 
     Attributes:
         ends: int64, the request is over when all of these are.
+        tail_ns: how much longer other threads go on in a whole trace; that stays as it is.
         first_token: the point of the first token, and what it comes after that; None where it isn't known.
         loads: int64 [k, 2], from where to where images are loaded before that.
         other_loads_ns: how long images are loaded on other threads.
     """
 
     ends: IntArray
+    tail_ns: int
     first_token: tuple[int, int] | None
     loads: IntArray
     other_loads_ns: int

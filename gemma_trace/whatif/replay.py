@@ -95,7 +95,7 @@ class Replay:
 
     def _read_off(self, times: list[int]) -> Replayed:
         probes, rank = self.graph.probes, self._rank
-        wall = max(times[place] for place in rank[probes.ends].tolist())
+        wall = max(times[place] for place in rank[probes.ends].tolist()) + probes.tail_ns
         if probes.first_token is None:
             return Replayed(wall, None)
         point, delay = probes.first_token

@@ -52,7 +52,8 @@ def what_if_report(found: WhatIf, source: str, health: Health) -> Report:
     conditions = holding({_FIRST_TOKENS: any(row.ttft_ns is not None for row in found.requests)})
     title = f"What if {said(found)}"
     table = Table(title, _COLS, found.requests, notes=(_mean(found.requests), *_NOTES), conditions=conditions)
-    return Report("what-if", [source], (table,), Table(title, WHAT_IF_FILE, found.requests), health=health)
+    totals = {"requests": len(found.requests), "mean_saved_ns": found.saved_ns}
+    return Report("what-if", [source], (table,), Table(title, WHAT_IF_FILE, found.requests), totals, health)
 
 
 def said(found: WhatIf) -> str:
