@@ -60,6 +60,7 @@ class Found:
         identity: what tells a row from the others, in this trace and in others.
         facts: single values beside the rows.
         notes: what people see under the table, and what speaks against the figures.
+        all_columns: columns stay in which no row of a page has a value.
     """
 
     source: Sequence[str]
@@ -68,6 +69,7 @@ class Found:
     facts: Mapping[str, Any] = field(default_factory=dict)
     health: Health | None = None
     notes: Sequence[str] = ()
+    all_columns: bool = False
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,8 @@ def page(found: Found, wanted: Wanted, seconds: float = PAGE_S) -> str:
         places = range(start, min(len(rows), start + wanted.max_rows))
         lines = _lines(found, wanted, places, room, longest, time.monotonic() + seconds)
         if lines or start >= len(rows):
+            if lines and not found.all_columns:
+                fixed, lines = _without_empty(fixed, lines)
             return _encoded(_envelope(wanted, fixed, lines, start, len(rows))).decode()
     raise InputError("not even one row fits; raise max_tokens, or ask for fewer columns (detail brief)")
 
@@ -182,7 +186,7 @@ def _fact(value: Any) -> Any:
 def _lines(
     found: Found, wanted: Wanted, places: Sequence[int], room: int, longest: int, until_s: float
 ) -> list[list[Any]]:
-    """The rows that fit, in order."""
+    """The rows that fit, in order, each behind its key."""
     table = found.table
     cols = columns_of(table, full=wanted.full)
     lines: list[list[Any]] = []
@@ -198,6 +202,13 @@ def _lines(
             break
         lines.append(line)
     return lines
+
+
+def _without_empty(fixed: dict[str, Any], lines: list[list[Any]]) -> tuple[dict[str, Any], list[list[Any]]]:
+    """The data and its rows without the columns in which no row of this page has a value."""
+    kept = [place for place in range(len(fixed["columns"])) if any(line[place] is not None for line in lines)]
+    columns = [fixed["columns"][place] for place in kept]
+    return {**fixed, "columns": columns}, [[line[place] for place in kept] for line in lines]
 
 
 def _envelope(

@@ -55,7 +55,8 @@ def sql_tool(desk: Desk, asked: Sql) -> Found:
     notes = [f"Left out: {desk.roots.without_folders(line)}" for line in found["lost"]]
     if found["total"] > len(rows):
         notes.append(f"The result has {found['total']:,} rows, of which the first {len(rows):,} are here; add a LIMIT.")
-    return Found([shown], Table("Result", cols, rows), _place, {"rows_of_result": found["total"]}, notes=notes)
+    facts = {"rows_of_result": found["total"]}
+    return Found([shown], Table("Result", cols, rows), _place, facts, notes=notes, all_columns=True)
 
 
 def _place(table: Table[Any], row: Sequence[Any]) -> tuple[str, ...]:

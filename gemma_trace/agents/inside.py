@@ -117,7 +117,7 @@ def kernels_tool(desk: Desk, asked: Kernels) -> Found:
         "requests": len(trace.requests) if asked.request is None else 1,
     }
     notes = ("Times and counts are sums over the requests.", *table.notes)
-    return Found([asked.path], table, by_columns("name", "devices"), facts, run_health(trace), notes)
+    return Found([asked.path], table, by_columns("name"), facts, run_health(trace), notes)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, Final, overload
 
 from gemma_trace.agents.answers import Found, by_columns
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
 MOST_COMPARED: Final = 64
 """So many traces a side of a comparison may have."""
 
-_MEDIANS: Final = "Medians ± half the interquartile range; timing says whether the profiler ran meanwhile."
+_MEDIANS: Final = (
+    "Medians ± half the interquartile range; timing says whether the profiler ran meanwhile. wall_ms: the mean of the "
+    "profiled requests, from their begin to their end."
+)
 
 
 @dataclass(frozen=True)
@@ -37,12 +41,15 @@ class RunRow:
 
     Attributes:
         path: as an agent may give it again; of a job the folder of its ranks.
+        stage_ms: the time of the stage that was asked for.
+        wall_ms: of its profiled requests, the mean; of a job that of its first rank.
     """
 
     path: str
     run: RunSummary | None
     problem: str = ""
     stage_ms: Distribution | None = None
+    wall_ms: float | None = None
 
     @property
     def health(self) -> str:
@@ -82,11 +89,18 @@ class RunRows(Sequence[RunRow]):
         from gemma_trace.analysis.summary import summarize
 
         path = self._path_of(job)
+        ranks: list[RunSummary] = []
+        walls_ns: list[int] = []
         try:
-            run = run_of_ranks([summarize(self._desk.read(file)) for file in job])
+            for file in job:
+                trace = self._desk.read(file)
+                ranks.append(summarize(trace))
+                walls_ns = walls_ns or [request.wall_ns for request in trace.requests]
         except InputError as error:
             return RunRow(path, None, self._desk.roots.without_folders(str(error)))
-        return RunRow(path, run, "", run.stage_ms(self._stage) if self._stage else None)
+        run = run_of_ranks(ranks)
+        stage_ms = run.stage_ms(self._stage) if self._stage else None
+        return RunRow(path, run, "", stage_ms, fmean(walls_ns) / 1e6 if walls_ns else None)
 
     def _path_of(self, job: Sequence[Path]) -> str:
         """The shortest path that names the run: a folder that has it alone, else its file."""
@@ -114,6 +128,7 @@ def summarize_tool(desk: Desk, asked: Summarize) -> Found:
     cols = (
         Col("path", unit=WORDS),
         summary.RUN.within("run"),
+        Col("wall_ms"),
         Col("timing", value="run.timing"),
         *measures,
         summary.INFLATION.within("run"),

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gemma_trace.cli.output import ForceOption, answer
-from gemma_trace.printable import printable_lines
+from gemma_trace.cli.output import ForceOption, answer, answer_lines
 
 
 def skill(
@@ -31,7 +30,7 @@ def skill(
     from gemma_trace.cli.output import refuse_existing
 
     if install is None:
-        print(printable_lines(skill_files()[MAIN]), end="")
+        answer_lines(skill_files()[MAIN])
         return
     refuse_existing(install, force=True)  # a URL is refused
     answer(install_skill(install, force=force))

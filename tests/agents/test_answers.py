@@ -107,3 +107,13 @@ def test_rows_that_nothing_tells_apart_are_numbered_across_pages() -> None:
     alike = [Row(name, place, 1) for place, name in enumerate(["a", "b", "a", "a", "b"])]
     keys = [row[0] for answer in pages(found(alike), tokens=10_000, rows=2) for row in answer["data"]["rows"]]
     assert keys == ["a", "b", "a.2", "a.3", "b.2"]
+
+
+def test_a_column_without_a_value_on_the_page_is_left_out() -> None:
+    cols = (*COLS, Col("nothing", value="none"), Col("half", value="half"))
+    rows = [Row("a", 1, 0), Row("b", 0, 0)]
+    for row, half in zip(rows, (None, 0), strict=True):
+        vars(row).update(none=None, half=half)
+    (answer,) = pages(Found(["a"], Table("Rows", cols, rows), by_columns("name")))
+    assert answer["data"]["columns"] == ["key", "name", "sum_ms", "count", "half"]
+    assert [row[-1] for row in answer["data"]["rows"]] == [None, 0]
