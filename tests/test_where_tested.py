@@ -8,6 +8,7 @@ from tests.conftest import ROOT
 
 ELSEWHERE = {
     "trace/asking": "integration/test_attribution",
+    "trace/clients": "served/test_merge",
     "trace/cache_seal": "trace/test_cache_faults",
     "trace/columns": "trace/test_reader",
     "trace/block_process": "trace/test_ahead",
@@ -63,10 +64,12 @@ ELSEWHERE = {
     "cli/index": "store/test_index",
     "cli/inputs": "test_remote",
     "cli/kernels": "cli/test_commands",
+    "cli/mcp": "agents/test_server",
     "cli/progress": "cli/test_hostile_names",
     "cli/ranks": "ranks/test_folders",
     "cli/report_job": "report/test_job_page",
     "cli/rules": "cli/test_chosen_stage",
+    "cli/skill": "agents/test_skill",
     "cli/sql": "sql/test_command",
     "cli/stages": "cli/test_commands",
     "cli/summarize": "cli/test_commands",
