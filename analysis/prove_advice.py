@@ -90,18 +90,19 @@ def capture(label: str, folder: Path) -> None:
     """Capture one configuration: all slow but for what it is named after."""
     import transformers
 
-    from gemma_trace.capture import session
+    from gemma_trace.capture import sending
+    from gemma_trace.capture.session import profile
 
     def slow(name: str) -> bool:
         return label != name
 
     with TemporaryDirectory() as kept, TemporaryDirectory() as model:
         save_model(Path(model))
-        load_image, make_inputs = session.load_image, session._Session._inputs
+        decoded, make_inputs = sending._decoded, sending.Sender._inputs
 
-        def sleeping(path: Path) -> Any:
+        def sleeping(request: Any) -> Any:
             time.sleep(SLEEP_S)
-            return load_image(path)
+            return decoded(request)
 
         def with_new_processor(self: Any, *arguments: Any) -> Any:
             if not any(Path(kept).iterdir()):
@@ -110,11 +111,11 @@ def capture(label: str, folder: Path) -> None:
             return make_inputs(self, *arguments)
 
         if slow("loader"):
-            session.load_image = sleeping
+            sending._decoded = sleeping
         if slow("processor"):
-            session._Session._inputs = with_new_processor  # type: ignore[method-assign]
+            sending.Sender._inputs = with_new_processor  # type: ignore[method-assign]
         options = CaptureConfig(device="cpu", warmup=1, runs=6, profile_runs=3, new_tokens=1, stacks=True, force=True)
-        session.profile(
+        profile(
             replace(options, model=model, output=folder.parent, name=folder.name),
             image_backend="pil" if slow("torchvision") else "torchvision",
             attn="eager" if slow("sdpa") else "sdpa",
