@@ -113,7 +113,7 @@ def capture(label: str, folder: Path) -> None:
         if slow("loader"):
             sending._decoded = sleeping
         if slow("processor"):
-            sending.Sender._inputs = with_new_processor  # type: ignore[method-assign]
+            sending.Sender._inputs = with_new_processor  # type: ignore[assignment, method-assign]
         options = CaptureConfig(device="cpu", warmup=1, runs=6, profile_runs=3, new_tokens=1, stacks=True, force=True)
         profile(
             replace(options, model=model, output=folder.parent, name=folder.name),
