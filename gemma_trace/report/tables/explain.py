@@ -44,7 +44,8 @@ def figures_of(found: Binding) -> str:
     reason = found.reason
     if not reason.time_ns:
         return ""
-    parts = [f"{kind.value} {_share(reason.by_kind_ns(kind), reason.time_ns)}" for _, kind in found.shares]
+    kinds = [(kind.value, reason.by_kind_ns(kind)) for _, kind in found.shares]
+    parts = [f"{name} {_share(time_ns, reason.time_ns)}" for name, time_ns in kinds if time_ns]
     parts += [f"cold {_share(reason.cold_ns, reason.time_ns)}"] if reason.cold_ns else []
     if reason.longest:
         name = folded(reason.longest.name)[:_NAME]
