@@ -148,7 +148,13 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Desk:
 
 
 @pytest.mark.parametrize("detail", ["brief", "full"])
-def test_what_a_trace_says_stays_data(hostile: Desk, detail: str) -> None:
+def test_what_a_trace_says_stays_data(hostile: Desk, detail: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def connect(*given: object) -> None:
+        raise AssertionError(f"the network was asked: {given}")
+
+    monkeypatch.setattr("socket.socket.connect", connect)
+    monkeypatch.setattr("socket.getaddrinfo", connect)
+
     async def work(client: Client) -> None:
         calls: list[tuple[str, dict[str, Any]]] = [("summarize", {"path": "."}), ("check", {"path": "."})]
         calls += [("stages", {"path": ".", "part": part}) for part in ("stages", "reasons", "critical_path")]
