@@ -8,6 +8,7 @@ from tests.conftest import ROOT
 
 ELSEWHERE = {
     "trace/asking": "integration/test_attribution",
+    "trace/clients": "served/test_merge",
     "trace/cache_seal": "trace/test_cache_faults",
     "trace/columns": "trace/test_reader",
     "trace/block_process": "trace/test_ahead",

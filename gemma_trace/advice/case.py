@@ -81,8 +81,10 @@ class Case:
 
     @cached_property
     def family(self) -> list[str]:
-        """By the code of a name the family of an activity or op of that name."""
-        return [family_of(name) for name in self.trace.spans.names]
+        """By the code of a name the family of an activity or op of that name; "" of all other names."""
+        trace, spans = self.trace, self.trace.spans
+        used = set(np.unique(spans.name[trace.is_op | trace.is_activity]).tolist())
+        return [family_of(name) if code in used else "" for code, name in enumerate(spans.names)]
 
     def named(self, pattern: str, among: BoolArray) -> BoolArray:
         """bool [n], the spans among some whose name a regular expression of ours is found in."""

@@ -25,7 +25,7 @@ from gemma_trace.printable import printable
 from gemma_trace.signals import Ended, cleared_up_on_signals
 
 COMMANDS: Final = (
-    *("capture", "sweep", "compare"),
+    *("capture", "serve-capture", "sweep", "compare"),
     *("summarize", "stages", "kernels", "tree", "ranks", "diff", "check"),
     *("advise", "what-if"),
     *("report", "view", "export", "hta"),
@@ -33,7 +33,7 @@ COMMANDS: Final = (
     *("mcp", "skill"),
     "doctor",
 )
-"""In the order of the help. Each is a function in the module of the same name, with underscores for dashes."""
+"""In the order of the help. Each is a function in the module of the same name, a dash for an underscore."""
 
 FAULT: Final = 70
 """The exit code of a fault of our own; `sysexits.h` calls it EX_SOFTWARE."""

@@ -34,9 +34,12 @@ from gemma_trace.report.tables.rank_cols import (
     STRAGGLER_COLS,
 )
 from gemma_trace.report.tables.reasons import KIND_COLS, REASON_FILE
+from gemma_trace.report.tables.requests import REQUEST_ROW_FILE, SIZE_FILE
 from gemma_trace.report.tables.roofline import ROOFLINE_FILE
+from gemma_trace.report.tables.served import SERVED_FILE
 from gemma_trace.report.tables.sql import SCHEMA_COLS
 from gemma_trace.report.tables.stages import STAGE_FILE
+from gemma_trace.report.tables.steps import STEP_FILE
 from gemma_trace.report.tables.summary import INFLATION, MEASURE_FILE, RUN_FILE, STAGE_MS
 from gemma_trace.report.tables.summary import STAGE as STAGE_OF_RUN
 from gemma_trace.report.tables.tree import TREE_FILE
@@ -96,6 +99,8 @@ README_TABLES: Final[dict[str, tuple[str, Sequence[Defined]]]] = {
     "decode": ("key", DECODE_FILE),
     "floors": ("column", FLOOR_FILE),
     "counters": ("key", COUNTER_FILE),
+    "steps": ("key", STEP_FILE),
+    "served": ("column", SERVED_FILE),
     "allocators": ("key", ALLOCATOR_FILE),
     "memory by stage": ("key", MEMORY_STAGE_FILE),
     "tree": ("column", TREE_FILE),
@@ -110,6 +115,8 @@ README_TABLES: Final[dict[str, tuple[str, Sequence[Defined]]]] = {
     "roofline": ("column", ROOFLINE_FILE),
     "runs": ("column", RUN_FILE),
     "stage of a run": ("column", (STAGE_OF_RUN, STAGE_MS)),
+    "requests of a run": ("column", REQUEST_ROW_FILE),
+    "sizes": ("column", SIZE_FILE),
     "measures": ("measure", (*MEASURE_FILE, INFLATION)),
     "report": ("what", PAGE_TERMS),
     "hta": ("column", HTA_FILE),
@@ -131,7 +138,8 @@ README_TABLES: Final[dict[str, tuple[str, Sequence[Defined]]]] = {
 """The tables of analysis/README.md by their names in its markers, each with what its first column is called."""
 
 _MARKED: Final = re.compile(
-    r"(<!-- columns: (\w++(?:[ -]\w++)*+) -->\n)(?:[^<]++|<(?!!-- (?:end of columns|columns:)))*+(<!-- end of columns -->)"
+    r"(<!-- columns: (\w++(?:[ -]\w++)*+) -->\n)"
+    r"(?:[^<]++|<(?!!-- (?:end of columns|columns:)))*+(<!-- end of columns -->)"
 )
 
 

@@ -127,6 +127,7 @@ def test_every_finding_is_defined() -> None:
 
 def test_no_command_that_prints_a_table_is_left_out() -> None:
     tested = {heading.split()[0] for heading in COMMANDS} | {"compare"}  # compare prints what diff does
+    tested |= {"serve-capture"}  # which needs a server: cli/test_serve_capture.py
     for command in cli.COMMANDS:
         name = command.replace("-", "_")
         function = getattr(importlib.import_module(f"gemma_trace.cli.{name}"), name)

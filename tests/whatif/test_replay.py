@@ -18,7 +18,7 @@ from tests.trace_builder import TraceBuilder
 
 
 def assert_identities(trace: Trace) -> None:
-    """Unchanged the graph gives the measured times; nothing changes without what isn't on the path; gains are bounded."""
+    """The unchanged graph gives the measured times, also without what isn't on its path; gains are bounded."""
     engine = Engine(trace, trace.requests)
     for request in trace.requests:
         replay = engine.replay(request)
@@ -61,7 +61,7 @@ def test_a_kernel_on_the_path_is_shortened(tmp_path: Path) -> None:
 
 def test_work_of_the_host_that_the_device_hides_brings_nothing(tmp_path: Path) -> None:
     trace = device_bound().load(tmp_path)
-    # Of sampling, which begins with the wait, the 1,500 are on the path that the call takes to return, and 4,000 behind it.
+    # Sampling begins with the wait. On the path are the 1,500 that the call takes to return, and 4,000 behind it.
     assert saved(trace, remove="stage:sampling") == 5500
     assert saved(trace, remove="span:gemma_trace::sampling") == 5500
     # aten::two's own time lies after its launch began, and the device is busy until long after it.
@@ -195,9 +195,7 @@ def test_identities_hold_on_real_traces(corpus: Path, name: str) -> None:
     path = critical_path(trace, 0)
     graph, on_path = engine.replay(path.request).graph, engine.replay(path.request).critical()
     on_device = set(graph.span[on_path & graph.is_device].tolist())
-    if path.request.label.startswith(
-        "Profiler"
-    ):  # a whole trace ends where its last activity does, on no thread's path
+    if path.request.label.startswith("Profiler"):  # a whole trace ends where an activity does
         walked = set(path.span[path.kind == list(PathKind).index(PathKind.DEVICE)].tolist())
         assert walked <= on_device
 

@@ -9,12 +9,13 @@ from gemma_trace.advice.case import Case
 from gemma_trace.advice.findings import Confidence
 from gemma_trace.advice.rule import AGAIN, Candidate, Lacking, Rule
 
-_LOADER: Final = r"^enumerate\(DataLoader\)#"
+LOADER: Final = r"^enumerate\(DataLoader\)#"
+"""What torch.utils.data calls the ranges in which a batch is asked for."""
 _WORKERS: Final = "MultiProcessing"
 
 
 def _look(case: Case) -> Iterator[Candidate | Lacking]:
-    loading = case.named(_LOADER, case.trace.on_host)
+    loading = case.named(LOADER, case.trace.on_host)
     spans = case.within(loading) & ~case.trace.is_activity
     if not case.total_ns(spans):
         return

@@ -25,7 +25,8 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
         names = [*trace.stage_names, "unlinked"]
         mine = case.stage == names.index(reason.stage)
         frames = case.named(r"^nn\.Module: |\.py\(\d+\): ", trace.on_host)
-        spans = mine & (trace.is_op | trace.is_call | frames)
+        waits = case.named(r"(?i)synchronize", trace.is_call)
+        spans = mine & (trace.is_op | trace.is_call | frames) & ~waits
         if not case.total_ns(spans):
             continue
         share = 100 * reason.by_kind_ns(Kind.LAUNCH) / reason.time_ns
@@ -34,7 +35,7 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
                 'Launch less or at once: torch.compile(mode="reduce-overhead") or CUDA graphs, or a larger batch '
                 "(gemma-trace capture --compile stages, --batch 4)."
             ),
-            where=reason.stage,
+            where=case.where(spans),
             evidence=(
                 f"{share:.0f}% of the stage's {reason.time_ns / reason.requests / 1e6:,.3f} ms the device waits for "
                 f"launches; {reason.launches / reason.requests:,.0f} of them, activities of "

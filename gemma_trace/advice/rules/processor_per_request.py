@@ -8,6 +8,7 @@ from typing import Final
 from gemma_trace.advice.case import Case
 from gemma_trace.advice.findings import Confidence
 from gemma_trace.advice.rule import AGAIN, Candidate, Lacking, Rule
+from gemma_trace.advice.rules.data_loader import LOADER
 
 _MADE: Final = r"\.py\(\d+\): (from_pretrained|_from_pretrained|from_file|get_config_dict)$"
 _SHARE: Final = 0.02
@@ -29,6 +30,7 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
         return
     frames = case.named(r"\.py\(\d+\): ", case.trace.on_host)
     text = case.in_stage("preprocessing", "tokenization", "chat_template") & case.trace.on_host
+    text &= ~case.within(case.named(LOADER, case.trace.on_host))
     if not frames.any() and case.total_ns(text) > _SHARE * case.wall_ns:
         yield Lacking(
             f"preprocessing without its images takes {case.each_ms(text):,.3f} ms, and no Python frames say what for",

@@ -16,6 +16,9 @@ from gemma_trace.trace.places import Places
 MOST_OPS: Final = 12
 """Between a product and its softmax lie a scale, a mask, casts and views, so many ops at most."""
 
+LEAST_SHARE: Final = 0.01
+"""Without ops it is only asked for them where softmax kernels take more of the requests than this."""
+
 _SOFTMAX: Final = r"^aten::(_?softmax|_safe_softmax)$"
 _PRODUCT: Final = r"^aten::(matmul|bmm|baddbmm|einsum)$"
 
@@ -23,14 +26,15 @@ _PRODUCT: Final = r"^aten::(matmul|bmm|baddbmm|einsum)$"
 def _look(case: Case) -> Iterator[Candidate | Lacking]:
     softmax = case.named(_SOFTMAX, case.trace.is_op)
     if not softmax.any():
-        if case.on_device and case.total_ns(case.of_families("softmax") & case.trace.is_activity):
+        kernels = case.of_families("softmax") & case.trace.is_activity
+        if case.total_ns(kernels) > LEAST_SHARE * case.wall_ns:
             yield Lacking("the softmax kernels have no op that launched them", "the CPU's ops too")
         return
     core, count = _cores(case, softmax)
     spans = _during(case, core)
     if not case.total_ns(spans):
         return
-    stage = case.stage_name(spans)
+    stage = case.stage_name(spans) if case.where(spans) == case.stage_name(spans) else ""
     alone = case.within(softmax) & spans
     where = case.where(spans)
     whole = case.in_stage(stage) if stage else case.in_requests
@@ -39,7 +43,8 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
         where=where,
         evidence=(
             f"{count / len(case.requests):,.0f} softmax ops between two matrix products: the softmax takes "
-            f"{case.share(alone, whole)} of the work in {where}, with its products {case.share(spans, whole)}"
+            f"{case.share(alone, whole)} of {f'the work in {stage}' if stage else 'all work'}, with its products "
+            f"{case.share(spans, whole)}"
         ),
         spans=spans,
         confidence=Confidence.HIGH,
