@@ -116,7 +116,7 @@ class RemotePath(PosixPath):
 
     def joinpath(self, *names: str | os.PathLike[str]) -> RemotePath:
         """What lies below it."""
-        return RemotePath("/".join([_bare(self.url).rstrip("/"), *map(os.fspath, names)]))
+        return RemotePath("/".join([_bare(self.url).rstrip("/"), *(os.fspath(name) for name in names)]))
 
     def __truediv__(self, name: str | os.PathLike[str]) -> RemotePath:
         return self.joinpath(name)

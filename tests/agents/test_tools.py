@@ -312,3 +312,10 @@ def test_a_root_may_be_a_url(tmp_path: Path) -> None:
     assert rows_of(asked(desk, "kernels", path=rows[1]["path"]))[0]["name"] == "gemm"
     assert asked(desk, "diff", before=rows[0]["path"], after=rows[1]["path"])["data"]["facts"]["changed"] == 0
     assert "not below a root" in refusal(desk, "kernels", path="memory://agents/other/c")
+
+
+def test_a_folder_of_too_many_traces_is_refused(small: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gemma_trace.agents.desk.MOST_FILES", 1)
+    for tool in ("summarize", "stages", "sql"):
+        assert "give a folder below it, e.g. a, or ask a store" in refusal(small, tool, path=".")
+    assert asked(small, "stages", path="a")
