@@ -103,11 +103,15 @@ def test_from_a_folder_of_traces_to_the_cause_in_few_calls_and_tokens(samples: D
         first = dict(zip(ops["columns"], ops["rows"][0], strict=True))
         assert first["name"] == "aten::_scaled_dot_product_flash_attention_for_cpu"
         assert first["share_pct"] > 80
+        advice = await ask("advise", path=path)
+        ceilings = [row[advice["columns"].index("ceiling_ms")] for row in advice["rows"]]
+        assert ceilings == sorted(ceilings, reverse=True)
+        assert advice["rows"][0][advice["columns"].index("where")] == stage
         trusted = await ask("check", path=path)
         assert trusted["facts"]["verdict"] == "ok"
 
     session(build_server(samples), work, mode)
-    assert len(read) - 1 - len(TOOLS) <= 5, "calls"
+    assert len(read) - 1 - len(TOOLS) == 5, "calls"
     assert sum(len(text.encode()) for text in read) / TOKEN_BYTES <= 8_000
 
 
