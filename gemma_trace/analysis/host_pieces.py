@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -17,6 +18,9 @@ from gemma_trace.stages import UNATTRIBUTED_CODE
 from gemma_trace.trace.events import NONE, BoolArray, IntArray
 from gemma_trace.trace.places import Places
 from gemma_trace.trace.trace import Trace
+from gemma_trace.trace.tree import Segments
+
+_LATEST: Final = 2**63 - 1
 
 MOST_THREADS: Final = 256
 """Of a request's other threads that work, so many are looked at, the busiest first."""
@@ -58,7 +62,9 @@ class HostThreads:
 
     def __init__(self, trace: Trace) -> None:
         self._trace = trace
-        self._on_track = Places(trace.spans.track[trace.segments.owner])
+        tracks = trace.spans.track[trace.segments.owner]  # ascending, as the segments are
+        edges = np.flatnonzero(np.diff(tracks, prepend=NONE - 1, append=NONE - 1)).tolist()
+        self._on_track = {int(tracks[low]): slice(low, high) for low, high in pairwise(edges)}
 
     def pieces(self, pieces: Pieces) -> HostPieces:
         """Cut requests' idle time where the innermost span changes on the thread whose stage answers for it.
@@ -77,14 +83,13 @@ class HostThreads:
 
     def _on(self, given: HostPieces, track: int, line: WindowLine) -> HostPieces:
         """Pieces cut where a thread's innermost span changes; where it is in none, they keep their thread."""
-        segments, mine = self._trace.segments, self._on_track.of(track)
-        windows = np.unique(line.at(given.interval[0]))
-        near = line.taken(windows)
-        window, place = near.overlaps(segments.start_ns[mine], segments.end_ns[mine])
-        low, high = near.clipped(window, segments.start_ns[mine[place]], segments.end_ns[mine[place]])
+        near = line.taken(np.unique(line.at(given.interval[0])))
+        segments = self._near(track, near)
+        window, place = near.overlaps(segments.start_ns, segments.end_ns)
+        low, high = near.clipped(window, segments.start_ns[place], segments.end_ns[place])
         bare = near.gaps((low, high))
         order = np.argsort(np.concatenate((low, bare[0])), kind="stable")
-        span = np.concatenate((segments.owner[mine[place]], np.full(len(bare[0]), NONE)))[order]
+        span = np.concatenate((segments.owner[place], np.full(len(bare[0]), NONE)))[order]
         cuts = (np.concatenate((low, bare[0]))[order], np.concatenate((high, bare[1]))[order])
         start, end, piece, stretch = intersect(given.interval, cuts)
         on = np.where(span[stretch] >= 0, track, given.track[piece])
@@ -110,9 +115,19 @@ class HostThreads:
 
     def _windows_of(self, track: int, line: WindowLine, windows: IntArray) -> IntArray:
         """Those of some windows in which a thread is in a span."""
-        segments, mine = self._trace.segments, self._on_track.of(track)
-        window, _ = line.taken(windows).overlaps(segments.start_ns[mine], segments.end_ns[mine])
+        near = line.taken(windows)
+        segments = self._near(track, near)
+        window, _ = near.overlaps(segments.start_ns, segments.end_ns)
         return windows[np.unique(window)]
+
+    def _near(self, track: int, line: WindowLine) -> Segments:
+        """A thread's stretches from the first window's start to the last one's end: views, nothing is copied."""
+        segments, own = self._trace.segments, self._on_track.get(track, slice(0, 0))
+        starts, ends = segments.start_ns[own], segments.end_ns[own]  # both ascend: they are disjoint
+        low = own.start + int(np.searchsorted(ends, line.start_ns.min(initial=_LATEST), side="right"))
+        high = own.start + int(np.searchsorted(starts, line.end_ns.max(initial=-_LATEST)))
+        near = slice(low, max(low, high))
+        return Segments(segments.start_ns[near], segments.end_ns[near], segments.owner[near])
 
     @cached_property
     def _worked(self) -> npt.NDArray[np.float64]:

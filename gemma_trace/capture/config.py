@@ -227,18 +227,19 @@ class CaptureConfig:
         """The given stage modules, paths by name."""
         return dict(text.split("=", 1) for text in self.stage_modules)
 
-    def run_name(self, device: str) -> str:
+    def run_name(self, device: str, dtype: str = "", image_backend: str = "") -> str:
         """The run's name: the one given, or one made of what tells this run from its neighbours.
 
         Args:
             device: the kind of device that `device` was resolved to.
+            dtype, image_backend: those of a model and a processor in hand, which stand over the options.
 
         >>> CaptureConfig(image_backend="pil").run_name("cpu")
         'tiny-float32-cpu-pil'
         """
         if self.name is not None:
             return self.name
-        parts = [self.model_label, self.dtype, device, self.image_backend]
+        parts = [self.model_label, dtype or self.dtype, device, image_backend or self.image_backend]
         parts += [self.attn] if self.attn else []
         parts += ["sync"] if self.sync_stages else []
         parts += ["compiled"] if self.compile != "off" else []

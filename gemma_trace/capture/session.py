@@ -20,12 +20,13 @@ from torch.profiler import ProfilerActivity
 
 from gemma_trace.capture.activation_memory import give_back, large_blocks_apart
 from gemma_trace.capture.annotate import annotate
-from gemma_trace.capture.compiled_stages import MOST_WARMUPS, compilations, compiled_stages
+from gemma_trace.capture.compiled_stages import MOST_WARMUPS, compilations, compiled_stages, watched_decode
 from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.discovery import find_stage_modules, missing_stages
 from gemma_trace.capture.distributed import process_group, this_rank
 from gemma_trace.capture.environment import describe_environment
 from gemma_trace.capture.generation import greedy_generation
+from gemma_trace.capture.given import GivenModel, check_applies, read_given
 from gemma_trace.capture.images import images_as_files
 from gemma_trace.capture.models import LoadedModel, load_model, resolve_device
 from gemma_trace.capture.output import lock_output, lock_run, made, previous_traces
@@ -71,7 +72,7 @@ def profile(
         options: fields of `CaptureConfig` to set over those of `config`; `images` may have Pillow's images among them.
 
     Raises:
-        ConfigError: an option's value makes no sense.
+        ConfigError: an option's value makes no sense, or can't apply to the model in hand.
         OutputError: the run's folder holds a trace and `force` isn't set, or a sweep's cell of other options; it can't
             be written, or another sweep or capture writes there.
         CaptureError: model, image or device isn't there.
@@ -82,6 +83,8 @@ def profile(
         raise ConfigError("give a model and its processor together, or neither")
     with images_as_files(options.get("images", ())) as images:
         config = replace(config or CaptureConfig(), **options | ({"images": images} if "images" in options else {}))
+        if model is not None:
+            check_applies(config, read_given(model, processor), options)
         with made(config.output), lock_output(config.output, whole=False):
             return profile_run(config, model, processor, progress or NoProgress())
 
@@ -91,10 +94,11 @@ def profile_run(
 ) -> CaptureResult:
     """`profile` for a caller who has locked the output folder: a sweep's cell."""
     progress = progress or NoProgress()
-    device = resolve_device(config.device) if model is None else next(model.parameters()).device
+    given = None if model is None else read_given(model, processor)
+    device = resolve_device(config.device) if given is None else given.device
     if config.image_device is not None:
         resolve_device(config.image_device, "--image-device")
-    run = _identity(config, model, device)
+    run = _identity(config, given, device)
     folder, worker = config.output / run.name, this_rank().worker
     with lock_run(config.output, run.name, worker):
         previous = previous_traces(config, run.name, worker)
@@ -127,6 +131,7 @@ def _profiled(
             torch.inference_mode(),
             compiled_stages(modules, config.compile),
             greedy_generation(loaded.model, config) as generation,
+            watched_decode(loaded.model) as decode_mode,
         ):
             run = replace(run, weights=loaded.weights)
             session = _Session(config, loaded, generation, requests, progress)
@@ -139,7 +144,9 @@ def _profiled(
         run=run,
         workload=session.workload(),
         environment=environment,
-        config=config.record() | {"device": str(device)},
+        config=config.record()
+        | ({"device": str(device)} if model is None else read_given(model, processor).record())
+        | {"decode_mode": decode_mode.name},
         timed_requests=tuple(timed),
         profiled_images=tuple(session.request(index).id for index in range(config.profile_runs)),
         warnings=(*loaded.warnings, *session.warnings, *missing_stages(modules), *_warnings(device, profiler_json)),
@@ -283,20 +290,12 @@ def _ignore_token() -> None:
     """Nobody times this token."""
 
 
-def _identity(config: CaptureConfig, model: nn.Module | None, device: torch.device) -> RunIdentity:
-    label, dtype, weights = (
-        config.model_label,
-        config.dtype,
-        "",  # known once the model is loaded
-    )
-    if model is not None:
-        label, dtype, weights = (
-            type(model).__name__,
-            str(getattr(model, "dtype", "")).removeprefix("torch."),
-            "given",
-        )
-        config = replace(config, model=label, dtype=dtype)
-    return RunIdentity(config.run_name(device.type), label, weights, dtype, device.type, config.image_backend)
+def _identity(config: CaptureConfig, given: GivenModel | None, device: torch.device) -> RunIdentity:
+    if given is None:  # its weights are known once it is loaded
+        name, backend = config.run_name(device.type), config.image_backend
+        return RunIdentity(name, config.model_label, "", config.dtype, device.type, backend)
+    name = replace(config, model=given.label).run_name(device.type, given.dtype, given.image_backend)
+    return RunIdentity(name, given.label, "given", given.dtype, device.type, given.image_backend)
 
 
 def _warnings(device: torch.device, profiler_json: bytes) -> tuple[str, ...]:

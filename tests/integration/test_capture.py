@@ -21,19 +21,12 @@ from gemma_trace.analysis.summary import summarize
 from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.session import profile
 from gemma_trace.errors import DeviceError, ModelError, OutputError
-from gemma_trace.stages import Stage
+from gemma_trace.stages import OF_OTHER_MODALITIES, Stage
 from gemma_trace.trace.trace import load
-from tests.conftest import SHARED, made_once, real_trace
+from tests import perfetto
+from tests.conftest import made_once, real_trace
 
-EVERY_STAGE = {stage.value for stage in Stage} - {"request"}
-
-
-def perfetto(path: Path, *queries: str) -> subprocess.CompletedProcess[str]:
-    tool = SHARED / "tools" / "perfetto_engine.py"
-    if not tool.is_file():
-        pytest.skip("needs ../shared/tools/perfetto_engine.py, which hosts Perfetto's engine offline")
-    command = [sys.executable, "-W", "ignore", str(tool), str(path), *queries]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+EVERY_STAGE = {stage.value for stage in Stage if stage not in OF_OTHER_MODALITIES} - {"request"}
 
 
 def test_every_stage_is_there_and_they_add_up_to_the_wall(captured: Path) -> None:
@@ -94,9 +87,9 @@ def test_the_trace_names_no_person_and_no_machine(captured: Path) -> None:
 
 
 def test_perfetto_loses_nothing_and_shows_the_stages(captured: Path) -> None:
-    assert "lost: nothing" in perfetto(captured).stdout
     query = "select name, count(*) as n, sum(dur) as ns from slice where name glob 'gemma_trace::*' group by name"
-    shown = [eval(line, {"__builtins__": {}}) for line in perfetto(captured, query).stdout.splitlines()]
+    lost, shown = perfetto.ask(captured, query)
+    assert lost == []
     rows = {row["name"].removeprefix("gemma_trace::"): row for row in shown}
     spans = real_trace(captured).spans
     for stage in EVERY_STAGE - {"unattributed"}:
@@ -122,7 +115,7 @@ def test_perfetto_loses_nothing_with_stacks_modules_and_memory(detailed: Path) -
     assert trace.nesting.clipped == 0
     text = gzip.decompress(detailed.read_bytes()).decode()
     assert str(Path.home()) + "/" not in text
-    assert "lost: nothing" in perfetto(detailed).stdout
+    assert perfetto.ask(detailed) == [[]]
 
 
 def test_a_run_without_a_timed_pass_says_so(detailed: Path) -> None:

@@ -26,6 +26,9 @@ from gemma_trace.trace.reader import TraceFile, read_trace
 from tests.conftest import HUNG_S, SAMPLES, SHARED
 from tests.trace.test_chunks import trace_events
 
+# Only a process of one thread is forked, but for here.
+pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+
 REAL = sorted([*SHARED.glob("corpus*/**/*.json"), *SHARED.glob("corpus*/**/*.json.gz"), *SAMPLES.glob("**/*.json.gz")])
 
 

@@ -64,6 +64,7 @@ PREPROCESSING: Final = Col(
     "preprocessing_ms", "preproc.", MEASURE_MS, definition="the whole processor call, its parts included", priority=7
 )
 VISION_TOWER: Final = Col("vision_tower_ms", "vision", MEASURE_MS, definition=_STAGE_UP_TO_FIRST_TOKEN, priority=2)
+AUDIO_TOWER: Final = Col("audio_tower_ms", "audio", MEASURE_MS, definition=_STAGE_UP_TO_FIRST_TOKEN, priority=2)
 PROJECTOR: Final = Col("projector_ms", "projector", MEASURE_MS, definition=_STAGE_UP_TO_FIRST_TOKEN, priority=8)
 PREFILL: Final = Col("prefill_ms", "prefill", MEASURE_MS, definition=_STAGE_UP_TO_FIRST_TOKEN, priority=2)
 SAMPLING: Final = Col("sampling_ms", "sampling", MEASURE_MS, definition=_STAGE_UP_TO_FIRST_TOKEN, priority=9)
@@ -124,14 +125,14 @@ _IDENTITY: Final = (
 )
 
 _SHOWN: Final = (
-    *(TTFT, IMAGE_SHARE, IMAGE_PROCESSING, PREPROCESSING, VISION_TOWER, PROJECTOR, PREFILL, SAMPLING, UNATTRIBUTED),
-    *(TPOT, TOKENS_PER_SECOND, SLOPE, JITTER),
+    *(TTFT, IMAGE_SHARE, IMAGE_PROCESSING, PREPROCESSING, VISION_TOWER, AUDIO_TOWER, PROJECTOR, PREFILL, SAMPLING),
+    *(UNATTRIBUTED, TPOT, TOKENS_PER_SECOND, SLOPE, JITTER),
 )
 """The measures that people see, where a run has them."""
 
 _OTHERS: Final = tuple(
     Col(f"{stage}_ms", stage, MEASURE_MS, definition=_STAGE_UP_TO_FIRST_TOKEN)
-    for stage in ("image_load", "chat_template", "tokenization", "transfer")
+    for stage in ("image_load", "chat_template", "tokenization", "transfer", "video_processing", "audio_processing")
 )
 
 _BY_KEY: Final = {col.key: col for col in (*_SHOWN, *_OTHERS, DECODE, PROFILED_TTFT)}
@@ -153,8 +154,8 @@ SUMMARY_FILE: Final = (*RUN_FILE, *MEASURE_FILE, INFLATION)
 """A row per run."""
 
 PAGE_MEASURES: Final = (
-    *(TTFT, IMAGE_SHARE, IMAGE_PROCESSING, PREPROCESSING, VISION_TOWER, PROJECTOR, PREFILL, SAMPLING, DECODE),
-    *(UNATTRIBUTED, TPOT, PROFILED_TTFT),
+    *(TTFT, IMAGE_SHARE, IMAGE_PROCESSING, PREPROCESSING, VISION_TOWER, AUDIO_TOWER, PROJECTOR, PREFILL, SAMPLING),
+    *(DECODE, UNATTRIBUTED, TPOT, PROFILED_TTFT),
 )
 """The measures of the page's table of runs."""
 
