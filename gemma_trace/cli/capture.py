@@ -143,6 +143,10 @@ def capture(
             help="Synchronize the device at the start and the end of every stage, as the reference study does.",
         ),
     ] = False,
+    cold: Annotated[
+        bool,
+        typer.Option("--cold", help="Record the cold start, too: import, load, and each request of the warm-up."),
+    ] = False,
     keep_paths: Annotated[
         bool,
         typer.Option(
@@ -172,6 +176,7 @@ def capture(
     """
     from gemma_trace.capture import require_capture_extra
     from gemma_trace.capture.config import CaptureConfig
+    from gemma_trace.capture.imports import imports_timed
 
     config = CaptureConfig(
         model=model,
@@ -205,6 +210,7 @@ def capture(
         shapes=not no_shapes,
         memory=memory,
         sync_stages=sync_stages,
+        cold=cold,
         keep_paths=keep_paths,
         seed=seed,
         name=name,
@@ -216,7 +222,8 @@ def capture(
 
     with _progress(quiet=asked().quiet or os.environ.get("RANK", "0") != "0") as progress:
         progress.phase("importing torch and transformers", 1)
-        from gemma_trace.capture.session import profile
+        with imports_timed():
+            from gemma_trace.capture.session import profile
 
         try:
             result = profile(config, progress=progress)
