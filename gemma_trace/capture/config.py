@@ -122,8 +122,8 @@ class CaptureConfig:
         shapes: record the shapes of the ops' inputs.
         memory: record allocations.
         sync_stages: wait for the device at both ends of every stage, as the reference study does.
-        cold: record the cold start too: import, load, and the times of each warm-up request. Nothing is processed before
-            the first request, so that its size isn't checked beforehand.
+        cold: record the cold start too: import, load, and the times of each warm-up request. Nothing is processed
+            before the first request, so that its size isn't checked beforehand.
         keep_paths: leave the folders of files in the trace's texts, but for the home folder, which is always `~`.
         seed: of the random weights.
         name: the run's name, its folder under `output`; None makes one of the options.
@@ -198,9 +198,7 @@ class CaptureConfig:
         _require_one_of("compile mode", self.compile, CompileMode)
         self._check_requests()
         if self.cold and (not self.warmup or self.prompt_tokens):
-            raise ConfigError(
-                "--cold times the requests of the warm-up; give --warmup 1 or more, and no --prompt-tokens"
-            )
+            raise ConfigError("--cold times the warm-up; give --warmup 1 or more, and no --prompt-tokens")
         if self.image_device is not None and self.image_backend != "torchvision":
             raise ConfigError("--image-device requires --image-backend torchvision; Pillow runs on the CPU only")
         if self.image_device is not None and not IMAGE_DEVICE_PATTERN.fullmatch(self.image_device):

@@ -120,7 +120,7 @@ def test_options_that_make_no_sense_are_refused() -> None:
         ({"image_device": "tpu"}, "no image device 'tpu'"),
         ({"model": " "}, "the model is empty"),
         ({"seed": -1}, "the seed is -1"),
-        ({"cold": True, "warmup": 0}, "--cold times the requests of the warm-up; give --warmup 1"),
+        ({"cold": True, "warmup": 0}, "--cold times the warm-up; give --warmup 1"),
         ({"threads": 0}, "threads is 0; it must be 1 or more"),
         ({"image_sizes": ("big",)}, "no image size 'big'; give WIDTHxHEIGHT in pixels"),
         ({"image_sizes": ("0x9",)}, "no image size '0x9'"),

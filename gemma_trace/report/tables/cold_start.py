@@ -30,8 +30,8 @@ COLD_FILE: Final = (
         "cold start",
         TEXT,
         definition="`import` of torch and transformers; `load`: model and processor made or read, and moved to the "
-        "device; `first request`: its TTFT; `until steady`: import, load and all requests up to the last one whose TTFT "
-        "is over 1.1 times that of the timed requests with the same image",
+        "device; `first request`: its TTFT; `until steady`: import, load and all requests up to the last one whose "
+        "TTFT is over 1.1 times that of the timed requests with the same image",
         value="cold.part",
     ),
     Col("time_ns", "time", MS, definition="how long it took", value="cold.time_ns"),
