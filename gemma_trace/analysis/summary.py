@@ -234,7 +234,7 @@ def _timed(sample: RequestSample, metadata: RunMetadata) -> RequestMeasures:
     return RequestMeasures(
         ttft_ns=sample.ttft_ns,
         stages_ns=stages,
-        unattributed_ns=None if by_events else sample.ttft_ns - inside,
+        unattributed_ns=None if by_events or not stages else sample.ttft_ns - inside,
         tpot_ns=(tokens[-1] - tokens[0]) // (len(tokens) - 1) if len(tokens) > 1 else None,
         name=sample.image,
         prompt_tokens=sample.prompt_tokens,

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -21,10 +18,8 @@ from gemma_trace.capture.config import (
 )
 from gemma_trace.cli.everywhere import asked
 from gemma_trace.cli.output import OutDirOption, answer, remark, say
+from gemma_trace.cli.progress import phases
 from gemma_trace.errors import GemmaTraceError
-
-if TYPE_CHECKING:
-    from gemma_trace.capture.phases import Progress
 
 
 def capture(
@@ -220,7 +215,7 @@ def capture(
     require_capture_extra()
     from gemma_trace.capture.one_line_errors import as_capture_error
 
-    with _progress(quiet=asked().quiet or os.environ.get("RANK", "0") != "0") as progress:
+    with phases(quiet=asked().quiet or os.environ.get("RANK", "0") != "0") as progress:
         progress.phase("importing torch and transformers", 1)
         with imports_timed():
             from gemma_trace.capture.session import profile
@@ -235,27 +230,3 @@ def capture(
         say(f"gemma-trace: warning: {warning}")
     answer(result.path)
     remark(f"Next: gemma-trace stages {result.path.parent}")
-
-
-@contextmanager
-def _progress(*, quiet: bool) -> Iterator[Progress]:
-    """Bars on a terminal; elsewhere one line as each phase begins, since bars would all come at the end."""
-    if quiet or sys.stderr.isatty():
-        from gemma_trace.cli.progress import capture_progress
-
-        with capture_progress(quiet=quiet) as bars:
-            yield bars
-    else:
-        yield _Lines()
-
-
-class _Lines:
-    """Progress in a file or a pipe."""
-
-    def phase(self, name: str, steps: int) -> None:
-        """A phase of so many steps begins."""
-        if steps:
-            say(f"{name} ({steps})" if steps > 1 else name)
-
-    def step(self) -> None:
-        """Does nothing: one line per phase is enough."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gemma_trace.report.table import Col
+from gemma_trace.report.tables.advice import ABSTENTION_FILE, ADVICE_FILE
 from gemma_trace.report.tables.baselines import BASELINE_FILE
 from gemma_trace.report.tables.check import DISTORTION_FILE, FINDING_FILE, TRACES
 from gemma_trace.report.tables.cold_start import COLD_FILE
@@ -36,11 +37,14 @@ from gemma_trace.report.tables.rank_cols import (
 from gemma_trace.report.tables.reasons import KIND_COLS, REASON_FILE
 from gemma_trace.report.tables.requests import REQUEST_ROW_FILE, SIZE_FILE
 from gemma_trace.report.tables.roofline import ROOFLINE_FILE
+from gemma_trace.report.tables.served import SERVED_FILE
 from gemma_trace.report.tables.sql import SCHEMA_COLS
 from gemma_trace.report.tables.stages import STAGE_FILE
+from gemma_trace.report.tables.steps import STEP_FILE
 from gemma_trace.report.tables.summary import INFLATION, MEASURE_FILE, RUN_FILE, STAGE_MS
 from gemma_trace.report.tables.summary import STAGE as STAGE_OF_RUN
 from gemma_trace.report.tables.tree import TREE_FILE
+from gemma_trace.report.tables.what_if import WHAT_IF_FILE
 from gemma_trace.sql.schema import TRACE_TABLES
 from gemma_trace.store.schema import TABLES, StoreColumn
 
@@ -96,6 +100,8 @@ README_TABLES: Final[dict[str, tuple[str, Sequence[Defined]]]] = {
     "decode": ("key", DECODE_FILE),
     "floors": ("column", FLOOR_FILE),
     "counters": ("key", COUNTER_FILE),
+    "steps": ("key", STEP_FILE),
+    "served": ("column", SERVED_FILE),
     "allocators": ("key", ALLOCATOR_FILE),
     "memory by stage": ("key", MEMORY_STAGE_FILE),
     "tree": ("column", TREE_FILE),
@@ -118,6 +124,9 @@ README_TABLES: Final[dict[str, tuple[str, Sequence[Defined]]]] = {
     "hta": ("column", HTA_FILE),
     "findings": ("column", (*FINDING_FILE, TRACES)),
     "distortions": ("column", DISTORTION_FILE),
+    "advice": ("column", ADVICE_FILE),
+    "abstentions": ("column", ABSTENTION_FILE),
+    "what-if": ("column", WHAT_IF_FILE),
     "doctor": ("column", CHECK_FILE),
     "plan": ("column", PLAN_FILE),
     "index": ("column", OUTCOME_FILE),
@@ -131,7 +140,8 @@ README_TABLES: Final[dict[str, tuple[str, Sequence[Defined]]]] = {
 """The tables of analysis/README.md by their names in its markers, each with what its first column is called."""
 
 _MARKED: Final = re.compile(
-    r"(<!-- columns: (\w++(?: \w++)*+) -->\n)(?:[^<]++|<(?!!-- (?:end of columns|columns:)))*+(<!-- end of columns -->)"
+    r"(<!-- columns: (\w++(?:[ -]\w++)*+) -->\n)"
+    r"(?:[^<]++|<(?!!-- (?:end of columns|columns:)))*+(<!-- end of columns -->)"
 )
 
 

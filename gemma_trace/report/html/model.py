@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from gemma_trace.advice.findings import Advice
 from gemma_trace.analysis.changes import TraceDiff
 from gemma_trace.analysis.decode import TokenIntervals, TokenSource
 from gemma_trace.analysis.kernels import KernelTotals
@@ -208,6 +209,7 @@ class RunView:
         hta: Holistic Trace Analysis's tables, where it was asked for.
         sized: its requests with their sizes.
         stage: the only stage that `stage_table`, families, kernels and tree are of; None where they are of all.
+        advice: what to change; None where just one stage is shown.
     """
 
     label: str
@@ -230,6 +232,7 @@ class RunView:
     sized: SizedRun
     hta: tuple[Table[Any], ...] = ()
     stage: str | None = None
+    advice: Advice | None = None
 
     @property
     def is_ours(self) -> bool:
