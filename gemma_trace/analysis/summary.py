@@ -220,9 +220,11 @@ def _inflation_findings(inflation: float | None) -> list[Finding]:
 def _timed(sample: RequestSample, metadata: RunMetadata) -> RequestMeasures:
     """A sample of the timed pass. On a GPU the device's stages are read off the device's clock."""
     by_events = metadata.run.device != "cpu" and not metadata.config.get("sync_stages")
+    images_elsewhere = metadata.config.get("image_device") in (None, "cpu")
+    device_stages = DEVICE_STAGES if images_elsewhere else (*DEVICE_STAGES, Stage.IMAGE_PROCESSING)
 
     def time_ns(stage: str, timed: StageSample) -> int:
-        on_device = by_events and timed.device_ns is not None and stage in DEVICE_STAGES
+        on_device = by_events and timed.device_ns is not None and stage in device_stages
         return timed.device_ns if on_device and timed.device_ns is not None else timed.host_ns
 
     stages = {stage: time_ns(stage, timed) for stage, timed in sample.ttft_stages.items()}

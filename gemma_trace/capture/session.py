@@ -26,7 +26,7 @@ from gemma_trace.capture.discovery import find_stage_modules, missing_stages
 from gemma_trace.capture.distributed import process_group, this_rank
 from gemma_trace.capture.environment import describe_environment
 from gemma_trace.capture.generation import greedy_generation
-from gemma_trace.capture.given import GivenModel, check_applies, read_given
+from gemma_trace.capture.given import GivenModel, check_applies, check_devices, read_given
 from gemma_trace.capture.images import images_as_files
 from gemma_trace.capture.imports import import_ns
 from gemma_trace.capture.models import LoadedModel, load_model, resolve_device
@@ -96,6 +96,8 @@ def profile_run(
     """`profile` for a caller who has locked the output folder: a sweep's cell."""
     progress = progress or NoProgress()
     given = None if model is None else read_given(model, processor)
+    if model is not None:
+        check_devices(model, config)
     device = resolve_device(config.device) if given is None else given.device
     if config.image_device is not None:
         resolve_device(config.image_device, "--image-device")
@@ -122,7 +124,7 @@ def _profiled(
     progress: Progress,
 ) -> tuple[bytes, RunMetadata]:
     """The profiler's own JSON, and what the trace is to say of itself."""
-    with torch_settings(config), process_group(this_rank(), device), scratch_folder() as scratch:
+    with torch_settings(config, device), process_group(this_rank(), device), scratch_folder() as scratch:
         environment = describe_environment(device)  # whatever it takes, no pass is lost
         requests = build_requests(config, scratch)
         progress.phase(f"loading {run.model}", 1)
@@ -273,7 +275,8 @@ class _Session:
     @contextmanager
     def _annotated(self, sink: RangeSink, detail: str) -> Iterator[RangeStack]:
         if self._config.sync_stages:
-            sink = SynchronizedRanges(sink, self._loaded.device)
+            devices = dict.fromkeys(weights.device for weights in self._loaded.model.parameters())
+            sink = SynchronizedRanges(sink, *devices)
         with annotate(
             self._loaded.model,
             self._loaded.processor,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -202,12 +204,22 @@ def test_a_cold_start_is_recorded_from_the_first_request_on(quick: LoadedModel, 
     assert parts[:1] == ["first request"] or parts[1] == "first request", "after the import, if that was ours"
 
 
-def test_torch_is_set_while_a_capture_runs(quick: LoadedModel, tmp_path: Path) -> None:
+def test_torch_is_set_while_a_capture_runs(quick: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = torch.get_num_threads(), torch.backends.cudnn.benchmark
     trace = captured(quick, tmp_path, threads=3, cudnn_benchmark=True, image_sizes="64x48", detail="stage")
     assert trace.metadata is not None
     assert trace.metadata.environment.torch_threads == 3
     assert (torch.get_num_threads(), torch.backends.cudnn.benchmark) == before
-    with torch_settings(CaptureConfig(cudnn_benchmark=True)):
+    bound: list[torch.device] = []
+
+    @contextmanager
+    def bind(device: torch.device) -> Iterator[None]:
+        bound.append(device)
+        yield
+
+    monkeypatch.setattr(torch.cuda, "device", bind)
+    with torch_settings(CaptureConfig(), torch.device("cuda", 1)):
+        assert bound == [torch.device("cuda", 1)], "on whose stream events are recorded"
+    with torch_settings(CaptureConfig(cudnn_benchmark=True), torch.device("cpu")):
         assert torch.backends.cudnn.benchmark
     assert torch.backends.cudnn.benchmark == before[1]
