@@ -10,6 +10,7 @@ import typer
 
 from gemma_trace.capture.config import (
     DEFAULT_PROMPT,
+    CacheMode,
     CompileMode,
     Detail,
     Dtype,
@@ -106,6 +107,13 @@ def capture(
             help="stages applies torch.compile to the vision tower, the projector and the decoder, one by one.",
         ),
     ] = CompileMode.OFF,
+    cache: Annotated[
+        CacheMode | None,
+        typer.Option(help="How keys and values are kept: dynamic grows with each token, static is allocated once."),
+    ] = None,
+    sample: Annotated[
+        bool, typer.Option("--sample", help="Draw each token by the model's own temperature, top-k and top-p.")
+    ] = False,
     threads: Annotated[
         int | None, typer.Option(metavar="N", help="Let torch use N threads of the CPU for an op.")
     ] = None,
@@ -194,6 +202,8 @@ def capture(
         image_device=image_device,
         prefill_chunk=prefill_chunk,
         compile=compile_mode.value,
+        cache=cache.value if cache else None,
+        sample=sample,
         threads=threads,
         cudnn_benchmark=cudnn_benchmark,
         new_tokens=new_tokens,

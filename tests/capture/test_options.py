@@ -122,6 +122,7 @@ def test_options_that_make_no_sense_are_refused() -> None:
         ({"image_device": "tpu"}, "no image device 'tpu'"),
         ({"model": " "}, "the model is empty"),
         ({"seed": -1}, "the seed is -1"),
+        ({"cache": "paged"}, "no cache 'paged'; give one of dynamic, static"),
         ({"cold": True, "warmup": 0}, "--cold times the warm-up; give --warmup 1"),
         ({"threads": 0}, "threads is 0; it must be 1 or more"),
         ({"image_sizes": ("big",)}, "no image size 'big'; give WIDTHxHEIGHT in pixels"),
@@ -223,3 +224,23 @@ def test_torch_is_set_while_a_capture_runs(quick: LoadedModel, tmp_path: Path, m
     with torch_settings(CaptureConfig(cudnn_benchmark=True), torch.device("cpu")):
         assert torch.backends.cudnn.benchmark
     assert torch.backends.cudnn.benchmark == before[1]
+
+
+@pytest.mark.parametrize(("cache", "kind"), [("static", "StaticCache"), ("dynamic", "DynamicCache")])
+def test_keys_and_values_are_kept_as_asked_for(quick: LoadedModel, tmp_path: Path, cache: str, kind: str) -> None:
+    kept: set[str] = set()
+    drawn: set[bool] = set()
+
+    def hear(module: torch.nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+        kept.add(type(kwargs.get("cache", kwargs.get("past_key_values"))).__name__)
+        drawn.add(quick.model.generation_config.do_sample)
+
+    hook = quick.model.model.language_model.register_forward_pre_hook(hear, with_kwargs=True)
+    try:
+        trace = captured(quick, tmp_path, cache=cache, sample=cache == "static", new_tokens=3, detail="stage")
+    finally:
+        hook.remove()
+    assert kept == {kind}
+    assert drawn == {cache == "static"}
+    assert (ranges(trace, "prefill"), ranges(trace, "decode")) == (1, 2)
+    assert f"-{cache}-cache" in trace.label
