@@ -247,7 +247,7 @@ def _run(cell: Cell, *, redo: bool) -> Iterator[Cell]:
     with (
         _kept(cell.folder / STDERR_NAME) as log,
         subprocess.Popen(
-            [sys.executable, "-m", "gemma_trace.capture.cell_process"],
+            [sys.executable, "-P", "-m", "gemma_trace.capture.cell_process"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,  # what a cell has to say it says on stdout
