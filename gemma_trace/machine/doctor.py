@@ -18,10 +18,12 @@ from gemma_trace._version import __version__
 
 EXTRAS: Final = {
     "capture": ("torch", "torchvision", "transformers", "pillow", "huggingface_hub", "accelerate", "nvidia-ml-py"),
+    "serve": ("pillow",),
     "hta": ("HolisticTraceAnalysis",),
     "view": ("viztracer",),
     "scale": ("duckdb", "dask", "distributed", "fsspec", "aiohttp", "s3fs", "huggingface_hub"),
     "gcs": ("gcsfs",),
+    "mcp": ("mcp",),
     "notebooks": ("nbclient", "nbformat", "ipykernel", "matplotlib"),
 }
 """The packages that each extra brings."""
