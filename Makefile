@@ -3,6 +3,7 @@
 # make test-lowest  the tests that need no torch, with the lowest versions that pyproject.toml allows
 # make fuzz   100,000 damaged traces through every command; FUZZ="--cases 2000 --seconds 600 --seed 2" for fewer, or others
 # make bench  speed and memory beside the peers
+# make models  analysis/models.md: which stages are found in which models
 # make serve-test  the real vLLM on the CPU, driven and compared with what it says; 1.5 GB the first time
 # make docs   the documentation as a site, in build/site
 # make browser  Debian's Chromium, for the tests that open our pages; without it they are skipped
@@ -12,11 +13,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt
 # A plain path in a .pth file: the finder that is the default costs 8 ms at every start.
 EDITABLE := --config-settings editable_mode=compat --editable
 
-.PHONY: demo test test-lowest serve-test lint browser fuzz bench picture notebooks docs clean
+.PHONY: demo test test-lowest serve-test lint browser fuzz bench models picture notebooks docs clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.capture
@@ -98,6 +99,11 @@ $(VENV)/.docs: pyproject.toml | $(BIN)/python
 # Beside Holistic Trace Analysis and Perfetto's engine; BENCH="--full -o bench.json" for traces of up to 1 GB.
 bench: $(VENV)/.dev
 	$(BIN)/python -m tests.benchmarks.run $(BENCH)
+
+# Builds every image-text class that transformers registers, which takes a minute or two, and tests what is found.
+models: $(VENV)/.dev
+	GEMMA_TRACE_ALL_MODELS=1 $(BIN)/python -m pytest tests/capture/test_registered.py
+	$(BIN)/python -m tests.benchmarks.model_table
 
 fuzz: $(VENV)/.dev
 	$(BIN)/python -m tests.fuzz.run --keep build/fuzz $(FUZZ)

@@ -32,12 +32,18 @@ class Stage(StrEnum):
     """Messages to prompt text. Inside preprocessing."""
     IMAGE_PROCESSING = "image_processing"
     """Image to pixel values. Inside preprocessing."""
+    VIDEO_PROCESSING = "video_processing"
+    """Video to pixel values. Inside preprocessing."""
+    AUDIO_PROCESSING = "audio_processing"
+    """Sound to features. Inside preprocessing."""
     TOKENIZATION = "tokenization"
     """Prompt text to token ids. Inside preprocessing."""
     TRANSFER = "transfer"
     """The inputs to the device."""
     VISION_TOWER = "vision_tower"
     """The image encoder."""
+    AUDIO_TOWER = "audio_tower"
+    """The audio encoder."""
     PROJECTOR = "projector"
     """The multimodal projector."""
     PREFILL = "prefill"
@@ -64,12 +70,19 @@ REQUEST_CODE: Final = list(Stage).index(Stage.REQUEST)
 
 UNATTRIBUTED_CODE: Final = list(Stage).index(Stage.UNATTRIBUTED)
 
-PREPROCESSING_PARTS: Final = (Stage.CHAT_TEMPLATE, Stage.IMAGE_PROCESSING, Stage.TOKENIZATION)
+PREPROCESSING_PARTS: Final = (
+    Stage.CHAT_TEMPLATE,
+    Stage.IMAGE_PROCESSING,
+    Stage.VIDEO_PROCESSING,
+    Stage.AUDIO_PROCESSING,
+    Stage.TOKENIZATION,
+)
 """The stages that nest in `preprocessing`."""
 
 DEVICE_STAGES: Final = (
     Stage.TRANSFER,
     Stage.VISION_TOWER,
+    Stage.AUDIO_TOWER,
     Stage.PROJECTOR,
     Stage.PREFILL,
     Stage.SAMPLING,
@@ -116,6 +129,10 @@ def stage_of_range(name: str) -> Stage | None:
     True
     """
     return _BY_RANGE_NAME.get(name)
+
+
+OF_OTHER_MODALITIES: Final = (Stage.VIDEO_PROCESSING, Stage.AUDIO_PROCESSING, Stage.AUDIO_TOWER)
+"""The stages that a request with an image and a text doesn't have."""
 
 
 def stage_named_by(name: str) -> str | None:

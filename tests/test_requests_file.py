@@ -182,7 +182,7 @@ def test_a_line_that_is_no_request_is_named_in_one_line(folder: Path, line: Any,
 def test_files_that_hold_no_requests_are_one_line(folder: Path) -> None:
     with pytest.raises(UnreadableError, match="has no requests in it"):
         read(folder, b"\n\n")
-    with pytest.raises(UnreadableError, match="line 2 of .* has the id '1', as line 1 has"):
+    with pytest.raises(UnreadableError, match=r"line 2 of .* has the id '1', as line 1 has"):
         read(folder, user("a"), user("b", id=1))
     for path, message in ((folder / "none.jsonl", "no file at"), (folder, "can't read .*: Is a directory")):
         with pytest.raises(UnreadableError, match=message):

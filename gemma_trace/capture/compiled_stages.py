@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import nn
 
 from gemma_trace.capture.discovery import StageModules
+from gemma_trace.capture.interception import Call, listen_to_calls
+from gemma_trace.capture.wrappers import can_generate, unwrapped
 
 MOST_WARMUPS = 20
 """After so many requests it is taken as it is, and said, if there still was something to compile."""
@@ -19,12 +25,53 @@ def compiled_stages(modules: StageModules, mode: str) -> Iterator[None]:
 
     The hooks that put ranges around a module are called outside of its forward, so they aren't compiled.
     """
+    decoder = () if modules.decoder is None else (modules.decoder,)
     with ExitStack() as undo:
-        for module in (modules.vision_tower, modules.projector, modules.decoder) if mode == "stages" else ():
-            if module is not None:
-                vars(module)["forward"] = torch.compile(module.forward)
-                undo.callback(vars(module).pop, "forward")
+        for module in (*modules.encoders, *decoder) if mode == "stages" else ():
+            # One that accelerate has put there, of a model over several devices, comes back.
+            before = vars(module).get("forward")
+            vars(module)["forward"] = torch.compile(module.forward)
+            undo.callback(_restore, module, before)
         yield
+
+
+def _restore(module: nn.Module, forward: Callable[..., Any] | None) -> None:
+    if forward is None:
+        del vars(module)["forward"]
+    else:
+        vars(module)["forward"] = forward
+
+
+@dataclass
+class DecodeMode:
+    """How decode steps ran: `eager`, or `compiled` by `generate` itself."""
+
+    name: str = "eager"
+
+    def around(self, get_compiled_call: Call) -> Call:
+        """Hear that `generate` asks for its compiled forward."""
+
+        @functools.wraps(get_compiled_call)
+        def asked(*args: Any, **kwargs: Any) -> Any:
+            self.name = "compiled"
+            return get_compiled_call(*args, **kwargs)
+
+        return asked
+
+
+@contextmanager
+def watched_decode(model: nn.Module) -> Iterator[DecodeMode]:
+    """Find out how `generate` runs its decode steps while the block runs.
+
+    With a static cache and on a device it compiles them, as a rule into CUDA graphs. In those are no ranges: `decode`
+    is then one range around each step, and has no layers.
+    """
+    mode = DecodeMode()
+    with ExitStack() as undo:
+        for module in unwrapped(model)[-1].modules():
+            if can_generate(module) and hasattr(module, "get_compiled_call"):
+                listen_to_calls(module, "get_compiled_call", mode.around, undo)
+        yield mode
 
 
 def compilations() -> int:

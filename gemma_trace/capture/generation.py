@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import nn
 
 from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.ranges import RangeStack
+from gemma_trace.capture.wrappers import unwrapped
 from gemma_trace.stages import Stage
 
 
@@ -38,17 +39,27 @@ class TokenClock:
 def greedy_generation(model: nn.Module, config: CaptureConfig) -> Iterator[Any]:
     """The model's own generation settings, made greedy and exactly as long as asked for; its own come back after.
 
-    `generate` fills what a config leaves empty from the model's, so the model's has to change for the time being.
+    `generate` fills what a config leaves empty from the model's, so the model's has to change for the time being, and
+    that of the language model that it may hand over to.
+
+    Yields:
+        The settings of the model itself.
     """
-    original: Any = model.generation_config
+    core = unwrapped(model)[-1]
+    generating = [each for each in core.modules() if getattr(each, "generation_config", None) is not None]
+    with ExitStack() as undo:
+        for each in generating:
+            original = each.generation_config
+            vars(each)["generation_config"] = _greedy(original, config)
+            undo.callback(vars(each).__setitem__, "generation_config", original)
+        yield core.generation_config
+
+
+def _greedy(original: Any, config: CaptureConfig) -> Any:
     greedy = copy.deepcopy(original)
     greedy.do_sample, greedy.num_beams, greedy.max_new_tokens = False, 1, config.new_tokens
     greedy.temperature = greedy.top_k = greedy.top_p = greedy.max_length = None
     greedy.prefill_chunk_size = config.prefill_chunk
     greedy.eos_token_id = None  # random weights and a fixed length: no token ends the request early
     greedy.pad_token_id = original.pad_token_id or 0
-    vars(model)["generation_config"] = greedy
-    try:
-        yield greedy
-    finally:
-        vars(model)["generation_config"] = original
+    return greedy

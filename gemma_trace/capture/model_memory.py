@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import torch
 
+from gemma_trace.capture.model_kinds import auto_class
 from gemma_trace.errors import DeviceError
 from gemma_trace.trace.budget import available_bytes as _available
 from gemma_trace.trace.budget import group_limits_bytes as _group_limits
@@ -20,11 +21,10 @@ _ELEMENT_BYTES: Final = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 def parameter_count(config: Any) -> int:
     """How many parameters a model of this configuration has, tied ones once; nothing is allocated for it."""
-    from transformers import AutoModelForImageTextToText
     from transformers.initialization import no_init_weights
 
     with torch.device("meta"), no_init_weights():
-        model = AutoModelForImageTextToText.from_config(config)
+        model = auto_class(config).from_config(config)
     model.tie_weights()
     return sum(weight.numel() for weight in model.parameters())
 

@@ -13,6 +13,7 @@ from gemma_trace.capture import hub
 from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.distributed import this_rank
 from gemma_trace.capture.hub import CHECKPOINTS
+from gemma_trace.capture.model_kinds import auto_class, refuse_file, refuse_unfit
 from gemma_trace.capture.model_memory import check_fits, parameter_count
 from gemma_trace.capture.one_line_errors import error_text
 from gemma_trace.capture.phases import NoProgress, Progress
@@ -84,6 +85,7 @@ def load_model(config: CaptureConfig, progress: Progress | None = None) -> Loade
 def _load(config: CaptureConfig, device: torch.device, progress: Progress) -> LoadedModel:
     if config.model == "tiny":
         return _tiny(config, device)
+    refuse_file(config.model_label, Path(config.model))
     if Path(config.model).is_dir():
         return _from_folder(config, Path(config.model), device, random=config.weights == "random")
     repo = CHECKPOINTS.get(config.model, config.model)
@@ -136,9 +138,10 @@ def _random_preset(config: CaptureConfig, device: torch.device) -> LoadedModel:
 
 def _from_folder(config: CaptureConfig, folder: Path, device: torch.device, *, random: bool) -> LoadedModel:
     """A model saved by `save_pretrained`; at random, its shape and its processor alone."""
-    from transformers import AutoConfig, AutoModelForImageTextToText
+    from transformers import AutoConfig
     from transformers.utils import logging
 
+    refuse_unfit(config.model_label, folder)
     dtype = getattr(torch, config.dtype)
     logging.disable_progress_bar()  # ours shows what is loading
     try:
@@ -148,9 +151,7 @@ def _from_folder(config: CaptureConfig, folder: Path, device: torch.device, *, r
         if random:
             model = build_random(shape, device, dtype, config.seed)
         else:
-            model = AutoModelForImageTextToText.from_pretrained(
-                folder, dtype=dtype, local_files_only=True, **_parallel_plan()
-            )
+            model = auto_class(shape).from_pretrained(folder, dtype=dtype, local_files_only=True, **_parallel_plan())
     except GemmaTraceError:
         raise
     except ImportError as error:

@@ -11,6 +11,8 @@ from typing import Any, Final
 import torch
 from torch import nn
 
+from gemma_trace.capture.model_kinds import auto_class
+
 STANDARD_DEVIATION: Final = 0.02
 SMALLEST: Final = 1e-3
 """No weight is closer to zero than this."""
@@ -27,14 +29,13 @@ def build_random(config: Any, device: torch.device, dtype: torch.dtype, seed: in
     Raises:
         ValueError: transformers knows no image-text-to-text model of this configuration.
     """
-    from transformers import AutoModelForImageTextToText
     from transformers.initialization import no_init_weights
 
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
         with torch.device(device), no_init_weights():
-            model: nn.Module = AutoModelForImageTextToText.from_config(config, dtype=dtype)
+            model: nn.Module = auto_class(config).from_config(config, dtype=dtype)
     finally:
         torch.set_default_dtype(before)
     model.tie_weights()

@@ -6,15 +6,20 @@ to that order: it closes what an exception or an early return left open.
 
 from __future__ import annotations
 
+import logging
+import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Final, Protocol
 
 import torch
+from torch.autograd import profiler as autograd_profiler
 from torch.profiler import record_function
 
-from gemma_trace.stages import Stage
+from gemma_trace.stages import Stage, stage_of_range
+
+_LOG: Final = logging.getLogger(__name__)
 
 
 class RangeSink(Protocol):
@@ -28,73 +33,120 @@ class RangeSink(Protocol):
 
 
 class ProfilerRanges(threading.local):
-    """Ranges as `record_function` ranges of the profiler that is running."""
+    """Ranges as `record_function` ranges of the profiler that is running.
+
+    Where none is running nothing is entered, which would cost some 20 µs a range. A range inside one of the same name
+    is the same range: an annotation inside another adds nothing that is there.
+    """
 
     def __init__(self) -> None:
-        self._open: list[record_function] = []
+        self._open: list[tuple[str, record_function | None]] = []
 
     def begin(self, name: str) -> None:
         """Enter a `record_function` range."""
-        entered = record_function(name)
-        entered.__enter__()
-        self._open.append(entered)
+        entered = None
+        if profiler_is_running() and name not in _ENTERED.names:
+            entered = record_function(name)
+            entered.__enter__()
+            _ENTERED.names.add(name)
+        self._open.append((name, entered))
 
     def end(self) -> None:
         """Leave the innermost range."""
-        self._open.pop().__exit__(None, None, None)
+        name, entered = self._open.pop()
+        if entered is not None:
+            _ENTERED.names.discard(name)
+            entered.__exit__(None, None, None)
 
 
-class SynchronizedRanges:
-    """Waits for the device before a range begins and before it ends, as the reference study does."""
+class _Entered(threading.local):
+    """The names of all ranges that are open on the calling thread, whichever annotation opened them."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+
+
+_ENTERED: Final = _Entered()
+_ON_DEMAND: Final = "KINETO_USE_DAEMON" in os.environ
+"""Whether a daemon may start a profiler of which Python hears nothing."""
+
+
+def profiler_is_running() -> bool:
+    """Whether a profiler hears ranges: one that Python started on any thread, one of this thread's, or a daemon's."""
+    return autograd_profiler._is_profiler_enabled or torch._C._autograd._profiler_enabled() or _ON_DEMAND
+
+
+class SynchronizedRanges(threading.local):
+    """Waits for the device before a stage begins and before it ends, as the reference study does.
+
+    Ranges that are no stage's (layers, modules) are passed on without a wait, or they would be measured one by one.
+    """
 
     def __init__(self, sink: RangeSink, device: torch.device) -> None:
         self._sink = sink
         self._device = device
+        self._waits: list[bool] = []
 
     def begin(self, name: str) -> None:
-        """Wait, then begin."""
+        """Wait if it is a stage, then begin."""
+        self._waits.append(stage_of_range(name) is not None)
         self._wait()
         self._sink.begin(name)
 
     def end(self) -> None:
-        """Wait, then end."""
+        """Wait if it was a stage, then end."""
         self._wait()
+        self._waits.pop()
         self._sink.end()
 
     def _wait(self) -> None:
-        if self._device.type == "cuda":
+        if self._waits[-1] and self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
 
 
 class RangeStack(threading.local):
-    """The ranges open on the calling thread. Keeps the sink's ranges nested, whatever the hooks see."""
+    """The ranges open on the calling thread. Keeps the sink's ranges nested, whatever the hooks see.
+
+    Nothing in here raises: what a sink raises is logged, since it would end the program that is annotated.
+    """
 
     def __init__(self, sink: RangeSink) -> None:
         self._sink = sink
         self._names: list[str] = []
 
     def open(self, name: str) -> None:
-        """Begin a range."""
-        self._sink.begin(name)
-        self._names.append(name)
+        """Begin a range. One of the same name that is still open was left by an interrupt; it ends first."""
+        self.close(name)
+        if _heard(self._sink.begin, name):
+            self._names.append(name)
 
     def close(self, name: str) -> None:
         """End the innermost range of this name and all that is still open inside it; none open: do nothing."""
-        if name not in self._names:
-            return
-        while True:
-            ended = self._names.pop()
-            self._sink.end()
-            if ended == name:
-                return
+        if name in self._names:
+            self.close_to(len(self._names) - 1 - self._names[::-1].index(name))
 
-    def is_open(self, name: str) -> bool:
-        """Whether a range of this name is open on the calling thread."""
-        return name in self._names
+    def close_to(self, depth: int) -> None:
+        """End ranges until so many are open."""
+        while len(self._names) > depth:
+            self._names.pop()
+            _heard(self._sink.end)
+
+    @property
+    def depth(self) -> int:
+        """How many ranges are open on the calling thread."""
+        return len(self._names)
+
+    def is_open(self, name: str, depth: int | None = None) -> bool:
+        """Whether a range of this name is open on the calling thread.
+
+        Args:
+            depth: how many were open when it began, if it has to be that one.
+        """
+        return name in self._names if depth is None else self._names[depth : depth + 1] == [name]
 
     @contextmanager
     def stage(self, stage: Stage) -> Iterator[None]:
-        """A range around a block; a stage inside itself is one range.
+        """A range around a block; a stage inside itself is one range, and a request is inside of nothing.
 
         >>> with annotation.stage(Stage.TRANSFER):      # doctest: +SKIP
         ...     inputs = inputs.to("cuda")
@@ -102,8 +154,20 @@ class RangeStack(threading.local):
         if self.is_open(stage.range_name):
             yield
             return
+        if stage is Stage.REQUEST:
+            self.close_to(0)  # what an interrupt left
         self.open(stage.range_name)
         try:
             yield
         finally:
             self.close(stage.range_name)
+
+
+def _heard(tell: Callable[..., None], *told: Any) -> bool:
+    """Whether a sink could be told."""
+    try:
+        tell(*told)
+    except Exception as error:
+        _LOG.warning("gemma-trace could not record a range: %s: %s", type(error).__name__, error)
+        return False
+    return True

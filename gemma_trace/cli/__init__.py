@@ -27,6 +27,7 @@ from gemma_trace.signals import Ended, cleared_up_on_signals
 COMMANDS: Final = (
     *("capture", "serve-capture", "sweep", "compare"),
     *("summarize", "stages", "kernels", "tree", "ranks", "diff", "check"),
+    *("advise", "what-if"),
     *("report", "view", "export", "hta"),
     *("index", "history", "sql", "baseline"),
     "doctor",

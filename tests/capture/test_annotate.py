@@ -1,34 +1,31 @@
 from __future__ import annotations
 
+import copy
+import pickle
+from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from gemma_trace.capture.annotate import annotate
 from gemma_trace.capture.models import LoadedModel
+from gemma_trace.capture.torchvision_ops import declare_missing_operators
 from gemma_trace.capture.workload import messages_for
 from gemma_trace.errors import ConfigError
+from gemma_trace.request_media import Media
+from gemma_trace.requests_file import ChatRequest, Text, Turn
 from gemma_trace.stages import Stage
+from tests.capture.recorder import Recorder
+
+declare_missing_operators()
 
 IMAGE = Image.new("RGB", (320, 200), (10, 200, 30))
-
-
-class Recorder:
-    """A sink that writes down what it hears, indented by depth."""
-
-    def __init__(self) -> None:
-        self.heard: list[str] = []
-        self.depth = 0
-
-    def begin(self, name: str) -> None:
-        self.heard.append("  " * self.depth + name.removeprefix("gemma_trace::"))
-        self.depth += 1
-
-    def end(self) -> None:
-        self.depth -= 1
-        assert self.depth >= 0
 
 
 ENCODER = ["vision_tower", "projector"]
@@ -43,7 +40,8 @@ def hooks_of(quick: LoadedModel) -> list[Any]:
     """All that `annotate` could leave behind."""
     modules = [(len(m._forward_pre_hooks), len(m._forward_hooks)) for m in quick.model.modules()]
     parts = (quick.processor, quick.processor.image_processor, quick.processor.tokenizer)
-    return [modules, [type(part) for part in parts], sorted(vars(quick.processor)), sorted(vars(quick.model))]
+    attributes = [sorted(vars(module)) for module in quick.model.modules()]
+    return [modules, [type(part) for part in parts], sorted(vars(quick.processor)), attributes]
 
 
 def test_generate_has_its_stages_in_order(quick: LoadedModel, inputs: Any) -> None:
@@ -83,13 +81,16 @@ def test_chunked_prefill_is_prefill_throughout(quick: LoadedModel, inputs: Any) 
     assert without_encoder(recorder) == stages, "no sampling between the chunks"
 
 
+ASKED = ChatRequest("1", (Turn("user", (Media("image", b""), Text("Hi"))),))
+
+
 def test_the_processor_has_its_parts(quick: LoadedModel) -> None:
     recorder = Recorder()
     with annotate(quick.model, quick.processor, sink=recorder) as ranges:
         with ranges.stage(Stage.PREPROCESSING):
-            text = quick.processor.apply_chat_template(messages_for("Hi", [IMAGE]), tokenize=False)
+            text = quick.processor.apply_chat_template(messages_for(ASKED, [IMAGE]), tokenize=False)
             quick.processor(text=[text], images=[[IMAGE]], return_tensors="pt")
-        quick.processor.apply_chat_template(messages_for("Hi", [IMAGE]), tokenize=True, return_dict=True)
+        quick.processor.apply_chat_template(messages_for(ASKED, [IMAGE]), tokenize=True, return_dict=True)
     assert recorder.heard[:4] == ["preprocessing", "  chat_template", "  image_processing", "  tokenization"]
     assert recorder.heard[4:] == ["preprocessing", "  image_processing", "  tokenization"]
 
@@ -161,3 +162,54 @@ def test_ranges_land_in_the_callers_own_profiler_session(quick: LoadedModel, inp
     names = {event.name for event in profiler.events()}
     assert {"gemma_trace::request", "gemma_trace::vision_tower", "gemma_trace::prefill"} <= names
     assert "gemma_trace::layer::model.language_model.layers.0" in names
+
+
+def test_an_annotation_inside_another_doubles_nothing(quick: LoadedModel, inputs: Any) -> None:
+    def ranges_of(annotations: int) -> dict[str, int]:
+        with ExitStack() as entered, torch.inference_mode():
+            activities = [torch.profiler.ProfilerActivity.CPU]
+            profiler = entered.enter_context(torch.profiler.profile(activities=activities))
+            for _ in range(annotations):
+                ranges = entered.enter_context(annotate(quick.model, quick.processor))
+            with ranges.stage(Stage.REQUEST):
+                text = quick.processor.apply_chat_template(messages_for(ASKED, [IMAGE]), tokenize=False)
+                quick.processor(text=[text], images=[[IMAGE]], return_tensors="pt")
+                quick.model.generate(**inputs, max_new_tokens=2, min_new_tokens=2, do_sample=False)
+        return Counter(event.name for event in profiler.events() if event.name.startswith("gemma_trace::"))
+
+    assert ranges_of(2) == ranges_of(1)
+
+
+def test_a_part_that_hears_or_sees_moving_pictures_has_its_stage() -> None:
+    from tests.capture.processors import gemma4
+
+    processor, recorder = gemma4(), Recorder()
+    with annotate(nn.Linear(1, 1), processor, sink=recorder):
+        processor.feature_extractor([np.zeros(3200, dtype=np.float32)], return_tensors="pt")
+        processor.image_processor([IMAGE], return_tensors="pt")
+        processor.video_processor(
+            [np.zeros((2, 3, 48, 48), dtype=np.uint8)], do_sample_frames=False, return_tensors="pt"
+        )
+    assert recorder.heard == ["audio_processing", "image_processing", "video_processing"]
+
+
+def test_an_annotated_processor_is_copied_pickled_and_saved_as_it_was(quick: LoadedModel, tmp_path: Path) -> None:
+    processor, recorder = quick.processor, Recorder()
+    before = processor.to_dict()
+    with annotate(quick.model, processor, sink=recorder):
+        copies = [copy.deepcopy(processor), pickle.loads(pickle.dumps(processor))]
+        assert processor.to_dict() == before
+        processor.save_pretrained(tmp_path)
+        for each in copies:
+            each(text=["<start_of_image>"], images=[[IMAGE]], return_tensors="pt")
+    assert recorder.heard == []
+    for each in copies:
+        assert [type(part) for part in (each, each.image_processor, each.tokenizer)] == [
+            type(part) for part in (processor, processor.image_processor, processor.tokenizer)
+        ]
+    assert type(processor).from_pretrained(tmp_path).to_dict() == before
+
+
+def test_what_is_no_model_is_refused() -> None:
+    with pytest.raises(ConfigError, match="annotate takes a model of transformers, and this is a dict"), annotate({}):
+        pass

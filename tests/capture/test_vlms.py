@@ -14,6 +14,7 @@ from gemma_trace.capture.random_weights import build_random
 from gemma_trace.capture.torchvision_ops import declare_missing_operators
 from gemma_trace.errors import ConfigError
 from gemma_trace.stages import Stage
+from tests.capture.recorder import Recorder
 
 declare_missing_operators()
 
@@ -72,6 +73,39 @@ def test_the_stages_of_a_family_are_its_own(family: str, tmp_path: Path) -> None
     assert len(layers) == 4, "two of the tower, two of the decoder"
 
 
+def text_stages(prefill: int = 1) -> dict[str, int]:
+    return {"prefill": prefill, "sampling": NEW_TOKENS, "decode": NEW_TOKENS - 1}
+
+
+OTHERS = {
+    "instructblip": {"vision_tower": 1, "projector": 2} | text_stages(),
+    "florence2": {"vision_tower": 1, "projector": 1} | text_stages(2),
+    "fuyu": {"projector": 1} | text_stages(),
+    "udop": text_stages(2),
+    "git": {"vision_tower": 1, "projector": 1} | text_stages(),
+    "pix2struct": {"vision_tower": 1} | text_stages(),
+    "ovis2": {"vision_tower": 1, "projector": 2} | text_stages(),
+    "qwen3_vl": {"vision_tower": 1, "projector": 2} | text_stages(),
+    "whisper": {"audio_tower": 1} | text_stages(),
+    "qwen2_audio": {"audio_tower": 1, "projector": 1} | text_stages(),
+}
+"""Ranges a stage has. All families are in analysis/models.md."""
+
+
+@pytest.mark.parametrize("family", OTHERS)
+def test_families_with_other_parts_have_the_stages_that_they_have(family: str) -> None:
+    from tests.capture.vlms_more import MORE_FAMILIES, built
+
+    torch.manual_seed(0)
+    model, inputs = built(MORE_FAMILIES[family])
+    recorder = Recorder()
+    with annotate(model, sink=recorder), torch.inference_mode():
+        model.generate(**inputs, max_new_tokens=NEW_TOKENS, min_new_tokens=NEW_TOKENS, do_sample=False)
+    heard = [name.strip() for name in recorder.heard]
+    assert {name: heard.count(name) for name in heard if "::" not in name} == OTHERS[family]
+    assert any("layer::" in name for name in heard)
+
+
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of PaliGemma's processor
 @pytest.mark.parametrize("family", WITH_A_PROCESSOR)
 def test_a_saved_model_of_a_family_is_captured_with_its_own_processor(family: str, tmp_path: Path) -> None:
@@ -105,8 +139,8 @@ def test_a_saved_model_of_a_family_is_captured_with_its_own_processor(family: st
 def test_a_module_can_be_named_where_none_is_found() -> None:
     model, _ = build("llava")
     given = find_stage_modules(model, {"vision": "model.language_model", "projector": "lm_head"})
-    assert given.vision_tower is model.model.language_model
-    assert given.projector is model.lm_head
+    assert given.vision_tower == (model.model.language_model,)
+    assert given.projector == (model.lm_head,)
     assert given.decoder is model.model.language_model, "found, since it isn't given"
     with pytest.raises(ConfigError, match=r"no module at 'model\.tower'; it has model, model\.vision_tower"):
         find_stage_modules(model, {"vision": "model.tower"})
@@ -118,7 +152,7 @@ def test_a_module_can_be_named_where_none_is_found() -> None:
 
 def test_what_is_not_there_is_said() -> None:
     nothing = find_stage_modules(nn.Sequential(nn.Linear(2, 2)))
-    assert nothing == StageModules(None, None, None)
+    assert nothing == StageModules(absent={})
     said = missing_stages(nothing)
     assert [line.split(" was found")[0] for line in said] == ["no vision tower", "no projector", "no text decoder"]
     assert all("--stage-module" in line for line in said)

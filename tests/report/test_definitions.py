@@ -36,6 +36,8 @@ COMMANDS = {
     "ranks": ["ranks", RUNS[0]],
     "check": ["check", RUNS[0]],
     "hta": ["hta", RUNS[0]],
+    "advise": ["advise", RUNS[0]],
+    "what-if": ["what-if", RUNS[0], "--remove", "stage:prefill"],
     "doctor": ["doctor"],
     "sweep --dry-run": ["sweep", "--dry-run"],
     "history": ["history", "MADE_STORE"],

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from gemma_trace.advice.advise import advise
 from gemma_trace.analysis.allocations import memory_use
 from gemma_trace.analysis.bindings import binding, doubt_of
 from gemma_trace.analysis.breakdown import StageBreakdown, breakdown
@@ -20,6 +21,7 @@ from gemma_trace.analysis.kernels import KernelTable, kernel_table
 from gemma_trace.analysis.median_request import median_request
 from gemma_trace.analysis.reasons import stage_reasons
 from gemma_trace.analysis.roofline.floor_sums import request_floors
+from gemma_trace.analysis.size_curve import SizedRun
 from gemma_trace.analysis.stage_lines import StageLine, stage_lines
 from gemma_trace.analysis.stage_splits import family_lines, kernel_lines
 from gemma_trace.analysis.statistics import Distribution, distribution_ms
@@ -92,7 +94,9 @@ def view_of(trace: Trace, detail: PageDetail = FULL, own: Sequence[Peaks] = (), 
         decode=_decode(trace) if stage in (None, Stage.DECODE) else None,
         health=run.health,
         facts=facts_of(trace, run),
+        sized=SizedRun(run.settings, run.requests),
         stage=stage,
+        advice=advise(trace) if stage is None else None,
     )
 
 

@@ -64,6 +64,7 @@ PREPROCESSING: Final = Col(
     "preprocessing_ms", "preproc.", MEASURE_MS, definition="the whole processor call, its parts included", priority=7
 )
 VISION_TOWER: Final = Col("vision_tower_ms", "vision", MEASURE_MS, definition=_STAGE_UP_TO_FIRST_TOKEN, priority=2)
+AUDIO_TOWER: Final = Col("audio_tower_ms", "audio", MEASURE_MS, definition=_STAGE_UP_TO_FIRST_TOKEN, priority=2)
 PROJECTOR: Final = Col("projector_ms", "projector", MEASURE_MS, definition=_STAGE_UP_TO_FIRST_TOKEN, priority=8)
 PREFILL: Final = Col("prefill_ms", "prefill", MEASURE_MS, definition=_STAGE_UP_TO_FIRST_TOKEN, priority=2)
 SAMPLING: Final = Col("sampling_ms", "sampling", MEASURE_MS, definition=_STAGE_UP_TO_FIRST_TOKEN, priority=9)
@@ -124,14 +125,14 @@ _IDENTITY: Final = (
 )
 
 _SHOWN: Final = (
-    *(TTFT, IMAGE_SHARE, IMAGE_PROCESSING, PREPROCESSING, VISION_TOWER, PROJECTOR, PREFILL, SAMPLING, UNATTRIBUTED),
-    *(TPOT, TOKENS_PER_SECOND, SLOPE, JITTER),
+    *(TTFT, IMAGE_SHARE, IMAGE_PROCESSING, PREPROCESSING, VISION_TOWER, AUDIO_TOWER, PROJECTOR, PREFILL, SAMPLING),
+    *(UNATTRIBUTED, TPOT, TOKENS_PER_SECOND, SLOPE, JITTER),
 )
 """The measures that people see, where a run has them."""
 
 _OTHERS: Final = tuple(
     Col(f"{stage}_ms", stage, MEASURE_MS, definition=_STAGE_UP_TO_FIRST_TOKEN)
-    for stage in ("image_load", "chat_template", "tokenization", "transfer")
+    for stage in ("image_load", "chat_template", "tokenization", "transfer", "video_processing", "audio_processing")
 )
 
 _BY_KEY: Final = {col.key: col for col in (*_SHOWN, *_OTHERS, DECODE, PROFILED_TTFT)}
@@ -153,8 +154,8 @@ SUMMARY_FILE: Final = (*RUN_FILE, *MEASURE_FILE, INFLATION)
 """A row per run."""
 
 PAGE_MEASURES: Final = (
-    *(TTFT, IMAGE_SHARE, IMAGE_PROCESSING, PREPROCESSING, VISION_TOWER, PROJECTOR, PREFILL, SAMPLING, DECODE),
-    *(UNATTRIBUTED, TPOT, PROFILED_TTFT),
+    *(TTFT, IMAGE_SHARE, IMAGE_PROCESSING, PREPROCESSING, VISION_TOWER, AUDIO_TOWER, PROJECTOR, PREFILL, SAMPLING),
+    *(DECODE, UNATTRIBUTED, TPOT, PROFILED_TTFT),
 )
 """The measures of the page's table of runs."""
 
@@ -172,7 +173,7 @@ def summary_report(runs: Sequence[RunSummary], source: Sequence[str]) -> Report:
         tables=(Table("Time to first token", run_cols(runs, _SHOWN, PROFILED_TTFT), lines, notes=tuple(notes)),),
         data=Table("Time to first token", SUMMARY_FILE, runs),
         totals={"runs": len(runs)},
-        health=_health(runs),
+        health=health_of(runs),
     )
 
 
@@ -198,7 +199,7 @@ def stage_summary_report(runs: Sequence[RunSummary], source: Sequence[str], stag
         tables=(Table(f"The stage {stage}", shown, lines, notes=tuple(notes)),),
         data=Table(f"The stage {stage}", (*(col.within("run") for col in RUN_FILE), STAGE, STAGE_MS, ttft), lines),
         totals={"runs": len(runs)},
-        health=_health(runs),
+        health=health_of(runs),
     )
 
 
@@ -237,9 +238,10 @@ def study_report(runs: Sequence[RunSummary], source: Sequence[str]) -> Report:
         tables=tuple(Table(section.title, cols, section.rows) for section in study_sections(runs)),
         data=Table("Time to first token", SUMMARY_FILE, runs),
         totals={"runs": len(runs)},
-        health=_health(runs),
+        health=health_of(runs),
     )
 
 
-def _health(runs: Sequence[RunSummary]) -> Health:
+def health_of(runs: Sequence[RunSummary]) -> Health:
+    """What is wrong with these runs, each finding once."""
     return merged([run.health for run in runs], told_apart([run.run for run in runs], [run.source for run in runs]))

@@ -1,0 +1,121 @@
+"""A model and a processor in hand: what they are is read off them, and what they can't become is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import nn
+
+from gemma_trace.capture.config import CaptureConfig
+from gemma_trace.capture.wrappers import unwrapped
+from gemma_trace.errors import ConfigError
+from gemma_trace.metadata import ConfigValue
+
+
+@dataclass(frozen=True)
+class GivenModel:
+    """What a trace says of a model in hand and of its processor.
+
+    Attributes:
+        label: the model's class, that of transformers within whatever wraps it.
+        wrappers: the classes around it, outermost first (PEFT's, torch.compile's).
+        dtype: as torch names it, without "torch.".
+        attn: its attention implementation; None where it names none.
+        image_backend: `torchvision`, `pil`, or what else its image processor says.
+    """
+
+    label: str
+    wrappers: tuple[str, ...]
+    device: torch.device
+    dtype: str
+    attn: str | None
+    image_backend: str
+
+    def record(self) -> dict[str, ConfigValue]:
+        """The options of a capture that the objects decided, as they are."""
+        return {
+            "model": self.label,
+            "wrappers": list(self.wrappers),
+            "weights": "given",
+            "device": str(self.device),
+            "dtype": self.dtype,
+            "attn": self.attn,
+            "image_backend": self.image_backend,
+            "seed": None,
+        }
+
+
+def read_given(model: Any, processor: Any) -> GivenModel:
+    """Read off a model and a processor in hand what they are.
+
+    Raises:
+        ConfigError: one of them is none.
+    """
+    if not isinstance(model, nn.Module) or not callable(getattr(model, "generate", None)):
+        raise ConfigError(f"the model is a {type(model).__name__}, which has no generate(); give one of transformers")
+    missing = [part for part in ("image_processor", "tokenizer") if getattr(processor, part, None) is None]
+    if missing:
+        raise ConfigError(
+            f"the processor is a {type(processor).__name__} without {' and '.join(missing)}; give the model's own, "
+            "which AutoProcessor.from_pretrained loads"
+        )
+    weights = next(model.parameters(), None)
+    if weights is None or weights.device.type == "meta":
+        raise ConfigError(f"the model has no weights{'' if weights is None else ', they are on the device meta'}")
+    *around, core = unwrapped(model)
+    config = getattr(core, "config", None)
+    return GivenModel(
+        label=type(core).__name__,
+        wrappers=tuple(type(wrapper).__name__ for wrapper in around),
+        device=weights.device,
+        dtype=str(getattr(core, "dtype", weights.dtype)).removeprefix("torch."),
+        attn=getattr(config, "_attn_implementation", None),
+        image_backend=str(getattr(processor.image_processor, "backend", "unknown")),
+    )
+
+
+def check_applies(config: CaptureConfig, given: GivenModel, asked: Collection[str]) -> None:
+    """Refuse options that a model in hand can't follow; those that say what it is anyway are fine.
+
+    Args:
+        asked: names of options that were given, be it with the value that is the default.
+
+    Raises:
+        ConfigError: naming the option.
+    """
+    told = {field.name for field in fields(config) if getattr(config, field.name) != field.default} | set(asked)
+    is_so = {
+        "model": config.model == given.label,
+        "weights": config.weights == "auto",
+        "device": _is_device(config.device, given.device),
+        "dtype": config.dtype == given.dtype,
+        "attn": config.attn in (None, given.attn),
+        "image_backend": config.image_backend == given.image_backend,
+        "seed": config.seed == CaptureConfig.seed,
+    }
+    instead = given.record()
+    for option, agrees in is_so.items():
+        if option in told and not agrees:
+            raise ConfigError(
+                f"{option}={getattr(config, option)!r} does not apply to a model in hand, whose {_TELL[option]} "
+                f"{instead[option] if option != 'seed' else 'drawn already'}; leave it out, or change the object itself"
+            )
+
+
+_TELL = {
+    "model": "class is",
+    "weights": "weights are",
+    "device": "device is",
+    "dtype": "dtype is",
+    "attn": "attention implementation is",
+    "image_backend": "image processor's backend is",
+    "seed": "weights are",
+}
+
+
+def _is_device(name: str, device: torch.device) -> bool:
+    """Whether an option names the device: `auto` every one, `cuda` whichever."""
+    return name in ("auto", device.type, str(device))

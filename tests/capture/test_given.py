@@ -1,0 +1,82 @@
+"""A model in hand: what is recorded of it is read off it, and what it can't be is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from gemma_trace.capture.config import CaptureConfig
+from gemma_trace.capture.given import GivenModel, check_applies, read_given
+from gemma_trace.capture.models import LoadedModel
+from gemma_trace.capture.session import profile
+from gemma_trace.errors import ConfigError
+
+GIVEN = GivenModel("Gemma3", (), torch.device("cpu"), "bfloat16", "eager", "pil")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"dtype": "float32"}, "dtype='float32' does not apply to a model in hand, whose dtype is bfloat16"),
+        ({"attn": "sdpa"}, "attn='sdpa' .*, whose attention implementation is eager"),
+        ({"device": "cuda:1"}, "device='cuda:1' .*, whose device is cpu"),
+        ({"weights": "random"}, "weights='random' .*, whose weights are given"),
+        ({"image_backend": "torchvision"}, "image_backend='torchvision' .*, whose image processor's backend is pil"),
+        ({"seed": 3}, "seed=3 .*, whose weights are drawn already"),
+        ({"model": "4b"}, "model='4b' .*, whose class is Gemma3"),
+    ],
+)
+def test_an_option_that_a_model_in_hand_cannot_follow_is_refused(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError, match=says) as caught:
+        check_applies(CaptureConfig(**options), GIVEN, options)
+    assert "\n" not in str(caught.value)
+
+
+def test_options_that_say_what_it_is_anyway_are_fine() -> None:
+    agreeing: dict[str, Any] = {"dtype": "bfloat16", "attn": "eager", "device": "cpu", "image_backend": "pil"}
+    check_applies(CaptureConfig(**agreeing), GIVEN, agreeing)
+    check_applies(CaptureConfig(), GIVEN, ())
+    check_applies(CaptureConfig(device="cuda"), replace(GIVEN, device=torch.device("cuda", 1)), ("device",))
+    with pytest.raises(ConfigError, match="dtype='float16'"):
+        check_applies(CaptureConfig(dtype="float16"), GIVEN, ())
+
+
+def test_what_is_recorded_is_what_the_objects_are(quick: LoadedModel, quick_gemma: Path, tmp_path: Path) -> None:
+    from transformers import AutoProcessor
+
+    model = torch.compile(quick.model, backend="eager")
+    processor = AutoProcessor.from_pretrained(quick_gemma, backend="pil")
+    metadata = profile(
+        model=model, processor=processor, output=tmp_path, warmup=0, runs=1, profile_runs=1, new_tokens=2
+    ).metadata
+    run = metadata.run
+    assert (run.model, run.weights, run.dtype) == ("Gemma3ForConditionalGeneration", "given", "float32")
+    assert (run.device, run.image_backend) == ("cpu", "pil")
+    assert run.name == "Gemma3ForConditionalGeneration-float32-cpu-pil"
+    recorded = {name: metadata.config[name] for name in ("model", "wrappers", "weights", "dtype", "attn", "seed")}
+    assert recorded == {
+        "model": "Gemma3ForConditionalGeneration",
+        "wrappers": ["OptimizedModule"],
+        "weights": "given",
+        "dtype": "float32",
+        "attn": "sdpa",
+        "seed": None,
+    }
+    assert (metadata.config["image_backend"], metadata.config["decode_mode"]) == ("pil", "eager")
+    assert metadata.timed_requests[0].stages["decode"].count == 1, "the wrapper's generate is the model's own"
+
+
+def test_what_is_no_model_or_no_processor_is_refused(quick: LoadedModel) -> None:
+    with pytest.raises(ConfigError, match="the model is a Linear, which has no generate"):
+        read_given(nn.Linear(2, 2), quick.processor)
+    with pytest.raises(ConfigError, match="without image_processor and tokenizer; give the model's own"):
+        read_given(quick.model, quick.processor.tokenizer)
+    with torch.device("meta"):
+        empty = type(quick.model)(quick.model.config)
+    with pytest.raises(ConfigError, match="the model has no weights, they are on the device meta"):
+        read_given(empty, quick.processor)
