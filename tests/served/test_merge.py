@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from gemma_trace.analysis.breakdown import breakdown
+from gemma_trace.analysis.kernels import kernel_table
 from gemma_trace.analysis.timeline import ttft_ns
+from gemma_trace.cli import main
 from gemma_trace.errors import UnreadableError
 from gemma_trace.served.merge import merge
 from gemma_trace.served.record import SCHEMA_VERSION, ClientRequest, ServedRecord
@@ -99,10 +101,17 @@ class TestOneAtATime:
         trace = self.trace(tmp_path)
         (row,) = breakdown(trace).of_stage("vision_tower").rows
         assert row.host_ns == 28 * MS, "the thread of the request repeats what the worker's did"
+        assert kernel_table(trace, "vision_tower").totals.host_self_ns == 28 * MS
+        assert kernel_table(trace, "decode").totals.host_self_ns == 26 * MS, "as long as the worker took"
+
+    def test_verdicts_are_of_who_works(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.trace(tmp_path)
+        assert main(["stages", str(tmp_path)]) == 0
+        shown = capsys.readouterr().out
+        assert "waits: for the scheduler" in shown
+        assert "it is the client's, with image_load" in shown
 
     def test_every_command_takes_the_folder(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        from gemma_trace.cli import main
-
         self.trace(tmp_path)
         folder = str(tmp_path)
         assert main(["stages", folder]) == 0
