@@ -53,6 +53,18 @@ def place(requests: Sequence[ClientRequest], scene: Scene) -> list[Placed]:
     ]
 
 
+def clocks_apart_ns(placed: Placed) -> int:
+    """By how much the client's and the server's clocks disagree at least; 0 where nothing shows it.
+
+    The front end can't work for a request before it is sent, nor the client have a token before its step is over.
+    """
+    request, steps = placed.request, placed.steps
+    early = [request.sent_unix_ns - each.start_ns for each in placed.front]
+    reads = [step.end_ns for step in steps if step.reads and not step.generates]
+    late = [reads[-1] - request.sent_unix_ns - request.token_ns[0]] if reads and request.token_ns else []
+    return max([0, *early, *late])
+
+
 def _alone(request: ClientRequest, scene: Scene) -> Placed:
     sent, over = request.sent_unix_ns, request.end_unix_ns
     steps = tuple(step for step in scene.steps if sent <= step.start_ns < over)

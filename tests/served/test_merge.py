@@ -135,6 +135,15 @@ def test_a_front_end_that_tells_nothing(tmp_path: Path) -> None:
     assert "the image encoder can't be told from the prefill" in notes
 
 
+def test_clocks_that_disagree_are_said(tmp_path: Path) -> None:
+    front = frames(TraceBuilder(), 11, (LOAD, 5, 15))
+    worker = frames(TraceBuilder(), 22, ("execute_context_1(300)_generation_0(0)", 50, 100))
+    trace = merged(tmp_path, [client(0, 12, (120,), 121)], front, worker)
+    assert trace.metadata is not None
+    assert any("at least 7.0 ms apart" in warning for warning in trace.metadata.warnings)
+    assert sum(stages_ms(trace, 0).values()) == 121
+
+
 class TestAtOnce:
     """Two requests: the engine reads the one's prompt, then the other's while it generates for the first."""
 
