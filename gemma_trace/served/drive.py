@@ -79,8 +79,8 @@ class ServeConfig:
     stop_timeout_s: float = 600.0
     force: bool = False
 
-    def options(self, seed: int) -> dict[str, ConfigValue]:
-        """How requests were sent, for the record: without addresses and paths."""
+    def options(self) -> dict[str, ConfigValue]:
+        """How requests were sent, for the record: without addresses, paths and a seed that was drawn."""
         return {
             "requests": "made" if self.requests is None else "file",
             "images": self.images,
@@ -90,7 +90,7 @@ class ServeConfig:
             "concurrency": self.concurrency,
             "rate": self.rate,
             "warmup": self.warmup,
-            "seed": seed,
+            "seed": self.seed,
         }
 
 
@@ -151,7 +151,7 @@ def drive(config: ServeConfig, progress: Progress) -> Served:
         config.name,
         kind.shown,
         kind.model.rstrip("/").rpartition("/")[2],
-        config.options(seed),
+        config.options(),
         timed=tuple(timed),
         measures=changed(before, read_measures(server)),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -120,6 +121,10 @@ class TestOneAtATime:
         assert "120.0" in capsys.readouterr().out
         assert main(["diff", folder, folder]) == 0
         assert main(["report", folder, "-o", str(tmp_path / "page.html")]) == 0
+        assert main(["index", folder, "--to", str(tmp_path / "store"), "--quiet"]) == 0
+        capsys.readouterr()
+        assert main(["sql", "SELECT framework, framework_version FROM runs", str(tmp_path / "store")]) == 0
+        assert re.search(r"vllm +0\.32\.0", capsys.readouterr().out)
         assert main(["export", folder, "-o", str(tmp_path / "view.json")]) == 0
         shown = (tmp_path / "view.json").read_text()
         assert all(name in shown for name in ("requests of the client", "sample_tokens", "load_base64"))
