@@ -121,6 +121,8 @@ class TestOneAtATime:
         assert "120.0" in capsys.readouterr().out
         assert main(["diff", folder, folder]) == 0
         assert main(["report", folder, "-o", str(tmp_path / "page.html")]) == 0
+        assert "<li>" in (page := (tmp_path / "page.html").read_text())
+        assert "image processor" not in page.partition("</ul>")[0], "a server doesn't tell which it has"
         assert main(["index", folder, "--to", str(tmp_path / "store"), "--quiet"]) == 0
         capsys.readouterr()
         assert main(["sql", "SELECT framework, framework_version FROM runs", str(tmp_path / "store")]) == 0
