@@ -17,7 +17,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-v
 # A plain path in a .pth file: the finder that is the default costs 8 ms at every start.
 EDITABLE := --config-settings editable_mode=compat --editable
 
-.PHONY: demo test test-lowest serve-test lint browser fuzz bench models picture notebooks docs clean
+.PHONY: demo test tests test-lowest serve-test lint style types browser fuzz bench models picture notebooks docs clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.capture
@@ -35,9 +35,13 @@ demo: $(VENV)/.capture
 # In two processes; JOBS=0 is one, for a debugger.
 JOBS ?= 2
 
+# The types are checked meanwhile: mypy is one process, and what the two of the tests wait for is its time.
+test: style
+	@$(MAKE) --no-print-directory --jobs 2 types tests
+
 # Threads of torch that wait don't spin, or they would take the cores from the other process's tests.
-test: export OMP_WAIT_POLICY := PASSIVE
-test: lint
+tests: export OMP_WAIT_POLICY := PASSIVE
+tests: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal --cov --cov-report term:skip-covered
 
 # Without the extras: what needs torch, HTA, TensorBoard, Perfetto or a browser is skipped or is in other folders.
@@ -67,9 +71,13 @@ serve-test: $(VENV)/.dev $(VLLM)/.made
 	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall .
 	$(BIN)/python -m tests.served.real_vllm $(VLLM)/bin/python build/served
 
-lint: $(VENV)/.dev
+lint: style types
+
+style: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
 	$(BIN)/mypy
 
 browser:

@@ -201,7 +201,7 @@ def _process(trial: Trial, scratch: Path) -> tuple[list[str], bytes | None, Mapp
         (scratch / "gemma_trace").symlink_to(Path(gemma_trace.__file__).parent, target_is_directory=True)
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(scratch), os.environ.get("PYTHONPATH")]))
     given = msgspec.json.encode(trial.arm.config_for(trial.folder), enc_hook=str)
-    return [trial.arm.python, "-m", "gemma_trace.capture.cell_process"], given, environment
+    return [trial.arm.python, "-P", "-m", "gemma_trace.capture.cell_process"], given, environment
 
 
 def _error_of(trial: Trial, done: subprocess.CompletedProcess[bytes]) -> str:
