@@ -77,6 +77,21 @@ class RequestSample:
 
 
 @dataclass(frozen=True)
+class ColdStart:
+    """How the process began, before it was warm.
+
+    Attributes:
+        import_ns: importing torch and transformers; None where the program had done that before.
+        load_ns: making or reading model and processor, up to the device; None for a model in hand.
+        requests: the warm-up requests in order, timed as those of the timed pass are.
+    """
+
+    import_ns: Nanoseconds | None
+    load_ns: Nanoseconds | None
+    requests: tuple[RequestSample, ...]
+
+
+@dataclass(frozen=True)
 class RunIdentity:
     """What tells one run from another: the columns of every summary.
 
@@ -156,6 +171,8 @@ class RunMetadata:
     """The image label of each profiled request, in order."""
     warnings: tuple[str, ...] = field(default=())
     """What the capture had to say, e.g. that the profiler saw no device activity."""
+    cold_start: ColdStart | None = None
+    """Recorded where it was asked for."""
 
     def to_json(self) -> bytes:
         """As JSON, for the trace file."""

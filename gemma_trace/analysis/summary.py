@@ -13,6 +13,7 @@ from statistics import median
 from typing import Any, Final, Literal
 
 from gemma_trace.analysis.breakdown import StageBreakdown, breakdown
+from gemma_trace.analysis.cold_start import ColdPart, cold_parts
 from gemma_trace.analysis.decode import DecodeStatistics, decode_statistics
 from gemma_trace.analysis.distortion import StageDistortion, distortions
 from gemma_trace.analysis.run_settings import Settings, settings_of
@@ -108,6 +109,7 @@ class RunSummary(Tabular):
         distortions: the same by stage, the most distorted first; empty without a timed pass.
         ranks: how many ranks of a job it is of.
         settings: how its requests were run, by the names of options; empty where the trace isn't ours.
+        cold_start: its parts, where it was recorded.
         drawn_from: the file of requests in which they were drawn by a seed; "" where they weren't.
     """
 
@@ -129,6 +131,7 @@ class RunSummary(Tabular):
     ranks: int = 1
     settings: Settings = ()
     drawn_from: str = ""
+    cold_start: tuple[ColdPart, ...] = ()
 
     def stage_ms(self, stage: str) -> Distribution | None:
         """The time of one stage, a value per request that has it; of the stages in `MEASURES` what stands there."""
@@ -195,6 +198,7 @@ def summarize(trace: Trace, profiled: StageBreakdown | None = None) -> RunSummar
         health=examine(trace).plus([*_inflation_findings(inflation), *distortion_findings(distorted)]),
         distortions=distorted,
         settings=settings_of(metadata),
+        cold_start=cold_parts(metadata),
         drawn_from=str(metadata.config["requests"]) if metadata and metadata.config.get("shuffle") is not None else "",
     )
 
@@ -216,9 +220,11 @@ def _inflation_findings(inflation: float | None) -> list[Finding]:
 def _timed(sample: RequestSample, metadata: RunMetadata) -> RequestMeasures:
     """A sample of the timed pass. On a GPU the device's stages are read off the device's clock."""
     by_events = metadata.run.device != "cpu" and not metadata.config.get("sync_stages")
+    images_elsewhere = metadata.config.get("image_device") in (None, "cpu")
+    device_stages = DEVICE_STAGES if images_elsewhere else (*DEVICE_STAGES, Stage.IMAGE_PROCESSING)
 
     def time_ns(stage: str, timed: StageSample) -> int:
-        on_device = by_events and timed.device_ns is not None and stage in DEVICE_STAGES
+        on_device = by_events and timed.device_ns is not None and stage in device_stages
         return timed.device_ns if on_device and timed.device_ns is not None else timed.host_ns
 
     stages = {stage: time_ns(stage, timed) for stage, timed in sample.ttft_stages.items()}

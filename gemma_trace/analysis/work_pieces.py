@@ -83,10 +83,11 @@ def device_work(trace: Trace) -> Work:
 def host_work(trace: Trace) -> Work:
     """The host's time on all its threads, each stretch with its innermost span, cut where its thread's stage changes.
 
-    Left out is what other threads than a request's spend waiting; see `waiting_ns`.
+    Left out is what other threads than a request's spend waiting (see `waiting_ns`), and the threads that stand for
+    requests of a server's clients, which work at nothing.
     """
     segments = trace.segments
-    kept = ~_waits_elsewhere(trace)
+    kept = ~_waits_elsewhere(trace) & ~trace.client_tracks[trace.spans.track[segments.owner]]
     owner = segments.owner[kept]
     start, end, place = _cut_at_stages(trace, segments.start_ns[kept], segments.end_ns[kept], owner)
     return Work("host", start, end, owner[place], owner[place])

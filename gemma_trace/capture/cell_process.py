@@ -10,6 +10,7 @@ import sys
 import msgspec
 
 from gemma_trace.capture.config import CaptureConfig
+from gemma_trace.capture.imports import imports_timed
 from gemma_trace.capture.one_line_errors import as_capture_error
 from gemma_trace.capture.process import Message
 from gemma_trace.errors import GemmaTraceError
@@ -49,7 +50,8 @@ def _captured() -> int:
         from gemma_trace.capture import require_capture_extra
 
         require_capture_extra()
-        from gemma_trace.capture.session import profile_run
+        with imports_timed():
+            from gemma_trace.capture.session import profile_run
 
         config = msgspec.json.decode(given, type=CaptureConfig, dec_hook=lambda kind, text: kind(text))
         result = profile_run(config, progress=_Lines())

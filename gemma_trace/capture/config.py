@@ -72,6 +72,13 @@ class CompileMode(StrEnum):
     STAGES = "stages"
 
 
+class CacheMode(StrEnum):
+    """How keys and values are kept."""
+
+    DYNAMIC = "dynamic"
+    STATIC = "static"
+
+
 class Detail(StrEnum):
     """How deep the ranges go."""
 
@@ -111,6 +118,9 @@ class CaptureConfig:
             torchvision backend.
         prefill_chunk: tokens of a forward of the prefill, which then makes several; None is all at once.
         compile: `stages` compiles vision tower, projector and decoder each by itself, so that their ranges survive.
+        cache: how keys and values are kept: `dynamic` grows with each token, `static` is allocated once for all; None
+            is the model's own.
+        sample: draw each token, by the model's own temperature, top-k and top-p, rather than take the likeliest.
         threads: how many threads torch has on the host for an op; None leaves it as it is.
         cudnn_benchmark: let cuDNN try its algorithms at each new shape, as the reference study does.
         new_tokens: tokens to generate; the stage `decode` appears from 2 on.
@@ -122,6 +132,8 @@ class CaptureConfig:
         shapes: record the shapes of the ops' inputs.
         memory: record allocations.
         sync_stages: wait for the device at both ends of every stage, as the reference study does.
+        cold: record the cold start too: import, load, and the times of each warm-up request. Nothing is processed
+            before the first request, so that its size isn't checked beforehand.
         keep_paths: leave the folders of files in the trace's texts, but for the home folder, which is always `~`.
         seed: of the random weights.
         name: the run's name, its folder under `output`; None makes one of the options.
@@ -152,6 +164,8 @@ class CaptureConfig:
     image_device: str | None = None
     prefill_chunk: int | None = None
     compile: str = "off"
+    cache: str | None = None
+    sample: bool = False
     threads: int | None = None
     cudnn_benchmark: bool = False
     new_tokens: int = 1
@@ -163,6 +177,7 @@ class CaptureConfig:
     shapes: bool = True
     memory: bool = False
     sync_stages: bool = False
+    cold: bool = False
     keep_paths: bool = False
     seed: int = 0
     name: str | None = None
@@ -193,7 +208,11 @@ class CaptureConfig:
             if (getattr(self, option) or least) < least or getattr(self, option) == 0 < least:
                 raise ConfigError(f"{option} is {getattr(self, option)}; it must be {least} or more")
         _require_one_of("compile mode", self.compile, CompileMode)
+        if self.cache is not None:
+            _require_one_of("cache", self.cache, CacheMode)
         self._check_requests()
+        if self.cold and (not self.warmup or self.prompt_tokens):
+            raise ConfigError("--cold times the warm-up; give --warmup 1 or more, and no --prompt-tokens")
         if self.image_device is not None and self.image_backend != "torchvision":
             raise ConfigError("--image-device requires --image-backend torchvision; Pillow runs on the CPU only")
         if self.image_device is not None and not IMAGE_DEVICE_PATTERN.fullmatch(self.image_device):
@@ -248,6 +267,8 @@ class CaptureConfig:
         parts += [f"images{self.images_per_request}"] if self.images_per_request > 1 else []
         parts += [self.requests.stem] if self.requests else []
         parts += [f"shuffle{self.shuffle}"] if self.shuffle is not None else []
+        parts += [f"{self.cache}-cache"] if self.cache else []
+        parts += ["sampled"] if self.sample else []
         parts += [f"threads{self.threads}"] if self.threads else []
         parts += ["cudnn-benchmark"] if self.cudnn_benchmark else []
         parts += [f"prompt{self.prompt_tokens}"] if self.prompt_tokens else []

@@ -1,4 +1,4 @@
-"""How a request generates: greedily, exactly as long as asked for, its tokens heard of as they come."""
+"""How a request generates: greedily unless asked, exactly as long as asked for, its tokens heard of as they come."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ class TokenClock:
 
 @contextmanager
 def greedy_generation(model: nn.Module, config: CaptureConfig) -> Iterator[Any]:
-    """The model's own generation settings, made greedy and exactly as long as asked for; its own come back after.
+    """The model's own generation settings, made exactly as long as asked for, and greedy unless `sample` is set.
+
+    Its own come back afterwards.
 
     `generate` fills what a config leaves empty from the model's, so the model's has to change for the time being, and
     that of the language model that it may hand over to.
@@ -57,8 +59,12 @@ def greedy_generation(model: nn.Module, config: CaptureConfig) -> Iterator[Any]:
 
 def _greedy(original: Any, config: CaptureConfig) -> Any:
     greedy = copy.deepcopy(original)
-    greedy.do_sample, greedy.num_beams, greedy.max_new_tokens = False, 1, config.new_tokens
-    greedy.temperature = greedy.top_k = greedy.top_p = greedy.max_length = None
+    greedy.do_sample, greedy.num_beams, greedy.max_new_tokens = config.sample, 1, config.new_tokens
+    greedy.max_length = None
+    if not config.sample:
+        greedy.temperature = greedy.top_k = greedy.top_p = None
+    if config.cache is not None:
+        greedy.cache_implementation = config.cache
     greedy.prefill_chunk_size = config.prefill_chunk
     greedy.eos_token_id = None  # random weights and a fixed length: no token ends the request early
     greedy.pad_token_id = original.pad_token_id or 0

@@ -11,7 +11,7 @@ from torch import nn
 
 from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.wrappers import unwrapped
-from gemma_trace.errors import ConfigError
+from gemma_trace.errors import ConfigError, DeviceError
 from gemma_trace.metadata import ConfigValue
 
 
@@ -75,6 +75,23 @@ def read_given(model: Any, processor: Any) -> GivenModel:
         attn=getattr(config, "_attn_implementation", None),
         image_backend=str(getattr(processor.image_processor, "backend", "unknown")),
     )
+
+
+def check_devices(model: nn.Module, config: CaptureConfig) -> None:
+    """Refuse a model whose device's work couldn't be timed: where a host's clock would time launches alone.
+
+    Raises:
+        DeviceError: it is on a device that is neither a CPU nor CUDA's.
+        ConfigError: it is spread over several CUDA devices, whose work the events on one of them don't time.
+    """
+    found = {weights.device for weights in model.parameters()}
+    if strange := sorted(str(device) for device in found if device.type not in ("cpu", "cuda")):
+        raise DeviceError(f"the work of {', '.join(strange)} can't be timed; move the model to the CPU or to CUDA")
+    on_cuda = sorted(str(device) for device in found if device.type == "cuda")
+    if len(on_cuda) > 1 and not config.sync_stages:
+        raise ConfigError(
+            f"the model is spread over {', '.join(on_cuda)}, and no device alone tells its times; give sync_stages=True"
+        )
 
 
 def check_applies(config: CaptureConfig, given: GivenModel, asked: Collection[str]) -> None:

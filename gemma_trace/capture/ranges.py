@@ -77,14 +77,14 @@ def profiler_is_running() -> bool:
 
 
 class SynchronizedRanges(threading.local):
-    """Waits for the device before a stage begins and before it ends, as the reference study does.
+    """Waits for the devices before a stage begins and before it ends, as the reference study does.
 
     Ranges that are no stage's (layers, modules) are passed on without a wait, or they would be measured one by one.
     """
 
-    def __init__(self, sink: RangeSink, device: torch.device) -> None:
+    def __init__(self, sink: RangeSink, *devices: torch.device) -> None:
         self._sink = sink
-        self._device = device
+        self._devices = [device for device in devices if device.type == "cuda"]
         self._waits: list[bool] = []
 
     def begin(self, name: str) -> None:
@@ -100,8 +100,8 @@ class SynchronizedRanges(threading.local):
         self._sink.end()
 
     def _wait(self) -> None:
-        if self._waits[-1] and self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
+        for device in self._devices if self._waits[-1] else ():
+            torch.cuda.synchronize(device)
 
 
 class RangeStack(threading.local):

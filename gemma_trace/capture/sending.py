@@ -50,9 +50,10 @@ class Sender:
         self._config = config
         self._loaded = loaded
         self._generations = {config.new_tokens: generation}
-        shape = self._shape(largest(requests), max(map(self.new_tokens, requests)))
-        check_length(loaded.model, shape.prompt_tokens, shape.new_tokens)
-        check_request(loaded.model.config, shape, loaded.model.dtype, loaded.device)
+        if not config.cold:
+            shape = self._shape(largest(requests), max(map(self.new_tokens, requests)))
+            check_length(loaded.model, shape.prompt_tokens, shape.new_tokens)
+            check_request(loaded.model.config, shape, loaded.model.dtype, loaded.device)
         self.requests = list(requests)
         if config.prompt_tokens:
             prompt = self._lengthened_prompt(requests[0], config.prompt_tokens)

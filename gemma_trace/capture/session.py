@@ -26,8 +26,9 @@ from gemma_trace.capture.discovery import find_stage_modules, missing_stages
 from gemma_trace.capture.distributed import process_group, this_rank
 from gemma_trace.capture.environment import describe_environment
 from gemma_trace.capture.generation import greedy_generation
-from gemma_trace.capture.given import GivenModel, check_applies, read_given
+from gemma_trace.capture.given import GivenModel, check_applies, check_devices, read_given
 from gemma_trace.capture.images import images_as_files
+from gemma_trace.capture.imports import import_ns
 from gemma_trace.capture.models import LoadedModel, load_model, resolve_device
 from gemma_trace.capture.output import lock_output, lock_run, made, previous_traces
 from gemma_trace.capture.phases import NoProgress, Progress
@@ -38,7 +39,7 @@ from gemma_trace.capture.torch_settings import torch_settings
 from gemma_trace.capture.workload import build_requests, request_warnings
 from gemma_trace.capture.writer import trace_path, write_trace
 from gemma_trace.errors import ConfigError
-from gemma_trace.metadata import SCHEMA_VERSION, RequestSample, RunIdentity, RunMetadata, Workload
+from gemma_trace.metadata import SCHEMA_VERSION, ColdStart, RequestSample, RunIdentity, RunMetadata, Workload
 from gemma_trace.requests_file import ChatRequest
 from gemma_trace.trace.scratch import scratch_folder
 
@@ -95,6 +96,8 @@ def profile_run(
     """`profile` for a caller who has locked the output folder: a sweep's cell."""
     progress = progress or NoProgress()
     given = None if model is None else read_given(model, processor)
+    if model is not None:
+        check_devices(model, config)
     device = resolve_device(config.device) if given is None else given.device
     if config.image_device is not None:
         resolve_device(config.image_device, "--image-device")
@@ -121,11 +124,13 @@ def _profiled(
     progress: Progress,
 ) -> tuple[bytes, RunMetadata]:
     """The profiler's own JSON, and what the trace is to say of itself."""
-    with torch_settings(config), process_group(this_rank(), device), scratch_folder() as scratch:
+    with torch_settings(config, device), process_group(this_rank(), device), scratch_folder() as scratch:
         environment = describe_environment(device)  # whatever it takes, no pass is lost
         requests = build_requests(config, scratch)
         progress.phase(f"loading {run.model}", 1)
+        began_ns = time.perf_counter_ns()
         loaded = load_model(config, progress) if model is None else LoadedModel(model, processor, device, run.weights)
+        load_ns = None if model is not None else time.perf_counter_ns() - began_ns
         modules = find_stage_modules(loaded.model, config.stage_module_paths)
         with (
             torch.inference_mode(),
@@ -150,6 +155,7 @@ def _profiled(
         timed_requests=tuple(timed),
         profiled_images=tuple(session.request(index).id for index in range(config.profile_runs)),
         warnings=(*loaded.warnings, *session.warnings, *missing_stages(modules), *_warnings(device, profiler_json)),
+        cold_start=ColdStart(import_ns(), load_ns, tuple(session.cold_requests)) if config.cold else None,
     )
     return profiler_json, metadata
 
@@ -170,6 +176,7 @@ class _Session:
         self._progress = progress
         self._sender = Sender(config, loaded, generation, requests)
         self._sent: dict[str, Sent] = {}
+        self.cold_requests: list[RequestSample] = []
         self.warnings = request_warnings(config, requests)
 
     def request(self, index: int) -> ChatRequest:
@@ -191,9 +198,12 @@ class _Session:
         count = max(config.warmup, min(measured, len(self._sender.requests))) if config.warmup else 0
         self._progress.phase("warming up", count)
         ranges = RangeStack(_Deaf())
-        for index in range(count):
-            self._send(self.request(index), ranges, _ignore_token)
-            self._progress.step()
+        if config.cold:
+            self.cold_requests = self._timed(count)
+        else:
+            for index in range(count):
+                self._send(self.request(index), ranges, _ignore_token)
+                self._progress.step()
         if self._config.compile != "off":
             self._compile_all(ranges)
 
@@ -212,10 +222,14 @@ class _Session:
     def time_requests(self) -> list[RequestSample]:
         """The timed pass: stages on the host's clock and CUDA's events, no profiler."""
         self._progress.phase("timing without the profiler", self._config.runs)
+        return self._timed(self._config.runs)
+
+    def _timed(self, count: int) -> list[RequestSample]:
+        """The first requests, so many of them."""
         timer = StageTimer(self._loaded.device)
         samples = []
         with self._annotated(timer, detail="stage") as ranges:
-            for index in range(self._config.runs):
+            for index in range(count):
                 request = self.request(index)
                 timer.start_request()
                 sent = self._send(request, ranges, timer.token_on_host)
@@ -261,7 +275,8 @@ class _Session:
     @contextmanager
     def _annotated(self, sink: RangeSink, detail: str) -> Iterator[RangeStack]:
         if self._config.sync_stages:
-            sink = SynchronizedRanges(sink, self._loaded.device)
+            devices = dict.fromkeys(weights.device for weights in self._loaded.model.parameters())
+            sink = SynchronizedRanges(sink, *devices)
         with annotate(
             self._loaded.model,
             self._loaded.processor,

@@ -226,12 +226,16 @@ def _public(version: str) -> str:
 
 
 def same_options(recorded: Mapping[str, Any], config: CaptureConfig) -> bool:
-    """Whether a trace was captured with these options; the device is recorded as it was found."""
+    """Whether a trace was captured with these options; the device is recorded as it was found.
+
+    What isn't recorded is an option of a later version, which wasn't there to be changed from its default.
+    """
     scrub = PathScrubber(keep_paths=config.keep_paths)
     wanted = json.loads(scrub(msgspec.json.encode(config.record())))
     device, found = wanted.pop("device"), str(recorded.get("device"))
     same_device = device == "auto" or found.split(":")[0] == device.split(":")[0]
-    return same_device and all(recorded.get(name) == value for name, value in wanted.items())
+    defaults = CaptureConfig().record()
+    return same_device and all(recorded.get(name, defaults[name]) == value for name, value in wanted.items())
 
 
 def _run(cell: Cell, *, redo: bool) -> Iterator[Cell]:

@@ -115,7 +115,7 @@ class StageTimer:
         if not self._on_cuda:
             return None
         event = torch.cuda.Event(enable_timing=True)
-        event.record()
+        event.record(torch.cuda.current_stream(self._device))
         return event
 
     def _elapsed_ns(self, span: _Span) -> int | None:

@@ -77,7 +77,7 @@ def request_warnings(config: CaptureConfig, requests: Sequence[ChatRequest]) -> 
     """What is to be said of a file of requests, a line each."""
     warnings = []
     measured = max(config.runs, config.profile_runs)
-    if config.requests is not None and measured < len(requests):
+    if config.requests is not None and config.shuffle is None and measured < len(requests):
         warnings.append(f"{measured:,} of the {len(requests):,} requests were run; give --runs {len(requests)} for all")
     if passed_over := sorted({name for request in requests for name in request.not_read}):
         named = ", ".join(passed_over[:_MOST_NAMED]) + (", …" if len(passed_over) > _MOST_NAMED else "")

@@ -10,6 +10,7 @@ import typer
 
 from gemma_trace.capture.config import (
     DEFAULT_PROMPT,
+    CacheMode,
     CompileMode,
     Detail,
     Dtype,
@@ -106,6 +107,13 @@ def capture(
             help="stages applies torch.compile to the vision tower, the projector and the decoder, one by one.",
         ),
     ] = CompileMode.OFF,
+    cache: Annotated[
+        CacheMode | None,
+        typer.Option(help="How keys and values are kept: dynamic grows with each token, static is allocated once."),
+    ] = None,
+    sample: Annotated[
+        bool, typer.Option("--sample", help="Draw each token by the model's own temperature, top-k and top-p.")
+    ] = False,
     threads: Annotated[
         int | None, typer.Option(metavar="N", help="Let torch use N threads of the CPU for an op.")
     ] = None,
@@ -138,6 +146,10 @@ def capture(
             help="Synchronize the device at the start and the end of every stage, as the reference study does.",
         ),
     ] = False,
+    cold: Annotated[
+        bool,
+        typer.Option("--cold", help="Record the cold start, too: import, load, and each request of the warm-up."),
+    ] = False,
     keep_paths: Annotated[
         bool,
         typer.Option(
@@ -167,6 +179,7 @@ def capture(
     """
     from gemma_trace.capture import require_capture_extra
     from gemma_trace.capture.config import CaptureConfig
+    from gemma_trace.capture.imports import imports_timed
 
     config = CaptureConfig(
         model=model,
@@ -189,6 +202,8 @@ def capture(
         image_device=image_device,
         prefill_chunk=prefill_chunk,
         compile=compile_mode.value,
+        cache=cache.value if cache else None,
+        sample=sample,
         threads=threads,
         cudnn_benchmark=cudnn_benchmark,
         new_tokens=new_tokens,
@@ -200,6 +215,7 @@ def capture(
         shapes=not no_shapes,
         memory=memory,
         sync_stages=sync_stages,
+        cold=cold,
         keep_paths=keep_paths,
         seed=seed,
         name=name,
@@ -211,7 +227,8 @@ def capture(
 
     with phases(quiet=asked().quiet or os.environ.get("RANK", "0") != "0") as progress:
         progress.phase("importing torch and transformers", 1)
-        from gemma_trace.capture.session import profile
+        with imports_timed():
+            from gemma_trace.capture.session import profile
 
         try:
             result = profile(config, progress=progress)

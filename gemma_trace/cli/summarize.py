@@ -45,6 +45,7 @@ class Per(StrEnum):
     RUN = "run"
     REQUEST = "request"
     SIZE = "size"
+    COLD = "cold"
 
 
 def summarize(
@@ -56,9 +57,7 @@ def summarize(
     ] = Style.TTFT,
     per: Annotated[
         Per,
-        typer.Option(
-            help="Print a row per run, per request, or per size of request: how the times grow with images and prompts."
-        ),
+        typer.Option(help="Print a row per run, per request, per size of request, or per part of a cold start."),
     ] = Per.RUN,
     stage: StageOption = None,
     rule: RuleOption = None,
@@ -76,7 +75,8 @@ def summarize(
     counts.
 
     With --per request, there is a row for each request. With --per size, all requests with images of the same size and
-    prompts of the same length are one row, which shows how preprocessing, encoder and TTFT grow with them.
+    prompts of the same length are one row, which shows how preprocessing, encoder and TTFT grow with them. With --per
+    cold, the rows are the parts of the cold starts that were captured with --cold.
 
     Example: gemma-trace summarize traces/ --format markdown
     """
@@ -86,6 +86,7 @@ def summarize(
     from gemma_trace.cli.rules import chosen_stage, read_rules
     from gemma_trace.parallel import map_files
     from gemma_trace.ranks.folders import jobs_among
+    from gemma_trace.report.tables.cold_start import cold_report
     from gemma_trace.report.tables.requests import requests_report, sizes_report
     from gemma_trace.report.tables.summary import stage_summary_report, study_report, summary_report
     from gemma_trace.trace.folders import find_traces
@@ -105,7 +106,7 @@ def summarize(
     if runs:
         report = study_report if style is Style.STUDY else summary_report
         if per is not Per.RUN:
-            report = requests_report if per is Per.REQUEST else sizes_report
+            report = {Per.REQUEST: requests_report, Per.SIZE: sizes_report, Per.COLD: cold_report}[per]
         elif chosen is not None:
             report = partial(stage_summary_report, stage=chosen)
         emit(report(runs, [str(path) for path in paths]), form, output, force=force, raw=raw)

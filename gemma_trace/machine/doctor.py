@@ -18,10 +18,12 @@ from gemma_trace._version import __version__
 
 EXTRAS: Final = {
     "capture": ("torch", "torchvision", "transformers", "pillow", "huggingface_hub", "accelerate", "nvidia-ml-py"),
+    "serve": ("pillow",),
     "hta": ("HolisticTraceAnalysis",),
     "view": ("viztracer",),
     "scale": ("duckdb", "dask", "distributed", "fsspec", "aiohttp", "s3fs", "huggingface_hub"),
     "gcs": ("gcsfs",),
+    "mcp": ("mcp",),
     "notebooks": ("nbclient", "nbformat", "ipykernel", "matplotlib"),
 }
 """The packages that each extra brings."""
@@ -95,18 +97,29 @@ def _devices() -> Iterator[Check]:
     import torch
 
     from gemma_trace.capture.model_memory import free_bytes
+    from gemma_trace.capture.one_line_errors import error_text
 
     free = free_bytes(torch.device("cpu")) / 1e9
     yield Check("cpu", CheckStatus.OK, f"{torch.get_num_threads()} threads, {free:.1f} GB of memory free")
     if not torch.cuda.is_available():
-        built = torch.version.cuda or torch.version.hip
+        rocm, cuda = torch.version.hip, torch.version.cuda
+        built = f"ROCm {rocm}" if rocm else f"CUDA {cuda}" if cuda else ""
         found = f"torch is built for {built}, but no device is visible" if built else "torch is built without CUDA"
-        mend = "check the driver: nvidia-smi" if built else "install a CUDA build of torch: https://pytorch.org"
+        mend = (
+            f"check the driver: {'rocm-smi' if rocm else 'nvidia-smi'}"
+            if built
+            else "install a CUDA build of torch: https://pytorch.org"
+        )
         yield Check("cuda", CheckStatus.ABSENT, found, mend)
         return
     for index in range(torch.cuda.device_count()):
         name = torch.cuda.get_device_properties(index).name
-        free = free_bytes(torch.device("cuda", index)) / 1e9
+        try:
+            free = free_bytes(torch.device("cuda", index)) / 1e9
+        except RuntimeError as error:  # its compute mode is exclusive or prohibited, or it is broken
+            mend = "see its compute mode and its processes with nvidia-smi, or hide it with CUDA_VISIBLE_DEVICES"
+            yield Check(f"cuda:{index}", CheckStatus.ABSENT, f"{name}, which can't be used: {error_text(error)}", mend)
+            continue
         yield Check(f"cuda:{index}", CheckStatus.OK, f"{name}, {free:.1f} GB of memory free")
 
 
@@ -115,13 +128,19 @@ def _profiler() -> Check:
     import torch
     from torch.profiler import ProfilerActivity, profile, supported_activities
 
+    from gemma_trace.capture.one_line_errors import error_text
+
     if ProfilerActivity.CUDA not in supported_activities():
         return Check("profiler", CheckStatus.OK, "records the CPU; this torch has no CUPTI or roctracer")
     if not torch.cuda.is_available():
         return Check("profiler", CheckStatus.OK, "records the CPU, and CUDA where there is a device")
-    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as recorded:
-        torch.ones(1024, device="cuda").sum().item()
-        torch.cuda.synchronize()
+    try:
+        with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as recorded:
+            torch.ones(1024, device="cuda").sum().item()
+            torch.cuda.synchronize()
+    except RuntimeError as error:
+        mend = "choose a device that can be used with CUDA_VISIBLE_DEVICES"
+        return Check("profiler", CheckStatus.MISSING, f"a trial failed: {error_text(error)}", mend)
     seen = sum(event.device_type == torch.autograd.DeviceType.CUDA for event in recorded.events())
     if seen:
         return Check("profiler", CheckStatus.OK, f"records the CPU and CUDA: saw {seen} device activities of a trial")
@@ -139,6 +158,8 @@ def _compiler() -> Check:
 
 def _sizes() -> Check:
     """Which sizes of Gemma 3 fit into the best device."""
+    import torch
+
     from gemma_trace.capture.models import resolve_device
     from gemma_trace.capture.torchvision_ops import declare_missing_operators
 
@@ -147,7 +168,11 @@ def _sizes() -> Check:
     from gemma_trace.capture.model_memory import free_bytes, needed_bytes, parameter_count
 
     device = resolve_device("auto")
-    free = free_bytes(device)
+    try:
+        free = free_bytes(device)
+    except RuntimeError:  # no process of ours may use it
+        device = torch.device("cpu")
+        free = free_bytes(device)
     fits = [
         f"{size} in {dtype}"
         for size in SHAPES

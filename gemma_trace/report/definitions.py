@@ -11,6 +11,7 @@ from gemma_trace.report.table import Col
 from gemma_trace.report.tables.advice import ABSTENTION_FILE, ADVICE_FILE
 from gemma_trace.report.tables.baselines import BASELINE_FILE
 from gemma_trace.report.tables.check import DISTORTION_FILE, FINDING_FILE, TRACES
+from gemma_trace.report.tables.cold_start import COLD_FILE
 from gemma_trace.report.tables.counters import COUNTER_FILE
 from gemma_trace.report.tables.critical_path import PATH_FILE
 from gemma_trace.report.tables.decode import DECODE_FILE
@@ -119,6 +120,7 @@ README_TABLES: Final[dict[str, tuple[str, Sequence[Defined]]]] = {
     "stage of a run": ("column", (STAGE_OF_RUN, STAGE_MS)),
     "requests of a run": ("column", REQUEST_ROW_FILE),
     "sizes": ("column", SIZE_FILE),
+    "cold start": ("column", COLD_FILE),
     "measures": ("measure", (*MEASURE_FILE, INFLATION)),
     "report": ("what", PAGE_TERMS),
     "hta": ("column", HTA_FILE),

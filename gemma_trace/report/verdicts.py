@@ -9,6 +9,7 @@ from gemma_trace.analysis.reasons import Kind, StageReason
 from gemma_trace.analysis.work_pieces import OUTSIDE_OPS
 from gemma_trace.report.number_text import milliseconds
 from gemma_trace.report.short_names import folded
+from gemma_trace.stages import FRONT_END, HTTP, IDLE, QUEUE, RETURN
 
 LONGEST_NAME: Final = 60
 
@@ -92,6 +93,8 @@ def _activities(reason: StageReason) -> str:
 
 
 def _host_sentence(reason: StageReason, share: str) -> str:
+    if reason.stage in _WAITING:
+        return _WAITING[reason.stage]
     if reason.activities:
         return f"host-bound: {share} of the time the host works for itself: {_largest(reason, Kind.HOST, 3)}"
     return f"host work: {_largest(reason, Kind.HOST, 3)}"
@@ -117,6 +120,15 @@ def _sync_sentence(reason: StageReason, share: str) -> str:
 def _profiler_sentence(reason: StageReason, share: str) -> str:
     return f"profiler-bound: {share} of the time the profiler itself holds it up: {_largest(reason, Kind.PROFILER, 3)}"
 
+
+_WAITING: Final = {
+    IDLE: "waits for the next step",
+    QUEUE: "waits: for the scheduler, for messages between processes, for steps of other requests",
+    RETURN: "waits: on the way from the engine to the client",
+    FRONT_END: "the front end, of which no trace tells anything",
+    HTTP: "the front end, beside images and processor",
+}
+"""What is said of stages in which nobody is known to work."""
 
 _SENTENCES: Final = {
     Kind.DEVICE: _device_sentence,

@@ -229,7 +229,7 @@ def refusal(status: int, body: bytes) -> str:
     try:
         told = said(decoded(body[:MAX_LINE_BYTES], dict[str, Any]))
     except UnreadableValueError:
-        told = body[:1000].decode("utf-8", "replace")
+        told = "" if body.lstrip()[:1] == b"<" else body[:1000].decode("utf-8", "replace")  # a page for browsers
     told = " ".join(told.split())[:_SHOWN]
     return f"the server answers {status}{': ' if told else ''}{told}; see its log"
 

@@ -25,6 +25,10 @@ _PATIENCE_S: Final = 5.0
 """How long files are waited for where the server didn't say that it wrote them."""
 
 
+_WRITING_S: Final = 60.0
+"""How long where it did: its files may be on their way through a network's file system."""
+
+
 class Progress(Protocol):
     """Hears what is being done."""
 
@@ -75,8 +79,8 @@ class ServeConfig:
     stop_timeout_s: float = 600.0
     force: bool = False
 
-    def options(self, seed: int) -> dict[str, ConfigValue]:
-        """How requests were sent, for the record: without addresses and paths."""
+    def options(self) -> dict[str, ConfigValue]:
+        """How requests were sent, for the record: without addresses, paths and a seed that was drawn."""
         return {
             "requests": "made" if self.requests is None else "file",
             "images": self.images,
@@ -86,7 +90,7 @@ class ServeConfig:
             "concurrency": self.concurrency,
             "rate": self.rate,
             "warmup": self.warmup,
-            "seed": seed,
+            "seed": self.seed,
         }
 
 
@@ -147,7 +151,7 @@ def drive(config: ServeConfig, progress: Progress) -> Served:
         config.name,
         kind.shown,
         kind.model.rstrip("/").rpartition("/")[2],
-        config.options(seed),
+        config.options(),
         timed=tuple(timed),
         measures=changed(before, read_measures(server)),
     )
@@ -189,13 +193,17 @@ def _profiled(
     except GemmaTraceError as error:
         return Served(folder, record, None, error)
     progress.phase("profiling requests", len(payloads))
-    requests = sender.send(payloads)
+    try:
+        requests = sender.send(payloads)
+    except BaseException:
+        stop_profile(sender.server, _PATIENCE_S)  # or it would record all that others ask for
+        raise
     progress.phase("waiting for the server's traces", 0)
     trouble = stop_profile(sender.server, config.stop_timeout_s)
     record = replace(record, profiled=tuple(requests), warnings=(*record.warnings, *([trouble] if trouble else [])))
     record.write(folder)
     try:
-        files = wait_for_new(config.traces, known, _PATIENCE_S if trouble else config.stop_timeout_s)
+        files = wait_for_new(config.traces, known, _PATIENCE_S if trouble else _WRITING_S)
         record = replace(record, traces=tuple(keep(files, folder)))
         record.write(folder)
         if not record.traces:

@@ -26,7 +26,7 @@ from gemma_trace.metadata import (
     RunMetadata,
     Workload,
 )
-from gemma_trace.served.placing import Placed, overlapping, place
+from gemma_trace.served.placing import Placed, clocks_apart_ns, overlapping, place
 from gemma_trace.served.record import MERGED, ClientRequest, ServedRecord
 from gemma_trace.served.request_stages import request_stages
 from gemma_trace.served.scene import Scene, scene_of
@@ -43,6 +43,9 @@ from gemma_trace.trace.unusable import UNSEEN
 
 Watch = Callable[[Path], AbstractContextManager[Callable[[int], None] | None]]
 """Opens, for the time in which a file is read, what hears how many bytes were."""
+
+_NOTABLE_NS: Final = 1_000_000
+"""Clocks that differ by less are taken for one."""
 
 _KEPT_HEADER: Final = (DEVICES_KEY, "vllm_version", "record_shapes", "with_stack", "schemaVersion")
 
@@ -123,6 +126,11 @@ def _remarks(scene: Scene, placed: Sequence[Placed], requests: Sequence[ClientRe
         )
     if scene.steps and not scene.front:
         notes.append("the front end's trace tells no stages: what lies before the first step is `front_end`")
+    if (apart_ns := max(map(clocks_apart_ns, placed), default=0)) > _NOTABLE_NS:
+        notes.append(
+            f"the clocks of client and server are at least {apart_ns / 1e6:,.1f} ms apart: `http`, `queue` and "
+            "`return` are off by that; run serve-capture on the server's machine"
+        )
     if scene.encoder_hidden:
         notes.append("the image encoder can't be told from the prefill: record with stacks, or with the vLLM plugin")
     if scene.engines > 1:

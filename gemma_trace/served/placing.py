@@ -7,9 +7,11 @@ front end works on requests in the order in which they were sent.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from operator import attrgetter
 
 from gemma_trace.served.record import ClientRequest
 from gemma_trace.served.scene import Scene, ServedStep, Stretch
@@ -53,9 +55,22 @@ def place(requests: Sequence[ClientRequest], scene: Scene) -> list[Placed]:
     ]
 
 
+def clocks_apart_ns(placed: Placed) -> int:
+    """By how much the client's and the server's clocks disagree at least; 0 where nothing shows it.
+
+    The front end can't work for a request before it is sent, nor the client have a token before its step is over.
+    """
+    request, steps = placed.request, placed.steps
+    early = [request.sent_unix_ns - each.start_ns for each in placed.front]
+    reads = [step.end_ns for step in steps if step.reads and not step.generates]
+    late = [reads[-1] - request.sent_unix_ns - request.token_ns[0]] if reads and request.token_ns else []
+    return max([0, *early, *late])
+
+
 def _alone(request: ClientRequest, scene: Scene) -> Placed:
     sent, over = request.sent_unix_ns, request.end_unix_ns
-    steps = tuple(step for step in scene.steps if sent <= step.start_ns < over)
+    low, high = (bisect_left(scene.steps, at, key=attrgetter("start_ns")) for at in (sent, over))
+    steps = scene.steps[low:high]
     first = steps[0].start_ns if steps else over
     front = tuple(each for each in scene.front if each.end_ns > sent and each.start_ns < first)
     return Placed(request, steps, _token_steps(request, steps), front)
@@ -69,6 +84,7 @@ def _by_causality(requests: Sequence[ClientRequest], steps: Sequence[ServedStep]
     """Token by token in the order in which clients had them: the last step with room that had ended by then."""
     reading = [step.counts.context_requests for step in steps]
     generating = [step.counts.generation_requests for step in steps]
+    ends = [step.end_ns for step in steps]
     taken: list[list[int]] = [[] for _ in requests]
     tokens = sorted(
         (request.sent_unix_ns + ns, which, number)
@@ -78,9 +94,11 @@ def _by_causality(requests: Sequence[ClientRequest], steps: Sequence[ServedStep]
     for had_ns, which, number in tokens:
         room = generating if number else reading
         earliest = taken[which][-1] + 1 if taken[which] else 0
-        for at in range(len(steps) - 1, earliest - 1, -1):
+        for at in range(bisect_right(ends, had_ns) - 1, earliest - 1, -1):
             free = room[at]
-            if requests[which].sent_unix_ns <= steps[at].start_ns and steps[at].end_ns <= had_ns and free != 0:
+            if steps[at].start_ns < requests[which].sent_unix_ns:
+                break
+            if free != 0:
                 taken[which].append(at)
                 room[at] = None if free is None else free - 1
                 break

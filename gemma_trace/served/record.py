@@ -12,7 +12,7 @@ from gemma_trace.errors import TraceFormatError, UnreadableError
 from gemma_trace.foreign import UnreadableValueError, decoded
 from gemma_trace.metadata import ConfigValue, Count, Nanoseconds
 from gemma_trace.opening import opened
-from gemma_trace.trace.files import output_file
+from gemma_trace.trace.files import home_scrubber, output_file
 from gemma_trace.trace.folders import MERGED, RECORD
 
 __all__ = ["MERGED", "RECORD", "SCHEMA_VERSION", "ClientRequest", "Measure", "ServedRecord"]
@@ -104,7 +104,7 @@ class ServedRecord:
             OutputError: it can't be written.
         """
         with output_file(folder / RECORD, "check --out-dir") as file:
-            file.write(msgspec.json.format(msgspec.json.encode(self), indent=1))
+            file.write(home_scrubber()(msgspec.json.format(msgspec.json.encode(self), indent=1)))
 
     @staticmethod
     def read(folder: Path) -> ServedRecord:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import pairwise
+from operator import attrgetter
 
 import numpy as np
 
@@ -64,13 +66,12 @@ def _returns(placed: Placed) -> list[Stretch]:
 
 
 def _within(outer: Sequence[Stretch], inner: Sequence[Stretch]) -> list[Stretch]:
-    """The parts of `inner` that lie in one of `outer`."""
-    return [
-        Stretch(max(each.start_ns, around.start_ns), min(each.end_ns, around.end_ns), each.stage)
-        for around in outer
-        for each in inner
-        if each.start_ns < around.end_ns and around.start_ns < each.end_ns
-    ]
+    """The parts of `inner`, by start, that lie in one of `outer`, but for those that begin before it."""
+    found: list[Stretch] = []
+    for around in outer:
+        low, high = (bisect_left(inner, at, key=attrgetter("start_ns")) for at in (around.start_ns, around.end_ns))
+        found += [each._replace(end_ns=min(each.end_ns, around.end_ns)) for each in inner[low:high]]
+    return found
 
 
 def _stages_of(step: ServedStep, *, reads: bool) -> list[Stretch]:

@@ -5,8 +5,10 @@ Times are ns since 1970, as the processes' traces tell them (`baseTimeNanosecond
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -20,6 +22,10 @@ BEFORE_ENGINE: Final = frozenset({Stage.IMAGE_LOAD.value, Stage.PREPROCESSING.va
 """The stages of a front end that lie before the engine's first step."""
 
 _ENGINE: Final = frozenset(stage.value for stage in DEVICE_STAGES)
+
+
+_NEAR: Final = 64
+"""So many stamps before a step's end are looked at: several workers of an engine write one each."""
 
 
 class Stretch(NamedTuple):
@@ -149,7 +155,13 @@ def _served(trace: Trace, steps: Sequence[EngineStep], stamps: Sequence[Stamp]) 
 
 
 def _ids(stamped: Sequence[Stamp], start_ns: int, end_ns: int) -> tuple[str, ...]:
-    """The requests of the stamp that overlaps a step most; none where none does."""
-    overlaps = [(min(stamp.end_ns, end_ns) - max(stamp.start_ns, start_ns), stamp) for stamp in stamped]
+    """The requests of the stamp that overlaps a step most; none where none does.
+
+    Args:
+        stamped: of one engine, whose steps follow each other, by start.
+    """
+    behind = bisect_left(stamped, end_ns, key=attrgetter("start_ns"))
+    near = stamped[max(behind - _NEAR, 0) : behind]
+    overlaps = [(min(stamp.end_ns, end_ns) - max(stamp.start_ns, start_ns), stamp) for stamp in near]
     longest = max(overlaps, key=lambda pair: pair[0], default=None)
     return longest[1].request_ids if longest and longest[0] > 0 else ()

@@ -10,6 +10,7 @@ from typing import Final
 
 from gemma_trace.errors import UnreadableError
 from gemma_trace.opening import opened
+from gemma_trace.remote import RemotePath, files_of
 from gemma_trace.served.stamps import PATTERN
 
 PROCESSES: Final = "processes"
@@ -32,6 +33,7 @@ def known_files(folder: Path) -> Known:
         UnreadableError: it can't be looked into.
     """
     found: Known = {}
+    folder = _afresh(folder)
     try:
         for path in sorted({path for pattern in _PATTERNS for path in folder.rglob(pattern)}):
             if path.is_file() and not path.name.startswith("."):
@@ -40,6 +42,14 @@ def known_files(folder: Path) -> Known:
     except OSError as error:
         raise UnreadableError(f"can't read {folder}: {error.strerror}; check --traces") from error
     return found
+
+
+def _afresh(folder: Path) -> Path:
+    """A folder as nobody has looked at it yet: what a URL names is otherwise asked for once."""
+    if not isinstance(folder, RemotePath):
+        return folder
+    files_of(folder.url)[0].invalidate_cache()
+    return RemotePath(folder.url)
 
 
 def wait_for_new(folder: Path, before: Known, wait_s: float, now: Callable[[], float] = time.monotonic) -> list[Path]:

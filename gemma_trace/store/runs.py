@@ -114,6 +114,7 @@ def _environment(trace: Trace, header: Header, texts: Texts) -> dict[str, Any]:
     first = trace.devices.get(devices[0], "") if devices else ""
     if trace.metadata:
         found = trace.metadata.environment
+        server, _, version = str(trace.metadata.config.get("server") or "").partition(" ")
         told = {
             "device_name": found.device_name or first,
             "driver": found.driver,
@@ -121,8 +122,8 @@ def _environment(trace: Trace, header: Header, texts: Texts) -> dict[str, Any]:
             "torch": found.torch,
             "transformers": found.transformers,
             "python": found.python,
-            "framework": "gemma-trace",
-            "framework_version": found.gemma_trace,
+            "framework": server or "gemma-trace",
+            "framework_version": version if server else found.gemma_trace,
         }
     else:
         framework = _framework(trace, header)

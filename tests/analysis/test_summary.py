@@ -154,3 +154,18 @@ def test_the_loads_of_a_configuration_are_one_row(tmp_path: Path) -> None:
     others = [replace(run, drawn_from="others.jsonl") for run in runs[:1]]
     (section,) = study_sections([*runs, *others])
     assert [cells[0] for _, cells in section.rows] == ["0.11 0.0216 0.04", "0.1 0 0"]
+
+
+def test_images_that_a_gpu_processes_are_timed_on_its_clock(tmp_path: Path) -> None:
+    launched = sample(100, 0, device_ms=20)
+    stages = launched.ttft_stages | {"image_processing": StageSample(160_000, 20 * MS, 1)}
+    launched = replace(launched, ttft_stages=stages)
+    for where, median in (("cuda", 20), ("cuda:1", 20), (None, 0.16), ("cpu", 0.16)):
+        run = run_of(metadata([launched], device="cuda", image_device=where), tmp_path)
+        processing = run.measures["image_processing_ms"]
+        assert processing is not None
+        assert processing.median == median, where
+    synchronized = run_of(metadata([launched], device="cuda", image_device="cuda", sync_stages=True), tmp_path)
+    processing = synchronized.measures["image_processing_ms"]
+    assert processing is not None
+    assert processing.median == 0.16, "where the host waits, its own clock says it"

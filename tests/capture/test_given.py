@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,10 +12,10 @@ import torch
 from torch import nn
 
 from gemma_trace.capture.config import CaptureConfig
-from gemma_trace.capture.given import GivenModel, check_applies, read_given
+from gemma_trace.capture.given import GivenModel, check_applies, check_devices, read_given
 from gemma_trace.capture.models import LoadedModel
 from gemma_trace.capture.session import profile
-from gemma_trace.errors import ConfigError
+from gemma_trace.errors import ConfigError, DeviceError
 
 GIVEN = GivenModel("Gemma3", (), torch.device("cpu"), "bfloat16", "eager", "pil")
 
@@ -80,3 +81,16 @@ def test_what_is_no_model_or_no_processor_is_refused(quick: LoadedModel) -> None
         empty = type(quick.model)(quick.model.config)
     with pytest.raises(ConfigError, match="the model has no weights, they are on the device meta"):
         read_given(empty, quick.processor)
+
+
+def test_what_no_clock_tells_is_refused() -> None:
+    def spread(*names: str) -> Any:
+        weights = [SimpleNamespace(device=torch.device(name)) for name in names]
+        return SimpleNamespace(parameters=lambda: iter(weights))
+
+    check_devices(spread("cpu", "cuda:1", "cuda:1"), CaptureConfig())
+    check_devices(spread("cuda:0", "cuda:1"), CaptureConfig(sync_stages=True))
+    with pytest.raises(ConfigError, match=r"spread over cuda:0, cuda:1, .*; give sync_stages=True"):
+        check_devices(spread("cuda:1", "cuda:0"), CaptureConfig())
+    with pytest.raises(DeviceError, match=r"the work of mps, xpu:0 can't be timed; move the model"):
+        check_devices(spread("xpu:0", "mps"), CaptureConfig(sync_stages=True))

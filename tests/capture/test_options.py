@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,13 @@ import pytest
 import torch
 from PIL import Image
 
+from gemma_trace.analysis.summary import summarize
 from gemma_trace.analysis.timeline import ttft_ns
 from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.models import LoadedModel
 from gemma_trace.capture.sending import Sender, Sent
 from gemma_trace.capture.session import profile
+from gemma_trace.capture.torch_settings import torch_settings
 from gemma_trace.capture.workload import lengthened
 from gemma_trace.errors import ConfigError, DeviceError
 from gemma_trace.requests_file import ChatRequest
@@ -118,6 +122,9 @@ def test_options_that_make_no_sense_are_refused() -> None:
         ({"image_device": "tpu"}, "no image device 'tpu'"),
         ({"model": " "}, "the model is empty"),
         ({"seed": -1}, "the seed is -1"),
+        ({"cache": "paged"}, "no cache 'paged'; give one of dynamic, static"),
+        ({"cold": True, "warmup": 0}, "--cold times the warm-up; give --warmup 1"),
+        ({"threads": 0}, "threads is 0; it must be 1 or more"),
         ({"image_sizes": ("big",)}, "no image size 'big'; give WIDTHxHEIGHT in pixels"),
         ({"image_sizes": ("0x9",)}, "no image size '0x9'"),
         ({"image_sizes": ("90000x9",)}, "no image size '90000x9'"),
@@ -184,3 +191,56 @@ def test_pillows_images_are_sent(quick: LoadedModel, tmp_path: Path) -> None:
     trace = captured(quick, tmp_path, images=images, profile_runs=2, detail="stage")
     assert trace.metadata is not None
     assert trace.metadata.profiled_images == ("image-1-64x48.png", "image-2-32x20.png")
+
+
+def test_a_cold_start_is_recorded_from_the_first_request_on(quick: LoadedModel, tmp_path: Path) -> None:
+    trace = captured(quick, tmp_path, cold=True, warmup=2, runs=1, image_sizes="64x48", detail="stage")
+    assert trace.metadata is not None
+    cold = trace.metadata.cold_start
+    assert cold is not None
+    assert len(cold.requests) == 2
+    assert all({"image_load", "vision_tower", "prefill"} <= set(sample.ttft_stages) for sample in cold.requests)
+    assert cold.load_ns is None, "the model was in hand"
+    parts = [part.part for part in summarize(trace).cold_start]
+    assert parts[:1] == ["first request"] or parts[1] == "first request", "after the import, if that was ours"
+
+
+def test_torch_is_set_while_a_capture_runs(quick: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.get_num_threads(), torch.backends.cudnn.benchmark
+    trace = captured(quick, tmp_path, threads=3, cudnn_benchmark=True, image_sizes="64x48", detail="stage")
+    assert trace.metadata is not None
+    assert trace.metadata.environment.torch_threads == 3
+    assert (torch.get_num_threads(), torch.backends.cudnn.benchmark) == before
+    bound: list[torch.device] = []
+
+    @contextmanager
+    def bind(device: torch.device) -> Iterator[None]:
+        bound.append(device)
+        yield
+
+    monkeypatch.setattr(torch.cuda, "device", bind)
+    with torch_settings(CaptureConfig(), torch.device("cuda", 1)):
+        assert bound == [torch.device("cuda", 1)], "on whose stream events are recorded"
+    with torch_settings(CaptureConfig(cudnn_benchmark=True), torch.device("cpu")):
+        assert torch.backends.cudnn.benchmark
+    assert torch.backends.cudnn.benchmark == before[1]
+
+
+@pytest.mark.parametrize(("cache", "kind"), [("static", "StaticCache"), ("dynamic", "DynamicCache")])
+def test_keys_and_values_are_kept_as_asked_for(quick: LoadedModel, tmp_path: Path, cache: str, kind: str) -> None:
+    kept: set[str] = set()
+    drawn: set[bool] = set()
+
+    def hear(module: torch.nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+        kept.add(type(kwargs.get("cache", kwargs.get("past_key_values"))).__name__)
+        drawn.add(quick.model.generation_config.do_sample)
+
+    hook = quick.model.model.language_model.register_forward_pre_hook(hear, with_kwargs=True)
+    try:
+        trace = captured(quick, tmp_path, cache=cache, sample=cache == "static", new_tokens=3, detail="stage")
+    finally:
+        hook.remove()
+    assert kept == {kind}
+    assert drawn == {cache == "static"}
+    assert (ranges(trace, "prefill"), ranges(trace, "decode")) == (1, 2)
+    assert f"-{cache}-cache" in trace.label

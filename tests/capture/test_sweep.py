@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from gemma_trace.capture import study
+from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.images import load_image
 from gemma_trace.capture.plan import describe
 from gemma_trace.capture.study import STUDY_FAST, study_matrix, study_requests, write_study_requests
-from gemma_trace.capture.sweep import RECORD_NAME, STDERR_NAME, Cell, plan, read_matrix, run_sweep
+from gemma_trace.capture.sweep import RECORD_NAME, STDERR_NAME, Cell, plan, read_matrix, run_sweep, same_options
 from gemma_trace.capture.workload import build_requests
 from gemma_trace.cli import main
 from gemma_trace.errors import ConfigError, InputError, OutputError
@@ -235,6 +236,14 @@ def test_a_cell_of_other_versions_is_not_done(
     assert all(cell.folder.exists() for cell in before), "what was there is kept"
     assert not {cell.name for cell in before} & {cell.name for cell in after}
     assert [cell.seconds for cell in swept()] == [0], "of another build of the same version"
+
+
+def test_an_option_that_came_later_had_its_default(tmp_path: Path) -> None:
+    config = CaptureConfig(device="cpu", output=tmp_path)
+    recorded = {name: value for name, value in config.record().items() if name not in ("cold", "requests")}
+    assert same_options(recorded, config)
+    assert not same_options(recorded, replace(config, cold=True))
+    assert not same_options(recorded, replace(config, requests=Path("r.jsonl")))
 
 
 def test_all_cells_run_again_if_that_is_asked_for(swept: Callable[..., list[Cell]]) -> None:

@@ -76,3 +76,33 @@ def test_a_new_request_forgets_the_one_before(timer: StageTimer) -> None:
         timer.token_on_host()
         timer.end()
     assert len(timer.finish_request("").token_ns) == 1
+
+
+class Events:
+    """In the place of CUDA's events: each is recorded on a stream, at the time that the host's clock says."""
+
+    def __init__(self, enable_timing: bool) -> None:
+        assert enable_timing
+
+    def record(self, stream: str) -> None:
+        self.stream, self.at_ns = stream, time.perf_counter_ns()
+
+    def elapsed_time(self, end: Events) -> float:
+        return (end.at_ns - self.at_ns) / 1e6
+
+
+def test_events_are_recorded_on_the_models_own_device(timer: StageTimer, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "Event", Events)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"stream of {device}")
+    monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+    timer = StageTimer(torch.device("cuda", 1))
+    timer.begin(Stage.REQUEST.range_name)  # event 0, host 10
+    timer.begin(Stage.PREFILL.range_name)  # event 20, host 30
+    timer.end()  # host 40, event 50
+    timer.token_on_host()
+    timer.end()
+    events = [event for span in timer._spans for event in (span.begin_event, span.end_event)]
+    assert {getattr(event, "stream", None) for event in events} == {"stream of cuda:1"}
+    assert timer.finish_request("").stages["prefill"] == StageSample(10, 30, 1)
+    assert waited == [torch.device("cuda", 1)]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,7 @@ def test_what_is_left_out_of_a_file_is_said() -> None:
         "passed over: option-0, option-1, option-2, option-3, option-4, option-5, option-6, option-7, …"
     )
     assert request_warnings(config, [ChatRequest("1", ())] * 10) == ()
+    assert request_warnings(replace(config, shuffle=1), [ChatRequest("1", ())] * 12) == (), "some are drawn"
     assert request_warnings(CaptureConfig(runs=1, profile_runs=1), [ChatRequest("1", ())] * 10) == ()
 
 

@@ -21,6 +21,7 @@ def run(server: LoopbackServer, folder: Path, *more: str, traces: bool = True, s
 
 @pytest.fixture(autouse=True)
 def _settles_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("PIL", reason="needs the extra serve")
     monkeypatch.setattr("gemma_trace.served.trace_files.SETTLED_S", 0.0)
     monkeypatch.setattr("gemma_trace.served.drive._PATIENCE_S", 0.2)
 

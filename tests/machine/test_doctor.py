@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -79,3 +80,76 @@ def test_the_token_is_a_yes_or_no(warm_python: str, tmp_path: Path) -> None:
         answers[name] = next(row["found"] for row in json.loads(said)["rows"] if row["name"] == "hub")
     assert answers["without"].startswith("no token")
     assert answers["with"].startswith("there is a token")
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two CUDA devices, of which none of ours may use the first."""
+    import torch
+
+    def free(device: torch.device) -> tuple[int, int]:
+        if device.index in (0, None):
+            raise RuntimeError("CUDA error: CUDA-capable device(s) is/are busy or unavailable\nmore of it")
+        return 50 * 10**9, 80 * 10**9
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(name=f"GPU {index}"))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", free)
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_a_device_that_nobody_may_use_is_said() -> None:
+    _, first, second = doctor._devices()
+    assert (first.name, first.status) == ("cuda:0", CheckStatus.ABSENT)
+    assert first.found == "GPU 0, which can't be used: CUDA error: CUDA-capable device(s) is/are busy or unavailable"
+    assert (second.status, second.found) == (CheckStatus.OK, "GPU 1, 50.0 GB of memory free")
+    assert doctor._sizes().found.startswith("on cpu: "), "what fits into the device can't be told"
+
+
+def test_builds_for_rocm_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "hip", "6.4.1")
+    _, gpu = doctor._devices()
+    assert (gpu.found, gpu.mend) == (
+        "torch is built for ROCm 6.4.1, but no device is visible",
+        "check the driver: rocm-smi",
+    )
+
+
+GEMMA_TRACE = """#!/bin/sh
+echo "$@" >> "$LOG"
+case "$*" in
+sweep*)
+    mkdir -p out/a-cuda-pil out/b-cuda-pil out/c-cuda-pil
+    touch out/a-cuda-pil/1.pt.trace.json.gz out/c-cuda-pil/1.pt.trace.json.gz
+    exit 1 ;;
+"stages out/a"*) exit 1 ;;
+esac
+"""
+
+
+def test_the_study_on_a_gpu_goes_on_after_what_fails(tmp_path: Path) -> None:
+    program = tmp_path / "gemma-trace"
+    program.write_text(GEMMA_TRACE)
+    program.chmod(0o700)
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "LOG": str(tmp_path / "log")}
+    done = subprocess.run(
+        ["sh", str(ROOT / "analysis" / "run_on_gpu.sh"), "out"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=HUNG_S,
+    )
+    asked = [line.split(" -")[0] for line in (tmp_path / "log").read_text().splitlines()]
+    assert asked[0] == "doctor"
+    assert asked[2:] == [
+        *("summarize out", "summarize out"),
+        *("stages out/a-cuda-pil/", "kernels out/a-cuda-pil/"),  # b has no trace
+        *("stages out/c-cuda-pil/", "kernels out/c-cuda-pil/"),
+    ]
+    assert done.returncode == 1
+    assert "the first that failed: gemma-trace sweep " in done.stderr

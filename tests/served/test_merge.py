@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
 from gemma_trace.analysis.breakdown import breakdown
+from gemma_trace.analysis.kernels import kernel_table
 from gemma_trace.analysis.timeline import ttft_ns
+from gemma_trace.cli import main
 from gemma_trace.errors import UnreadableError
 from gemma_trace.served.merge import merge
 from gemma_trace.served.record import SCHEMA_VERSION, ClientRequest, ServedRecord
@@ -99,10 +102,17 @@ class TestOneAtATime:
         trace = self.trace(tmp_path)
         (row,) = breakdown(trace).of_stage("vision_tower").rows
         assert row.host_ns == 28 * MS, "the thread of the request repeats what the worker's did"
+        assert kernel_table(trace, "vision_tower").totals.host_self_ns == 28 * MS
+        assert kernel_table(trace, "decode").totals.host_self_ns == 26 * MS, "as long as the worker took"
+
+    def test_verdicts_are_of_who_works(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.trace(tmp_path)
+        assert main(["stages", str(tmp_path)]) == 0
+        shown = capsys.readouterr().out
+        assert "waits: for the scheduler" in shown
+        assert "it is the client's, with image_load" in shown
 
     def test_every_command_takes_the_folder(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        from gemma_trace.cli import main
-
         self.trace(tmp_path)
         folder = str(tmp_path)
         assert main(["stages", folder]) == 0
@@ -111,6 +121,12 @@ class TestOneAtATime:
         assert "120.0" in capsys.readouterr().out
         assert main(["diff", folder, folder]) == 0
         assert main(["report", folder, "-o", str(tmp_path / "page.html")]) == 0
+        assert "<li>" in (page := (tmp_path / "page.html").read_text())
+        assert "image processor" not in page.partition("</ul>")[0], "a server doesn't tell which it has"
+        assert main(["index", folder, "--to", str(tmp_path / "store"), "--quiet"]) == 0
+        capsys.readouterr()
+        assert main(["sql", "SELECT framework, framework_version FROM runs", str(tmp_path / "store")]) == 0
+        assert re.search(r"vllm +0\.32\.0", capsys.readouterr().out)
         assert main(["export", folder, "-o", str(tmp_path / "view.json")]) == 0
         shown = (tmp_path / "view.json").read_text()
         assert all(name in shown for name in ("requests of the client", "sample_tokens", "load_base64"))
@@ -124,6 +140,15 @@ def test_a_front_end_that_tells_nothing(tmp_path: Path) -> None:
     notes = " ".join(trace.metadata.warnings)
     assert "the front end's trace tells no stages" in notes
     assert "the image encoder can't be told from the prefill" in notes
+
+
+def test_clocks_that_disagree_are_said(tmp_path: Path) -> None:
+    front = frames(TraceBuilder(), 11, (LOAD, 5, 15))
+    worker = frames(TraceBuilder(), 22, ("execute_context_1(300)_generation_0(0)", 50, 100))
+    trace = merged(tmp_path, [client(0, 12, (120,), 121)], front, worker)
+    assert trace.metadata is not None
+    assert any("at least 7.0 ms apart" in warning for warning in trace.metadata.warnings)
+    assert sum(stages_ms(trace, 0).values()) == 121
 
 
 class TestAtOnce:

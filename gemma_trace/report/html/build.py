@@ -128,7 +128,9 @@ def _identity(run: RunSummary) -> tuple[str, ...]:
     if not run.model:
         return ()
     device = f"{run.device} ({run.device_name})" if run.device_name else run.device
-    return (run.model, f"{run.weights} weights", run.dtype, device, f"{run.image_backend} image processor")
+    weights = run.weights and f"{run.weights} weights"  # a server doesn't tell
+    processor = run.image_backend and f"{run.image_backend} image processor"
+    return tuple(part for part in (run.model, weights, run.dtype, device, processor) if part)
 
 
 def _headline(trace: Trace, run: RunSummary, found: StageBreakdown) -> Headline:
