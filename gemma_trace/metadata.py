@@ -59,9 +59,11 @@ class RequestSample:
         wall_ns: from the messages in hand to the last token on the host.
         ttft_ns: from the messages in hand to the first token on the host, less `image_load`.
         token_ns: when each token was on the host, from the request's start.
-        image: which image the request had, as a label ("1024x768", or a file's name).
+        image: which image the request had, as a label ("1024x768", or a file's name); of a file of requests its id.
         ttft_stages: by stage name, what lies before the first token; with `image_load`, which TTFT leaves out.
         stages: by stage name, the whole request.
+        prompt_tokens: of one of its prompts, image tokens included; None in traces of before that was recorded.
+        image_pixels: of each image of a prompt, as it was decoded.
     """
 
     wall_ns: Nanoseconds
@@ -70,6 +72,8 @@ class RequestSample:
     image: str
     ttft_stages: dict[str, StageSample]
     stages: dict[str, StageSample]
+    prompt_tokens: Count | None = None
+    image_pixels: tuple[Count, ...] = ()
 
 
 @dataclass(frozen=True)

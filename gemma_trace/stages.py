@@ -90,7 +90,34 @@ DEVICE_STAGES: Final = (
 )
 """The stages that give the device work: on a GPU their time is read off the device's clock."""
 
+HTTP: Final = "http"
+"""A stage of a served request: what its front end does beside images and processor: parse, download, decode base64."""
+
+FRONT_END: Final = "front_end"
+"""All that lies before the engine's first step, where the front end's trace says nothing of it."""
+
+QUEUE: Final = "queue"
+"""Between the front end and the engine, and between two steps of the engine: the scheduler, and messages."""
+
+DETOKENIZATION: Final = "detokenization"
+"""Token ids to text, in the front end."""
+
+RETURN: Final = "return"
+"""From the end of a step on the engine until the client has the token; without `detokenization`."""
+
+SERVED_STAGES: Final = (HTTP, FRONT_END, QUEUE, DETOKENIZATION, RETURN)
+"""The stages that only a request has which came over a network."""
+
+STAGE_ORDER: Final = (
+    *(HTTP, FRONT_END, Stage.IMAGE_LOAD.value, Stage.PREPROCESSING.value),
+    *(Stage.CHAT_TEMPLATE.value, Stage.IMAGE_PROCESSING.value, Stage.TOKENIZATION.value, QUEUE),
+    *(Stage.TRANSFER.value, Stage.VISION_TOWER.value, Stage.PROJECTOR.value, Stage.PREFILL.value),
+    *(Stage.SAMPLING.value, Stage.DECODE.value, DETOKENIZATION, RETURN),
+)
+"""The stages in the order in which a request goes through them, whoever it comes from."""
+
 _BY_RANGE_NAME: Final = {stage.range_name: stage for stage in Stage if stage is not Stage.UNATTRIBUTED}
+_SERVED_BY_RANGE_NAME: Final = {PREFIX + stage: stage for stage in SERVED_STAGES}
 
 
 def stage_of_range(name: str) -> Stage | None:
@@ -106,6 +133,26 @@ def stage_of_range(name: str) -> Stage | None:
 
 OF_OTHER_MODALITIES: Final = (Stage.VIDEO_PROCESSING, Stage.AUDIO_PROCESSING, Stage.AUDIO_TOWER)
 """The stages that a request with an image and a text doesn't have."""
+
+
+def stage_named_by(name: str) -> str | None:
+    """The stage that a range of this name marks, those of served requests included; None for any other name.
+
+    >>> stage_named_by("gemma_trace::queue")
+    'queue'
+    """
+    stage = stage_of_range(name)
+    return _SERVED_BY_RANGE_NAME.get(name) if stage is None else stage.value
+
+
+def place_of_stage(name: str) -> int:
+    """Where a stage stands in a request's order; those that aren't ours stand behind all of ours.
+
+    >>> place_of_stage("http") < place_of_stage("prefill") < place_of_stage("moe") == place_of_stage("idle")
+    True
+    """
+    return STAGE_ORDER.index(name) if name in STAGE_ORDER else len(STAGE_ORDER)
+
 
 TEXT_TOWER: Final = "text_tower"
 """A stage of dual encoders (CLIP, OWL-ViT), which have no prefill."""
@@ -191,7 +238,11 @@ FOREIGN_RULES: Final = _rules(
     (Stage.DECODE, "execute_", r"execute_(\w+_)?context_0\(.*\)_generation_[1-9].*"),
     # vLLM's worker after a step's forward, and while it has none; its front end reading and processing images.
     (Stage.SAMPLING, "sample_tokens", r".*\bgpu_worker\.py\(\d+\): sample_tokens"),
+    (Stage.SAMPLING, "gpu_model_runner: ", r"gpu_model_runner: (sample|bookkeep)"),
     (IDLE, "dequeue", r".*\bshm_broadcast\.py\(\d+\): dequeue"),
+    (DETOKENIZATION, "process_outputs", r".*\bvllm/v1/engine/output_processor\.py\(\d+\): process_outputs"),
+    (Stage.CHAT_TEMPLATE, "safe_apply_chat_template", r".*\bvllm/.*\.py\(\d+\): safe_apply_chat_template"),
+    (Stage.PREPROCESSING, "_process_multimodal", r".*\bvllm/.*\.py\(\d+\): _process_multimodal"),
     (Stage.IMAGE_LOAD, "load_base64", r".*\bmultimodal/(media/)?image\.py\(\d+\): load_base64"),
     (Stage.IMAGE_LOAD, "load_bytes", r".*\bmultimodal/(media/)?image\.py\(\d+\): load_bytes"),
     (Stage.IMAGE_LOAD, "load_file", r".*\bmultimodal/(media/)?image\.py\(\d+\): load_file"),
@@ -199,6 +250,19 @@ FOREIGN_RULES: Final = _rules(
     # SGLang: step[EXTEND bs=15 toks=15360], step[DECODE bs=8].
     (Stage.PREFILL, "step[", r"step\[(EXTEND|MIXED)\b.*"),
     (Stage.DECODE, "step[", r"step\[DECODE\b.*"),
+    # With stacks: SGLang's scheduler asking for requests, its model runner, and the processes beside them.
+    (IDLE, "recv_requests", r".*\bsglang/srt/managers/.*\.py\(\d+\): recv_requests"),
+    (Stage.SAMPLING, "sample", r".*\bsglang/srt/model_executor/model_runner\.py\(\d+\): sample"),
+    (Stage.VISION_TOWER, "get_image_feature", r".*\bsglang/srt/models/.*\.py\(\d+\): get_image_feature"),
+    (Stage.IMAGE_LOAD, "load_image", r".*\bsglang/srt/utils(/common)?\.py\(\d+\): load_image"),
+    (Stage.PREPROCESSING, "process_mm_data", r".*\bsglang/srt/.*\.py\(\d+\): process_mm_data"),
+    (DETOKENIZATION, "handle_batch_", r".*\bdetokenizer_manager\.py\(\d+\): handle_batch_\w+"),
+    # transformers serve, which generates with `generate`: its loop, and in it the prefill.
+    (Stage.PREFILL, "_prefill", r".*\btransformers/generation/utils\.py\(\d+\): _prefill"),
+    (Stage.DECODE, "_sample", r".*\btransformers/generation/utils\.py\(\d+\): _sample"),
+    (Stage.IMAGE_LOAD, "load_image", r".*\btransformers/image_utils\.py\(\d+\): load_image"),
+    (Stage.PREPROCESSING, "apply_chat_template", r".*\btransformers/processing_utils\.py\(\d+\): apply_chat_template"),
+    (Stage.CHAT_TEMPLATE, "render_jinja", r".*\bchat_template_utils\.py\(\d+\): render_jinja_template"),
     # torch.utils.data and transformers' processors, the latter with Python's stack frames.
     (Stage.PREPROCESSING, "enumerate(", r"enumerate\(DataLoader\)#.*"),
     (Stage.IMAGE_PROCESSING, "image_processing_", r".*\bimage_processing_\w+\.py\(\d+\): (preprocess|__call__)"),
@@ -213,9 +277,10 @@ FOREIGN_RULES: Final = _rules(
     ),
     (TEXT_TOWER, "nn.Module: ", rf"{_MODULE}\w*Text(Transformer|Tower|Encoder)\w*"),
 )
-"""Stages of traces that others made, first match wins. They hold where a trace has no ranges of ours."""
+"""Stages of traces that others made, first match wins. They hold in processes that have no ranges of ours."""
 
 
 def stage_names_of(rules: Sequence[StageRule]) -> tuple[str, ...]:
-    """All stages that a trace can have under these rules: our own, then the rules' own in order of appearance."""
-    return tuple(dict.fromkeys([*(stage.value for stage in Stage), *(str(rule.stage) for rule in rules)]))
+    """All stages that a trace can have under these rules: our own, the rules' own, and those of served requests."""
+    named = [*(stage.value for stage in Stage), *(str(rule.stage) for rule in rules), *SERVED_STAGES]
+    return tuple(dict.fromkeys(named))

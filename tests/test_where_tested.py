@@ -8,6 +8,7 @@ from tests.conftest import ROOT
 
 ELSEWHERE = {
     "trace/asking": "integration/test_attribution",
+    "trace/clients": "served/test_merge",
     "trace/cache_seal": "trace/test_cache_faults",
     "trace/columns": "trace/test_reader",
     "trace/block_process": "trace/test_ahead",
@@ -48,6 +49,8 @@ ELSEWHERE = {
     "export/rewriter": "export/test_viewer",
     "export/stage_tracks": "export/test_perfetto",
     "export/viewer_file": "export/test_viewer",
+    "cli/advise": "advice/test_advise",
+    "cli/what_if": "whatif/test_command",
     "cli/baseline": "store/test_baselines",
     "cli/ages": "history/test_history",
     "cli/capture": "integration/test_capture",

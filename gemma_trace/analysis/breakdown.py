@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from gemma_trace.analysis.launched import lacking, launches
 from gemma_trace.analysis.timeline import UNLINKED, Request, StageTime, partition_all, ttft_ns
-from gemma_trace.stages import Stage
+from gemma_trace.stages import STAGE_ORDER, Stage
 from gemma_trace.tabular import Tabular, fields_of
 from gemma_trace.trace.trace import Trace
 
@@ -82,8 +82,7 @@ class StageBreakdown(Tabular):
             known = sums.get(row.stage)
             sums[row.stage] = [*values] if known is None else [a + b for a, b in zip(known, values, strict=True)]
         last = (Stage.UNATTRIBUTED.value, UNLINKED)
-        known_stages = [stage.value for stage in Stage if stage is not Stage.UNATTRIBUTED]
-        order = list(dict.fromkeys([*known_stages, *(stage for stage in sums if stage not in last), *last]))
+        order = list(dict.fromkeys([*STAGE_ORDER, *(stage for stage in sums if stage not in last), *last]))
         return [StageTime(-1, stage, *sums[stage]) for stage in order if stage in sums]
 
     def headline(self) -> str:

@@ -13,7 +13,6 @@ counts from where the outermost span there begins; before that the path is the r
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -22,6 +21,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from gemma_trace.analysis.dependencies import EXPLAINED_NS, activity_before, outermost_starts, waits_for_device
 from gemma_trace.analysis.intervals import intersect
 from gemma_trace.analysis.pieces import answering_stretches
 from gemma_trace.analysis.stretches import Stretches, stage_stretches
@@ -32,14 +32,6 @@ from gemma_trace.tabular import Tabular
 from gemma_trace.trace.events import NONE, BoolArray, CodeArray, IntArray
 from gemma_trace.trace.places import Places
 from gemma_trace.trace.trace import Trace
-
-EXPLAINED_NS: Final = 10_000
-"""How long an activity may take to start, once its launch has returned or the activity before it has ended, and need no
-other explanation. Of 2,334 launches onto an idle device in 12 real traces 97.6% led to a start within it after the
-call's return."""
-
-_LONG_AGO: Final = -(2**62)
-_WAITING: Final = re.compile(r"(?>\w*?Synchronize)\w*", re.I)
 
 
 class PathKind(StrEnum):
@@ -186,14 +178,6 @@ def _joined(paths: Sequence[IntArray]) -> _Steps:
     return _Steps(window, start, end, kind.astype(np.int32), span, track)
 
 
-class _Waits(NamedTuple):
-    """Where a thread waited, by when what it waited for ended: that instant, the activity, and the call."""
-
-    ended_ns: IntArray
-    activity: IntArray
-    call: IntArray
-
-
 class _Walker:
     """Walks paths; what each activity and each call may have waited for is found beforehand, on columns.
 
@@ -204,9 +188,9 @@ class _Walker:
         self._trace = trace
         spans, activities = trace.spans, trace.activities
         self._start, self._end = spans.ts_ns[activities], spans.ends_ns(activities)
-        self._before = _before(trace)
-        self._waits = _waits(trace)
-        self._roots = _roots(trace)
+        self._before = activity_before(trace)
+        self._waits = waits_for_device(trace)
+        self._roots = outermost_starts(trace)
 
     def walk(self, request: Request) -> IntArray:
         """The steps, the last one first, none empty. The first may begin before the request does.
@@ -264,66 +248,6 @@ class _Walker:
         roots = self._roots.get(track)
         place = int(np.searchsorted(roots, now)) - 1 if roots is not None else -1
         return int(roots[place]) if roots is not None and place >= 0 else request.start_ns
-
-
-def _launched_ns(trace: Trace) -> IntArray:
-    """int64 [m], when each activity's launch was called; far back where it isn't known."""
-    return np.where(trace.launch >= 0, trace.spans.ts_ns[np.maximum(trace.launch, 0)], _LONG_AGO)
-
-
-def _before(trace: Trace) -> IntArray:
-    """int64 [m], the activity that each had to wait for; `NONE` where it was its launch that it waited for."""
-    spans, activities = trace.spans, trace.activities
-    start, end = spans.ts_ns[activities], spans.ends_ns(activities)
-    count = len(activities)
-    stream = np.stack((spans.device[activities], spans.stream[activities]))
-    order = np.lexsort((np.arange(count), *stream))
-    same = np.append(False, (np.diff(stream[:, order]) == 0).all(axis=0))[:count]
-    previous = np.full(count, NONE, dtype=np.int64)
-    previous[order[same]] = order[np.flatnonzero(same) - 1]
-    own_end = np.where(previous >= 0, end[previous], _LONG_AGO)
-    launched = _launched_ns(trace)
-    returned = np.where(trace.launch >= 0, spans.end_ns[np.maximum(trace.launch, 0)], _LONG_AGO)
-    # A call that returns long after the activity before has ended holds the device up, whenever it began; but for one
-    # that waits for its own activity, as blocking copies do.
-    slow_call = (start - own_end > EXPLAINED_NS) & (own_end < returned) & (returned < end)
-    before = np.where((own_end > launched) & ~slow_call, previous, NONE)
-    by_end = np.argsort(end, kind="stable")
-    place = np.searchsorted(end[by_end], start, side="right") - 1
-    last = np.where(place >= 0, by_end[np.maximum(place, 0)], NONE) if count else previous
-    since = np.maximum(own_end, np.where(returned <= start, returned, launched))
-    last_end = np.where(last >= 0, end[last], _LONG_AGO)
-    held_up = (start - since > EXPLAINED_NS) & (last_end > since) & (last < np.arange(count))
-    return np.where(held_up, last, before)
-
-
-def _waits(trace: Trace) -> dict[int, _Waits]:
-    """Where each thread waited for the device: in calls that synchronise, and in those that return after their copy."""
-    spans, activities, launch = trace.spans, trace.activities, trace.launch
-    if not len(activities):
-        return {}
-    end, launched = spans.ends_ns(activities), _launched_ns(trace)
-    waiting = np.array([bool(_WAITING.fullmatch(name)) for name in spans.names], dtype=bool)
-    calls = np.flatnonzero(waiting[spans.name] & trace.is_call)
-    by_end = np.argsort(end, kind="stable")
-    last = by_end[np.maximum(np.searchsorted(end[by_end], spans.ends_ns(calls), side="right") - 1, 0)]
-    real = (
-        (end[last] > spans.ts_ns[calls]) & (end[last] <= spans.ends_ns(calls)) & (launched[last] < spans.ts_ns[calls])
-    )
-    within = np.flatnonzero((launch >= 0) & (end <= spans.end_ns[np.maximum(launch, 0)]))
-    activity, call = np.append(last[real], within), np.append(calls[real], launch[within])
-    found = {}
-    for track, mine in Places(spans.track[call]):
-        mine = mine[np.argsort(end[activity[mine]], kind="stable")]
-        found[track] = _Waits(end[activity[mine]], activity[mine], call[mine])
-    return found
-
-
-def _roots(trace: Trace) -> dict[int, IntArray]:
-    """By thread, where the spans that lie in no other begin."""
-    host = trace.host[trace.nesting.parent == NONE]
-    start, track = trace.spans.ts_ns[host], trace.spans.track[host]
-    return {code: start[own] for code, own in Places(track)}
 
 
 class _Cut(NamedTuple):

@@ -24,6 +24,7 @@ from gemma_trace.analysis.statistics import BOOTSTRAP_RESAMPLES, Distribution, d
 from gemma_trace.analysis.timeline import Request, ranges_in
 from gemma_trace.stages import IDLE, REQUEST_CODE, Stage
 from gemma_trace.tabular import Tabular
+from gemma_trace.trace.clients import client_tokens_ns
 from gemma_trace.trace.events import NONE, IntArray
 from gemma_trace.trace.trace import Trace
 from gemma_trace.trace.tree import nest
@@ -263,9 +264,23 @@ def _statistics(source: TokenSource, batch: int, instants: Sequence[Sequence[Int
 
 
 def _token_ns(trace: Trace, window: Request) -> IntArray:
-    """When each token was on the host, by the sampling ranges."""
+    """When each token was on the host, by the sampling ranges; several between two forwards are of one token.
+
+    A client of a server says itself when it had them.
+    """
+    if trace.client_tracks[window.track]:
+        return client_tokens_ns(trace, window)
     ranges = ranges_in(trace, window)
-    return np.sort(trace.spans.ends_ns(ranges[trace.stage_range[ranges] == _SAMPLING]))
+    stage, spans = trace.stage_range[ranges], trace.spans
+    sampling = ranges[stage == _SAMPLING]
+    forwards = np.sort(spans.ts_ns[ranges[(stage == _PREFILL) | (stage == _DECODE)]])
+    before = np.searchsorted(forwards, spans.ts_ns[sampling], side="right")
+    if len(np.unique(before)) < 2:  # forwards that tell nothing, or one token
+        return np.sort(spans.ends_ns(sampling))
+    ends = np.zeros(len(forwards) + 1, dtype=np.int64)
+    np.maximum.at(ends, before, spans.ends_ns(sampling))
+    last: IntArray = ends[np.unique(before)]
+    return last
 
 
 def _step_series(trace: Trace, windows: Sequence[Request]) -> list[list[IntArray]]:

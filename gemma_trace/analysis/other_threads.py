@@ -26,14 +26,23 @@ def stages_of_others(trace: Trace, line: WindowLine) -> Stretches:
     return earliest_opened(lanes) if lanes else Stretches(_NOTHING, _NOTHING, _NOTHING, _NOTHING, _NOTHING)
 
 
+def lanes_elsewhere(trace: Trace, line: WindowLine) -> list[Stretches]:
+    """The stages open on other threads than the windows', of whatever process, thread by thread."""
+    _, stretches = _elsewhere(trace, line, same_process=False)
+    stages = np.flatnonzero(stretches.row != UNATTRIBUTED_CODE)
+    return [stretches.taken(stages[places]) for _, places in Places(stretches.track[stages])]
+
+
 def host_ns_of_others(trace: Trace, line: WindowLine, rows: int) -> IntArray:
     """How long each stage is open on other threads than the request's, less the stages nested in it.
+
+    Nothing for a client of a server: its own thread repeats what others did for it.
 
     Returns:
         int64 [w · rows], window by window.
     """
     window, found = _elsewhere(trace, line, same_process=False)
-    real = found.row != UNATTRIBUTED_CODE
+    real = (found.row != UNATTRIBUTED_CODE) & ~trace.client_tracks[line.track[window]]
     sums = np.zeros(len(line) * rows, dtype=np.int64)
     np.add.at(sums, window[real] * rows + found.row[real], (found.end_ns - found.start_ns)[real])
     return sums

@@ -10,10 +10,10 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from gemma_trace.analysis.intervals import Intervals, first_come, intersect, union
-from gemma_trace.analysis.other_threads import stages_of_others, waiting_in
-from gemma_trace.analysis.stretches import Stretches, overlaid, stage_stretches
+from gemma_trace.analysis.other_threads import lanes_elsewhere, stages_of_others, waiting_in
+from gemma_trace.analysis.stretches import Stretches, overlaid, stage_stretches, working_for
 from gemma_trace.analysis.window_line import WindowLine, lines
-from gemma_trace.stages import UNATTRIBUTED_CODE
+from gemma_trace.stages import DEVICE_STAGES, UNATTRIBUTED_CODE
 from gemma_trace.trace.events import BoolArray, IntArray
 from gemma_trace.trace.requests import Request
 from gemma_trace.trace.trace import Trace
@@ -84,7 +84,8 @@ def cut_all(trace: Trace, requests: Sequence[Request]) -> Iterator[Pieces]:
 
 def _cut(trace: Trace, line: WindowLine) -> Pieces:
     spans = trace.spans
-    window, activity = _activities(trace, line)
+    stretches = stage_stretches(trace, line)
+    window, activity = _activities(trace, line, stretches)
     launch, index = trace.launch[activity], trace.activities[activity]
     linked = launch >= 0
     called = np.where(linked, spans.ts_ns[launch], -1)
@@ -94,7 +95,6 @@ def _cut(trace: Trace, line: WindowLine) -> Pieces:
     row[~linked] = len(trace.stage_names)
     start, end = line.clipped(window, spans.ts_ns[index], spans.ends_ns(index))
     idle_gaps = line.gaps(union(start, end))
-    stretches = stage_stretches(trace, line)
     answering = answering_stretches(trace, line, stretches)
     idle_start, idle_end, stretch, gap = intersect((answering.start_ns, answering.end_ns), idle_gaps)
     return Pieces(
@@ -114,15 +114,41 @@ def _cut(trace: Trace, line: WindowLine) -> Pieces:
     )
 
 
-def _activities(trace: Trace, line: WindowLine) -> tuple[IntArray, IntArray]:
-    """The pairs of a window and an activity that runs in it or is launched in it, by window and start."""
+def _activities(trace: Trace, line: WindowLine, stretches: Stretches) -> tuple[IntArray, IntArray]:
+    """The pairs of a window and an activity that runs in it or is launched in it, by window and start.
+
+    Args:
+        stretches: the requests' threads.
+    """
     spans, activities = trace.spans, trace.activities
     window, place = line.overlaps(spans.ts_ns[activities], spans.ends_ns(activities))
     linked = trace.launch_order
     launched, which = line.starts(spans.ts_ns[trace.launch[linked]])
     pairs = np.append(window, launched) * len(activities) + np.append(place, linked[which])
     window, place = np.divmod(np.unique(pairs), max(len(activities), 1))
-    return window, place
+    is_client = trace.client_tracks[line.track[window]]
+    if not is_client.any():
+        return window, place
+    kept = ~is_client | _is_for_client(trace, line, stretches, window, place)
+    return window[kept], place[kept]
+
+
+def _is_for_client(
+    trace: Trace, line: WindowLine, stretches: Stretches, window: IntArray, place: IntArray
+) -> BoolArray:
+    """bool, whether an activity was launched when its window's request was in the very stage that launched it.
+
+    A server's device works for other requests while one waits. What no launch is known of is the request's where it
+    starts in a stage of the engine.
+    """
+    launch, activity = trace.launch[place], trace.activities[place]
+    asked_ns = trace.spans.ts_ns[np.where(launch >= 0, launch, activity)]
+    inside = (line.start_ns[window] <= asked_ns) & (asked_ns < line.end_ns[window])
+    stretch = stretches.at(asked_ns + (line.begin - line.start_ns)[window])
+    own = stretches.row[stretch]
+    on_device = np.array([name in DEVICE_STAGES for name in trace.stage_names], dtype=bool)
+    found: BoolArray = inside & (stretch >= 0) & np.where(launch >= 0, own == trace.stage_at(launch), on_device[own])
+    return found
 
 
 def answering_stretches(trace: Trace, line: WindowLine, own: Stretches | None = None) -> Stretches:
@@ -132,5 +158,7 @@ def answering_stretches(trace: Trace, line: WindowLine, own: Stretches | None = 
         own: what `stage_stretches` says, if it is known.
     """
     stretches = stage_stretches(trace, line) if own is None else own
+    if trace.client_tracks[line.track].any():
+        stretches = working_for(stretches, lanes_elsewhere(trace, line))
     others = stages_of_others(trace, line)
     return overlaid(stretches, others, waiting_in(trace, line, stretches)) if len(others) else stretches

@@ -19,7 +19,7 @@ from gemma_trace.analysis.timeline import UNLINKED
 from gemma_trace.analysis.tree import TreeNode, call_tree
 from gemma_trace.analysis.work_pieces import Work, device_work, group, host_work, request_of_work, stage_of_work
 from gemma_trace.metadata import RunMetadata
-from gemma_trace.stages import Stage
+from gemma_trace.stages import Stage, place_of_stage
 from gemma_trace.trace.events import NONE
 from gemma_trace.trace.trace import Trace
 
@@ -111,10 +111,9 @@ def stage_values(requests: Sequence[RequestMeasures]) -> Values:
     """By name: the first token, the whole, the stages, the tokens after it. `preprocessing` is the processor's call."""
     names = dict.fromkeys(stage for request in requests for stage in request.stages_ns)
     names |= dict.fromkeys([Stage.PREPROCESSING.value] if any(r.preprocessing_ns is not None for r in requests) else [])
-    order = [stage.value for stage in Stage]
     samples: dict[str, list[int | None]] = {"ttft": [request.ttft_ns for request in requests]}
     samples["wall"] = [sum(r.stages_ns.values()) + (r.unattributed_ns or 0) for r in requests]
-    for stage in sorted(names, key=lambda name: order.index(name) if name in order else len(order)):
+    for stage in sorted(names, key=place_of_stage):
         whole = stage == Stage.PREPROCESSING
         samples[stage] = [r.preprocessing_ns if whole else r.stages_ns.get(stage) for r in requests]
     samples[Stage.UNATTRIBUTED.value] = [request.unattributed_ns for request in requests]

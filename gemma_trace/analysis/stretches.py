@@ -100,6 +100,21 @@ def overlaid(stretches: Stretches, others: Stretches, waiting: Intervals) -> Str
     return _pieces(both, edges, np.where((other != NONE) & free, other + len(stretches), own))
 
 
+def working_for(stretches: Stretches, lanes: list[Stretches]) -> Stretches:
+    """The stretches of clients' threads, but that the thread is the one at work: the first that is in the same stage.
+
+    Args:
+        lanes: of other threads, within the same windows.
+    """
+    for lane in lanes:
+        both = _joined(stretches, lane)
+        edges = np.unique(np.concatenate((both.start_ns, both.end_ns)))
+        own, other = stretches.at(edges[:-1]), lane.at(edges[:-1])
+        works = (own != NONE) & (other != NONE) & (stretches.row[own] == lane.row[other])
+        stretches = _pieces(both, edges, np.where(works, other + len(stretches), own))
+    return stretches
+
+
 def _joined(first: Stretches, second: Stretches) -> Stretches:
     columns = ("start_ns", "end_ns", "row", "track", "opened_ns")
     return Stretches(*(np.concatenate((getattr(first, name), getattr(second, name))) for name in columns))

@@ -69,14 +69,21 @@ class StudySection:
 
 
 def study_sections(runs: Sequence[RunSummary]) -> list[StudySection]:
-    """The runs as the study's tables, a section a model and dtype, in the order they come."""
+    """The runs as the study's tables, a section a model and dtype, in the order they come.
+
+    Runs that drew their requests from one file, and differ in nothing else, are the loads of one configuration: a row.
+    """
+    loads: dict[tuple[object, ...], list[RunSummary]] = {}
+    for place, run in enumerate(runs):
+        key = (run.drawn_from, run.settings, *_config_of(run)) if run.drawn_from else (place,)
+        loads.setdefault(key, []).append(run)
     sections: dict[str, list[tuple[str, tuple[str, ...]]]] = {}
-    told = Counter(map(_config_of, runs))
-    for run in runs:
-        title, config = _config_of(run)
+    told = Counter(_config_of(first) for first, *_ in loads.values())
+    for own in loads.values():
+        title, config = _config_of(own[0])
         if told[title, config] > 1:  # runs that differ in what the study has no column for
-            config += f" ({run.run})"
-        cells = tuple(_cell([value(request) for request in run.requests]) for _, value in COLUMNS)
+            config += f" ({own[0].run})"
+        cells = tuple(_cell([value(request) for run in own for request in run.requests]) for _, value in COLUMNS)
         sections.setdefault(title, []).append((config, cells))
     return [StudySection(title, tuple(rows)) for title, rows in sections.items()]
 

@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 from gemma_trace.analysis.breakdown import StageBreakdown, breakdown
 from gemma_trace.analysis.decode import DecodeStatistics, decode_statistics
 from gemma_trace.analysis.distortion import StageDistortion, distortions
+from gemma_trace.analysis.run_settings import Settings, settings_of
 from gemma_trace.analysis.statistics import Distribution, distribution_ms
 from gemma_trace.health.distortion import distortion_findings
 from gemma_trace.health.examine import examine
@@ -66,12 +67,20 @@ class RequestMeasures:
         stages_ns: exclusive time by stage, up to the first token; `decode` is the mean of a step.
         unattributed_ns: None where host and device clocks mix, so that a difference means nothing.
         tpot_ns: the mean interval between the tokens after the first; None for one token.
+        name: the request's id or its image's label; of a profiled one its label in the trace.
+        prompt_tokens: of one of its prompts; None where that isn't known, and neither are `image_pixels`.
+        image_pixels: of each image of a prompt.
+        tokens: that were generated; None where that isn't known.
     """
 
     ttft_ns: int | None
     stages_ns: dict[str, int]
     unattributed_ns: int | None
     tpot_ns: int | None
+    name: str = ""
+    prompt_tokens: int | None = None
+    image_pixels: tuple[int, ...] = ()
+    tokens: int | None = None
 
     @property
     def preprocessing_ns(self) -> int | None:
@@ -98,6 +107,8 @@ class RunSummary(Tabular):
             the same image; None without a timed pass.
         distortions: the same by stage, the most distorted first; empty without a timed pass.
         ranks: how many ranks of a job it is of.
+        settings: how its requests were run, by the names of options; empty where the trace isn't ours.
+        drawn_from: the file of requests in which they were drawn by a seed; "" where they weren't.
     """
 
     source: Path
@@ -116,6 +127,8 @@ class RunSummary(Tabular):
     health: Health
     distortions: tuple[StageDistortion, ...] = ()
     ranks: int = 1
+    settings: Settings = ()
+    drawn_from: str = ""
 
     def stage_ms(self, stage: str) -> Distribution | None:
         """The time of one stage, a value per request that has it; of the stages in `MEASURES` what stands there."""
@@ -181,6 +194,8 @@ def summarize(trace: Trace, profiled: StageBreakdown | None = None) -> RunSummar
         inflation=inflation,
         health=examine(trace).plus([*_inflation_findings(inflation), *distortion_findings(distorted)]),
         distortions=distorted,
+        settings=settings_of(metadata),
+        drawn_from=str(metadata.config["requests"]) if metadata and metadata.config.get("shuffle") is not None else "",
     )
 
 
@@ -215,8 +230,12 @@ def _timed(sample: RequestSample, metadata: RunMetadata) -> RequestMeasures:
     return RequestMeasures(
         ttft_ns=sample.ttft_ns,
         stages_ns=stages,
-        unattributed_ns=None if by_events else sample.ttft_ns - inside,
+        unattributed_ns=None if by_events or not stages else sample.ttft_ns - inside,
         tpot_ns=(tokens[-1] - tokens[0]) // (len(tokens) - 1) if len(tokens) > 1 else None,
+        name=sample.image,
+        prompt_tokens=sample.prompt_tokens,
+        image_pixels=sample.image_pixels,
+        tokens=len(tokens),
     )
 
 
@@ -229,7 +248,7 @@ def profiled_requests(profiled: StageBreakdown) -> list[RequestMeasures]:
     for window, ttft in zip(profiled.requests, profiled.ttfts_ns, strict=True):
         rows = by_request[window.index]
         unattributed = rows.pop(Stage.UNATTRIBUTED.value, 0)
-        requests.append(RequestMeasures(ttft, rows, unattributed, None))
+        requests.append(RequestMeasures(ttft, rows, unattributed, None, window.label))
     return requests
 
 

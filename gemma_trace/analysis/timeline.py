@@ -19,7 +19,8 @@ from gemma_trace.analysis.other_threads import host_ns_of_others
 from gemma_trace.analysis.pieces import Pieces, cut_all
 from gemma_trace.analysis.stretches import stage_stretches
 from gemma_trace.analysis.window_line import WindowLine
-from gemma_trace.stages import REQUEST_CODE, UNATTRIBUTED_CODE, Stage
+from gemma_trace.stages import REQUEST_CODE, UNATTRIBUTED_CODE, Stage, place_of_stage
+from gemma_trace.trace.clients import client_tokens_ns
 from gemma_trace.trace.events import NONE, IntArray
 from gemma_trace.trace.requests import WHOLE_TRACE, Request, is_step_name
 from gemma_trace.trace.trace import Trace
@@ -80,9 +81,13 @@ class StageTime:
 def first_token_ns(trace: Trace, request: int | Request) -> int | None:
     """The instant at which the first token id is on the host.
 
-    None in a trace without sampling ranges, and in a whole trace of several prefills, which starts with no request.
+    For a client of a server it is the instant at which it has the first text. None in a trace without sampling ranges,
+    and in a whole trace of several prefills, which starts with no request.
     """
     (request,) = trace.chosen(request)
+    if trace.client_tracks[request.track]:
+        tokens = client_tokens_ns(trace, request)
+        return int(tokens[0]) if len(tokens) else None
     ranges = ranges_in(trace, request)
     stages = trace.stage_range[ranges]
     if request.label == WHOLE_TRACE and _outermost(trace, ranges[stages == _PREFILL]) > 1:
@@ -98,11 +103,16 @@ def _outermost(trace: Trace, ranges: IntArray) -> int:
 
 
 def ttft_ns(trace: Trace, request: int | Request) -> int | None:
-    """Request start → first token id on the host, less `image_load`; None where there is no `first_token_ns`."""
+    """Request start → first token id on the host, less `image_load`; None where there is no `first_token_ns`.
+
+    A client of a server waits for the server to load images, too: nothing is left out of its time.
+    """
     (request,) = trace.chosen(request)
     first = first_token_ns(trace, request)
     if first is None:
         return None
+    if trace.client_tracks[request.track]:
+        return first - request.start_ns
     ranges = ranges_in(trace, request)
     load = ranges[(trace.stage_range[ranges] == _IMAGE_LOAD) & (trace.spans.ends_ns(ranges) <= first)]
     return first - request.start_ns - union_ns(trace.spans.ts_ns[load], trace.spans.ends_ns(load))
@@ -185,15 +195,16 @@ def rows_in_order(trace: Trace) -> list[tuple[int, str]]:
     stages = [
         (code, name) for code, name in enumerate(trace.stage_names) if code not in (REQUEST_CODE, UNATTRIBUTED_CODE)
     ]
+    stages.sort(key=lambda stage: place_of_stage(stage[1]))
     return [*stages, (UNATTRIBUTED_CODE, Stage.UNATTRIBUTED.value), (len(trace.stage_names), UNLINKED)]
 
 
 def ranges_in(trace: Trace, request: int | Request) -> IntArray:
-    """The stage ranges, other than requests, that start in the window."""
+    """The stage ranges, other than requests, that start in the window; of a server's client its own alone."""
     (request,) = trace.chosen(request)
-    ranges = trace.inner_stage_ranges
     first, last = np.searchsorted(trace.inner_stage_starts_ns, (request.start_ns, request.end_ns))
-    return ranges[first:last]
+    ranges: IntArray = trace.inner_stage_ranges[first:last]
+    return ranges[trace.spans.track[ranges] == request.track] if trace.client_tracks[request.track] else ranges
 
 
 def host_segments(trace: Trace, request: int | Request) -> tuple[IntArray, IntArray, IntArray]:

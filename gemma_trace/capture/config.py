@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
+from gemma_trace.capture.natural_types import checked
 from gemma_trace.errors import ConfigError
 from gemma_trace.metadata import ConfigValue
 
@@ -16,7 +17,27 @@ DEFAULT_PROMPT: Final = "Describe this image in one sentence."
 STAGE_MODULES: Final = ("vision", "projector", "decoder")
 DEVICE_PATTERN: Final = re.compile(r"auto|cpu|cuda(:\d+)?")
 IMAGE_DEVICE_PATTERN: Final = re.compile(r"cpu|cuda(:\d+)?")
-_MORE_LEAST: Final = (("images_per_request", 1), ("batch", 1), ("prompt_tokens", 1), ("prefill_chunk", 1))
+MAX_IMAGE_PIXELS: Final = 1 << 26
+"""Images of more pixels are refused unread: decoded they would take over 200 MB, however small the file is."""
+MAX_IMAGE_SIDE: Final = 65_500
+"""No JPEG is longer."""
+_SIZE: Final = re.compile(r"([0-9]{1,6})[x×]([0-9]{1,6})")
+_PARTS_OF_REQUESTS: Final = (
+    ("images", "image"),
+    ("image_sizes", "image-size"),
+    ("images_per_request", "images-per-request"),
+    ("prompt", "prompt"),
+    ("prompt_tokens", "prompt-tokens"),
+    ("system", "system"),
+)
+"""Options whose place a file of requests takes: fields, and what they are called on the command line."""
+_MORE_LEAST: Final = (
+    ("images_per_request", 1),
+    ("batch", 1),
+    ("prompt_tokens", 1),
+    ("prefill_chunk", 1),
+    ("threads", 1),
+)
 MOST_NAME_CHARACTERS: Final = 100
 RUN_NAME_PATTERN: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MOST_NAME_CHARACTERS - 1}}}")
 
@@ -63,6 +84,9 @@ class Detail(StrEnum):
 class CaptureConfig:
     """What to run, how often, and what to record.
 
+    Values may be what programs have: paths as text, one file or text for a list of one, torch's devices and dtypes, and
+    for `stage_modules` a dictionary.
+
     Attributes:
         model: a preset (`tiny`, `4b`, `12b`, `27b`), a Hub id (`OWNER/NAME`), or a folder that holds a model saved by
             `save_pretrained`.
@@ -74,16 +98,23 @@ class CaptureConfig:
         attn: transformers' attention implementation (`eager`, `sdpa`, `flash_attention_2`); None is its default.
         stage_modules: `vision=PATH`, `projector=PATH` or `decoder=PATH`: modules that stand over what is found.
         images: files to send; requests take them in turn. Empty: JPEGs made for the purpose.
+        image_sizes: `WIDTHxHEIGHT` in pixels of JPEGs made for the purpose, in place of those of the usual sizes.
         images_per_request: how many images each request has.
+        requests: a JSONL file of chat requests (`requests_file.py`), in place of images and prompt.
+        shuffle: the seed by which the order of `requests` is drawn; None is the file's own.
+        online: whether images of `requests` may be fetched from http(s) URLs.
         batch: how many prompts, all alike, are one request.
         prompt: the text that goes with the image.
+        system: the system message that stands before it; None is none.
         prompt_tokens: lengthen the prompt to so many tokens, those of the images included; None leaves it as it is.
         image_device: where images are processed, `cpu` or `cuda`; None is the processor's default, the CPU. Takes the
             torchvision backend.
         prefill_chunk: tokens of a forward of the prefill, which then makes several; None is all at once.
         compile: `stages` compiles vision tower, projector and decoder each by itself, so that their ranges survive.
+        threads: how many threads torch has on the host for an op; None leaves it as it is.
+        cudnn_benchmark: let cuDNN try its algorithms at each new shape, as the reference study does.
         new_tokens: tokens to generate; the stage `decode` appears from 2 on.
-        warmup: requests before the timed pass, not counted.
+        warmup: requests before the timed pass, not counted; each that is measured comes once at least, unless it is 0.
         runs: requests timed without the profiler.
         profile_runs: requests recorded by the profiler, after one more that warms it up.
         detail: how deep the ranges go: `stage`, `layer`, `module`.
@@ -109,13 +140,20 @@ class CaptureConfig:
     attn: str | None = None
     stage_modules: tuple[str, ...] = ()
     images: tuple[Path, ...] = ()
+    image_sizes: tuple[str, ...] = ()
     images_per_request: int = 1
+    requests: Path | None = None
+    shuffle: int | None = None
+    online: bool = False
     batch: int = 1
     prompt: str = DEFAULT_PROMPT
+    system: str | None = None
     prompt_tokens: int | None = None
     image_device: str | None = None
     prefill_chunk: int | None = None
     compile: str = "off"
+    threads: int | None = None
+    cudnn_benchmark: bool = False
     new_tokens: int = 1
     warmup: int = 10
     runs: int = 10
@@ -132,6 +170,9 @@ class CaptureConfig:
     force: bool = False
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            value = checked(CaptureConfig, field.name, getattr(self, field.name))
+            object.__setattr__(self, field.name, value)
         if not self.model.strip():
             raise ConfigError("the model is empty; give --model a preset, a Hub id or a folder")
         if not 0 <= self.seed < 2**63:
@@ -152,6 +193,7 @@ class CaptureConfig:
             if (getattr(self, option) or least) < least or getattr(self, option) == 0 < least:
                 raise ConfigError(f"{option} is {getattr(self, option)}; it must be {least} or more")
         _require_one_of("compile mode", self.compile, CompileMode)
+        self._check_requests()
         if self.image_device is not None and self.image_backend != "torchvision":
             raise ConfigError("--image-device requires --image-backend torchvision; Pillow runs on the CPU only")
         if self.image_device is not None and not IMAGE_DEVICE_PATTERN.fullmatch(self.image_device):
@@ -163,6 +205,22 @@ class CaptureConfig:
             )
         if not self.prompt.strip():
             raise ConfigError("the prompt is empty; give --prompt some text")
+
+    def _check_requests(self) -> None:
+        """What says twice what a request is, or says it of nothing."""
+        for text in self.image_sizes:
+            size_of(text)
+        if self.image_sizes and self.images:
+            raise ConfigError("--image and --image-size both say which images to send; give one of them")
+        if self.requests is None:
+            for option in ("shuffle", "online"):
+                if getattr(self, option) not in (None, False):
+                    raise ConfigError(f"--{option} is about the requests of a file; give --requests FILE, too")
+            return
+        defaults = {option.name: option.default for option in fields(self)}
+        for option, name in _PARTS_OF_REQUESTS:
+            if getattr(self, option) != defaults[option]:
+                raise ConfigError(f"--requests says all that is sent; leave out --{name}")
 
     @property
     def stage_module_paths(self) -> dict[str, str]:
@@ -186,7 +244,12 @@ class CaptureConfig:
         parts += ["sync"] if self.sync_stages else []
         parts += ["compiled"] if self.compile != "off" else []
         parts += [f"batch{self.batch}"] if self.batch > 1 else []
+        parts += list(self.image_sizes)
         parts += [f"images{self.images_per_request}"] if self.images_per_request > 1 else []
+        parts += [self.requests.stem] if self.requests else []
+        parts += [f"shuffle{self.shuffle}"] if self.shuffle is not None else []
+        parts += [f"threads{self.threads}"] if self.threads else []
+        parts += ["cudnn-benchmark"] if self.cudnn_benchmark else []
         parts += [f"prompt{self.prompt_tokens}"] if self.prompt_tokens else []
         parts += [f"images-on-{self.image_device}"] if self.image_device else []
         parts += [f"chunk{self.prefill_chunk}"] if self.prefill_chunk else []
@@ -208,10 +271,31 @@ class CaptureConfig:
                 value = self.model_label
             elif option.name == "images":
                 value = [path.name for path in self.images]
+            elif option.name == "requests":
+                value = self.requests.name if self.requests else None
             elif isinstance(value, tuple):
                 value = list(value)
             values[option.name] = value
         return values
+
+
+def size_of(text: str) -> tuple[int, int]:
+    """Width and height in pixels.
+
+    Raises:
+        ConfigError: it is no size, or one that no image may have.
+
+    >>> size_of("3500x2500")
+    (3500, 2500)
+    """
+    found = _SIZE.fullmatch(text)
+    width, height = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not 0 < width * height <= MAX_IMAGE_PIXELS or max(width, height) > MAX_IMAGE_SIDE:
+        raise ConfigError(
+            f"no image size {_shown(text)}; give WIDTHxHEIGHT in pixels, such as 3500x2500, up to {MAX_IMAGE_PIXELS:,} "
+            f"in all and {MAX_IMAGE_SIDE:,} a side"
+        )
+    return width, height
 
 
 def bounded_name(text: str) -> str:

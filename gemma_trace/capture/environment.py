@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import re
@@ -9,11 +10,16 @@ import shutil
 import subprocess
 from importlib import metadata
 from pathlib import Path
+from typing import Final
 
 import torch
 
 from gemma_trace._version import __version__
 from gemma_trace.metadata import Environment
+
+_NVIDIA_VERSION: Final = Path("/proc/driver/nvidia/version")
+_LONGEST_S: Final = 20.0
+"""How long a program that is asked may take."""
 
 
 def describe_environment(device: torch.device) -> Environment:
@@ -60,9 +66,19 @@ def _host_memory_bytes() -> int:
 
 
 def _nvidia_driver() -> str | None:
+    """By the kernel's own file where there is one, and else by nvidia-smi, which takes long where devices are many."""
+    with contextlib.suppress(OSError):
+        if found := re.search(r"Kernel Module.*?\s([0-9]+\.[0-9.]+)", _NVIDIA_VERSION.read_text(errors="replace")):
+            return found[1]
     command = shutil.which("nvidia-smi")
     if command is None:
         return None
     query = [command, "--query-gpu=driver_version", "--format=csv,noheader"]
-    answer = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
-    return answer.stdout.split("\n")[0].strip() or None
+    try:
+        answer = subprocess.run(
+            query, stdin=subprocess.DEVNULL, capture_output=True, timeout=_LONGEST_S, check=True
+        ).stdout.decode(errors="replace")
+    except (OSError, subprocess.SubprocessError):  # it hangs, fails, or isn't a program: the capture goes on without
+        return None
+    found = re.search(r"^\s*([0-9][0-9.]+)\s*$", answer, re.MULTILINE)
+    return found[1] if found else None

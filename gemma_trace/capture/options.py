@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from dataclasses import fields
 from difflib import get_close_matches
-from functools import cache
-from types import UnionType
-from typing import Any, Final, get_args, get_origin, get_type_hints
+from typing import Any, Final
 
 from gemma_trace.capture.config import CaptureConfig
+from gemma_trace.capture.natural_types import base_of, checked, kinds
 from gemma_trace.errors import ConfigError
-from gemma_trace.foreign import converted
 
 _BOOLS: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _FIXED: Final = frozenset({"output", "force", "name"})
-_OPTIONS: Final = {"images": "image", "stage_modules": "stage_module"}
+_OPTIONS: Final = {"images": "image", "image_sizes": "image_size", "stage_modules": "stage_module"}
 """Fields of `CaptureConfig` whose options on the command line have another name."""
 
-_TAKES: Final = {int: "a whole number", bool: "true or false", str: "text", tuple: "a list of texts"}
+_ALSO: Final = {"image_count": "images_per_request"}
+"""Second names of options, as on the command line."""
 
 
 def option_names() -> dict[str, str]:
@@ -33,6 +32,7 @@ def field_of(option: str) -> str:
     """
     known = option_names()
     name = option.strip().removeprefix("--").replace("-", "_")
+    name = _ALSO.get(name, name)
     if name in known:
         return known[name]
     if name == "images":
@@ -49,7 +49,7 @@ def parsed_option(name: str, text: str) -> Any:
     Raises:
         ConfigError: it can't be.
     """
-    kind = _base(_kinds().get(name, str))
+    kind = base_of(kinds(CaptureConfig).get(name, str))
     if kind is int:
         try:
             return int(text)
@@ -68,24 +68,4 @@ def as_option(name: str, value: Any) -> Any:
     Raises:
         ConfigError: it is of another type than the option.
     """
-    kind = _kinds()[name]
-    wrong = f"{_OPTIONS.get(name, name)} is {value!r}; it requires {_TAKES[_base(kind)]}"
-    return converted(value, kind, ConfigError(wrong))
-
-
-@cache
-def _kinds() -> dict[str, Any]:
-    """The types of the options by field."""
-    return get_type_hints(CaptureConfig)
-
-
-def _base(kind: Any) -> type:
-    """int, bool, str or tuple, whether an option may be None or not.
-
-    >>> _base(int | None), _base(tuple[str, ...])
-    (<class 'int'>, <class 'tuple'>)
-    """
-    if get_origin(kind) is UnionType:
-        kind = get_args(kind)[0]
-    base: type = get_origin(kind) or kind
-    return base
+    return checked(CaptureConfig, name, value, _OPTIONS.get(name, name))

@@ -15,7 +15,6 @@ from typing import Any
 os.environ.setdefault("KINETO_LOG_LEVEL", "6")
 
 import torch
-from PIL.Image import Image
 from torch import nn
 from torch.profiler import ProfilerActivity
 
@@ -26,26 +25,21 @@ from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.discovery import find_stage_modules, missing_stages
 from gemma_trace.capture.distributed import process_group, this_rank
 from gemma_trace.capture.environment import describe_environment
-from gemma_trace.capture.generation import TokenClock, greedy_generation
+from gemma_trace.capture.generation import greedy_generation
 from gemma_trace.capture.given import GivenModel, check_applies, read_given
+from gemma_trace.capture.images import images_as_files
 from gemma_trace.capture.models import LoadedModel, load_model, resolve_device
 from gemma_trace.capture.output import lock_output, lock_run, made, previous_traces
 from gemma_trace.capture.phases import NoProgress, Progress
 from gemma_trace.capture.ranges import ProfilerRanges, RangeSink, RangeStack, SynchronizedRanges
-from gemma_trace.capture.request_memory import RequestShape, check_request
+from gemma_trace.capture.sending import Sender, Sent
 from gemma_trace.capture.timers import StageTimer
-from gemma_trace.capture.workload import (
-    ImagePrompt,
-    build_requests,
-    check_length,
-    lengthened,
-    load_image,
-    prompt_text,
-)
+from gemma_trace.capture.torch_settings import torch_settings
+from gemma_trace.capture.workload import build_requests, request_warnings
 from gemma_trace.capture.writer import trace_path, write_trace
 from gemma_trace.errors import ConfigError
 from gemma_trace.metadata import SCHEMA_VERSION, RequestSample, RunIdentity, RunMetadata, Workload
-from gemma_trace.stages import Stage
+from gemma_trace.requests_file import ChatRequest
 from gemma_trace.trace.scratch import scratch_folder
 
 
@@ -60,7 +54,7 @@ class CaptureResult:
 def profile(
     config: CaptureConfig | None = None,
     *,
-    model: nn.Module | str | None = None,
+    model: nn.Module | str | os.PathLike[str] | None = None,
     processor: Any = None,
     progress: Progress | None = None,
     **options: Any,
@@ -75,7 +69,7 @@ def profile(
         model: a preset's name or a folder, as in `CaptureConfig`; or a model of transformers in hand, on its device.
         processor: the processor of a model in hand.
         progress: hears how far it is.
-        options: fields of `CaptureConfig` to set over those of `config`.
+        options: fields of `CaptureConfig` to set over those of `config`; `images` may have Pillow's images among them.
 
     Raises:
         ConfigError: an option's value makes no sense, or can't apply to the model in hand.
@@ -83,15 +77,16 @@ def profile(
             be written, or another sweep or capture writes there.
         CaptureError: model, image or device isn't there.
     """
-    if isinstance(model, str):
+    if isinstance(model, str | os.PathLike):
         options, model = options | {"model": model}, None
-    config = replace(config or CaptureConfig(), **options)
     if (model is None) != (processor is None):
         raise ConfigError("give a model and its processor together, or neither")
-    if model is not None:
-        check_applies(config, read_given(model, processor), options)
-    with made(config.output), lock_output(config.output, whole=False):
-        return profile_run(config, model, processor, progress or NoProgress())
+    with images_as_files(options.get("images", ())) as images:
+        config = replace(config or CaptureConfig(), **options | ({"images": images} if "images" in options else {}))
+        if model is not None:
+            check_applies(config, read_given(model, processor), options)
+        with made(config.output), lock_output(config.output, whole=False):
+            return profile_run(config, model, processor, progress or NoProgress())
 
 
 def profile_run(
@@ -126,8 +121,9 @@ def _profiled(
     progress: Progress,
 ) -> tuple[bytes, RunMetadata]:
     """The profiler's own JSON, and what the trace is to say of itself."""
-    with process_group(this_rank(), device), scratch_folder() as scratch:
-        requests = build_requests(config.prompt, config.images, scratch)
+    with torch_settings(config), process_group(this_rank(), device), scratch_folder() as scratch:
+        environment = describe_environment(device)  # whatever it takes, no pass is lost
+        requests = build_requests(config, scratch)
         progress.phase(f"loading {run.model}", 1)
         loaded = load_model(config, progress) if model is None else LoadedModel(model, processor, device, run.weights)
         modules = find_stage_modules(loaded.model, config.stage_module_paths)
@@ -147,12 +143,12 @@ def _profiled(
         created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
         run=run,
         workload=session.workload(),
-        environment=describe_environment(device),
+        environment=environment,
         config=config.record()
         | ({"device": str(device)} if model is None else read_given(model, processor).record())
         | {"decode_mode": decode_mode.name},
         timed_requests=tuple(timed),
-        profiled_images=tuple(session.request(index).label for index in range(config.profile_runs)),
+        profiled_images=tuple(session.request(index).id for index in range(config.profile_runs)),
         warnings=(*loaded.warnings, *session.warnings, *missing_stages(modules), *_warnings(device, profiler_json)),
     )
     return profiler_json, metadata
@@ -166,39 +162,37 @@ class _Session:
         config: CaptureConfig,
         loaded: LoadedModel,
         generation: Any,
-        requests: list[ImagePrompt],
+        requests: list[ChatRequest],
         progress: Progress,
     ) -> None:
         self._config = config
         self._loaded = loaded
-        self._generation = generation
-        self._requests = requests
         self._progress = progress
-        self._prompt_tokens: dict[str, int] = {}
-        self.warnings: tuple[str, ...] = ()
-        shape = self._shape()
-        check_length(loaded.model, shape.prompt_tokens, config.new_tokens)
-        check_request(loaded.model.config, shape, loaded.model.dtype, loaded.device)
-        self._prompt = self._lengthened_prompt(config.prompt_tokens) if config.prompt_tokens else ""
+        self._sender = Sender(config, loaded, generation, requests)
+        self._sent: dict[str, Sent] = {}
+        self.warnings = request_warnings(config, requests)
 
-    def request(self, index: int) -> ImagePrompt:
+    def request(self, index: int) -> ChatRequest:
         """The requests in turn."""
-        return self._requests[index % len(self._requests)]
+        return self._sender.requests[index % len(self._sender.requests)]
 
     def workload(self) -> Workload:
         """What the requests were made of; complete once each was run."""
         return Workload(
-            images=tuple(self._prompt_tokens),
-            prompt_tokens=tuple(self._prompt_tokens.values()),
-            new_tokens=self._config.new_tokens,
+            images=tuple(self._sent),
+            prompt_tokens=tuple(sent.prompt_tokens for sent in self._sent.values()),
+            new_tokens=max(map(self._sender.new_tokens, self._sender.requests)),
         )
 
     def warm_up(self) -> None:
-        """Requests that nobody times."""
-        self._progress.phase("warming up", self._config.warmup)
+        """Requests that nobody times: each that is measured at least once, unless none is to be warmed up."""
+        config = self._config
+        measured = max(config.runs, config.profile_runs)
+        count = max(config.warmup, min(measured, len(self._sender.requests))) if config.warmup else 0
+        self._progress.phase("warming up", count)
         ranges = RangeStack(_Deaf())
-        for index in range(self._config.warmup):
-            self._run(self.request(index), ranges, _ignore_token)
+        for index in range(count):
+            self._send(self.request(index), ranges, _ignore_token)
             self._progress.step()
         if self._config.compile != "off":
             self._compile_all(ranges)
@@ -208,8 +202,8 @@ class _Session:
         self._progress.phase("compiling", 1)
         for _ in range(MOST_WARMUPS):
             before = compilations()
-            for request in self._requests:
-                self._run(request, ranges, _ignore_token)
+            for request in self._sender.requests:
+                self._send(request, ranges, _ignore_token)
             if compilations() == before:
                 self._progress.step()
                 return
@@ -224,8 +218,8 @@ class _Session:
             for index in range(self._config.runs):
                 request = self.request(index)
                 timer.start_request()
-                self._run(request, ranges, timer.token_on_host)
-                samples.append(timer.finish_request(request.label))
+                sent = self._send(request, ranges, timer.token_on_host)
+                samples.append(timer.finish_request(request.id, sent.prompt_tokens, sent.image_pixels))
                 self._progress.step()
         return samples
 
@@ -254,7 +248,7 @@ class _Session:
             ) as profiler,
         ):
             for index in range(-1, config.profile_runs):
-                self._run(self.request(max(index, 0)), ranges, _ignore_token)
+                self._send(self.request(max(index, 0)), ranges, _ignore_token)
                 if self._loaded.device.type == "cuda":
                     torch.cuda.synchronize(self._loaded.device)
                 give_back()
@@ -277,63 +271,9 @@ class _Session:
         ) as ranges:
             yield ranges
 
-    def _run(self, request: ImagePrompt, ranges: RangeStack, token_on_host: Callable[[], None]) -> None:
-        """One request, from the messages in hand to its last token on the host."""
-        model = self._loaded.model
-        with ranges.stage(Stage.REQUEST):
-            with ranges.stage(Stage.IMAGE_LOAD):
-                images = [load_image(request.image) for _ in range(self._config.images_per_request)]
-            with ranges.stage(Stage.PREPROCESSING):
-                inputs = self._inputs(self._prompt or request.prompt, images, self._config.batch)
-            with ranges.stage(Stage.TRANSFER):
-                inputs = inputs.to(self._loaded.device, dtype=model.dtype)
-            model.generate(**inputs, generation_config=self._generation, streamer=TokenClock(ranges, token_on_host))
-        self._prompt_tokens[request.label] = int(inputs["input_ids"].shape[1])
-
-    def _shape(self) -> RequestShape:
-        """How large a request is, told from a single prompt with its first image or two, whatever it will have."""
-        config, request = self._config, self.request(0)
-        image = load_image(request.image)
-        one = self._inputs(request.prompt, [image], 1)
-        tokens = int(one["input_ids"].shape[1])
-        if config.images_per_request > 1:
-            two = int(self._inputs(request.prompt, [image, image], 1)["input_ids"].shape[1])
-            tokens += (config.images_per_request - 1) * (two - tokens)
-        return RequestShape(
-            prompts=config.batch,
-            images=config.images_per_request,
-            image_pixels=image.width * image.height,
-            prompt_tokens=config.prompt_tokens or tokens,
-            new_tokens=config.new_tokens,
-            chunk_tokens=config.prefill_chunk,
-            typed="token_type_ids" in one,
-        )
-
-    def _inputs(self, prompt: str, images: list[Image], batch: int) -> Any:
-        """What the processor makes of a prompt and its images, `batch` times the same."""
-        config, processor = self._config, self._loaded.processor
-        text = prompt_text(processor, prompt, images)
-        bos = getattr(processor.tokenizer, "bos_token", None)
-        inputs = processor(
-            text=[text] * batch,
-            images=[images] * batch,
-            return_tensors="pt",
-            add_special_tokens=not (bos and text.startswith(bos)),
-            **({"device": config.image_device} if config.image_device else {}),
-        )
-        inputs.pop("labels", None)  # PaliGemma's; they are for training, and would add a loss to the prefill
-        return inputs
-
-    def _lengthened_prompt(self, wanted: int) -> str:
-        """The prompt that makes a request so many tokens long."""
-        request, tokenizer = self.request(0), self._loaded.processor.tokenizer
-        images = [load_image(request.image) for _ in range(self._config.images_per_request)]
-        now = int(self._inputs(request.prompt, images, 1)["input_ids"].shape[1])
-
-        def count(text: str) -> int:
-            return len(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-        return lengthened(request.prompt, wanted - now, count)
+    def _send(self, request: ChatRequest, ranges: RangeStack, token_on_host: Callable[[], None]) -> Sent:
+        self._sent[request.id] = sent = self._sender.send(request, ranges, token_on_host)
+        return sent
 
 
 class _Deaf:

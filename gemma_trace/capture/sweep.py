@@ -15,9 +15,10 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib import metadata as installed
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, BinaryIO, Final
 
 import msgspec
 
@@ -29,22 +30,16 @@ from gemma_trace.capture.process import Message, ProcessState, die_with_parent, 
 from gemma_trace.capture.run_names import fingerprint, former_names, free_names, named_apart
 from gemma_trace.errors import ConfigError, InputError
 from gemma_trace.foreign import converted, read_toml
+from gemma_trace.metadata import Environment
+from gemma_trace.trace.files import clear_partials
 from gemma_trace.trace.scratch import clear_abandoned
 from gemma_trace.trace.short_paths import PathScrubber
 from gemma_trace.trace.trace import load_metadata
 
-_TIME_TO_CLEAR_UP_S: Final = 20.0
+STDERR_NAME: Final = "stderr.log"
+"""In a cell's folder, what its process and the libraries in it print; nothing of it is in the trace."""
 
-STUDY: Final[Mapping[str, Any]] = {
-    "matrix": {
-        "model": ["4b", "12b", "27b"],
-        "dtype": ["bfloat16", "float32"],
-        "device": ["cuda", "cpu"],
-        "image_backend": ["torchvision", "pil"],
-    },
-    "options": {"runs": 10, "warmup": 10, "profile_runs": 1},
-}
-"""The reference study's matrix: 24 cells, 10 runs after 10 warm-ups."""
+_TIME_TO_CLEAR_UP_S: Final = 20.0
 
 
 @dataclass(frozen=True)
@@ -83,7 +78,7 @@ def read_matrix(path: Path) -> Mapping[str, Any]:
     Raises:
         InputError: it can't be read as TOML.
     """
-    return read_toml(path, "the matrix, a TOML file or study")
+    return read_toml(path, "the matrix, a TOML file, study or study-fast")
 
 
 def plan(matrix: Mapping[str, Any], output: Path, changes: Sequence[str] = ()) -> list[Cell]:
@@ -117,11 +112,14 @@ def plan(matrix: Mapping[str, Any], output: Path, changes: Sequence[str] = ()) -
     return [Cell(config, former=former_names(config, axes)) for config in named_apart(list(configs), axes)]
 
 
-def run_sweep(cells: Sequence[Cell], *, retry: bool, on_change: Callable[[list[Cell]], None]) -> list[Cell]:
+def run_sweep(
+    cells: Sequence[Cell], *, retry: bool, redo: bool = False, on_change: Callable[[list[Cell]], None]
+) -> list[Cell]:
     """Run what isn't done, one process after the other.
 
     Args:
         retry: run cells again that failed before.
+        redo: run all cells again; a trace is replaced once the new one is whole.
         on_change: hears all cells whenever one of them changes.
 
     Returns:
@@ -134,34 +132,38 @@ def run_sweep(cells: Sequence[Cell], *, retry: bool, on_change: Callable[[list[C
     make_folder(output)
     with lock_output(output, whole=True):
         clear_abandoned()
-        current = settled(cells, retry=retry)
+        current = settled(cells, retry=retry, redo=redo)
+        for folder in (output, *(cell.folder for cell in current)):
+            clear_partials(folder)
         on_change(current)
         for index, cell in enumerate(current):
             if cell.state != "waiting":
                 continue
             current[index] = replace(cell, state="running", phase="starting")
             _record(output, current)
-            for state in _run(cell):
+            for state in _run(cell, redo=redo):
                 current[index] = state
                 on_change(current)
             _record(output, current)
     return current
 
 
-def settled(cells: Sequence[Cell], *, retry: bool) -> list[Cell]:
+def settled(cells: Sequence[Cell], *, retry: bool, redo: bool = False) -> list[Cell]:
     """The cells under the names that they have in their folder: done, failed before, or to be run.
 
     Args:
         retry: what failed before is to be run.
+        redo: all is to be run.
     """
     record = read_record(cells[0].config.output)
     found: list[Cell] = []
     for cell in cells:
-        found.append(_from_before(cell, record, {before.name for before in found}, retry=retry))
+        taken = {before.name for before in found}
+        found.append(_from_before(cell, record, taken, retry=retry or redo, redo=redo))
     return found
 
 
-def _from_before(cell: Cell, record: Record, taken: Collection[str], *, retry: bool) -> Cell:
+def _from_before(cell: Cell, record: Record, taken: Collection[str], *, retry: bool, redo: bool) -> Cell:
     """What an earlier sweep left of a cell, under the name that it has in this folder.
 
     Args:
@@ -169,8 +171,9 @@ def _from_before(cell: Cell, record: Record, taken: Collection[str], *, retry: b
     """
     output, key = cell.config.output, fingerprint(cell.config)
     for name in dict.fromkeys([cell.name, *cell.former, *(each.name for each in sorted(output.glob(f"*-{key}*")))]):
-        if name not in taken and _holds(output / name, cell.config, record.options.get(name, key) == key):
-            return _renamed(cell, name, state="done")
+        ours = name not in taken and record.options.get(name, key) == key
+        if ours and _holds(output / name, cell.config, any_version=redo):
+            return _renamed(cell, name, state="waiting" if redo else "done")
     for name in free_names(cell.config, cell.name):
         if name in taken or traces_in(output / name) or record.options.get(name, key) != key:
             continue
@@ -184,20 +187,42 @@ def _renamed(cell: Cell, name: str, state: ProcessState = "waiting") -> Cell:
     return replace(cell, config=replace(cell.config, name=name), state=state)
 
 
-def _holds(folder: Path, config: CaptureConfig, ours: bool) -> bool:
-    """Whether a folder holds a trace of these options.
+def _holds(folder: Path, config: CaptureConfig, *, any_version: bool) -> bool:
+    """Whether a folder holds a trace of these options, captured with what is installed.
+
+    What is recorded of the folder has to speak for it too: a trace doesn't tell files of one name apart.
 
     Args:
-        ours: whether what is recorded of the folder speaks for it; a trace doesn't tell files of one name apart.
+        any_version: or captured with other versions.
     """
-    for trace in traces_in(folder) if ours else ():
+    for trace in traces_in(folder):
         try:
             metadata = load_metadata(trace)
         except InputError:
             continue
-        if metadata and same_options(metadata.config, config):
+        if metadata is None or not same_options(metadata.config, config):
+            continue
+        if any_version or same_versions(metadata.environment):
             return True
     return False
+
+
+def same_versions(recorded: Environment) -> bool:
+    """Whether a trace was captured with the torch and the transformers that are installed."""
+    pairs = (("torch", recorded.torch), ("transformers", recorded.transformers))
+    return all(installed_version(name) in (None, _public(version)) for name, version in pairs)
+
+
+def installed_version(package: str) -> str | None:
+    """The version that is installed, without what says how it was built; None where none is."""
+    try:
+        return _public(installed.version(package))
+    except installed.PackageNotFoundError:
+        return None
+
+
+def _public(version: str) -> str:
+    return version.partition("+")[0]
 
 
 def same_options(recorded: Mapping[str, Any], config: CaptureConfig) -> bool:
@@ -209,19 +234,22 @@ def same_options(recorded: Mapping[str, Any], config: CaptureConfig) -> bool:
     return same_device and all(recorded.get(name) == value for name, value in wanted.items())
 
 
-def _run(cell: Cell) -> Iterator[Cell]:
+def _run(cell: Cell, *, redo: bool) -> Iterator[Cell]:
     """Run a cell's process; a cell each time that it has something new to say."""
     began = time.monotonic()
     yield (running := replace(cell, state="running", phase="starting"))
-    given = msgspec.json.encode(replace(cell.config, name=cell.name, force=False), enc_hook=str)
+    given = msgspec.json.encode(replace(cell.config, name=cell.name, force=redo), enc_hook=str)
     error = ""
-    with subprocess.Popen(
-        [sys.executable, "-m", "gemma_trace.capture.cell_process"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,  # what a cell has to say it says on stdout; libraries may name files and hosts
-        preexec_fn=die_with_parent if sys.platform == "linux" else None,
-    ) as process:
+    with (
+        _kept(cell.folder / STDERR_NAME) as log,
+        subprocess.Popen(
+            [sys.executable, "-m", "gemma_trace.capture.cell_process"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,  # what a cell has to say it says on stdout
+            preexec_fn=die_with_parent if sys.platform == "linux" else None,
+        ) as process,
+    ):
         try:
             for said in _told(process, given):
                 error = said.error or error
@@ -234,8 +262,27 @@ def _run(cell: Cell) -> Iterator[Cell]:
     seconds = time.monotonic() - began
     if code == 0:
         yield replace(cell, state="done", seconds=seconds)
-    else:
-        yield replace(cell, state="failed", error=error or how_it_ended(code), seconds=seconds)
+        return
+    if not error and (cell.folder / STDERR_NAME).exists():
+        error = f"{how_it_ended(code)}; its {STDERR_NAME} may say why"
+    yield replace(cell, state="failed", error=error or how_it_ended(code), seconds=seconds)
+
+
+@contextlib.contextmanager
+def _kept(log: Path) -> Iterator[BinaryIO | int]:
+    """A file for what a process prints on stderr; it is gone again, with its folder, where there was nothing."""
+    try:
+        log.parent.mkdir(exist_ok=True)
+        file = log.open("wb")
+    except OSError:  # of which the cell will hear
+        yield subprocess.DEVNULL
+        return
+    with file:
+        yield file
+    with contextlib.suppress(OSError):
+        if not log.stat().st_size:
+            log.unlink()
+            log.parent.rmdir()  # which fails where there is a trace in it
 
 
 def _told(process: subprocess.Popen[bytes], given: bytes) -> Iterator[Message]:

@@ -61,11 +61,15 @@ class StageTimer:
         """A token id has reached the host."""
         self._tokens_ns.append(time.perf_counter_ns())
 
-    def finish_request(self, image: str) -> RequestSample:
+    def finish_request(
+        self, image: str, prompt_tokens: int | None = None, image_pixels: tuple[int, ...] = ()
+    ) -> RequestSample:
         """The request as a sample; waits for the device, after all clocks have been read.
 
         Args:
-            image: the label of the request's image.
+            image: the label of the request's image, or of the request.
+            prompt_tokens: of one of its prompts.
+            image_pixels: of each of a prompt's images.
 
         Raises:
             ValueError: no request range was closed, or no token arrived.
@@ -86,6 +90,8 @@ class StageTimer:
             image=image,
             ttft_stages=ttft_stages,
             stages=self._sum_up([span for span in self._spans if span is not root]),
+            prompt_tokens=prompt_tokens,
+            image_pixels=image_pixels,
         )
 
     def _sum_up(self, spans: list[_Span]) -> dict[str, StageSample]:

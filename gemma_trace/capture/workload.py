@@ -1,109 +1,149 @@
-"""Images and prompts → requests."""
+"""What a capture sends: the user's requests, or ones that are made of its images and its prompt."""
 
 from __future__ import annotations
 
-import io
-import logging
-import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 from PIL import Image
 
-from gemma_trace.capture.one_line_errors import error_text
+from gemma_trace.capture.config import CaptureConfig, size_of
+from gemma_trace.capture.images import load_image, write_sample_image
 from gemma_trace.errors import ConfigError, ImageError
+from gemma_trace.request_media import Media
+from gemma_trace.requests_file import ChatRequest, Text, Turn, read_requests, shuffled
 
 SAMPLE_SIZES: Final = ((1024, 768), (768, 1024), (896, 896), (1280, 720))
 """Width and height in pixels of the images made here: of differing shape, alike in area."""
 
-
-MAX_IMAGE_PIXELS: Final = 1 << 26
-"""Images of more pixels are refused unread: decoded they would take over 200 MB, however small the file is."""
+_MOST_NAMED: Final = 8
 
 
-logging.getLogger("PIL").addHandler(logging.NullHandler())  # what its decoders log would be a second line
-
-
-@dataclass(frozen=True)
-class ImagePrompt:
-    """What a client has in hand before the clock starts: a prompt and an image file, not yet read.
-
-    Attributes:
-        label: names the image in tables and metadata, without its folder.
-    """
-
-    prompt: str
-    image: Path
-    label: str
-
-
-def build_requests(prompt: str, images: Sequence[Path], folder: Path) -> list[ImagePrompt]:
-    """The requests that a capture sends in turn.
+def build_requests(config: CaptureConfig, folder: Path) -> list[ChatRequest]:
+    """The requests that a capture sends in turn, all that they need at hand.
 
     Args:
-        images: the user's files; empty to have sample images written.
         folder: where sample images go.
 
     Raises:
+        ConfigError: a file of requests has something that captures don't send.
+        UnreadableError: it can't be read, or one of its addresses can't be fetched.
         ImageError: a file doesn't exist or is no image that Pillow reads.
     """
-    if images:
-        for path in images:
+    if config.requests is not None:
+        requests = shuffled(read_requests(config.requests, config.online), config.shuffle)
+        return _at_hand(requests, config.requests)
+    if config.images:
+        for path in config.images:
             if path.exists() and not path.is_file():
                 raise ImageError(f"{path} is a folder or a device, not an image; give --image a JPEG or PNG file")
-            load_image(path)
-        return [ImagePrompt(prompt, path, path.name) for path in images]
+            load_image(Media("image", path))
+        named = [(path.name, path) for path in config.images]
+    else:
+        sizes = [size_of(text) for text in config.image_sizes] or SAMPLE_SIZES
+        named = [(f"{width}x{height}", write_sample_image(folder, width, height)) for width, height in sizes]
+    return [_about(config, label, path) for label, path in named]
+
+
+def _about(config: CaptureConfig, label: str, path: Path) -> ChatRequest:
+    """The prompt about an image, which is there as often as the request has images."""
+    images = [Media("image", path)] * config.images_per_request
+    return ChatRequest(label, (Turn("user", (*images, Text(config.prompt))),), config.system)
+
+
+def _at_hand(requests: Sequence[ChatRequest], file: Path) -> list[ChatRequest]:
+    """The requests with what is behind URLs fetched, and all of their images tried."""
+    fetched: dict[Media, Media] = {}
+    for request in requests:
+        if strange := [*request.media("video"), *request.media("audio")]:
+            raise ConfigError(
+                f"the request {request.id!r} of {file} has a part of type {strange[0].kind}; captures send text and "
+                "images, so take it out"
+            )
+        for image in request.media("image"):
+            if image not in fetched:
+                fetched[image] = Media("image", image.read()) if isinstance(image.source, str) else image
+                load_image(fetched[image], f"the request {request.id!r}")
+
+    def held(turn: Turn) -> Turn:
+        return replace(turn, parts=tuple(fetched[part] if isinstance(part, Media) else part for part in turn.parts))
+
+    return [replace(request, turns=tuple(map(held, request.turns))) for request in requests]
+
+
+def request_warnings(config: CaptureConfig, requests: Sequence[ChatRequest]) -> tuple[str, ...]:
+    """What is to be said of a file of requests, a line each."""
+    warnings = []
+    measured = max(config.runs, config.profile_runs)
+    if config.requests is not None and measured < len(requests):
+        warnings.append(f"{measured:,} of the {len(requests):,} requests were run; give --runs {len(requests)} for all")
+    if passed_over := sorted({name for request in requests for name in request.not_read}):
+        named = ", ".join(passed_over[:_MOST_NAMED]) + (", …" if len(passed_over) > _MOST_NAMED else "")
+        warnings.append(f"the requests say more than a capture takes from them, which was passed over: {named}")
+    return tuple(warnings)
+
+
+def largest(requests: Sequence[ChatRequest]) -> ChatRequest:
+    """The request that takes the most memory, as far as can be told unread: by its images, then by its text."""
+    return max(requests, key=lambda request: (len(request.media("image")), len(text_of(request))))
+
+
+def text_of(request: ChatRequest) -> str:
+    """All texts of a request, a line each."""
+    parts = [part.text for part in request.parts if isinstance(part, Text)]
+    return "\n".join([*filter(None, [request.system]), *parts])
+
+
+def with_prompt(request: ChatRequest, prompt: str) -> ChatRequest:
+    """The request with another text in the place of its last one."""
+    *turns, last = request.turns
+    texts = [place for place, part in enumerate(last.parts) if isinstance(part, Text)]
+    parts = [Text(prompt) if place == texts[-1] else part for place, part in enumerate(last.parts)]
+    return replace(request, turns=(*turns, replace(last, parts=tuple(parts))))
+
+
+def with_images(request: ChatRequest, count: int) -> ChatRequest:
+    """The request with no more than its first images, so many of them."""
+    kept = 0
+
+    def keep(part: Text | Media) -> bool:
+        nonlocal kept
+        kept += isinstance(part, Media)
+        return isinstance(part, Text) or kept <= count
+
+    turns = tuple(replace(turn, parts=tuple(filter(keep, turn.parts))) for turn in request.turns)
+    return replace(request, turns=turns)
+
+
+def messages_for(request: ChatRequest, images: Sequence[Image.Image]) -> list[dict[str, Any]]:
+    """The chat messages of a request, in transformers' form.
+
+    Args:
+        images: those of its parts, in order.
+    """
+    left = iter(images)
+
+    def content(part: Text | Media) -> dict[str, Any]:
+        return {"type": "text", "text": part.text} if isinstance(part, Text) else {"type": "image", "image": next(left)}
+
+    system = [{"role": "system", "content": [{"type": "text", "text": request.system}]}] if request.system else []
     return [
-        ImagePrompt(prompt, write_sample_image(folder, width, height), f"{width}x{height}")
-        for width, height in SAMPLE_SIZES
+        *system,
+        *({"role": turn.role, "content": [content(part) for part in turn.parts]} for turn in request.turns),
     ]
 
 
-def load_image(path: Path) -> Image.Image:
-    """Read and decode an image file whole: the work of the stage `image_load`.
-
-    Raises:
-        ImageError: the file doesn't exist, is no image that Pillow reads, or has over `MAX_IMAGE_PIXELS`.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what a decoder thinks of a file that it reads; our bound is below
-            with Image.open(path) as image:
-                if image.width * image.height > MAX_IMAGE_PIXELS:
-                    raise Image.DecompressionBombError
-                return image.convert("RGB")
-    except FileNotFoundError:
-        raise ImageError(f"no image at {path}; check --image") from None
-    except Image.DecompressionBombError:
-        raise ImageError(
-            f"{path} has over {MAX_IMAGE_PIXELS:,} pixels, which is the limit; give --image a smaller one"
-        ) from None
-    except MemoryError:
-        raise ImageError(f"{path} does not fit into memory when it is decoded; give --image a smaller one") from None
-    except Exception as error:  # each decoder has its own: OSError, ValueError, NotImplementedError, struct.error, …
-        raise ImageError(
-            f"{path} is not an image that Pillow can read ({error_text(error)}); give --image a JPEG or PNG file"
-        ) from None
-
-
-def messages_for(prompt: str, images: Sequence[Image.Image]) -> list[dict[str, Any]]:
-    """The chat messages of a request, in transformers' form."""
-    content: list[dict[str, Any]] = [{"type": "image", "image": image} for image in images]
-    return [{"role": "user", "content": [*content, {"type": "text", "text": prompt}]}]
-
-
-def prompt_text(processor: Any, prompt: str, images: Sequence[Image.Image]) -> str:
+def prompt_text(processor: Any, request: ChatRequest, images: Sequence[Image.Image]) -> str:
     """A request's text by the chat template of the processor.
 
-    One that has none, as PaliGemma's, takes the images' tokens and the prompt as they are.
+    One that has none, as PaliGemma's, takes the images' tokens and the texts as they are.
     """
     if getattr(processor, "chat_template", None):
-        messages = messages_for(prompt, images)
+        messages = messages_for(request, images)
         return str(processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
-    return str(getattr(processor, "image_token", "")) * len(images) + prompt
+    return str(getattr(processor, "image_token", "")) * len(images) + text_of(request)
 
 
 def check_length(model: Any, prompt_tokens: int, new_tokens: int) -> None:
@@ -138,20 +178,3 @@ def lengthened(prompt: str, more: int, count: Callable[[str], int]) -> str:
         words += max(1, (wanted - count(prompt + " a" * (words + 1))) // 2)
     text = prompt + " a" * words
     return text + "." if count(text) < wanted else text
-
-
-def write_sample_image(folder: Path, width: int, height: int) -> Path:
-    """Write a JPEG of width × height pixels whose content is the same every time.
-
-    Smooth gradients under noise of a fixed seed: decoding costs about what a photograph of the size costs.
-    """
-    rows = np.linspace(0, 255, height, dtype=np.float32)[:, None, None]
-    columns = np.linspace(255, 0, width, dtype=np.float32)[None, :, None]
-    channels = np.array([1.0, 0.6, 0.3], dtype=np.float32)
-    noise = np.random.default_rng(width * 100_003 + height).normal(0, 12, (height, width, 3))
-    pixels = np.clip((rows + columns) / 2 * channels + noise, 0, 255).astype(np.uint8)
-    encoded = io.BytesIO()
-    Image.fromarray(pixels).save(encoded, format="JPEG", quality=90)
-    path = folder / f"sample-{width}x{height}.jpg"
-    path.write_bytes(encoded.getvalue())
-    return path

@@ -25,13 +25,14 @@ from gemma_trace.printable import printable
 from gemma_trace.signals import Ended, cleared_up_on_signals
 
 COMMANDS: Final = (
-    *("capture", "sweep", "compare"),
+    *("capture", "serve-capture", "sweep", "compare"),
     *("summarize", "stages", "kernels", "tree", "ranks", "diff", "check"),
+    *("advise", "what-if"),
     *("report", "view", "export", "hta"),
     *("index", "history", "sql", "baseline"),
     "doctor",
 )
-"""In the order of the help. Each is a function in the module of the same name."""
+"""In the order of the help. Each is a function in the module of the same name, a dash for an underscore."""
 
 FAULT: Final = 70
 """The exit code of a fault of our own; `sysexits.h` calls it EX_SOFTWARE."""
@@ -86,9 +87,8 @@ def build_app(arguments: Sequence[str]) -> typer.Typer:
     app.callback()(root)
     named = next((argument for argument in arguments if argument in COMMANDS), None)
     for command in (named,) if named else COMMANDS:
-        app.command(command, cls=_Command, epilog=HELP)(
-            getattr(importlib.import_module(f"{__name__}.{command}"), command)
-        )
+        name = command.replace("-", "_")
+        app.command(command, cls=_Command, epilog=HELP)(getattr(importlib.import_module(f"{__name__}.{name}"), name))
     return app
 
 

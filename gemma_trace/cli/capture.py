@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -21,10 +18,8 @@ from gemma_trace.capture.config import (
 )
 from gemma_trace.cli.everywhere import asked
 from gemma_trace.cli.output import OutDirOption, answer, remark, say
+from gemma_trace.cli.progress import phases
 from gemma_trace.errors import GemmaTraceError
-
-if TYPE_CHECKING:
-    from gemma_trace.capture.phases import Progress
 
 
 def capture(
@@ -69,13 +64,33 @@ def capture(
         list[Path] | None,
         typer.Option(metavar="FILE", help="An image file to send. Repeatable. Without it, JPEGs are generated."),
     ] = None,
+    image_size: Annotated[
+        list[str] | None,
+        typer.Option(metavar="WxH", help="Generate a JPEG of this size in pixels, e.g. 3500x2500. Repeatable."),
+    ] = None,
     prompt: Annotated[str, typer.Option(metavar="TEXT", help="The text that goes with the images.")] = DEFAULT_PROMPT,
+    system: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="The system message that comes before the prompt.")
+    ] = None,
+    requests: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A JSONL file of chat requests to send, instead of images and a prompt."),
+    ] = None,
+    shuffle: Annotated[
+        int | None, typer.Option(metavar="SEED", help="Send the requests of the file in an order drawn with this seed.")
+    ] = None,
+    online: Annotated[
+        bool, typer.Option("--online", help="Fetch the images that the requests of the file name by http(s) URLs.")
+    ] = False,
     prompt_tokens: Annotated[
         int | None,
         typer.Option(metavar="N", help="Lengthen the prompt to N tokens, including those of the images."),
     ] = None,
     images_per_request: Annotated[
-        int, typer.Option(min=1, metavar="N", help="The number of images in each request.")
+        int,
+        typer.Option(
+            "--images-per-request", "--image-count", min=1, metavar="N", help="The number of images in each request."
+        ),
     ] = 1,
     batch: Annotated[int, typer.Option(min=1, metavar="N", help="The number of prompts in each request.")] = 1,
     image_device: Annotated[
@@ -91,11 +106,22 @@ def capture(
             help="stages applies torch.compile to the vision tower, the projector and the decoder, one by one.",
         ),
     ] = CompileMode.OFF,
+    threads: Annotated[
+        int | None, typer.Option(metavar="N", help="Let torch use N threads of the CPU for an op.")
+    ] = None,
+    cudnn_benchmark: Annotated[
+        bool, typer.Option("--cudnn-benchmark", help="Let cuDNN try which of its algorithms is the fastest.")
+    ] = False,
     new_tokens: Annotated[
         int, typer.Option(metavar="N", help="Generate N tokens. From 2 on, there is a decode stage.")
     ] = 1,
     runs: Annotated[int, typer.Option(metavar="N", help="Time N requests without the profiler.")] = 10,
-    warmup: Annotated[int, typer.Option(metavar="N", help="Run N requests first, which are not counted.")] = 10,
+    warmup: Annotated[
+        int,
+        typer.Option(
+            metavar="N", help="Run N requests first, which are not counted, and each kind of request at least once."
+        ),
+    ] = 10,
     profile_runs: Annotated[int, typer.Option(metavar="N", help="Record N requests with the profiler.")] = 3,
     detail: Annotated[
         Detail, typer.Option(help="Put ranges around the stages alone, the layers too, or every module.")
@@ -151,6 +177,11 @@ def capture(
         attn=attn,
         stage_modules=tuple(stage_module or ()),
         images=tuple(image or ()),
+        image_sizes=tuple(image_size or ()),
+        requests=requests,
+        shuffle=shuffle,
+        online=online,
+        system=system,
         images_per_request=images_per_request,
         batch=batch,
         prompt=prompt,
@@ -158,6 +189,8 @@ def capture(
         image_device=image_device,
         prefill_chunk=prefill_chunk,
         compile=compile_mode.value,
+        threads=threads,
+        cudnn_benchmark=cudnn_benchmark,
         new_tokens=new_tokens,
         warmup=warmup,
         runs=runs,
@@ -176,7 +209,7 @@ def capture(
     require_capture_extra()
     from gemma_trace.capture.one_line_errors import as_capture_error
 
-    with _progress(quiet=asked().quiet or os.environ.get("RANK", "0") != "0") as progress:
+    with phases(quiet=asked().quiet or os.environ.get("RANK", "0") != "0") as progress:
         progress.phase("importing torch and transformers", 1)
         from gemma_trace.capture.session import profile
 
@@ -190,27 +223,3 @@ def capture(
         say(f"gemma-trace: warning: {warning}")
     answer(result.path)
     remark(f"Next: gemma-trace stages {result.path.parent}")
-
-
-@contextmanager
-def _progress(*, quiet: bool) -> Iterator[Progress]:
-    """Bars on a terminal; elsewhere one line as each phase begins, since bars would all come at the end."""
-    if quiet or sys.stderr.isatty():
-        from gemma_trace.cli.progress import capture_progress
-
-        with capture_progress(quiet=quiet) as bars:
-            yield bars
-    else:
-        yield _Lines()
-
-
-class _Lines:
-    """Progress in a file or a pipe."""
-
-    def phase(self, name: str, steps: int) -> None:
-        """A phase of so many steps begins."""
-        if steps:
-            say(f"{name} ({steps})" if steps > 1 else name)
-
-    def step(self) -> None:
-        """Does nothing: one line per phase is enough."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from gemma_trace.cli.everywhere import asked
+from gemma_trace.cli.output import say
 from gemma_trace.printable import printable
 
 if TYPE_CHECKING:
@@ -87,3 +88,25 @@ def capture_progress(*, quiet: bool) -> Iterator[CaptureProgress]:
         progress = CaptureProgress(bars)
         yield progress
         progress.finish()
+
+
+@contextmanager
+def phases(*, quiet: bool) -> Iterator[CaptureProgress | PhaseLines]:
+    """Bars on a terminal; elsewhere one line as each phase begins, since bars would all come at the end."""
+    if quiet or sys.stderr.isatty():
+        with capture_progress(quiet=quiet) as bars:
+            yield bars
+    else:
+        yield PhaseLines()
+
+
+class PhaseLines:
+    """Progress in a file or a pipe."""
+
+    def phase(self, name: str, steps: int) -> None:
+        """A phase of so many steps begins."""
+        if steps:
+            say(f"{name} ({steps})" if steps > 1 else name)
+
+    def step(self) -> None:
+        """Does nothing: one line per phase is enough."""

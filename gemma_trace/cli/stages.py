@@ -50,8 +50,8 @@ def stages(
     which rank that is, and the exposed communication. See also `gemma-trace ranks`.
 
     More tables follow where the trace has what they need: decoding (two tokens or more), memory (capture --memory),
-    counters, and several devices. In traces of other programs, stages are found by known names (nn.Module frames, the
-    steps of vLLM and SGLang) and by your own rules.
+    counters, several devices, and the steps of a server's engine. In traces of other programs, stages are found by
+    known names (nn.Module frames, the steps of vLLM and SGLang) and by your own rules.
 
     Example: gemma-trace stages foreign.json.gz --why --rule moe='nn.Module: MoE' --rule prefill='my_prefill'
     """
@@ -89,6 +89,7 @@ def stages(
     report = with_decode(report, loaded, shown.requests)
     report = with_memory(report, loaded, shown.requests)
     report = with_counters(report, loaded, shown.requests)
+    report = with_steps(report, loaded)
     emit(report, form, output, force=force, raw=raw)
 
 
@@ -168,3 +169,16 @@ def with_counters(report: Report, trace: Trace, requests: Sequence[Request]) -> 
     if not found:
         return report
     return report.extended([counter_table(found)], {"counters": counter_data(found)})
+
+
+def with_steps(report: Report, trace: Trace) -> Report:
+    """The report with the steps of a server's engine, if it is a trace of one."""
+    from gemma_trace.report.tables.steps import steps_data, steps_table
+    from gemma_trace.served.steps import engine_steps, hides_encoder
+
+    found = engine_steps(trace)
+    if not found:
+        return report
+    return report.extended(
+        [steps_table(found, encoder_hidden=hides_encoder(trace, found))], {"steps": steps_data(found)}
+    )

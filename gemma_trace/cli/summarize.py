@@ -39,6 +39,14 @@ class Style(StrEnum):
     STUDY = "study"
 
 
+class Per(StrEnum):
+    """What a row is."""
+
+    RUN = "run"
+    REQUEST = "request"
+    SIZE = "size"
+
+
 def summarize(
     paths: Annotated[
         list[Path], typer.Argument(help="Trace files, or folders of them.", metavar="PATH...", parser=path_of)
@@ -46,6 +54,12 @@ def summarize(
     style: Annotated[
         Style, typer.Option(help="ttft prints our columns; study prints the table of the reference study.")
     ] = Style.TTFT,
+    per: Annotated[
+        Per,
+        typer.Option(
+            help="Print a row per run, per request, or per size of request: how the times grow with images and prompts."
+        ),
+    ] = Per.RUN,
     stage: StageOption = None,
     rule: RuleOption = None,
     rules: RulesOption = None,
@@ -61,6 +75,9 @@ def summarize(
     columns are that stage and TTFT. The ranks of one job are one run: of each request, the rank that took longest
     counts.
 
+    With --per request, there is a row for each request. With --per size, all requests with images of the same size and
+    prompts of the same length are one row, which shows how preprocessing, encoder and TTFT grow with them.
+
     Example: gemma-trace summarize traces/ --format markdown
     """
     from gemma_trace.analysis.ranks_as_one import run_of_ranks
@@ -69,12 +86,15 @@ def summarize(
     from gemma_trace.cli.rules import chosen_stage, read_rules
     from gemma_trace.parallel import map_files
     from gemma_trace.ranks.folders import jobs_among
+    from gemma_trace.report.tables.requests import requests_report, sizes_report
     from gemma_trace.report.tables.summary import stage_summary_report, study_report, summary_report
     from gemma_trace.trace.folders import find_traces
 
     chosen = chosen_stage(stage)
     if chosen is not None and style is Style.STUDY:
         raise ConfigError(f"--style study prints the study's own columns; leave out --stage {chosen} or --style study")
+    if per is not Per.RUN and (chosen is not None or style is Style.STUDY):
+        raise ConfigError(f"--per {per} has its own columns; leave out --stage and --style")
     work = partial(summarize_file, rules=read_rules(rule, rules), cached=not no_cache)
     files = find_traces(paths)
     done = dict(zip(files, map_files(work, files), strict=True))
@@ -84,7 +104,9 @@ def summarize(
     runs = [run_of_ranks(ranks) for ranks in read if ranks]
     if runs:
         report = study_report if style is Style.STUDY else summary_report
-        if chosen is not None:
+        if per is not Per.RUN:
+            report = requests_report if per is Per.REQUEST else sizes_report
+        elif chosen is not None:
             report = partial(stage_summary_report, stage=chosen)
         emit(report(runs, [str(path) for path in paths]), form, output, force=force, raw=raw)
     for failure in failures[:-1]:

@@ -36,9 +36,9 @@ def sweep(
         str,
         typer.Argument(
             metavar="[MATRIX]",
-            help='A TOML file with the tables "matrix" and "options", or study for the matrix of the reference study.',
+            help='A TOML file with the tables "matrix" and "options", or the reference study: study or study-fast.',
         ),
-    ] = "study",
+    ] = "study-fast",
     change: Annotated[
         list[str] | None,
         typer.Option(
@@ -52,6 +52,10 @@ def sweep(
         bool, typer.Option("--dry-run", help="Print the plan and the memory that each cell needs, and run nothing.")
     ] = False,
     retry: Annotated[bool, typer.Option("--retry", help="Run the cells that failed before again.")] = False,
+    redo: Annotated[
+        bool,
+        typer.Option("--redo", help="Run all cells again. A trace is replaced as soon as the new one is complete."),
+    ] = False,
     form: FormatOption = None,
     output: OutputOption = None,
     force: ForceOption = False,
@@ -62,21 +66,27 @@ def sweep(
     The table of all runs is printed at the end. A cell that fails is recorded and does not stop the others. Run the
     same command again to continue a sweep that stopped: cells that are done are not run again.
 
-    The matrix "study" is that of the reference study: 3 model sizes, 2 dtypes, 2 devices and 2 image processors.
+    The matrix "study-fast" has the configurations of the reference study: 3 model sizes, 2 dtypes, 2 devices and 2
+    image processors. "study" also loads each model ten times and sends requests like the study's own, with images of
+    3500x2500 pixels.
 
     Example: gemma-trace sweep --set model=tiny --set device=cpu --out-dir traces/tiny -o summary.md
     """
     from gemma_trace.capture import require_capture_extra
-    from gemma_trace.capture.sweep import STUDY, plan, read_matrix, run_sweep
+    from gemma_trace.capture.study import STUDY_FAST, study_matrix, write_study_requests
+    from gemma_trace.capture.sweep import plan, read_matrix, run_sweep
 
-    cells = plan(STUDY if matrix == "study" else read_matrix(Path(matrix)), out_dir, change or ())
+    known = {"study": study_matrix(out_dir), "study-fast": STUDY_FAST}
+    cells = plan(known[matrix] if matrix in known else read_matrix(Path(matrix)), out_dir, change or ())
     require_capture_extra()
     _check_output(form, output, force=force)
     if dry_run:
         _print_plan(cells, out_dir, form, output, force=force, raw=raw)
         return
+    if matrix == "study":
+        write_study_requests(out_dir)
     with _watching(quiet=asked().quiet) as watch:
-        ended = run_sweep(cells, retry=retry, on_change=watch)
+        ended = run_sweep(cells, retry=retry, redo=redo, on_change=watch)
     done = [cell for cell in ended if cell.state == "done"]
     failed = [cell for cell in ended if cell.state == "failed"]
     if done:
@@ -98,14 +108,19 @@ def _check_output(form: Format | None, output: Path | None, *, force: bool) -> N
 
 
 def _summarize(done: Sequence[Cell], form: Format | None, output: Path | None, *, force: bool, raw: bool) -> None:
+    from gemma_trace.analysis.size_curve import SizedRun, size_curve
     from gemma_trace.analysis.summary import summarize
     from gemma_trace.cli.output import emit
+    from gemma_trace.report.tables.requests import size_table
     from gemma_trace.report.tables.summary import summary_report
     from gemma_trace.trace.folders import find_traces
     from gemma_trace.trace.trace import load
 
     runs = [summarize(load(path)) for path in find_traces([cell.folder for cell in done])]
-    emit(summary_report(runs, [str(done[0].config.output)]), form, output, force=force, raw=raw)
+    report = summary_report(runs, [str(done[0].config.output)])
+    if points := size_curve([SizedRun(run.settings, run.requests) for run in runs]):
+        report = report.extended([size_table(points)], {})
+    emit(report, form, output, force=force, raw=raw)
 
 
 def _print_plan(

@@ -17,11 +17,12 @@ import numpy as np
 from gemma_trace._version import __version__
 from gemma_trace.export.layout import Layout, Row, lay_out
 from gemma_trace.export.stage_tracks import stage_tracks
+from gemma_trace.trace.closed_pieces import stable_order
 from gemma_trace.trace.events import IntArray
 from gemma_trace.trace.files import output_file
 from gemma_trace.trace.short_paths import PathScrubber
 from gemma_trace.trace.trace import Trace
-from gemma_trace.trace.tree import nest, stable_order
+from gemma_trace.trace.tree import nest
 
 SUFFIX: Final = ".speedscope.json"
 SCHEMA: Final = "https://www.speedscope.app/file-format-schema.json"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gemma_trace.report.table import Col
+from gemma_trace.report.tables.advice import ABSTENTION_FILE, ADVICE_FILE
 from gemma_trace.report.tables.baselines import BASELINE_FILE
 from gemma_trace.report.tables.check import DISTORTION_FILE, FINDING_FILE, TRACES
 from gemma_trace.report.tables.counters import COUNTER_FILE
@@ -33,12 +34,16 @@ from gemma_trace.report.tables.rank_cols import (
     STRAGGLER_COLS,
 )
 from gemma_trace.report.tables.reasons import KIND_COLS, REASON_FILE
+from gemma_trace.report.tables.requests import REQUEST_ROW_FILE, SIZE_FILE
 from gemma_trace.report.tables.roofline import ROOFLINE_FILE
+from gemma_trace.report.tables.served import SERVED_FILE
 from gemma_trace.report.tables.sql import SCHEMA_COLS
 from gemma_trace.report.tables.stages import STAGE_FILE
+from gemma_trace.report.tables.steps import STEP_FILE
 from gemma_trace.report.tables.summary import INFLATION, MEASURE_FILE, RUN_FILE, STAGE_MS
 from gemma_trace.report.tables.summary import STAGE as STAGE_OF_RUN
 from gemma_trace.report.tables.tree import TREE_FILE
+from gemma_trace.report.tables.what_if import WHAT_IF_FILE
 from gemma_trace.sql.schema import TRACE_TABLES
 from gemma_trace.store.schema import TABLES, StoreColumn
 
@@ -94,6 +99,8 @@ README_TABLES: Final[dict[str, tuple[str, Sequence[Defined]]]] = {
     "decode": ("key", DECODE_FILE),
     "floors": ("column", FLOOR_FILE),
     "counters": ("key", COUNTER_FILE),
+    "steps": ("key", STEP_FILE),
+    "served": ("column", SERVED_FILE),
     "allocators": ("key", ALLOCATOR_FILE),
     "memory by stage": ("key", MEMORY_STAGE_FILE),
     "tree": ("column", TREE_FILE),
@@ -108,11 +115,16 @@ README_TABLES: Final[dict[str, tuple[str, Sequence[Defined]]]] = {
     "roofline": ("column", ROOFLINE_FILE),
     "runs": ("column", RUN_FILE),
     "stage of a run": ("column", (STAGE_OF_RUN, STAGE_MS)),
+    "requests of a run": ("column", REQUEST_ROW_FILE),
+    "sizes": ("column", SIZE_FILE),
     "measures": ("measure", (*MEASURE_FILE, INFLATION)),
     "report": ("what", PAGE_TERMS),
     "hta": ("column", HTA_FILE),
     "findings": ("column", (*FINDING_FILE, TRACES)),
     "distortions": ("column", DISTORTION_FILE),
+    "advice": ("column", ADVICE_FILE),
+    "abstentions": ("column", ABSTENTION_FILE),
+    "what-if": ("column", WHAT_IF_FILE),
     "doctor": ("column", CHECK_FILE),
     "plan": ("column", PLAN_FILE),
     "index": ("column", OUTCOME_FILE),
@@ -126,7 +138,8 @@ README_TABLES: Final[dict[str, tuple[str, Sequence[Defined]]]] = {
 """The tables of analysis/README.md by their names in its markers, each with what its first column is called."""
 
 _MARKED: Final = re.compile(
-    r"(<!-- columns: (\w++(?: \w++)*+) -->\n)(?:[^<]++|<(?!!-- (?:end of columns|columns:)))*+(<!-- end of columns -->)"
+    r"(<!-- columns: (\w++(?:[ -]\w++)*+) -->\n)"
+    r"(?:[^<]++|<(?!!-- (?:end of columns|columns:)))*+(<!-- end of columns -->)"
 )
 
 

@@ -9,6 +9,12 @@ from typing import Final
 from gemma_trace.errors import InputError, UnreadableError
 from gemma_trace.remote import RemotePath
 
+RECORD: Final = "served.json"
+"""In a folder of served requests what the client saw; the other traces in it are of the server's processes."""
+
+MERGED: Final = "served.pt.trace.json.gz"
+"""The one trace that such a folder stands for: all processes and the client's requests on one clock."""
+
 _OURS: Final = ("*.pt.trace.json.gz", "*.pt.trace.json")
 _ANY: Final = ("*.json.gz", "*.json")
 
@@ -16,7 +22,8 @@ _ANY: Final = ("*.json.gz", "*.json")
 def find_traces(paths: Sequence[Path]) -> list[Path]:
     """The trace files that these paths name: files as they are, folders with all that lies below them.
 
-    In a folder the names that torch.profiler's TensorBoard handler gives count; without one, all JSON files do.
+    A folder of served requests stands for one trace. In others the names that torch.profiler's TensorBoard handler
+    gives count; without one, all JSON files do.
 
     Raises:
         InputError: a path doesn't exist or can't be looked into, or a folder holds no trace.
@@ -35,7 +42,11 @@ def _traces_of(path: Path) -> list[Path]:
         raise UnreadableError(f"no file or folder at {path}; check the path")
     if not path.is_dir():
         return [path]
-    inside = _below(path, _OURS) or _below(path, _ANY)
+    if (path / RECORD).is_file() and not (path / MERGED).is_file():
+        raise UnreadableError(
+            f"{path} holds served requests whose traces are not merged; run: gemma-trace serve-capture --merge {path}"
+        )
+    inside = _without_processes(_below(path, _OURS) or _below(path, _ANY))
     if not inside:
         advice = "check the URL" if isinstance(path, RemotePath) else f"run: gemma-trace capture --out-dir {path}"
         raise UnreadableError(f"{path} has no trace in it; {advice}")
@@ -61,3 +72,9 @@ def _below(folder: Path, patterns: Sequence[str]) -> list[Path]:
         for file in folder.rglob(pattern)
         if file.is_file() and not file.name.startswith(".")
     )
+
+
+def _without_processes(files: list[Path]) -> list[Path]:
+    """The files but for those that lie in or below the folder of a merged trace, which has what is in them."""
+    merged = {file.parent for file in files if file.name == MERGED}
+    return [file for file in files if file.name == MERGED or merged.isdisjoint(file.parents)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from gemma_trace.trace.closed_pieces import closed_pieces
 from gemma_trace.trace.events import NONE, BoolArray, Codes, IntArray
 from gemma_trace.trace.places import Places
 from gemma_trace.trace.tree import Segments, innermost_segments, nest
@@ -77,7 +78,20 @@ def innermost_of(
     Returns:
         int64 [k], indices of spans; `NONE` where none is open.
     """
-    chosen = spans[wanted[spans]]
+    found = np.full(len(spans), NONE, dtype=np.int64)
+    is_wanted = wanted[spans]
+    if is_wanted.any():
+        start = ts_ns[spans]
+        for piece in closed_pieces(start, np.where(is_wanted, end_ns[spans], start), track[spans]):
+            found[piece] = _innermost_of(spans[piece], ts_ns, end_ns, track, is_wanted[piece], by_time)
+    return found
+
+
+def _innermost_of(
+    spans: IntArray, ts_ns: IntArray, end_ns: IntArray, track: Codes, is_wanted: BoolArray, by_time: BoolArray
+) -> IntArray:
+    """`innermost_of` at once, of spans that ascend on each track; `is_wanted` runs along them."""
+    chosen = spans[is_wanted]
     if not len(chosen):
         return np.full(len(spans), NONE, dtype=np.int64)
     opened = OpenSpans(ts_ns[chosen], end_ns[chosen], track[chosen])
@@ -87,4 +101,4 @@ def innermost_of(
         place[inside] = opened.parent[place[inside]]
         inside = inside[place[inside] >= 0]
     found = np.where(place >= 0, chosen[place], NONE)
-    return np.where(wanted[spans], spans, found)
+    return np.where(is_wanted, spans, found)

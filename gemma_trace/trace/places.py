@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from gemma_trace.trace.closed_pieces import stable_order
 from gemma_trace.trace.events import Codes, IntArray
-from gemma_trace.trace.tree import stable_order
 
 
 class Places:

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from gemma_trace.stages import FOREIGN_RULES, stage_of_range
+from gemma_trace.stages import FOREIGN_RULES, stage_named_by
 from gemma_trace.trace.files import home_scrubber
 from gemma_trace.trace.paths import shortened
 from gemma_trace.trace.requests import is_step_name
@@ -26,7 +26,7 @@ _LONGEST_REMEMBERED: Final = 2048
 def meaning_of(name: str) -> object:
     """What figures rest on in a span's name: the stage it is a range of, a step, a wait."""
     rule = next((place for place, rule in enumerate(FOREIGN_RULES) if rule.matches(name)), None)
-    return rule, stage_of_range(name), is_step_name(name), is_waiting(name)
+    return rule, stage_named_by(name), is_step_name(name), is_waiting(name)
 
 
 def without_folders(text: str) -> str:

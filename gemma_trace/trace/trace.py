@@ -20,11 +20,12 @@ from gemma_trace.stages import (
     REQUEST_CODE,
     UNATTRIBUTED_CODE,
     StageRule,
+    stage_named_by,
     stage_names_of,
-    stage_of_range,
 )
 from gemma_trace.trace.asking import asking_ranges
 from gemma_trace.trace.cache import TraceCache
+from gemma_trace.trace.clients import client_tracks
 from gemma_trace.trace.derived import Derived
 from gemma_trace.trace.events import NONE, BoolArray, Codes, IntArray, Role
 from gemma_trace.trace.header import base_ns_of, device_names, distributed_of, metadata_of
@@ -110,20 +111,27 @@ class Trace(Derived):
     def stage_range(self) -> IntArray:
         """int64 [n], the stage code of the spans that are stage ranges; `NONE` for all others.
 
-        Our own ranges; then, on any other span of the host, the rules given to `load`; and where a trace has no
+        Our own ranges; then, on any other span of the host, the rules given to `load`; and in a process that has no
         range of ours, the rules for foreign traces, on annotations and Python frames.
         """
-        ours = self._codes([stage_of_range(name) for name in self.spans.names], self.is_annotation)
+        ours = self._codes([stage_named_by(name) for name in self.spans.names], self.is_annotation)
         found = self._codes(first_stages(self.rules, self.rule_matches, len(self.spans.names)), self.on_host)
-        if not self.is_ours.any():
-            framed = self.is_annotation | self.roles.are(Role.PYTHON)
-            ours = self._codes([_first_match(FOREIGN_RULES, name) for name in self.spans.names], framed)
+        framed = (self.is_annotation | self.roles.are(Role.PYTHON)) & ~self._in_our_process
+        if framed.any():
+            foreign = self._codes([_first_match(FOREIGN_RULES, name) for name in self.spans.names], framed)
+            ours = np.where(ours == NONE, foreign, ours)
         return np.where((found == NONE) | self.is_ours, ours, found)
+
+    @cached_property
+    def _in_our_process(self) -> BoolArray:
+        """bool [n], which spans are of a process that has ranges of ours."""
+        process = self.process[self.spans.track]
+        return np.isin(process, process[self.is_ours])
 
     @cached_property
     def is_ours(self) -> BoolArray:
         """bool [n], which spans are stage ranges of our own capture."""
-        named = np.array([stage_of_range(name) is not None for name in self.spans.names], dtype=bool)
+        named = np.array([stage_named_by(name) is not None for name in self.spans.names], dtype=bool)
         return named[self.spans.name] & self.is_annotation
 
     def _codes(self, stages: Sequence[str | None], allowed: BoolArray) -> IntArray:
@@ -135,6 +143,11 @@ class Trace(Derived):
     def requests(self) -> tuple[Request, ...]:
         """Our own requests; failing those the steps of torch.profiler; failing those the whole trace."""
         return requests_of(self)
+
+    @cached_property
+    def client_tracks(self) -> BoolArray:
+        """bool [tracks], which threads stand for requests of a server's clients, and work at nothing themselves."""
+        return client_tracks(self)
 
     def chosen(self, request: int | Request | None = None) -> tuple[Request, ...]:
         """The requests that a function is asked for: one, by its index or as it is, or all of them for None.

@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from gemma_trace.trace.closed_pieces import closed_pieces, stable_order
 from gemma_trace.trace.events import NONE, Codes, IntArray
 
 Ranks = npt.NDArray[np.int8] | IntArray
@@ -51,26 +52,31 @@ def nest(ts_ns: IntArray, end_ns: IntArray, track: Codes, rank: Ranks | None = N
         rank: integer [n], see above; None is 0 for all.
     """
     n = len(ts_ns)
-    zero = ts_ns.min() if n else 0
-    order = stable_order(track)
+    parent, depth, clipped_end, self_ns = (np.empty(n, dtype=np.int64) for _ in range(4))
+    clipped = 0
+    for piece in closed_pieces(ts_ns, end_ns, track):
+        ranks = None if rank is None else rank[piece]
+        found = _nest_piece(ts_ns[piece], end_ns[piece], track[piece], ranks)
+        parent[piece] = np.where(found.parent >= 0, piece[found.parent], NONE)
+        depth[piece], clipped_end[piece], self_ns[piece] = found.depth, found.end_ns, found.self_ns
+        clipped += found.clipped
+    return Nesting(parent, depth, clipped_end, self_ns, clipped)
+
+
+def _nest_piece(ts_ns: IntArray, end_ns: IntArray, track: Codes, ranks: Ranks | None) -> Nesting:
+    """`nest` of spans that are sorted by track."""
+    n, zero = len(ts_ns), ts_ns.min()
     # Each track gets a stretch of time of its own, so that one pass nests them all. Times are doubled so that an
     # empty span can have an inside, which makes it end after its start.
-    start = 2 * (ts_ns[order] - zero)
-    end = np.maximum(2 * (end_ns[order] - zero), start + 1)
-    first = np.flatnonzero(np.diff(track[order], prepend=NONE - 1))
-    stretch = int(end.max(initial=0)) + 1
-    if len(first) * stretch >= 2**62:
-        stretch = 0  # centuries of trace: nest track by track instead
-    ranks = None if rank is None else rank[order]
-    if stretch:
+    start = 2 * (ts_ns - zero)
+    end = np.maximum(2 * (end_ns - zero), start + 1)
+    first = np.flatnonzero(np.diff(track, prepend=NONE - 1))
+    stretch = int(end.max()) + 1
+    if len(first) * stretch < 2**62:
         offset = np.repeat(np.arange(len(first)) * stretch, np.diff(np.append(first, n)))
-        start += offset
-        end += offset
-        parent, depth, clipped_end, clipped = _nest_line(start, end, ranks)
-        clipped_end = clipped_end - offset
-        start -= offset
-        del end, offset
-    else:
+        parent, depth, clipped_end, clipped = _nest_line(start + offset, end + offset, ranks)
+        clipped_end -= offset
+    else:  # centuries of trace: nest track by track instead
         parts = []
         for begin, stop in zip(first, np.append(first[1:], n), strict=True):
             line_ranks = None if ranks is None else ranks[begin:stop]
@@ -82,21 +88,8 @@ def nest(ts_ns: IntArray, end_ns: IntArray, track: Codes, rank: Ranks | None = N
     start //= 2
     self_ns = clipped_end - start
     children = np.flatnonzero(parent >= 0)
-    above = parent[children]
-    np.subtract.at(self_ns, above, clipped_end[children] - start[children])
-    del start
-    parent[children] = order[above]
-    del children, above
-    clipped_end += zero
-    parent, depth, clipped_end, self_ns = (_put_back(column, order) for column in (parent, depth, clipped_end, self_ns))
-    return Nesting(parent, depth, clipped_end, self_ns, clipped)
-
-
-def _put_back(column: IntArray, order: IntArray) -> IntArray:
-    """A column, in the order that was there before `order` was taken."""
-    found = np.empty_like(column)
-    found[order] = column
-    return found
+    np.subtract.at(self_ns, parent[children], clipped_end[children] - start[children])
+    return Nesting(parent, depth, clipped_end + zero, self_ns, clipped)
 
 
 def _nest_line(start: IntArray, end: IntArray, rank: Ranks | None) -> tuple[IntArray, IntArray, IntArray, int]:
@@ -220,12 +213,6 @@ def _parents(depth: IntArray) -> IntArray:
     return parent
 
 
-def stable_order(small: Codes) -> IntArray:
-    """`argsort`, stable; integers of 16 bits are sorted by radix, some ten times faster than wider ones."""
-    fits = len(small) == 0 or (small.min() >= -(2**15) and small.max() < 2**15)
-    return np.argsort(small.astype(np.int16) if fits else small, kind="stable")
-
-
 @dataclass(frozen=True)
 class Segments:
     """Stretches of time on tracks, each with the innermost span that is open in it. Empty ones are left out.
@@ -249,19 +236,30 @@ def innermost_segments(ts_ns: IntArray, track: Codes, nesting: Nesting) -> Segme
         ts_ns: int64 [n], starts, as given to `nest`.
         track: integer [n], as given to `nest`.
     """
-    real = np.flatnonzero(nesting.end_ns > ts_ns)
+    parts: tuple[list[IntArray], ...] = ([], [], [])
+    for piece in closed_pieces(ts_ns, nesting.end_ns, track):
+        found = _segments_of(ts_ns, track, nesting, piece[nesting.end_ns[piece] > ts_ns[piece]])
+        for part, column in zip(parts, (found.start_ns, found.end_ns, found.owner), strict=True):
+            part.append(column)
+    return Segments(*map(_joined, parts))
+
+
+def _joined(parts: list[IntArray]) -> IntArray:
+    """All of them as one; the list is emptied, or a long column would be in memory twice for as long as it is there."""
+    joined = np.concatenate([np.zeros(0, dtype=np.int64), *parts])
+    parts.clear()
+    return joined
+
+
+def _segments_of(ts_ns: IntArray, track: Codes, nesting: Nesting, real: IntArray) -> Segments:
+    """The segments of some spans that aren't empty, with all that is in them and around them."""
     time = np.concatenate((ts_ns[real], nesting.end_ns[real]))
     tracks = np.tile(track[real], 2)
     # At one instant spans end before others start, inner ones end first, outer ones start first.
-    depth = nesting.depth[real].astype(np.int32)
+    depth = nesting.depth[real]
     order = np.lexsort((np.concatenate((depth, -1 - depth)), time, tracks))
-    del depth
-    owner = np.concatenate((real, nesting.parent[real]), dtype=np.int32)[order]
+    owner = np.concatenate((real, nesting.parent[real]))[order]
     tracks, start = tracks[order], time[order]
-    del time, order, real
     end = np.append(start[1:], 0)
     kept = (owner >= 0) & (np.append(tracks[1:], NONE) == tracks) & (end > start)
-    del tracks
-    start = start[kept]
-    end = end[kept]
-    return Segments(start, end, owner[kept].astype(np.int64))
+    return Segments(start[kept], end[kept], owner[kept])

@@ -10,11 +10,12 @@ if TYPE_CHECKING:
     from gemma_trace.trace.reader import TraceFile
     from gemma_trace.trace.trace import Trace
 
-_UNSEEN: Final = (
+UNSEEN: Final = (
     "has no spans of the host or of a device, only the profiler's own marks; was the work done in a thread that the "
     "profiler did not see? Record all threads: torch.profiler.profile(experimental_config="
     "torch._C._profiler._ExperimentalConfig(profile_all_threads=True))"
 )
+"""Of what an empty trace says, the end: the profiler was on in another thread than the work."""
 _DISPLACED: Final = (
     "has no spans of the host or of a device with possible times: they lie at time zero, or years from the others, and "
     "were left out; capture again, with a newer torch or driver"
@@ -30,7 +31,7 @@ def unusable(file: TraceFile, trace: Trace) -> str:
     if not len(trace.spans):
         return f"holds {_held(file)} but no span; was anything run under the profiler?"
     if not len(trace.host) and not len(trace.activities):
-        return _DISPLACED if trace.implausible.displaced else _UNSEEN
+        return _DISPLACED if trace.implausible.displaced else UNSEEN
     return "" if can_be_summed(trace.spans) else _ENDLESS
 
 

@@ -141,3 +141,16 @@ def test_runs_that_the_study_can_not_tell_apart_have_their_names(tmp_path: Path)
         "cpu use_fast=True (sdpa)",
         "cpu use_fast=False",
     ]
+
+
+def test_the_loads_of_a_configuration_are_one_row(tmp_path: Path) -> None:
+    runs = [
+        run_of(metadata([sample(ttft, 10)], requests="requests.jsonl", shuffle=seed), tmp_path)
+        for seed, ttft in enumerate((100, 110, 150))
+    ]
+    (section,) = study_sections(runs)
+    ((config, cells),) = section.rows
+    assert (config, cells[0]) == ("cpu use_fast=True", "0.11 0.0216 0.04")
+    others = [replace(run, drawn_from="others.jsonl") for run in runs[:1]]
+    (section,) = study_sections([*runs, *others])
+    assert [cells[0] for _, cells in section.rows] == ["0.11 0.0216 0.04", "0.1 0 0"]

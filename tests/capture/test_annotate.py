@@ -18,6 +18,8 @@ from gemma_trace.capture.models import LoadedModel
 from gemma_trace.capture.torchvision_ops import declare_missing_operators
 from gemma_trace.capture.workload import messages_for
 from gemma_trace.errors import ConfigError
+from gemma_trace.request_media import Media
+from gemma_trace.requests_file import ChatRequest, Text, Turn
 from gemma_trace.stages import Stage
 from tests.capture.recorder import Recorder
 
@@ -79,13 +81,16 @@ def test_chunked_prefill_is_prefill_throughout(quick: LoadedModel, inputs: Any) 
     assert without_encoder(recorder) == stages, "no sampling between the chunks"
 
 
+ASKED = ChatRequest("1", (Turn("user", (Media("image", b""), Text("Hi"))),))
+
+
 def test_the_processor_has_its_parts(quick: LoadedModel) -> None:
     recorder = Recorder()
     with annotate(quick.model, quick.processor, sink=recorder) as ranges:
         with ranges.stage(Stage.PREPROCESSING):
-            text = quick.processor.apply_chat_template(messages_for("Hi", [IMAGE]), tokenize=False)
+            text = quick.processor.apply_chat_template(messages_for(ASKED, [IMAGE]), tokenize=False)
             quick.processor(text=[text], images=[[IMAGE]], return_tensors="pt")
-        quick.processor.apply_chat_template(messages_for("Hi", [IMAGE]), tokenize=True, return_dict=True)
+        quick.processor.apply_chat_template(messages_for(ASKED, [IMAGE]), tokenize=True, return_dict=True)
     assert recorder.heard[:4] == ["preprocessing", "  chat_template", "  image_processing", "  tokenization"]
     assert recorder.heard[4:] == ["preprocessing", "  image_processing", "  tokenization"]
 
@@ -167,7 +172,7 @@ def test_an_annotation_inside_another_doubles_nothing(quick: LoadedModel, inputs
             for _ in range(annotations):
                 ranges = entered.enter_context(annotate(quick.model, quick.processor))
             with ranges.stage(Stage.REQUEST):
-                text = quick.processor.apply_chat_template(messages_for("Hi", [IMAGE]), tokenize=False)
+                text = quick.processor.apply_chat_template(messages_for(ASKED, [IMAGE]), tokenize=False)
                 quick.processor(text=[text], images=[[IMAGE]], return_tensors="pt")
                 quick.model.generate(**inputs, max_new_tokens=2, min_new_tokens=2, do_sample=False)
         return Counter(event.name for event in profiler.events() if event.name.startswith("gemma_trace::"))

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from gemma_trace.analysis.timeline import ttft_ns
 from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.models import LoadedModel
+from gemma_trace.capture.sending import Sender, Sent
 from gemma_trace.capture.session import profile
 from gemma_trace.capture.workload import lengthened
 from gemma_trace.errors import ConfigError, DeviceError
+from gemma_trace.requests_file import ChatRequest
 from gemma_trace.trace.trace import Trace, load
 
 LEAST: dict[str, Any] = {"device": "cpu", "warmup": 0, "runs": 0, "profile_runs": 1}
@@ -114,7 +118,69 @@ def test_options_that_make_no_sense_are_refused() -> None:
         ({"image_device": "tpu"}, "no image device 'tpu'"),
         ({"model": " "}, "the model is empty"),
         ({"seed": -1}, "the seed is -1"),
+        ({"image_sizes": ("big",)}, "no image size 'big'; give WIDTHxHEIGHT in pixels"),
+        ({"image_sizes": ("0x9",)}, "no image size '0x9'"),
+        ({"image_sizes": ("90000x9",)}, "no image size '90000x9'"),
+        ({"image_sizes": ("9000x9000",)}, "no image size '9000x9000'"),
+        ({"image_sizes": ("9x9",), "images": ("a.jpg",)}, "--image and --image-size both say"),
+        ({"shuffle": 1}, "--shuffle is about the requests of a file"),
+        ({"online": True}, "--online is about the requests of a file"),
+        ({"requests": "r.jsonl", "prompt": "Hi"}, "--requests says all that is sent; leave out --prompt"),
+        ({"requests": "r.jsonl", "image_sizes": "9x9"}, "leave out --image-size"),
         ({"seed": 2**63}, "must be from 0 to"),
     ):
         with pytest.raises(ConfigError, match=message):
             CaptureConfig(**options)
+
+
+def test_a_file_of_requests_is_sent_as_it_is_written(quick: LoadedModel, tmp_path: Path) -> None:
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.png")
+    image = {"type": "image", "path": "a.png"}
+    lines = [
+        {"id": "text", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 3},
+        {"id": "two", "messages": [{"role": "user", "content": [image, {"type": "text", "text": "and"}, image]}]},
+        {"id": "one", "messages": [{"role": "user", "content": [image]}], "top_p": 0.5},
+    ]
+    (tmp_path / "asked.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    trace = captured(
+        quick, tmp_path, requests=tmp_path / "asked.jsonl", runs=3, warmup=1, profile_runs=2, detail="stage"
+    )
+    metadata = trace.metadata
+    assert metadata is not None
+    found = {sample.image: (len(sample.token_ns), sample.image_pixels) for sample in metadata.timed_requests}
+    assert found == {"text": (3, ()), "two": (1, (3072, 3072)), "one": (1, (3072,))}
+    text, two, one = (sample.prompt_tokens for sample in metadata.timed_requests)
+    assert text is not None
+    assert two is not None
+    assert one is not None
+    assert two - one > 64 > text, "an image has 64 tokens, and others around them"
+    assert metadata.profiled_images == ("text", "two")
+    assert ranges(trace, "vision_tower") == 1, "one call for both images, and none for text"
+    assert metadata.workload.new_tokens == 3
+    assert metadata.config["requests"] == "asked.jsonl"
+    assert trace.label == "Gemma3ForConditionalGeneration-float32-cpu-torchvision-asked"
+    (said,) = (warning for warning in metadata.warnings if "passed over" in warning)
+    assert said.endswith("passed over: top_p")
+
+
+def test_each_request_that_is_measured_is_warmed_up(
+    quick: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[str] = []
+    real = Sender.send
+
+    def send(self: Sender, request: ChatRequest, *rest: Any) -> Sent:
+        sent.append(request.id)
+        return real(self, request, *rest)
+
+    monkeypatch.setattr(Sender, "send", send)
+    sizes = ("64x48", "48x64", "32x32", "16x16")
+    captured(quick, tmp_path, image_sizes=sizes, warmup=1, runs=3, detail="stage")
+    assert sent == [*sizes[:3], *sizes[:3], sizes[0], sizes[0]], "the one that no pass has isn't warmed up"
+
+
+def test_pillows_images_are_sent(quick: LoadedModel, tmp_path: Path) -> None:
+    images = [Image.new("RGB", (64, 48)), Image.new("L", (32, 20))]
+    trace = captured(quick, tmp_path, images=images, profile_runs=2, detail="stage")
+    assert trace.metadata is not None
+    assert trace.metadata.profiled_images == ("image-1-64x48.png", "image-2-32x20.png")

@@ -6,26 +6,53 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from gemma_trace.capture import study
+from gemma_trace.capture.images import load_image
 from gemma_trace.capture.plan import describe
-from gemma_trace.capture.sweep import RECORD_NAME, STUDY, Cell, plan, read_matrix, run_sweep
+from gemma_trace.capture.study import STUDY_FAST, study_matrix, study_requests, write_study_requests
+from gemma_trace.capture.sweep import RECORD_NAME, STDERR_NAME, Cell, plan, read_matrix, run_sweep
+from gemma_trace.capture.workload import build_requests
 from gemma_trace.cli import main
 from gemma_trace.errors import ConfigError, InputError, OutputError
 from gemma_trace.trace.trace import load_metadata
+from tests.capture.test_writer import METADATA
 from tests.conftest import HUNG_S, ROOT
 
 ONE = ["runs=1", "warmup=0", "profile_runs=1"]
 
 
 def test_the_study_is_24_cells_in_its_own_order(tmp_path: Path) -> None:
-    cells = plan(STUDY, tmp_path)
+    cells = plan(STUDY_FAST, tmp_path)
     assert len({cell.name for cell in cells}) == 24
     assert [cells[0].name, cells[-1].name] == ["4b-bfloat16-cuda-torchvision", "27b-float32-cpu-pil"]
     assert {(cell.config.runs, cell.config.warmup) for cell in cells} == {(10, 10)}
+
+
+def test_the_study_loads_each_configuration_ten_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Counter(study.PICTURES) == {(3500, 2500): 5, (266, 190): 1}
+    monkeypatch.setattr(study, "PICTURES", ((35, 25),) * 5 + ((26, 19),))
+    cells = plan(study_matrix(tmp_path), tmp_path)
+    assert len({cell.name for cell in cells}) == 240
+    assert cells[0].name == "4b-bfloat16-cuda-torchvision-sync-requests-shuffle0-cudnn-benchmark"
+    assert {(cell.config.runs, cell.config.warmup, cell.config.sync_stages) for cell in cells} == {(1, 10, True)}
+    write_study_requests(tmp_path)
+    requests = build_requests(cells[3].config, tmp_path)
+    sizes = Counter(load_image(request.media("image")[0]).size for request in requests[::10])
+    assert len(requests) == 60
+    assert set(sizes) <= {(35, 25), (26, 19)}
+    assert sum("/sample-35x25.jpg" in request.media("image")[0].shown for request in requests) == 50
+    assert {request.system for request in requests} == {"You are a helpful assistant."}
+    assert len({request.parts[-1] for request in requests}) == 10
+    written = study_requests(tmp_path).stat().st_mtime_ns
+    write_study_requests(tmp_path)
+    assert study_requests(tmp_path).stat().st_mtime_ns == written, "what is there is kept"
 
 
 def test_a_matrix_comes_from_a_file_and_the_command_line_stands_over_it(tmp_path: Path) -> None:
@@ -65,7 +92,8 @@ def test_options_of_the_command_line_have_their_own_types(tmp_path: Path) -> Non
         ("[options]\nruns = '3'", [], "runs is '3'; it requires a whole number"),
         ("[matrix]\nmodel = [4]", [], "model is 4; it requires text"),
         ("[options]\nsync_stages = 1", [], "sync_stages is 1; it requires true or false"),
-        ("[options]\nimage = 'a.jpg'", [], "image is 'a.jpg'; it requires a list of texts"),
+        ("[options]\nimage = 3", [], "image is 3; it requires a list of texts"),
+        ("[options]\nrequests = 3", [], "requests is 3; it requires a path"),
         ("matrix = 3", [], "matrix is not a table"),
     ],
 )
@@ -110,7 +138,6 @@ from tests.trace_builder import TraceBuilder
 from gemma_trace.capture.config import CaptureConfig
 
 given = json.load(sys.stdin)
-given |= {{"output": pathlib.Path(given["output"]), "images": tuple(map(pathlib.Path, given["images"]))}}
 config = CaptureConfig(**given)
 print(json.dumps({{"phase": "profiling"}}), flush=True)
 pathlib.Path({pids!r}).open("a").write(f"{{os.getpid()}}\\n")
@@ -119,11 +146,15 @@ if config.device == "cuda":
     sys.exit(1)
 folder = config.output / config.name
 if os.environ.get("CELL_HANGS") and list(config.output.glob("*/*.pt.trace.json.gz")):
-    folder.mkdir()
+    (folder / "here").touch()
     print(json.dumps({{"phase": "hanging"}}), flush=True)
     time.sleep({hung})
+print(os.environ.get("CELL_SAYS", ""), end="", file=sys.stderr)
+if os.environ.get("CELL_DIES"):
+    os._exit(3)
 options = json.loads(json.dumps(config.record()))
-TraceBuilder().range("request", 0, 1000).metadata(replace(METADATA, config=options)).write(
+ran_on = replace(METADATA.environment, **json.loads(os.environ.get("CELL_RAN_ON", "{{}}")))
+TraceBuilder().range("request", 0, 1000).metadata(replace(METADATA, config=options, environment=ran_on)).write(
     folder / "rank0.1.pt.trace.json.gz")
 """
 
@@ -156,6 +187,67 @@ def test_a_cell_that_dies_costs_itself_and_is_recorded(
     assert run_sweep(other, retry=False, on_change=lambda _: None)[0].seconds > 0, "other options, another run"
 
 
+@pytest.fixture
+def swept(tmp_path: Path, quick_cells: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Cell]]:
+    """Runs a sweep of one quick cell."""
+    monkeypatch.setattr(sys, "executable", str(quick_cells))
+    cells = plan({"matrix": {"seed": [1]}, "options": {"device": "cpu"}}, tmp_path / "out", ONE)
+
+    def sweep(*, retry: bool = False, redo: bool = False) -> list[Cell]:
+        return run_sweep(cells, retry=retry, redo=redo, on_change=lambda _: None)
+
+    return sweep
+
+
+def test_what_a_cell_prints_on_stderr_stands_beside_its_trace(
+    swept: Callable[..., list[Cell]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CELL_SAYS", "a library has something to say\n")
+    (first,) = swept()
+    assert first.state == "done"
+    assert (first.folder / STDERR_NAME).read_text() == "a library has something to say\n"
+    monkeypatch.delenv("CELL_SAYS")
+    (first,) = swept(redo=True)
+    assert [file.suffix for file in first.folder.iterdir()] == [".gz"], "nothing was said"
+
+
+def test_a_cell_that_dies_without_a_word_points_to_its_stderr(
+    swept: Callable[..., list[Cell]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CELL_DIES", "1")
+    (first,) = swept()
+    assert first.error == "exited with code 3"
+    assert not first.folder.exists(), "there is nothing to keep"
+    monkeypatch.setenv("CELL_SAYS", "Fatal Python error")
+    (first,) = swept(retry=True)
+    assert first.error == f"exited with code 3; its {STDERR_NAME} may say why"
+    assert (first.folder / STDERR_NAME).read_text() == "Fatal Python error"
+
+
+def test_a_cell_of_other_versions_is_not_done(
+    swept: Callable[..., list[Cell]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CELL_RAN_ON", '{"transformers": "4.0.0"}')
+    before = swept()
+    monkeypatch.setenv("CELL_RAN_ON", json.dumps({"torch": f"{METADATA.environment.torch}+other.build"}))
+    after = swept()
+    assert all(cell.seconds > 0 for cell in after), "they ran again"
+    assert all(cell.folder.exists() for cell in before), "what was there is kept"
+    assert not {cell.name for cell in before} & {cell.name for cell in after}
+    assert [cell.seconds for cell in swept()] == [0], "of another build of the same version"
+
+
+def test_all_cells_run_again_if_that_is_asked_for(swept: Callable[..., list[Cell]]) -> None:
+    before = swept()
+    left = before[0].folder / ".rank0.9.pt.trace.json.gz.0a0a0a0a.partial"
+    left.write_text("of a process that was killed")
+    assert [cell.seconds for cell in swept()] == [0]
+    assert not left.exists(), "cleared, though its cell was done"
+    after = swept(redo=True)
+    assert all(cell.seconds > 0 for cell in after)
+    assert [cell.name for cell in after] == [cell.name for cell in before]
+
+
 SWEEP = "import sys; from gemma_trace.cli import main; sys.executable = sys.argv.pop(1); sys.exit(main())"
 
 
@@ -175,7 +267,7 @@ def test_a_sweep_that_is_killed_goes_on_where_it_stopped(tmp_path: Path, quick_c
     killed = tmp_path / "killed"
     hanging = os.environ | {"CELL_HANGS": "1"}
     process = subprocess.Popen([*command, "--out-dir", str(killed)], stdout=subprocess.DEVNULL, env=hanging)
-    while len(folders := list(killed.glob("[!.]*cpu*"))) < 2 and process.poll() is None:
+    while len(folders := list(killed.glob("[!.]*cpu*/*[ez]"))) < 2 and process.poll() is None:
         time.sleep(0.02)
     assert len(folders) == 2, "one cell has its trace and another is at work"
     process.send_signal(signal.SIGKILL)

@@ -1,138 +1,114 @@
 from __future__ import annotations
 
+import base64
 import io
-import os
-import random
-import struct
-import zlib
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
-from gemma_trace.capture.workload import SAMPLE_SIZES, build_requests, load_image
-from gemma_trace.errors import ImageError
+from gemma_trace.capture.config import CaptureConfig, size_of
+from gemma_trace.capture.images import load_image
+from gemma_trace.capture.workload import (
+    SAMPLE_SIZES,
+    build_requests,
+    largest,
+    messages_for,
+    request_warnings,
+    with_images,
+    with_prompt,
+)
+from gemma_trace.errors import ConfigError, ImageError
+from gemma_trace.request_media import Media
+from gemma_trace.requests_file import ChatRequest, Text, Turn
+
+
+def images_of(request: ChatRequest) -> list[tuple[int, int]]:
+    return [load_image(image).size for image in request.media("image")]
+
+
+def file_of(folder: Path, *contents: Any) -> Path:
+    """A file of requests, one per content of a user's message."""
+    path = folder / "requests.jsonl"
+    lines = [json.dumps({"messages": [{"role": "user", "content": content}]}) for content in contents]
+    path.write_text("\n".join(lines))
+    return path
 
 
 def test_sample_images_differ_in_size_and_never_in_content(tmp_path: Path) -> None:
-    for folder in ("a", "b"):
-        (tmp_path / folder).mkdir()
-    first, second = (build_requests("Hi", [], tmp_path / folder) for folder in ("a", "b"))
-    assert [request.image.read_bytes() for request in first] == [request.image.read_bytes() for request in second]
-    sizes = [load_image(request.image).size for request in first]
-    assert sizes == list(SAMPLE_SIZES)
-    assert len(set(sizes)) == len(sizes)
-    assert next(request.label for request in first) == "1024x768"
+    made = []
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        folder.mkdir()
+        requests = build_requests(CaptureConfig(), folder)
+        made.append([image.read() for request in requests for image in request.media("image")])
+    assert made[0] == made[1]
+    assert [images_of(request) for request in requests] == [[size] for size in SAMPLE_SIZES]
+    assert len(set(made[0])) == len(SAMPLE_SIZES)
+    assert requests[0].id == "1024x768"
+    assert requests[0].parts[-1] == Text(CaptureConfig().prompt)
 
 
-def test_images_of_any_mode_become_rgb(tmp_path: Path) -> None:
-    Image.new("RGBA", (8, 6), (1, 2, 3, 4)).save(tmp_path / "alpha.png")
-    assert load_image(tmp_path / "alpha.png").mode == "RGB"
+def test_images_are_of_the_sizes_that_are_asked_for(tmp_path: Path) -> None:
+    config = CaptureConfig(image_sizes=("70x50", "30x20"), images_per_request=2, system="Be brief.")
+    first, second = build_requests(config, tmp_path)
+    assert (images_of(first), images_of(second)) == ([(70, 50)] * 2, [(30, 20)] * 2)
+    assert (first.id, first.system) == ("70x50", "Be brief.")
+    assert size_of("3500x2500") == (3500, 2500)
 
 
 def test_a_users_images_are_labelled_by_their_name_alone(tmp_path: Path) -> None:
     Image.new("RGB", (8, 6)).save(tmp_path / "cat.png")
-    assert [request.label for request in build_requests("Hi", [tmp_path / "cat.png"], tmp_path)] == ["cat.png"]
+    config = CaptureConfig(images=(tmp_path / "cat.png",))
+    assert [request.id for request in build_requests(config, tmp_path)] == ["cat.png"]
 
 
-def test_what_is_no_image_is_refused_in_one_line(tmp_path: Path) -> None:
-    text = tmp_path / "notes.jpg"
-    text.write_text("not an image")
-    half = tmp_path / "half.png"
-    Image.effect_noise((64, 64), 50).save(half)
-    half.write_bytes(half.read_bytes()[:500])
-    for path, message in (
-        (text, "is not an image"),
-        (half, "is not an image"),
-        (tmp_path, "is a folder or a device, not an image"),
-        (tmp_path / "x", "no image at"),
+def test_requests_of_a_file_have_all_that_they_need_at_hand(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 6)).save(tmp_path / "cat.png")
+    encoded = io.BytesIO()
+    Image.new("RGB", (7, 5)).save(encoded, "PNG")
+    data = "data:image/png;base64," + base64.b64encode(encoded.getvalue()).decode()
+    both = [{"type": "image_url", "image_url": "cat.png"}, {"type": "image_url", "image_url": data}]
+    path = file_of(tmp_path, "Hi", [*both, {"type": "text", "text": "Which?"}], "There")
+    requests = build_requests(CaptureConfig(requests=path), tmp_path)
+    assert [images_of(request) for request in requests] == [[], [(8, 6), (7, 5)], []]
+    assert largest(requests).id == "2"
+    assert images_of(with_images(requests[1], 1)) == [(8, 6)]
+    shuffled = build_requests(CaptureConfig(requests=path, shuffle=1), tmp_path)
+    assert sorted(request.id for request in shuffled) == ["1", "2", "3"] != [request.id for request in shuffled]
+
+
+def test_what_is_left_out_of_a_file_is_said() -> None:
+    more = [f"option-{number}" for number in range(10)]
+    requests = [ChatRequest(str(number), (), not_read=tuple(more)) for number in range(12)]
+    config = CaptureConfig(requests=Path("r.jsonl"))
+    few, named = request_warnings(config, requests)
+    assert few == "10 of the 12 requests were run; give --runs 12 for all"
+    assert named.endswith(
+        "passed over: option-0, option-1, option-2, option-3, option-4, option-5, option-6, option-7, …"
+    )
+    assert request_warnings(config, [ChatRequest("1", ())] * 10) == ()
+    assert request_warnings(CaptureConfig(runs=1, profile_runs=1), [ChatRequest("1", ())] * 10) == ()
+
+
+def test_requests_with_what_captures_dont_send_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "notes.jpg").write_text("no image")
+    for content, kind, message in (
+        ([{"type": "image", "path": "notes.jpg"}], ImageError, "is not an image .*; give the request '1' a JPEG"),
+        ([{"type": "video", "path": "notes.jpg"}], ConfigError, "'1' of .* has a part of type video; captures send"),
+        ([{"type": "image", "url": "http://localhost/a.jpg"}], ConfigError, "is on the network; give --online"),
     ):
-        with pytest.raises(ImageError, match=message) as caught:
-            build_requests("Hi", [path], tmp_path)
+        with pytest.raises(kind, match=message) as caught:
+            build_requests(CaptureConfig(requests=file_of(tmp_path, content)), tmp_path)
         assert "\n" not in str(caught.value)
 
 
-FORMS = ("JPEG2000", "PNG", "JPEG", "TIFF", "GIF", "WEBP", "DDS", "BMP", "PPM", "TGA", "ICO", "PCX", "SGI")
-
-
-def png_of(width: int, height: int) -> bytes:
-    """A PNG of this size, all black, of a few bytes."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    rows = zlib.compressobj(9)
-    line = bytes(1 + (width + 7) // 8)
-    data = b"".join(rows.compress(line) for _ in range(height)) + rows.flush()
-    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
-
-
-@pytest.mark.parametrize("side", [8193, 13_000, 20_000])
-def test_an_image_that_is_too_large_is_refused_unread(
-    tmp_path: Path, side: int, recwarn: pytest.WarningsRecorder
-) -> None:
-    path = tmp_path / "bomb.png"
-    path.write_bytes(png_of(side, side))
-    assert path.stat().st_size < 80_000
-    with pytest.raises(ImageError, match=r"has over 67,108,864 pixels, which is the limit"):
-        load_image(path)
-    assert not recwarn, "Pillow's own warning would be a second line"
-
-
-def test_the_largest_image_is_read(tmp_path: Path) -> None:
-    path = tmp_path / "large.png"
-    path.write_bytes(png_of(1 << 16, 1 << 10))
-    assert load_image(path).size == (65_536, 1024)
-
-
-def a_dds_of_no_known_format() -> bytes:
-    out = io.BytesIO()
-    Image.new("RGBA", (8, 8)).save(out, "DDS")
-    data = bytearray(out.getvalue())
-    data[80:84], data[84:88] = struct.pack("<I", 4), b"ABCD"  # DDPF_FOURCC
-    return bytes(data)
-
-
-def a_damaged(form: str) -> bytes:
-    out = io.BytesIO()
-    Image.effect_noise((64, 64), 50).convert("RGB").save(out, form)
-    return out.getvalue()[: len(out.getvalue()) // 2]
-
-
-@pytest.mark.parametrize(
-    "data",
-    [a_dds_of_no_known_format(), *(a_damaged(form) for form in ("JPEG2000", "PNG", "JPEG", "TIFF", "GIF", "WEBP"))],
-)
-def test_what_a_decoder_makes_of_it_is_one_line(tmp_path: Path, data: bytes) -> None:
-    path = tmp_path / "image"
-    path.write_bytes(data)
-    with pytest.raises(ImageError, match=r"is not an image that Pillow can read \(.+\); give --image") as caught:
-        load_image(path)
-    assert "\n" not in str(caught.value)
-
-
-def test_mutated_images_are_read_or_refused(tmp_path: Path) -> None:
-    draw = random.Random(12)
-    path = tmp_path / "image"
-    refused = lines = 0
-    for form in FORMS:
-        out = io.BytesIO()
-        Image.effect_noise((24, 24), 50).convert("RGB").save(out, form)
-        for _ in range(40):
-            data = bytearray(out.getvalue())
-            for _ in range(draw.choice([1, 3, 20])):
-                data[draw.randrange(min(len(data), draw.choice([64, len(data)])))] = draw.randrange(256)
-            path.write_bytes(data[: draw.choice([len(data), draw.randrange(1, len(data))])])
-            try:
-                load_image(path)
-            except ImageError as error:
-                refused += 1
-                lines += str(error).count("\n") + 1
-    assert refused == lines > 100
-
-
-def test_what_is_no_file_is_refused_before_it_is_opened(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "fifo")
-    with pytest.raises(ImageError, match="is a folder or a device, not an image"):
-        build_requests("Hi", [tmp_path / "fifo"], tmp_path)
+def test_messages_keep_the_order_of_their_parts() -> None:
+    picture, other = Image.new("RGB", (1, 1)), Image.new("RGB", (2, 2))
+    parts = (Text("First"), Media("image", b"1"), Text("then"), Media("image", b"2"))
+    request = ChatRequest("1", (Turn("user", parts), Turn("assistant", (Text("Yes."),)), Turn("user", parts[:1])), "S")
+    messages = messages_for(request, [picture, other])
+    assert [message["role"] for message in messages] == ["system", "user", "assistant", "user"]
+    assert [part.get("text", part.get("image")) for part in messages[1]["content"]] == ["First", picture, "then", other]
+    assert with_prompt(request, "Last").turns[-1].parts == (Text("Last"),)

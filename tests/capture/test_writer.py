@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from gemma_trace.capture import writer
+from gemma_trace.capture.sweep import installed_version
 from gemma_trace.capture.writer import trace_path, write_trace
 from gemma_trace.errors import CaptureError, OutputError
 from gemma_trace.metadata import Environment, RunIdentity, RunMetadata, Workload
@@ -19,7 +20,19 @@ METADATA = RunMetadata(
     created_utc="2026-01-01T00:00:00+00:00",
     run=RunIdentity("r", "tiny", "random", "float32", "cpu", "pil"),
     workload=Workload(("1x1",), (5,), 1),
-    environment=Environment("0", "3", "2", None, "5", "Linux", "CPU", 1, 1, 1, "CPU"),
+    environment=Environment(
+        "0",
+        "3",
+        installed_version("torch") or "2",
+        None,
+        installed_version("transformers") or "5",
+        "Linux",
+        "CPU",
+        1,
+        1,
+        1,
+        "CPU",
+    ),
     config={"warmup": 1},
 )
 

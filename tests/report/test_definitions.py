@@ -36,6 +36,8 @@ COMMANDS = {
     "ranks": ["ranks", RUNS[0]],
     "check": ["check", RUNS[0]],
     "hta": ["hta", RUNS[0]],
+    "advise": ["advise", RUNS[0]],
+    "what-if": ["what-if", RUNS[0], "--remove", "stage:prefill"],
     "doctor": ["doctor"],
     "sweep --dry-run": ["sweep", "--dry-run"],
     "history": ["history", "MADE_STORE"],
@@ -125,8 +127,10 @@ def test_every_finding_is_defined() -> None:
 
 def test_no_command_that_prints_a_table_is_left_out() -> None:
     tested = {heading.split()[0] for heading in COMMANDS} | {"compare"}  # compare prints what diff does
+    tested |= {"serve-capture"}  # which needs a server: cli/test_serve_capture.py
     for command in cli.COMMANDS:
-        function = getattr(importlib.import_module(f"gemma_trace.cli.{command}"), command)
+        name = command.replace("-", "_")
+        function = getattr(importlib.import_module(f"gemma_trace.cli.{name}"), name)
         assert "form" not in inspect.signature(function).parameters or command in tested, command
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gemma_trace.analysis.critical_path import _before, critical_path
+from gemma_trace.analysis.critical_path import critical_path
+from gemma_trace.analysis.dependencies import activity_before
 from gemma_trace.analysis.devices import devices_of
 from gemma_trace.analysis.timeline import partition
 from gemma_trace.errors import TraceFormatError
@@ -86,7 +87,7 @@ def test_streams_and_devices_that_differ_above_32_bits_are_apart(tmp_path: Path)
         "b", 12, 5, correlation=2, device=1, stream=0
     )
     trace = builder.load(tmp_path)
-    assert _before(trace).tolist() == [-1, -1]
+    assert activity_before(trace).tolist() == [-1, -1]
     assert devices_of(trace) == [0, 1]
 
 

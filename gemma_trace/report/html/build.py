@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from gemma_trace.advice.advise import advise
 from gemma_trace.analysis.allocations import memory_use
 from gemma_trace.analysis.bindings import binding, doubt_of
 from gemma_trace.analysis.breakdown import StageBreakdown, breakdown
@@ -20,6 +21,7 @@ from gemma_trace.analysis.kernels import KernelTable, kernel_table
 from gemma_trace.analysis.median_request import median_request
 from gemma_trace.analysis.reasons import stage_reasons
 from gemma_trace.analysis.roofline.floor_sums import request_floors
+from gemma_trace.analysis.size_curve import SizedRun
 from gemma_trace.analysis.stage_lines import StageLine, stage_lines
 from gemma_trace.analysis.stage_splits import family_lines, kernel_lines
 from gemma_trace.analysis.statistics import Distribution, distribution_ms
@@ -41,7 +43,7 @@ from gemma_trace.report.tables.devices import device_table
 from gemma_trace.report.tables.memory import memory_tables
 from gemma_trace.report.tables.roofline import stage_rooflines
 from gemma_trace.report.tables.stages import PAGE_COLS, lines_table
-from gemma_trace.stages import Stage
+from gemma_trace.stages import Stage, place_of_stage
 from gemma_trace.trace.near_names import no_such_stage
 from gemma_trace.trace.trace import Trace
 
@@ -92,7 +94,9 @@ def view_of(trace: Trace, detail: PageDetail = FULL, own: Sequence[Peaks] = (), 
         decode=_decode(trace) if stage in (None, Stage.DECODE) else None,
         health=run.health,
         facts=facts_of(trace, run),
+        sized=SizedRun(run.settings, run.requests),
         stage=stage,
+        advice=advise(trace) if stage is None else None,
     )
 
 
@@ -145,18 +149,13 @@ def _overview(run: RunSummary, found: StageBreakdown) -> OverviewRow:
     parts: list[tuple[str, float]] = []
     if run.measures["ttft_ms"]:
         names = dict.fromkeys(stage for request in run.requests for stage in request.stages_ns)
-        for stage in sorted((name for name in names if name not in _NOT_IN_TTFT), key=_place_of_stage):
+        for stage in sorted((name for name in names if name not in _NOT_IN_TTFT), key=place_of_stage):
             sample = distribution_ms([r.stages_ns[stage] for r in run.requests if stage in r.stages_ns])
             parts += [(stage, sample.median)] if sample else []
         if rest := run.measures["unattributed_ms"]:
             parts.append((Stage.UNATTRIBUTED.value, rest.median))
     walls = [(row.stage, row.time_ns / len(found.requests) / 1e6) for row in found.summed() if row.time_ns]
     return OverviewRow(tuple(parts), tuple(walls), run.measures, run.runs)
-
-
-def _place_of_stage(name: str) -> int:
-    order = [stage.value for stage in Stage]
-    return order.index(name) if name in order else len(order)
 
 
 def _stage_lines(trace: Trace, run: RunSummary, found: StageBreakdown, request: Request) -> tuple[StageLine, ...]:

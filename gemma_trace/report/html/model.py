@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from gemma_trace.advice.findings import Advice
 from gemma_trace.analysis.changes import TraceDiff
 from gemma_trace.analysis.decode import TokenIntervals, TokenSource
 from gemma_trace.analysis.kernels import KernelTotals
+from gemma_trace.analysis.size_curve import SizedRun
 from gemma_trace.analysis.stage_lines import StageLine
 from gemma_trace.analysis.stage_splits import FamilyLine, KernelLine
 from gemma_trace.analysis.statistics import Distribution
@@ -205,7 +207,9 @@ class RunView:
         tree: pruned; None where there is no room for it.
         decode: None where there was at most one token.
         hta: Holistic Trace Analysis's tables, where it was asked for.
+        sized: its requests with their sizes.
         stage: the only stage that `stage_table`, families, kernels and tree are of; None where they are of all.
+        advice: what to change; None where just one stage is shown.
     """
 
     label: str
@@ -225,8 +229,10 @@ class RunView:
     decode: DecodeSeries | None
     health: Health
     facts: tuple[Facts, ...]
+    sized: SizedRun
     hta: tuple[Table[Any], ...] = ()
     stage: str | None = None
+    advice: Advice | None = None
 
     @property
     def is_ours(self) -> bool:

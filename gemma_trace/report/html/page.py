@@ -19,6 +19,7 @@ from gemma_trace.analysis.tree import NodeKind
 from gemma_trace.printable import printable_lines
 from gemma_trace.report.html import charts
 from gemma_trace.report.html.cells import html_table
+from gemma_trace.report.html.curve import CURVE_PX, curve_of
 from gemma_trace.report.html.definitions import DEFINITIONS, DIFF_DEFINITIONS
 from gemma_trace.report.html.model import MOST_RUNS, PageContent, Pair
 from gemma_trace.report.html.sections import kernels_note, overview_of, pair_of, run_of, window_of, work_of
@@ -47,8 +48,12 @@ def render_page(content: PageContent) -> bytes:
     Everything from a trace goes through jinja's escaping; the style and the script are ours and hashed into the
     page's content security policy, so nothing else on it can run or load.
     """
+    curve = None if content.pairs else curve_of(content.runs)
     text = rendered(
         "page.html",
+        ("curve",) if curve else (),
+        curve=curve,
+        CURVE_PX=CURVE_PX,
         page=content,
         shown=content.runs[:MOST_RUNS],
         left=content.runs[MOST_RUNS:],

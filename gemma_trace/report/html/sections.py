@@ -44,18 +44,29 @@ class Reason:
 
 
 @dataclass(frozen=True)
+class AdviceLine:
+    """A thing to change; `at_most` is its ceiling."""
+
+    share_pct: str
+    change: str
+    at_most: str
+
+
+@dataclass(frozen=True)
 class RunTexts:
     """The sentences about a run.
 
     Attributes:
         source: what the headline is the median of.
         missing: what a reader may look for and the trace doesn't have, with the reason.
+        advice: what to change, the highest ceiling first.
     """
 
     source: str
     tiles: tuple[Tile, ...]
     reasons: tuple[Reason, ...]
     missing: tuple[str, ...]
+    advice: tuple[AdviceLine, ...] = ()
 
 
 def run_of(view: RunView) -> RunTexts:
@@ -67,7 +78,14 @@ def run_of(view: RunView) -> RunTexts:
         for line in costly
         if 100 * line.row.time_ns >= wall_ns
     )
-    return RunTexts(_source(view), tuple(_tiles(view)), reasons, tuple(_missing(view)))
+    return RunTexts(_source(view), tuple(_tiles(view)), reasons, tuple(_missing(view)), tuple(_advice(view)))
+
+
+def _advice(view: RunView) -> Iterable[AdviceLine]:
+    for finding in view.advice.findings[:REASONS] if view.advice else ():
+        ceiling = finding.ceiling
+        at_most = f"{finding.where}: at most {milliseconds(ceiling.mean_ns)} ms a request. {finding.evidence}"
+        yield AdviceLine(percent(sum(ceiling.values_ns), sum(ceiling.walls_ns)), finding.change, at_most)
 
 
 def _source(view: RunView) -> str:

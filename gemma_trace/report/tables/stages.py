@@ -18,6 +18,7 @@ from gemma_trace.report.tables.floors import DISTANCE, FLOOR, HAS_FLOOR, floor_n
 from gemma_trace.report.tables.reasons import WHY, reasons_data, split_table, why_table
 from gemma_trace.report.units import BAR, COUNT, MEASURE_MS, MS, PCT, STAGE
 from gemma_trace.report.verdicts import DOUBTS
+from gemma_trace.stages import SERVED_STAGES
 
 MOST_LABELS: Final = 10
 """So many requests are named in a note."""
@@ -218,7 +219,8 @@ def _notes(
         notes.append(_TIMED_NOTE)
     ttft_ns = measured.totals.ttft_ns
     if ttft_ns is not None:
-        notes.append(_ttft_note(ttft_ns / len(measured.requests), run))
+        is_served = any(row.stage in SERVED_STAGES for row in measured.rows)
+        notes.append(_ttft_note(ttft_ns / len(measured.requests), run, is_served=is_served))
     return [*notes, *(floor_notes(floors) if floors else ())]
 
 
@@ -230,9 +232,9 @@ def _left_out_note(found: StageBreakdown) -> str:
     return f"Left out, since their launches have no device activity in the trace: {named}."
 
 
-def _ttft_note(profiled_ns: float, run: RunSummary) -> str:
+def _ttft_note(profiled_ns: float, run: RunSummary, *, is_served: bool) -> str:
     note = f"TTFT {milliseconds(profiled_ns)} ms under the profiler"
     timed = run.measures["ttft_ms"]
     if run.timing == "timed" and timed and run.inflation:
         note += f", {significant(timed.median)} ms without it (× {run.inflation:.2f}, image for image)"
-    return note + "; image_load is outside it."
+    return note + ("; it is the client's, with image_load." if is_served else "; image_load is outside it.")

@@ -173,7 +173,7 @@ def summary_report(runs: Sequence[RunSummary], source: Sequence[str]) -> Report:
         tables=(Table("Time to first token", run_cols(runs, _SHOWN, PROFILED_TTFT), lines, notes=tuple(notes)),),
         data=Table("Time to first token", SUMMARY_FILE, runs),
         totals={"runs": len(runs)},
-        health=_health(runs),
+        health=health_of(runs),
     )
 
 
@@ -199,7 +199,7 @@ def stage_summary_report(runs: Sequence[RunSummary], source: Sequence[str], stag
         tables=(Table(f"The stage {stage}", shown, lines, notes=tuple(notes)),),
         data=Table(f"The stage {stage}", (*(col.within("run") for col in RUN_FILE), STAGE, STAGE_MS, ttft), lines),
         totals={"runs": len(runs)},
-        health=_health(runs),
+        health=health_of(runs),
     )
 
 
@@ -238,9 +238,10 @@ def study_report(runs: Sequence[RunSummary], source: Sequence[str]) -> Report:
         tables=tuple(Table(section.title, cols, section.rows) for section in study_sections(runs)),
         data=Table("Time to first token", SUMMARY_FILE, runs),
         totals={"runs": len(runs)},
-        health=_health(runs),
+        health=health_of(runs),
     )
 
 
-def _health(runs: Sequence[RunSummary]) -> Health:
+def health_of(runs: Sequence[RunSummary]) -> Health:
+    """What is wrong with these runs, each finding once."""
     return merged([run.health for run in runs], told_apart([run.run for run in runs], [run.source for run in runs]))

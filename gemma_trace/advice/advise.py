@@ -1,0 +1,103 @@
+"""`advise`: all rules look at a trace, and what they find is replayed."""
+
+from __future__ import annotations
+
+from statistics import fmean, stdev
+from typing import Final
+
+import numpy as np
+
+from gemma_trace.advice.case import Case
+from gemma_trace.advice.findings import MOST_FINDINGS, Abstention, Advice, Ceiling, Finding, ranked
+from gemma_trace.advice.registry import RULES
+from gemma_trace.advice.rule import Candidate, Lacking
+from gemma_trace.health.examine import examine
+from gemma_trace.health.findings import CLOCK_SHIFT, MISSING_DEVICE_WORK, Severity
+from gemma_trace.trace.events import NONE
+from gemma_trace.trace.requests import Request
+from gemma_trace.trace.trace import Trace
+from gemma_trace.whatif.engine import PARTS, Engine
+
+LEAST_PCT: Final = 1.0
+"""What gains a smaller share of the requests is never advised."""
+
+
+def advise(trace: Trace, request: int | Request | None = None) -> Advice:
+    """What to change, the highest ceiling first.
+
+    Nothing is advised whose ceiling is under the noise: 1% of the wall time or, where that is more, the standard error
+    of the requests' mean. Where the clocks disagree or activities are missing, nothing is advised at all.
+
+    Args:
+        request: look at one request alone, by its index or as it is; None looks at all.
+
+    Raises:
+        InputError: there is no such request.
+    """
+    requests = [each for each in trace.chosen(request) if each.wall_ns > 0]
+    if not requests:
+        return Advice((), 0, 0, 0.0, 0, (Abstention("all", "no request takes any time", "a request"),))
+    if doubt := _doubt(trace):
+        return Advice((), 0, 0, _noise_ns(requests), len(requests), (doubt,))
+    case = Case(trace, requests, Engine(trace, requests))
+    found: list[Finding] = []
+    lacking: list[Abstention] = []
+    for rule in RULES:
+        for each in rule.look(case):
+            if isinstance(each, Lacking):
+                lacking.append(Abstention(rule.name, each.missing, each.record))
+            else:
+                ceiling = ceiling_of(case, each)
+                found.append(
+                    Finding(
+                        rule.name,
+                        each.change,
+                        each.where,
+                        each.evidence,
+                        ceiling,
+                        each.confidence,
+                        each.check,
+                        rule.source,
+                    )
+                )
+    noise = _noise_ns(requests)
+    heard = ranked([finding for finding in found if finding.ceiling.mean_ns >= noise])
+    shown = heard[:MOST_FINDINGS]
+    return Advice(tuple(shown), len(heard) - len(shown), len(found) - len(heard), noise, len(requests), tuple(lacking))
+
+
+def ceiling_of(case: Case, candidate: Candidate) -> Ceiling:
+    """What a candidate's change would bring at most."""
+    values, walls, ttft_values, ttfts = [], [], [], []
+    left = np.broadcast_to(np.round(np.asarray(candidate.left) * PARTS).astype(np.int64), len(candidate.spans))
+    for request in case.requests:
+        replay = case.engine.replay(request)
+        graph = replay.graph
+        chosen = (graph.span != NONE) & candidate.spans[graph.span]
+        parts = np.where(chosen, left[graph.span], PARTS)
+        nothing = np.zeros(len(chosen), dtype=bool)
+        gone, aside = (nothing, chosen) if candidate.aside else (parts == 0, nothing)
+        was = replay.as_measured
+        new = case.engine.replayed(replay, np.where(aside, PARTS, parts), gone, aside)
+        values.append(max(0, was.wall_ns - new.wall_ns))
+        walls.append(was.wall_ns)
+        if was.ttft_ns is not None and new.ttft_ns is not None:
+            ttft_values.append(max(0, was.ttft_ns - new.ttft_ns))
+            ttfts.append(was.ttft_ns)
+    if len(ttfts) < len(walls):
+        ttft_values, ttfts = [], []
+    return Ceiling(tuple(values), tuple(walls), tuple(ttft_values), tuple(ttfts))
+
+
+def _noise_ns(requests: list[Request]) -> float:
+    walls = [request.wall_ns for request in requests]
+    error = stdev(walls) / len(walls) ** 0.5 if len(walls) > 1 else 0.0
+    return max(LEAST_PCT / 100 * fmean(walls), error)
+
+
+def _doubt(trace: Trace) -> Abstention | None:
+    """Why nothing can be advised of a trace; None where something can."""
+    for finding in examine(trace).findings:
+        if finding.severity is Severity.ERROR and finding.code in (CLOCK_SHIFT, MISSING_DEVICE_WORK):
+            return Abstention("all", finding.message, finding.advice)
+    return None

@@ -1,0 +1,187 @@
+"""What rules look at: a trace's requests, with what several rules ask of them worked out once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+
+from gemma_trace.advice.rule import AGAIN
+from gemma_trace.analysis.taxonomy import family_of
+from gemma_trace.metadata import RunMetadata
+from gemma_trace.stages import Stage
+from gemma_trace.trace.events import NONE, BoolArray, IntArray
+from gemma_trace.trace.requests import Request
+from gemma_trace.trace.trace import Trace
+from gemma_trace.whatif.engine import Engine
+
+_IDENTITY: Final = ("model", "device", "dtype", "image_backend", "attn", "new_tokens", "batch", "compile")
+"""Options of a capture that a comparison has to repeat."""
+
+_DEFAULTS: Final = {
+    "model": "tiny",
+    "device": "auto",
+    "dtype": "float32",
+    "image_backend": "torchvision",
+    "attn": "sdpa",
+    "new_tokens": 1,
+    "batch": 1,
+    "compile": "off",
+}
+
+
+@dataclass
+class Case:
+    """A trace and the requests that are looked at.
+
+    Attributes:
+        engine: replays them.
+    """
+
+    trace: Trace
+    requests: Sequence[Request]
+    engine: Engine
+
+    @property
+    def metadata(self) -> RunMetadata | None:
+        """What our capture says of itself; None in others' traces."""
+        return self.trace.metadata
+
+    @cached_property
+    def on_device(self) -> bool:
+        """Whether any activity of a device lies in the requests."""
+        return any(len(self.engine.facts.activities_in(request)) for request in self.requests)
+
+    @cached_property
+    def wall_ns(self) -> int:
+        """The wall time of all requests."""
+        return sum(request.wall_ns for request in self.requests)
+
+    @cached_property
+    def work_ns(self) -> IntArray:
+        """int64 [n], the own time of each span within the requests; without what a thread waits for the device."""
+        found = np.zeros(len(self.trace.spans), dtype=np.int64)
+        for request in self.requests:
+            graph = self.engine.replay(request).graph
+            known = graph.span >= 0
+            np.add.at(found, graph.span[known], graph.work_ns[known])
+        return found
+
+    @cached_property
+    def stage(self) -> IntArray:
+        """int64 [n], the stage code of each span; of an activity its launch's; one more than there are for unlinked."""
+        trace = self.trace
+        asked = np.arange(len(trace.spans))
+        asked[trace.activities] = trace.launch
+        return np.where(asked == NONE, len(trace.stage_names), trace.stage_at(asked))
+
+    @cached_property
+    def family(self) -> list[str]:
+        """By the code of a name the family of an activity or op of that name; "" of all other names."""
+        trace, spans = self.trace, self.trace.spans
+        used = set(np.unique(spans.name[trace.is_op | trace.is_activity]).tolist())
+        return [family_of(name) if code in used else "" for code, name in enumerate(spans.names)]
+
+    def named(self, pattern: str, among: BoolArray) -> BoolArray:
+        """bool [n], the spans among some whose name a regular expression of ours is found in."""
+        found = re.compile(pattern)
+        fits = np.array([found.search(name) is not None for name in self.trace.spans.names], dtype=bool)
+        spans: BoolArray = fits[self.trace.spans.name] & among
+        return spans
+
+    def of_families(self, *families: str) -> BoolArray:
+        """bool [n], the spans whose name is of one of these families."""
+        fits = np.array([family in families for family in self.family], dtype=bool)
+        spans: BoolArray = fits[self.trace.spans.name]
+        return spans
+
+    def within(self, wanted: BoolArray) -> BoolArray:
+        """bool [n], the spans of the host that lie in a wanted one, and the activities that were launched there."""
+        return self.engine.selector.within(wanted)
+
+    def with_activities(self, host: BoolArray) -> BoolArray:
+        """bool [n], some spans of the host, and the activities that they launched."""
+        return self.engine.selector.with_activities(host)
+
+    def launching(self, activities: BoolArray) -> BoolArray:
+        """bool [n], the calls that launched some activities."""
+        launch = self.trace.launch[activities[self.trace.activities]]
+        found = np.zeros(len(self.trace.spans), dtype=bool)
+        found[launch[launch >= 0]] = True
+        return found
+
+    @property
+    def only(self) -> Request | None:
+        """The request that alone is looked at; None where all are."""
+        return self.requests[0] if len(self.requests) == 1 else None
+
+    def in_stage(self, *stages: Stage | str) -> BoolArray:
+        """bool [n], the spans of some stages, and the activities that they launched."""
+        names = [str(stage) for stage in stages]
+        codes = [code for code, name in enumerate(self.trace.stage_names) if name in names]
+        found: BoolArray = np.isin(self.stage, codes)
+        return found
+
+    def stage_name(self, spans: BoolArray) -> str:
+        """The stage in which most of the time of some spans lies; "" for none."""
+        names = [*self.trace.stage_names, "unlinked"]
+        sums = np.zeros(len(names), dtype=np.int64)
+        np.add.at(sums, self.stage[spans], self.work_ns[spans])
+        return names[int(sums.argmax())] if sums.any() else ""
+
+    def where(self, spans: BoolArray) -> str:
+        """The same, in words."""
+        name = self.stage_name(spans)
+        return name if name not in ("", Stage.UNATTRIBUTED) else "outside of all stages"
+
+    def total_ns(self, spans: BoolArray) -> int:
+        """The own time of some spans, over all requests."""
+        return int(self.work_ns[spans].sum())
+
+    def each_ms(self, spans: BoolArray) -> float:
+        """The own time of some spans, the mean of a request in ms: of activities where there are some, else of all."""
+        activities = spans & self.trace.is_activity
+        return self.total_ns(activities if activities.any() else spans) / len(self.requests) / 1e6
+
+    def share(self, spans: BoolArray, of: BoolArray) -> str:
+        """`each_ms` of some spans and its share of that of others, as text."""
+        part, whole = self.each_ms(spans), self.each_ms(of)
+        return f"{part:,.3f} ms ({100 * part / whole:.0f}%)" if whole else f"{part:,.3f} ms"
+
+    def count(self, spans: BoolArray) -> str:
+        """How many of some spans a request has in the mean, as text."""
+        inside = self.in_requests[spans]
+        each = int(inside.sum()) / len(self.requests)
+        return f"{each:,.0f}" if each >= 10 or each == int(each) else f"{each:,.1f}"
+
+    @cached_property
+    def in_requests(self) -> BoolArray:
+        """bool [n], the spans that begin within a request."""
+        start = self.trace.spans.ts_ns
+        found = np.zeros(len(start), dtype=bool)
+        for request in self.requests:
+            first, last = np.searchsorted(start, (request.start_ns, request.end_ns))
+            found[first:last] = True
+        return found
+
+    def check(self, option: str, after: str) -> str:
+        """The command that shows what a capture option brings; of others' traces how to find out.
+
+        Args:
+            option: the option of a capture, as `compare --set` takes it.
+            after: the value that is advised.
+        """
+        if self.metadata is None:
+            return AGAIN
+        config = self.metadata.config
+        before = config.get(option) or _DEFAULTS.get(option, "")
+        parts = [f"--set {option}={before},{after}"]
+        for name in _IDENTITY:
+            value = config.get(name)
+            if name != option and value is not None and value != _DEFAULTS.get(name):
+                parts.append(f"--set {name}={value}")
+        return f"gemma-trace compare {' '.join(parts)}"

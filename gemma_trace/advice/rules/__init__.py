@@ -1,0 +1,1 @@
+"""One rule a file: a function `_look` and its `RULE`."""

@@ -1,0 +1,39 @@
+"""Ops on the CPU that use fewer threads than there are cores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from gemma_trace.advice.case import Case
+from gemma_trace.advice.findings import Confidence
+from gemma_trace.advice.rule import Candidate, Lacking, Rule
+
+
+def _look(case: Case) -> Iterator[Candidate | Lacking]:
+    if case.metadata is None or case.on_device or case.metadata.run.device != "cpu":
+        return
+    threads, cores = case.metadata.environment.torch_threads, case.metadata.environment.host_cores
+    if not 0 < threads < cores:
+        return
+    spans = case.trace.is_op & (case.work_ns > 0)
+    if not case.total_ns(spans):
+        return
+    yield Candidate(
+        change=(
+            f"Let ops use every core: torch.set_num_threads({cores}), or OMP_NUM_THREADS={cores} in the environment."
+        ),
+        where=case.where(spans),
+        evidence=f"{threads} of {cores} cores are used by ops, which take {case.each_ms(spans):,.3f} ms",
+        spans=spans,
+        confidence=Confidence.MEDIUM,
+        check=f"OMP_NUM_THREADS={cores} gemma-trace capture --name more-threads, then: gemma-trace diff BEFORE AFTER",
+        left=threads / cores,
+    )
+
+
+RULE: Final = Rule(
+    "cpu_threads",
+    "PyTorch Performance Tuning Guide: CPU specific optimizations",
+    _look,
+)

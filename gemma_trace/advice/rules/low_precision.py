@@ -1,0 +1,63 @@
+"""Matrix products in float32 where bfloat16 would do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+
+from gemma_trace.advice.case import Case
+from gemma_trace.advice.findings import Confidence
+from gemma_trace.advice.rule import Candidate, Lacking, Rule
+
+MATRIX_LEFT: Final = 1 / 16
+"""What is left of a matrix product's time at most savings: the H100's dense bfloat16 rate is 989 TFLOP/s, its float32
+rate 67 (NVIDIA H100 data sheet)."""
+OTHER_LEFT: Final = 1 / 2
+"""Of everything else half the bytes are moved."""
+
+_MATRIX: Final = ("gemm", "convolution", "attention")
+_FLOAT: Final = '"float"'
+
+
+def _look(case: Case) -> Iterator[Candidate | Lacking]:
+    trace = case.trace
+    if not _is_float32(case):
+        return
+    work = trace.is_activity if case.on_device else trace.is_op
+    spans = work & (case.work_ns > 0)
+    matrix = spans & case.of_families(*_MATRIX)
+    if not case.total_ns(matrix):
+        return
+    where = case.where(matrix)
+    what = "the device's work" if case.on_device else "the ops' work"
+    yield Candidate(
+        change='Load the model in bfloat16: dtype="bfloat16" (gemma-trace capture --dtype bfloat16).',
+        where=where,
+        evidence=f"float32 matrix products take {case.share(matrix, spans)} of {what}",
+        spans=spans & (matrix | ~case.of_families("memcpy HtoD", "memcpy DtoH", "communication")),
+        confidence=Confidence.MEDIUM if case.on_device else Confidence.LOW,
+        check=case.check("dtype", "bfloat16"),
+        left=np.where(case.of_families(*_MATRIX), MATRIX_LEFT, OTHER_LEFT),
+    )
+
+
+def _is_float32(case: Case) -> bool:
+    """Whether most of the time of ops of matrix products whose types are known is of float32's."""
+    if case.metadata is not None:
+        return case.metadata.run.dtype == "float32"
+    trace, spans = case.trace, case.trace.spans
+    products = case.named(r"^aten::(addmm|mm|bmm|baddbmm|conv2d|_convolution|linear|matmul)$", trace.is_op)
+    known = products & case.in_requests & (spans.input_types >= 0)
+    types = [spans.texts[code] for code in spans.input_types[known].tolist()]
+    floats = np.array([text.count(_FLOAT) >= 2 for text in types], dtype=bool)
+    length = spans.dur_ns[known]
+    return bool(len(types)) and int(length[floats].sum()) * 2 > int(length.sum())
+
+
+RULE: Final = Rule(
+    "low_precision",
+    "PyTorch Performance Tuning Guide: mixed precision; NVIDIA H100 data sheet",
+    _look,
+)

@@ -1,0 +1,118 @@
+"""Attention as two matrix products with a softmax between them: every score is written to memory and read back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+
+from gemma_trace.advice.case import Case
+from gemma_trace.advice.findings import Confidence
+from gemma_trace.advice.rule import Candidate, Lacking, Rule
+from gemma_trace.trace.events import BoolArray, IntArray
+from gemma_trace.trace.places import Places
+
+MOST_OPS: Final = 12
+"""Between a product and its softmax lie a scale, a mask, casts and views, so many ops at most."""
+
+LEAST_SHARE: Final = 0.01
+"""Without ops it is only asked for them where softmax kernels take more of the requests than this."""
+
+_SOFTMAX: Final = r"^aten::(_?softmax|_safe_softmax)$"
+_PRODUCT: Final = r"^aten::(matmul|bmm|baddbmm|einsum)$"
+
+
+def _look(case: Case) -> Iterator[Candidate | Lacking]:
+    softmax = case.named(_SOFTMAX, case.trace.is_op)
+    if not softmax.any():
+        kernels = case.of_families("softmax") & case.trace.is_activity
+        if case.total_ns(kernels) > LEAST_SHARE * case.wall_ns:
+            yield Lacking("the softmax kernels have no op that launched them", "the CPU's ops too")
+        return
+    core, count = _cores(case, softmax)
+    spans = _during(case, core)
+    if not case.total_ns(spans):
+        return
+    stage = case.stage_name(spans) if case.where(spans) == case.stage_name(spans) else ""
+    alone = case.within(softmax) & spans
+    where = case.where(spans)
+    whole = case.in_stage(stage) if stage else case.in_requests
+    yield Candidate(
+        change='Use fused attention: attn_implementation="sdpa" (or "flash_attention_2") when the model is loaded.',
+        where=where,
+        evidence=(
+            f"{count / len(case.requests):,.0f} softmax ops between two matrix products: the softmax takes "
+            f"{case.share(alone, whole)} of {f'the work in {stage}' if stage else 'all work'}, with its products "
+            f"{case.share(spans, whole)}"
+        ),
+        spans=spans,
+        confidence=Confidence.HIGH,
+        check=case.check("attn", "sdpa"),
+    )
+
+
+def _cores(case: Case, softmax: BoolArray) -> tuple[list[tuple[int, IntArray, IntArray]], int]:
+    """By thread from where to where attention is computed, and how many softmaxes there are within requests."""
+    trace = case.trace
+    spans, outer = trace.spans, _outermost(case, softmax)
+    products = _outermost(case, case.named(_PRODUCT, trace.is_op))
+    found, count = [], 0
+    for track, mine in Places(spans.track[outer]):
+        ops = _ops_of(case, track)
+        own = outer[mine]
+        near = products[spans.track[products] == track]
+        if not len(near):
+            continue
+        starts, ends = spans.ts_ns[near], spans.ends_ns(near)
+        before = np.searchsorted(ends, spans.ts_ns[own], side="right") - 1
+        after = np.searchsorted(starts, spans.ends_ns(own))
+        both = (before >= 0) & (after < len(near))
+        own, before, after = own[both], before[both], after[both]
+        begin, end = starts[before], ends[after]
+        ops_before = np.searchsorted(ops, spans.ts_ns[own]) - np.searchsorted(ops, ends[before])
+        ops_after = np.searchsorted(ops, starts[after]) - np.searchsorted(ops, spans.ends_ns(own))
+        close = (ops_before <= MOST_OPS) & (ops_after <= MOST_OPS)
+        begin, end = begin[close], end[close]
+        inside = sum(int(((begin >= request.start_ns) & (end <= request.end_ns)).sum()) for request in case.requests)
+        if inside:
+            found.append((track, begin, end))
+            count += inside
+    return found, count
+
+
+def _outermost(case: Case, wanted: BoolArray) -> IntArray:
+    """int64, those of some ops that lie in no other of them, by start."""
+    chosen = np.flatnonzero(wanted)
+    kept = np.ones(len(chosen), dtype=bool)
+    for _, mine in Places(case.trace.spans.track[chosen]):
+        end = np.maximum.accumulate(case.trace.spans.ends_ns(chosen[mine]))
+        kept[mine[1:]] = case.trace.spans.ts_ns[chosen[mine[1:]]] >= end[:-1]
+    found: IntArray = chosen[kept]
+    return found
+
+
+def _ops_of(case: Case, track: int) -> IntArray:
+    """int64, where the ops of a thread start that lie in no other op."""
+    spans = case.trace.spans
+    ops = _outermost(case, case.trace.is_op & (spans.track == track))
+    starts: IntArray = spans.ts_ns[ops]
+    return starts
+
+
+def _during(case: Case, cores: list[tuple[int, IntArray, IntArray]]) -> BoolArray:
+    """bool [n], the ops and calls that start within some stretches of a thread, and the activities launched there."""
+    spans = case.trace.spans
+    host = np.zeros(len(spans), dtype=bool)
+    for track, begin, end in cores:
+        mine = np.flatnonzero((spans.track == track) & (case.trace.is_op | case.trace.is_call))
+        place = np.searchsorted(begin, spans.ts_ns[mine], side="right") - 1
+        host[mine[(place >= 0) & (spans.ends_ns(mine) <= end[np.maximum(place, 0)])]] = True
+    return case.with_activities(host)
+
+
+RULE: Final = Rule(
+    "unfused_attention",
+    "FlashAttention (Dao et al. 2022); transformers' documentation, Attention backends",
+    _look,
+)

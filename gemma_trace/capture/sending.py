@@ -1,0 +1,136 @@
+"""One request after the other through a loaded model, from the messages in hand to the last token on the host."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from PIL.Image import Image
+
+from gemma_trace.capture.config import CaptureConfig
+from gemma_trace.capture.generation import TokenClock
+from gemma_trace.capture.images import load_image
+from gemma_trace.capture.models import LoadedModel
+from gemma_trace.capture.ranges import RangeStack
+from gemma_trace.capture.request_memory import RequestShape, check_request
+from gemma_trace.capture.workload import check_length, largest, lengthened, prompt_text, with_images, with_prompt
+from gemma_trace.requests_file import ChatRequest
+from gemma_trace.stages import Stage
+
+
+@dataclass(frozen=True)
+class Sent:
+    """How large a request was.
+
+    Attributes:
+        prompt_tokens: of one of its prompts, image tokens included.
+        image_pixels: of each image of one of its prompts, as it was decoded.
+    """
+
+    prompt_tokens: int
+    image_pixels: tuple[int, ...]
+
+
+class Sender:
+    """Sends requests, which it first makes as long as they are to be, and refuses where they don't fit.
+
+    Args:
+        generation: transformers' settings for all requests.
+
+    Raises:
+        ConfigError: a request is longer than the model.
+        DeviceError: it doesn't fit into the device's memory.
+    """
+
+    def __init__(
+        self, config: CaptureConfig, loaded: LoadedModel, generation: Any, requests: Sequence[ChatRequest]
+    ) -> None:
+        self._config = config
+        self._loaded = loaded
+        self._generations = {config.new_tokens: generation}
+        shape = self._shape(largest(requests), max(map(self.new_tokens, requests)))
+        check_length(loaded.model, shape.prompt_tokens, shape.new_tokens)
+        check_request(loaded.model.config, shape, loaded.model.dtype, loaded.device)
+        self.requests = list(requests)
+        if config.prompt_tokens:
+            prompt = self._lengthened_prompt(requests[0], config.prompt_tokens)
+            self.requests = [with_prompt(request, prompt) for request in requests]
+
+    def new_tokens(self, request: ChatRequest) -> int:
+        """How many tokens it generates."""
+        return request.max_new_tokens or self._config.new_tokens
+
+    def send(self, request: ChatRequest, ranges: RangeStack, token_on_host: Callable[[], None]) -> Sent:
+        """One request, from the messages in hand to its last token on the host."""
+        model = self._loaded.model
+        with ranges.stage(Stage.REQUEST):
+            with ranges.stage(Stage.IMAGE_LOAD):
+                images = _decoded(request)
+            with ranges.stage(Stage.PREPROCESSING):
+                inputs = self._inputs(request, images, self._config.batch)
+            with ranges.stage(Stage.TRANSFER):
+                inputs = inputs.to(self._loaded.device, dtype=model.dtype)
+            generation = self._generation(self.new_tokens(request))
+            model.generate(**inputs, generation_config=generation, streamer=TokenClock(ranges, token_on_host))
+        pixels = tuple(image.width * image.height for image in images)
+        return Sent(int(inputs["input_ids"].shape[1]), pixels)
+
+    def _generation(self, new_tokens: int) -> Any:
+        """The settings for so many tokens."""
+        if new_tokens not in self._generations:
+            generation = copy.copy(self._generations[self._config.new_tokens])
+            generation.max_new_tokens = new_tokens
+            self._generations[new_tokens] = generation
+        return self._generations[new_tokens]
+
+    def _shape(self, request: ChatRequest, new_tokens: int) -> RequestShape:
+        """How large a request is, told from a single prompt with its first image or two, whatever it will have."""
+        config, count = self._config, len(request.media("image"))
+        short = with_images(request, 1)
+        images = _decoded(short)
+        one = self._inputs(short, images, 1)
+        tokens = int(one["input_ids"].shape[1])
+        if count > 1:
+            short = with_images(request, 2)
+            two = int(self._inputs(short, images := _decoded(short), 1)["input_ids"].shape[1])
+            tokens += (count - 1) * (two - tokens)
+        return RequestShape(
+            prompts=config.batch,
+            images=count,
+            image_pixels=max((image.width * image.height for image in images), default=0),
+            prompt_tokens=config.prompt_tokens or tokens,
+            new_tokens=new_tokens,
+            chunk_tokens=config.prefill_chunk,
+            typed="token_type_ids" in one,
+        )
+
+    def _inputs(self, request: ChatRequest, images: list[Image], batch: int) -> Any:
+        """What the processor makes of a request's text and its images, `batch` times the same."""
+        config, processor = self._config, self._loaded.processor
+        text = prompt_text(processor, request, images)
+        bos = getattr(processor.tokenizer, "bos_token", None)
+        inputs = processor(
+            text=[text] * batch,
+            images=[images] * batch if images else None,
+            return_tensors="pt",
+            add_special_tokens=not (bos and text.startswith(bos)),
+            **({"device": config.image_device} if config.image_device else {}),
+        )
+        inputs.pop("labels", None)  # PaliGemma's; they are for training, and would add a loss to the prefill
+        return inputs
+
+    def _lengthened_prompt(self, request: ChatRequest, wanted: int) -> str:
+        """The prompt that makes a request so many tokens long."""
+        tokenizer = self._loaded.processor.tokenizer
+        now = int(self._inputs(request, _decoded(request), 1)["input_ids"].shape[1])
+
+        def count(text: str) -> int:
+            return len(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+        return lengthened(self._config.prompt, wanted - now, count)
+
+
+def _decoded(request: ChatRequest) -> list[Image]:
+    return [load_image(image, "the request") for image in request.media("image")]

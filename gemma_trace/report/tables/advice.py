@@ -1,0 +1,159 @@
+"""What to change: the findings of `advise`, and the rules that couldn't look."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from gemma_trace.advice.findings import Abstention, Advice, Finding
+from gemma_trace.health.findings import Health
+from gemma_trace.report.number_text import milliseconds
+from gemma_trace.report.table import Col, Report, Table, holding
+from gemma_trace.report.units import LABEL, MS, PCT, TEXT, WORDS
+
+_FIRST_TOKENS: Final = "the first token of every request is known"
+
+
+def _low(finding: Finding) -> float:
+    return finding.ceiling.interval_ns[0]
+
+
+def _high(finding: Finding) -> float:
+    return finding.ceiling.interval_ns[1]
+
+
+def _confidence(finding: Finding) -> str:
+    return finding.confidence.value
+
+
+def _values(finding: Finding) -> list[int]:
+    return list(finding.ceiling.values_ns)
+
+
+_CHANGE: Final = Col("change", "what to change", WORDS, definition="what to change, and with which option or call")
+_WHERE: Final = Col("where", "where", LABEL, definition="the stage, layer, op or source line that it is about")
+_EVIDENCE: Final = Col("evidence", "evidence", WORDS, definition="the figures that it rests on", priority=1)
+_CEILING: Final = Col(
+    "ceiling_ns",
+    "at most",
+    MS,
+    definition=(
+        "what a request would gain at most: the mean over the requests of their wall time less that of their graph "
+        "replayed without the work in question (`what-if`)"
+    ),
+    value="ceiling.mean_ns",
+)
+_LOW: Final = Col(
+    "ceiling_low_ns",
+    "from",
+    MS,
+    definition=(
+        "of the mean the lower end of a 95% interval by Student's t; of fewer than 3 requests the smallest value"
+    ),
+    value=_low,
+    priority=3,
+)
+_HIGH: Final = Col("ceiling_high_ns", "to", MS, definition="the upper end likewise", value=_high, priority=3)
+_PCT: Final = Col("ceiling_pct", "", PCT, definition="`ceiling_ns` in % of the wall time", value="ceiling.pct")
+_TTFT: Final = Col(
+    "ttft_ceiling_ns",
+    "of TTFT",
+    MS,
+    definition="the same up to the first token; empty where that isn't known of every request",
+    value="ceiling.ttft_ns",
+    priority=2,
+    when=_FIRST_TOKENS,
+)
+_TTFT_PCT: Final = Col(
+    "ttft_ceiling_pct",
+    "",
+    PCT,
+    definition="that in % of TTFT",
+    value="ceiling.ttft_pct",
+    priority=2,
+    when=_FIRST_TOKENS,
+)
+_SURE: Final = Col(
+    "confidence",
+    "confidence",
+    TEXT,
+    definition=(
+        "`high`: the trace shows the cause itself; `medium`: it shows what the cause usually looks like; `low`: it "
+        "shows where the time goes, and little of why"
+    ),
+    value=_confidence,
+    priority=2,
+)
+_CHECK: Final = Col("check", "check with", WORDS, definition="the command that shows whether it helped", priority=1)
+
+ADVICE_FILE: Final = (
+    Col("rule", definition="the name of the rule"),
+    _CHANGE,
+    _WHERE,
+    _EVIDENCE,
+    _CEILING,
+    _LOW,
+    _HIGH,
+    Col("ceilings_ns", definition="the gain of each request", value=_values),
+    _PCT,
+    _TTFT,
+    _TTFT_PCT,
+    _SURE,
+    _CHECK,
+    Col("source", definition="where the rule is from"),
+)
+"""A row per finding, the highest ceiling first."""
+
+ADVICE_COLS: Final = (_CEILING, _PCT, _LOW, _HIGH, _TTFT, _TTFT_PCT, _CHANGE, _WHERE, _EVIDENCE, _SURE, _CHECK)
+"""The same for people."""
+
+ABSTENTION_FILE: Final = (
+    Col("rule", "rule", definition="the rule that couldn't look; `all` where none could"),
+    Col("missing", "what is missing", WORDS, definition="what the trace lacks"),
+    Col("record", "what to record", WORDS, definition="what to record so that it can"),
+)
+"""A row per rule that couldn't look."""
+
+
+def advice_report(found: Advice, source: str, health: Health) -> Report:
+    """What to change, and what couldn't be looked at."""
+    data = Table("Advice", ADVICE_FILE, found.findings)
+    totals: dict[str, Any] = {
+        "requests": found.requests,
+        "noise_ns": found.noise_ns,
+        "more": found.more,
+        "under_noise": found.under_noise,
+        "abstentions": abstention_table(found),
+    }
+    return Report("advise", [source], advice_tables(found), data, totals, health)
+
+
+def advice_tables(found: Advice) -> tuple[Table[Any], ...]:
+    """The table of findings; and, where some rules couldn't look, that of those."""
+    conditions = holding({_FIRST_TOKENS: all(finding.ceiling.ttft_ns is not None for finding in found.findings)})
+    title = f"What to change: {len(found.findings)} finding{'' if len(found.findings) == 1 else 's'}"
+    table = Table(title, ADVICE_COLS, found.findings, notes=_notes(found), conditions=conditions)
+    return (table, abstention_table(found)) if found.abstentions else (table,)
+
+
+def abstention_table(found: Advice) -> Table[Abstention]:
+    """The rules that couldn't look."""
+    return Table("What couldn't be looked at", ABSTENTION_FILE, found.abstentions)
+
+
+def _notes(found: Advice) -> tuple[str, ...]:
+    notes = []
+    if found.findings:
+        notes.append(
+            "at most: what a request would gain if the work in question were gone, by replay of its dependency graph. "
+            "Ceilings overlap, so they don't add up."
+        )
+    else:
+        notes.append("No rule found anything that is worth a change.")
+    if found.under_noise:
+        notes.append(
+            f"Left out: {found.under_noise} under the noise of {milliseconds(found.noise_ns)} ms a request (1% of the "
+            "wall time, or the standard error of the requests' mean)."
+        )
+    if found.more:
+        notes.append(f"Left out: {found.more} more with lower ceilings.")
+    return tuple(notes)

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gemma_trace.capture import environment
+
+
+@pytest.fixture
+def smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program in the place of nvidia-smi, on a machine whose kernel says nothing."""
+    monkeypatch.setattr(environment, "_NVIDIA_VERSION", tmp_path / "version")
+    monkeypatch.setattr(environment, "_LONGEST_S", 0.5)
+    monkeypatch.setattr("shutil.which", lambda name: str(tmp_path / name))
+    return tmp_path / "nvidia-smi"
+
+
+@pytest.mark.parametrize(
+    ("script", "driver"),
+    [
+        ("echo 535.104.05; echo 535.104.05", "535.104.05"),
+        ("echo NVIDIA-SMI has failed because it couldn't communicate with the driver; exit 9", None),
+        ("echo No devices were found", None),
+        ("exec sleep 60", None),
+        ("printf '\\377\\376'", None),
+    ],
+)
+def test_a_slow_or_failing_nvidia_smi_loses_nothing(smi: Path, script: str, driver: str | None) -> None:
+    smi.write_text(f"#!/bin/sh\n{script}\n")
+    smi.chmod(0o700)
+    assert environment._nvidia_driver() == driver
+
+
+def test_what_is_no_program_is_no_driver(smi: Path) -> None:
+    smi.write_text("not a program")
+    assert environment._nvidia_driver() is None
+
+
+def test_the_kernel_says_which_driver_it_is(smi: Path, tmp_path: Path) -> None:
+    (tmp_path / "version").write_text(
+        "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.86.15  Release Build  (dvs-builder)\n"
+        "GCC version:  gcc version 12.3.0\n"
+    )
+    assert environment._nvidia_driver() == "570.86.15"
+    (tmp_path / "version").write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19\n")
+    assert environment._nvidia_driver() == "535.104.05"
