@@ -106,6 +106,7 @@ models: $(VENV)/.dev
 	$(BIN)/python -m tests.benchmarks.model_table
 
 fuzz: $(VENV)/.dev
+	$(BIN)/python -m tests.fuzz.run --corpus 0/1
 	$(BIN)/python -m tests.fuzz.run --keep build/fuzz $(FUZZ)
 
 picture: $(VENV)/.dev

@@ -30,6 +30,7 @@ _JOINER: Final = rf"(?<![{_EMOJI}])\u200d|\u200d(?![{_EMOJI}])"
 """A joiner of no width; between two emoji it makes one of them."""
 
 _UNSAFE: Final = re.compile(rf"[{_CONTROLS}{_MARKS}{_BLANKS}{_NOBODYS}]|{_JOINER}")
+_UNSAFE_RUN: Final = re.compile(rf"(?:{_UNSAFE.pattern})+")
 _UNSAFE_IN_JSON: Final = re.compile(rf"(?!\n)(?:{_UNSAFE.pattern})")
 _HALVES: Final = re.compile(r"[\ud800-\udfff]")
 _SHORT: Final = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
@@ -46,6 +47,17 @@ def printable(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return _UNSAFE.sub(_shown, text)
+
+
+def stripped(text: str) -> str:
+    """A text on one line without what isn't printable; where some of that was there is one mark.
+
+    >>> stripped("\\x1b[2Jgemm\\n\\n")
+    '\ufffd[2Jgemm\ufffd'
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return _UNSAFE_RUN.sub("\ufffd", text)
 
 
 def printable_lines(text: str) -> str:

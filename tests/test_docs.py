@@ -19,7 +19,8 @@ from gemma_trace.cli import COMMANDS, build_app, with_command
 from gemma_trace.cli.everywhere import taken_out
 from tests.conftest import ROOT
 
-PAGES = sorted([ROOT / "README.md", ROOT / "traces" / "README.md", *(ROOT / "analysis").rglob("*.md")])
+SKILL = sorted((ROOT / "gemma_trace").rglob("*.md"))
+PAGES = sorted([ROOT / "README.md", ROOT / "traces" / "README.md", *(ROOT / "analysis").rglob("*.md"), *SKILL])
 GUIDES = [ROOT / "README.md", *sorted((ROOT / "analysis" / "docs").glob("*.md"))]
 NOTEBOOKS = sorted((ROOT / "analysis").glob("*.ipynb"))
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.S | re.M)

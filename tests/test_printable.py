@@ -7,7 +7,7 @@ import unicodedata
 
 import pytest
 
-from gemma_trace.printable import encodable, path_text, printable, printable_json, printable_lines
+from gemma_trace.printable import encodable, path_text, printable, printable_json, printable_lines, stripped
 from tests.conftest import ROOT
 
 
@@ -37,6 +37,7 @@ def test_nothing_that_acts_or_hides_stays_as_it_is() -> None:
 )
 def test_it_is_shown_as_an_escape(text: str, shown: str) -> None:
     assert printable(text) == shown
+    assert printable(stripped(text)) == stripped(text) != text
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ COMMANDS: Final = (
     *("advise", "what-if"),
     *("report", "view", "export", "hta"),
     *("index", "history", "sql", "baseline"),
+    *("mcp", "skill"),
     "doctor",
 )
 """In the order of the help. Each is a function in the module of the same name, a dash for an underscore."""

@@ -12,7 +12,7 @@ import typer
 
 from gemma_trace.cli.everywhere import asked
 from gemma_trace.errors import ConfigError, OutputError
-from gemma_trace.printable import printable
+from gemma_trace.printable import printable, printable_lines
 from gemma_trace.report.formats import EXTENSIONS, RENDERERS, WIDE, Format, format_of
 
 if TYPE_CHECKING:
@@ -82,6 +82,11 @@ def remark(text: str) -> None:
 def answer(text: str | Path) -> None:
     """Print a result of one line, such as a file's name, to stdout. Nothing in it acts on a terminal."""
     print(printable(str(text)), flush=True)
+
+
+def answer_lines(text: str) -> None:
+    """Print a result of several lines to stdout. Nothing in it acts on a terminal."""
+    print(printable_lines(text), end="", flush=True)
 
 
 def file_stem(label: str) -> str:

@@ -75,7 +75,8 @@ class Program:
 
     def __init__(self, descriptor: int) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _START, json.dumps([*map(str, sys.path)]), str(descriptor)],
+            # -P: no module in the current folder, which may be anybody's, is taken for one of Python's
+            [sys.executable, "-P", "-c", _START, json.dumps([*map(str, sys.path)]), str(descriptor)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

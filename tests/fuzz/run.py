@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -135,7 +135,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--cases", type=int, default=100_000)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no case after this")
     parser.add_argument("--jobs", type=int, default=2, help="the number of processes")
-    parser.add_argument("--few", type=int, default=FEW, help="how many commands are drawn for a case")
+    parser.add_argument(
+        "--few", type=int, help=f"how many commands are drawn for a case: {FEW}, of the corpus all of them"
+    )
     parser.add_argument("--keep", type=Path, help="a folder for one case of each kind that was found")
     parser.add_argument("--corpus", metavar="I/N", help="instead, every N-th case of what was found before")
     return parser.parse_args()
@@ -146,7 +148,8 @@ def main() -> int:
     given = _arguments()
     with tempfile.TemporaryDirectory(prefix="gemma-trace-fuzz-") as folder:
         if given.corpus:
-            return _run_corpus(Path(folder), *map(int, given.corpus.split("/")))
+            part, parts = map(int, given.corpus.split("/"))
+            return _run_corpus(Path(folder), part, parts, given.few)
         return _run_cases(Path(folder), given)
 
 
@@ -155,7 +158,7 @@ def _run_cases(folder: Path, given: argparse.Namespace) -> int:
     numbers = range(given.first, given.first + given.cases)
     tally = Tally()
     begun = told = time.monotonic()
-    for found in _parts(folder, given.seed, numbers, given.jobs, given.few, begun + given.seconds):
+    for found in _parts(folder, given.seed, numbers, given.jobs, given.few or FEW, begun + given.seconds):
         for number, problem in tally.add(found):
             print(f"case {number}: {problem.kind}\n  {problem.command}", file=sys.stderr, flush=True)
             if given.keep:
@@ -168,10 +171,12 @@ def _run_cases(folder: Path, given: argparse.Namespace) -> int:
     return 1 if tally.kinds else 0
 
 
-def _run_corpus(folder: Path, part: int, parts: int) -> int:
-    """Cases of what was found before, each through every command."""
+def _run_corpus(folder: Path, part: int, parts: int, few: int | None) -> int:
+    """Cases of what was found before, each through every command, or through those of every case and so many more."""
     chosen = list(corpus.cases())[part::parts]
-    exercise = _exercise(folder)
+    exercise = _exercise(folder, few or FEW)
+    if few:
+        chosen = [(name, replace(made, draw=name)) for name, made in chosen]
     problems = [(name, problem) for name, made in chosen for problem in exercise.run(made)]
     print(
         f"{len(chosen):,} cases of the corpus, {exercise.runs.total():,} runs of commands, {len(problems):,} problems"

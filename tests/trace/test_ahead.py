@@ -339,3 +339,17 @@ def test_a_process_of_a_pool_reads_by_itself() -> None:
 
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         assert pool.submit(ahead.jobs_of, None).result() == 1
+
+
+def test_no_module_in_the_current_folder_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("json", "numpy"):
+        (tmp_path / f"{module}.py").write_text("open('taken', 'w').close()")
+    monkeypatch.chdir(tmp_path)
+    with (tmp_path / "shared").open("w+b") as shared:
+        shared.truncate(block_worker.SLOTS * block_worker.SLOT_BYTES)
+        process = block_process.Program(shared.fileno())
+        assert process.answers.read(len(block_worker.READY)) == block_worker.READY
+        process.orders.close()
+        process.wait()
+    process.answers.close()
+    assert not (tmp_path / "taken").exists()
