@@ -15,7 +15,7 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path, PosixPath, PurePath
 from typing import Any, BinaryIO, Final, cast
@@ -106,6 +106,20 @@ class RemotePath(PosixPath):
     def parent(self) -> RemotePath:  # type: ignore[override, unused-ignore]
         """The folder that it lies in."""
         return RemotePath(_bare(self.url).rstrip("/").rpartition("/")[0])
+
+    @property
+    def parents(self) -> Sequence[RemotePath]:  # type: ignore[override, unused-ignore]
+        """The folders above it, the innermost first; the last is the bucket or the server."""
+        scheme, _, below = _bare(self.url).rstrip("/").partition("://")
+        names = below.split("/")
+        return [RemotePath(f"{scheme}://{'/'.join(names[:end])}") for end in range(len(names) - 1, 0, -1)]
+
+    def joinpath(self, *names: str | os.PathLike[str]) -> RemotePath:
+        """What lies below it."""
+        return RemotePath("/".join([_bare(self.url).rstrip("/"), *(os.fspath(name) for name in names)]))
+
+    def __truediv__(self, name: str | os.PathLike[str]) -> RemotePath:
+        return self.joinpath(name)
 
     def resolve(self, strict: bool = False) -> RemotePath:
         """Itself."""

@@ -378,6 +378,13 @@ def test_paths_of_urls() -> None:
     path = RemotePath("https://ann:pw-of-hers@host/runs/rank3/run.json?X-Amz-Signature=signature-of-hers#x")
     assert (str(path), path.name, path.parent.name) == ("https://host/runs/rank3/run.json", "run.json", "rank3")
     assert path.parent.parent == RemotePath("https://ann:pw-of-hers@host/runs")
+    above = [
+        "https://ann:pw-of-hers@host/runs/rank3",
+        "https://ann:pw-of-hers@host/runs",
+        "https://ann:pw-of-hers@host",
+    ]
+    assert [folder.url for folder in path.parents] == above
+    assert path.parents[1] / "b" / "c.json" == RemotePath("https://ann:pw-of-hers@host/runs/b/c.json")
     again = pickle.loads(pickle.dumps(path))
     assert (again, hash(again), again.url) == (path, hash(path), path.url)
     assert path != RemotePath("https://host/runs/rank3/run.json")

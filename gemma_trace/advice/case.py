@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -171,6 +172,8 @@ class Case:
     def check(self, option: str, after: str) -> str:
         """The command that shows what a capture option brings; of others' traces how to find out.
 
+        A trace may say anything of its capture: each value is quoted, so that a shell takes it for nothing else.
+
         Args:
             option: the option of a capture, as `compare --set` takes it.
             after: the value that is advised.
@@ -179,9 +182,9 @@ class Case:
             return AGAIN
         config = self.metadata.config
         before = config.get(option) or _DEFAULTS.get(option, "")
-        parts = [f"--set {option}={before},{after}"]
+        settings = [f"{option}={before},{after}"]
         for name in _IDENTITY:
             value = config.get(name)
             if name != option and value is not None and value != _DEFAULTS.get(name):
-                parts.append(f"--set {name}={value}")
-        return f"gemma-trace compare {' '.join(parts)}"
+                settings.append(f"{name}={value}")
+        return shlex.join(["gemma-trace", "compare", *(word for setting in settings for word in ("--set", setting))])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import subprocess
@@ -41,7 +42,7 @@ def sql_tool(desk: Desk, asked: Sql) -> Found:
     path = desk.roots.path(asked.path)
     shown = desk.roots.shown(path)
     of_store = path.is_dir() and is_store(path)
-    files = [] if of_store else desk.roots.traces(path)
+    files = [] if of_store else desk.files(asked.path)
     of_job = len(files) > 1 and is_job(files)
     if not asked.query.strip():
         return _tables(shown, files, of_store=of_store, of_job=of_job)
@@ -100,6 +101,8 @@ def _asked(order: Order) -> dict[str, Any]:
         finally:
             clock.cancel()
             process.kill()
+            with contextlib.suppress(BrokenPipeError):  # what it has not read
+                process.stdin.close()
     if not answer:
         raise InputError("the query was ended, for want of memory or since it took too long; ask for less")
     found: dict[str, Any] = msgspec.json.decode(answer)

@@ -14,6 +14,8 @@ from gemma_trace.stages import StageRule
 if TYPE_CHECKING:
     from gemma_trace.trace.trace import Trace
 
+MOST_FILES: Final = 2_000
+"""Of a folder with more traces than this not even the headers are read."""
 MOST_TRACES: Final = 3
 MOST_SPANS: Final = 2_000_000
 """Of all traces that are kept, but for the last one, which is kept whatever its size."""
@@ -39,9 +41,16 @@ class Desk:
         """The traces that a path names.
 
         Raises:
-            InputError: there is none, or it lies outside of the roots.
+            InputError: there is none, or it lies outside of the roots, or there are too many.
         """
-        return self.roots.traces(self.roots.path(given))
+        found = self.roots.traces(self.roots.path(given))
+        if len(found) > MOST_FILES:
+            example = self.roots.shown(found[0].parent)
+            raise InputError(
+                f"that folder has {len(found):,} traces, more than {MOST_FILES:,}; give a folder below it, e.g. "
+                f"{example}, or ask a store of them, which gemma-trace index makes, with sql"
+            )
+        return found
 
     def trace(self, given: str) -> Trace:
         """The one trace that a path names.

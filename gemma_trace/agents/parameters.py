@@ -24,16 +24,10 @@ Request = Annotated[int | None, Meta(description="This request alone; 0 is the f
 class Asked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What every tool may be told of the answer."""
 
-    detail: Annotated[
-        Literal["brief", "full"], Meta(description="full has all columns, and kernels' names as recorded.")
-    ] = "brief"
-    max_tokens: Annotated[
-        int, Meta(ge=LEAST_TOKENS, le=MOST_TOKENS, description="How long the answer may be; a token is 3 bytes.")
-    ] = 1_500
-    max_rows: Annotated[int, Meta(ge=1, le=1_000, description="How many rows it may have.")] = 20
-    cursor: Annotated[
-        str, Meta(max_length=100, description="next_cursor of the answer before, with all else the same.")
-    ] = ""
+    detail: Annotated[Literal["brief", "full"], Meta(description="full: all columns, names as recorded.")] = "brief"
+    max_tokens: Annotated[int, Meta(ge=LEAST_TOKENS, le=MOST_TOKENS, description="Of 3 bytes each.")] = 1_500
+    max_rows: Annotated[int, Meta(ge=1, le=1_000)] = 20
+    cursor: Annotated[str, Meta(max_length=100, description="next_cursor of the page before.")] = ""
 
 
 class Summarize(Asked, frozen=True, kw_only=True):

@@ -49,6 +49,8 @@ class Roots:
             raise InputError("the path has a NUL in it; give a path below the roots")
         if is_url(given):
             return self._remote(given)
+        if given == "." and not self._folders:
+            return path_of(next(iter(self._urls.values())))
         if ".." in Path(given).parts:
             raise InputError("the path has .. in it; give a path below the roots, as summarize shows it")
         for place in self._places(given):

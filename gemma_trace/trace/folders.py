@@ -42,7 +42,8 @@ def _traces_of(path: Path) -> list[Path]:
         raise UnreadableError(f"no file or folder at {path}; check the path")
     if not path.is_dir():
         return [path]
-    if (path / RECORD).is_file() and not (path / MERGED).is_file():
+    is_here = not isinstance(path, RemotePath)  # of a URL nothing more is asked than what is below it
+    if is_here and (path / RECORD).is_file() and not (path / MERGED).is_file():
         raise UnreadableError(
             f"{path} holds served requests whose traces are not merged; run: gemma-trace serve-capture --merge {path}"
         )

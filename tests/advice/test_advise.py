@@ -114,4 +114,4 @@ def test_the_page_says_it_on_its_first_screen(tmp_path: Path) -> None:
     page = path.read_text()
     advice = page.index("What to change, and what it would bring at most")
     assert advice < page.index("Where the time goes")
-    assert "image_load: at most 40.000 ms a request" in page
+    assert "image_load: at most 40.00 ms a request" in page

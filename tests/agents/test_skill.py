@@ -11,7 +11,7 @@ from gemma_trace.agents.skill import NAME, skill_files
 from gemma_trace.cli import COMMANDS
 from tests.conftest import ROOT
 from tests.store.traces import built
-from tests.test_docs import commands
+from tests.test_docs import commands, refusal
 
 FOLDER = ROOT / "gemma_trace" / "agents" / "skill_files"
 PAGES = sorted(FOLDER.rglob("*.md"))
@@ -89,3 +89,16 @@ def test_it_names_commands_that_are_there() -> None:
     named = {given[0] for page in PAGES for given in commands(page)}
     assert named <= set(COMMANDS)
     assert {"doctor", "capture", "compare", "diff", "check"} <= named
+
+
+def test_commands_that_are_named_without_the_program_are_understood_too() -> None:
+    named = [
+        shlex.split(each)
+        for page in PAGES
+        for each in re.findall(r"`((?:capture|kernels|tree|stages) [^`]+)`", page.read_text())
+    ]
+    assert len(named) >= 10
+    for command, *options in named:
+        trace = [] if command == "capture" or "TRACE" in options else ["TRACE"]
+        assert refusal([command, *trace, *options]) == ""
+    assert refusal(["capture", "--compiled"])

@@ -13,6 +13,7 @@ from gemma_trace.agents.answers import TOKEN_BYTES
 from gemma_trace.agents.catalog import TOOLS, call, error_line
 from gemma_trace.agents.desk import MOST_ANSWERS, MOST_TRACES, Desk
 from gemma_trace.agents.parameters import schema_of
+from gemma_trace.agents.roots import Roots
 from gemma_trace.analysis.grouping import By, Sort
 from gemma_trace.errors import GemmaTraceError
 from gemma_trace.trace.trace import Trace
@@ -297,3 +298,24 @@ def test_a_trace_that_needs_more_memory_than_there_is_is_refused(monkeypatch: py
     row, _ = rows_of(asked(desk, "summarize"))
     assert row["health"].startswith("unreadable: ")
     assert "memory" in row["health"]
+
+
+def test_a_root_may_be_a_url(tmp_path: Path) -> None:
+    fsspec = pytest.importorskip("fsspec", reason="needs the extra scale")
+    files = fsspec.filesystem("memory")
+    content = built(tmp_path / "a.json").read_bytes()
+    for name in ("a", "b", "c"):
+        files.pipe(f"/agents/{'runs' if name != 'c' else 'other'}/{name}/rank0.1.pt.trace.json", content)
+    desk = Desk(Roots(["memory://agents/runs"]), cached=False)
+    rows = rows_of(asked(desk, "summarize"))
+    assert [row["path"] for row in rows] == ["memory://agents/runs/a", "memory://agents/runs/b"]
+    assert rows_of(asked(desk, "kernels", path=rows[1]["path"]))[0]["name"] == "gemm"
+    assert asked(desk, "diff", before=rows[0]["path"], after=rows[1]["path"])["data"]["facts"]["changed"] == 0
+    assert "not below a root" in refusal(desk, "kernels", path="memory://agents/other/c")
+
+
+def test_a_folder_of_too_many_traces_is_refused(small: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gemma_trace.agents.desk.MOST_FILES", 1)
+    for tool in ("summarize", "stages", "sql"):
+        assert "give a folder below it, e.g. a, or ask a store" in refusal(small, tool, path=".")
+    assert asked(small, "stages", path="a")
