@@ -14,6 +14,8 @@ from gemma_trace.remote import path_of
 
 if TYPE_CHECKING:
     from gemma_trace.analysis.breakdown import StageBreakdown
+    from gemma_trace.analysis.reasons import StageReason
+    from gemma_trace.analysis.summary import RunSummary
     from gemma_trace.analysis.timeline import Request
     from gemma_trace.report.table import Report
     from gemma_trace.stages import StageRule
@@ -30,6 +32,9 @@ def stages(
     request: Annotated[int | None, typer.Option(metavar="N", help="Show request N alone; 0 is the first.")] = None,
     why: Annotated[
         bool, typer.Option("--why", help="Split the time of every stage by cause, and show the critical path.")
+    ] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show the rule, the thresholds and the figures behind every verdict.")
     ] = False,
     stage: StageOption = None,
     rule: RuleOption = None,
@@ -79,7 +84,10 @@ def stages(
             raise no_such_stage(loaded, chosen, present)
         shown, reasons = shown.of_stage(chosen), [reason for reason in reasons if reason.stage == chosen]
     floors = floors_of(loaded, shown.complete(), own)
-    report = stages_report(shown, summarize(loaded, everything), reasons, floors, split=why)
+    run = summarize(loaded, everything)
+    report = stages_report(shown, run, reasons, floors, split=why)
+    if explain:
+        report = with_explanations(report, shown, run, reasons)
     if chosen is not None:
         emit(report, form, output, force=force, raw=raw)
         return
@@ -112,6 +120,15 @@ def of_ranks(path: Path, request: int | None, stage: str | None, rules: Sequence
         return None
     job = open_job([path], rules)
     return rank_stages_report(job if request is None else job.of_request(request), [str(path)], stage)
+
+
+def with_explanations(report: Report, shown: StageBreakdown, run: RunSummary, reasons: Sequence[StageReason]) -> Report:
+    """The report with how each stage's verdict came about."""
+    from gemma_trace.analysis.bindings import binding, doubt_of
+    from gemma_trace.report.tables import explain
+
+    doubt = doubt_of(shown, run.health)
+    return explain.with_explanations(report, [binding(reason, doubt) for reason in reasons])
 
 
 def with_devices(report: Report, trace: Trace, shown: StageBreakdown) -> Report:

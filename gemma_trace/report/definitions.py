@@ -18,6 +18,7 @@ from gemma_trace.report.tables.decode import DECODE_FILE
 from gemma_trace.report.tables.devices import DEVICE_FILE
 from gemma_trace.report.tables.diff import DIFF_FILE
 from gemma_trace.report.tables.doctor import CHECK_FILE
+from gemma_trace.report.tables.explain import EXPLAIN_FILE
 from gemma_trace.report.tables.floors import FLOOR_FILE
 from gemma_trace.report.tables.history import HISTORY_FILE
 from gemma_trace.report.tables.hta import HTA_FILE
@@ -96,6 +97,7 @@ README_TABLES: Final[dict[str, tuple[str, Sequence[Defined]]]] = {
     "devices": ("column", DEVICE_FILE),
     "split": ("part", KIND_COLS),
     "reasons": ("column", [col for col in REASON_FILE if col not in KIND_COLS]),
+    "explanations": ("column", EXPLAIN_FILE),
     "critical path": ("column", PATH_FILE),
     "decode": ("key", DECODE_FILE),
     "floors": ("column", FLOOR_FILE),

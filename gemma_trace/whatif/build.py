@@ -40,6 +40,11 @@ class _Edge:
             self.owner = owner
         return self
 
+    def of(self, owner: IntArray) -> _Edge:
+        """With the handle of the piece without which the edge isn't there."""
+        self.owner = owner
+        return self
+
     def columns(self, of_handle: IntArray) -> tuple[IntArray, ...]:
         """As `Edges` has them."""
         ends = (of_handle[column[self.where]] for column in (self.source, self.target, self.first, self.last))
@@ -87,7 +92,7 @@ class _Builder:
         self._edges.append(_Edge(self._starts, self._ends, (self._starts, self._ends), every))
         self._add_streams()
         self._add_launches()
-        waits = [self._add_waits(line, found) for line, found in enumerate(self._waits)]
+        waits = [self._add_waits(line, found, begin[OWN][1]) for line, found in enumerate(self._waits)]
         self._add_roots()
         probes = self._add_probes()
         cuts, of_handle = self._cuts.done()
@@ -169,12 +174,17 @@ class _Builder:
         source, delay = self._own_at(at)
         self._edges.append(_Edge(source, target, None, np.ones(len(at), dtype=bool)).after(delay, owner))
 
-    def _add_waits(self, line: int, waits: WaitStretches) -> tuple[IntArray, IntArray]:
-        """A thread goes on once what it waited for has ended; the handles of where the waits begin and end."""
+    def _add_waits(self, line: int, waits: WaitStretches, end: int) -> tuple[IntArray, IntArray]:
+        """A thread goes on once what it waited for has ended; the handles of where the waits begin and end.
+
+        Args:
+            end: the handle of the request's end, which comes after all that was waited for, be the wait there or not.
+        """
         begin = self._cuts.add(line, waits.begin_ns, is_point=True)
         ended = self._cuts.add(line, waits.ended_ns, is_point=True)
         every = np.ones(len(ended), dtype=bool)
-        self._edges.append(_Edge(self._ends[waits.place], ended, None, every))
+        self._edges.append(_Edge(self._ends[waits.place], ended, None, every).of(begin))
+        self._edges.append(_Edge(self._ends[waits.place], np.full(len(ended), end), None, every))
         for_all = np.flatnonzero(self._facts.waits_for_all[self._facts.trace.spans.name[waits.call]])
         called = self._facts.trace.spans.ts_ns[waits.call[for_all]] - self._request.start_ns
         if len(for_all):
@@ -183,7 +193,7 @@ class _Builder:
                 place = np.searchsorted(latest, waits.ended_ns[for_all], side="right") - 1
                 last = mine[np.maximum(place, 0)]
                 real = (place >= 0) & self._linked[last] & (self._called[last] < called)
-                self._edges.append(_Edge(self._ends[last], ended[for_all], None, real))
+                self._edges.append(_Edge(self._ends[last], ended[for_all], None, real).of(begin[for_all]))
         return begin, ended
 
     def _on_streams(self) -> list[IntArray]:
@@ -203,9 +213,11 @@ class _Builder:
         trace, request = self._facts.trace, self._request
         first = first_token_ns(trace, request)
         nothing = np.zeros((0, 2), dtype=np.int64)
-        if first is None or not request.start_ns < first <= request.end_ns:
+        if first is None:
             return None, nothing, 0
-        token = self._own_at(np.array([first - request.start_ns]))
+        at = np.array([min(first, request.end_ns) - request.start_ns])
+        source, delay = self._own_at(at)
+        token = source, delay + first - request.start_ns - at
         ranges = ranges_in(trace, request)
         load = ranges[(trace.stage_range[ranges] == _IMAGE_LOAD) & (trace.spans.ends_ns(ranges) <= first)]
         own = trace.spans.track[load] == request.track

@@ -7,7 +7,8 @@ delay. The edges are those that the critical path walks (`analysis/dependencies.
 * a thread goes through its own time in order; where it waits for the device it has nothing to do until then;
 * an activity comes after the one before it on its stream, after the start of its launch, and after the activity of
   another stream that it seems to have waited for;
-* a call that waits comes after its activity; one that waits for a whole device after the last of each stream;
+* a call that waits comes after its activity, one that waits for a whole device after the last of each stream; so does
+  the request's end, whether the call is there or not;
 * an outermost span of another thread begins when the request's thread had got as far as it had.
 
 What the graph can't explain (a launch that takes its time to arrive, the gap between two activities) is a fixed delay
@@ -34,7 +35,8 @@ class Edges:
         source, target: int64, boundaries; `NONE` as a source is the request's start.
         first, last: int64, boundaries of one line: the work on the edge lies between them.
         delay_ns: int64.
-        owner: int64, the boundary at which the activity begins that the delay leads to; `NONE` where it leads to none.
+        owner: int64, of a delay that leads to an activity the boundary at which that begins; of a wait the one at which
+            its call begins, without which it isn't there; `NONE` of all else.
     """
 
     source: IntArray
@@ -46,6 +48,15 @@ class Edges:
 
     def __len__(self) -> int:
         return len(self.source)
+
+    def are_waits(self, is_device: BoolArray) -> BoolArray:
+        """bool [e], which edges lead from an activity to a thread that waits for it.
+
+        Args:
+            is_device: bool [b], which boundaries are of activities.
+        """
+        found: BoolArray = (self.owner >= 0) & ~is_device[self.owner]
+        return found
 
     def taken(self, chosen: IntArray | BoolArray) -> Edges:
         """Some of them."""

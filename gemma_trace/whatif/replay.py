@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Final
 
 import numpy as np
 
 from gemma_trace.trace.events import NONE, BoolArray, IntArray
 from gemma_trace.whatif.graph import Graph
+
+_NEVER: Final = -(2**61)
+"""Long before every request."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class Replay:
         edges = graph.edges
         self._source = np.where(edges.source >= 0, rank[edges.source], 0)
         self._target = rank[edges.target]
+        self._are_waits = edges.are_waits(graph.is_device)
         self._sources, self._targets = self._source.tolist(), self._target.tolist()
 
     @cached_property
@@ -47,7 +52,8 @@ class Replay:
 
         Args:
             work_ns: int64 [b], the work of each piece.
-            removed: bool [b], what isn't there at all; the delays that lead to removed activities aren't either.
+            removed: bool [b], what isn't there at all; the delays that lead to removed activities aren't either, nor do
+                removed calls wait.
         """
         return self._read_off(self._times(work_ns, removed))
 
@@ -82,12 +88,12 @@ class Replay:
         """By the place of a point in the order, after the request's start, when it comes."""
         edges = self.graph.edges
         before = np.append(0, np.cumsum(work_ns))
-        delay = edges.delay_ns
+        weight = before[edges.last] - before[edges.first] + edges.delay_ns
         if removed is not None:
-            delay = np.where((edges.owner >= 0) & removed[edges.owner], 0, delay)
-        weight = (before[edges.last] - before[edges.first] + delay).tolist()
-        times = [0] + [-(2**62)] * len(self.graph.order)
-        for source, target, length in zip(self._sources, self._targets, weight, strict=True):
+            gone = (edges.owner >= 0) & removed[edges.owner]
+            weight = np.where(gone, np.where(self._are_waits, _NEVER, weight - edges.delay_ns), weight)
+        times = [0] + [_NEVER] * len(self.graph.order)
+        for source, target, length in zip(self._sources, self._targets, weight.tolist(), strict=True):
             reached = times[source] + length
             if reached > times[target]:
                 times[target] = reached

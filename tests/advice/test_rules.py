@@ -253,6 +253,21 @@ def test_communication(tmp_path: Path) -> None:
     assert finding.confidence is Confidence.MEDIUM
 
 
+def test_host_sync(tmp_path: Path) -> None:
+    built, at = request().range("prefill", 0, 90 * MS), 0
+    for place in range(6):  # each launch of a kernel of 5 ms is waited for, and 5 ms of the host follow
+        built.launch(place + 1, at, 10_000).kernel("k", at + 20_000, 5 * MS, correlation=place + 1)
+        built.op("aten::item", at + 50_000, 5 * MS)
+        built.span("cuda_runtime", "cudaStreamSynchronize", at + 60_000, 4_970_000)
+        built.op("aten::work", at + 6 * MS, 5 * MS)
+        at += 11 * MS
+    finding = one(built, tmp_path, "host_sync")
+    # Five of the six don't wait, each 4.97 ms; the last stays, and the device is behind by nothing then.
+    assert ceiling_ms(finding) == pytest.approx(5 * 4.97, abs=0.01)
+    assert finding.evidence.startswith("5 calls wait for the device, 5 of them to read a value")
+    assert "host_sync" not in rules(on_device(("k", 40), ("k", 30)), tmp_path)
+
+
 def test_kv_cache(tmp_path: Path) -> None:
     built = request().range("prefill", 0, 20 * MS).op("aten::cat", 5 * MS, 5 * MS).range("decode", 20 * MS, 70 * MS)
     built.op("aten::cat", 30 * MS, 12 * MS)

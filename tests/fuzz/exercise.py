@@ -60,6 +60,9 @@ _ALIKE: Final = frozenset({"kernels", "tree"})
 """Commands that read a file just as `stages` does, and print the same message where it can't be read."""
 
 
+_ADVISING: Final = ("advise", "what-if")
+
+
 class TooLongError(BaseException):
     """A command took more than `LIMIT_S`. No `Exception`, so that nothing takes it for something that it expected."""
 
@@ -91,6 +94,8 @@ def commands(trace: str, sound: str, folder: str) -> list[list[str]]:
         *([*kernels, by, "--roofline"] for by in ("kernel", "op", "module", "layer", "family", "shape")),
         ["kernels", trace, "--sort", "latency", "--stage", "prefill"],
         ["tree", trace, "--depth", "0", "--min-pct", "0", "--layers"],
+        ["advise", trace],
+        ["what-if", trace, "--scale", "op:*=0.5", "--overlap", "span:*"],
         ["diff", sound, trace, "--fail-on", "5%"],
         ["diff", trace, trace, "--top", "0"],
         ["summarize", trace, sound],
@@ -274,10 +279,10 @@ def _inflated(data: bytes) -> bytes:
 def _fitting(command: str, options: Sequence[str]) -> list[str]:
     """Those of the options that a command has."""
     without = {
-        "--peaks": ("check", "tree", "diff", "summarize", "ranks", "report", "export", "index"),
+        "--peaks": ("check", "tree", "diff", "summarize", "ranks", "report", "export", "index", *_ADVISING),
         "--rules": ("index",),
         "--rule": ("index",),
-        "--stage": ("check", "summarize", "ranks", "report", "export", "index"),
+        "--stage": ("check", "summarize", "ranks", "report", "export", "index", *_ADVISING),
         "--request": ("check", "diff", "summarize", "ranks", "report", "export", "index"),
     }
     pairs = zip(options[::2], options[1::2], strict=True)

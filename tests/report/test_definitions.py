@@ -29,7 +29,7 @@ RUNS = [str(SAMPLES / name) for name in ("sample-tiny-cpu-torchvision", "sample-
 
 COMMANDS = {
     "summarize": ["summarize", *RUNS],
-    "stages": ["stages", RUNS[0]],
+    "stages": ["stages", RUNS[0], "--explain"],
     "kernels": ["kernels", RUNS[0], "--roofline"],
     "tree": ["tree", RUNS[0]],
     "diff": ["diff", *RUNS],
