@@ -69,12 +69,14 @@ def annotate(
         The open ranges; its `stage(...)` puts a range around a block of the caller's own.
 
     Raises:
-        ConfigError: no such detail, no module at a path, or what is given is no model.
+        ConfigError: no such detail, no module at a path, or what is given is no model or no processor.
     """
     if detail not in ("stage", "layer", "module"):
         raise ConfigError(f"no detail {detail!r}; give stage, layer or module")
     if not isinstance(model, nn.Module):
         raise ConfigError(f"annotate takes a model of transformers, and this is a {type(model).__name__}")
+    if processor is not None and not callable(processor):
+        raise ConfigError(f"the processor is a {type(processor).__name__}; give the model's own, or none")
     ranges = RangeStack(sink or ProfilerRanges())
     with ExitStack() as undo:
         undo.callback(ranges.close_to, 0)

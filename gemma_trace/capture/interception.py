@@ -22,6 +22,12 @@ Call = Callable[..., Any]
 Wrap = Callable[[Call], Call]
 """Makes of a call one that is listened to."""
 
+Before = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]
+"""Is given the module and what it is called with."""
+
+After = Callable[[nn.Module, tuple[Any, ...], Any], None]
+"""Is given the module, what it was called with, and its output, which is None after an exception."""
+
 _LOG: Final = logging.getLogger(__name__)
 _LOCK: Final = threading.RLock()
 _ORIGINAL: Final = "_gemma_trace_original"
@@ -38,19 +44,6 @@ def inside_graph() -> bool:
     if torch.compiler.is_compiling():
         return True
     return bool(torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing())
-
-
-def quietly(listen: Callable[..., None]) -> Callable[..., None]:
-    """A listener whose failure is logged, and never is its program's."""
-
-    @functools.wraps(listen)
-    def heard(*args: Any, **kwargs: Any) -> None:
-        try:
-            listen(*args, **kwargs)
-        except Exception as error:
-            _LOG.warning("gemma-trace could not annotate a call: %s: %s", type(error).__name__, error)
-
-    return heard
 
 
 def listen_to_calls(owner: Any, name: str, wrap: Wrap, undo: ExitStack) -> None:
@@ -73,47 +66,43 @@ def listen_to_calls(owner: Any, name: str, wrap: Wrap, undo: ExitStack) -> None:
     undo.callback(stop)
 
 
-def listen_to_forward(
-    module: nn.Module,
-    before: Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None],
-    after: Callable[[nn.Module, Any], None],
-    undo: ExitStack,
-) -> None:
+def listen_to_forward(module: nn.Module, before: Before, after: After, undo: ExitStack) -> None:
     """Call `before` and `after` around every forward of a module, until `undo` ends; not inside of a graph.
 
-    Args:
-        before: is given the module and what it is called with.
-        after: is given the module and its output, which is None after an exception.
+    A listener that fails is logged: its failure is never its program's.
     """
-    before, after = quietly(before), quietly(after)
     if getattr(module, _COMPILED_CALL, None) is not None:
-        listen_to_calls(module, _COMPILED_CALL, functools.partial(_around, module, before, after), undo)
+        listen_to_calls(module, _COMPILED_CALL, functools.partial(called_between, module, before, after), undo)
         return
     for handle in (
-        module.register_forward_pre_hook(_Hook(lambda *heard: before(*heard)), with_kwargs=True),
-        module.register_forward_hook(_Hook(lambda called, _, output: after(called, output)), always_call=True),
+        module.register_forward_pre_hook(_Hook(before), with_kwargs=True),
+        module.register_forward_hook(_Hook(after), always_call=True),
     ):
         undo.callback(handle.remove)
 
 
-def called_between(module: nn.Module, before: Callable[..., None], after: Callable[..., None], call: Call) -> Call:
+def called_between(module: nn.Module, before: Before, after: After, call: Call) -> Call:
     """A call that stands for a module's forward, with what `listen_to_forward` takes around it."""
-    return _around(module, quietly(before), quietly(after), call)
 
-
-def _around(module: nn.Module, before: Callable[..., None], after: Callable[..., None], call: Call) -> Call:
     def annotated(*args: Any, **kwargs: Any) -> Any:
         if inside_graph():
             return call(*args, **kwargs)
-        before(module, args, kwargs)
+        _tell(before, module, args, kwargs)
         output = None
         try:
             output = call(*args, **kwargs)
             return output
         finally:
-            after(module, output)
+            _tell(after, module, args, output)
 
     return annotated
+
+
+def _tell(listen: Callable[..., None], *told: Any) -> None:
+    try:
+        listen(*told)
+    except Exception as error:
+        _LOG.warning("gemma-trace could not annotate a call: %s: %s", type(error).__name__, error)
 
 
 class _Hook:
@@ -124,7 +113,7 @@ class _Hook:
 
     def __call__(self, *args: Any) -> None:
         if not inside_graph():
-            self._heard(*args)
+            _tell(self._heard, *args)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Callable[..., None]:
         return _nothing

@@ -116,7 +116,8 @@ class RangeStack(threading.local):
 
     def open(self, name: str) -> None:
         """Begin a range. One of the same name that is still open was left by an interrupt; it ends first."""
-        self.close(name)
+        if name in self._names:
+            self.close(name)
         if _heard(self._sink.begin, name):
             self._names.append(name)
 

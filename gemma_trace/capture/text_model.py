@@ -75,7 +75,7 @@ class TextModel:
             return False
         return module is not outermost and id(module) in self._within[id(outermost)]
 
-    def _after_forward(self, module: nn.Module, output: Any) -> None:
+    def _after_forward(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         state = self._state
         if module is not state.outermost:
             return

@@ -135,15 +135,23 @@ def messages_for(request: ChatRequest, images: Sequence[Image.Image]) -> list[di
     ]
 
 
+PUT_IMAGE_TOKENS: Final = frozenset(
+    {"Blip2Processor", "InstructBlipProcessor", "InstructBlipVideoProcessor", "Florence2Processor", "FuyuProcessor"}
+)
+"""Processors that put the images' tokens before the text themselves."""
+
+
 def prompt_text(processor: Any, request: ChatRequest, images: Sequence[Image.Image]) -> str:
     """A request's text by the chat template of the processor.
 
-    One that has none, as PaliGemma's, takes the images' tokens and the texts as they are.
+    One that has none, as PaliGemma's, takes the images' tokens and the texts as they are; some put the tokens there
+    themselves.
     """
     if getattr(processor, "chat_template", None):
         messages = messages_for(request, images)
         return str(processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
-    return str(getattr(processor, "image_token", "")) * len(images) + text_of(request)
+    token = "" if type(processor).__name__ in PUT_IMAGE_TOKENS else str(getattr(processor, "image_token", ""))
+    return token * len(images) + text_of(request)
 
 
 def check_length(model: Any, prompt_tokens: int, new_tokens: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-_INSIDE = ("_orig_mod", "module")
+_INSIDE = ("_orig_mod", "module", "_fsdp_wrapped_module")
 """Where torch.compile and the parallel wrappers keep what they wrap."""
 
 

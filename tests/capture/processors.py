@@ -99,6 +99,12 @@ def internvl() -> Any:
     return hf.InternVLProcessor(images, tokenizer, videos, image_seq_length=4, chat_template=_template())
 
 
+def blip2() -> Any:
+    """Has no chat template either, and puts the image's tokens before the text itself."""
+    images = hf.BlipImageProcessor(size=_SQUARE)
+    return hf.Blip2Processor(images, _tokenizer(picture="<image>"), num_query_tokens=4)
+
+
 PROCESSORS: dict[str, Callable[[], Any]] = {
     maker.__name__: maker for maker in (gemma3, gemma4, qwen2_5_vl, llava, paligemma, idefics3, internvl)
 }

@@ -12,7 +12,7 @@ declare_missing_operators()
 
 from tests.capture.registered import look_at, registered_types  # noqa: E402
 
-ALWAYS = ("blip-2", "florence2", "fuyu", "gemma3", "kosmos-2", "pix2struct", "qwen2_5_vl")
+ALWAYS = ("blip-2", "fuyu", "gemma3", "pix2struct", "qwen2_5_vl")
 """Those whose modules other tests import anyway; all take over 20 s of processor time. `make models` asks for them."""
 
 TYPES = list(registered_types()) if "GEMMA_TRACE_ALL_MODELS" in os.environ else ALWAYS

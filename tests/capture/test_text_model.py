@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import pickle
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -20,6 +21,7 @@ from gemma_trace.capture.text_model import extends_cache_by_one
 from gemma_trace.capture.torchvision_ops import declare_missing_operators
 from gemma_trace.stages import Stage
 from tests.capture.recorder import Recorder
+from tests.conftest import HUNG_S
 
 declare_missing_operators()
 
@@ -178,7 +180,7 @@ def test_two_threads_generate_with_one_model(llava: Any) -> None:
     barrier = threading.Barrier(2)
 
     def wait(*_: Any) -> None:
-        barrier.wait(30)
+        barrier.wait(HUNG_S)
 
     handle = model.model.language_model.register_forward_pre_hook(wait)  # each step of one waits for the other's
     try:
@@ -187,18 +189,19 @@ def test_two_threads_generate_with_one_model(llava: Any) -> None:
             for thread in threads:
                 thread.start()
             for thread in threads:
-                thread.join(60)
+                thread.join(HUNG_S)
     finally:
         handle.remove()
     assert [recorder.text_stages for recorder in recorders.values()] == [THREE_TOKENS] * 2
     assert [recorder.depth for recorder in recorders.values()] == [0, 0]
 
 
-def test_a_copy_made_meanwhile_generates_by_itself_unheard(llava: Any) -> None:
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_a_copy_made_meanwhile_generates_by_itself_unheard(llava: Any, copied: Callable[[Any], Any]) -> None:
     model, inputs = llava
     recorder = Recorder()
     with annotate(model, sink=recorder), torch.inference_mode():
-        other = copy.deepcopy(model)
+        other = copied(model)
         for weight in other.parameters():
             weight.zero_()
         zeros = other.generate(**inputs, **GREEDY)

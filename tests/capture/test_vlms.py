@@ -136,6 +136,25 @@ def test_a_saved_model_of_a_family_is_captured_with_its_own_processor(family: st
     assert sum(row.time_ns for row in rows) == breakdown(trace).requests[0].wall_ns
 
 
+def test_a_model_that_hands_over_to_another_is_captured(tmp_path: Path) -> None:
+    from gemma_trace.capture.session import profile
+    from tests.capture.processors import blip2
+    from tests.capture.vlms_more import MORE_FAMILIES, built
+
+    torch.manual_seed(0)
+    model, _ = built(MORE_FAMILIES["blip2"])
+    own = model.language_model.generation_config
+    found = profile(
+        model=model, processor=blip2(), output=tmp_path, warmup=0, runs=1, profile_runs=1, new_tokens=NEW_TOKENS
+    )
+    (sample,) = found.metadata.timed_requests
+    counts = {stage: sample.stages[stage].count for stage in ("projector", "prefill", "sampling", "decode")}
+    assert counts == {"projector": 2} | text_stages()
+    assert len(sample.token_ns) == NEW_TOKENS, "as long as asked for, whatever the inner model's settings say"
+    assert model.language_model.generation_config is own
+    assert found.metadata.warnings == ()
+
+
 def test_a_module_can_be_named_where_none_is_found() -> None:
     model, _ = build("llava")
     given = find_stage_modules(model, {"vision": "model.language_model", "projector": "lm_head"})
