@@ -38,5 +38,8 @@ def ask(path: Path, *queries: str) -> list[Rows]:
         warnings.simplefilter("ignore")  # protobuf's, on import
         host = _host()
         engine = host.PerfettoEngine()
-        engine.load(path)
-        return [[vars(row) for row in engine.query(sql)] for sql in [host.LOST, *queries]]
+        try:
+            engine.load(path)
+            return [[vars(row) for row in engine.query(sql)] for sql in [host.LOST, *queries]]
+        finally:
+            engine._store.close()  # the engine and what it calls hold each other, where no collector sees it
