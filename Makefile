@@ -46,7 +46,8 @@ tests: $(VENV)/.dev
 
 # Without the extras: what needs torch, HTA, TensorBoard, Perfetto or a browser is skipped or is in other folders.
 LOWEST := build/lowest
-TORCH_FREE := tests/analysis tests/cli tests/export tests/fuzz tests/health tests/history tests/report tests/store tests/trace tests/view \
+TORCH_FREE := tests/advice tests/analysis tests/cli tests/export tests/fuzz tests/health tests/history tests/ranks tests/report \
+	tests/store tests/trace tests/view tests/whatif \
 	$(wildcard tests/test_*.py)
 
 test-lowest:

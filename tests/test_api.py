@@ -137,6 +137,7 @@ def served(file: Path) -> Iterator[str]:
 
 
 def test_load_takes_an_address(served: str) -> None:
+    pytest.importorskip("aiohttp", reason="needs the extra scale")
     assert gemma_trace.load(f"{served}/trace.json").label == "trace"
     with pytest.raises(gemma_trace.UnreadableError, match=r"no file or folder at http://\S+/none.json; check the path"):
         gemma_trace.load(f"{served}/none.json")

@@ -152,6 +152,7 @@ def test_every_example_of_the_help_is_understood() -> None:
 
 
 def test_the_python_of_the_guide_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("duckdb", reason="needs the extra scale")
     samples = ROOT / "traces" / "samples"
     for name, sample in (("demo", "sample-tiny-cpu-torchvision"), ("other", "sample-tiny-cpu-pil")):
         shutil.copytree(samples / sample, tmp_path / "traces" / name)
