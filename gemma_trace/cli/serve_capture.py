@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gemma_trace.capture.config import size_of
 from gemma_trace.cli.output import ForceOption, FormatOption, OutDirOption, OutputOption, RawOption, answer, remark, say
 from gemma_trace.errors import ConfigError
 from gemma_trace.remote import path_of
@@ -46,8 +47,13 @@ def serve_capture(
         bool, typer.Option("--online", help="Fetch the images of --requests that are http(s) URLs.")
     ] = False,
     runs: Annotated[int, typer.Option(min=1, metavar="N", help="Time N requests, and profile N.")] = 5,
-    images: Annotated[int, typer.Option(min=0, metavar="N", help="The number of images in each request.")] = 1,
-    size: Annotated[str, typer.Option(metavar="WxH", help="The width and height of the images.")] = "896x896",
+    images: Annotated[
+        int,
+        typer.Option(
+            "--images-per-request", "--image-count", min=0, metavar="N", help="The number of images in each request."
+        ),
+    ] = 1,
+    image_size: Annotated[str, typer.Option(metavar="WxH", help="The width and height of the images.")] = "896x896",
     prompt: Annotated[str | None, typer.Option(metavar="TEXT", help="The text that goes with the images.")] = None,
     new_tokens: Annotated[int, typer.Option(min=1, metavar="N", help="Generate N tokens.")] = 16,
     repeat_images: Annotated[
@@ -109,7 +115,7 @@ def serve_capture(
         online=online,
         runs=runs,
         images=images,
-        size=_size(size),
+        size=size_of(image_size),
         prompt=PROMPT if prompt is None else prompt,
         new_tokens=new_tokens,
         repeat_images=repeat_images,
@@ -148,16 +154,3 @@ def _merge(folder: Path) -> None:
     for note in notes:
         say(f"gemma-trace: warning: {note}")
     answer(done)
-
-
-def _size(text: str) -> tuple[int, int]:
-    """The width and height that an option gives.
-
-    Raises:
-        ConfigError: it is none.
-    """
-    found = re.fullmatch(r"(\d{1,5})[x×](\d{1,5})", text)
-    width, height = (int(found[1]), int(found[2])) if found else (0, 0)
-    if not (0 < width <= 16384 and 0 < height <= 16384):
-        raise ConfigError(f"--size {text} is no width and height; give e.g. --size 896x896")
-    return width, height

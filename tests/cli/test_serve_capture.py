@@ -15,7 +15,8 @@ from tests.served.loopback import Behaviour, LoopbackServer, TorchWorker
 
 def run(server: LoopbackServer, folder: Path, *more: str, traces: bool = True, size: str = "64x48") -> int:
     given = ["--traces", str(server.traces)] if traces else []
-    options = ["--runs", "2", "--warmup", "1", "--size", size, "--new-tokens", "3", "--out-dir", str(folder / "out")]
+    options = ["--runs", "2", "--warmup", "1", "--image-size", size, "--new-tokens", "3"]
+    options += ["--out-dir", str(folder / "out")]
     return main(["serve-capture", "--server", server.url, *given, *options, *more])
 
 
@@ -76,7 +77,8 @@ def test_traces_of_torch_itself(tmp_path: Path, capsys: pytest.CaptureFixture[st
     for number, request in enumerate(ServedRecord.read(folder).profiled):
         of_request = {row["stage"]: row["time_ns"] for row in stages["rows"] if row["request"] == number}
         assert sum(of_request.values()) == request.done_ns
-        assert {"preprocessing", "vision_tower", "prefill", "sampling", "decode"} <= set(of_request)
+        # Steps of some µs may all end before the client has read its first token: what it waits for then is `return`.
+        assert {"preprocessing", "vision_tower", "prefill", "sampling"} <= set(of_request)
     assert [step["kind"] for step in stages["totals"]["steps"]] == ["prefill", "decode", "decode"] * 2
     assert main(["kernels", str(folder), "--stage", "vision_tower", "--by", "op", "--format", "json"]) == 0
     assert "aten::mm" in {row["name"] for row in json.loads(capsys.readouterr().out)["rows"]}

@@ -68,4 +68,5 @@ def said(found: WhatIf) -> str:
 def _mean(rows: Sequence[RequestWhatIf]) -> str:
     saved, wall = sum(row.saved_ns for row in rows), sum(row.wall_ns for row in rows)
     share = 100 * saved / wall if wall else 0.0
-    return f"Mean of {len(rows)} requests: {milliseconds(saved / len(rows))} ms saved, {share:.1f}% of the wall time."
+    of = "1 request" if len(rows) == 1 else f"{len(rows)} requests"
+    return f"Mean of {of}: {milliseconds(saved / len(rows))} ms saved, {share:.1f}% of the wall time."
