@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from re import _constants, _parser  # type: ignore[attr-defined]
 from types import FrameType, ModuleType
@@ -23,6 +24,9 @@ MANY: Final = 100
 
 NAMES: Final = 60
 """How many names each pattern is held against."""
+
+LEAST_TOTAL_S: Final = 0.1
+"""Processor time that is told from none even where it is counted in ticks of 10 ms."""
 
 _REPEATS: Final = (_constants.MAX_REPEAT, _constants.MIN_REPEAT, _constants.POSSESSIVE_REPEAT)
 _FILLERS: Final = ("", "a", "0", "_", " ", "/", ".", "<", "A", "-", ":", ",", "a.", "a/", "_a", "1,")
@@ -200,8 +204,7 @@ def too_slow(pattern: Pattern, short: int, least_s: float, limit_s: float) -> It
             return text.encode("latin-1", "replace") if isinstance(pattern.compiled.pattern, bytes) else text
 
         def grows(length: int, name: Callable[[int], str | bytes] = name) -> bool:
-            # The least of several: a machine that does other things makes single ones slow.
-            less, more = (min(cost_s(pattern.find, name(n), limit_s) for _ in range(3)) for n in (length, 16 * length))
+            less, more = (mean_cost_s(pattern.find, name(n), limit_s) for n in (length, 16 * length))
             return more > 5 * 16 * less
 
         if (
@@ -211,3 +214,19 @@ def too_slow(pattern: Pattern, short: int, least_s: float, limit_s: float) -> It
             and grows(2 * short)
         ):
             yield begin, again
+
+
+def mean_cost_s(find: Find, text: str | bytes, limit_s: float) -> float:
+    """How much processor time a text takes, the mean of as many times as take `LEAST_TOTAL_S` together.
+
+    Where processor time is counted in ticks of 10 ms, a single short text seems to take none at all.
+    """
+    times = 1
+    while (cost := cost_s(partial(_repeated, find, times), text, limit_s)) < LEAST_TOTAL_S:
+        times *= 4
+    return cost / times
+
+
+def _repeated(find: Find, times: int, text: str | bytes) -> None:
+    for _ in range(times):
+        find(text)
