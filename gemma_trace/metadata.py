@@ -121,6 +121,8 @@ class Environment:
         device_memory_bytes: the device's memory.
         driver: the device driver's version.
         cuda: the CUDA version that torch was built with.
+        cpu_bfloat16: whether the host's CPU multiplies bfloat16 by instructions of its own (AVX512_BF16, AMX, Arm's
+            BF16); None where that isn't known.
     """
 
     gemma_trace: str
@@ -137,6 +139,7 @@ class Environment:
     device_memory_bytes: Bytes | None = None
     driver: str | None = None
     cuda: str | None = None
+    cpu_bfloat16: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -147,11 +150,15 @@ class Workload:
         images: labels of the image files; requests take them in turn.
         prompt_tokens: tokens of one prompt, image tokens included; one number per image label.
         new_tokens: tokens that each request generates.
+        padding_tokens: how many of `prompt_tokens` are padding.
+        image_numbers: which images each has, numbered by their content: the same image has the same number.
     """
 
     images: tuple[str, ...]
     prompt_tokens: tuple[Count, ...]
     new_tokens: Count
+    padding_tokens: tuple[Count, ...] = ()
+    image_numbers: tuple[tuple[Count, ...], ...] = ()
 
 
 @dataclass(frozen=True)

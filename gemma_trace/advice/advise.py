@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from statistics import fmean, stdev
 from typing import Final
 
@@ -9,10 +10,12 @@ import numpy as np
 
 from gemma_trace.advice.case import Case
 from gemma_trace.advice.findings import MOST_FINDINGS, Abstention, Advice, Ceiling, Finding, ranked
+from gemma_trace.advice.places import place_of
 from gemma_trace.advice.registry import RULES
 from gemma_trace.advice.rule import Candidate, Lacking
 from gemma_trace.health.examine import examine
 from gemma_trace.health.findings import CLOCK_SHIFT, MISSING_DEVICE_WORK, Severity
+from gemma_trace.peaks import Peaks
 from gemma_trace.trace.events import NONE
 from gemma_trace.trace.requests import Request
 from gemma_trace.trace.trace import Trace
@@ -22,7 +25,7 @@ LEAST_PCT: Final = 1.0
 """What gains a smaller share of the requests is never advised."""
 
 
-def advise(trace: Trace, request: int | Request | None = None) -> Advice:
+def advise(trace: Trace, request: int | Request | None = None, peaks: Sequence[Peaks] = ()) -> Advice:
     """What to change, the highest ceiling first.
 
     Nothing is advised whose ceiling is under the noise: 1% of the wall time or, where that is more, the standard error
@@ -30,6 +33,7 @@ def advise(trace: Trace, request: int | Request | None = None) -> Advice:
 
     Args:
         request: look at one request alone, by its index or as it is; None looks at all.
+        peaks: the user's own peak rates of devices.
 
     Raises:
         InputError: there is no such request.
@@ -39,7 +43,7 @@ def advise(trace: Trace, request: int | Request | None = None) -> Advice:
         return Advice((), 0, 0, 0.0, 0, (Abstention("all", "no request takes any time", "a request"),))
     if doubt := _doubt(trace):
         return Advice((), 0, 0, _noise_ns(requests), len(requests), (doubt,))
-    case = Case(trace, requests, Engine(trace, requests))
+    case = Case(trace, requests, Engine(trace, requests), peaks)
     found: list[Finding] = []
     lacking: list[Abstention] = []
     for rule in RULES:
@@ -58,6 +62,7 @@ def advise(trace: Trace, request: int | Request | None = None) -> Advice:
                         each.confidence,
                         each.check,
                         rule.source,
+                        place_of(case, each.spans),
                     )
                 )
     noise = _noise_ns(requests)

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
+from gemma_trace.advice.places import is_line
 from gemma_trace.advice.rule import AGAIN
+from gemma_trace.analysis.breakdown import breakdown
+from gemma_trace.analysis.roofline.floor_sums import Floors, floors_of
 from gemma_trace.analysis.taxonomy import family_of
 from gemma_trace.metadata import RunMetadata
+from gemma_trace.peaks import Peaks
 from gemma_trace.stages import Stage
 from gemma_trace.trace.events import NONE, BoolArray, IntArray
+from gemma_trace.trace.places import Places
 from gemma_trace.trace.requests import Request
 from gemma_trace.trace.trace import Trace
 from gemma_trace.whatif.engine import Engine
@@ -41,11 +47,13 @@ class Case:
 
     Attributes:
         engine: replays them.
+        peaks: the user's own peak rates of devices.
     """
 
     trace: Trace
     requests: Sequence[Request]
     engine: Engine
+    peaks: Sequence[Peaks] = ()
 
     @property
     def metadata(self) -> RunMetadata | None:
@@ -56,6 +64,16 @@ class Case:
     def on_device(self) -> bool:
         """Whether any activity of a device lies in the requests."""
         return any(len(self.engine.facts.activities_in(request)) for request in self.requests)
+
+    @cached_property
+    def kernels(self) -> BoolArray:
+        """bool [n], the activities that compute; not copies and fills."""
+        return self.trace.is_activity & ~self.of_families("memcpy HtoD", "memcpy DtoH", "memcpy DtoD", "memcpy PtoP")
+
+    @cached_property
+    def floors(self) -> Floors:
+        """The least time that the stages' work takes."""
+        return floors_of(self.trace, breakdown(self.trace, self.only), self.peaks)
 
     @cached_property
     def wall_ns(self) -> int:
@@ -79,6 +97,12 @@ class Case:
         asked = np.arange(len(trace.spans))
         asked[trace.activities] = trace.launch
         return np.where(asked == NONE, len(trace.stage_names), trace.stage_at(asked))
+
+    @cached_property
+    def innermost_line(self) -> IntArray:
+        """int64 [n], for each span of the host the innermost frame around it of a program or its model, or `NONE`."""
+        lines = np.array([is_line(name) for name in self.trace.spans.names], dtype=bool)
+        return self.trace.innermost(lines[self.trace.spans.name] & self.trace.on_host)
 
     @cached_property
     def family(self) -> list[str]:
@@ -115,10 +139,35 @@ class Case:
         found[launch[launch >= 0]] = True
         return found
 
+    def by_request(self, values: Mapping[int, float]) -> npt.NDArray[np.float64]:
+        """float64 [n], of each span the value of the request that it or its launch lies in; 1 outside of all.
+
+        Args:
+            values: by the index of a request; those that aren't in it have 1.
+        """
+        trace, found = self.trace, np.ones(len(self.trace.spans))
+        asked = np.arange(len(found))
+        asked[trace.activities] = trace.launch
+        at = trace.spans.ts_ns[np.maximum(asked, 0)]
+        for request in self.requests:
+            inside = (asked >= 0) & (at >= request.start_ns) & (at < request.end_ns)
+            found[inside] = values.get(request.index, 1.0)
+        return found
+
     @property
     def only(self) -> Request | None:
         """The request that alone is looked at; None where all are."""
         return self.requests[0] if len(self.requests) == 1 else None
+
+    def outermost(self, wanted: BoolArray) -> IntArray:
+        """int64, those of some spans that lie in no other of them on their thread, by start."""
+        chosen = np.flatnonzero(wanted)
+        kept = np.ones(len(chosen), dtype=bool)
+        for _, mine in Places(self.trace.spans.track[chosen]):
+            end = np.maximum.accumulate(self.trace.spans.ends_ns(chosen[mine]))
+            kept[mine[1:]] = self.trace.spans.ts_ns[chosen[mine[1:]]] >= end[:-1]
+        found: IntArray = chosen[kept]
+        return found
 
     def in_stage(self, *stages: Stage | str) -> BoolArray:
         """bool [n], the spans of some stages, and the activities that they launched."""

@@ -8,6 +8,7 @@ from enum import StrEnum
 from statistics import fmean, stdev
 from typing import Any, Final
 
+from gemma_trace.advice.places import Place
 from gemma_trace.analysis.student_t import critical_value
 from gemma_trace.tabular import Tabular
 
@@ -85,10 +86,11 @@ class Finding:
     Attributes:
         rule: the name of the rule that found it.
         change: what to change, in a sentence, with the option, call or setting.
-        where: the stage, layer, op or source line.
+        where: the stage.
         evidence: the figures that it rests on.
         check: the command, or the two, that show whether it helped.
         source: where the rule is from.
+        place: the layer, the op and the source line that most of it lies in.
     """
 
     rule: str
@@ -99,6 +101,7 @@ class Finding:
     confidence: Confidence
     check: str
     source: str
+    place: Place = Place()
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,9 @@ class Advice(Tabular):
                 "rule": finding.rule,
                 "change": finding.change,
                 "where": finding.where,
+                "layer": finding.place.layer,
+                "op": finding.place.op,
+                "line": finding.place.line,
                 "evidence": finding.evidence,
                 "ceiling_ns": finding.ceiling.mean_ns,
                 "ceiling_low_ns": low,

@@ -18,6 +18,10 @@ from gemma_trace._version import __version__
 from gemma_trace.metadata import Environment
 
 _NVIDIA_VERSION: Final = Path("/proc/driver/nvidia/version")
+_CPUINFO: Final = Path("/proc/cpuinfo")
+_BFLOAT16_FLAGS: Final = frozenset({"avx512_bf16", "amx_bf16", "bf16", "svebf16"})
+"""What Linux calls the instructions, of x86 and of Arm."""
+
 _LONGEST_S: Final = 20.0
 """How long a program that is asked may take."""
 
@@ -42,6 +46,7 @@ def describe_environment(device: torch.device) -> Environment:
         device_memory_bytes=properties.total_memory if properties else None,
         driver=_nvidia_driver() if on_cuda else None,
         cuda=torch.version.cuda or torch.version.hip if on_cuda else None,
+        cpu_bfloat16=_has_bfloat16(_CPUINFO),
     )
 
 
@@ -53,12 +58,20 @@ def _version(package: str) -> str | None:
 
 
 def _host_cpu() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(errors="replace"), re.MULTILINE)
+    if _CPUINFO.exists():
+        found = re.search(r"^model name\s*:\s*(.+)$", _CPUINFO.read_text(errors="replace"), re.MULTILINE)
         if found:
             return found.group(1).strip()
     return platform.processor() or platform.machine()
+
+
+def _has_bfloat16(cpuinfo: Path) -> bool | None:
+    """Whether the CPU multiplies bfloat16 by itself; None where there is no list of what it can."""
+    try:
+        listed = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", cpuinfo.read_text(errors="replace"), re.MULTILINE)
+    except OSError:
+        return None
+    return bool(_BFLOAT16_FLAGS & set(listed[1].split())) if listed else None
 
 
 def _host_memory_bytes() -> int:

@@ -27,10 +27,12 @@ class Sent:
     Attributes:
         prompt_tokens: of one of its prompts, image tokens included.
         image_pixels: of each image of one of its prompts, as it was decoded.
+        padding_tokens: how many of its tokens are padding.
     """
 
     prompt_tokens: int
     image_pixels: tuple[int, ...]
+    padding_tokens: int = 0
 
 
 class Sender:
@@ -71,12 +73,13 @@ class Sender:
                 images = _decoded(request)
             with ranges.stage(Stage.PREPROCESSING):
                 inputs = self._inputs(request, images, self._config.batch)
+            mask = inputs.get("attention_mask")
             with ranges.stage(Stage.TRANSFER):
                 inputs = inputs.to(self._loaded.device, dtype=model.dtype)
             generation = self._generation(self.new_tokens(request))
             model.generate(**inputs, generation_config=generation, streamer=TokenClock(ranges, token_on_host))
         pixels = tuple(image.width * image.height for image in images)
-        return Sent(int(inputs["input_ids"].shape[1]), pixels)
+        return Sent(int(inputs["input_ids"].shape[1]), pixels, _padding(mask))
 
     def _generation(self, new_tokens: int) -> Any:
         """The settings for so many tokens."""
@@ -131,6 +134,13 @@ class Sender:
             return len(tokenizer(text, add_special_tokens=False)["input_ids"])
 
         return lengthened(self._config.prompt, wanted - now, count)
+
+
+def _padding(mask: Any) -> int:
+    """How many tokens of its prompts' mean are masked, rounded; counted by numpy, so that it is no op of torch's."""
+    if mask is None or mask.ndim != 2 or mask.device.type != "cpu":
+        return 0
+    return int(round(float((mask.numpy() == 0).sum()) / mask.shape[0]))
 
 
 def _decoded(request: ChatRequest) -> list[Image]:

@@ -36,7 +36,7 @@ from gemma_trace.capture.ranges import ProfilerRanges, RangeSink, RangeStack, Sy
 from gemma_trace.capture.sending import Sender, Sent
 from gemma_trace.capture.timers import StageTimer
 from gemma_trace.capture.torch_settings import torch_settings
-from gemma_trace.capture.workload import build_requests, request_warnings
+from gemma_trace.capture.workload import build_requests, image_numbers, request_warnings
 from gemma_trace.capture.writer import trace_path, write_trace
 from gemma_trace.errors import ConfigError
 from gemma_trace.metadata import SCHEMA_VERSION, ColdStart, RequestSample, RunIdentity, RunMetadata, Workload
@@ -185,10 +185,13 @@ class _Session:
 
     def workload(self) -> Workload:
         """What the requests were made of; complete once each was run."""
+        by_id = {request.id: request for request in self._sender.requests}
         return Workload(
             images=tuple(self._sent),
             prompt_tokens=tuple(sent.prompt_tokens for sent in self._sent.values()),
             new_tokens=max(map(self._sender.new_tokens, self._sender.requests)),
+            padding_tokens=tuple(sent.padding_tokens for sent in self._sent.values()),
+            image_numbers=image_numbers([by_id[label] for label in self._sent]),
         )
 
     def warm_up(self) -> None:

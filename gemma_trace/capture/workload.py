@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
 
@@ -71,6 +72,20 @@ def _at_hand(requests: Sequence[ChatRequest], file: Path) -> list[ChatRequest]:
         return replace(turn, parts=tuple(fetched[part] if isinstance(part, Media) else part for part in turn.parts))
 
     return [replace(request, turns=tuple(map(held, request.turns))) for request in requests]
+
+
+def image_numbers(requests: Sequence[ChatRequest]) -> tuple[tuple[int, ...], ...]:
+    """Of each request which images it has, numbered by their bytes: the same image has the same number."""
+    of_media: dict[Media, int] = {}
+    of_content: dict[bytes, int] = {}
+
+    def number(image: Media) -> int:
+        if image not in of_media:
+            content = blake2b(image.read()).digest()
+            of_media[image] = of_content.setdefault(content, len(of_content))
+        return of_media[image]
+
+    return tuple(tuple(map(number, request.media("image"))) for request in requests)
 
 
 def request_warnings(config: CaptureConfig, requests: Sequence[ChatRequest]) -> tuple[str, ...]:

@@ -18,6 +18,9 @@ EXPORT_KEY: Final = "gemma_trace_export"
 DEVICES_KEY: Final = "deviceProperties"
 """The top-level key under which Kineto lists the machine's devices."""
 
+MOST_MULTIPROCESSORS: Final = 1 << 16
+"""No device is taken to have more."""
+
 MOST_BASE_NS: Final = 1 << 62
 """A base is no later than the year 2116."""
 
@@ -117,12 +120,20 @@ def metadata_of(header: dict[str, msgspec.Raw], path: Path) -> RunMetadata | Non
 
 def device_names(header: dict[str, msgspec.Raw]) -> dict[int, str]:
     """The devices among a trace's top-level members, by index; without those that can't be read."""
+    names = {index: device.get("name", "") for index, device in _devices(header).items()}
+    return {index: name if isinstance(name, str) else "" for index, name in names.items()}
+
+
+def device_multiprocessors(header: dict[str, msgspec.Raw]) -> dict[int, int]:
+    """How many multiprocessors each device has, by index; without those of which it isn't said."""
+    counts = {index: integer(device.get("numSms")) for index, device in _devices(header).items()}
+    return {index: count for index, count in counts.items() if 0 < count <= MOST_MULTIPROCESSORS}
+
+
+def _devices(header: dict[str, msgspec.Raw]) -> dict[int, dict[str, Any]]:
+    """What is said of the machine's devices, by index."""
     raw = header.get(DEVICES_KEY, b"[]")
     listed = list_of(bytes(raw).decode("utf-8", "replace"))
-    found: dict[int, str] = {}
-    for device in listed:
-        index = integer(device.get("id", 0)) if isinstance(device, dict) else NONE
-        if index != NONE:
-            name = device.get("name", "")
-            found[index] = name if isinstance(name, str) else ""
+    found = {integer(device.get("id", 0)): device for device in listed if isinstance(device, dict)}
+    found.pop(NONE, None)
     return found

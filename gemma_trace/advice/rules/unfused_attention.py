@@ -55,8 +55,8 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
 def _cores(case: Case, softmax: BoolArray) -> tuple[list[tuple[int, IntArray, IntArray]], int]:
     """By thread from where to where attention is computed, and how many softmaxes there are within requests."""
     trace = case.trace
-    spans, outer = trace.spans, _outermost(case, softmax)
-    products = _outermost(case, case.named(_PRODUCT, trace.is_op))
+    spans, outer = trace.spans, case.outermost(softmax)
+    products = case.outermost(case.named(_PRODUCT, trace.is_op))
     found, count = [], 0
     for track, mine in Places(spans.track[outer]):
         ops = _ops_of(case, track)
@@ -81,21 +81,10 @@ def _cores(case: Case, softmax: BoolArray) -> tuple[list[tuple[int, IntArray, In
     return found, count
 
 
-def _outermost(case: Case, wanted: BoolArray) -> IntArray:
-    """int64, those of some ops that lie in no other of them, by start."""
-    chosen = np.flatnonzero(wanted)
-    kept = np.ones(len(chosen), dtype=bool)
-    for _, mine in Places(case.trace.spans.track[chosen]):
-        end = np.maximum.accumulate(case.trace.spans.ends_ns(chosen[mine]))
-        kept[mine[1:]] = case.trace.spans.ts_ns[chosen[mine[1:]]] >= end[:-1]
-    found: IntArray = chosen[kept]
-    return found
-
-
 def _ops_of(case: Case, track: int) -> IntArray:
     """int64, where the ops of a thread start that lie in no other op."""
     spans = case.trace.spans
-    ops = _outermost(case, case.trace.is_op & (spans.track == track))
+    ops = case.outermost(case.trace.is_op & (spans.track == track))
     starts: IntArray = spans.ts_ns[ops]
     return starts
 

@@ -11,6 +11,9 @@ from gemma_trace.report.table import Col, Report, Table, holding
 from gemma_trace.report.units import LABEL, MS, PCT, TEXT, WORDS
 
 _FIRST_TOKENS: Final = "the first token of every request is known"
+_IN_LAYERS: Final = "work lies in layers"
+_IN_OPS: Final = "work lies in ops"
+_IN_LINES: Final = "stacks were recorded"
 
 
 def _low(finding: Finding) -> float:
@@ -30,7 +33,30 @@ def _values(finding: Finding) -> list[int]:
 
 
 _CHANGE: Final = Col("change", "what to change", WORDS, definition="what to change, and with which option or call")
-_WHERE: Final = Col("where", "where", LABEL, definition="the stage, layer, op or source line that it is about")
+_WHERE: Final = Col("where", "where", LABEL, definition="the stage that it is about")
+_LAYER: Final = Col(
+    "layer",
+    "layer",
+    LABEL,
+    definition=(
+        "the kind of layer that a quarter of the work or more lies in, the most of it; empty where no one layer has it"
+    ),
+    value="place.layer",
+    priority=2,
+    when=_IN_LAYERS,
+)
+_OP: Final = Col("op", "op", LABEL, definition="the op likewise", value="place.op", priority=2, when=_IN_OPS)
+_LINE: Final = Col(
+    "line",
+    "line",
+    LABEL,
+    definition=(
+        "the source line likewise, of the program or its model and not of torch; known where stacks were recorded"
+    ),
+    value="place.line",
+    priority=2,
+    when=_IN_LINES,
+)
 _EVIDENCE: Final = Col("evidence", "evidence", WORDS, definition="the figures that it rests on", priority=1)
 _CEILING: Final = Col(
     "ceiling_ns",
@@ -89,6 +115,9 @@ ADVICE_FILE: Final = (
     Col("rule", definition="the name of the rule"),
     _CHANGE,
     _WHERE,
+    _LAYER,
+    _OP,
+    _LINE,
     _EVIDENCE,
     _CEILING,
     _LOW,
@@ -103,7 +132,9 @@ ADVICE_FILE: Final = (
 )
 """A row per finding, the highest ceiling first."""
 
-ADVICE_COLS: Final = (_CEILING, _PCT, _LOW, _HIGH, _TTFT, _TTFT_PCT, _CHANGE, _WHERE, _EVIDENCE, _SURE, _CHECK)
+_PLACE: Final = (_LAYER, _OP, _LINE)
+
+ADVICE_COLS: Final = (_CEILING, _PCT, _LOW, _HIGH, _TTFT, _TTFT_PCT, _CHANGE, _WHERE, *_PLACE, _EVIDENCE, _SURE, _CHECK)
 """The same for people."""
 
 ABSTENTION_FILE: Final = (
@@ -129,7 +160,14 @@ def advice_report(found: Advice, source: str, health: Health) -> Report:
 
 def advice_tables(found: Advice) -> tuple[Table[Any], ...]:
     """The table of findings; and, where some rules couldn't look, that of those."""
-    conditions = holding({_FIRST_TOKENS: all(finding.ceiling.ttft_ns is not None for finding in found.findings)})
+    conditions = holding(
+        {
+            _FIRST_TOKENS: all(finding.ceiling.ttft_ns is not None for finding in found.findings),
+            _IN_LAYERS: any(finding.place.layer for finding in found.findings),
+            _IN_OPS: any(finding.place.op for finding in found.findings),
+            _IN_LINES: any(finding.place.line for finding in found.findings),
+        }
+    )
     title = f"What to change: {len(found.findings)} finding{'' if len(found.findings) == 1 else 's'}"
     table = Table(title, ADVICE_COLS, found.findings, notes=_notes(found), conditions=conditions)
     return (table, abstention_table(found)) if found.abstentions else (table,)

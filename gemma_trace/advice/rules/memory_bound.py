@@ -1,0 +1,70 @@
+"""Stages that take what it takes to move their bytes: more arithmetic would cost nothing, fewer bytes would help."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from gemma_trace.advice.case import Case
+from gemma_trace.advice.findings import Confidence
+from gemma_trace.advice.rule import Candidate, Lacking, Rule
+from gemma_trace.analysis.roofline.opcosts import has_shapes
+from gemma_trace.stages import Stage
+
+MOST_DISTANCE: Final = 2.0
+"""A stage that takes over this many times what its bytes take is bound by something else."""
+
+LEFT: Final = 1 / 4
+"""What is left at most savings: weights of 4 bits for those of 16."""
+
+LEAST_SHARE: Final = 0.05
+"""Where a stage takes a smaller share of the requests, no peaks are asked for."""
+
+_STAGES: Final = (Stage.DECODE, Stage.PREFILL, Stage.VISION_TOWER)
+
+
+def _look(case: Case) -> Iterator[Candidate | Lacking]:
+    trace = case.trace
+    work = trace.is_activity if case.on_device else trace.is_op
+    heavy = [stage for stage in _STAGES if _ns(case, stage) > LEAST_SHARE * case.wall_ns]
+    if not heavy or not has_shapes(trace):
+        return
+    if case.floors.device.peaks is None:
+        if not case.on_device:
+            yield Lacking(
+                f"whether memory binds {heavy[0]} can't be told: no peak rates of this CPU are known",
+                "its rates: gemma-trace doctor --measure > peaks.toml, then advise --peaks peaks.toml",
+            )
+        return
+    for stage in heavy:
+        found = case.floors.by_stage.get(stage)
+        if found is None or found.bound != "memory" or not found.distance or found.distance > MOST_DISTANCE:
+            continue
+        spans = case.in_stage(stage) & work
+        yield Candidate(
+            change=(
+                "Move fewer bytes for each token: quantized weights (8 or 4 bits), bfloat16 instead of float32, or "
+                "more requests at once, which share what is read (gemma-trace capture --batch 4)."
+            ),
+            where=stage,
+            evidence=(
+                f"its bytes, {found.mean_bytes / 1e9:,.3f} GB, take {found.memory_ns / found.requests / 1e6:,.3f} ms "
+                f"at the memory's peak rate; it takes {found.measured_ns / found.requests / 1e6:,.3f} ms, "
+                f"{found.distance:.1f} times that"
+            ),
+            spans=spans,
+            confidence=Confidence.MEDIUM,
+            check=case.check("batch", "4"),
+            left=LEFT,
+        )
+
+
+def _ns(case: Case, stage: Stage) -> int:
+    return case.total_ns(case.in_stage(stage))
+
+
+RULE: Final = Rule(
+    "memory_bound",
+    "Williams, Waterman, Patterson: Roofline (CACM 52(4), 2009); transformers documentation, quantization",
+    _look,
+)
