@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from gemma_trace.analysis.summary import RunSummary, summarize
     from gemma_trace.analysis.timeline import StageTime
     from gemma_trace.analysis.tree import TreeNode, call_tree
-    from gemma_trace.api import FolderDiff, Trace, diff_folders, load, load_all, load_ranks
+    from gemma_trace.api import FolderDiff, Trace, advise_all, diff_folders, load, load_all, load_ranks
     from gemma_trace.capture.annotate import annotate
     from gemma_trace.capture.config import CaptureConfig
     from gemma_trace.capture.session import profile
@@ -101,6 +101,7 @@ __all__ = [
     "TreeNode",
     "UnreadableError",
     "__version__",
+    "advise_all",
     "annotate",
     "breakdown",
     "call_tree",
@@ -170,6 +171,7 @@ _HOME = {
     "export_trace": "gemma_trace.export.viewer",
     "kernel_table": "gemma_trace.analysis.kernels",
     "load": "gemma_trace.api",
+    "advise_all": "gemma_trace.api",
     "load_all": "gemma_trace.api",
     "load_ranks": "gemma_trace.api",
     "memory_use": "gemma_trace.analysis.allocations",

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from gemma_trace.analysis.summary import RunSummary
     from gemma_trace.analysis.tree import TreeNode
     from gemma_trace.health.findings import Health
+    from gemma_trace.peaks import Peaks
     from gemma_trace.ranks.job import Job
     from gemma_trace.stages import StageRule
     from gemma_trace.trace.cache import TraceCache
@@ -231,6 +232,28 @@ def load_all(folder: str | Path, rules: Sequence[StageRule] = ()) -> list[Trace]
     from gemma_trace.trace.folders import find_traces
 
     return [_read(path, rules, None, None, None) for path in find_traces([path_of(folder)])]
+
+
+def advise_all(folder: str | Path, rules: Sequence[StageRule] = (), peaks: Sequence[Peaks] = ()) -> Advice:
+    """What to change in all traces below a folder, the highest mean ceiling first; they are read one after another.
+
+    Args:
+        peaks: the user's own peak rates of devices.
+
+    Raises:
+        UnreadableError: there is none, or one of them can't be read.
+
+    >>> gemma_trace.advise_all("traces").to_frame()      # doctest: +SKIP
+    """
+    from gemma_trace.advice.advise import look
+    from gemma_trace.advice.merge import advice_of
+    from gemma_trace.health.merge import told_apart
+    from gemma_trace.trace.folders import find_traces
+
+    files = find_traces([path_of(folder)])
+    looked = [look(trace, None, peaks, trace.label) for trace in (tracing.load(file, rules) for file in files)]
+    labels = told_apart([each.label for each in looked], files)
+    return advice_of([each.called(label) for each, label in zip(looked, labels, strict=True)])
 
 
 def load_ranks(source: str | Path | Sequence[str | Path], rules: Sequence[StageRule] = ()) -> Job:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import fmean, stdev
-from typing import Final
 
 import numpy as np
 
 from gemma_trace.advice.case import Case
-from gemma_trace.advice.findings import MOST_FINDINGS, Abstention, Advice, Ceiling, Finding, ranked
+from gemma_trace.advice.findings import Abstention, Advice, Ceiling, Finding
+from gemma_trace.advice.merge import Looked, advice_of
 from gemma_trace.advice.places import place_of
 from gemma_trace.advice.registry import RULES
 from gemma_trace.advice.rule import Candidate, Lacking
@@ -20,9 +19,6 @@ from gemma_trace.trace.events import NONE
 from gemma_trace.trace.requests import Request
 from gemma_trace.trace.trace import Trace
 from gemma_trace.whatif.engine import PARTS, Engine
-
-LEAST_PCT: Final = 1.0
-"""What gains a smaller share of the requests is never advised."""
 
 
 def advise(trace: Trace, request: int | Request | None = None, peaks: Sequence[Peaks] = ()) -> Advice:
@@ -38,11 +34,21 @@ def advise(trace: Trace, request: int | Request | None = None, peaks: Sequence[P
     Raises:
         InputError: there is no such request.
     """
+    return advice_of([look(trace, request, peaks)])
+
+
+def look(trace: Trace, request: int | Request | None = None, peaks: Sequence[Peaks] = (), label: str = "") -> Looked:
+    """All that the rules find in a trace, whatever it would gain; see `advise`.
+
+    Raises:
+        InputError: there is no such request.
+    """
     requests = [each for each in trace.chosen(request) if each.wall_ns > 0]
+    walls = tuple(each.wall_ns for each in requests)
     if not requests:
-        return Advice((), 0, 0, 0.0, 0, (Abstention("all", "no request takes any time", "a request"),))
+        return Looked(label, walls, (), (), (Abstention("all", "no request takes any time", "a request"),))
     if doubt := _doubt(trace):
-        return Advice((), 0, 0, _noise_ns(requests), len(requests), (doubt,))
+        return Looked(label, walls, (), (), (doubt,))
     case = Case(trace, requests, Engine(trace, requests), peaks)
     found: list[Finding] = []
     lacking: list[Abstention] = []
@@ -51,24 +57,22 @@ def advise(trace: Trace, request: int | Request | None = None, peaks: Sequence[P
             if isinstance(each, Lacking):
                 lacking.append(Abstention(rule.name, each.missing, each.record))
             else:
-                ceiling = ceiling_of(case, each)
                 found.append(
                     Finding(
                         rule.name,
                         each.change,
                         each.where,
                         each.evidence,
-                        ceiling,
+                        ceiling_of(case, each),
                         each.confidence,
                         each.check,
                         rule.source,
                         place_of(case, each.spans),
                     )
                 )
-    noise = _noise_ns(requests)
-    heard = ranked([finding for finding in found if finding.ceiling.mean_ns >= noise])
-    shown = heard[:MOST_FINDINGS]
-    return Advice(tuple(shown), len(heard) - len(shown), len(found) - len(heard), noise, len(requests), tuple(lacking))
+    ttfts = [case.engine.replay(each).as_measured.ttft_ns for each in requests] if found else []
+    known = tuple(each for each in ttfts if each is not None)
+    return Looked(label, walls, known if len(known) == len(walls) else (), tuple(found), tuple(lacking))
 
 
 def ceiling_of(case: Case, candidate: Candidate) -> Ceiling:
@@ -92,12 +96,6 @@ def ceiling_of(case: Case, candidate: Candidate) -> Ceiling:
     if len(ttfts) < len(walls):
         ttft_values, ttfts = [], []
     return Ceiling(tuple(values), tuple(walls), tuple(ttft_values), tuple(ttfts))
-
-
-def _noise_ns(requests: list[Request]) -> float:
-    walls = [request.wall_ns for request in requests]
-    error = stdev(walls) / len(walls) ** 0.5 if len(walls) > 1 else 0.0
-    return max(LEAST_PCT / 100 * fmean(walls), error)
 
 
 def _doubt(trace: Trace) -> Abstention | None:

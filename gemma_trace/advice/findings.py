@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import accumulate, pairwise
 from statistics import fmean, stdev
 from typing import Any, Final
 
@@ -39,12 +40,14 @@ class Ceiling:
         values_ns: of each request, none below zero or over its wall time.
         walls_ns: the wall times.
         ttft_values_ns, ttfts_ns: the same up to the first token; empty where that isn't known of every request.
+        runs: of several traces how many of the requests are of each, in that order; empty for one trace.
     """
 
     values_ns: tuple[int, ...]
     walls_ns: tuple[int, ...]
     ttft_values_ns: tuple[int, ...] = ()
     ttfts_ns: tuple[int, ...] = ()
+    runs: tuple[int, ...] = ()
 
     @property
     def mean_ns(self) -> float:
@@ -55,13 +58,19 @@ class Ceiling:
     def interval_ns(self) -> tuple[float, float]:
         """Of the mean a 95% interval by Student's t; of fewer than 3 requests the smallest and the largest value.
 
-        It lies within 0 and the longest wall time.
+        Of several traces it is over their means, since requests of one process share its luck. It lies within 0 and
+        the longest wall time.
         """
-        count = len(self.values_ns)
-        if count < LEAST_FOR_INTERVAL:
-            return float(min(self.values_ns)), float(max(self.values_ns))
-        margin = critical_value(LEVEL, count - 1) * stdev(self.values_ns) / count**0.5
+        values = self._means_ns() if self.runs else [float(value) for value in self.values_ns]
+        if len(values) < LEAST_FOR_INTERVAL:
+            return min(values), max(values)
+        margin = critical_value(LEVEL, len(values) - 1) * stdev(values) / len(values) ** 0.5
         return max(0.0, self.mean_ns - margin), min(float(max(self.walls_ns)), self.mean_ns + margin)
+
+    def _means_ns(self) -> list[float]:
+        """The mean of each trace."""
+        edges = (0, *accumulate(self.runs))
+        return [fmean(self.values_ns[low:high]) for low, high in pairwise(edges)]
 
     @property
     def pct(self) -> float:
@@ -91,6 +100,7 @@ class Finding:
         check: the command, or the two, that show whether it helped.
         source: where the rule is from.
         place: the layer, the op and the source line that most of it lies in.
+        traces: of several traces the names of those that have it; what is said is of the one in which it gains most.
     """
 
     rule: str
@@ -101,7 +111,8 @@ class Finding:
     confidence: Confidence
     check: str
     source: str
-    place: Place = Place()
+    place: Place = field(default_factory=Place)
+    traces: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -111,11 +122,13 @@ class Abstention:
     Attributes:
         missing: what the trace lacks.
         record: what to record so that it can.
+        traces: of several traces the names of those that it holds for.
     """
 
     rule: str
     missing: str
     record: str
+    traces: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, repr=False)
@@ -129,6 +142,7 @@ class Advice(Tabular):
         noise_ns: the gain that requests of this trace can't be told from none.
         requests: how many requests it is of.
         abstentions: the rules that couldn't look, and why.
+        traces: of several traces their names.
     """
 
     findings: tuple[Finding, ...]
@@ -137,10 +151,12 @@ class Advice(Tabular):
     noise_ns: float
     requests: int
     abstentions: tuple[Abstention, ...]
+    traces: tuple[str, ...] = ()
 
     def headline(self) -> str:
         """What the result is, in a line."""
-        return f"Advice: {len(self.findings)} findings over {self.requests} requests"
+        of = f" of {len(self.traces)} traces" if self.traces else ""
+        return f"Advice: {len(self.findings)} findings over {self.requests} requests{of}"
 
     def records(self) -> Iterator[dict[str, Any]]:
         """One row per finding, the highest ceiling first."""
@@ -163,6 +179,7 @@ class Advice(Tabular):
                 "confidence": finding.confidence.value,
                 "check": finding.check,
                 "source": finding.source,
+                "traces": list(finding.traces),
             }
 
 

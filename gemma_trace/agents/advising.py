@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 from gemma_trace.agents.answers import Found, by_columns
 from gemma_trace.agents.desk import Desk
 from gemma_trace.agents.parameters import Advise, WhatIf
-from gemma_trace.errors import ConfigError
+from gemma_trace.errors import ConfigError, InputError
 from gemma_trace.report.table import Table
+
+if TYPE_CHECKING:
+    from gemma_trace.advice.findings import Advice
+    from gemma_trace.health.findings import Health
+
+MOST_ADVISED: Final = 50
+"""Each of the traces is read and replayed for an answer."""
 
 
 def advise_tool(desk: Desk, asked: Advise) -> Found:
     """What to change, the highest ceiling first."""
-    from gemma_trace.advice.advise import advise
-    from gemma_trace.analysis.run_health import run_health
     from gemma_trace.report.tables.advice import ADVICE_FILE, abstention_table, advice_tables
 
-    trace = desk.trace(asked.path)
-    found = advise(trace, asked.request)
+    files = desk.files(asked.path)
+    if len(files) > MOST_ADVISED:
+        raise InputError(
+            f"that folder has {len(files):,} traces, and advice is of {MOST_ADVISED} at most; give one of them, or a "
+            "folder below it, as summarize shows them"
+        )
+    found, health = _advice(desk, files, asked.request)
     table: Table[Any] = advice_tables(found)[0]
     notes = table.notes
     if asked.part == "abstentions":
@@ -26,12 +38,30 @@ def advise_tool(desk: Desk, asked: Advise) -> Found:
     else:
         table = Table(table.title, (ADVICE_FILE[0], *table.cols), table.rows, conditions=table.conditions)
     facts = {
+        "traces": len(files),
         "requests": found.requests,
         "noise_ms": round(found.noise_ns / 1e6, 3),
         "more_findings": found.more,
         "abstentions": len(found.abstentions),
     }
-    return Found([asked.path], table, by_columns("rule", "where", "missing"), facts, run_health(trace), notes)
+    return Found([asked.path], table, by_columns("rule", "where", "missing"), facts, health, notes)
+
+
+def _advice(desk: Desk, files: Sequence[Path], request: int | None) -> tuple[Advice, Health]:
+    """The advice on some traces, and what is wrong with them."""
+    from gemma_trace.advice.advise import look
+    from gemma_trace.advice.merge import advice_of
+    from gemma_trace.analysis.run_health import run_health
+    from gemma_trace.health.merge import merged, told_apart
+
+    looked, healths = [], []
+    for file in files:
+        trace = desk.read(file)
+        looked.append(look(trace, request, label=trace.label))
+        healths.append(run_health(trace))
+    labels = told_apart([each.label for each in looked], files)
+    found = advice_of([each.called(label) for each, label in zip(looked, labels, strict=True)])
+    return found, merged(healths, labels)
 
 
 def what_if_tool(desk: Desk, asked: WhatIf) -> Found:

@@ -77,8 +77,8 @@ TOOLS: Final = (
     Tool(
         "advise",
         "What to change",
-        "What to change, with the most that each change could gain (a ceiling, not a forecast), its evidence and the "
-        "command that checks it.",
+        "What to change in a trace, or in those of a folder, with the most that each change could gain (a ceiling, "
+        "not a forecast), its evidence and the command that checks it.",
         parameters.Advise,
         advising.advise_tool,
     ),

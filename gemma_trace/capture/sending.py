@@ -140,7 +140,8 @@ def _padding(mask: Any) -> int:
     """How many tokens of its prompts' mean are masked, rounded; counted by numpy, so that it is no op of torch's."""
     if mask is None or mask.ndim != 2 or mask.device.type != "cpu":
         return 0
-    return int(round(float((mask.numpy() == 0).sum()) / mask.shape[0]))
+    padded = int((mask.numpy() == 0).sum())
+    return round(padded / int(mask.shape[0]))
 
 
 def _decoded(request: ChatRequest) -> list[Image]:

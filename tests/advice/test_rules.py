@@ -295,6 +295,8 @@ def test_every_rule_is_tested_and_says_where_it_is_from() -> None:
     text = "".join(path.read_text() for path in sorted(Path(__file__).parent.glob("test_*.py")))
     assert [rule.name for rule in RULES if f'"{rule.name}"' not in text] == []
     assert all(rule.source for rule in RULES)
+    page = (Path(__file__).parents[2] / "analysis" / "docs" / "advice.md").read_text()
+    assert [rule.name for rule in RULES if f"| `{rule.name}` |" not in page] == []
     assert len({rule.name for rule in RULES}) == len(RULES) >= 30
 
 

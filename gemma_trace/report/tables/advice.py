@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from gemma_trace.advice.findings import Abstention, Advice, Finding
-from gemma_trace.health.findings import Health
+from gemma_trace.health.findings import Health, listed
 from gemma_trace.report.number_text import milliseconds
 from gemma_trace.report.table import Col, Report, Table, holding
 from gemma_trace.report.units import LABEL, MS, PCT, TEXT, WORDS
@@ -14,6 +15,7 @@ _FIRST_TOKENS: Final = "the first token of every request is known"
 _IN_LAYERS: Final = "work lies in layers"
 _IN_OPS: Final = "work lies in ops"
 _IN_LINES: Final = "stacks were recorded"
+_SEVERAL: Final = "several traces were read"
 
 
 def _low(finding: Finding) -> float:
@@ -26,6 +28,14 @@ def _high(finding: Finding) -> float:
 
 def _confidence(finding: Finding) -> str:
     return finding.confidence.value
+
+
+def _traces(found: Finding | Abstention) -> str:
+    return listed(found.traces)
+
+
+def _trace_list(found: Finding | Abstention) -> list[str]:
+    return list(found.traces)
 
 
 def _values(finding: Finding) -> list[int]:
@@ -98,6 +108,18 @@ _TTFT_PCT: Final = Col(
     priority=2,
     when=_FIRST_TOKENS,
 )
+_TRACES: Final = Col(
+    "traces",
+    "traces",
+    LABEL,
+    definition=(
+        "of several traces those that have it, by name; in the others it gains 0. What is said of it is of the one in "
+        "which it gains most"
+    ),
+    value=_traces,
+    priority=1,
+    when=_SEVERAL,
+)
 _SURE: Final = Col(
     "confidence",
     "confidence",
@@ -129,33 +151,57 @@ ADVICE_FILE: Final = (
     _SURE,
     _CHECK,
     Col("source", definition="where the rule is from"),
+    Col("traces", definition=_TRACES.definition, value=_trace_list),
 )
 """A row per finding, the highest ceiling first."""
 
 _PLACE: Final = (_LAYER, _OP, _LINE)
 
-ADVICE_COLS: Final = (_CEILING, _PCT, _LOW, _HIGH, _TTFT, _TTFT_PCT, _CHANGE, _WHERE, *_PLACE, _EVIDENCE, _SURE, _CHECK)
+ADVICE_COLS: Final = (
+    _CEILING,
+    _PCT,
+    _LOW,
+    _HIGH,
+    _TTFT,
+    _TTFT_PCT,
+    _CHANGE,
+    _TRACES,
+    _WHERE,
+    *_PLACE,
+    _EVIDENCE,
+    _SURE,
+    _CHECK,
+)
 """The same for people."""
 
 ABSTENTION_FILE: Final = (
     Col("rule", "rule", definition="the rule that couldn't look; `all` where none could"),
     Col("missing", "what is missing", WORDS, definition="what the trace lacks"),
     Col("record", "what to record", WORDS, definition="what to record so that it can"),
+    Col(
+        "traces",
+        "traces",
+        LABEL,
+        definition="of several traces the names of those that it holds for",
+        value=_trace_list,
+        when=_SEVERAL,
+    ),
 )
 """A row per rule that couldn't look."""
 
 
-def advice_report(found: Advice, source: str, health: Health) -> Report:
+def advice_report(found: Advice, sources: Sequence[str], health: Health) -> Report:
     """What to change, and what couldn't be looked at."""
     data = Table("Advice", ADVICE_FILE, found.findings)
     totals: dict[str, Any] = {
+        "traces": list(found.traces),
         "requests": found.requests,
         "noise_ns": found.noise_ns,
         "more": found.more,
         "under_noise": found.under_noise,
         "abstentions": abstention_table(found),
     }
-    return Report("advise", [source], advice_tables(found), data, totals, health)
+    return Report("advise", list(sources), advice_tables(found), data, totals, health)
 
 
 def advice_tables(found: Advice) -> tuple[Table[Any], ...]:
@@ -166,16 +212,21 @@ def advice_tables(found: Advice) -> tuple[Table[Any], ...]:
             _IN_LAYERS: any(finding.place.layer for finding in found.findings),
             _IN_OPS: any(finding.place.op for finding in found.findings),
             _IN_LINES: any(finding.place.line for finding in found.findings),
+            _SEVERAL: bool(found.traces),
         }
     )
     title = f"What to change: {len(found.findings)} finding{'' if len(found.findings) == 1 else 's'}"
+    if found.traces:
+        title += f" in {len(found.traces)} traces"
     table = Table(title, ADVICE_COLS, found.findings, notes=_notes(found), conditions=conditions)
     return (table, abstention_table(found)) if found.abstentions else (table,)
 
 
 def abstention_table(found: Advice) -> Table[Abstention]:
     """The rules that couldn't look."""
-    return Table("What couldn't be looked at", ABSTENTION_FILE, found.abstentions)
+    shown = (*ABSTENTION_FILE[:-1], ABSTENTION_FILE[-1].of(_traces))
+    title, conditions = "What couldn't be looked at", holding({_SEVERAL: bool(found.traces)})
+    return Table(title, shown, found.abstentions, conditions=conditions)
 
 
 def _notes(found: Advice) -> tuple[str, ...]:
@@ -185,9 +236,19 @@ def _notes(found: Advice) -> tuple[str, ...]:
             "at most: what a request would gain if the work in question were gone, by replay of its dependency graph. "
             "Ceilings overlap, so they don't add up."
         )
+        if found.traces:
+            notes.append(
+                "Ceilings are means over the requests of all traces, 0 in those that don't have it, with an interval "
+                "over the traces; evidence is of the trace in which it gains most."
+            )
     else:
         notes.append("No rule found anything that is worth a change.")
-    if found.under_noise:
+    if found.under_noise and found.traces:
+        notes.append(
+            f"Left out: {found.under_noise} under the noise of every trace (1% of the wall time, or the standard error "
+            "of its requests' mean)."
+        )
+    elif found.under_noise:
         notes.append(
             f"Left out: {found.under_noise} under the noise of {milliseconds(found.noise_ns)} ms a request (1% of the "
             "wall time, or the standard error of the requests' mean)."
