@@ -30,7 +30,7 @@ def advise_tool(desk: Desk, asked: Advise) -> Found:
             f"that folder has {len(files):,} traces, and advice is of {MOST_ADVISED} at most; give one of them, or a "
             "folder below it, as summarize shows them"
         )
-    found, health = _advice(desk, files, asked.request)
+    found, health, unreadable = _advice(desk, files, asked.request)
     table: Table[Any] = advice_tables(found)[0]
     notes = table.notes
     if asked.part == "abstentions":
@@ -38,7 +38,8 @@ def advise_tool(desk: Desk, asked: Advise) -> Found:
     else:
         table = Table(table.title, (ADVICE_FILE[0], *table.cols), table.rows, conditions=table.conditions)
     facts = {
-        "traces": len(files),
+        "traces": len(files) - unreadable,
+        **({"unreadable": unreadable} if unreadable else {}),
         "requests": found.requests,
         "noise_ms": round(found.noise_ns / 1e6, 3),
         "more_findings": found.more,
@@ -47,21 +48,32 @@ def advise_tool(desk: Desk, asked: Advise) -> Found:
     return Found([asked.path], table, by_columns("rule", "where", "missing"), facts, health, notes)
 
 
-def _advice(desk: Desk, files: Sequence[Path], request: int | None) -> tuple[Advice, Health]:
-    """The advice on some traces, and what is wrong with them."""
+def _advice(desk: Desk, files: Sequence[Path], request: int | None) -> tuple[Advice, Health, int]:
+    """The advice on those of some traces that can be read, what is wrong with them, and how many can't be read.
+
+    Raises:
+        InputError: none can be read, or none has the request.
+    """
     from gemma_trace.advice.advise import look
     from gemma_trace.advice.merge import advice_of
     from gemma_trace.analysis.run_health import run_health
     from gemma_trace.health.merge import merged, told_apart
 
-    looked, healths = [], []
+    read, looked, healths, failures = [], [], [], []
     for file in files:
-        trace = desk.read(file)
-        looked.append(look(trace, request, label=trace.label))
+        try:
+            trace = desk.read(file)
+            looked.append(look(trace, request, label=trace.label))
+        except InputError as error:
+            failures.append(error)
+            continue
+        read.append(file)
         healths.append(run_health(trace))
-    labels = told_apart([each.label for each in looked], files)
+    if not read:
+        raise failures[-1]
+    labels = told_apart([each.label for each in looked], read)
     found = advice_of([each.called(label) for each, label in zip(looked, labels, strict=True)])
-    return found, merged(healths, labels)
+    return found, merged(healths, labels), len(failures)
 
 
 def what_if_tool(desk: Desk, asked: WhatIf) -> Found:

@@ -45,3 +45,20 @@ def test_the_kernel_says_which_driver_it_is(smi: Path, tmp_path: Path) -> None:
     assert environment._nvidia_driver() == "570.86.15"
     (tmp_path / "version").write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19\n")
     assert environment._nvidia_driver() == "535.104.05"
+
+
+@pytest.mark.parametrize(
+    ("listed", "known"),
+    [
+        ("model name\t: A\nflags\t\t: fpu sse avx512f avx512_bf16 amx_tile\n", True),
+        ("flags\t\t: fpu sse amx_bf16\nflags\t\t: fpu sse amx_bf16\n", True),
+        ("Features\t: fp asimd bf16 i8mm\n", True),
+        ("flags\t\t: fpu sse avx2 avx512f avx512_vnni bf16x\n", False),
+        ("model name\t: A\n", None),
+        (None, None),
+    ],
+)
+def test_the_cpu_says_whether_it_multiplies_bfloat16(tmp_path: Path, listed: str | None, known: bool | None) -> None:
+    if listed is not None:
+        (tmp_path / "cpuinfo").write_text(listed)
+    assert environment._has_bfloat16(tmp_path / "cpuinfo") is known

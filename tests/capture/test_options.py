@@ -164,6 +164,8 @@ def test_a_file_of_requests_is_sent_as_it_is_written(quick: LoadedModel, tmp_pat
     assert metadata.profiled_images == ("text", "two")
     assert ranges(trace, "vision_tower") == 1, "one call for both images, and none for text"
     assert metadata.workload.new_tokens == 3
+    assert metadata.workload.image_numbers == ((), (0, 0), (0,)), "all have the same image"
+    assert metadata.workload.padding_tokens == (0, 0, 0)
     assert metadata.config["requests"] == "asked.jsonl"
     assert trace.label == "Gemma3ForConditionalGeneration-float32-cpu-torchvision-asked"
     (said,) = (warning for warning in metadata.warnings if "passed over" in warning)

@@ -15,6 +15,7 @@ from gemma_trace.capture.images import load_image
 from gemma_trace.capture.workload import (
     SAMPLE_SIZES,
     build_requests,
+    image_numbers,
     largest,
     messages_for,
     request_warnings,
@@ -114,3 +115,14 @@ def test_messages_keep_the_order_of_their_parts() -> None:
     assert [message["role"] for message in messages] == ["system", "user", "assistant", "user"]
     assert [part.get("text", part.get("image")) for part in messages[1]["content"]] == ["First", picture, "then", other]
     assert with_prompt(request, "Last").turns[-1].parts == (Text("Last"),)
+
+
+def test_images_are_numbered_by_their_content(tmp_path: Path) -> None:
+    for name, color in (("a.png", 1), ("again.png", 1), ("b.png", 2)):
+        Image.new("L", (4, 4), color).save(tmp_path / name)
+    inline = base64.b64encode((tmp_path / "b.png").read_bytes()).decode()
+    urls = [["a.png"], ["again.png", "b.png"], [f"data:image/png;base64,{inline}"], []]
+    content = [[{"type": "image_url", "image_url": {"url": url}} for url in each] for each in urls]
+    path = file_of(tmp_path, *[[*images, {"type": "text", "text": "What is it?"}] for images in content])
+    requests = build_requests(CaptureConfig(requests=path), tmp_path)
+    assert image_numbers(requests) == ((0,), (0, 1), (1,), ())
