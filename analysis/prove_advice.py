@@ -1,8 +1,10 @@
-"""Puts advice to the test on captures of the tiny model: `python -m analysis.prove_advice`, some 10 minutes on 2 cores.
+"""Puts advice to the test on captures of the tiny model: `python -m analysis.prove_advice`, 14 minutes on 2 cores.
 
 One configuration does six things slowly. Each other one leaves one of them out. All run in turns, in processes of their
-own, as `gemma-trace compare` runs them; the slow one's traces are advised on. What a request saves without the profiler
-is held against the ceiling of the rule that speaks of it: `analysis/advice.md` has the table, with what was missed.
+own, as `gemma-trace compare` runs them, for as many rounds as fit into `LONGEST_S`; the slow one's traces are advised
+on. What a request saves without the profiler is held against the ceiling of the rule that speaks of it:
+`analysis/advice.md` has the table, with what was missed. With a folder as its argument it keeps the traces there, and
+goes on with those that it has.
 """
 
 from __future__ import annotations
@@ -18,8 +20,9 @@ from statistics import fmean, stdev
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-from gemma_trace.advice.advise import advise
+from gemma_trace.advice.advise import look
 from gemma_trace.advice.findings import Advice
+from gemma_trace.advice.merge import advice_of
 from gemma_trace.analysis.student_t import critical_value
 from gemma_trace.capture.compare.arms import plan_arms
 from gemma_trace.capture.compare.run import Trial, plan_trials, run_trials
@@ -27,7 +30,11 @@ from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.trace.trace import Trace, load
 
 PAGE: Final = Path(__file__).parent / "advice.md"
-ROUNDS: Final = 3
+ROUNDS: Final = 12
+"""At most; so many are not reached where a round takes over a minute."""
+FEWEST_ROUNDS: Final = 5
+LONGEST_S: Final = 13.5 * 60
+"""No round begins that would end later than this, once there are `FEWEST_ROUNDS`."""
 SLEEP_S: Final = 0.2
 IMAGE_SIZE: Final = 448
 SLOW: Final = "slow"
@@ -59,15 +66,17 @@ class Outcome:
 
     Attributes:
         saved_ms: what a request saved, a value per round.
-        ceiling_ms, low_ms, high_ms: the ceiling, its mean and the ends of its interval over the requests of all rounds;
-            None where the rule found nothing.
-        place: the finding's place in the advice on the first round; None where it isn't among the seven.
+        ceiling_ms: the ceiling, its mean over all rounds and the ends of its interval over them; None where the rule
+            found nothing.
+        place: the finding's place in the advice on the slow traces of all rounds; None where it isn't among the seven.
+        abstains: why the rule found nothing, where it says so.
     """
 
     case: Slowness
     saved_ms: tuple[float, ...]
     ceiling_ms: tuple[float, float, float] | None
     place: int | None
+    abstains: str = ""
 
     @property
     def mean_ms(self) -> float:
@@ -81,16 +90,21 @@ class Outcome:
         return critical_value(0.95, count - 1) * stdev(self.saved_ms) / count**0.5 if count > 1 else float("inf")
 
     @property
+    def saved_text(self) -> str:
+        """The saving with its error, of one round without."""
+        return f"{self.mean_ms:,.1f} ± {self.margin_ms:,.1f}" if len(self.saved_ms) > 1 else f"{self.mean_ms:,.1f}"
+
+    @property
     def answer(self) -> str:
         """Whether the saving is at or under the upper end of the ceiling."""
         if self.ceiling_ms is None:
-            return "**not found**"
+            return f"abstains: {self.abstains}" if self.abstains else "**not found**"
         if self.mean_ms <= self.ceiling_ms[2]:
             return "yes"
         return "above, by less than its error" if self.mean_ms - self.margin_ms <= self.ceiling_ms[2] else "**no**"
 
 
-def capture(label: str, folder: Path) -> None:
+def capture(label: str, model: Path, folder: Path) -> None:
     """Capture one configuration: all slow but for what it is named after."""
     import transformers
 
@@ -100,8 +114,7 @@ def capture(label: str, folder: Path) -> None:
     def slow(name: str) -> bool:
         return label != name
 
-    with TemporaryDirectory() as kept, TemporaryDirectory() as model:
-        save_model(Path(model))
+    with TemporaryDirectory() as kept:
         decoded, make_inputs = sending._decoded, sending.Sender._inputs
 
         def sleeping(request: Any) -> Any:
@@ -118,9 +131,11 @@ def capture(label: str, folder: Path) -> None:
             sending._decoded = sleeping
         if slow("processor"):
             sending.Sender._inputs = with_new_processor  # type: ignore[assignment, method-assign]
-        options = CaptureConfig(device="cpu", warmup=1, runs=6, profile_runs=3, new_tokens=1, stacks=True, force=True)
+        options = CaptureConfig(device="cpu", warmup=1, runs=8, new_tokens=1, force=True)
+        # What is saved is taken of the requests without the profiler; only the slow traces are advised on.
+        options = replace(options, profile_runs=3 if label == SLOW else 1, stacks=label == SLOW)
         profile(
-            replace(options, model=model, output=folder.parent, name=folder.name),
+            replace(options, model=str(model), output=folder.parent, name=folder.name),
             image_backend="pil" if slow("torchvision") else "torchvision",
             attn="eager" if slow("sdpa") else "sdpa",
             dtype="float32" if slow("bfloat16") else "bfloat16",
@@ -143,51 +158,98 @@ def save_model(folder: Path) -> None:
     processor.save_pretrained(folder)
 
 
-def command(label: str) -> str:
+def command(label: str, model: Path) -> str:
     """What runs a configuration as a trial."""
     threads = 2 if label == "threads" else 1
-    python = ["env", f"OMP_NUM_THREADS={threads}", sys.executable, "-m", "analysis.prove_advice", "capture", label]
-    return f"{shlex.join(python)} {{out}}"
+    python = [sys.executable, "-m", "analysis.prove_advice", "capture", label, str(model)]
+    return f"{shlex.join(['env', f'OMP_NUM_THREADS={threads}', *python])} {{out}}"
 
 
 def run(folder: Path) -> list[Outcome]:
     """Capture everything, and hold advice against what came of it."""
-    labels = [SLOW, *(case.label for case in CASES)]
-    arms = plan_arms(CaptureConfig(), commands=list(map(command, labels)), labels=labels)
-    trials = run_trials(
-        plan_trials(arms, ROUNDS, folder, seed=0), folder, 0, on_change=_said, is_enough=lambda done: False
-    )
+    model = folder / "model"
+    if not (model / "config.json").exists():
+        save_model(model)
+    known = knows_bfloat16()
+    in_turns = [SLOW, *(case.label for case in CASES if known or case.label != "bfloat16")]
+    trials = _captured(in_turns, ROUNDS, model, folder / "rounds")
+    if not known:  # the rule abstains: one round shows what it would cost
+        trials += _captured(["bfloat16"], 1, model, folder / "bfloat16")
     traces = {(trial.arm.label, trial.round): load(trial.trace) for trial in trials if trial.trace}
-    rounds = [number for number in range(1, ROUNDS + 1) if all((label, number) in traces for label in labels)]
-    advice = [advise(traces[SLOW, number]) for number in rounds]
+    rounds = [number for number in range(1, ROUNDS + 1) if all((label, number) in traces for label in in_turns)]
+    advice = advice_of([look(traces[SLOW, number], label=f"round {number}") for number in rounds])
     return [_outcome(case, traces, rounds, advice) for case in CASES]
 
 
-def _outcome(
-    case: Slowness, traces: dict[tuple[str, int], Trace], rounds: Sequence[int], advice: Sequence[Advice]
-) -> Outcome:
-    saved = [_request_ms(traces[SLOW, number]) - _request_ms(traces[case.label, number]) for number in rounds]
-    found = [finding.ceiling for each in advice for finding in each.findings if finding.rule == case.rule]
+def knows_bfloat16() -> bool:
+    """Whether a capture on this machine says that its CPU multiplies bfloat16 by itself."""
+    import torch
+
+    from gemma_trace.capture.environment import describe_environment
+
+    return bool(describe_environment(torch.device("cpu")).cpu_bfloat16)
+
+
+def _captured(labels: Sequence[str], rounds: int, model: Path, folder: Path) -> list[Trial]:
+    """Configurations in turns, for as many rounds as there is time for."""
+    arms = plan_arms(CaptureConfig(), commands=[command(label, model) for label in labels], labels=list(labels))
+    clock = _Clock(time.monotonic(), len(labels))
+    return run_trials(
+        plan_trials(arms, rounds, folder, seed=0), folder, 0, on_change=clock.said, is_enough=clock.is_enough
+    )
+
+
+@dataclass(frozen=True)
+class _Clock:
+    """Says how far the rounds are, and ends them in time.
+
+    Attributes:
+        began_s: when the first round began.
+        arms: how many trials a round has.
+    """
+
+    began_s: float
+    arms: int
+
+    def is_enough(self, done: Sequence[Trial]) -> bool:
+        """Whether there are rounds enough and another one would take too long."""
+        rounds = len(done) // self.arms
+        longest_s = max(
+            sum(trial.seconds for trial in done if trial.round == number) for number in range(1, rounds + 1)
+        )
+        is_late = time.monotonic() - self.began_s + longest_s > LONGEST_S
+        return rounds >= FEWEST_ROUNDS and is_late
+
+    def said(self, trials: Sequence[Trial]) -> None:
+        """A line for each trial that begins or fails."""
+        for trial in trials:
+            if trial.state == "running":
+                done = sum(other.state in ("done", "failed") for other in trials)
+                minutes = (time.monotonic() - self.began_s) / 60
+                line = f"{minutes:5.1f} min, {done} done, round {trial.round}: {trial.arm.label}"
+                print(line, file=sys.stderr, flush=True)
+        failed = [trial for trial in trials if trial.state == "failed"]
+        if failed:
+            print(f"{failed[-1].arm.label}, round {failed[-1].round}: {failed[-1].error}", file=sys.stderr, flush=True)
+
+
+def _outcome(case: Slowness, traces: dict[tuple[str, int], Trace], rounds: Sequence[int], advice: Advice) -> Outcome:
+    own = [number for number in rounds if (case.label, number) in traces]
+    saved = [_request_ms(traces[SLOW, number]) - _request_ms(traces[case.label, number]) for number in own]
     ceiling = None
-    if found:
-        low, high = (fmean(each.interval_ns[end] for each in found) / 1e6 for end in (0, 1))
-        ceiling = fmean(each.mean_ns for each in found) / 1e6, low, high
-    rules = [finding.rule for finding in advice[0].findings]
-    return Outcome(case, tuple(saved), ceiling, rules.index(case.rule) + 1 if case.rule in rules else None)
+    for finding in advice.findings:
+        if finding.rule == case.rule:
+            low, high = finding.ceiling.interval_ns
+            ceiling = finding.ceiling.mean_ns / 1e6, low / 1e6, high / 1e6
+    rules = [finding.rule for finding in advice.findings]
+    missing = next((each.missing for each in advice.abstentions if each.rule == case.rule), "")
+    return Outcome(case, tuple(saved), ceiling, rules.index(case.rule) + 1 if case.rule in rules else None, missing)
 
 
 def _request_ms(trace: Trace) -> float:
     """The fastest request without the profiler, image loading included: what else the machine does only adds."""
     assert trace.metadata is not None
     return min(sample.wall_ns for sample in trace.metadata.timed_requests) / 1e6
-
-
-def _said(trials: Sequence[Trial]) -> None:
-    done = sum(trial.state in ("done", "failed") for trial in trials)
-    for trial in trials:
-        if trial.state == "failed":
-            print(f"{trial.arm.label}, round {trial.round}: {trial.error}", file=sys.stderr)
-    print(f"{done} of {len(trials)}", file=sys.stderr, flush=True)
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
@@ -200,16 +262,16 @@ def table(outcomes: Sequence[Outcome]) -> str:
         ceiling = "–" if found.ceiling_ms is None else f"{found.ceiling_ms[0]:,.1f}"
         interval = "–" if found.ceiling_ms is None else f"{found.ceiling_ms[1]:,.1f} to {found.ceiling_ms[2]:,.1f}"
         lines.append(
-            f"| {found.case.what} | `{found.case.rule}` | {found.mean_ms:,.1f} ± {found.margin_ms:,.1f} | {ceiling} | "
+            f"| {found.case.what} | `{found.case.rule}` | {found.saved_text} | {ceiling} | "
             f"{interval} | {found.answer} | {place} | {found.place or '–'} |"
         )
     return "\n".join(lines) + "\n"
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Capture one configuration (`capture LABEL FOLDER`), or all, and write the table."""
+    """Capture one configuration (`capture LABEL MODEL FOLDER`), or all, and write the table."""
     if arguments[:1] == ["capture"]:
-        capture(arguments[1], Path(arguments[2]))
+        capture(arguments[1], Path(arguments[2]), Path(arguments[3]))
         return
     began_s = time.perf_counter()
     with TemporaryDirectory() as scratch:
@@ -217,7 +279,8 @@ def main(arguments: Sequence[str]) -> None:
     took_min = (time.perf_counter() - began_s) / 60
     text = PAGE.read_text()
     before, after = text.index(BEGIN) + len(BEGIN), text.index(END)
-    made = f"{table(outcomes)}\nIn {took_min:.0f} minutes, on {os.cpu_count()} cores, {ROUNDS} rounds.\n"
+    rounds = max(len(found.saved_ms) for found in outcomes)
+    made = f"{table(outcomes)}\nIn {took_min:.0f} minutes, on {os.cpu_count()} cores, {rounds} rounds.\n"
     PAGE.write_text(text[:before] + made + text[after:])
 
 

@@ -176,6 +176,8 @@ class _Session:
         self._progress = progress
         self._sender = Sender(config, loaded, generation, requests)
         self._sent: dict[str, Sent] = {}
+        numbers = image_numbers(self._sender.requests)  # now, as images that are made here are gone afterwards
+        self._image_numbers = {request.id: own for request, own in zip(self._sender.requests, numbers, strict=True)}
         self.cold_requests: list[RequestSample] = []
         self.warnings = request_warnings(config, requests)
 
@@ -185,13 +187,12 @@ class _Session:
 
     def workload(self) -> Workload:
         """What the requests were made of; complete once each was run."""
-        by_id = {request.id: request for request in self._sender.requests}
         return Workload(
             images=tuple(self._sent),
             prompt_tokens=tuple(sent.prompt_tokens for sent in self._sent.values()),
             new_tokens=max(map(self._sender.new_tokens, self._sender.requests)),
             padding_tokens=tuple(sent.padding_tokens for sent in self._sent.values()),
-            image_numbers=image_numbers([by_id[label] for label in self._sent]),
+            image_numbers=tuple(self._image_numbers[label] for label in self._sent),
         )
 
     def warm_up(self) -> None:

@@ -1,4 +1,4 @@
-"""Matrix products in float32 where bfloat16 would do."""
+"""Matrix products in float32 where bfloat16 (or, where a device has none, float16) would do."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from gemma_trace.advice.case import Case
 from gemma_trace.advice.findings import Confidence
 from gemma_trace.advice.rule import Candidate, Lacking, Rule
+from gemma_trace.analysis.roofline.devices import device_peaks
 
 MATRIX_LEFT: Final = 1 / 16
 """What is left of a matrix product's time at most savings: the H100's dense bfloat16 rate is 989 TFLOP/s, its float32
@@ -35,26 +36,27 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
         return
     where = case.where(matrix)
     what = "the device's work" if case.on_device else "the ops' work"
+    half = _half_of(case)
     yield Candidate(
-        change='Load the model in bfloat16: dtype="bfloat16" (gemma-trace capture --dtype bfloat16).',
+        change=f'Load the model in {half}: dtype="{half}" (gemma-trace capture --dtype {half}).',
         where=where,
         evidence=f"float32 matrix products take {case.share(matrix, spans)} of {what}",
         spans=spans & (matrix | ~case.of_families("memcpy HtoD", "memcpy DtoH", "communication")),
         confidence=Confidence.MEDIUM if case.on_device else Confidence.LOW,
-        check=case.check("dtype", "bfloat16"),
+        check=case.check("dtype", half),
         left=np.where(case.of_families(*_MATRIX), MATRIX_LEFT, OTHER_LEFT),
     )
 
 
 def _without_bfloat16(case: Case) -> Lacking | None:
     """Why bfloat16 isn't advised on a CPU; None where it is."""
-    if case.metadata is None or case.on_device or case.metadata.run.device != "cpu":
+    if case.on_device or (case.metadata is not None and case.metadata.run.device != "cpu"):
         return None
-    environment = case.metadata.environment
-    if environment.cpu_bfloat16 is None:
+    environment = case.metadata.environment if case.metadata else None
+    if environment is None or environment.cpu_bfloat16 is None:
         return Lacking(
             "whether this CPU multiplies bfloat16 by itself isn't recorded; where it doesn't, bfloat16 is slower",
-            "capture it again, with this version on Linux, or try: gemma-trace capture --dtype bfloat16",
+            "a capture, which says so on Linux; or try it: gemma-trace capture --dtype bfloat16",
         )
     if not environment.cpu_bfloat16:
         return Lacking(
@@ -62,6 +64,13 @@ def _without_bfloat16(case: Case) -> Lacking | None:
             "the same on a device, or on a CPU with AVX512_BF16, AMX or Arm's BF16",
         )
     return None
+
+
+def _half_of(case: Case) -> str:
+    """The type of 16 bits that the device multiplies by itself: float16 where it is known to have no bfloat16."""
+    peaks = device_peaks(case.trace, case.peaks).peaks if case.on_device else None
+    rates = dict(peaks.tflops) if peaks else {}
+    return "float16" if "float16" in rates and "bfloat16" not in rates else "bfloat16"
 
 
 def _is_float32(case: Case) -> bool:
