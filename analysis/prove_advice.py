@@ -170,15 +170,14 @@ def run(folder: Path) -> list[Outcome]:
     model = folder / "model"
     if not (model / "config.json").exists():
         save_model(model)
-    known = knows_bfloat16()
-    in_turns = [SLOW, *(case.label for case in CASES if known or case.label != "bfloat16")]
-    trials = _captured(in_turns, ROUNDS, model, folder / "rounds")
-    if not known:  # the rule abstains: one round shows what it would cost
-        trials += _captured(["bfloat16"], 1, model, folder / "bfloat16")
-    traces = {(trial.arm.label, trial.round): load(trial.trace) for trial in trials if trial.trace}
-    rounds = [number for number in range(1, ROUNDS + 1) if all((label, number) in traces for label in in_turns)]
-    advice = advice_of([look(traces[SLOW, number], label=f"round {number}") for number in rounds])
-    return [_outcome(case, traces, rounds, advice) for case in CASES]
+    in_turns = [case for case in CASES if case.label != "bfloat16" or knows_bfloat16()]
+    rounds = _captured(in_turns, ROUNDS, model, folder / "rounds")
+    advice = advice_of([look(each[SLOW], label=f"round {number}") for number, each in enumerate(rounds, start=1)])
+    outcomes = [_outcome(case, rounds, advice) for case in in_turns]
+    for case in CASES:
+        if case not in in_turns:  # its rule abstains: one round shows what following it would cost
+            outcomes.append(_outcome(case, _captured([case], 1, model, folder / case.label), advice))
+    return outcomes
 
 
 def knows_bfloat16() -> bool:
@@ -190,13 +189,21 @@ def knows_bfloat16() -> bool:
     return bool(describe_environment(torch.device("cpu")).cpu_bfloat16)
 
 
-def _captured(labels: Sequence[str], rounds: int, model: Path, folder: Path) -> list[Trial]:
-    """Configurations in turns, for as many rounds as there is time for."""
-    arms = plan_arms(CaptureConfig(), commands=[command(label, model) for label in labels], labels=list(labels))
+def _captured(cases: Sequence[Slowness], rounds: int, model: Path, folder: Path) -> list[dict[str, Trace]]:
+    """Each round's traces by label, of the slow configuration and those of some cases, as far as there is time.
+
+    A round of which one failed is left out.
+    """
+    labels = [SLOW, *(case.label for case in cases)]
+    arms = plan_arms(CaptureConfig(), commands=[command(label, model) for label in labels], labels=labels)
     clock = _Clock(time.monotonic(), len(labels))
-    return run_trials(
-        plan_trials(arms, rounds, folder, seed=0), folder, 0, on_change=clock.said, is_enough=clock.is_enough
-    )
+    planned = plan_trials(arms, rounds, folder, seed=0)
+    trials = run_trials(planned, folder, 0, on_change=clock.said, is_enough=clock.is_enough)
+    found: dict[int, dict[str, Trace]] = {}
+    for trial in trials:
+        if trial.trace:
+            found.setdefault(trial.round, {})[trial.arm.label] = load(trial.trace)
+    return [traces for traces in found.values() if len(traces) == len(labels)]
 
 
 @dataclass(frozen=True)
@@ -233,17 +240,17 @@ class _Clock:
             print(f"{failed[-1].arm.label}, round {failed[-1].round}: {failed[-1].error}", file=sys.stderr, flush=True)
 
 
-def _outcome(case: Slowness, traces: dict[tuple[str, int], Trace], rounds: Sequence[int], advice: Advice) -> Outcome:
-    own = [number for number in rounds if (case.label, number) in traces]
-    saved = [_request_ms(traces[SLOW, number]) - _request_ms(traces[case.label, number]) for number in own]
+def _outcome(case: Slowness, rounds: Sequence[dict[str, Trace]], advice: Advice) -> Outcome:
+    saved = [_request_ms(traces[SLOW]) - _request_ms(traces[case.label]) for traces in rounds]
     ceiling = None
     for finding in advice.findings:
         if finding.rule == case.rule:
             low, high = finding.ceiling.interval_ns
             ceiling = finding.ceiling.mean_ns / 1e6, low / 1e6, high / 1e6
     rules = [finding.rule for finding in advice.findings]
+    place = rules.index(case.rule) + 1 if case.rule in rules else None
     missing = next((each.missing for each in advice.abstentions if each.rule == case.rule), "")
-    return Outcome(case, tuple(saved), ceiling, rules.index(case.rule) + 1 if case.rule in rules else None, missing)
+    return Outcome(case, tuple(saved), ceiling, place, missing)
 
 
 def _request_ms(trace: Trace) -> float:

@@ -26,7 +26,10 @@ from gemma_trace.trace.requests import Request
 from gemma_trace.trace.trace import Trace
 from gemma_trace.whatif.engine import Engine
 
-_IDENTITY: Final = ("model", "device", "dtype", "image_backend", "attn", "new_tokens", "batch", "compile")
+_IDENTITY: Final = (
+    *("model", "device", "dtype", "image_backend", "image_device", "attn", "compile", "cache", "threads", "sample"),
+    *("requests", "images_per_request", "prompt_tokens", "prefill_chunk", "new_tokens", "batch"),
+)
 """Options of a capture that a comparison has to repeat."""
 
 _DEFAULTS: Final = {
@@ -35,10 +38,13 @@ _DEFAULTS: Final = {
     "dtype": "float32",
     "image_backend": "torchvision",
     "attn": "sdpa",
+    "compile": "off",
+    "sample": False,
+    "images_per_request": 1,
     "new_tokens": 1,
     "batch": 1,
-    "compile": "off",
 }
+"""What they are where nobody says it; those that aren't here are left to the model or to torch."""
 
 
 @dataclass
@@ -218,7 +224,13 @@ class Case:
             found[first:last] = True
         return found
 
-    def check(self, option: str, after: str) -> str:
+    @property
+    def larger_batch(self) -> str:
+        """Four times as many prompts as a request has, as the value of an option."""
+        batch = self.metadata.config.get("batch") if self.metadata else None
+        return str(4 * batch if type(batch) is int and 0 < batch < 1 << 16 else 4)
+
+    def check(self, option: str, after: str, before: str = "") -> str:
         """The command that shows what a capture option brings; of others' traces how to find out.
 
         A trace may say anything of its capture: each value is quoted, so that a shell takes it for nothing else.
@@ -226,11 +238,14 @@ class Case:
         Args:
             option: the option of a capture, as `compare --set` takes it.
             after: the value that is advised.
+            before: the value that the capture had, where its own record doesn't say it.
         """
         if self.metadata is None:
             return AGAIN
         config = self.metadata.config
-        before = config.get(option) or _DEFAULTS.get(option, "")
+        before = str(config.get(option) or before or _DEFAULTS.get(option, ""))
+        if before == after:
+            return AGAIN
         settings = [f"{option}={before},{after}"]
         for name in _IDENTITY:
             value = config.get(name)

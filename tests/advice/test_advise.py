@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,13 @@ import pytest
 import gemma_trace
 from gemma_trace import cli
 from gemma_trace.advice.advise import advise
+from gemma_trace.advice.case import Case
 from gemma_trace.advice.findings import Ceiling, Confidence, Finding, ranked
+from gemma_trace.advice.rule import AGAIN
+from gemma_trace.capture.compare.arms import plan_arms
+from gemma_trace.capture.config import CaptureConfig
+from gemma_trace.whatif.engine import Engine
+from tests.advice.made import METADATA
 from tests.trace_builder import TraceBuilder
 
 MS = 1_000_000
@@ -76,6 +84,43 @@ def test_nothing_is_advised_where_the_device_s_work_is_missing(tmp_path: Path) -
     (abstention,) = advice.abstentions
     assert abstention.rule == "all"
     assert "launch" in abstention.missing
+
+
+@pytest.mark.parametrize(
+    ("option", "after", "before"),
+    [
+        ("image_backend", "torchvision", "pil"),
+        ("image_device", "cuda", "cpu"),
+        ("threads", "8", "2"),
+        ("cache", "static", "dynamic"),
+        ("compile", "stages", "off"),
+        ("batch", "8", "2"),
+        ("attn", "sdpa", "eager"),
+        ("dtype", "bfloat16", "float32"),
+    ],
+)
+def test_the_command_that_checks_it_runs_both_sides(tmp_path: Path, option: str, after: str, before: str) -> None:
+    """Its arms differ in what is advised alone, and are else what was captured."""
+    captured = CaptureConfig(
+        device="cpu", attn="eager", new_tokens=7, images_per_request=2, sample=True, batch=2, requests=None
+    )
+    if option != "image_device":
+        captured = replace(captured, image_backend="pil")
+    metadata = replace(METADATA, config=captured.record())
+    trace = TraceBuilder().range("request", 0, 100).metadata(metadata).load(tmp_path)
+    case = Case(trace, trace.requests, Engine(trace, trace.requests))
+    program, command, *settings = shlex.split(case.check(option, after, before))
+    assert (program, command, settings[::2]) == ("gemma-trace", "compare", ["--set"] * (len(settings) // 2))
+    own, advised = [arm.config for arm in plan_arms(CaptureConfig(), settings[1::2])]
+    assert own == replace(captured, **{option: getattr(own, option)})
+    assert str(getattr(own, option)) == before
+    assert advised == replace(own, **{option: getattr(advised, option)})
+    assert str(getattr(advised, option)) == after
+
+
+def test_what_is_so_already_has_no_command(tmp_path: Path) -> None:
+    trace = TraceBuilder().range("request", 0, 100).metadata(METADATA).load(tmp_path)
+    assert Case(trace, trace.requests, Engine(trace, trace.requests)).check("dtype", "float32") == AGAIN
 
 
 def test_the_command_says_it_to_people_and_in_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,13 +21,14 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
         return
     yield Candidate(
         change=(
-            f"Let ops use every core: torch.set_num_threads({cores}), or OMP_NUM_THREADS={cores} in the environment."
+            f"Let ops use every core: torch.set_num_threads({cores}), or OMP_NUM_THREADS={cores} in the environment "
+            f"(gemma-trace capture --threads {cores})."
         ),
         where=case.where(spans),
         evidence=f"{threads} of {cores} cores are used by ops, which take {case.each_ms(spans):,.3f} ms",
         spans=spans,
         confidence=Confidence.MEDIUM,
-        check=f"OMP_NUM_THREADS={cores} gemma-trace capture --name more-threads, then: gemma-trace diff BEFORE AFTER",
+        check=case.check("threads", str(cores), before=str(threads)),
         left=threads / cores,
     )
 

@@ -35,12 +35,15 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
         )
     elif on_cuda and case.on_device and (case.metadata is None or not case.metadata.config.get("image_device")):
         yield Candidate(
-            change="Process images on the device, as uint8 until they are there: processor(…, device='cuda').",
+            change=(
+                "Process images on the device, as uint8 until they are there: processor(…, device='cuda') "
+                "(gemma-trace capture --image-device cuda)."
+            ),
             where=Stage.IMAGE_PROCESSING,
             evidence=images,
             spans=spans,
             confidence=Confidence.MEDIUM,
-            check=case.check("image_device", "cuda"),
+            check=case.check("image_device", "cuda", before="cpu"),
         )
 
 

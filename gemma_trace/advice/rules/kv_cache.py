@@ -7,7 +7,7 @@ from typing import Final
 
 from gemma_trace.advice.case import Case
 from gemma_trace.advice.findings import Confidence
-from gemma_trace.advice.rule import AGAIN, Candidate, Lacking, Rule
+from gemma_trace.advice.rule import Candidate, Lacking, Rule
 from gemma_trace.stages import Stage
 
 
@@ -21,12 +21,15 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
     if not case.total_ns(spans):
         return
     yield Candidate(
-        change='Give the cache its final length at once: generate(cache_implementation="static").',
+        change=(
+            'Give the cache its final length at once: generate(cache_implementation="static") '
+            "(gemma-trace capture --cache static)."
+        ),
         where=Stage.DECODE,
         evidence=f"{case.count(ops)} concatenations while decoding take {case.each_ms(spans):,.3f} ms",
         spans=spans,
         confidence=Confidence.MEDIUM,
-        check=AGAIN,
+        check=case.check("cache", "static", before="dynamic"),
     )
 
 

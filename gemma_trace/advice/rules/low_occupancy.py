@@ -37,8 +37,8 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
         return
     yield Candidate(
         change=(
-            "Give these kernels more to do at once: a larger batch (gemma-trace capture --batch 4), split reductions "
-            "(split-K, flash decoding), or others beside them on a second stream."
+            f"Give these kernels more to do at once: a larger batch (gemma-trace capture --batch {case.larger_batch}), "
+            "split reductions (split-K, flash decoding), or others beside them on a second stream."
         ),
         where=case.where(spans),
         evidence=(
@@ -47,7 +47,7 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
         ),
         spans=spans,
         confidence=Confidence.LOW,
-        check=case.check("batch", "4"),
+        check=case.check("batch", case.larger_batch),
         left=np.where(spans, blocks / np.maximum(multiprocessors, 1), 1.0),
     )
 

@@ -44,7 +44,7 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
         yield Candidate(
             change=(
                 "Move fewer bytes for each token: quantized weights (8 or 4 bits), bfloat16 instead of float32, or "
-                "more requests at once, which share what is read (gemma-trace capture --batch 4)."
+                f"more requests at once, which share what is read (gemma-trace capture --batch {case.larger_batch})."
             ),
             where=stage,
             evidence=(
@@ -54,7 +54,7 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
             ),
             spans=spans,
             confidence=Confidence.MEDIUM,
-            check=case.check("batch", "4"),
+            check=case.check("batch", case.larger_batch),
             left=LEFT,
         )
 
