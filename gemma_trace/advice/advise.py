@@ -11,9 +11,9 @@ from gemma_trace.advice.findings import Abstention, Advice, Ceiling, Finding
 from gemma_trace.advice.merge import Looked, advice_of
 from gemma_trace.advice.places import place_of
 from gemma_trace.advice.registry import RULES
-from gemma_trace.advice.rule import Candidate, Lacking
+from gemma_trace.advice.rule import Candidate, Lacking, Rule
 from gemma_trace.health.examine import examine
-from gemma_trace.health.findings import CLOCK_SHIFT, MISSING_DEVICE_WORK, Severity
+from gemma_trace.health.findings import CLOCK_SHIFT, COLD_START, MISSING_DEVICE_WORK, Health, Severity
 from gemma_trace.peaks import Peaks
 from gemma_trace.trace.events import NONE
 from gemma_trace.trace.requests import Request
@@ -25,7 +25,8 @@ def advise(trace: Trace, request: int | Request | None = None, peaks: Sequence[P
     """What to change, the highest ceiling first.
 
     Nothing is advised whose ceiling is under the noise: 1% of the wall time or, where that is more, the standard error
-    of the requests' mean. Where the clocks disagree or activities are missing, nothing is advised at all.
+    of the requests' mean. Where the clocks disagree or activities are missing, nothing is advised at all, and where a
+    quarter of the time or more is a cold start, nothing but to warm up.
 
     Args:
         request: look at one request alone, by its index or as it is; None looks at all.
@@ -47,12 +48,13 @@ def look(trace: Trace, request: int | Request | None = None, peaks: Sequence[Pea
     walls = tuple(each.wall_ns for each in requests)
     if not requests:
         return Looked(label, walls, (), (), (Abstention("all", "no request takes any time", "a request"),))
-    if doubt := _doubt(trace):
+    health = examine(trace)
+    if doubt := _doubt(health):
         return Looked(label, walls, (), (), (doubt,))
+    rules, lacking = _rules_for(health)
     case = Case(trace, requests, Engine(trace, requests), peaks)
     found: list[Finding] = []
-    lacking: list[Abstention] = []
-    for rule in RULES:
+    for rule in rules:
         for each in rule.look(case):
             if isinstance(each, Lacking):
                 lacking.append(Abstention(rule.name, each.missing, each.record))
@@ -98,9 +100,18 @@ def ceiling_of(case: Case, candidate: Candidate) -> Ceiling:
     return Ceiling(tuple(values), tuple(walls), tuple(ttft_values), tuple(ttfts))
 
 
-def _doubt(trace: Trace) -> Abstention | None:
+def _rules_for(health: Health) -> tuple[Sequence[Rule], list[Abstention]]:
+    """The rules that say something of such a trace, and why the others don't: a cold start is no steady state."""
+    for finding in health.findings:
+        if finding.code == COLD_START and finding.severity is not Severity.INFO:
+            lacking = Abstention("all but cold_start", finding.message, finding.advice)
+            return [rule for rule in RULES if rule.name == COLD_START], [lacking]
+    return RULES, []
+
+
+def _doubt(health: Health) -> Abstention | None:
     """Why nothing can be advised of a trace; None where something can."""
-    for finding in examine(trace).findings:
+    for finding in health.findings:
         if finding.severity is Severity.ERROR and finding.code in (CLOCK_SHIFT, MISSING_DEVICE_WORK):
             return Abstention("all", finding.message, finding.advice)
     return None

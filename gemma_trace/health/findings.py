@@ -18,6 +18,9 @@ CLOCK_SHIFT: Final = "clock_shift"
 MISSING_DEVICE_WORK: Final = "missing_device_work"
 """The code of the finding that launches have no activities: as an error it leaves nothing to say about the device."""
 
+COLD_START: Final = "cold_start"
+"""The code of the finding that first calls of their kind take much of the time, and of the rule that advises on it."""
+
 MOST_NAMED: Final = 3
 """How many traces a line names; one more is named too."""
 

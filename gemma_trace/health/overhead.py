@@ -11,7 +11,7 @@ from gemma_trace.analysis.cold import INNER_SHARE, MOST_CALLS, LongCalls, is_ins
 from gemma_trace.analysis.intervals import Intervals, intersect, union
 from gemma_trace.analysis.overhead import overhead_of
 from gemma_trace.analysis.timeline import Request
-from gemma_trace.health.findings import Finding, Severity
+from gemma_trace.health.findings import COLD_START, Finding, Severity
 from gemma_trace.health.times import span_text
 from gemma_trace.trace.events import IntArray
 from gemma_trace.trace.places import Places
@@ -80,7 +80,7 @@ def _cold_start(trace: Trace, requests: Sequence[Request], wall_ns: int) -> Iter
     span, longest_ns, usual_ns = _longest(trace, calls, elsewhere)
     usual = "" if np.isnan(usual_ns) else f" (the others: {usual_ns / 1e3:,.1f} µs, median)"
     yield Finding(
-        "cold_start",
+        COLD_START,
         Severity.WARNING if share >= COLD_SHARE else Severity.INFO,
         len(calls.span),
         f"first calls of their kind, and calls that make memory, streams or code, take {total_ns / 1e6:,.1f} ms, "

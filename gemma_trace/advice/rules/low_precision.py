@@ -20,11 +20,18 @@ OTHER_LEFT: Final = 1 / 2
 
 _MATRIX: Final = ("gemm", "convolution", "attention")
 _FLOAT: Final = '"float"'
+_TELLS: Final = r"(?i)bf16|fp?16|half|bfloat|f8|fp8|e4m3|e5m2|i8|int8|_bbs_|_hhs_|h884|hgemm"
+"""What names of kernels say of types other than float32."""
+
+LEAST_SHARE: Final = 0.2
+"""Where products of unknown types take a smaller share of the requests, their types aren't asked for."""
 
 
 def _look(case: Case) -> Iterator[Candidate | Lacking]:
     trace = case.trace
     if not _is_float32(case):
+        if lacking := _without_types(case):
+            yield lacking
         return
     work = trace.is_activity if case.on_device else trace.is_op
     spans = work & (case.work_ns > 0)
@@ -71,6 +78,22 @@ def _half_of(case: Case) -> str:
     peaks = device_peaks(case.trace, case.peaks).peaks if case.on_device else None
     rates = dict(peaks.tflops) if peaks else {}
     return "float16" if "float16" in rates and "bfloat16" not in rates else "bfloat16"
+
+
+def _without_types(case: Case) -> Lacking | None:
+    """Why it can't be told whether products are of float32; None where it can."""
+    trace = case.trace
+    if case.metadata is not None or (trace.spans.input_types[trace.is_op] >= 0).any():
+        return None
+    work = trace.is_activity if case.on_device else trace.is_op
+    matrix = case.of_families(*_MATRIX) & work
+    untold = matrix & ~case.named(_TELLS, work)
+    if case.total_ns(untold) <= LEAST_SHARE * case.wall_ns:
+        return None
+    return Lacking(
+        f"the types of matrix products, which take {case.each_ms(untold):,.3f} ms, aren't recorded",
+        "the types of inputs: torch.profiler with record_shapes=True",
+    )
 
 
 def _is_float32(case: Case) -> bool:

@@ -27,7 +27,13 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
     trace = case.trace
     work = trace.is_activity if case.on_device else trace.is_op
     heavy = [stage for stage in _STAGES if _ns(case, stage) > LEAST_SHARE * case.wall_ns]
-    if not heavy or not has_shapes(trace):
+    if not heavy:
+        return
+    if not has_shapes(trace):
+        yield Lacking(
+            f"whether memory binds {heavy[0]} can't be told: the shapes of inputs aren't recorded",
+            "shapes: gemma-trace capture without --no-shapes, or torch.profiler with record_shapes=True",
+        )
         return
     if case.floors.device.peaks is None:
         if not case.on_device:
