@@ -7,7 +7,8 @@ most. Which of them are false alarms nobody can count but a person; the page say
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -29,8 +30,8 @@ def name_of(path: Path) -> str:
 
 def table(paths: Sequence[Path]) -> str:
     """The table, as Markdown."""
-    spoken: dict[str, list[str]] = {rule.name: [] for rule in RULES}
-    lacking: dict[str, int] = {rule.name: 0 for rule in RULES} | {"all": 0}
+    spoken: dict[str, dict[str, list[float]]] = {rule.name: {} for rule in RULES}
+    lacking: Counter[str] = Counter()
     read = 0
     for path in paths:
         try:
@@ -39,15 +40,28 @@ def table(paths: Sequence[Path]) -> str:
             continue
         read += 1
         for finding in advice.findings:
-            spoken[finding.rule].append(f"{name_of(path)} ({finding.ceiling.pct:.0f}%)")
-        for rule in {each.rule for each in advice.abstentions}:
-            lacking[rule] += 1
+            spoken[finding.rule].setdefault(name_of(path), []).append(finding.ceiling.pct)
+        lacking.update({each.rule for each in advice.abstentions})
     lines = [
         f"| rule | of {read} traces | which, and what they would gain at most | abstains in |",
         "|---|---|---|---|",
-        *(f"| `{rule}` | {len(of)} | {', '.join(of) or '–'} | {lacking[rule] or '–'} |" for rule, of in spoken.items()),
+        *(f"| `{rule}` | {_count(of)} | {_which(of)} | {lacking[rule] or '–'} |" for rule, of in spoken.items()),
+        *(f"| {rule} | – | – | {lacking[rule]} |" for rule in ("all", "all but cold_start")),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _count(spoken: Mapping[str, Sequence[float]]) -> int:
+    return sum(map(len, spoken.values()))
+
+
+def _which(spoken: Mapping[str, Sequence[float]]) -> str:
+    """The traces, those of one job as one: `job × 2 (3 to 8%)`."""
+    texts = []
+    for name, pcts in spoken.items():
+        span = f"{min(pcts):.0f} to {max(pcts):.0f}%" if len(pcts) > 1 else f"{pcts[0]:.0f}%"
+        texts.append(f"{name}{f' × {len(pcts)}' if len(pcts) > 1 else ''} ({span})")
+    return ", ".join(texts) or "–"
 
 
 def main(arguments: Sequence[str]) -> None:

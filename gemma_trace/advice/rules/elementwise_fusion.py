@@ -14,8 +14,14 @@ _FEWEST: Final = 50
 """Fewer kernels in a request are no chain."""
 
 
+_FUSED: Final = r"^triton_(poi|red|per|tem|for)_fused_"
+"""What Inductor calls its kernels: where there are some, the model is compiled already."""
+
+
 def _look(case: Case) -> Iterator[Candidate | Lacking]:
-    spans = case.of_families(*_FAMILIES) & case.trace.is_activity & ~case.named(r"^triton_", case.trace.is_activity)
+    if case.named(_FUSED, case.trace.is_activity).any():
+        return
+    spans = case.of_families(*_FAMILIES) & case.trace.is_activity
     if int((spans & case.in_requests).sum()) < _FEWEST * len(case.requests) or not case.total_ns(spans):
         return
     where = case.where(spans)
