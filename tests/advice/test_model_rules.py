@@ -48,7 +48,19 @@ def masks(count: int, name: str = "aten::triu", *, in_stage: bool = True, in_lay
     return built
 
 
-@pytest.mark.parametrize("name", ["aten::triu", "model.py(7): _make_causal_mask", "m.py(1): create_causal_mask"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "aten::triu",
+        "aten::tril_",
+        "model.py(7): _make_causal_mask",
+        "m.py(1): create_causal_mask",
+        "m.py(1): _prepare_4d_causal_attention_mask_for_sdpa",
+        "swin/modeling_swin.py(640): get_attn_mask",
+        "bert/modeling_bert.py(9): get_extended_attention_mask",
+        "torch/nn/modules/transformer.py(3): generate_square_subsequent_mask",
+    ],
+)
 def test_attention_mask(tmp_path: Path, name: str) -> None:
     finding = found(masks(5, name), tmp_path, "attention_mask")
     assert finding is not None

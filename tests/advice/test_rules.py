@@ -136,6 +136,27 @@ def test_image_processor_and_its_neighbours(tmp_path: Path) -> None:
     assert "image_processor" not in [f.rule for f in found(with_run(stages_of_text()), tmp_path).findings]
 
 
+@pytest.mark.parametrize(
+    ("frames", "is_pillow"),
+    [
+        (["owlv2/image_processing_owlv2.py(402): preprocess"], True),  # transformers 4
+        (
+            ["siglip/image_processing_siglip_fast.py(12): preprocess", "image_processing_utils_fast.py(7): __call__"],
+            False,
+        ),
+        # transformers 5: the plain name is torchvision's.
+        (["gemma3/image_processing_gemma3.py(78): preprocess", "image_processing_backends.py(234): resize"], False),
+        (["gemma3/image_processing_pil_gemma3.py(70): preprocess", "image_processing_backends.py(500): resize"], True),
+        (["image_processing_utils.py(382): preprocess"], False),
+    ],
+)
+def test_frames_tell_which_image_processor_it_is(tmp_path: Path, frames: list[str], is_pillow: bool) -> None:
+    built = request().range("image_processing", 0, 50 * MS)
+    for place, frame in enumerate(frames):
+        built.frame(frame, place * MS, (50 - 2 * place) * MS)
+    assert ("image_processor" in rules(built, tmp_path)) is is_pillow
+
+
 def test_images_are_processed_on_the_device_where_there_is_one(tmp_path: Path) -> None:
     built = stages_of_text().launch(1, 70 * MS).kernel("k", 71 * MS, 1 * MS, correlation=1)
     finding = one(with_run(built, device="cuda"), tmp_path, "image_processor")

@@ -89,7 +89,9 @@ def test_the_command_takes_folders(tmp_path: Path, capsys: pytest.CaptureFixture
     (tmp_path / "runs" / "broken.json").write_text('{"traceEvents": []}')
     assert cli.main(["advise", str(tmp_path / "runs"), "--no-cache", "--format", "json"]) == 4
     said = capsys.readouterr()
-    (row,) = json.loads(said.out)["rows"]
+    answer = json.loads(said.out)
+    (row,) = answer["rows"]
+    assert answer["totals"]["traces"] == row["traces"]
     assert (row["ceilings_ns"], row["traces"]) == (
         [40 * MS, 20 * MS, 20 * MS],
         ["run [a/run.json]", "run [b/run.json]"],

@@ -18,9 +18,8 @@ FEWEST: Final = 4
 
 _OPS: Final = r"^aten::(tril|triu|tril_|triu_)$"
 _FRAMES: Final = (
-    r"\.py\(\d+\): (_make_causal_mask|_expand_mask|_prepare_\w*causal_attention_mask\w*|create_\w*mask\w*|"
-    r"_update_causal_mask|get_extended_attention_mask|invert_attention_mask|get_attn_mask|_?build_\w*mask\w*|"
-    r"eager_mask|sdpa_mask\w*)$"
+    r"\.py\(\d+\): (_?(make|build|create|prepare|update|expand|invert|compute|generate|get)_(\w*_)?mask\w*|"
+    r"(eager|sdpa|flex_attention)_mask\w*)$"
 )
 
 

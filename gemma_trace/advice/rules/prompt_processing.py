@@ -18,7 +18,7 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
     yield Candidate(
         change=(
             "Keep the token ids of what all prompts share (system prompt, template), and use a fast tokenizer "
-            "(use_fast=True)."
+            "(before transformers 5 use_fast=True)."
         ),
         where=case.stage_name(spans),
         evidence=f"chat template and tokenization take {case.each_ms(spans):,.3f} ms of the request's thread",

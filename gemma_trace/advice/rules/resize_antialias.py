@@ -12,7 +12,7 @@ from gemma_trace.advice.findings import Confidence
 from gemma_trace.advice.rule import AGAIN, Candidate, Lacking, Rule
 from gemma_trace.trace.events import BoolArray
 
-_RESIZES: Final = r"^aten::_upsample_bi(linear|cubic)2d_aa$"
+_RESIZES: Final = r"^aten::_upsample_\w+2d_aa$"
 _BYTES: Final = '"unsigned char"'
 
 LEAST_SHARE: Final = 0.01

@@ -15,6 +15,7 @@ _FIRST_TOKENS: Final = "the first token of every request is known"
 _IN_LAYERS: Final = "work lies in layers"
 _IN_OPS: Final = "work lies in ops"
 _IN_LINES: Final = "stacks were recorded"
+_LACKING: Final = "What couldn't be looked at"
 _SEVERAL: Final = "several traces were read"
 
 
@@ -199,7 +200,7 @@ def advice_report(found: Advice, sources: Sequence[str], health: Health) -> Repo
         "noise_ns": found.noise_ns,
         "more": found.more,
         "under_noise": found.under_noise,
-        "abstentions": abstention_table(found),
+        "abstentions": Table(_LACKING, ABSTENTION_FILE, found.abstentions),
     }
     return Report("advise", list(sources), advice_tables(found), data, totals, health)
 
@@ -225,8 +226,7 @@ def advice_tables(found: Advice) -> tuple[Table[Any], ...]:
 def abstention_table(found: Advice) -> Table[Abstention]:
     """The rules that couldn't look."""
     shown = (*ABSTENTION_FILE[:-1], ABSTENTION_FILE[-1].of(_traces))
-    title, conditions = "What couldn't be looked at", holding({_SEVERAL: bool(found.traces)})
-    return Table(title, shown, found.abstentions, conditions=conditions)
+    return Table(_LACKING, shown, found.abstentions, conditions=holding({_SEVERAL: bool(found.traces)}))
 
 
 def _notes(found: Advice) -> tuple[str, ...]:
