@@ -28,8 +28,8 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
     if is_slow:
         yield Candidate(
             change=(
-                'Use the image processor on torchvision: from_pretrained(…, backend="torchvision"), before transformers 5 '
-                "use_fast=True (gemma-trace capture --image-backend torchvision)."
+                'Use the image processor on torchvision: from_pretrained(…, backend="torchvision"), before '
+                "transformers 5 use_fast=True (gemma-trace capture --image-backend torchvision)."
             ),
             where=Stage.IMAGE_PROCESSING,
             evidence=f"{images}, with the processor on Pillow and numpy",
