@@ -22,6 +22,7 @@ _LIBRARY: Final = re.compile(
     r"(^|/)(torch|torchvision|torchao|numpy|scipy|PIL|triton)/|(^|/)(contextlib|functools|typing|threading|enum|abc)\.py\("
 )
 """Frames of what a program stands on, which nobody changes."""
+_FOLDERS: Final = re.compile(r"^[^()]*[/\\](?=[^/\\()]*\.py\()")
 _LAYER_PREFIX: Final = re.compile(rf"^(?:{re.escape(LAYER_PREFIX)}|nn\.Module: )")
 _NUMBER: Final = re.compile(r"([_.])\d+$")
 
@@ -39,6 +40,11 @@ class Place:
     layer: str = ""
     op: str = ""
     line: str = ""
+
+    @property
+    def short(self) -> str:
+        """What is known of it, the line without the folders of its file."""
+        return ", ".join(filter(None, (self.layer, self.op, _FOLDERS.sub("", self.line))))
 
 
 def place_of(case: Case, spans: BoolArray) -> Place:

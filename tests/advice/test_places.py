@@ -38,6 +38,13 @@ def test_layers_that_differ_in_their_number_alone_are_of_one_kind(tmp_path: Path
     assert place(copies("a", "b", "c", "d", "e"), tmp_path).layer == ""
 
 
+def test_a_page_says_it_without_folders() -> None:
+    assert Place("l.*", "aten::mm", "/home/me/models/a.py(42): forward").short == "l.*, aten::mm, a.py(42): forward"
+    assert Place(line="C:\\me\\a.py(1): f").short == "a.py(1): f"
+    assert Place(op="aten::mm").short == "aten::mm"
+    assert Place().short == ""
+
+
 def test_an_activity_lies_where_it_was_launched(tmp_path: Path) -> None:
     built = copies("text.layers.0").launch(1, 2 * MS, 9000).kernel("nchwToNhwcKernel", 20 * MS, 30 * MS, correlation=1)
     built.span("cuda_runtime", "cudaDeviceSynchronize", 15 * MS, 40 * MS)

@@ -96,7 +96,7 @@ def view_of(trace: Trace, detail: PageDetail = FULL, own: Sequence[Peaks] = (), 
         facts=facts_of(trace, run),
         sized=SizedRun(run.settings, run.requests),
         stage=stage,
-        advice=advise(trace) if stage is None else None,
+        advice=advise(trace, peaks=own) if stage is None else None,
     )
 
 

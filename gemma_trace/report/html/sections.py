@@ -84,7 +84,8 @@ def run_of(view: RunView) -> RunTexts:
 def _advice(view: RunView) -> Iterable[AdviceLine]:
     for finding in view.advice.findings[:REASONS] if view.advice else ():
         ceiling = finding.ceiling
-        at_most = f"{finding.where}: at most {milliseconds(ceiling.mean_ns)} ms a request. {finding.evidence}"
+        where = f"{finding.where} ({finding.place.short})" if finding.place.short else finding.where
+        at_most = f"{where}: at most {milliseconds(ceiling.mean_ns)} ms a request. {finding.evidence}"
         yield AdviceLine(percent(sum(ceiling.values_ns), sum(ceiling.walls_ns)), finding.change, at_most)
 
 
