@@ -33,8 +33,8 @@ PAGE: Final = Path(__file__).parent / "advice.md"
 ROUNDS: Final = 12
 """At most; so many are not reached where a round takes over a minute."""
 FEWEST_ROUNDS: Final = 5
-LONGEST_S: Final = 13.5 * 60
-"""No round begins that would end later than this, once there are `FEWEST_ROUNDS`."""
+LONGEST_S: Final = 12.5 * 60
+"""No round begins that would end later than this, if there are `FEWEST_ROUNDS`."""
 SLEEP_S: Final = 0.2
 IMAGE_SIZE: Final = 448
 SLOW: Final = "slow"

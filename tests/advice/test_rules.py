@@ -238,6 +238,17 @@ def test_allocator(tmp_path: Path) -> None:
     assert ceiling_ms(one(built, tmp_path, "allocator")) == 10
 
 
+@pytest.mark.parametrize(("used", "said"), [(3, "; of 4.00 GB reserved at most 3.00 are in use at once"), (3.5, "")])
+def test_allocator_says_what_is_reserved_in_vain(tmp_path: Path, used: float, said: str) -> None:
+    built = request().span("cuda_runtime", "cudaMalloc", 10 * MS, 7 * MS)
+    for place, (allocated, reserved) in enumerate(((1, 4), (used, 4), (0.5, 3))):
+        args = {"Device Type": 1, "Device Id": 0, "Addr": 512, "Bytes": 64}
+        totals = {"Total Allocated": int(allocated * 1e9), "Total Reserved": int(reserved * 1e9)}
+        built.raw(ph="i", s="t", cat="cpu_instant_event", name="[memory]", pid=1, tid=100, ts=place, args=args | totals)
+    finding = one(built, tmp_path, "allocator")
+    assert finding.evidence == f"1 calls such as cudaMalloc and cudaFree take 7.000 ms of the host{said}"
+
+
 def test_cold_start(tmp_path: Path) -> None:
     built = request()
     for place in range(5):

@@ -11,6 +11,9 @@ from gemma_trace.advice.rule import AGAIN, Candidate, Lacking, Rule
 
 _CALLS: Final = r"^(cuda|hip)(Malloc(Async|Host|Managed)?|Free(Async|Host)?|HostAlloc|HostRegister)$"
 
+NOTABLE_FRAGMENTS: Final = 0.2
+"""A smaller share of what is reserved and never used is no fragmentation to speak of."""
+
 
 def _look(case: Case) -> Iterator[Candidate | Lacking]:
     spans = case.named(_CALLS, case.trace.is_call) & case.in_requests
@@ -24,11 +27,23 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
         where=case.where(spans),
         evidence=(
             f"{case.count(spans)} calls such as cudaMalloc and cudaFree take {case.each_ms(spans):,.3f} ms of the host"
+            f"{_fragmentation(case)}"
         ),
         spans=spans,
         confidence=Confidence.HIGH,
         check=AGAIN,
     )
+
+
+def _fragmentation(case: Case) -> str:
+    """What lies in pieces that nothing fits into, as far as memory was profiled; "" where that is little."""
+    memory = case.trace.memory
+    reserved, used = (
+        int(column[memory.device >= 0].max(initial=0)) for column in (memory.reserved_bytes, memory.allocated_bytes)
+    )
+    if used >= (1 - NOTABLE_FRAGMENTS) * reserved:
+        return ""
+    return f"; of {reserved / 1e9:,.2f} GB reserved at most {used / 1e9:,.2f} are in use at once"
 
 
 RULE: Final = Rule(
