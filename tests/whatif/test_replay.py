@@ -196,7 +196,15 @@ def test_identities_hold_on_random_graphs(
         assert walls == sorted(walls)  # less work never takes longer
 
 
-CORPORA = ("h100_bert_small", "h100_owlv2_vlm_proxy", "a100_event_sync_multi_stream", "mi300x_vllm_decode_graph")
+CORPORA = (
+    "h100_bert_small",
+    "h100_owlv2_vlm_proxy",
+    "a100_event_sync_multi_stream",
+    "mi300x_vllm_decode_graph",
+    "a100_triton_culaunchkernel",
+    "h100_qwen15_0.5b_unlinked",
+    "multirank_rank0_no_flows",
+)
 
 
 @pytest.mark.parametrize("name", CORPORA)
