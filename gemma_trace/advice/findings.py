@@ -100,7 +100,8 @@ class Finding:
         check: the command, or the two, that show whether it helped.
         source: where the rule is from.
         place: the layer, the op and the source line that most of it lies in.
-        traces: of several traces the names of those that have it; what is said is of the one in which it gains most.
+        traces: of several traces the names of those in which it gains more than the noise; what is said is of the one
+            in which it gains most.
     """
 
     rule: str

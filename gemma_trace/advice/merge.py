@@ -80,9 +80,9 @@ def _merged(looked: Sequence[Looked]) -> Iterator[tuple[Finding, bool]]:
         own = [found.get(key) for found in in_trace]
         said = max((each for each in own if each), key=lambda each: each.ceiling.mean_ns)
         ceilings = [each.ceiling if each else _nothing(of) for each, of in zip(own, looked, strict=True)]
-        labels = tuple(of.label for each, of in zip(own, looked, strict=True) if each)
-        is_heard = any(ceiling.mean_ns >= least for ceiling, least in zip(ceilings, noise, strict=True))
-        yield replace(said, ceiling=_together(ceilings), traces=labels), is_heard
+        heard = [ceiling.mean_ns >= least for ceiling, least in zip(ceilings, noise, strict=True)]
+        labels = tuple(of.label for of, is_heard in zip(looked, heard, strict=True) if is_heard)
+        yield replace(said, ceiling=_together(ceilings), traces=labels), bool(labels)
 
 
 def _nothing(looked: Looked) -> Ceiling:

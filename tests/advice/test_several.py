@@ -60,6 +60,10 @@ def test_noise_is_that_of_each_trace(tmp_path: Path) -> None:
     advice = advised(tmp_path, loading((100, 2)), long, long)
     assert [finding.traces for finding in advice.findings] == [("t0",)]
     assert advice.noise_ns == pytest.approx(0.01 * 20_100 / 3 * MS)
+    # Of those that load images only those are named in which that matters.
+    advice = advised(tmp_path, loading((100, 20)), loading((1000, 5)), loading((100, 10)))
+    assert [finding.traces for finding in advice.findings] == [("t0", "t2")]
+    assert advice.findings[0].ceiling.values_ns == (20 * MS, 5 * MS, 10 * MS)
     # Traces that differ are no noise; requests of one trace are. The standard error of (100, 300) is 100.
     assert advised(tmp_path, loading((100, 50)), loading((300, 50))).noise_ns == 2 * MS
     quiet = advised(tmp_path, loading((100, 50), (300, 50)), loading((200, 0)))

@@ -33,7 +33,7 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
         yield Candidate(
             change=(
                 'Launch less or at once: torch.compile(mode="reduce-overhead") or CUDA graphs, or a larger batch '
-                "(gemma-trace capture --compile stages, --batch 4)."
+                f"(gemma-trace capture --compile stages, --batch {case.larger_batch})."
             ),
             where=case.where(spans),
             evidence=(

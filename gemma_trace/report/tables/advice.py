@@ -114,7 +114,7 @@ _TRACES: Final = Col(
     "traces",
     LABEL,
     definition=(
-        "of several traces those that have it, by name; in the others it gains 0. What is said of it is of the one in "
+        "of several traces those in which it gains more than the noise, by name. What is said of it is of the one in "
         "which it gains most"
     ),
     value=_traces,
