@@ -96,6 +96,11 @@ def test_decode_slope(tmp_path: Path) -> None:
     assert finding.ceiling.mean_ns == pytest.approx((sum(range(10, 30)) - 20 * 10) * MS, abs=100)
     assert "each token takes 1,000.0 µs longer than the one before (95%: 1,000.0 to 1,000.0)" in finding.evidence
     assert "from 10.000 ms to 29.000 ms over 20 steps" in finding.evidence
+    for attention, option in (("eager", "attn=eager,sdpa"), ("sdpa", "cache=dynamic,static")):
+        metadata = captured(METADATA.workload, (), attn=attention)
+        finding = found(steps(*range(10, 31)).metadata(metadata), tmp_path, "decode_slope")
+        assert finding is not None
+        assert finding.check.startswith(f"gemma-trace compare --set {option} ")
     assert found(steps(*[20] * 21), tmp_path, "decode_slope") is None
     assert found(steps(*range(30, 9, -1)), tmp_path, "decode_slope") is None
     assert found(steps(*range(10, 20)), tmp_path, "decode_slope") is None  # too few for an interval

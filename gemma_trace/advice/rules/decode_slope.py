@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from gemma_trace.advice.case import Case
 from gemma_trace.advice.findings import Confidence
-from gemma_trace.advice.rule import AGAIN, Candidate, Lacking, Rule
+from gemma_trace.advice.rule import Candidate, Lacking, Rule
 from gemma_trace.analysis.decode import MIN_FOR_INTERVAL, DecodeRequest, DecodeStatistics
 from gemma_trace.stages import Stage
 from gemma_trace.trace.events import IntArray
@@ -55,9 +55,15 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
         ),
         spans=spans,
         confidence=Confidence.MEDIUM,
-        check=AGAIN,
+        check=_check(case),
         left=left,
     )
+
+
+def _check(case: Case) -> str:
+    """The command for fused attention, or where the capture has that for a cache of fixed length."""
+    is_eager = case.metadata is not None and case.metadata.config.get("attn") == "eager"
+    return case.check("attn", "sdpa") if is_eager else case.check("cache", "static", before="dynamic")
 
 
 def _steps_of(case: Case, request: Request) -> IntArray:
