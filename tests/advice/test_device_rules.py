@@ -55,6 +55,21 @@ def test_low_occupancy(tmp_path: Path) -> None:
     assert found(short, tmp_path, "low_occupancy") is None
 
 
+def test_a_grid_of_hips_extended_launch_is_in_threads(tmp_path: Path) -> None:
+    def on(call: str, block: object) -> TraceBuilder:
+        built = request().launch(1, 1000, 500, name=call)
+        args = {"correlation": 1, "stream": 0, "device": 0, "grid": [6400, 1, 1], "block": block}
+        built.span("kernel", "Cijk_Alik", 10 * MS, 40 * MS, pid=0, tid=0, **args)
+        built.header["deviceProperties"] = [{"id": 0, "numSms": 100}]
+        return built.span("hip_runtime", "hipDeviceSynchronize", 9 * MS, 41 * MS)
+
+    finding = found(on("hipExtModuleLaunchKernel", [256, 1, 1]), tmp_path, "low_occupancy")
+    assert finding is not None
+    assert "kernels of 25 blocks" in finding.evidence
+    assert found(on("hipLaunchKernel", [256, 1, 1]), tmp_path, "low_occupancy") is None
+    assert found(on("hipExtModuleLaunchKernel", "unknown"), tmp_path, "low_occupancy") is None
+
+
 def test_low_occupancy_says_what_it_lacks(tmp_path: Path) -> None:
     for unknown in (None, 0, -3, "many", 1 << 40):
         advice = advise(kernels(("k", 60, (5, 5, 1)), multiprocessors=unknown).load(tmp_path))
