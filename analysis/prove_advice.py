@@ -36,6 +36,8 @@ FEWEST_ROUNDS: Final = 5
 LONGEST_S: Final = 12.5 * 60
 """No round begins that would end later than this, if there are `FEWEST_ROUNDS`."""
 SLEEP_S: Final = 0.2
+IMAGE: Final = "1024x768"
+"""All requests have one, so that the fastest of them is of the same work as the others."""
 IMAGE_SIZE: Final = 448
 SLOW: Final = "slow"
 BEGIN, END = "<!-- proof -->\n", "<!-- end of proof -->"
@@ -131,7 +133,7 @@ def capture(label: str, model: Path, folder: Path) -> None:
             sending._decoded = sleeping
         if slow("processor"):
             sending.Sender._inputs = with_new_processor  # type: ignore[assignment, method-assign]
-        options = CaptureConfig(device="cpu", warmup=1, runs=8, new_tokens=1, force=True)
+        options = CaptureConfig(device="cpu", warmup=1, runs=8, new_tokens=1, image_sizes=(IMAGE,), force=True)
         # What is saved is taken of the requests without the profiler; only the slow traces are advised on.
         options = replace(options, profile_runs=3 if label == SLOW else 1, stacks=label == SLOW)
         profile(

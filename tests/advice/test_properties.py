@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -43,7 +44,7 @@ def any_traces(draw: st.DrawFn) -> TraceBuilder:
         called = draw(times)
         built.launch(place, called, draw(LENGTHS), name=draw(st.sampled_from(CALLS)))
         grid = draw(GRIDS)
-        args = {"correlation": place, "stream": draw(st.integers(7, 9)), "device": 0}
+        args: dict[str, Any] = {"correlation": place, "stream": draw(st.integers(7, 9)), "device": 0}
         args |= {} if grid is None else {"grid": grid}
         start = called + draw(st.integers(0, 50))
         built.span("kernel", draw(st.sampled_from(KERNELS)), start, draw(LENGTHS), pid=0, tid=args["stream"], **args)
