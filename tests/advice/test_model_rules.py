@@ -204,6 +204,28 @@ def test_memory_bound(tmp_path: Path) -> None:
     assert finding.ceiling.mean_ns == 45 * MS  # three quarters of 60
     assert finding.evidence.startswith("its bytes, 0.004 GB, take 40.")
     far = advise(product(90).load(tmp_path), peaks=peaks)
-    assert of(far, "memory_bound") is None  # 2.2 times what its bytes take: something else binds it
+    assert of(far, "memory_bound") is None  # 45% of it: something else binds it
+    near = advise(product(30).load(tmp_path), peaks=peaks)
+    assert of(near, "memory_bound") is None  # 134%: they came from a cache
     (lacking,) = missing(advise(product(60).load(tmp_path)), "memory_bound")
     assert lacking.endswith("no peak rates of this CPU are known")
+
+
+@pytest.mark.parametrize(("device", "is_known"), [("NVIDIA A100-SXM4-80GB", True), ("A device nobody knows", False)])
+def test_memory_bound_on_a_device_whose_rates_are_known(tmp_path: Path, device: str, is_known: bool) -> None:
+    # One row times 8,192 × 8,192 bfloat16: 134 MB of weights, 65.8 µs at 2,039 GB/s; the kernel takes 100 µs.
+    args: dict[str, Any] = {"Input Dims": [[1, 8192], [8192, 8192]], "Input type": ["c10::BFloat16", "c10::BFloat16"]}
+    built = TraceBuilder().range("request", 0, 200_000).range("decode", 0, 190_000)
+    built.span("cpu_op", "aten::mm", 1_000, 9_000, **args).launch(1, 2_000, 5_000)
+    built.kernel("ampere_bf16_gemm", 20_000, 100_000, correlation=1)
+    built.span("cuda_runtime", "cudaDeviceSynchronize", 15_000, 107_000)
+    built.header["deviceProperties"] = [{"id": 0, "name": device, "numSms": 108}]
+    advice = advise(built.load(tmp_path))
+    finding = of(advice, "memory_bound")
+    assert (finding is not None) is is_known
+    unknown = "whether memory binds decode can't be told: no peak rates of this device are known"
+    assert missing(advice, "memory_bound") == ([] if is_known else [unknown])
+    if finding:
+        assert "0.134 GB, take 0.066 ms at the memory's peak rate" in finding.evidence
+        assert finding.ceiling.mean_ns == 75_000
+        assert finding.place.op == "aten::mm"

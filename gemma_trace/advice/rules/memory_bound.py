@@ -11,8 +11,10 @@ from gemma_trace.advice.rule import Candidate, Lacking, Rule
 from gemma_trace.analysis.roofline.opcosts import has_shapes
 from gemma_trace.stages import Stage
 
-MOST_DISTANCE: Final = 2.0
-"""A stage that takes over this many times what its bytes take is bound by something else."""
+LEAST_MOVING: Final = 0.5
+"""A stage of which moving its bytes takes a smaller share is bound by something else."""
+MOST_MOVING: Final = 1.2
+"""Where it would take more than this, the bytes came from a cache."""
 
 LEFT: Final = 1 / 4
 """What is left at most savings: weights of 4 bits for those of 16."""
@@ -35,16 +37,20 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
             "shapes: gemma-trace capture without --no-shapes, or torch.profiler with record_shapes=True",
         )
         return
-    if case.floors.device.peaks is None:
-        if not case.on_device:
-            yield Lacking(
-                f"whether memory binds {heavy[0]} can't be told: no peak rates of this CPU are known",
-                "its rates: gemma-trace doctor --measure > peaks.toml, then advise --peaks peaks.toml",
-            )
+    peaks = case.floors.device.peaks
+    if peaks is None:
+        yield Lacking(
+            f"whether memory binds {heavy[0]} can't be told: no peak rates of this "
+            f"{'device' if case.on_device else 'CPU'} are known",
+            "its rates: gemma-trace doctor --measure > peaks.toml, then advise --peaks peaks.toml",
+        )
         return
     for stage in heavy:
         found = case.floors.by_stage.get(stage)
-        if found is None or found.bound != "memory" or not found.distance or found.distance > MOST_DISTANCE:
+        if found is None or found.bound != "memory" or not found.measured_ns:
+            continue
+        moving_ns = found.bytes / peaks.bytes_per_ns
+        if not LEAST_MOVING <= moving_ns / found.measured_ns <= MOST_MOVING:
             continue
         spans = case.in_stage(stage) & work
         yield Candidate(
@@ -54,9 +60,9 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
             ),
             where=stage,
             evidence=(
-                f"its bytes, {found.mean_bytes / 1e9:,.3f} GB, take {found.memory_ns / found.requests / 1e6:,.3f} ms "
-                f"at the memory's peak rate; it takes {found.measured_ns / found.requests / 1e6:,.3f} ms, "
-                f"{found.distance:.1f} times that"
+                f"its bytes, {found.mean_bytes / 1e9:,.3f} GB, take {moving_ns / found.requests / 1e6:,.3f} ms at the "
+                f"memory's peak rate, {100 * moving_ns / found.measured_ns:.0f}% of the "
+                f"{found.measured_ns / found.requests / 1e6:,.3f} ms of its work"
             ),
             spans=spans,
             confidence=Confidence.MEDIUM,
