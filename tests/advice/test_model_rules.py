@@ -143,6 +143,10 @@ def test_repeated_images(tmp_path: Path) -> None:
     assert finding is not None
     assert finding.ceiling.values_ns == (0, 15 * MS, 30 * MS, 0)
     assert finding.evidence.startswith("2 of 4 requests have images")
+    alone = captured(workload, ("c",), requests="chats.jsonl")
+    finding = found(encoding(1, alone), tmp_path, "repeated_images")
+    assert finding is not None
+    assert finding.ceiling.values_ns == (15 * MS,)
     # What a capture makes or is given comes round again by design.
     own = captured(replace(workload, images=("a",), image_numbers=((0,),)), ("a",) * 4)
     assert found(encoding(4, own), tmp_path, "repeated_images") is None

@@ -18,10 +18,12 @@ _STAGES: Final = (Stage.VISION_TOWER, Stage.PROJECTOR)
 
 def _look(case: Case) -> Iterator[Candidate | Lacking]:
     encoding = case.in_stage(*_STAGES)
-    if len(case.trace.requests) < 2 or case.total_ns(encoding) <= LEAST_SHARE * case.wall_ns:
+    if case.total_ns(encoding) <= LEAST_SHARE * case.wall_ns:
         return
     metadata = case.metadata
     if metadata is None or (metadata.config.get("requests") and not metadata.workload.image_numbers):
+        if len(case.trace.requests) == 1:  # one request seldom has an image twice
+            return
         yield Lacking(
             f"which images requests had isn't recorded; encoding them takes {case.each_ms(encoding):,.3f} ms",
             "requests with their images: gemma-trace capture --requests FILE",
