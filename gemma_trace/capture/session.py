@@ -22,6 +22,7 @@ from gemma_trace.capture.activation_memory import give_back, large_blocks_apart
 from gemma_trace.capture.annotate import annotate
 from gemma_trace.capture.compiled_stages import MOST_WARMUPS, compilations, compiled_stages, watched_decode
 from gemma_trace.capture.config import CaptureConfig
+from gemma_trace.capture.device_watch import DeviceWatch, watched_devices
 from gemma_trace.capture.discovery import find_stage_modules, missing_stages
 from gemma_trace.capture.distributed import process_group, this_rank
 from gemma_trace.capture.environment import describe_environment
@@ -137,11 +138,12 @@ def _profiled(
             compiled_stages(modules, config.compile),
             greedy_generation(loaded.model, config) as generation,
             watched_decode(loaded.model) as decode_mode,
+            watched_devices(weights.device for weights in loaded.model.parameters()) as watch,
         ):
             run = replace(run, weights=loaded.weights)
             session = _Session(config, loaded, generation, requests, progress)
             session.warm_up()
-            timed = session.time_requests()
+            timed = session.time_requests(watch)
             profiler_json = session.profile_requests(scratch)
     metadata = RunMetadata(
         schema_version=SCHEMA_VERSION,
@@ -154,8 +156,14 @@ def _profiled(
         | {"decode_mode": decode_mode.name},
         timed_requests=tuple(timed),
         profiled_images=tuple(session.request(index).id for index in range(config.profile_runs)),
-        warnings=(*loaded.warnings, *session.warnings, *missing_stages(modules), *_warnings(device, profiler_json)),
+        warnings=(
+            *(*loaded.warnings, *session.warnings, *watch.warnings),
+            *(*missing_stages(modules), *_warnings(device, profiler_json)),
+        ),
         cold_start=ColdStart(import_ns(), load_ns, tuple(session.cold_requests)) if config.cold else None,
+        gpus=watch.records,
+        energy=watch.energy,
+        no_energy=watch.no_energy,
     )
     return profiler_json, metadata
 
@@ -219,13 +227,24 @@ class _Session:
                 return
         self.warnings += (f"torch.compile was still compiling after {MOST_WARMUPS} rounds of requests",)
 
-    def time_requests(self) -> list[RequestSample]:
-        """The timed pass: stages on the host's clock and CUDA's events, no profiler."""
-        self._progress.phase("timing without the profiler", self._config.runs)
-        return self._timed(self._config.runs)
+    def time_requests(self, watch: DeviceWatch) -> list[RequestSample]:
+        """The timed pass: stages on the host's clock and CUDA's events, no profiler.
 
-    def _timed(self, count: int) -> list[RequestSample]:
-        """The first requests, so many of them."""
+        Args:
+            watch: looks at the devices before, after and in between.
+        """
+        self._progress.phase("timing without the profiler", self._config.runs)
+        watch.start()
+        samples = self._timed(self._config.runs, watch.between)
+        watch.finish(len(samples), self._config.batch * sum(len(sample.token_ns) for sample in samples))
+        return samples
+
+    def _timed(self, count: int, between: Callable[[], None] = lambda: None) -> list[RequestSample]:
+        """The first requests, so many of them.
+
+        Args:
+            between: called once each of them is over and its times are taken.
+        """
         timer = StageTimer(self._loaded.device)
         samples = []
         with self._annotated(timer, detail="stage") as ranges:
@@ -234,6 +253,7 @@ class _Session:
                 timer.start_request()
                 sent = self._send(request, ranges, timer.token_on_host)
                 samples.append(timer.finish_request(request.id, sent.prompt_tokens, sent.image_pixels))
+                between()
                 self._progress.step()
         return samples
 

@@ -18,6 +18,7 @@ from gemma_trace._version import __version__
 
 EXTRAS: Final = {
     "capture": ("torch", "torchvision", "transformers", "pillow", "huggingface_hub", "accelerate", "nvidia-ml-py"),
+    "amd": ("amdsmi",),
     "serve": ("pillow",),
     "hta": ("HolisticTraceAnalysis",),
     "view": ("viztracer",),
