@@ -104,7 +104,11 @@ def profile_run(
         resolve_device(config.image_device, "--image-device")
     run = _identity(config, given, device)
     folder, worker = config.output / run.name, this_rank().worker
-    with lock_run(config.output, run.name, worker):
+    with (
+        lock_run(config.output, run.name, worker),
+        torch_settings(config, device),
+        process_group(this_rank(), device),  # at its end ranks wait for each other, with their traces written
+    ):
         previous = previous_traces(config, run.name, worker)
         profiler_json, metadata = _profiled(config, run, model, processor, device, progress)
         path = trace_path(folder, worker, time.time_ns())
@@ -125,7 +129,7 @@ def _profiled(
     progress: Progress,
 ) -> tuple[bytes, RunMetadata]:
     """The profiler's own JSON, and what the trace is to say of itself."""
-    with torch_settings(config, device), process_group(this_rank(), device), scratch_folder() as scratch:
+    with scratch_folder() as scratch:
         environment = describe_environment(device)  # whatever it takes, no pass is lost
         requests = build_requests(config, scratch)
         progress.phase(f"loading {run.model}", 1)
