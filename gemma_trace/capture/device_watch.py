@@ -20,9 +20,11 @@ def watched_devices(devices: Iterable[torch.device]) -> Iterator[DeviceWatch]:
 
     On a CPU alone there are no GPUs to watch, and the energy is that of the host's processors.
     """
-    on_cuda = [device for device in dict.fromkeys(devices) if device.type == "cuda"]
-    with opened_gpus([address_of(device) for device in on_cuda]) as opened:
-        meter = gpu_meter(opened.gpus, len(on_cuda), opened.why_not) if on_cuda else host_meter()
+    accelerators = [device for device in dict.fromkeys(devices) if device.type != "cpu"]
+    known = [address_of(device) for device in accelerators if device.type == "cuda"]
+    with opened_gpus(known) as opened:
+        why_not = opened.why_not or "the energy of this kind of device isn't read"
+        meter = gpu_meter(opened.gpus, len(accelerators), why_not) if accelerators else host_meter()
         yield DeviceWatch(opened.gpus, EnergyWatch(meter))
 
 

@@ -53,7 +53,7 @@ def this_rank() -> Rank:
     missing = [name for name in _NEEDED if not os.environ.get(name)]
     if world > 1 and missing:
         raise ConfigError(
-            f"WORLD_SIZE is {world}, but {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set; start "
+            f"WORLD_SIZE is {world}, but {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set; start "
             "all ranks with torchrun, or unset WORLD_SIZE to capture in one process"
         )
     rank = Rank(_number("RANK", 0), _number("LOCAL_RANK", 0), world, _number("LOCAL_WORLD_SIZE", world))

@@ -67,9 +67,11 @@ def needed_bytes(parameters: int, dtype: str, device: str) -> int:
 
 
 def free_bytes(device: torch.device) -> int:
-    """The memory that is free: of a CUDA device, or of the host within the limit of its control group."""
+    """The memory that is free: of a device that has its own, else of the host within the limit of its control group."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
+    if device.type == "xpu":
+        return int(torch.xpu.mem_get_info(device)[0])
     return min([_available(), *_group_limits()])
 
 

@@ -30,7 +30,7 @@ def build_random(config: Any, device: torch.device, dtype: torch.dtype, seed: in
     Raises:
         ValueError: transformers knows no image-text-to-text model of this configuration.
     """
-    from accelerate import init_empty_weights
+    from accelerate import init_empty_weights  # type: ignore[import-untyped]
     from transformers.initialization import no_init_weights
 
     before = torch.get_default_dtype()

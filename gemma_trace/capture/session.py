@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from torch.profiler import ProfilerActivity
 
+from gemma_trace.capture.accelerators import activity_of, wait_for
 from gemma_trace.capture.activation_memory import give_back, large_blocks_apart
 from gemma_trace.capture.annotate import annotate
 from gemma_trace.capture.compiled_stages import MOST_WARMUPS, compilations, compiled_stages, watched_decode
@@ -272,7 +273,8 @@ class _Session:
         exported = scratch / "profiler.json"
         detail = config.detail if config.compile == "off" else "stage"  # inside of a compiled stage there are no hooks
         activities = [ProfilerActivity.CPU]
-        activities += [ProfilerActivity.CUDA] if self._loaded.device.type == "cuda" else []
+        activity = activity_of(self._loaded.device)
+        activities += [activity] if activity not in (None, ProfilerActivity.CPU) else []
         with (
             large_blocks_apart(),
             self._annotated(ProfilerRanges(), detail=detail) as ranges,
@@ -287,8 +289,7 @@ class _Session:
         ):
             for index in range(-1, config.profile_runs):
                 self._send(self.request(max(index, 0)), ranges, _ignore_token)
-                if self._loaded.device.type == "cuda":
-                    torch.cuda.synchronize(self._loaded.device)
+                wait_for(self._loaded.device)
                 give_back()
                 self._progress.step()
                 if index == config.profile_runs - 1:
@@ -338,6 +339,9 @@ def _identity(config: CaptureConfig, given: GivenModel | None, device: torch.dev
 
 
 def _warnings(device: torch.device, profiler_json: bytes) -> tuple[str, ...]:
-    if device.type == "cuda" and b'"cat": "kernel"' not in profiler_json:
+    if activity_of(device) is None:
+        unseen = f"this torch's profiler records no activity of {device.type}"
+        return (f"{unseen}: the stages waited for it, and no kernel is known",)
+    if device.type != "cpu" and b'"cat": "kernel"' not in profiler_json:
         return ("the profiler recorded no device activity; run with KINETO_LOG_LEVEL=1 to see what CUPTI says",)
     return ()

@@ -50,7 +50,7 @@ def test_torchrun_says_who_a_rank_is(monkeypatch: pytest.MonkeyPatch, values: di
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"WORLD_SIZE": "2"}, "WORLD_SIZE is 2, but RANK and LOCAL_RANK and MASTER_ADDR and MASTER_PORT are not set"),
+        ({"WORLD_SIZE": "2"}, "WORLD_SIZE is 2, but RANK, LOCAL_RANK, MASTER_ADDR, MASTER_PORT are not set"),
         (WHOLE | {"RANK": ""}, "WORLD_SIZE is 2, but RANK is not set; start all ranks with torchrun, or unset"),
         (WHOLE | {"LOCAL_RANK": ""}, "but LOCAL_RANK is not set"),
         (WHOLE | {"MASTER_PORT": ""}, "but MASTER_PORT is not set"),

@@ -11,6 +11,7 @@ import torch
 from gemma_trace.capture import model_memory, models
 from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.gemma3 import gemma3_config
+from gemma_trace.capture.model_kinds import auto_class
 from gemma_trace.capture.model_memory import check_host, parameter_count
 from gemma_trace.capture.models import LoadedModel
 from gemma_trace.capture.random_weights import STANDARD_DEVIATION, build_random
@@ -69,7 +70,7 @@ def loading(monkeypatch: pytest.MonkeyPatch, folder: Path, device: torch.device)
 
     from transformers import AutoConfig
 
-    _real = models.auto_class(AutoConfig.from_pretrained(folder))
+    _real = auto_class(AutoConfig.from_pretrained(folder))
     monkeypatch.setattr(models, "auto_class", lambda _: Auto)
     monkeypatch.setattr(models, "resolve_device", lambda _: device)
     monkeypatch.setattr(model_memory, "free_bytes", lambda _: 50_000_000_000)
