@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from gemma_trace.machine import doctor
+from gemma_trace.machine.cuda_checks import cuda_checks
 from gemma_trace.machine.doctor import Check, CheckStatus, examine_machine, is_capable
 from tests.conftest import HUNG_S, ROOT
 
@@ -100,7 +101,7 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("two_gpus")
 def test_a_device_that_nobody_may_use_is_said() -> None:
-    _, first, second = doctor._devices()
+    first, second, _ = cuda_checks()
     assert (first.name, first.status) == ("cuda:0", CheckStatus.ABSENT)
     assert first.found == "GPU 0, which can't be used: CUDA error: CUDA-capable device(s) is/are busy or unavailable"
     assert (second.status, second.found) == (CheckStatus.OK, "GPU 1, 50.0 GB of memory free")
@@ -112,7 +113,7 @@ def test_builds_for_rocm_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.version, "hip", "6.4.1")
-    _, gpu = doctor._devices()
+    (gpu,) = cuda_checks()
     assert (gpu.found, gpu.mend) == (
         "torch is built for ROCm 6.4.1, but no device is visible",
         "check the driver: rocm-smi",
