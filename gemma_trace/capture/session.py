@@ -162,7 +162,7 @@ def _profiled(
         timed_requests=tuple(timed),
         profiled_images=tuple(session.request(index).id for index in range(config.profile_runs)),
         warnings=(
-            *(*loaded.warnings, *session.warnings, *watch.warnings),
+            *(*loaded.warnings, *session.warnings, *watch.warnings, *decode_mode.warnings),
             *(*missing_stages(modules), *_warnings(device, profiler_json)),
         ),
         cold_start=ColdStart(import_ns(), load_ns, tuple(session.cold_requests)) if config.cold else None,
