@@ -15,16 +15,20 @@ from gemma_trace.metadata import Energy, GpuRecord, GpuState
 
 
 @contextmanager
-def watched_devices(devices: Iterable[torch.device]) -> Iterator[DeviceWatch]:
+def watched_devices(devices: Iterable[torch.device], *others: torch.device) -> Iterator[DeviceWatch]:
     """Watch these devices, which are a model's, while the block runs.
 
     On a CPU alone there are no GPUs to watch, and the energy is that of the host's processors.
+
+    Args:
+        others: devices that work beside the model's; they are watched, and their energy isn't counted.
     """
     accelerators = [device for device in dict.fromkeys(devices) if device.type != "cpu"]
-    known = [address_of(device) for device in accelerators if device.type == "cuda"]
-    with opened_gpus(known) as opened:
+    watched = dict.fromkeys((*accelerators, *others))
+    with opened_gpus([address_of(device) for device in watched if device.type == "cuda"]) as opened:
         why_not = opened.why_not or "the energy of this kind of device isn't read"
-        meter = gpu_meter(opened.gpus, len(accelerators), why_not) if accelerators else host_meter()
+        counted = [gpu for gpu in opened.gpus if gpu.device in map(str, accelerators)]
+        meter = gpu_meter(counted, len(accelerators), why_not) if accelerators else host_meter()
         yield DeviceWatch(opened.gpus, EnergyWatch(meter))
 
 

@@ -107,15 +107,15 @@ def same_verdict(device: torch.device) -> Iterator[None]:
         device: the rank's own.
 
     Raises:
-        DeviceError: this rank raised it, or another one did.
+        DeviceError: another rank raised what it did.
     """
     try:
         yield
-    except DeviceError:
+    except Exception:
         _any_refuses(True, device)
         raise
     if _any_refuses(False, device):
-        raise DeviceError("another rank has too little memory for its part; its own message says how much")
+        raise DeviceError("another rank can't load its part, as a rule for want of memory; its own message says why")
 
 
 def _any_refuses(refused: bool, device: torch.device) -> bool:

@@ -23,6 +23,9 @@ at the peak, of which the weights are 8.6. On CUDA an estimate."""
 _ELEMENT_BYTES: Final = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
+_LONGEST_HEADER_BYTES: Final = 100_000_000
+"""Of a safetensors file; it allows no longer one."""
+
 _READERS: Final = 16
 """How many tensors transformers reads at once, at most."""
 
@@ -116,7 +119,7 @@ def _read_at_once(file: Path) -> int:
     """The largest tensor for each reader, but no more than there is; the header of the file has their places."""
     size = file.stat().st_size
     with file.open("rb") as opened:
-        header = opened.read(min(int.from_bytes(opened.read(8), "little"), size))
+        header = opened.read(min(int.from_bytes(opened.read(8), "little"), _LONGEST_HEADER_BYTES))
     try:
         tensors = msgspec.json.decode(header, type=dict[str, _Tensor])
     except msgspec.MsgspecError:  # transformers will say what is wrong with it

@@ -15,6 +15,7 @@ from importlib import metadata, util
 from typing import Final
 
 from gemma_trace._version import __version__
+from gemma_trace.errors import ConfigError
 
 EXTRAS: Final = {
     "capture": ("torch", "torchvision", "transformers", "pillow", "huggingface_hub", "accelerate", "nvidia-ml-py"),
@@ -103,13 +104,23 @@ def _cpu() -> Check:
     return Check("cpu", CheckStatus.OK, f"{torch.get_num_threads()} threads, {free:.1f} GB of memory free")
 
 
+def _ranks() -> Iterator[Check]:
+    """An environment that holds a part of what torchrun sets, with which no capture begins."""
+    from gemma_trace.capture.distributed import this_rank
+
+    try:
+        this_rank()
+    except ConfigError as error:
+        yield Check("ranks", CheckStatus.MISSING, str(error), "unset RANK LOCAL_RANK WORLD_SIZE")
+
+
 def _devices() -> Iterator[Check]:
     """The CPU and the accelerators, with what the profiler sees of them, and what fits into them."""
     import torch
 
     from gemma_trace.machine.cuda_checks import cuda_checks, driver_hangs, hanging_driver
 
-    yield _cpu()
+    yield from (_cpu(), *_ranks())
     if torch.version.cuda and driver_hangs():
         yield from (hanging_driver(), _compiler())
         return
@@ -154,14 +165,13 @@ def _sizes() -> Check:
     """Which sizes of Gemma 3 fit into the best device."""
     import torch
 
-    from gemma_trace.capture.models import resolve_device
     from gemma_trace.capture.torchvision_ops import declare_missing_operators
 
     declare_missing_operators()
     from gemma_trace.capture.gemma3 import SHAPES, gemma3_config
     from gemma_trace.capture.model_memory import free_bytes, needed_bytes, parameter_count
 
-    device = resolve_device("auto")
+    device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     try:
         free = free_bytes(device)
     except RuntimeError:  # no process of ours may use it

@@ -75,6 +75,22 @@ def test_the_gpus_of_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
+@pytest.mark.usefixtures("cuda_devices")
+def test_a_gpu_that_processes_images_is_watched_and_its_energy_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = iter(range(1_000, 100_000, 500))
+    first = FakeGpu(millijoules=lambda: next(counted))
+    second = FakeGpu(uuid="GPU-other", bus="0000:d1:00.0", sm_mhz=[1000, 1500], millijoules=lambda: next(counted))
+    monkeypatch.setitem(sys.modules, "pynvml", fakes.pynvml(first, second))
+    for devices, joules in (([CUDA[0]], 0.5), ([CUDA[3]], None)):
+        monkeypatch.setattr(device_watch, "host_meter", lambda: NoMeter("none here"))
+        with watched_devices(devices, CUDA[1]) as watch:
+            watch.start()
+            watch.finish(requests=1, tokens=1)
+        assert "cuda:1" in [record.device for record in watch.records]
+        assert (watch.energy.joules if watch.energy else None) == joules
+    assert watch.no_energy == "none here"
+
+
 class Meter:
     """A counter that grows by a joule whenever it is read."""
 

@@ -121,6 +121,14 @@ def test_builds_for_rocm_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+def test_a_stray_part_of_torchruns_environment_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert list(doctor._ranks()) == []
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    (check,) = doctor._ranks()
+    assert check.status is CheckStatus.MISSING
+    assert check.found.startswith("WORLD_SIZE is 4, but RANK")
+
+
 GEMMA_TRACE = """#!/bin/sh
 echo "$@" >> "$LOG"
 case "$*" in
