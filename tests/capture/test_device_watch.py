@@ -22,6 +22,7 @@ from gemma_trace.cli import main
 from gemma_trace.machine.energy import NoMeter
 from gemma_trace.machine.gpus import GpuAddress
 from gemma_trace.metadata import GpuRecord, GpuState, RunMetadata
+from gemma_trace.report.html.environment import _devices, public_settings
 from tests.machine import fakes
 from tests.machine.fakes import UUID, FakeGpu, processes
 
@@ -105,6 +106,13 @@ class Meter:
         return float(self.read)
 
 
+@pytest.fixture
+def captured_here(quick: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CaptureResult:
+    """A capture that times nothing, beside a counter that counts."""
+    monkeypatch.setattr(device_watch, "host_meter", Meter)
+    return captured(quick, tmp_path, runs=0)
+
+
 def captured(quick: LoadedModel, folder: Path, runs: int = 3) -> CaptureResult:
     return profile(
         model=quick.model, processor=quick.processor, output=folder, runs=runs, new_tokens=2, warmup=1, profile_runs=1
@@ -169,3 +177,47 @@ def of(records: Sequence[GpuRecord]) -> RunMetadata:
 def test_a_comparison_flags_what_differs(after: GpuRecord, said: list[str]) -> None:
     assert list(differing_gpus([of([GPU]), None], [of([after])])) == said
     assert list(differing_gpus([None], [of([after])])) == []
+
+
+BUSY = GpuState(
+    sm_mhz=1700,
+    max_sm_mhz=1980,
+    celsius=83,
+    power_limit_mw=500_000,
+    default_power_limit_mw=700_000,
+    ecc=True,
+    corrected_errors=1_200,
+    uncorrected_errors=0,
+    mig=True,
+    compute_mode="exclusive process",
+    other_processes=2,
+)
+
+
+@pytest.mark.parametrize(
+    ("record", "text"),
+    [
+        (GpuRecord("cuda:0", GpuState(), GpuState()), "tells nothing"),
+        (GPU, "1965 to 1980 MHz, power limit 700 W, not throttled, ECC on"),
+        (replace(GPU, sm_mhz_least=1980, throttled=None, after=GpuState(ecc=False)), "1980 MHz, ECC off"),
+        (
+            GpuRecord("cuda:0", BUSY, BUSY, 1700, 1900, ("power cap", "board limit")),
+            "1700 to 1900 MHz of 1980, 83 °C, power limit 500 W (by default 700 W), throttled by power cap and "
+            "board limit, ECC on, 1,200 corrected memory errors, split by MIG, compute mode exclusive process, "
+            "2 other processes",
+        ),
+    ],
+)
+def test_the_page_tells_what_a_gpu_did(record: GpuRecord, text: str) -> None:
+    told: RunMetadata = SimpleNamespace(gpus=(record,), no_energy="none here")  # type: ignore[assignment]
+    first, second = _devices(told)
+    assert (first.name, first.value) == ("cuda:0 during the timed pass", text)
+    assert (second.name, second.value) == ("energy", "none: none here")
+    assert public_settings(["GPU power limit: 700 W → 500 W"]) == ("GPU power limit: 700 W → 500 W",)
+
+
+def test_without_a_timed_pass_there_is_no_energy_and_all_survives_json(captured_here: CaptureResult) -> None:
+    told = captured_here.metadata
+    assert (told.energy, told.no_energy) == (None, "no request was timed")
+    busy = replace(told, gpus=(GpuRecord("cuda:0", BUSY, STATE, 1, 2, ("power cap",)),))
+    assert RunMetadata.from_json(busy.to_json()) == busy

@@ -106,6 +106,7 @@ def test_rapl_counts_packages_once_and_goes_round(tmp_path: Path) -> None:
     second = zone(tmp_path, "intel-rapl:1", "package-1", "5")
     zone(tmp_path, "intel-rapl:0:0", "core", "700000")
     zone(tmp_path, "intel-rapl:2", "psys", "123")
+    zone(tmp_path, "intel-rapl-mmio:0", "package-0", "999000")  # the first package once more
     meter = host_meter(tmp_path)
     assert isinstance(meter, RaplMeter)
     assert meter.joules() == 0
