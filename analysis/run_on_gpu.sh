@@ -3,24 +3,58 @@
 #
 #     sh analysis/run_on_gpu.sh [FOLDER]
 #
-# Needs gemma-trace[capture] and a CUDA device; no network, no token. It goes on where it stopped if it is run again.
-# What doesn't fit into the device (27b in float32 takes 108 GB) is refused, recorded, and leaves its rows out. Whatever
-# fails, the rest is done; what failed first is said at the end, and the exit code is 1.
+# Needs a CUDA device with its driver and Python 3.11 or newer. Where there is no gemma-trace it is installed into .venv
+# beside this checkout, for which PyPI is asked; PYTHON=… names another Python. The captures need no network and no token.
+#
+# It goes on where it stopped if it is run again, and tries again what failed. What doesn't fit into the device (27b in
+# float32 takes 108 GB) is refused, recorded, and leaves its rows out. Whatever fails, the rest is done; which cell and
+# which command failed first is said at the end, and the exit code is 1.
 set -u
 
 here=$(dirname "$0")
+root=$here/..
 out=${1:-traces/study-cuda}
 tables=$out/tables
 first=
 mkdir -p "$tables" || exit 1
 
+given=${PYTHON:-$(command -v python3.11 || echo python3)}
+if command -v gemma-trace >/dev/null 2>&1; then
+	program=gemma-trace
+	python=$given
+else
+	program=$root/.venv/bin/gemma-trace
+	python=$root/.venv/bin/python
+	if [ ! -x "$program" ]; then
+		"$given" -m venv "$root/.venv" && "$python" -m pip install --quiet "$root[capture]" || {
+			echo "gemma-trace could not be installed into $root/.venv; see above, or put gemma-trace on the PATH" >&2
+			exit 1
+		}
+	fi
+fi
+
 attempt() {
-	gemma-trace "$@" && return
+	"$program" "$@" && return
 	[ -n "$first" ] || first="gemma-trace $*"
 }
 
-gemma-trace doctor --output "$tables/doctor.txt" --force
-attempt sweep "$here/study_cuda.toml" --out-dir "$out" --output "$tables/ttft.txt" --force
+# Which cells of the sweep failed and why, the first one first.
+failed_cells() {
+	"$python" - "$out/sweep.json" <<'END'
+import json, sys
+try:
+    with open(sys.argv[1], encoding="utf-8") as record:
+        failed = json.load(record)["failed"]
+except (OSError, ValueError, KeyError):
+    failed = {}
+for place, (cell, why) in enumerate(failed.items()):
+    print(f"{'the first cell that failed' if not place else 'another one'}: {cell}: {why}")
+END
+}
+
+attempt doctor --output "$tables/doctor.txt" --force
+cat "$tables/doctor.txt" 2>/dev/null
+attempt sweep "$here/study_cuda.toml" --retry --out-dir "$out" --output "$tables/ttft.txt" --force
 attempt summarize "$out" --style study --format markdown --output "$tables/study.md" --force
 attempt summarize "$out" --format csv --output "$tables/summary.csv" --force
 for run in "$out"/*-cuda-*/; do
@@ -29,8 +63,9 @@ for run in "$out"/*-cuda-*/; do
 	attempt stages "$run" --why --format markdown --output "$tables/stages-$name.md" --force
 	attempt kernels "$run" --by family --format markdown --output "$tables/families-$name.md" --force
 done
-ls -l "$tables" "$out"/*/*.gz
+ls -l "$tables" "$out"/*/*.gz 2>/dev/null
 if [ -n "$first" ]; then
-	echo "not all was done; the first that failed: $first; cells that failed are in $out/sweep.json" >&2
+	failed_cells >&2
+	echo "not all was done; the first command that failed: $first" >&2
 	exit 1
 fi

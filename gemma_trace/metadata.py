@@ -30,6 +30,8 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 Bytes = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 Integer = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
+Joules = Annotated[float, msgspec.Meta(ge=0, le=1e15)]
+
 ConfigValue = str | Integer | float | bool | None | list[str]
 
 
@@ -143,6 +145,82 @@ class Environment:
 
 
 @dataclass(frozen=True)
+class GpuState:
+    """A GPU at one instant, by what its driver tells; None for what it doesn't.
+
+    Attributes:
+        sm_mhz, memory_mhz: the clocks.
+        max_sm_mhz: the highest clock that it has.
+        celsius: of the chip.
+        power_limit_mw, default_power_limit_mw: what it may take, and what it might before anybody changed that.
+        throttled: why the clocks are lower than they could be; empty where nothing holds them.
+        ecc: whether memory errors are corrected.
+        corrected_errors, uncorrected_errors: of its memory since the driver was loaded.
+        mig: whether it is split into instances; what is told then is of the whole GPU.
+        compute_mode: `default`, `exclusive process` or `prohibited`.
+        other_processes: how many beside this one compute on it, at least.
+    """
+
+    sm_mhz: Count | None = None
+    memory_mhz: Count | None = None
+    max_sm_mhz: Count | None = None
+    celsius: Integer | None = None
+    power_limit_mw: Count | None = None
+    default_power_limit_mw: Count | None = None
+    throttled: tuple[str, ...] | None = None
+    ecc: bool | None = None
+    corrected_errors: Integer | None = None
+    uncorrected_errors: Integer | None = None
+    mig: bool | None = None
+    compute_mode: str | None = None
+    other_processes: Count | None = None
+
+
+@dataclass(frozen=True)
+class GpuRecord:
+    """A GPU over the timed pass.
+
+    Attributes:
+        device: as torch names it, `cuda:0`.
+        before, after: just before the pass, when the warm-up has raised the clocks, and just after it.
+        sm_mhz_least, sm_mhz_most: of before, after and all instants between two requests.
+        throttled: every reason that held at one of those instants; None where the driver tells none.
+    """
+
+    device: str
+    before: GpuState
+    after: GpuState
+    sm_mhz_least: Count | None = None
+    sm_mhz_most: Count | None = None
+    throttled: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Energy:
+    """What a counter says that the timed pass took, idle power and all other work on the device included.
+
+    Attributes:
+        source: `nvml` or `amdsmi`, whose counters are of whole GPUs, or `rapl`, of the host's processor packages.
+        joules: between two readings of the counter.
+        uncertainty_joules: how far off that can be: one update of the counter at the pass's mean power, and one step.
+        duration_ns: between the readings.
+        requests: how many ran in between.
+        tokens: that they generated, of all prompts.
+        resolution_joules: the counter's step.
+        update_ns: the longest time that was seen between two updates of the counter.
+    """
+
+    source: str
+    joules: Joules
+    uncertainty_joules: Joules
+    duration_ns: Nanoseconds
+    requests: Count
+    tokens: Count
+    resolution_joules: Joules
+    update_ns: Nanoseconds
+
+
+@dataclass(frozen=True)
 class Workload:
     """What a request was made of.
 
@@ -180,6 +258,12 @@ class RunMetadata:
     """What the capture had to say, e.g. that the profiler saw no device activity."""
     cold_start: ColdStart | None = None
     """Recorded where it was asked for."""
+    gpus: tuple[GpuRecord, ...] = ()
+    """The GPUs that the model was on, where their driver could be asked."""
+    energy: Energy | None = None
+    """Of the timed pass, where there is a counter."""
+    no_energy: str = ""
+    """Why there is none."""
 
     def to_json(self) -> bytes:
         """As JSON, for the trace file."""

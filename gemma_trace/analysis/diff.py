@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from gemma_trace.analysis.changes import Change, ChangeStatus, Timing, TraceDiff
+from gemma_trace.analysis.gpu_settings import differing_gpus
 from gemma_trace.analysis.nested import LEVEL, difference, holm
 from gemma_trace.analysis.noise import NoiseFloor
 from gemma_trace.analysis.sides import INSIDE, Costs, Level, Side, side_of
@@ -90,7 +91,10 @@ def diff_sides(
         timing=timing,
         stages=tuple(_judged(compared.stages(timing), compared.noise, compared.whole_ms)),
         inside=tuple(inside),
-        settings=tuple(_settings(before[0].metadata, after[0].metadata)),
+        settings=(
+            *_settings(before[0].metadata, after[0].metadata),
+            *differing_gpus(*([process.metadata for process in side] for side in sides)),
+        ),
         noise=compared.noise,
     )
 

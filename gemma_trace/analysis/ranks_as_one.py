@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from gemma_trace.analysis.energy import energy_of_ranks
 from gemma_trace.analysis.sides import Costs, Side, Values
 from gemma_trace.analysis.summary import RequestMeasures, RunSummary, measures_of
 from gemma_trace.health.merge import merged
@@ -40,6 +41,7 @@ def run_of_ranks(runs: Sequence[RunSummary]) -> RunSummary:
         requests=requests,
         measures={name: measures.get(name) for name in runs[0].measures},
         inflation=max((run.inflation for run in runs if run.inflation is not None), default=None),
+        energy=energy_of_ranks([run.energy for run in runs]),
         health=merged([run.health for run in runs], [f"rank {place}" for place in range(len(runs))]),
     )
 

@@ -16,12 +16,13 @@ from gemma_trace.analysis.breakdown import StageBreakdown, breakdown
 from gemma_trace.analysis.cold_start import ColdPart, cold_parts
 from gemma_trace.analysis.decode import DecodeStatistics, decode_statistics
 from gemma_trace.analysis.distortion import StageDistortion, distortions
+from gemma_trace.analysis.energy import energy_of
 from gemma_trace.analysis.run_settings import Settings, settings_of
 from gemma_trace.analysis.statistics import Distribution, distribution_ms
 from gemma_trace.health.distortion import distortion_findings
 from gemma_trace.health.examine import examine
 from gemma_trace.health.findings import Finding, Health, Severity
-from gemma_trace.metadata import RequestSample, RunMetadata, StageSample
+from gemma_trace.metadata import Energy, RequestSample, RunMetadata, StageSample
 from gemma_trace.stages import DEVICE_STAGES, PREPROCESSING_PARTS, Stage
 from gemma_trace.tabular import Tabular
 from gemma_trace.trace.trace import Trace
@@ -110,6 +111,7 @@ class RunSummary(Tabular):
         ranks: how many ranks of a job it is of.
         settings: how its requests were run, by the names of options; empty where the trace isn't ours.
         cold_start: its parts, where it was recorded.
+        energy: that the timed pass took, where that was counted.
         drawn_from: the file of requests in which they were drawn by a seed; "" where they weren't.
     """
 
@@ -132,6 +134,7 @@ class RunSummary(Tabular):
     settings: Settings = ()
     drawn_from: str = ""
     cold_start: tuple[ColdPart, ...] = ()
+    energy: Energy | None = None
 
     def stage_ms(self, stage: str) -> Distribution | None:
         """The time of one stage, a value per request that has it; of the stages in `MEASURES` what stands there."""
@@ -199,6 +202,7 @@ def summarize(trace: Trace, profiled: StageBreakdown | None = None) -> RunSummar
         distortions=distorted,
         settings=settings_of(metadata),
         cold_start=cold_parts(metadata),
+        energy=energy_of(metadata),
         drawn_from=str(metadata.config["requests"]) if metadata and metadata.config.get("shuffle") is not None else "",
     )
 

@@ -48,6 +48,13 @@ class DecodeMode:
 
     name: str = "eager"
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What can't be known of such steps."""
+        if self.name == "eager":
+            return ()
+        return ("decode steps ran compiled, on a GPU as CUDA graphs: inside a graph layers are not told apart",)
+
     def around(self, get_compiled_call: Call) -> Call:
         """Hear that `generate` asks for its compiled forward."""
 

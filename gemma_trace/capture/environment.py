@@ -15,6 +15,7 @@ from typing import Final
 import torch
 
 from gemma_trace._version import __version__
+from gemma_trace.capture.accelerators import name_of
 from gemma_trace.metadata import Environment
 
 _NVIDIA_VERSION: Final = Path("/proc/driver/nvidia/version")
@@ -42,7 +43,7 @@ def describe_environment(device: torch.device) -> Environment:
         host_cores=os.cpu_count() or 1,
         host_memory_bytes=_host_memory_bytes(),
         torch_threads=torch.get_num_threads(),
-        device_name=properties.name if properties else host_cpu,
+        device_name=properties.name if properties else name_of(device) or host_cpu,
         device_memory_bytes=properties.total_memory if properties else None,
         driver=_nvidia_driver() if on_cuda else None,
         cuda=torch.version.cuda or torch.version.hip if on_cuda else None,

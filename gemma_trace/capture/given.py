@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from gemma_trace.capture.accelerators import activity_of, can_wait_for
 from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.wrappers import unwrapped
 from gemma_trace.errors import ConfigError, DeviceError
@@ -81,16 +82,23 @@ def check_devices(model: nn.Module, config: CaptureConfig) -> None:
     """Refuse a model whose device's work couldn't be timed: where a host's clock would time launches alone.
 
     Raises:
-        DeviceError: it is on a device that is neither a CPU nor CUDA's.
-        ConfigError: it is spread over several CUDA devices, whose work the events on one of them don't time.
+        DeviceError: it is on a device that torch can't wait for.
+        ConfigError: the stages have to wait for its devices, which the options don't say: it is spread over several,
+            whose work the events on one of them don't time, or on one that the profiler doesn't see.
     """
     found = {weights.device for weights in model.parameters()}
-    if strange := sorted(str(device) for device in found if device.type not in ("cpu", "cuda")):
+    if strange := sorted(str(device) for device in found if not can_wait_for(device)):
         raise DeviceError(f"the work of {', '.join(strange)} can't be timed; move the model to the CPU or to CUDA")
-    on_cuda = sorted(str(device) for device in found if device.type == "cuda")
-    if len(on_cuda) > 1 and not config.sync_stages:
+    if config.sync_stages:
+        return
+    if unseen := sorted(str(device) for device in found if activity_of(device) is None):
         raise ConfigError(
-            f"the model is spread over {', '.join(on_cuda)}, and no device alone tells its times; give sync_stages=True"
+            f"this torch's profiler sees no work of {', '.join(unseen)}; give sync_stages=True, and stages wait for it"
+        )
+    several = sorted(str(device) for device in found if device.type != "cpu")
+    if len(several) > 1:
+        raise ConfigError(
+            f"the model is spread over {', '.join(several)}, and no device alone tells its times; give sync_stages=True"
         )
 
 

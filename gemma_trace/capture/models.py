@@ -11,10 +11,10 @@ from torch import nn
 
 from gemma_trace.capture import hub
 from gemma_trace.capture.config import CaptureConfig
-from gemma_trace.capture.distributed import this_rank
+from gemma_trace.capture.distributed import same_verdict, this_rank
 from gemma_trace.capture.hub import CHECKPOINTS
 from gemma_trace.capture.model_kinds import auto_class, refuse_file, refuse_unfit
-from gemma_trace.capture.model_memory import check_fits, parameter_count
+from gemma_trace.capture.model_memory import check_fits, check_host, parameter_count
 from gemma_trace.capture.one_line_errors import error_text
 from gemma_trace.capture.phases import NoProgress, Progress
 from gemma_trace.capture.random_weights import build_random
@@ -131,7 +131,8 @@ def _random_preset(config: CaptureConfig, device: torch.device) -> LoadedModel:
     from gemma_trace.capture.gemma3 import gemma3_config, gemma3_processor
 
     shape = gemma3_config(config.model)
-    check_fits(config.model, parameter_count(shape), config.dtype, device)
+    with same_verdict(device):
+        check_fits(config.model, parameter_count(shape), config.dtype, device)
     model = build_random(shape, device, getattr(torch, config.dtype), config.seed).eval()
     return LoadedModel(model, gemma3_processor(shape, config.image_backend), device, "random")
 
@@ -147,11 +148,16 @@ def _from_folder(config: CaptureConfig, folder: Path, device: torch.device, *, r
     try:
         shape = AutoConfig.from_pretrained(folder, local_files_only=True)
         processor = _processor_in(folder, config.image_backend)
-        check_fits(config.model_label, parameter_count(shape), config.dtype, device)
+        with same_verdict(device):
+            parameters = parameter_count(shape, 1 if random else this_rank().world)
+            check_fits(config.model_label, parameters, config.dtype, device)
+            if not random and device.type != "cpu":
+                check_host(config.model_label, folder)
         if random:
             model = build_random(shape, device, dtype, config.seed)
         else:
-            model = auto_class(shape).from_pretrained(folder, dtype=dtype, local_files_only=True, **_parallel_plan())
+            where = _placement(device)
+            model = auto_class(shape).from_pretrained(folder, dtype=dtype, local_files_only=True, **where)
     except GemmaTraceError:
         raise
     except ImportError as error:
@@ -168,10 +174,13 @@ def _from_folder(config: CaptureConfig, folder: Path, device: torch.device, *, r
     return LoadedModel(model.to(device).eval(), processor, device, "random" if random else "pretrained")
 
 
-def _parallel_plan() -> dict[str, Any]:
-    """Under torchrun each rank gets its part of the weights, by transformers' own plan for the model."""
+def _placement(device: torch.device) -> dict[str, Any]:
+    """Where weights go: shard by shard onto the device, so that the host never holds all of them.
+
+    Under torchrun each rank gets its part of them, by transformers' own plan for the model.
+    """
     if this_rank().world == 1:
-        return {}
+        return {} if device.type == "cpu" else {"device_map": {"": device}}
     try:
         from transformers.distributed import DistributedConfig
 

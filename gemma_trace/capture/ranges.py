@@ -17,6 +17,7 @@ import torch
 from torch.autograd import profiler as autograd_profiler
 from torch.profiler import record_function
 
+from gemma_trace.capture.accelerators import wait_for
 from gemma_trace.stages import Stage, stage_of_range
 
 _LOG: Final = logging.getLogger(__name__)
@@ -84,7 +85,7 @@ class SynchronizedRanges(threading.local):
 
     def __init__(self, sink: RangeSink, *devices: torch.device) -> None:
         self._sink = sink
-        self._devices = [device for device in devices if device.type == "cuda"]
+        self._devices = [device for device in devices if device.type != "cpu"]
         self._waits: list[bool] = []
 
     def begin(self, name: str) -> None:
@@ -101,7 +102,7 @@ class SynchronizedRanges(threading.local):
 
     def _wait(self) -> None:
         for device in self._devices if self._waits[-1] else ():
-            torch.cuda.synchronize(device)
+            wait_for(device)
 
 
 class RangeStack(threading.local):

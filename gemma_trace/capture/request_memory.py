@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import torch
 
-from gemma_trace.capture.model_memory import free_bytes
+from gemma_trace.capture.model_memory import own_bytes
 from gemma_trace.errors import DeviceError
 
 _FLOAT32_BYTES: Final = 4
@@ -82,7 +82,7 @@ def check_request(config: Any, shape: RequestShape, dtype: torch.dtype, device: 
         DeviceError: it needs more than is free.
     """
     parts = request_bytes(config, shape, dtype.itemsize)
-    needed, free = sum(parts.values()), free_bytes(device)
+    needed, free = sum(parts.values()), own_bytes(device)
     if needed > free:
         most = max(parts, key=parts.__getitem__)
         tokens = f"{shape.prompts * shape.prompt_tokens:,} tokens and {shape.prompts * shape.images:,} images"

@@ -18,10 +18,12 @@ import torch
 from torch import nn
 from torch.profiler import ProfilerActivity
 
+from gemma_trace.capture.accelerators import activity_of, wait_for
 from gemma_trace.capture.activation_memory import give_back, large_blocks_apart
 from gemma_trace.capture.annotate import annotate
 from gemma_trace.capture.compiled_stages import MOST_WARMUPS, compilations, compiled_stages, watched_decode
 from gemma_trace.capture.config import CaptureConfig
+from gemma_trace.capture.device_watch import DeviceWatch, watched_devices
 from gemma_trace.capture.discovery import find_stage_modules, missing_stages
 from gemma_trace.capture.distributed import process_group, this_rank
 from gemma_trace.capture.environment import describe_environment
@@ -103,7 +105,11 @@ def profile_run(
         resolve_device(config.image_device, "--image-device")
     run = _identity(config, given, device)
     folder, worker = config.output / run.name, this_rank().worker
-    with lock_run(config.output, run.name, worker):
+    with (
+        lock_run(config.output, run.name, worker),
+        torch_settings(config, device),
+        process_group(this_rank(), device),  # at its end ranks wait for each other, with their traces written
+    ):
         previous = previous_traces(config, run.name, worker)
         profiler_json, metadata = _profiled(config, run, model, processor, device, progress)
         path = trace_path(folder, worker, time.time_ns())
@@ -124,7 +130,7 @@ def _profiled(
     progress: Progress,
 ) -> tuple[bytes, RunMetadata]:
     """The profiler's own JSON, and what the trace is to say of itself."""
-    with torch_settings(config, device), process_group(this_rank(), device), scratch_folder() as scratch:
+    with scratch_folder() as scratch:
         environment = describe_environment(device)  # whatever it takes, no pass is lost
         requests = build_requests(config, scratch)
         progress.phase(f"loading {run.model}", 1)
@@ -132,16 +138,18 @@ def _profiled(
         loaded = load_model(config, progress) if model is None else LoadedModel(model, processor, device, run.weights)
         load_ns = None if model is not None else time.perf_counter_ns() - began_ns
         modules = find_stage_modules(loaded.model, config.stage_module_paths)
+        images_on = [resolve_device(config.image_device)] if config.image_device else []
         with (
             torch.inference_mode(),
             compiled_stages(modules, config.compile),
             greedy_generation(loaded.model, config) as generation,
             watched_decode(loaded.model) as decode_mode,
+            watched_devices((weights.device for weights in loaded.model.parameters()), *images_on) as watch,
         ):
             run = replace(run, weights=loaded.weights)
             session = _Session(config, loaded, generation, requests, progress)
             session.warm_up()
-            timed = session.time_requests()
+            timed = session.time_requests(watch)
             profiler_json = session.profile_requests(scratch)
     metadata = RunMetadata(
         schema_version=SCHEMA_VERSION,
@@ -154,8 +162,14 @@ def _profiled(
         | {"decode_mode": decode_mode.name},
         timed_requests=tuple(timed),
         profiled_images=tuple(session.request(index).id for index in range(config.profile_runs)),
-        warnings=(*loaded.warnings, *session.warnings, *missing_stages(modules), *_warnings(device, profiler_json)),
+        warnings=(
+            *(*loaded.warnings, *session.warnings, *watch.warnings, *decode_mode.warnings),
+            *(*missing_stages(modules), *_warnings(device, profiler_json)),
+        ),
         cold_start=ColdStart(import_ns(), load_ns, tuple(session.cold_requests)) if config.cold else None,
+        gpus=watch.records,
+        energy=watch.energy,
+        no_energy=watch.no_energy,
     )
     return profiler_json, metadata
 
@@ -223,13 +237,24 @@ class _Session:
                 return
         self.warnings += (f"torch.compile was still compiling after {MOST_WARMUPS} rounds of requests",)
 
-    def time_requests(self) -> list[RequestSample]:
-        """The timed pass: stages on the host's clock and CUDA's events, no profiler."""
-        self._progress.phase("timing without the profiler", self._config.runs)
-        return self._timed(self._config.runs)
+    def time_requests(self, watch: DeviceWatch) -> list[RequestSample]:
+        """The timed pass: stages on the host's clock and CUDA's events, no profiler.
 
-    def _timed(self, count: int) -> list[RequestSample]:
-        """The first requests, so many of them."""
+        Args:
+            watch: looks at the devices before, after and in between.
+        """
+        self._progress.phase("timing without the profiler", self._config.runs)
+        watch.start()
+        samples = self._timed(self._config.runs, watch.between)
+        watch.finish(len(samples), self._config.batch * sum(len(sample.token_ns) for sample in samples))
+        return samples
+
+    def _timed(self, count: int, between: Callable[[], None] = lambda: None) -> list[RequestSample]:
+        """The first requests, so many of them.
+
+        Args:
+            between: called once each of them is over and its times are taken.
+        """
         timer = StageTimer(self._loaded.device)
         samples = []
         with self._annotated(timer, detail="stage") as ranges:
@@ -238,6 +263,7 @@ class _Session:
                 timer.start_request()
                 sent = self._send(request, ranges, timer.token_on_host)
                 samples.append(timer.finish_request(request.id, sent.prompt_tokens, sent.image_pixels))
+                between()
                 self._progress.step()
         return samples
 
@@ -252,7 +278,8 @@ class _Session:
         exported = scratch / "profiler.json"
         detail = config.detail if config.compile == "off" else "stage"  # inside of a compiled stage there are no hooks
         activities = [ProfilerActivity.CPU]
-        activities += [ProfilerActivity.CUDA] if self._loaded.device.type == "cuda" else []
+        activity = activity_of(self._loaded.device)
+        activities += [activity] if activity not in (None, ProfilerActivity.CPU) else []
         with (
             large_blocks_apart(),
             self._annotated(ProfilerRanges(), detail=detail) as ranges,
@@ -267,8 +294,7 @@ class _Session:
         ):
             for index in range(-1, config.profile_runs):
                 self._send(self.request(max(index, 0)), ranges, _ignore_token)
-                if self._loaded.device.type == "cuda":
-                    torch.cuda.synchronize(self._loaded.device)
+                wait_for(self._loaded.device)
                 give_back()
                 self._progress.step()
                 if index == config.profile_runs - 1:
@@ -318,6 +344,9 @@ def _identity(config: CaptureConfig, given: GivenModel | None, device: torch.dev
 
 
 def _warnings(device: torch.device, profiler_json: bytes) -> tuple[str, ...]:
-    if device.type == "cuda" and b'"cat": "kernel"' not in profiler_json:
+    if activity_of(device) is None:
+        unseen = f"this torch's profiler records no activity of {device.type}"
+        return (f"{unseen}: the stages waited for it, and no kernel is known",)
+    if device.type != "cpu" and b'"cat": "kernel"' not in profiler_json:
         return ("the profiler recorded no device activity; run with KINETO_LOG_LEVEL=1 to see what CUPTI says",)
     return ()

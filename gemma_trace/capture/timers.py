@@ -1,4 +1,4 @@
-"""The same stages timed without the profiler: the host's clock, and CUDA events where there is a CUDA device."""
+"""The same stages timed without the profiler: the host's clock, and events of the device where it has them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from gemma_trace.capture.accelerators import TimedEvent, event_now, wait_for
 from gemma_trace.metadata import RequestSample, StageSample
 from gemma_trace.stages import Stage, stage_of_range
 
@@ -16,9 +17,9 @@ class _Span:
     stage: Stage
     parent: int
     begin_ns: int
-    begin_event: torch.cuda.Event | None
+    begin_event: TimedEvent | None
     end_ns: int = 0
-    end_event: torch.cuda.Event | None = None
+    end_event: TimedEvent | None = None
 
 
 class StageTimer:
@@ -29,7 +30,6 @@ class StageTimer:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._on_cuda = device.type == "cuda"
         self.start_request()
 
     def start_request(self) -> None:
@@ -46,7 +46,7 @@ class StageTimer:
             return
         parent = next((index for index in reversed(self._open) if index is not None), -1)
         self._open.append(len(self._spans))
-        event = self._record_event()
+        event = event_now(self._device)
         self._spans.append(_Span(stage, parent, time.perf_counter_ns(), event))
 
     def end(self) -> None:
@@ -55,7 +55,7 @@ class StageTimer:
         index = self._open.pop()
         if index is not None:
             self._spans[index].end_ns = now
-            self._spans[index].end_event = self._record_event()
+            self._spans[index].end_event = event_now(self._device)
 
     def token_on_host(self) -> None:
         """A token id has reached the host."""
@@ -74,8 +74,7 @@ class StageTimer:
         Raises:
             ValueError: no request range was closed, or no token arrived.
         """
-        if self._on_cuda:
-            torch.cuda.synchronize(self._device)
+        wait_for(self._device)
         root = next((span for span in self._spans if span.stage is Stage.REQUEST), None)
         if root is None or not self._tokens_ns:
             raise ValueError("a request needs its range and at least one token")
@@ -110,13 +109,6 @@ class StageTimer:
             if parent in spans:
                 add(parent.stage, -host_ns, None if device_ns is None else -device_ns, 0)
         return stages
-
-    def _record_event(self) -> torch.cuda.Event | None:
-        if not self._on_cuda:
-            return None
-        event = torch.cuda.Event(enable_timing=True)
-        event.record(torch.cuda.current_stream(self._device))
-        return event
 
     def _elapsed_ns(self, span: _Span) -> int | None:
         if span.begin_event is None or span.end_event is None:

@@ -51,7 +51,7 @@ def link_findings(trace: Trace) -> Iterator[Finding]:
             "graph_replays",
             Severity.INFO,
             replayed,
-            f"device activities replayed by a graph: {replayed:,} of {len(activities):,}; a replay has no ops "
-            "and no shapes",
+            f"device activities replayed by a graph: {replayed:,} of {len(activities):,}; inside a graph "
+            "stages, layers and ops are not told apart: all of a replay is of the stage that launched it",
             "to see the ops, capture without graphs (vLLM: enforce_eager)",
         )

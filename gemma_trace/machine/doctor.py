@@ -15,9 +15,11 @@ from importlib import metadata, util
 from typing import Final
 
 from gemma_trace._version import __version__
+from gemma_trace.errors import ConfigError
 
 EXTRAS: Final = {
     "capture": ("torch", "torchvision", "transformers", "pillow", "huggingface_hub", "accelerate", "nvidia-ml-py"),
+    "amd": ("amdsmi",),
     "serve": ("pillow",),
     "hta": ("HolisticTraceAnalysis",),
     "view": ("viztracer",),
@@ -62,7 +64,7 @@ def examine_machine(*, ask_hub: bool = False) -> list[Check]:
     """
     checks = [_python(), *_extras()]
     if util.find_spec("torch") is not None and util.find_spec("transformers") is not None:
-        checks += [*_devices(), _profiler(), _compiler(), _sizes()]
+        checks += _devices()
     if util.find_spec("huggingface_hub") is not None:
         checks += [_token(), *([_hub()] if ask_hub else [])]
     return checks
@@ -93,34 +95,36 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _devices() -> Iterator[Check]:
+def _cpu() -> Check:
     import torch
 
     from gemma_trace.capture.model_memory import free_bytes
-    from gemma_trace.capture.one_line_errors import error_text
 
     free = free_bytes(torch.device("cpu")) / 1e9
-    yield Check("cpu", CheckStatus.OK, f"{torch.get_num_threads()} threads, {free:.1f} GB of memory free")
-    if not torch.cuda.is_available():
-        rocm, cuda = torch.version.hip, torch.version.cuda
-        built = f"ROCm {rocm}" if rocm else f"CUDA {cuda}" if cuda else ""
-        found = f"torch is built for {built}, but no device is visible" if built else "torch is built without CUDA"
-        mend = (
-            f"check the driver: {'rocm-smi' if rocm else 'nvidia-smi'}"
-            if built
-            else "install a CUDA build of torch: https://pytorch.org"
-        )
-        yield Check("cuda", CheckStatus.ABSENT, found, mend)
+    return Check("cpu", CheckStatus.OK, f"{torch.get_num_threads()} threads, {free:.1f} GB of memory free")
+
+
+def _ranks() -> Iterator[Check]:
+    """An environment that holds a part of what torchrun sets, with which no capture begins."""
+    from gemma_trace.capture.distributed import this_rank
+
+    try:
+        this_rank()
+    except ConfigError as error:
+        yield Check("ranks", CheckStatus.MISSING, str(error), "unset RANK LOCAL_RANK WORLD_SIZE")
+
+
+def _devices() -> Iterator[Check]:
+    """The CPU and the accelerators, with what the profiler sees of them, and what fits into them."""
+    import torch
+
+    from gemma_trace.machine.cuda_checks import cuda_checks, driver_hangs, hanging_driver
+
+    yield from (_cpu(), *_ranks())
+    if torch.version.cuda and driver_hangs():
+        yield from (hanging_driver(), _compiler())
         return
-    for index in range(torch.cuda.device_count()):
-        name = torch.cuda.get_device_properties(index).name
-        try:
-            free = free_bytes(torch.device("cuda", index)) / 1e9
-        except RuntimeError as error:  # its compute mode is exclusive or prohibited, or it is broken
-            mend = "see its compute mode and its processes with nvidia-smi, or hide it with CUDA_VISIBLE_DEVICES"
-            yield Check(f"cuda:{index}", CheckStatus.ABSENT, f"{name}, which can't be used: {error_text(error)}", mend)
-            continue
-        yield Check(f"cuda:{index}", CheckStatus.OK, f"{name}, {free:.1f} GB of memory free")
+    yield from (*cuda_checks(), _profiler(), _compiler(), _sizes())
 
 
 def _profiler() -> Check:
@@ -129,6 +133,7 @@ def _profiler() -> Check:
     from torch.profiler import ProfilerActivity, profile, supported_activities
 
     from gemma_trace.capture.one_line_errors import error_text
+    from gemma_trace.machine.cuda_checks import why_unseen
 
     if ProfilerActivity.CUDA not in supported_activities():
         return Check("profiler", CheckStatus.OK, "records the CPU; this torch has no CUPTI or roctracer")
@@ -144,8 +149,8 @@ def _profiler() -> Check:
     seen = sum(event.device_type == torch.autograd.DeviceType.CUDA for event in recorded.events())
     if seen:
         return Check("profiler", CheckStatus.OK, f"records the CPU and CUDA: saw {seen} device activities of a trial")
-    mend = "see what CUPTI reports with KINETO_LOG_LEVEL=1; another profiler may use it, or the driver may forbid it"
-    return Check("profiler", CheckStatus.MISSING, "saw no device activity of a trial", mend)
+    found, mend = why_unseen()
+    return Check("profiler", CheckStatus.MISSING, found, mend)
 
 
 def _compiler() -> Check:
@@ -160,14 +165,13 @@ def _sizes() -> Check:
     """Which sizes of Gemma 3 fit into the best device."""
     import torch
 
-    from gemma_trace.capture.models import resolve_device
     from gemma_trace.capture.torchvision_ops import declare_missing_operators
 
     declare_missing_operators()
     from gemma_trace.capture.gemma3 import SHAPES, gemma3_config
     from gemma_trace.capture.model_memory import free_bytes, needed_bytes, parameter_count
 
-    device = resolve_device("auto")
+    device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     try:
         free = free_bytes(device)
     except RuntimeError:  # no process of ours may use it

@@ -18,6 +18,7 @@ from gemma_trace.report.tables.decode import DECODE_FILE
 from gemma_trace.report.tables.devices import DEVICE_FILE
 from gemma_trace.report.tables.diff import DIFF_FILE
 from gemma_trace.report.tables.doctor import CHECK_FILE
+from gemma_trace.report.tables.energy import ENERGY_FILE
 from gemma_trace.report.tables.explain import EXPLAIN_FILE
 from gemma_trace.report.tables.floors import FLOOR_FILE
 from gemma_trace.report.tables.history import HISTORY_FILE
@@ -116,7 +117,7 @@ README_TABLES: Final[dict[str, tuple[str, Sequence[Defined]]]] = {
     "collectives": ("column", COLLECTIVE_COLS),
     "all to all": ("column", ALL_TO_ALL_COLS),
     "roofline": ("column", ROOFLINE_FILE),
-    "runs": ("column", RUN_FILE),
+    "runs": ("column", (*RUN_FILE, *ENERGY_FILE)),
     "stage of a run": ("column", (STAGE_OF_RUN, STAGE_MS)),
     "requests of a run": ("column", REQUEST_ROW_FILE),
     "sizes": ("column", SIZE_FILE),

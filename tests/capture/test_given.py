@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.profiler import ProfilerActivity
 
+from gemma_trace.capture import accelerators
 from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.given import GivenModel, check_applies, check_devices, read_given
 from gemma_trace.capture.models import LoadedModel
@@ -94,3 +96,20 @@ def test_what_no_clock_tells_is_refused() -> None:
         check_devices(spread("cuda:1", "cuda:0"), CaptureConfig())
     with pytest.raises(DeviceError, match=r"the work of mps, xpu:0 can't be timed; move the model"):
         check_devices(spread("xpu:0", "mps"), CaptureConfig(sync_stages=True))
+
+
+@pytest.mark.parametrize(("name", "is_seen"), [("xpu:0", True), ("xpu:0", False), ("mps", False)])
+def test_an_accelerator_is_timed_by_events_where_the_profiler_sees_it_and_else_by_waiting(
+    monkeypatch: pytest.MonkeyPatch, name: str, is_seen: bool
+) -> None:
+    device = torch.device(name)
+    model: Any = SimpleNamespace(parameters=lambda: iter([SimpleNamespace(device=device)]))
+    seen = {ProfilerActivity.CPU, *([ProfilerActivity.XPU] if is_seen else [])}
+    monkeypatch.setattr(accelerators, "supported_activities", lambda: seen)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: device)
+    check_devices(model, CaptureConfig(sync_stages=True))
+    if is_seen:
+        check_devices(model, CaptureConfig())
+        return
+    with pytest.raises(ConfigError, match=f"profiler sees no work of {name}; give sync_stages=True"):
+        check_devices(model, CaptureConfig())

@@ -65,9 +65,9 @@ def test_a_configuration_that_tells_nothing_needs_nothing() -> None:
 
 def test_what_fits_to_the_byte_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
     needed = sum(request_bytes(tiny("sdpa"), ONE, 4).values())
-    monkeypatch.setattr(request_memory, "free_bytes", lambda _: needed)
+    monkeypatch.setattr(request_memory, "own_bytes", lambda _: needed)
     check_request(tiny("sdpa"), ONE, torch.float32, torch.device("cpu"))
-    monkeypatch.setattr(request_memory, "free_bytes", lambda _: needed - 1)
+    monkeypatch.setattr(request_memory, "own_bytes", lambda _: needed - 1)
     with pytest.raises(DeviceError, match=r"of 8,192 tokens and 1 images needs 0\.5 GB, 0\.4 of them for attention"):
         check_request(tiny("sdpa"), ONE, torch.float32, torch.device("cpu"))
 
@@ -83,7 +83,7 @@ def test_what_fits_to_the_byte_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_request_that_is_too_large_is_refused_before_it_is_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], said: str
 ) -> None:
-    monkeypatch.setattr(request_memory, "free_bytes", lambda _: 20 << 30)
+    monkeypatch.setattr(request_memory, "own_bytes", lambda _: 20 << 30)
     config = CaptureConfig(device="cpu", output=tmp_path / "out")
     with pytest.raises(DeviceError) as caught:
         profile(config, **options)

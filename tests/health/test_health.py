@@ -145,6 +145,8 @@ def test_replays_of_a_graph_are_worth_knowing(tmp_path: Path) -> None:
     built = TraceBuilder().launch(1, 0).launch(2, 10, name="cudaGraphLaunch").kernel("a", 20, 5, correlation=1)
     trace = built.kernel("b", 30, 5, correlation=2).kernel("c", 40, 5, correlation=2).load(tmp_path)
     assert found(trace) == [("graph_replays", "info", 2)]
+    message = examine(trace).findings[0].message
+    assert "2 of 3; inside a graph stages, layers and ops are not told apart" in message
 
 
 def test_an_activity_before_its_launch_is_a_warning(tmp_path: Path) -> None:

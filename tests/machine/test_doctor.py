@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 import tomllib
 from collections.abc import Callable
 from importlib import metadata
@@ -13,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from gemma_trace.machine import doctor
+from gemma_trace.machine.cuda_checks import cuda_checks
 from gemma_trace.machine.doctor import Check, CheckStatus, examine_machine, is_capable
 from tests.conftest import HUNG_S, ROOT
 
@@ -100,7 +102,7 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("two_gpus")
 def test_a_device_that_nobody_may_use_is_said() -> None:
-    _, first, second = doctor._devices()
+    first, second, _ = cuda_checks()
     assert (first.name, first.status) == ("cuda:0", CheckStatus.ABSENT)
     assert first.found == "GPU 0, which can't be used: CUDA error: CUDA-capable device(s) is/are busy or unavailable"
     assert (second.status, second.found) == (CheckStatus.OK, "GPU 1, 50.0 GB of memory free")
@@ -112,11 +114,19 @@ def test_builds_for_rocm_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.version, "hip", "6.4.1")
-    _, gpu = doctor._devices()
+    (gpu,) = cuda_checks()
     assert (gpu.found, gpu.mend) == (
         "torch is built for ROCm 6.4.1, but no device is visible",
         "check the driver: rocm-smi",
     )
+
+
+def test_a_stray_part_of_torchruns_environment_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert list(doctor._ranks()) == []
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    (check,) = doctor._ranks()
+    assert check.status is CheckStatus.MISSING
+    assert check.found.startswith("WORLD_SIZE is 4, but RANK")
 
 
 GEMMA_TRACE = """#!/bin/sh
@@ -125,6 +135,7 @@ case "$*" in
 sweep*)
     mkdir -p out/a-cuda-pil out/b-cuda-pil out/c-cuda-pil
     touch out/a-cuda-pil/1.pt.trace.json.gz out/c-cuda-pil/1.pt.trace.json.gz
+    echo '{"failed": {"b-cuda-pil": "27b needs 112 GB", "d-cuda-pil": "killed"}, "options": {}}' > out/sweep.json
     exit 1 ;;
 "stages out/a"*) exit 1 ;;
 esac
@@ -136,6 +147,7 @@ def test_the_study_on_a_gpu_goes_on_after_what_fails(tmp_path: Path) -> None:
     program.write_text(GEMMA_TRACE)
     program.chmod(0o700)
     environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "LOG": str(tmp_path / "log")}
+    environment |= {"PYTHON": sys.executable}
     done = subprocess.run(
         ["sh", str(ROOT / "analysis" / "run_on_gpu.sh"), "out"],
         cwd=tmp_path,
@@ -152,4 +164,37 @@ def test_the_study_on_a_gpu_goes_on_after_what_fails(tmp_path: Path) -> None:
         *("stages out/c-cuda-pil/", "kernels out/c-cuda-pil/"),
     ]
     assert done.returncode == 1
-    assert "the first that failed: gemma-trace sweep " in done.stderr
+    assert done.stderr.splitlines()[:2] == [
+        "the first cell that failed: b-cuda-pil: 27b needs 112 GB",
+        "another one: d-cuda-pil: killed",
+    ]
+    assert "the first command that failed: gemma-trace sweep " in done.stderr
+
+
+PYTHON = """#!/bin/sh
+echo "$@" >> "$LOG"
+[ "$2" = venv ] || exit 1
+mkdir -p "$3/bin" && cp "$0" "$3/bin/python"
+"""
+
+
+def test_on_a_fresh_machine_it_is_installed_first(tmp_path: Path) -> None:
+    """Nothing but a Python and a shell: of the first thing that can't be done there is one line, and no table."""
+    (tmp_path / "analysis").mkdir()
+    for name in ("run_on_gpu.sh", "study_cuda.toml"):
+        (tmp_path / "analysis" / name).write_bytes((ROOT / "analysis" / name).read_bytes())
+    (tmp_path / "python3.11").write_text(PYTHON)
+    (tmp_path / "python3.11").chmod(0o700)
+    done = subprocess.run(
+        ["/bin/sh", "analysis/run_on_gpu.sh", "out"],
+        cwd=tmp_path,
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "LOG": str(tmp_path / "log")},
+        capture_output=True,
+        text=True,
+        timeout=HUNG_S,
+    )
+    first, second = (tmp_path / "log").read_text().splitlines()
+    assert first == "-m venv analysis/../.venv"
+    assert second == "-m pip install --quiet analysis/..[capture]"
+    assert done.returncode == 1
+    assert done.stderr.startswith("gemma-trace could not be installed into analysis/../.venv; see above")

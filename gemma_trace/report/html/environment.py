@@ -8,8 +8,9 @@ from typing import Final
 
 import numpy as np
 
+from gemma_trace.analysis.gpu_settings import GPU_SETTINGS
 from gemma_trace.analysis.summary import RunSummary
-from gemma_trace.metadata import Environment, RunMetadata, Workload
+from gemma_trace.metadata import Environment, GpuRecord, RunMetadata, Workload
 from gemma_trace.printable import path_text
 from gemma_trace.report.html.model import Fact, Facts
 from gemma_trace.report.html.text import bytes_text, counted, public_label, utc_text
@@ -37,6 +38,7 @@ _OPTIONS: Final = (
 _SETTINGS: Final = frozenset(_OPTIONS) | {
     *("model", "weights", "dtype", "device", "image_backend", "new_tokens", "prompt_tokens", "torch", "torchvision"),
     *("transformers", "python", "device_name", "driver", "cuda", "host_cpu"),
+    *GPU_SETTINGS,
 }
 
 _PLAIN: Final = re.compile(r"[\w.+-]{1,40}")
@@ -48,7 +50,7 @@ def facts_of(trace: Trace, run: RunSummary) -> tuple[Facts, ...]:
     found = []
     if metadata := trace.metadata:
         found.append(Facts("Run", tuple(_run(metadata, run))))
-        found.append(Facts("Machine", tuple(_machine(metadata.environment))))
+        found.append(Facts("Machine", (*_machine(metadata.environment), *_devices(metadata))))
         found.append(Facts("Software", tuple(_software(metadata.environment))))
         found.append(Facts("Options", tuple(_options(metadata))))
     return (*found, Facts("Trace", tuple(_trace(trace))))
@@ -83,6 +85,40 @@ def _machine(environment: Environment) -> Iterable[Fact]:
     yield Fact("host memory", bytes_text(environment.host_memory_bytes))
     yield Fact("torch threads", str(environment.torch_threads))
     yield Fact("platform", environment.platform)
+
+
+def _devices(metadata: RunMetadata) -> Iterable[Fact]:
+    """The GPUs during the timed pass, and why there is no energy."""
+    for gpu in metadata.gpus:
+        yield Fact(f"{gpu.device} during the timed pass", ", ".join(_gpu(gpu)) or "tells nothing")
+    if metadata.no_energy:
+        yield Fact("energy", f"none: {metadata.no_energy}")
+
+
+def _gpu(gpu: GpuRecord) -> Iterable[str]:
+    before, after = gpu.before, gpu.after
+    if gpu.sm_mhz_most is not None:
+        moved = f"{gpu.sm_mhz_least} to " if gpu.sm_mhz_least != gpu.sm_mhz_most else ""
+        yield f"{moved}{gpu.sm_mhz_most} MHz" + (f" of {after.max_sm_mhz}" if after.max_sm_mhz else "")
+    if after.celsius is not None:
+        yield f"{after.celsius} °C"
+    if after.power_limit_mw:
+        usual = after.default_power_limit_mw
+        default = f" (by default {usual / 1e3:.0f} W)" if usual and usual != after.power_limit_mw else ""
+        yield f"power limit {after.power_limit_mw / 1e3:.0f} W{default}"
+    if gpu.throttled is not None:
+        yield f"throttled by {' and '.join(gpu.throttled)}" if gpu.throttled else "not throttled"
+    if after.ecc is not None:
+        yield f"ECC {'on' if after.ecc else 'off'}"
+    for kind in ("corrected", "uncorrected"):
+        if errors := getattr(after, f"{kind}_errors"):
+            yield f"{errors:,} {kind} memory errors"
+    if before.mig:
+        yield "split by MIG"
+    if after.compute_mode not in (None, "default"):
+        yield f"compute mode {after.compute_mode}"
+    if others := max(before.other_processes or 0, after.other_processes or 0):
+        yield f"{others} other processes"
 
 
 def _software(environment: Environment) -> Iterable[Fact]:

@@ -15,6 +15,7 @@ from gemma_trace.health.findings import Health, listed
 from gemma_trace.health.merge import merged, told_apart
 from gemma_trace.report.number_text import significant
 from gemma_trace.report.table import Col, Report, Table
+from gemma_trace.report.tables.energy import ENERGY_FILE, ENERGY_SHOWN, energy_notes
 from gemma_trace.report.units import COUNT, MEASURE, MEASURE_MS, MEASURE_PCT, RATIO, TEXT, WORDS
 
 
@@ -150,7 +151,7 @@ STAGE_MS: Final = Col(
     definition="its measure as defined below; of a stage without one, its share of the wall time of a profiled request",
 )
 
-SUMMARY_FILE: Final = (*RUN_FILE, *MEASURE_FILE, INFLATION)
+SUMMARY_FILE: Final = (*RUN_FILE, *MEASURE_FILE, INFLATION, *ENERGY_FILE)
 """A row per run."""
 
 PAGE_MEASURES: Final = (
@@ -167,6 +168,7 @@ def summary_report(runs: Sequence[RunSummary], source: Sequence[str]) -> Report:
     notes = ["Medians ± half the interquartile range of requests run without the profiler, but for the profiled TTFT."]
     if profiled := [line.label for line in lines if line.run.timing == "profiled"]:
         notes.append(f"Under the profiler, for want of a timed pass: {listed(profiled)}.")
+    notes += energy_notes(runs)
     return Report(
         command="summarize",
         source=source,
@@ -210,11 +212,12 @@ def run_cols(runs: Sequence[RunSummary], measures: Sequence[Col], *always: Col) 
         always: measures that are shown even where no run has them.
     """
     known = [col for col in measures if any(run.measures[col.key] for run in runs)]
+    energy = ENERGY_SHOWN if any(run.energy for run in runs) else ()
     several = (RANKS,) if any(run.ranks > 1 for run in runs) else ()
     return (
         RUN.of("label"),
         *(col.of(partial(_measure, col.key)).within("run") for col in (*known, *always)),
-        *(col.within("run") for col in (INFLATION, *several, RUNS)),
+        *(col.within("run") for col in (*energy, INFLATION, *several, RUNS)),
     )
 
 

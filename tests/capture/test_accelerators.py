@@ -1,0 +1,97 @@
+"""Devices that are neither a CPU nor CUDA's, faked: torch.accelerator is what is asked."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from typing import Any
+
+import pytest
+import torch
+from torch.profiler import ProfilerActivity
+
+from gemma_trace.capture import accelerators
+from gemma_trace.capture.accelerators import activity_of, can_wait_for, event_now, name_of, wait_for
+from gemma_trace.capture.device_watch import watched_devices
+from gemma_trace.capture.ranges import SynchronizedRanges
+from gemma_trace.capture.session import _warnings
+from gemma_trace.capture.timers import StageTimer
+from gemma_trace.metadata import StageSample
+from gemma_trace.stages import Stage
+
+XPU, MPS, CPU = torch.device("xpu", 1), torch.device("mps"), torch.device("cpu")
+
+
+class Event:
+    """In the place of torch.Event: recorded on a stream, at the time that the host's clock says."""
+
+    def __init__(self, device: torch.device, enable_timing: bool) -> None:
+        assert enable_timing
+        self.device = device
+
+    def record(self, stream: str) -> None:
+        self.stream, self.at_ns = stream, time.perf_counter_ns()
+
+    def elapsed_time(self, end: Event) -> float:
+        return (end.at_ns - self.at_ns) / 1e6
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """A machine with an XPU that the profiler sees; what is waited for."""
+    waited: list[Any] = []
+    clock = itertools.count(0, 10)
+    monkeypatch.setattr(time, "perf_counter_ns", lambda: next(clock))
+    monkeypatch.setattr(torch, "Event", Event)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("xpu"))
+    monkeypatch.setattr(torch.accelerator, "current_stream", lambda device: f"stream of {device}")
+    monkeypatch.setattr(torch.accelerator, "synchronize", waited.append)
+    monkeypatch.setattr(accelerators, "supported_activities", lambda: {ProfilerActivity.CPU, ProfilerActivity.XPU})
+    return waited
+
+
+def test_torchs_accelerator_is_waited_for(calls: list[Any]) -> None:
+    wait_for(XPU)
+    wait_for(CPU)
+    assert calls == [XPU]
+    assert [can_wait_for(device) for device in (XPU, CPU, MPS, torch.device("cuda"))] == [True, True, False, True]
+    assert [activity_of(device) for device in (XPU, MPS, CPU)] == [ProfilerActivity.XPU, None, ProfilerActivity.CPU]
+    assert (event_now(CPU), event_now(MPS)) == (None, None)
+    assert (name_of(MPS), name_of(CPU)) == ("mps", None)
+
+
+def test_stages_are_timed_by_the_devices_own_events(calls: list[Any]) -> None:
+    timer = StageTimer(XPU)
+    timer.begin(Stage.REQUEST.range_name)  # event 0, host 10
+    timer.begin(Stage.PREFILL.range_name)  # event 20, host 30
+    timer.end()  # host 40, event 50
+    timer.token_on_host()
+    timer.end()
+    assert timer.finish_request("").stages["prefill"] == StageSample(10, 30, 1)
+    assert calls == [XPU]
+
+
+def test_synchronised_stages_wait_for_what_the_profiler_does_not_see(calls: list[Any]) -> None:
+    timer = StageTimer(MPS)
+    ranges = SynchronizedRanges(timer, MPS, CPU)
+    ranges.begin(Stage.REQUEST.range_name)
+    ranges.begin("gemma_trace::layer::x")
+    ranges.end()
+    timer.token_on_host()
+    ranges.end()
+    assert calls == [MPS, MPS], "at both ends of the stage"
+    assert timer.finish_request("").wall_ns > 0
+
+
+@pytest.mark.usefixtures("calls")
+def test_what_is_not_known_of_a_device_is_said() -> None:
+    assert _warnings(MPS, b"") == (
+        "this torch's profiler records no activity of mps: the stages waited for it, and no kernel is known",
+    )
+    assert "no device activity" in _warnings(XPU, b"")[0]
+    assert _warnings(XPU, b'"cat": "kernel"') == _warnings(CPU, b"") == ()
+    with watched_devices([XPU]) as watch:
+        watch.start()
+        watch.finish(1, 1)
+    assert (watch.records, watch.energy) == ((), None)
+    assert watch.no_energy == "the energy of this kind of device isn't read"
