@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from gemma_trace.errors import CaptureError
 from gemma_trace.foreign import UnreadableValueError, decoded, text
-from gemma_trace.served.api import Server, ServerError, refusal
+from gemma_trace.served.api import Server, ServerError
+from gemma_trace.served.refusal import refusal
 
 VLLM: Final = "vllm"
 SGLANG: Final = "sglang"

@@ -131,6 +131,18 @@ def test_what_a_hanging_server_wrote_is_used(server: LoopbackServer, tmp_path: P
     assert main(["stages", str(tmp_path / "out" / "served")]) == 0
 
 
+@pytest.mark.parametrize("behaviour", [Behaviour(mute=True)])
+def test_a_profiler_that_may_have_begun_is_stopped(
+    server: LoopbackServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with server:
+        assert run(server, tmp_path, "--timeout", "0.5") == 1
+        assert not server.profiles
+    (line,) = errors_of(capsys)
+    assert "the server said nothing for 0.5 s" in line
+    assert len(ServedRecord.read(tmp_path / "out" / "served").timed) == 2
+
+
 @pytest.mark.parametrize("behaviour", [Behaviour(halves=True)])
 def test_half_a_trace(server: LoopbackServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with server:
