@@ -261,7 +261,7 @@ class _Sender:
 
     def _one(self, payload: Payload) -> ClientRequest:
         tokens = payload.max_tokens or self._config.new_tokens
-        return self.server.chat(payload, self.kind.model, tokens, self.kind.extra)
+        return self.server.chat(payload, self.kind.model, tokens, self.kind.extra(payload.id))
 
     def _is_alive(self) -> bool:
         try:
