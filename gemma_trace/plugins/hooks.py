@@ -36,9 +36,13 @@ class Stamps:
         self._lines: list[str] = []
         self.is_on = False
 
-    def add(self, stage: str, start_ns: int, request_ids: tuple[str, ...] = ()) -> None:
-        """A call that began then (ns since 1970) ends now."""
-        stamp = {"stage": stage, "start_ns": start_ns, "end_ns": time.time_ns(), "request_ids": request_ids}
+    def add(self, stage: str, start_ns: int, **more: tuple[str, ...]) -> None:
+        """A call that began then (ns since 1970) ends now.
+
+        Args:
+            more: other members of `served/stamps.py::Stamp`.
+        """
+        stamp = {"stage": stage, "start_ns": start_ns, "end_ns": time.time_ns(), **more}
         with self._lock:
             self._lines.append(json.dumps(stamp))
 
@@ -122,8 +126,10 @@ def within(range_name: str) -> Wrapper:
     """Puts calls in a range."""
 
     def wrapper(original: Method) -> Method:
+        ranges = range_type()
+
         def ranged(*args: Any, **more: Any) -> Any:
-            with open_range(range_name):
+            with ranges(range_name):
                 return original(*args, **more)
 
         return ranged
@@ -131,14 +137,15 @@ def within(range_name: str) -> Wrapper:
     return wrapper
 
 
-def open_range(name: str) -> AbstractContextManager[Any]:
-    """A range of the profiler's.
+def range_type() -> Callable[[str], AbstractContextManager[Any]]:
+    """What opens a range of the profiler's by its name. It imports torch.
 
     torch's own for generated code, if there is one: it costs some 5 µs where Python's frames are recorded, and
     `record_function`, which has frames of its own, 50 to 200. It is recorded as an op; the reader goes by the name.
     """
     import torch
 
-    fast = getattr(torch._C._profiler, "_RecordFunctionFast", torch.profiler.record_function)
-    opened: AbstractContextManager[Any] = fast(name)
-    return opened
+    found: Callable[[str], AbstractContextManager[Any]] = getattr(
+        torch._C._profiler, "_RecordFunctionFast", torch.profiler.record_function
+    )
+    return found

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from gemma_trace.plugins.hooks import STEP, Method, Stamps, mark_modules, open_range, within, wrap
+from gemma_trace.plugins.hooks import STEP, Method, Stamps, mark_modules, range_type, within, wrap
 from gemma_trace.stages import Stage
 
 VARIABLE: Final = "GEMMA_TRACE_SGLANG"
@@ -32,6 +32,9 @@ _STAMPED: Final = (
 _TOWERS: Final = ("vision_tower", "visual", "vision_model", "vision_encoder", "vision_embed_tokens", "vpm")
 _CONNECTORS: Final = ("multi_modal_projector", "mm_projector", "vision_projector", "projector", "connector", "mlp1")
 """What SGLang's models call them."""
+
+_GENERATING: Final = ("DECODE", "TARGET_VERIFY")
+"""The modes of steps that read no prompts."""
 
 _stamps = Stamps()
 
@@ -96,12 +99,20 @@ def _running(original: Method) -> Method:
         if not _stamps.is_on:
             return original(self, batch, *args, **more)
         start_ns = time.time_ns()
-        requests = tuple(str(request.rid) for request in getattr(batch, "reqs", None) or ())
+        requests = _names(batch, "reqs")
+        reading: tuple[str, ...] = ()
+        if getattr(getattr(batch, "forward_mode", None), "name", "") not in _GENERATING:
+            generating = _names(batch, "decoding_reqs")  # others, in a step that does both
+            reading = tuple(name for name in requests if name not in generating)
         done = original(self, batch, *args, **more)
-        _stamps.add(STEP, start_ns, requests)
+        _stamps.add(STEP, start_ns, request_ids=requests, reading_ids=reading)
         return done
 
     return run_batch
+
+
+def _names(batch: Any, of: str) -> tuple[str, ...]:
+    return tuple(str(request.rid) for request in getattr(batch, of, None) or ())
 
 
 def _loading(original: Method) -> Method:
@@ -116,11 +127,13 @@ def _loading(original: Method) -> Method:
 
 
 def _forwarding(original: Method) -> Method:
+    ranges = range_type()
+
     def forward(self: Any, forward_batch: Any, *args: Any, **more: Any) -> Any:
         mode = getattr(getattr(forward_batch, "forward_mode", None), "name", "")
         if mode in ("", "IDLE"):
             return original(self, forward_batch, *args, **more)
-        with open_range((Stage.DECODE if mode in ("DECODE", "TARGET_VERIFY") else Stage.PREFILL).range_name):
+        with ranges((Stage.DECODE if mode in _GENERATING else Stage.PREFILL).range_name):
             return original(self, forward_batch, *args, **more)
 
     return forward

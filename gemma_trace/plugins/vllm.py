@@ -11,7 +11,7 @@ import os
 import time
 from typing import Any, Final
 
-from gemma_trace.plugins.hooks import STEP, Method, Stamps, mark_modules, open_range, within, wrap, wrap_method
+from gemma_trace.plugins.hooks import STEP, Method, Stamps, mark_modules, range_type, within, wrap, wrap_method
 from gemma_trace.stages import DETOKENIZATION, Stage
 
 VARIABLE: Final = "GEMMA_TRACE_VLLM"
@@ -82,26 +82,29 @@ def _loading(original: Method) -> Method:
 
 
 def _executing(original: Method) -> Method:
+    ranges = range_type()
+
     def execute_model(self: Any, scheduler_output: Any, *args: Any, **more: Any) -> Any:
         requests = getattr(scheduler_output, "num_scheduled_tokens", None) or {}
         if not requests:
             return original(self, scheduler_output, *args, **more)
         start_ns = time.time_ns()
-        with open_range((Stage.PREFILL if _reads(scheduler_output, requests) else Stage.DECODE).range_name):
+        reading = _reading(scheduler_output, requests)
+        with ranges((Stage.PREFILL if reading else Stage.DECODE).range_name):
             output = original(self, scheduler_output, *args, **more)
         if _stamps.is_on:
-            _stamps.add(STEP, start_ns, tuple(requests))
+            _stamps.add(STEP, start_ns, request_ids=tuple(requests), reading_ids=reading)
         return output
 
     return execute_model
 
 
-def _reads(scheduler_output: Any, requests: dict[str, int]) -> bool:
-    """Whether a step reads tokens of a prompt, be it a later part of it."""
-    if getattr(scheduler_output, "scheduled_new_reqs", None):
-        return True
-    is_context = getattr(getattr(scheduler_output, "scheduled_cached_reqs", None), "is_context_phase", None)
-    return is_context is not None and any(is_context(request) for request in requests)
+def _reading(scheduler_output: Any, requests: dict[str, int]) -> tuple[str, ...]:
+    """The requests of a step whose prompt it reads, be it a later part of it."""
+    new = {each.req_id for each in getattr(scheduler_output, "scheduled_new_reqs", None) or ()}
+    cached = getattr(scheduler_output, "scheduled_cached_reqs", None)
+    is_context = getattr(cached, "is_context_phase", lambda request: False)
+    return tuple(request for request in requests if request in new or is_context(request))
 
 
 def _profiling(original: Method) -> Method:

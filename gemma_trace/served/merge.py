@@ -132,9 +132,13 @@ def _remarks(scene: Scene, placed: Sequence[Placed], requests: Sequence[ClientRe
             "`return` are off by that; run serve-capture on the server's machine"
         )
     if scene.encoder_hidden:
-        notes.append("the image encoder can't be told from the prefill: record with stacks, or with the vLLM plugin")
+        notes.append("the image encoder can't be told from the prefill: record with stacks, or with a plugin")
+    if scene.workers > scene.engines:
+        notes.append(
+            f"{scene.workers} processes run the steps of {scene.engines} engine(s): each is as long as the slowest"
+        )
     if scene.engines > 1:
-        notes.append(f"{scene.engines} processes run the engine's steps; stages are those of one of them")
+        notes.append(f"{scene.engines} engines run steps of their own; a request is in those of one of them")
     if overlapping(requests):
         shared = sum(
             (step.counts.context_requests or 0) + (step.counts.generation_requests or 0) > 1 for step in scene.steps

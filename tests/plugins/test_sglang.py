@@ -42,7 +42,7 @@ def ranges(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         def __exit__(self, *_: Any) -> None: ...
 
     for module in (hooks, plugin):
-        monkeypatch.setattr(module, "open_range", Range)
+        monkeypatch.setattr(module, "range_type", lambda: Range)
     return opened
 
 
@@ -109,7 +109,7 @@ def sglang(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 
 @pytest.fixture
-def registered(sglang: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+def registered(sglang: SimpleNamespace, ranges: list[str], monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     monkeypatch.setenv(plugin.VARIABLE, "1")
     plugin.register()
     plugin.register()
@@ -128,7 +128,9 @@ def test_it_is_off_unless_asked_for(sglang: SimpleNamespace, monkeypatch: pytest
 
 
 def batch(mode: str, *names: str) -> SimpleNamespace:
-    return SimpleNamespace(forward_mode=SimpleNamespace(name=mode), reqs=[SimpleNamespace(rid=name) for name in names])
+    requests = [SimpleNamespace(rid=name) for name in names]
+    generating = requests[1:] if mode == "MIXED" else None
+    return SimpleNamespace(forward_mode=SimpleNamespace(name=mode), reqs=requests, decoding_reqs=generating)
 
 
 def test_the_scheduler_gets_ranges_and_the_requests_of_its_steps(
@@ -150,8 +152,8 @@ def test_the_scheduler_gets_ranges_and_the_requests_of_its_steps(
     scheduler.run_batch(batch("DECODE", "not recorded"))
     profile.export_chrome_trace(str(tmp_path / "2-TP-0.trace.json.gz"))
     assert ranges == [*("prefill", "prefill", "decode", "decode"), *("sampling", "vision_tower", "projector")]
-    assert [(stamp.stage, stamp.request_ids) for stamp in stamps_in(tmp_path)] == [
-        *[("step", names) for names in (("a", "b"), ("c", "a"), ("a",), ("a",), ())]
+    assert [(stamp.request_ids, stamp.reading_ids) for stamp in stamps_in(tmp_path)] == [
+        *((("a", "b"), ("a", "b")), (("c", "a"), ("c",)), (("a",), ()), (("a",), ()), ((), ()))
     ]
 
 
@@ -170,7 +172,7 @@ def test_the_tokenizers_process_gets_times(registered: SimpleNamespace, tmp_path
 
 
 def test_what_an_sglang_does_not_have_is_said(
-    sglang: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    sglang: SimpleNamespace, ranges: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     del sglang.runner.sample
     monkeypatch.setenv(plugin.VARIABLE, "1")

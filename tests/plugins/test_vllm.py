@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -48,7 +49,7 @@ def ranges(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         def __exit__(self, *_: Any) -> None: ...
 
     for module in (hooks, plugin):
-        monkeypatch.setattr(module, "open_range", Range)
+        monkeypatch.setattr(module, "range_type", lambda: Range)
     return opened
 
 
@@ -125,16 +126,21 @@ def test_the_worker_gets_ranges(
     worker = vllm.worker()
     worker.profile(True, "x")
     cached = SimpleNamespace(is_context_phase=lambda request: request == "c")
-    for new, requests in (([1], {"a": 9}), ([], {"a": 1}), ([], {"b": 1, "c": 5}), ([], {})):
-        asked = SimpleNamespace(num_scheduled_tokens=requests, scheduled_new_reqs=new, scheduled_cached_reqs=cached)
+    for new, requests in ((["a"], {"a": 9}), ([], {"a": 1}), ([], {"b": 1, "c": 5}), ([], {})):
+        asked = SimpleNamespace(
+            num_scheduled_tokens=requests,
+            scheduled_new_reqs=[SimpleNamespace(req_id=each) for each in new],
+            scheduled_cached_reqs=cached,
+        )
         assert worker.execute_model(asked) == "done"
     assert worker.sample_tokens(None) == "token"
     worker.profile(False)
     assert ranges == ["vision_tower", "projector", "prefill", "decode", "prefill", "sampling"]
     stamps = stamps_in(tmp_path)
-    assert [(stamp.stage, stamp.request_ids) for stamp in stamps] == [
-        *(("step", ("a",)), ("step", ("a",)), ("step", ("b", "c")))
+    assert [(stamp.stage, stamp.request_ids, stamp.reading_ids) for stamp in stamps] == [
+        *(("step", ("a",), ("a",)), ("step", ("a",), ()), ("step", ("b", "c"), ("c",)))
     ]
+    assert {stamp.process for stamp in stamps} == {os.getpid()}
     assert all(stamp.start_ns <= stamp.end_ns for stamp in stamps)
 
 
