@@ -311,6 +311,19 @@ class TestPlugin:
         assert trace.metadata is not None
         assert trace.metadata.warnings == ()
 
+    def test_a_server_without_a_client(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        folder = self.folder(tmp_path) / "processes"
+        (folder / "front.json").rename(folder / "x.async_llm.1.json")
+        assert main(["stages", str(folder)]) == 1
+        assert f"serve-capture --merge {folder}" in capsys.readouterr().err
+        assert main(["serve-capture", "--merge", str(folder)]) == 0
+        assert "there is no served.json of a client" in capsys.readouterr().err
+        trace = load(one_trace(folder))
+        codes = trace.stage_range[trace.stage_ranges].tolist()
+        assert sorted(trace.stage_names[code] for code in codes) == ["prefill"] * 2 + ["vision_tower"] * 2
+        assert stages_ms(trace, 0) == {"prefill": 60, "vision_tower": 40, "unattributed": 20}
+        assert breakdown(trace).ttfts_ns == (None,)
+
     def test_requests_at_once_are_told_by_the_engines_ids(self, tmp_path: Path) -> None:
         """The one that is sent first is served last, which the order of tokens wouldn't tell."""
         trace = self.read(self.folder(tmp_path), client(0, 0, (175,), 176), client(1, 1, (174,), 175))
