@@ -92,6 +92,8 @@ def merge_processes(folder: Path, watch: Watch = lambda path: nullcontext(None))
     """
     has_stamps = any(folder.rglob(PATTERN))
     paths = [path for path in known_files(folder) if not path.match(PATTERN) and path.name != MERGED]
+    if not paths:
+        raise UnreadableError(f"{folder} has no trace in it; give the folder that the server wrote its traces into")
     traces, notes = _loaded(paths, watch, has_stamps=has_stamps)
     done = _write(folder, traces, None, (), watch)
     none = f"there is no {RECORD} of a client: requests, their queues and their time to first token aren't told"
