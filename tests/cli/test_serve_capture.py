@@ -98,9 +98,9 @@ def test_sglang_takes_a_requests_name_from_its_body(server: LoopbackServer, tmp_
 
 
 def test_nothing_to_merge(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["serve-capture", "--merge", str(tmp_path)]) == 1
+    assert main(["serve-capture", "--merge", str(tmp_path)]) == 4
     assert len(errors_of(capsys)) == 1
-    assert main(["serve-capture", "--merge", str(tmp_path / "nowhere")]) == 1
+    assert main(["serve-capture", "--merge", str(tmp_path / "nowhere")]) == 4
     assert len(errors_of(capsys)) == 1
 
 
