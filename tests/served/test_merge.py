@@ -11,6 +11,7 @@ import pytest
 from gemma_trace.analysis.breakdown import breakdown
 from gemma_trace.analysis.kernels import kernel_table
 from gemma_trace.analysis.timeline import ttft_ns
+from gemma_trace.analysis.work_pieces import host_work, request_of_work, stage_of_work
 from gemma_trace.cli import main
 from gemma_trace.errors import UnreadableError
 from gemma_trace.served.merge import merge
@@ -173,6 +174,14 @@ class TestAtOnce:
         assert second["front_end"] == 45, "it waits while the engine works for the other"
         assert (sum(first.values()), sum(second.values())) == (110, 106)
         assert [ttft_ns(trace, 0), ttft_ns(trace, 1)] == [42 * MS, 88 * MS]
+
+    def test_work_is_of_the_request_that_is_in_its_stage(self, tmp_path: Path) -> None:
+        """Not of the one that was sent last, though it waits all along."""
+        trace = self.trace(tmp_path)
+        work = host_work(trace)
+        tower = stage_of_work(trace, work) == trace.stage_names.index("vision_tower")
+        request = request_of_work(trace, work, trace.requests)
+        assert [int(work.length_ns[tower & (request == number)].sum()) for number in (0, 1)] == [18 * MS, 20 * MS]
 
     def test_shared_steps_are_said(self, tmp_path: Path) -> None:
         trace = self.trace(tmp_path)
