@@ -249,7 +249,7 @@ FOREIGN_RULES: Final = _rules(
     (Stage.PREPROCESSING, "apply", r".*\bvllm/multimodal/processing(/processor)?\.py\(\d+\): apply"),
     # SGLang: step[EXTEND bs=15 toks=15360], step[DECODE bs=8].
     (Stage.PREFILL, "step[", r"step\[(EXTEND|MIXED)\b.*"),
-    (Stage.DECODE, "step[", r"step\[DECODE\b.*"),
+    (Stage.DECODE, "step[", r"step\[(DECODE|TARGET_VERIFY)\b.*"),
     # With stacks: SGLang's scheduler asking for requests, its model runner, and the processes beside them.
     (IDLE, "recv_requests", r".*\bsglang/srt/managers/.*\.py\(\d+\): recv_requests"),
     (Stage.SAMPLING, "sample", r".*\bsglang/srt/model_executor/model_runner\.py\(\d+\): sample"),

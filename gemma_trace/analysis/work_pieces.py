@@ -158,13 +158,24 @@ def request_of_work(trace: Trace, work: Work, requests: Sequence[Request]) -> In
     """int64 [n], the index of the request in whose window a piece was asked for; `NONE` outside of all.
 
     A device activity was asked for when its launch was called (an unlinked one when it starts); host work when it ran.
-    Of several requests that are open then it is the one that started last.
+    Of several requests that are open then it is the one that started last; of a server's clients the last of those that
+    are in the stage of the piece then, if one is.
     """
     columns = [(request.start_ns, request.end_ns, request.index) for request in requests]
     start, end, index = np.array(columns, dtype=np.int64).reshape(-1, 3).T
     everywhere = np.zeros(len(work), dtype=np.int64)
-    place = OpenSpans(start, end, np.zeros(len(start), np.int64)).at(everywhere, _asked_at(trace, work), after=True)
-    return np.append(index, NONE)[place]
+    asked_at = _asked_at(trace, work)
+    place = OpenSpans(start, end, np.zeros(len(start), np.int64)).at(everywhere, asked_at, after=True)
+    found: IntArray = np.append(index, NONE)[place]
+    clients = [request for request in requests if trace.client_tracks[request.track]]
+    if len(clients) > 1:
+        stage, order = stage_of_work(trace, work), np.argsort(asked_at, kind="stable")
+        for request in sorted(clients, key=lambda request: request.start_ns):
+            low, high = np.searchsorted(asked_at[order], (request.start_ns, request.end_ns))
+            inside = order[low:high]
+            ranges = trace.stage_range_at(np.full(len(inside), request.track), asked_at[inside], after=True)
+            found[inside[trace.stage_of_ranges(ranges) == stage[inside]]] = request.index
+    return found
 
 
 def select(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,7 +34,10 @@ def serve_capture(
     ] = None,
     merge: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Ask no server, but merge the traces of an earlier capture's folder."),
+        typer.Option(
+            metavar="FOLDER",
+            help="Ask no server, but merge the traces of an earlier capture's folder, or a server's own.",
+        ),
     ] = None,
     model: Annotated[
         str | None, typer.Option("--model", "-m", metavar="NAME", help="The model's name. The default is the first.")
@@ -147,10 +152,16 @@ def _close(done: Served) -> None:
 
 def _merge(folder: Path) -> None:
     from gemma_trace.cli.progress import reading
-    from gemma_trace.served.merge import merge
-    from gemma_trace.served.record import ServedRecord
+    from gemma_trace.served.merge import merge, merge_processes
+    from gemma_trace.served.record import RECORD, ServedRecord
 
-    done, notes = merge(folder, ServedRecord.read(folder), lambda path: reading(f"reading {path.name}", path))
+    def watch(path: Path) -> AbstractContextManager[Callable[[int], None] | None]:
+        return reading(f"reading {path.name}", path)
+
+    if folder.is_dir() and not (folder / RECORD).is_file():
+        done, notes = merge_processes(folder, watch)
+    else:
+        done, notes = merge(folder, ServedRecord.read(folder), watch)
     for note in notes:
         say(f"gemma-trace: warning: {note}")
     answer(done)

@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import http.client
 import os
+import socket
 import ssl
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import msgspec
 
 from gemma_trace._version import __version__
 from gemma_trace.errors import CaptureError, ConfigError
-from gemma_trace.foreign import UnreadableValueError, decoded, text
+from gemma_trace.served.address import address_of
 from gemma_trace.served.payloads import Payload
 from gemma_trace.served.record import ClientRequest
+from gemma_trace.served.refusal import one_line, refusal
+from gemma_trace.served.stream import MAX_EVENT_BYTES, Seen
 
 MAX_ANSWER_BYTES: Final = 64 << 20
-MAX_LINE_BYTES: Final = 4 << 20
 KEY_VARIABLE: Final = "GEMMA_TRACE_API_KEY"
 """The environment variable whose value is sent as the bearer token, if it is set."""
-
-_SHOWN: Final = 200
 
 
 class ServerError(CaptureError):
@@ -49,26 +47,19 @@ class Answer:
 
 
 class Server:
-    """A server's address, and what can be asked of it.
+    """A server's address, and what can be asked of it: without a proxy, and without following it elsewhere.
 
     Args:
         url: http or https; what stands behind the port is kept, but for `/v1`.
         timeout_s: how long it may say nothing.
 
     Raises:
-        ConfigError: the URL is none of a server's.
+        ConfigError: the URL is none of a server's, or the token can't be sent.
     """
 
     def __init__(self, url: str, timeout_s: float) -> None:
-        try:
-            parts = urlsplit(url if "//" in url else f"http://{url}")
-            host, port = parts.hostname, parts.port
-        except ValueError:
-            host, port, parts = None, None, urlsplit("")
-        if parts.scheme not in ("http", "https") or not host or parts.query or parts.username is not None:
-            raise ConfigError("--server is no address of a server; give e.g. --server http://127.0.0.1:8000")
-        self._secure, self._host, self._port = parts.scheme == "https", host, port
-        self._path = parts.path.rstrip("/").removesuffix("/v1")
+        self._address = address_of(url)
+        self._headers = {"User-Agent": f"gemma-trace/{__version__}", **_authorization()}
         self.timeout_s = timeout_s
 
     def ask(self, method: str, path: str, body: Any = None, timeout_s: float | None = None) -> Answer:
@@ -94,13 +85,13 @@ class Server:
             "stream_options": {"include_usage": True},
             **extra,
         }
-        seen = _Seen(payload)
+        seen = Seen(payload, self.timeout_s)
         try:
             with self._asked(
                 "POST", "/v1/chat/completions", body, {"X-Request-Id": payload.id}, None, seen
             ) as response:
                 if response.status != 200:
-                    seen.error = refusal(response.status, response.read(MAX_LINE_BYTES))
+                    seen.error = refusal(response.status, response.read(MAX_EVENT_BYTES))
                 else:
                     seen.read(response)
         except ServerError as error:
@@ -115,19 +106,10 @@ class Server:
         body: Any,
         headers: dict[str, str],
         timeout_s: float | None,
-        seen: _Seen | None = None,
+        seen: Seen | None = None,
     ) -> Iterator[http.client.HTTPResponse]:
-        timeout_s = timeout_s or self.timeout_s
-        if self._secure:
-            context = ssl.create_default_context()
-            connection: http.client.HTTPConnection = http.client.HTTPSConnection(
-                self._host, self._port, timeout=timeout_s, context=context
-            )
-        else:
-            connection = http.client.HTTPConnection(self._host, self._port, timeout=timeout_s)
-        sent_headers = {"User-Agent": f"gemma-trace/{__version__}", **headers}
-        if key := os.environ.get(KEY_VARIABLE):
-            sent_headers["Authorization"] = f"Bearer {key}"
+        connection = self._connection(timeout_s or self.timeout_s)
+        sent_headers = self._headers | headers
         data = None if body is None else msgspec.json.encode(body)
         if data is not None:
             sent_headers["Content-Type"] = "application/json"
@@ -135,107 +117,47 @@ class Server:
             connection.connect()
             if seen is not None:
                 seen.begin()
-            connection.request(method, self._path + path, data, sent_headers)
-            yield connection.getresponse()
-        except TimeoutError:
-            raise ServerError(f"the server said nothing for {timeout_s:g} s; see its log, or give --timeout") from None
-        except ConnectionRefusedError:
-            raise ServerError("no server listens at --server; start it, and check the port") from None
-        except (OSError, http.client.HTTPException) as error:
-            raise ServerError(f"the connection to the server broke ({_why(error)}); see its log") from None
+            connection.request(method, self._address.path + path, data, sent_headers)
+            response = connection.getresponse()
+            if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+                raise ServerError("the server compresses its answers, though it isn't asked to; turn that off")
+            yield response
+        except (OSError, http.client.HTTPException, ValueError) as error:  # the last of a chunk of negative length
+            raise ServerError(_broken(error, connection.timeout)) from None
         finally:
             connection.close()
+
+    def _connection(self, timeout_s: float) -> http.client.HTTPConnection:
+        host, port = self._address.host, self._address.port
+        if self._address.secure:
+            context = ssl.create_default_context()
+            return http.client.HTTPSConnection(host, port, timeout=timeout_s, context=context)
+        return http.client.HTTPConnection(host, port, timeout=timeout_s)
+
+
+def _authorization() -> dict[str, str]:
+    key = os.environ.get(KEY_VARIABLE, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise ConfigError(f"{KEY_VARIABLE} has characters in it that no token has; set it anew")
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
+def _broken(error: Exception, timeout_s: float | None) -> str:
+    """Why there is no answer, in one line."""
+    if isinstance(error, TimeoutError):
+        return f"the server said nothing for {timeout_s:g} s; see its log, or give --timeout"
+    if isinstance(error, ConnectionRefusedError):
+        return "no server listens at --server; start it, and check the port"
+    if isinstance(error, socket.gaierror):
+        return f"the host of --server isn't found ({_why(error)}); check its name"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the server's certificate isn't trusted ({error.verify_message}); give its authority in SSL_CERT_FILE"
+    if isinstance(error, ssl.SSLError):
+        return f"no TLS is spoken at --server ({_why(error)}); is it http:// instead of https://?"
+    return f"the connection to the server broke ({_why(error)}); see its log"
 
 
 def _why(error: Exception) -> str:
     if isinstance(error, http.client.IncompleteRead):
         return "it ended in the middle of an answer"
-    return " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())[:_SHOWN]
-
-
-class _Seen:
-    """What a client sees of one request, while it does."""
-
-    def __init__(self, payload: Payload) -> None:
-        self._payload = payload
-        self._token_ns: list[int] = []
-        self._prompt_tokens = self._output_tokens = 0
-        self.error = ""
-        self.begin()
-
-    def begin(self) -> None:
-        """The request is sent now."""
-        self._sent_unix_ns, self._sent_ns = time.time_ns(), time.perf_counter_ns()
-
-    def read(self, response: http.client.HTTPResponse) -> None:
-        """Read the stream to its end."""
-        ended = False
-        while not ended and (line := response.readline(MAX_LINE_BYTES)):
-            now_ns = time.perf_counter_ns()
-            if not line.startswith(b"data:"):
-                continue
-            data = line[5:].strip()
-            ended = data == b"[DONE]"
-            if not ended:
-                self._take(data, now_ns)
-        if not ended and not self.error:
-            self.error = "the server ended its answer before it was whole; see its log"
-
-    def _take(self, data: bytes, now_ns: int) -> None:
-        try:
-            chunk = decoded(data, dict[str, Any])
-        except UnreadableValueError:
-            self.error = "the server's stream is no JSON; is it an OpenAI-compatible server?"
-            return
-        if chunk.get("error"):
-            self.error = f"the server broke off: {said(chunk)}"
-        usage = chunk.get("usage")
-        if isinstance(usage, dict):
-            self._prompt_tokens = _count(usage.get("prompt_tokens"))
-            self._output_tokens = _count(usage.get("completion_tokens"))
-        choices = chunk.get("choices")
-        for choice in choices if isinstance(choices, list) else []:
-            delta = choice.get("delta") if isinstance(choice, dict) else None
-            if isinstance(delta, dict) and _is_token(delta):
-                self._token_ns.append(now_ns - self._sent_ns)
-
-    def request(self) -> ClientRequest:
-        """What was seen; the answer is over now."""
-        done_ns = time.perf_counter_ns() - self._sent_ns
-        return ClientRequest(
-            self._payload.id,
-            self._payload.label,
-            self._sent_unix_ns,
-            tuple(self._token_ns[: self._output_tokens or None]),  # a last piece may have nothing in it
-            done_ns,
-            self._prompt_tokens,
-            self._output_tokens,
-            self.error,
-        )
-
-
-def _is_token(delta: dict[str, Any]) -> bool:
-    """Whether a piece of an answer has come of a token. Its text may be empty, unless it only says who speaks."""
-    texts = [delta[key] for key in ("content", "reasoning_content", "reasoning") if isinstance(delta.get(key), str)]
-    return any(texts) or bool(texts and not delta.get("role"))
-
-
-def _count(value: Any) -> int:
-    return value if type(value) is int and 0 <= value < 2**31 else 0
-
-
-def refusal(status: int, body: bytes) -> str:
-    """What a server says where it answers with an error, in one line."""
-    try:
-        told = said(decoded(body[:MAX_LINE_BYTES], dict[str, Any]))
-    except UnreadableValueError:
-        told = "" if body.lstrip()[:1] == b"<" else body[:1000].decode("utf-8", "replace")  # a page for browsers
-    told = " ".join(told.split())[:_SHOWN]
-    return f"the server answers {status}{': ' if told else ''}{told}; see its log"
-
-
-def said(answer: dict[str, Any]) -> str:
-    """The message of an error."""
-    error = answer.get("error") or answer.get("detail") or answer.get("message") or ""
-    message = error.get("message", "") if isinstance(error, dict) else error
-    return " ".join(text(message).split())[:_SHOWN]
+    return one_line(getattr(error, "strerror", None) or str(error) or type(error).__name__)

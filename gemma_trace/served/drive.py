@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 from gemma_trace.errors import CaptureError, ConfigError, GemmaTraceError, OutputError
 from gemma_trace.metadata import ConfigValue
-from gemma_trace.served.api import Server
+from gemma_trace.served.api import Server, ServerError
 from gemma_trace.served.merge import merge
 from gemma_trace.served.metrics import changed, read_measures
 from gemma_trace.served.payloads import PROMPT, Payload, made_payloads, payloads_of
@@ -191,6 +191,8 @@ def _profiled(
         known = known_files(config.traces)
         start_profile(sender.server, sender.kind, config.name, str(config.traces.absolute()))
     except GemmaTraceError as error:
+        if isinstance(error, ServerError):  # it may have begun, though it didn't say so
+            stop_profile(sender.server, _PATIENCE_S)
         return Served(folder, record, None, error)
     progress.phase("profiling requests", len(payloads))
     try:
@@ -204,10 +206,12 @@ def _profiled(
     record.write(folder)
     try:
         files = wait_for_new(config.traces, known, _PATIENCE_S if trouble else _WRITING_S)
-        record = replace(record, traces=tuple(keep(files, folder)))
+        kept, lost = keep(files, folder)
+        record = replace(record, traces=tuple(kept), warnings=(*record.warnings, *lost))
         record.write(folder)
-        if not record.traces:
-            raise CaptureError(trouble or f"the server wrote no trace into {config.traces}; check --traces")
+        if not kept:
+            none = f"the server wrote no trace into {config.traces}; check --traces"
+            raise CaptureError(trouble or "; ".join(lost) or none)
         trace, notes = merge(folder, record)
     except GemmaTraceError as error:
         return Served(folder, record, None, error)
@@ -257,7 +261,7 @@ class _Sender:
 
     def _one(self, payload: Payload) -> ClientRequest:
         tokens = payload.max_tokens or self._config.new_tokens
-        return self.server.chat(payload, self.kind.model, tokens, self.kind.extra)
+        return self.server.chat(payload, self.kind.model, tokens, self.kind.extra(payload.id))
 
     def _is_alive(self) -> bool:
         try:

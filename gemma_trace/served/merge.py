@@ -27,10 +27,11 @@ from gemma_trace.metadata import (
     Workload,
 )
 from gemma_trace.served.placing import Placed, clocks_apart_ns, overlapping, place
-from gemma_trace.served.record import MERGED, ClientRequest, ServedRecord
+from gemma_trace.served.record import MERGED, RECORD, ClientRequest, ServedRecord
 from gemma_trace.served.request_stages import request_stages
 from gemma_trace.served.scene import Scene, scene_of
 from gemma_trace.served.stamps import PATTERN, read_stamps
+from gemma_trace.served.trace_files import known_files
 from gemma_trace.stages import PREFIX, Stage
 from gemma_trace.trace.clients import CLIENT_PROCESS, TOKEN
 from gemma_trace.trace.clock import ns_to_decimal_us, time_ns
@@ -75,18 +76,47 @@ def merge(folder: Path, record: ServedRecord, watch: Watch = lambda path: nullco
     placed = place(answered, scene)
     notes += _remarks(scene, placed, answered)
     base_ns = min(trace.base_ns for trace in traces)
+    metadata = _metadata(record, scene, traces, answered, notes)
+    return _write(folder, traces, metadata, _client_events(placed, scene, base_ns), watch), notes
+
+
+def merge_processes(folder: Path, watch: Watch = lambda path: nullcontext(None)) -> tuple[Path, list[str]]:
+    """The same of a server's traces beside which there is no client's record: without any request.
+
+    Returns:
+        The trace, and what is to be known of it, a line each.
+
+    Raises:
+        InputError: none of the traces can be read.
+        OutputError: it can't be written.
+    """
+    has_stamps = any(folder.rglob(PATTERN))
+    paths = [path for path in known_files(folder) if not path.match(PATTERN) and path.name != MERGED]
+    if not paths:
+        raise UnreadableError(f"{folder} has no trace in it; give the folder that the server wrote its traces into")
+    traces, notes = _loaded(paths, watch, has_stamps=has_stamps)
+    done = _write(folder, traces, None, (), watch)
+    none = f"there is no {RECORD} of a client: requests, their queues and their time to first token aren't told"
+    return done, [none, *notes]
+
+
+def _write(
+    folder: Path, traces: Sequence[Trace], metadata: RunMetadata | None, more: Iterable[dict[str, Any]], watch: Watch
+) -> Path:
+    """Write all processes on one clock, and more events after them."""
+    base_ns = min(trace.base_ns for trace in traces)
     target = folder / MERGED
     with output_file(target, "check the folder") as file:
         out = _Out(file)
-        out.begin(_header(traces, base_ns, _metadata(record, scene, traces, answered, notes)))
+        out.begin(_header(traces, base_ns, metadata))
         for position, trace in enumerate(traces):
             with watch(trace.path) as on_bytes:
                 renames = _shared_process(trace, traces[:position])
                 shifted = _Shifted(out, position, trace.base_ns - base_ns, renames=renames)
                 stream_events(trace.path, shifted, on_bytes)
-        out.write(_client_events(placed, scene, base_ns))
+        out.write(more)
         out.end()
-    return target, notes
+    return target
 
 
 def _loaded(paths: Sequence[Path], watch: Watch, *, has_stamps: bool) -> tuple[list[Trace], list[str]]:
@@ -132,9 +162,13 @@ def _remarks(scene: Scene, placed: Sequence[Placed], requests: Sequence[ClientRe
             "`return` are off by that; run serve-capture on the server's machine"
         )
     if scene.encoder_hidden:
-        notes.append("the image encoder can't be told from the prefill: record with stacks, or with the vLLM plugin")
+        notes.append("the image encoder can't be told from the prefill: record with stacks, or with a plugin")
+    if scene.workers > scene.engines:
+        notes.append(
+            f"{scene.workers} processes run the steps of {scene.engines} engine(s): each is as long as the slowest"
+        )
     if scene.engines > 1:
-        notes.append(f"{scene.engines} processes run the engine's steps; stages are those of one of them")
+        notes.append(f"{scene.engines} engines run steps of their own; a request is in those of one of them")
     if overlapping(requests):
         shared = sum(
             (step.counts.context_requests or 0) + (step.counts.generation_requests or 0) > 1 for step in scene.steps
@@ -176,13 +210,14 @@ def _new_tokens(record: ServedRecord) -> int:
     return max((request.output_tokens or len(request.token_ns) for request in record.profiled), default=0)
 
 
-def _header(traces: Sequence[Trace], base_ns: int, metadata: RunMetadata) -> dict[str, msgspec.Raw]:
+def _header(traces: Sequence[Trace], base_ns: int, metadata: RunMetadata | None) -> dict[str, msgspec.Raw]:
     found: dict[str, msgspec.Raw] = {}
     for trace in sorted(traces, key=lambda trace: -len(trace.activities)):
         header = read_header(trace.path)
         found |= {key: header[key] for key in _KEPT_HEADER if key in header and key not in found}
     found[BASE_KEY] = msgspec.Raw(b"%d" % base_ns)
-    found[METADATA_KEY] = msgspec.Raw(metadata.to_json())
+    if metadata is not None:
+        found[METADATA_KEY] = msgspec.Raw(metadata.to_json())
     return found
 
 

@@ -7,14 +7,16 @@ front end works on requests in the order in which they were sent.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from operator import attrgetter
 
+from gemma_trace.served.causality import Chosen, by_causality
 from gemma_trace.served.record import ClientRequest
-from gemma_trace.served.scene import Scene, ServedStep, Stretch
+from gemma_trace.served.scene import Scene
+from gemma_trace.served.stretch import ServedStep, Stretch
 
 
 @dataclass(frozen=True)
@@ -47,11 +49,11 @@ def place(requests: Sequence[ClientRequest], scene: Scene) -> list[Placed]:
     if any(step.request_ids for step in scene.steps):
         chosen = [_by_id(request, scene.steps) for request in requests]
     else:
-        chosen = _by_causality(requests, scene.steps)
+        chosen = by_causality(requests, scene.steps)
     fronts = _in_order(requests, scene)
     return [
-        Placed(request, steps, _token_steps(request, steps), front)
-        for request, steps, front in zip(requests, chosen, fronts, strict=True)
+        Placed(request, steps, token_steps, front)
+        for request, (steps, token_steps), front in zip(requests, chosen, fronts, strict=True)
     ]
 
 
@@ -76,33 +78,9 @@ def _alone(request: ClientRequest, scene: Scene) -> Placed:
     return Placed(request, steps, _token_steps(request, steps), front)
 
 
-def _by_id(request: ClientRequest, steps: Sequence[ServedStep]) -> tuple[ServedStep, ...]:
-    return tuple(step for step in steps if any(request.id in name for name in step.request_ids))
-
-
-def _by_causality(requests: Sequence[ClientRequest], steps: Sequence[ServedStep]) -> list[tuple[ServedStep, ...]]:
-    """Token by token in the order in which clients had them: the last step with room that had ended by then."""
-    reading = [step.counts.context_requests for step in steps]
-    generating = [step.counts.generation_requests for step in steps]
-    ends = [step.end_ns for step in steps]
-    taken: list[list[int]] = [[] for _ in requests]
-    tokens = sorted(
-        (request.sent_unix_ns + ns, which, number)
-        for which, request in enumerate(requests)
-        for number, ns in enumerate(request.token_ns)
-    )
-    for had_ns, which, number in tokens:
-        room = generating if number else reading
-        earliest = taken[which][-1] + 1 if taken[which] else 0
-        for at in range(bisect_right(ends, had_ns) - 1, earliest - 1, -1):
-            free = room[at]
-            if steps[at].start_ns < requests[which].sent_unix_ns:
-                break
-            if free != 0:
-                taken[which].append(at)
-                room[at] = None if free is None else free - 1
-                break
-    return [tuple(steps[at] for at in each) for each in taken]
+def _by_id(request: ClientRequest, steps: Sequence[ServedStep]) -> Chosen:
+    own = tuple(step for step in steps if any(request.id in name for name in step.request_ids))
+    return own, _token_steps(request, own)
 
 
 def _token_steps(request: ClientRequest, steps: Sequence[ServedStep]) -> tuple[int | None, ...]:
@@ -111,7 +89,10 @@ def _token_steps(request: ClientRequest, steps: Sequence[ServedStep]) -> tuple[i
     In order, where every step had ended by the time the client had its token: the last that read the prompt, then those
     that generate. Else the last step that had.
     """
-    reads = [at for at, step in enumerate(steps) if step.reads and not (step.generates and at)]
+    if any(step.reading_ids for step in steps):
+        reads = [at for at, step in enumerate(steps) if any(request.id in name for name in step.reading_ids)]
+    else:
+        reads = [at for at, step in enumerate(steps) if step.reads and not (step.generates and at)]
     producing = [*reads[-1:], *(at for at, step in enumerate(steps) if not reads or at > reads[-1])]
     had_ns = [request.sent_unix_ns + ns for ns in request.token_ns]
     in_order = len(producing) >= len(had_ns) and all(

@@ -10,7 +10,7 @@ from operator import attrgetter
 import numpy as np
 
 from gemma_trace.served.placing import Placed
-from gemma_trace.served.scene import ServedStep, Stretch
+from gemma_trace.served.stretch import ServedStep, Stretch
 from gemma_trace.stages import FRONT_END, HTTP, QUEUE, RETURN, Stage
 
 _ENCODING = frozenset({Stage.VISION_TOWER.value, Stage.PROJECTOR.value, Stage.PREFILL.value})

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 
 from gemma_trace.served.stamps import Stamp
-from gemma_trace.served.steps import EngineStep, StepCounts, engine_steps, forwards, hides_encoder
+from gemma_trace.served.steps import EngineStep, engine_steps, forwards, hides_encoder
+from gemma_trace.served.stretch import ServedStep, Stretch
+from gemma_trace.served.workers import Worker, engines_of, steps_of
 from gemma_trace.stages import DETOKENIZATION, DEVICE_STAGES, PREPROCESSING_PARTS, Stage
 from gemma_trace.trace.trace import Trace
 
@@ -28,51 +30,16 @@ _NEAR: Final = 64
 """So many stamps before a step's end are looked at: several workers of an engine write one each."""
 
 
-class Stretch(NamedTuple):
-    """Some time in a stage."""
-
-    start_ns: int
-    end_ns: int
-    stage: str
-
-
-@dataclass(frozen=True)
-class ServedStep:
-    """A step of the engine.
-
-    Attributes:
-        end_ns: with the sampling behind it.
-        parts: the stages in it, disjoint, by start.
-        request_ids: the requests in it, as the engine calls them; empty where that isn't told.
-    """
-
-    start_ns: int
-    end_ns: int
-    counts: StepCounts
-    parts: tuple[Stretch, ...]
-    request_ids: tuple[str, ...] = ()
-
-    @property
-    def reads(self) -> bool:
-        """Whether it read tokens of a prompt."""
-        return self.counts.context_requests != 0
-
-    @property
-    def generates(self) -> bool:
-        """Whether it gave a token to a request whose prompt it didn't read."""
-        return self.counts.generation_requests != 0
-
-
 @dataclass(frozen=True)
 class Scene:
     """What a server did.
 
     Attributes:
-        steps: of one worker; of several that run the same steps the one with most of them.
+        steps: of all engines, by start; where several workers run an engine's, each as long as the slowest takes.
         front: image loading and preprocessing, each thread's stretches, by start.
         calls: the outermost of them, by start.
         detokenization: by start.
-        engines: how many traces have steps.
+        engines, workers: how many engines there are, and how many processes that run their steps.
         encoder_hidden: whether there are prefills, and no image encoder apart from them.
     """
 
@@ -81,6 +48,7 @@ class Scene:
     calls: tuple[Stretch, ...]
     detokenization: tuple[Stretch, ...]
     engines: int
+    workers: int
     encoder_hidden: bool
 
 
@@ -91,20 +59,23 @@ def scene_of(traces: Sequence[Trace], stamps: Sequence[Stamp] = ()) -> Scene:
         stamps: what the plugin wrote beside them.
     """
     known = [(trace, engine_steps(trace) or forwards(trace)) for trace in traces]
-    engines = [(trace, busy) for trace, steps in known if (busy := [s for s in steps if s.counts.kind != "empty"])]
-    trace, steps = max(engines, key=lambda pair: len(pair[1])) if engines else (None, [])
+    busy = [(trace, [step for step in steps if step.counts.kind != "empty"]) for trace, steps in known]
+    workers = [Worker(trace.path.name, _served(trace, steps, stamps)) for trace, steps in busy if steps]
+    engines = engines_of(workers)
+    steps = [replace(step, engine=number) for number, engine in enumerate(engines) for step in steps_of(engine)]
     front = [stretch for each in traces for stretch in _stretches(each)]
     stamped = [Stretch(stamp.start_ns, stamp.end_ns, stamp.stage) for stamp in stamps]
     before = [stretch for stretch in stamped if stretch.stage in BEFORE_ENGINE]
     told = [stretch for stretch in front if stretch.stage in BEFORE_ENGINE] or before
     calls = [call for each in traces for call in _calls(each)] or before
     return Scene(
-        steps=_served(trace, steps, stamps) if trace is not None else (),
+        steps=tuple(sorted(steps, key=attrgetter("start_ns"))),
         front=tuple(sorted(told)),
         calls=tuple(sorted(calls)),
         detokenization=tuple(sorted(stretch for stretch in [*front, *stamped] if stretch.stage == DETOKENIZATION)),
         engines=len(engines),
-        encoder_hidden=trace is not None and hides_encoder(trace, steps),
+        workers=len(workers),
+        encoder_hidden=any(hides_encoder(trace, steps) for trace, steps in busy),
     )
 
 
@@ -139,7 +110,7 @@ def _served(trace: Trace, steps: Sequence[EngineStep], stamps: Sequence[Stamp]) 
     start, end = segments.start_ns[places], segments.end_ns[places]
     stages = [trace.stage_names[code] for code in trace.stage_of_ranges(segments.owner[places]).tolist()]
     base, found = trace.base_ns, []
-    stamped = sorted(stamp for stamp in stamps if stamp.request_ids)
+    stamped = sorted(_own(trace, steps[0].track, [stamp for stamp in stamps if stamp.request_ids]))
     for step, following in zip(steps, [*(step.start_ns for step in steps[1:]), 2**62], strict=False):
         low, high = np.searchsorted(end, step.start_ns, side="right"), np.searchsorted(start, following)
         parts, end_ns = [], step.end_ns
@@ -149,13 +120,20 @@ def _served(trace: Trace, steps: Sequence[EngineStep], stamps: Sequence[Stamp]) 
             part_end = min(int(end[place]), following)
             parts.append(Stretch(base + max(int(start[place]), step.start_ns), base + part_end, stages[place]))
             end_ns = max(end_ns, part_end)
-        ids = _ids(stamped, base + step.start_ns, base + step.end_ns)
-        found.append(ServedStep(base + step.start_ns, base + end_ns, step.counts, tuple(parts), ids))
+        told = _told(stamped, base + step.start_ns, base + step.end_ns)
+        ids, reading = (told.request_ids, told.reading_ids) if told else ((), ())
+        found.append(ServedStep(base + step.start_ns, base + end_ns, step.counts, tuple(parts), ids, reading))
     return tuple(found)
 
 
-def _ids(stamped: Sequence[Stamp], start_ns: int, end_ns: int) -> tuple[str, ...]:
-    """The requests of the stamp that overlaps a step most; none where none does.
+def _own(trace: Trace, track: int, stamps: list[Stamp]) -> list[Stamp]:
+    """The stamps that a trace's process wrote; all, where none says so."""
+    process = trace.spans.tracks[track].pid
+    return [stamp for stamp in stamps if str(stamp.process) == process] or stamps
+
+
+def _told(stamped: Sequence[Stamp], start_ns: int, end_ns: int) -> Stamp | None:
+    """The stamp that overlaps a step most; None where none does.
 
     Args:
         stamped: of one engine, whose steps follow each other, by start.
@@ -164,4 +142,4 @@ def _ids(stamped: Sequence[Stamp], start_ns: int, end_ns: int) -> tuple[str, ...
     near = stamped[max(behind - _NEAR, 0) : behind]
     overlaps = [(min(stamp.end_ns, end_ns) - max(stamp.start_ns, start_ns), stamp) for stamp in near]
     longest = max(overlaps, key=lambda pair: pair[0], default=None)
-    return longest[1].request_ids if longest and longest[0] > 0 else ()
+    return longest[1] if longest and longest[0] > 0 else None

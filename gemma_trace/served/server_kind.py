@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from gemma_trace.errors import CaptureError
 from gemma_trace.foreign import UnreadableValueError, decoded, text
-from gemma_trace.served.api import Server, ServerError, refusal
+from gemma_trace.served.api import Server, ServerError
+from gemma_trace.served.refusal import refusal
 
 VLLM: Final = "vllm"
 SGLANG: Final = "sglang"
@@ -38,10 +39,13 @@ class ServerKind:
         """E.g. "vllm 0.32.0"."""
         return f"{self.name} {self.version}".strip()
 
-    @property
-    def extra(self) -> dict[str, Any]:
-        """What requests say beside OpenAI's members: that all tokens are to be generated."""
-        return {"ignore_eos": True} if self.name in (VLLM, SGLANG) else {}
+    def extra(self, request_id: str) -> dict[str, Any]:
+        """What a request says beside OpenAI's members: that all tokens are to be generated, and what it is called.
+
+        vLLM takes the name from the header `X-Request-Id`.
+        """
+        named = {"rid": request_id} if self.name == SGLANG else {}
+        return {"ignore_eos": True, **named} if self.name in (VLLM, SGLANG) else {}
 
 
 def kind_of(server: Server, model: str | None) -> ServerKind:

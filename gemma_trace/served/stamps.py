@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -11,7 +12,9 @@ from gemma_trace.foreign import UnreadableValueError, decoded
 from gemma_trace.opening import opened
 
 PATTERN: Final = "gemma_trace_stamps.*.jsonl"
-"""What the files are called, with the process's id for the star."""
+"""What the files are called, with the process's id, and the time, for the star."""
+
+_PROCESS: Final = re.compile(r"(?:\d+-)?gemma_trace_stamps\.(\d{1,12})-")
 
 
 @dataclass(frozen=True, order=True)
@@ -22,12 +25,16 @@ class Stamp:
         start_ns, end_ns: ns since 1970.
         stage: the stage that it is; `step` for a step of the engine.
         request_ids: the requests that a step is of, as the engine calls them.
+        reading_ids: those of them whose prompt it reads.
+        process: the id of the process that wrote it; 0 where the file's name doesn't say it.
     """
 
     start_ns: int
     end_ns: int
     stage: str
     request_ids: tuple[str, ...] = ()
+    reading_ids: tuple[str, ...] = ()
+    process: int = 0
 
 
 def read_stamps(path: Path) -> list[Stamp]:
@@ -39,7 +46,9 @@ def read_stamps(path: Path) -> list[Stamp]:
     """
     with opened(path) as file:
         *lines, _ = file.read().split(b"\n")
+    named = _PROCESS.match(path.name)
+    process = int(named[1]) if named else 0
     try:
-        return [decoded(line, Stamp) for line in lines]
+        return [replace(decoded(line, Stamp), process=process) for line in lines]
     except UnreadableValueError as error:
-        raise TraceFormatError(f"{path} is no file of the vLLM plugin's: {error}; remove it") from error
+        raise TraceFormatError(f"{path} is no file of a server's plugin: {error}; remove it") from error

@@ -17,8 +17,8 @@ from gemma_trace.trace.tree import nest
 StepKind = Literal["prefill", "decode", "mixed", "empty"]
 
 _VLLM: Final = re.compile(r"execute_(?:\w+_)?context_(\d{1,9})\(([^()]{0,80})\)_generation_(\d{1,9})\(([^()]{0,80})\)")
-_SGLANG: Final = re.compile(r"step\[(EXTEND|MIXED|DECODE)\b([^\]]{0,80})\]")
-_SGLANG_NUMBER: Final = re.compile(r"\b(bs|toks)=(\d{1,9})\b")
+_SGLANG: Final = re.compile(r"step\[(EXTEND|MIXED|DECODE|TARGET_VERIFY)\b([^\]]{0,400})\]")
+_SGLANG_NUMBER: Final = re.compile(r"\b(bs|toks|c|g|c_sq|g_sq)=(\d{1,9})\b")
 _QUERY_TOKENS: Final = re.compile(r"sq(\d{1,9})")
 
 _VISION: Final = list(Stage).index(Stage.VISION_TOWER)
@@ -57,16 +57,25 @@ def step_counts(name: str) -> StepCounts | None:
     StepCounts(context_requests=0, context_tokens=0, generation_requests=32, generation_tokens=32)
     >>> step_counts("step[EXTEND bs=15 toks=15360]")
     StepCounts(context_requests=15, context_tokens=15360, generation_requests=0, generation_tokens=0)
+    >>> step_counts("step[MIXED bs=2 c=1 g=1 c_sq=5 c_sk=8 g_sq=1 g_sk=12]")
+    StepCounts(context_requests=1, context_tokens=5, generation_requests=1, generation_tokens=1)
     """
     if found := _VLLM.fullmatch(name):
         return StepCounts(int(found[1]), _tokens(found[2]), int(found[3]), _tokens(found[4]))
     if found := _SGLANG.fullmatch(name):
-        numbers = {key: int(value) for key, value in _SGLANG_NUMBER.findall(found[2])}
-        requests, tokens = numbers.get("bs"), numbers.get("toks")
-        if found[1] == "DECODE":
-            return StepCounts(0, 0, requests, requests if tokens is None else tokens)
-        return StepCounts(requests, tokens, 0 if found[1] == "EXTEND" else None, 0 if found[1] == "EXTEND" else None)
+        return _sglang_counts(found[1], {key: int(value) for key, value in _SGLANG_NUMBER.findall(found[2])})
     return None
+
+
+def _sglang_counts(mode: str, numbers: dict[str, int]) -> StepCounts:
+    """Of SGLang's step of a mode. Only its detailed names tell what of a mixed one is of prompts."""
+    requests, tokens = numbers.get("bs"), numbers.get("g_sq")
+    read = numbers.get("c_sq", numbers.get("toks"))
+    if mode == "MIXED":
+        return StepCounts(numbers.get("c", requests), read, numbers.get("g"), tokens)
+    if mode == "EXTEND":
+        return StepCounts(requests, read, 0, 0)
+    return StepCounts(0, 0, requests, numbers.get("toks", tokens if tokens is not None else requests))
 
 
 def _tokens(text: str) -> int | None:

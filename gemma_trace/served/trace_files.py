@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -37,8 +38,9 @@ def known_files(folder: Path) -> Known:
     try:
         for path in sorted({path for pattern in _PATTERNS for path in folder.rglob(pattern)}):
             if path.is_file() and not path.name.startswith("."):
-                state = path.stat()
-                found[path] = (state.st_size, state.st_mtime_ns)
+                with suppress(FileNotFoundError):  # written under this name alone until it is whole
+                    state = path.stat()
+                    found[path] = (state.st_size, state.st_mtime_ns)
     except OSError as error:
         raise UnreadableError(f"can't read {folder}: {error.strerror}; check --traces") from error
     return found
@@ -71,16 +73,15 @@ def wait_for_new(folder: Path, before: Known, wait_s: float, now: Callable[[], f
         time.sleep(_LOOK_EVERY_S)
 
 
-def keep(files: list[Path], folder: Path) -> list[str]:
+def keep(files: list[Path], folder: Path) -> tuple[list[str], list[str]]:
     """Copy traces into the folder of a record.
 
     Returns:
-        Their paths in it; those of the plugin's files, which are no traces, aren't among them.
-
-    Raises:
-        UnreadableError: one can't be read, or not be written there.
+        Their paths in it, without those of the plugin's files, which are no traces; and a line for each file that can't
+        be copied.
     """
     kept: list[str] = []
+    notes: list[str] = []
     for number, path in enumerate(files):
         name = f"{PROCESSES}/{path.name}"
         if name in kept or (folder / name).exists():
@@ -90,7 +91,8 @@ def keep(files: list[Path], folder: Path) -> list[str]:
             with opened(path) as file, (folder / name).open("wb") as out:
                 shutil.copyfileobj(file, out)
         except OSError as error:
-            raise UnreadableError(f"can't copy {path} into {folder}: {error.strerror}; check --traces") from error
+            notes.append(f"can't copy {path} into {folder}: {error.strerror}; check --traces")
+            continue
         if not path.match(PATTERN):
             kept.append(name)
-    return kept
+    return kept, notes

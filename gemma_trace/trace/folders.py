@@ -62,7 +62,9 @@ def one_trace(path: Path) -> Path:
     """
     found = find_traces([path])
     if len(found) > 1:
-        raise InputError(f"{path} has {len(found)} traces in it; give one of them, e.g. {found[0]}")
+        is_served = any(".async_llm." in each.name for each in found)  # what vLLM calls its front end's
+        merged = f", or merge them: gemma-trace serve-capture --merge {path}" if is_served else ""
+        raise InputError(f"{path} has {len(found)} traces in it; give one of them, e.g. {found[0]}{merged}")
     return found[0]
 
 

@@ -90,6 +90,9 @@ def roles_of(spans: Events, names: TrackNames) -> Roles:
     """Say what each span stands for."""
     role = np.array([ROLES.get(cat.lower(), _UNSURE) for cat in spans.cats], dtype=np.int8)[spans.cat]
     source = np.full(len(role), RoleSource.CATEGORY, dtype=np.int8)
+    ours = np.array([name.startswith(PREFIX) for name in spans.names], dtype=bool)
+    if ours.any():  # those of a server's plugin are recorded as ops
+        role[ours[spans.name] & (role == Role.OP)] = Role.ANNOTATION
     unsure = np.flatnonzero(role == _UNSURE)
     if not len(unsure):
         return Roles(role, source)

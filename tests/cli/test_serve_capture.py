@@ -90,6 +90,20 @@ def test_repeated_images(server: LoopbackServer, tmp_path: Path) -> None:
     assert len({json.dumps(body["messages"]) for body in server.seen}) == 1
 
 
+@pytest.mark.parametrize("behaviour", [Behaviour(name="sglang")])
+def test_sglang_takes_a_requests_name_from_its_body(server: LoopbackServer, tmp_path: Path) -> None:
+    with server:
+        assert run(server, tmp_path, traces=False) == 0
+    assert [body["rid"] for body in server.seen] == ["request-0000000", "request-0000000", "request-0000001"]
+
+
+def test_nothing_to_merge(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve-capture", "--merge", str(tmp_path)]) == 4
+    assert len(errors_of(capsys)) == 1
+    assert main(["serve-capture", "--merge", str(tmp_path / "nowhere")]) == 4
+    assert len(errors_of(capsys)) == 1
+
+
 def test_requests_of_a_file_several_at_once(server: LoopbackServer, tmp_path: Path) -> None:
     lines = [{"id": f"r{n}", "messages": [{"role": "user", "content": f"Say {n}"}]} for n in range(3)]
     (tmp_path / "requests.jsonl").write_text("\n".join(map(json.dumps, lines)))
@@ -129,6 +143,18 @@ def test_what_a_hanging_server_wrote_is_used(server: LoopbackServer, tmp_path: P
     with server:
         assert run(server, tmp_path, "--stop-timeout", "0.3") == 1
     assert main(["stages", str(tmp_path / "out" / "served")]) == 0
+
+
+@pytest.mark.parametrize("behaviour", [Behaviour(mute=True)])
+def test_a_profiler_that_may_have_begun_is_stopped(
+    server: LoopbackServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with server:
+        assert run(server, tmp_path, "--timeout", "0.5") == 1
+        assert not server.profiles
+    (line,) = errors_of(capsys)
+    assert "the server said nothing for 0.5 s" in line
+    assert len(ServedRecord.read(tmp_path / "out" / "served").timed) == 2
 
 
 @pytest.mark.parametrize("behaviour", [Behaviour(halves=True)])

@@ -34,6 +34,7 @@ class Behaviour:
         refuses: the status of its answers to requests from this one on; None answers all.
         dies_at: which request it dies at, from 0.
         hangs: whether `/stop_profile` never answers.
+        mute: whether `/start_profile` begins, and doesn't answer.
         halves: whether it writes half of the worker's trace.
         tokens: how many tokens each answer has.
         step_s: how long it takes for each thing that it does.
@@ -44,6 +45,7 @@ class Behaviour:
     refuses: int | None = None
     dies_at: int | None = None
     hangs: bool = False
+    mute: bool = False
     halves: bool = False
     tokens: int = 3
     step_s: float = 0.004
@@ -96,17 +98,18 @@ class LoopbackServer:
         traces: where its traces go.
         worker: does the engine's steps; None sleeps, and writes the worker's trace by hand.
         seen: the bodies of all requests.
+        profiles: whether it records.
     """
 
     traces: Path
     behaviour: Behaviour = field(default_factory=Behaviour)
     worker: TorchWorker | None = None
     seen: list[dict[str, Any]] = field(default_factory=list)
+    profiles: bool = False
 
     def __enter__(self) -> Self:
         server = self
         self._front, self._worker = TraceBuilder(), TraceBuilder()
-        self._profiles = False
         self._engine = threading.Lock()
         self._count = itertools.count()
         self._ended = threading.Event()
@@ -163,12 +166,14 @@ class LoopbackServer:
             self._chat(to, body)
         elif to.path == "/start_profile" and self.behaviour.profiler:
             self._front, self._worker = TraceBuilder(), TraceBuilder()
-            self._profiles = True
+            self.profiles = True
             if self.worker is not None:
                 self.worker.start()
+            if self.behaviour.mute:
+                self._ended.wait(30)
             _answer(to, 200, b"")
         elif to.path == "/stop_profile" and self.behaviour.profiler:
-            self._profiles = False
+            self.profiles = False
             self._write()
             if self.behaviour.hangs:
                 self._ended.wait(30)
@@ -212,14 +217,14 @@ class LoopbackServer:
             self._timed(self._worker, TOWER, WORKER)
         self._rest()
         name = "execute_context_1(300)_generation_0(0)" if first else "execute_context_0(0)_generation_1(1)"
-        if self._profiles:
+        if self.profiles:
             self._worker.span("user_annotation", name, begun - BASE_NS, time.time_ns() - begun, pid=WORKER, tid=WORKER)
         self._timed(self._worker, "vllm/v1/worker/gpu_worker.py(1293): sample_tokens", WORKER)
 
     def _timed(self, builder: TraceBuilder, name: str, process: int) -> None:
         begun = time.time_ns()
         self._rest()
-        if self._profiles:
+        if self.profiles:
             builder.frame(name, begun - BASE_NS, time.time_ns() - begun, tid=process, pid=process)
 
     def _rest(self) -> None:

@@ -11,6 +11,7 @@ import pytest
 from gemma_trace.analysis.breakdown import breakdown
 from gemma_trace.analysis.kernels import kernel_table
 from gemma_trace.analysis.timeline import ttft_ns
+from gemma_trace.analysis.work_pieces import host_work, request_of_work, stage_of_work
 from gemma_trace.cli import main
 from gemma_trace.errors import UnreadableError
 from gemma_trace.served.merge import merge
@@ -174,6 +175,14 @@ class TestAtOnce:
         assert (sum(first.values()), sum(second.values())) == (110, 106)
         assert [ttft_ns(trace, 0), ttft_ns(trace, 1)] == [42 * MS, 88 * MS]
 
+    def test_work_is_of_the_request_that_is_in_its_stage(self, tmp_path: Path) -> None:
+        """Not of the one that was sent last, though it waits all along."""
+        trace = self.trace(tmp_path)
+        work = host_work(trace)
+        tower = stage_of_work(trace, work) == trace.stage_names.index("vision_tower")
+        request = request_of_work(trace, work, trace.requests)
+        assert [int(work.length_ns[tower & (request == number)].sum()) for number in (0, 1)] == [18 * MS, 20 * MS]
+
     def test_shared_steps_are_said(self, tmp_path: Path) -> None:
         trace = self.trace(tmp_path)
         assert trace.metadata is not None
@@ -310,6 +319,19 @@ class TestPlugin:
         }
         assert trace.metadata is not None
         assert trace.metadata.warnings == ()
+
+    def test_a_server_without_a_client(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        folder = self.folder(tmp_path) / "processes"
+        (folder / "front.json").rename(folder / "x.async_llm.1.json")
+        assert main(["stages", str(folder)]) == 1
+        assert f"serve-capture --merge {folder}" in capsys.readouterr().err
+        assert main(["serve-capture", "--merge", str(folder)]) == 0
+        assert "there is no served.json of a client" in capsys.readouterr().err
+        trace = load(one_trace(folder))
+        codes = trace.stage_range[trace.stage_ranges].tolist()
+        assert sorted(trace.stage_names[code] for code in codes) == ["prefill"] * 2 + ["vision_tower"] * 2
+        assert stages_ms(trace, 0) == {"prefill": 60, "vision_tower": 40, "unattributed": 20}
+        assert breakdown(trace).ttfts_ns == (None,)
 
     def test_requests_at_once_are_told_by_the_engines_ids(self, tmp_path: Path) -> None:
         """The one that is sent first is served last, which the order of tokens wouldn't tell."""

@@ -31,6 +31,8 @@ RULES = (
     ("vllm/v1/engine/output_processor.py(681): process_outputs", "detokenization"),
     ("step[EXTEND bs=15 toks=15360]", "prefill"),
     ("step[DECODE bs=8]", "decode"),
+    ("step[DECODE bs=2 g_sq=8 g_sqsq=32 g_sqsk=120 g_sk=30]", "decode"),
+    ("step[TARGET_VERIFY bs=2]", "decode"),
     ("/sgl-workspace/sglang/python/sglang/srt/managers/scheduler.py(1201): recv_requests", "idle"),
     ("sglang/srt/managers/scheduler_components/request_receiver.py(40): recv_requests", "idle"),
     ("sglang/srt/model_executor/model_runner.py(2011): sample", "sampling"),

@@ -25,6 +25,12 @@ from tests.trace_builder import TraceBuilder
         ("step[EXTEND bs=15 toks=15360]", (15, 15360, 0, 0), "prefill"),
         ("step[DECODE bs=8]", (0, 0, 8, 8), "decode"),
         ("step[MIXED bs=4 toks=70]", (4, 70, None, None), "prefill"),
+        ("step[MIXED bs=2 c=1 g=1 c_sq=5 c_sk=8 c_sqsq=25 c_sqsk=40 g_sq=1 g_sk=12]", (1, 5, 1, 1), "mixed"),
+        ("step[MIXED bs=1 c=1 g=0 c_sq=3 c_sk=3 g_sq=0 g_sk=0]", (1, 3, 0, 0), "prefill"),
+        ("step[EXTEND bs=2 toks=12 c_sq=12 c_sqsq=80 c_sqsk=120 c_sk=20]", (2, 12, 0, 0), "prefill"),
+        ("step[DECODE bs=2 g_sq=8 g_sqsq=32 g_sqsk=120 g_sk=30]", (0, 0, 2, 8), "decode"),
+        ("step[TARGET_VERIFY bs=2 g_sq=6 g_sqsq=18 g_sqsk=90 g_sk=30]", (0, 0, 2, 6), "decode"),
+        ("step[TARGET_VERIFY bs=3]", (0, 0, 3, 3), "decode"),
     ],
 )
 def test_names(name: str, counts: tuple[int | None, ...], kind: str) -> None:

@@ -26,10 +26,22 @@ def test_new_files_alone_are_kept(tmp_path: Path) -> None:
     (source / "rank0.json.gz").write_bytes(gzip.compress(b"{}"))
     (source / "a" / "rank0.json.gz").write_bytes(gzip.compress(b"[]"))
     (source / "gemma_trace_stamps.7.jsonl").write_text("")
-    kept = keep(wait_for_new(source, before, 5), folder)
+    kept, notes = keep(wait_for_new(source, before, 5), folder)
+    assert notes == []
     assert len(set(kept)) == 2
     assert {gzip.decompress((folder / name).read_bytes()) for name in kept} == {b"{}", b"[]"}
     assert (folder / "processes" / "gemma_trace_stamps.7.jsonl").exists()
+
+
+def test_a_file_that_has_gone_takes_no_other_with_it(tmp_path: Path) -> None:
+    source, folder = tmp_path / "traces", tmp_path / "out"
+    source.mkdir()
+    (source / "front.json").write_text("{}")
+    (source / "rank0.json").symlink_to(source / "nowhere")
+    kept, (note,) = keep([source / "rank0.json", source / "front.json"], folder)
+    assert kept == ["processes/front.json"]
+    assert "rank0.json" in note
+    assert list(known_files(source)) == [source / "front.json"]
 
 
 def test_nothing_comes(tmp_path: Path) -> None:

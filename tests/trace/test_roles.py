@@ -152,3 +152,11 @@ def test_a_device_of_kinetos_with_a_category_nobody_knows(tmp_path: Path) -> Non
 def test_processes_that_are_no_device(tmp_path: Path, name: str) -> None:
     trace = TraceBuilder().names("process_name", name, pid=3).span("", "x", 0, 5, pid=3).load(tmp_path)
     assert roles(trace)[0][1] is Role.HOST
+
+
+def test_a_plugins_ranges_are_recorded_as_ops(tmp_path: Path) -> None:
+    """torch's cheap range has the category of an op; it is a range of ours by its name, and no op."""
+    built = TraceBuilder().op("gemma_trace::prefill", 0, 50).op("aten::mm", 10, 20).op("gemma_traces::x", 60, 5)
+    trace = built.load(tmp_path)
+    assert [role for _, role, _ in roles(trace)] == [Role.ANNOTATION, Role.OP, Role.OP]
+    assert trace.stage_names[trace.stage_range[trace.stage_ranges[0]]] == "prefill"

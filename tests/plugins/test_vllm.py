@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -10,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from gemma_trace import vllm_plugin
+from gemma_trace.plugins import hooks
+from gemma_trace.plugins import vllm as plugin
 from gemma_trace.served.stamps import PATTERN, Stamp, read_stamps
 
 
@@ -46,7 +48,8 @@ def ranges(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         def __exit__(self, *_: Any) -> None: ...
 
-    monkeypatch.setattr(vllm_plugin, "_range", Range)
+    for module in (hooks, plugin):
+        monkeypatch.setattr(module, "range_type", lambda: Range)
     return opened
 
 
@@ -69,14 +72,19 @@ def vllm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNamespace:
         def load_model(self) -> Module:
             return Module(tower=Module(), projector=Module())
 
+    class ModelRunner:
+        def sample_tokens(self, grammar: Any) -> str:
+            return "token"
+
     class Worker:
         vllm_config = config
+        model_runner = ModelRunner()
 
         def execute_model(self, scheduler_output: Any) -> str:
             return "done"
 
         def sample_tokens(self, grammar: Any) -> str:
-            return "token"
+            return self.model_runner.sample_tokens(grammar)
 
         def profile(self, is_start: bool = True, prefix: str | None = None) -> None: ...
 
@@ -101,39 +109,44 @@ def stamps_in(folder: Path) -> list[Stamp]:
 
 
 def test_it_is_off_unless_asked_for(vllm: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(vllm_plugin.VARIABLE, raising=False)
+    monkeypatch.delenv(plugin.VARIABLE, raising=False)
     before = vllm.image.load_bytes
-    vllm_plugin.register()
+    plugin.register()
     assert vllm.image.load_bytes is before
 
 
 def test_the_worker_gets_ranges(
     vllm: SimpleNamespace, ranges: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv(vllm_plugin.VARIABLE, "1")
-    vllm_plugin.register()
-    vllm_plugin.register()
+    monkeypatch.setenv(plugin.VARIABLE, "1")
+    plugin.register()
+    plugin.register()
     model = vllm.loader().load_model()
     assert (model.parts["tower"].forward(1), model.parts["projector"].forward(2)) == (2, 3)
     worker = vllm.worker()
     worker.profile(True, "x")
     cached = SimpleNamespace(is_context_phase=lambda request: request == "c")
-    for new, requests in (([1], {"a": 9}), ([], {"a": 1}), ([], {"b": 1, "c": 5}), ([], {})):
-        asked = SimpleNamespace(num_scheduled_tokens=requests, scheduled_new_reqs=new, scheduled_cached_reqs=cached)
+    for new, requests in ((["a"], {"a": 9}), ([], {"a": 1}), ([], {"b": 1, "c": 5}), ([], {})):
+        asked = SimpleNamespace(
+            num_scheduled_tokens=requests,
+            scheduled_new_reqs=[SimpleNamespace(req_id=each) for each in new],
+            scheduled_cached_reqs=cached,
+        )
         assert worker.execute_model(asked) == "done"
     assert worker.sample_tokens(None) == "token"
     worker.profile(False)
     assert ranges == ["vision_tower", "projector", "prefill", "decode", "prefill", "sampling"]
     stamps = stamps_in(tmp_path)
-    assert [(stamp.stage, stamp.request_ids) for stamp in stamps] == [
-        *(("step", ("a",)), ("step", ("a",)), ("step", ("b", "c")))
+    assert [(stamp.stage, stamp.request_ids, stamp.reading_ids) for stamp in stamps] == [
+        *(("step", ("a",), ("a",)), ("step", ("a",), ()), ("step", ("b", "c"), ("c",)))
     ]
+    assert {stamp.process for stamp in stamps} == {os.getpid()}
     assert all(stamp.start_ns <= stamp.end_ns for stamp in stamps)
 
 
 def test_the_front_end_gets_times(vllm: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv(vllm_plugin.VARIABLE, "1")
-    vllm_plugin.register()
+    monkeypatch.setenv(plugin.VARIABLE, "1")
+    plugin.register()
     llm, image = vllm.llm(), vllm.image()
     image.load_bytes(b"not recorded")
     asyncio.run(llm.start_profile())
@@ -145,6 +158,6 @@ def test_the_front_end_gets_times(vllm: SimpleNamespace, monkeypatch: pytest.Mon
 def test_what_a_vllm_does_not_have_is_said(
     vllm: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setenv(vllm_plugin.VARIABLE, "1")
-    vllm_plugin.register()
-    assert any("BaseRenderer._process_multimodal" in message for message in caplog.messages)
+    monkeypatch.setenv(plugin.VARIABLE, "1")
+    plugin.register()
+    assert any("vllm.renderers.base" in message for message in caplog.messages)
