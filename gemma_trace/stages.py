@@ -134,8 +134,8 @@ def stage_of_range(name: str) -> Stage | None:
     return _BY_RANGE_NAME.get(name)
 
 
-OF_OTHER_MODALITIES: Final = (Stage.VIDEO_PROCESSING, Stage.AUDIO_PROCESSING, Stage.AUDIO_TOWER)
-"""The stages that a request with an image and a text doesn't have."""
+OF_OTHER_MODALITIES: Final = (Stage.VIDEO_PROCESSING, Stage.AUDIO_PROCESSING, Stage.AUDIO_TOWER, Stage.DRAFT)
+"""The stages that a request with an image and a text, decoded without an assistant, doesn't have."""
 
 
 def stage_named_by(name: str) -> str | None:
