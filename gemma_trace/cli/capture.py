@@ -204,6 +204,7 @@ def capture(
     """
     from gemma_trace.capture import require_capture_extra
     from gemma_trace.capture.config import CaptureConfig
+    from gemma_trace.capture.early import check_files
     from gemma_trace.capture.imports import imports_timed
 
     config = CaptureConfig(
@@ -253,6 +254,7 @@ def capture(
         output=out_dir,
         force=force,
     )
+    check_files(config)
     require_capture_extra()
     from gemma_trace.capture.one_line_errors import as_capture_error
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -91,3 +93,18 @@ def test_linear_layers_are_quantised_but_the_output_embeddings() -> None:
     assert quantize(model, "int8") == 2
     assert model[0].weight.dtype is torch.int8
     assert (model(given) - expected).abs().max() < 0.1
+
+
+@pytest.mark.parametrize(
+    "options", [["--requests", "none.jsonl"], ["--image", "none.jpg"], ["--cpu-affinity", "65000"]], ids=lambda o: o[0]
+)
+def test_what_is_not_there_is_said_before_torch_is_imported(options: list[str], tmp_path: Path) -> None:
+    code = (
+        "import sys; from gemma_trace.cli import main; code = main(sys.argv[1:]); "
+        "sys.exit(9 if 'torch' in sys.modules else code)"
+    )
+    command = [sys.executable, "-c", code, "capture", *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode not in (0, 9), done.stderr
+    assert options[1] in done.stderr
+    assert done.stderr.count("\n") == 1
