@@ -120,8 +120,8 @@ def check_applies(config: CaptureConfig, given: GivenModel, asked: Collection[st
         if option in told and not agrees:
             said = "drawn already" if option == "seed" else instead.get(option, "what they are")
             raise ConfigError(
-                f"{option}={getattr(config, option)!r} does not apply to a model in hand, whose {_TELL[option]} {said}; "
-                "leave it out, or change the object itself"
+                f"{option}={getattr(config, option)!r} does not apply to a model in hand, whose {_TELL[option]} "
+                f"{said}; leave it out, or change the object itself"
             )
 
 
