@@ -32,7 +32,7 @@ def test_modes_that_exclude_each_other_are_refused() -> None:
         ({"quantize": "int3"}, "no quantization 'int3'"),
     ):
         with pytest.raises(ConfigError, match=message):
-            CaptureConfig(**options)  # type: ignore[arg-type]
+            CaptureConfig(**options)
 
 
 def test_a_list_of_cpus_is_read_as_linux_writes_it() -> None:
