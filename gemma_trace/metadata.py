@@ -66,6 +66,7 @@ class RequestSample:
         stages: by stage name, the whole request.
         prompt_tokens: of one of its prompts, image tokens included; None in traces of before that was recorded.
         image_pixels: of each image of a prompt, as it was decoded.
+        step_tokens: in assisted decoding, how many tokens each step brought, the prefill first; empty if one each.
     """
 
     wall_ns: Nanoseconds
@@ -76,6 +77,7 @@ class RequestSample:
     stages: dict[str, StageSample]
     prompt_tokens: Count | None = None
     image_pixels: tuple[Count, ...] = ()
+    step_tokens: tuple[Count, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -254,6 +256,8 @@ class RunMetadata:
     """The requests of the timed pass, run without the profiler, in order."""
     profiled_images: tuple[str, ...] = ()
     """The image label of each profiled request, in order."""
+    profiled_step_tokens: tuple[tuple[Count, ...], ...] = ()
+    """The same as `step_tokens` of the timed ones, of each profiled request; empty if each step brought one token."""
     warnings: tuple[str, ...] = field(default=())
     """What the capture had to say, e.g. that the profiler saw no device activity."""
     cold_start: ColdStart | None = None

@@ -46,12 +46,14 @@ class Stage(StrEnum):
     """The audio encoder."""
     PROJECTOR = "projector"
     """The multimodal projector."""
+    DRAFT = "draft"
+    """Guesses at the next tokens, in assisted decoding: an assistant's forwards, or a look-up in the prompt."""
     PREFILL = "prefill"
     """The text model's first forward, without the encoder."""
     SAMPLING = "sampling"
     """Logits to a token id, and that id on the host."""
     DECODE = "decode"
-    """One later forward each."""
+    """One later forward each; in assisted decoding it checks several tokens."""
     UNATTRIBUTED = "unattributed"
     """The rest of the request. Never a range; never hidden, never negative."""
 
@@ -84,6 +86,7 @@ DEVICE_STAGES: Final = (
     Stage.VISION_TOWER,
     Stage.AUDIO_TOWER,
     Stage.PROJECTOR,
+    Stage.DRAFT,
     Stage.PREFILL,
     Stage.SAMPLING,
     Stage.DECODE,
@@ -111,7 +114,7 @@ SERVED_STAGES: Final = (HTTP, FRONT_END, QUEUE, DETOKENIZATION, RETURN)
 STAGE_ORDER: Final = (
     *(HTTP, FRONT_END, Stage.IMAGE_LOAD.value, Stage.PREPROCESSING.value),
     *(Stage.CHAT_TEMPLATE.value, Stage.IMAGE_PROCESSING.value, Stage.TOKENIZATION.value, QUEUE),
-    *(Stage.TRANSFER.value, Stage.VISION_TOWER.value, Stage.PROJECTOR.value, Stage.PREFILL.value),
+    *(Stage.TRANSFER.value, Stage.DRAFT.value, Stage.VISION_TOWER.value, Stage.PROJECTOR.value, Stage.PREFILL.value),
     *(Stage.SAMPLING.value, Stage.DECODE.value, DETOKENIZATION, RETURN),
 )
 """The stages in the order in which a request goes through them, whoever it comes from."""
@@ -131,8 +134,8 @@ def stage_of_range(name: str) -> Stage | None:
     return _BY_RANGE_NAME.get(name)
 
 
-OF_OTHER_MODALITIES: Final = (Stage.VIDEO_PROCESSING, Stage.AUDIO_PROCESSING, Stage.AUDIO_TOWER)
-"""The stages that a request with an image and a text doesn't have."""
+OF_OTHER_MODALITIES: Final = (Stage.VIDEO_PROCESSING, Stage.AUDIO_PROCESSING, Stage.AUDIO_TOWER, Stage.DRAFT)
+"""The stages that a request with an image and a text, decoded without an assistant, doesn't have."""
 
 
 def stage_named_by(name: str) -> str | None:

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from gemma_trace.analysis.intervals import intersect, union
 from gemma_trace.analysis.statistics import BOOTSTRAP_RESAMPLES, Distribution, distribution_ms
 from gemma_trace.analysis.timeline import Request, ranges_in
+from gemma_trace.metadata import RunMetadata
 from gemma_trace.stages import IDLE, REQUEST_CODE, Stage
 from gemma_trace.tabular import Tabular
 from gemma_trace.trace.clients import client_tokens_ns
@@ -40,6 +41,9 @@ MIN_FOR_INTERVAL: Final = 10
 
 MOST_POINTS: Final = 32
 """A longer series is cut into this many stretches, and the line is fitted to their medians."""
+
+MOST_AT_ONCE: Final = 0.25
+"""A series in which a larger share of the tokens comes together with the one before has no slope and no jitter."""
 
 MAD_TO_STD: Final = 1.4826
 """1 / the 75th percentile of the standard normal distribution."""
@@ -80,8 +84,12 @@ class DecodeRequest:
 
     @cached_property
     def slope_ns(self) -> float | None:
-        """By how much each token takes longer than the one before it; None under `MIN_FOR_LINE` intervals."""
-        if len(self.intervals_ns) < MIN_FOR_LINE:
+        """By how much each token takes longer than the one before it; None under `MIN_FOR_LINE` intervals.
+
+        None too where tokens come several at a time, as in assisted decoding: most intervals are then none.
+        """
+        count = len(self.intervals_ns)
+        if count < MIN_FOR_LINE or self.intervals_ns.count(0) > MOST_AT_ONCE * count:
             return None
         token, interval_ns = self._points
         return float(np.median(_pair_slopes(token, interval_ns)))
@@ -186,6 +194,8 @@ class DecodeStatistics(Tabular):
         """
         if min(len(series.intervals_ns) for series in self.series) < MIN_FOR_INTERVAL:
             return None
+        if any(series.slope_ns is None for series in self.series):
+            return None
         random = np.random.default_rng(0)
         slopes = np.array([series.resampled_slopes_ns(random) for series in self.series])
         drawn = random.integers(len(slopes), size=(len(slopes), BOOTSTRAP_RESAMPLES))
@@ -243,7 +253,7 @@ def decode_statistics(trace: Trace, requests: Sequence[Request] | None = None) -
         return _statistics("timed", batch if isinstance(batch, int) else 1, taken)
     windows = trace.requests if requests is None else requests
     batch = metadata.config.get("batch") if metadata else None
-    sampled = [_token_ns(trace, window) for window in windows]
+    sampled = [_with_all_tokens(_token_ns(trace, window), metadata, window) for window in windows]
     if REQUEST_CODE in trace.stage_range:
         series = [[ns] for ns in sampled]
     else:
@@ -281,6 +291,13 @@ def _token_ns(trace: Trace, window: Request) -> IntArray:
     np.maximum.at(ends, before, spans.ends_ns(sampling))
     last: IntArray = ends[np.unique(before)]
     return last
+
+
+def _with_all_tokens(steps_ns: IntArray, metadata: RunMetadata | None, window: Request) -> IntArray:
+    """The instants of tokens, of those of steps that may have brought several (assisted decoding)."""
+    of_all = metadata.profiled_step_tokens if metadata else ()
+    brought = of_all[window.index] if 0 <= window.index < len(of_all) else ()
+    return np.repeat(steps_ns, brought) if len(brought) == len(steps_ns) else steps_ns
 
 
 def _step_series(trace: Trace, windows: Sequence[Request]) -> list[list[IntArray]]:

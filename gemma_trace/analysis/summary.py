@@ -40,6 +40,7 @@ MEASURES: Final = (
     "vision_tower_ms",
     "audio_tower_ms",
     "projector_ms",
+    "draft_ms",
     "prefill_ms",
     "sampling_ms",
     "unattributed_ms",

@@ -160,4 +160,4 @@ def _annotate_inside(model: nn.Module, modules: StageModules, detail: str, range
 
 def _listen(module: nn.Module, name: str, ranges: RangeStack, undo: ExitStack) -> None:
     """A range of this name around every forward of the module."""
-    listen_to_forward(module, lambda *_: ranges.open(name), lambda *_: ranges.close(name), undo)
+    listen_to_forward(module, lambda *_: ranges.open(name, module), lambda *_: ranges.close(name), undo)

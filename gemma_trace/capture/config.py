@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
+from gemma_trace.capture.modes import Quantization, check_modes
 from gemma_trace.capture.natural_types import checked
 from gemma_trace.errors import ConfigError
 from gemma_trace.metadata import ConfigValue
@@ -37,6 +38,8 @@ _MORE_LEAST: Final = (
     ("prompt_tokens", 1),
     ("prefill_chunk", 1),
     ("threads", 1),
+    ("prompt_lookup", 1),
+    ("numa_node", 0),
 )
 MOST_NAME_CHARACTERS: Final = 100
 RUN_NAME_PATTERN: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MOST_NAME_CHARACTERS - 1}}}")
@@ -70,6 +73,7 @@ class CompileMode(StrEnum):
 
     OFF = "off"
     STAGES = "stages"
+    DECODE = "decode"
 
 
 class CacheMode(StrEnum):
@@ -117,11 +121,18 @@ class CaptureConfig:
         image_device: where images are processed, `cpu` or `cuda`; None is the processor's default, the CPU. Takes the
             torchvision backend.
         prefill_chunk: tokens of a forward of the prefill, which then makes several; None is all at once.
-        compile: `stages` compiles vision tower, projector and decoder each by itself, so that their ranges survive.
+        compile: `stages` compiles vision tower, projector and decoder each by itself, so that their ranges survive;
+            `decode` has transformers compile the forward of decode steps, on a static cache.
         cache: how keys and values are kept: `dynamic` grows with each token, `static` is allocated once for all; None
             is the model's own.
         sample: draw each token, by the model's own temperature, top-k and top-p, rather than take the likeliest.
+        quantize: store the weights of linear layers as `int8`, `nf4` or `fp4`, by bitsandbytes; None leaves them.
+        adapter: a PEFT adapter to put on the model: a folder or a Hub id.
+        assistant: a model that guesses tokens, which this one checks several at a time: `tiny`, a folder or a Hub id.
+        prompt_lookup: guess so many tokens, by what followed the last ones where they stood before.
         threads: how many threads torch has on the host for an op; None leaves it as it is.
+        cpu_affinity: the CPUs to run on, in Linux's form, such as `0-3,8`; None is all that the process has.
+        numa_node: run on the CPUs of this NUMA node, whose memory the weights then lie in.
         cudnn_benchmark: let cuDNN try its algorithms at each new shape, as the reference study does.
         new_tokens: tokens to generate; the stage `decode` appears from 2 on.
         warmup: requests before the timed pass, not counted; each that is measured comes once at least, unless it is 0.
@@ -166,7 +177,13 @@ class CaptureConfig:
     compile: str = "off"
     cache: str | None = None
     sample: bool = False
+    quantize: str | None = None
+    adapter: str | None = None
+    assistant: str | None = None
+    prompt_lookup: int | None = None
     threads: int | None = None
+    cpu_affinity: str | None = None
+    numa_node: int | None = None
     cudnn_benchmark: bool = False
     new_tokens: int = 1
     warmup: int = 10
@@ -210,6 +227,9 @@ class CaptureConfig:
         _require_one_of("compile mode", self.compile, CompileMode)
         if self.cache is not None:
             _require_one_of("cache", self.cache, CacheMode)
+        if self.quantize is not None:
+            _require_one_of("quantization", self.quantize, Quantization)
+        check_modes(self)
         self._check_requests()
         if self.cold and (not self.warmup or self.prompt_tokens):
             raise ConfigError("--cold times the warm-up; give --warmup 1 or more, and no --prompt-tokens")
@@ -261,7 +281,12 @@ class CaptureConfig:
         parts = [self.model_label, dtype or self.dtype, device, image_backend or self.image_backend]
         parts += [self.attn] if self.attn else []
         parts += ["sync"] if self.sync_stages else []
-        parts += ["compiled"] if self.compile != "off" else []
+        parts += ["compiled"] if self.compile == "stages" else []
+        parts += ["compiled-decode"] if self.compile == "decode" else []
+        parts += [self.quantize] if self.quantize else []
+        parts += [f"adapter-{Path(self.adapter).name}"] if self.adapter else []
+        parts += [f"assistant-{Path(self.assistant).name}"] if self.assistant else []
+        parts += [f"lookup{self.prompt_lookup}"] if self.prompt_lookup else []
         parts += [f"batch{self.batch}"] if self.batch > 1 else []
         parts += list(self.image_sizes)
         parts += [f"images{self.images_per_request}"] if self.images_per_request > 1 else []
@@ -270,6 +295,8 @@ class CaptureConfig:
         parts += [f"{self.cache}-cache"] if self.cache else []
         parts += ["sampled"] if self.sample else []
         parts += [f"threads{self.threads}"] if self.threads else []
+        parts += [f"cpus{self.cpu_affinity}"] if self.cpu_affinity else []
+        parts += [f"node{self.numa_node}"] if self.numa_node is not None else []
         parts += ["cudnn-benchmark"] if self.cudnn_benchmark else []
         parts += [f"prompt{self.prompt_tokens}"] if self.prompt_tokens else []
         parts += [f"images-on-{self.image_device}"] if self.image_device else []
@@ -290,6 +317,8 @@ class CaptureConfig:
                 continue
             if option.name == "model":
                 value = self.model_label
+            elif option.name in ("adapter", "assistant") and value:
+                value = Path(value).name
             elif option.name == "images":
                 value = [path.name for path in self.images]
             elif option.name == "requests":

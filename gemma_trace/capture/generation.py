@@ -19,16 +19,19 @@ from gemma_trace.stages import Stage
 class TokenClock:
     """A streamer of transformers': `generate` hands it the prompt, then each token as soon as the host has it."""
 
-    def __init__(self, ranges: RangeStack, token_on_host: Callable[[], None]) -> None:
+    def __init__(self, ranges: RangeStack, tokens_on_host: Callable[[int], None]) -> None:
         self._ranges = ranges
-        self._token_on_host = token_on_host
+        self._tokens_on_host = tokens_on_host
         self._prompt_seen = False
+        self.step_tokens: list[int] = []
+        """How many tokens each step brought, that of the prefill first."""
 
     def put(self, value: torch.Tensor) -> None:
-        """Token ids on the host."""
+        """Token ids on the host; of assisted decoding all that a step has brought, [1, tokens]."""
         if self._prompt_seen:
             self._ranges.close(Stage.SAMPLING.range_name)
-            self._token_on_host()
+            self.step_tokens.append(value.shape[-1] if value.dim() > 1 else 1)
+            self._tokens_on_host(self.step_tokens[-1])
         self._prompt_seen = True
 
     def end(self) -> None:
@@ -57,6 +60,16 @@ def greedy_generation(model: nn.Module, config: CaptureConfig) -> Iterator[Any]:
         yield core.generation_config
 
 
+def _compiled_anywhere() -> Any:
+    """Transformers' own way to compile decode steps, which it otherwise takes on accelerators alone."""
+    from transformers import CompileConfig
+
+    # CUDA graphs are for CUDA; the fixed lengths of a static cache are for all.
+    how = CompileConfig(mode="reduce-overhead" if torch.cuda.is_available() else None, fullgraph=False, dynamic=False)
+    how._compile_all_devices = True
+    return how
+
+
 def _greedy(original: Any, config: CaptureConfig) -> Any:
     greedy = copy.deepcopy(original)
     greedy.do_sample, greedy.num_beams, greedy.max_new_tokens = config.sample, 1, config.new_tokens
@@ -65,6 +78,9 @@ def _greedy(original: Any, config: CaptureConfig) -> Any:
         greedy.temperature = greedy.top_k = greedy.top_p = None
     if config.cache is not None:
         greedy.cache_implementation = config.cache
+    if config.compile == "decode":
+        greedy.cache_implementation, greedy.compile_config = "static", _compiled_anywhere()
+    greedy.prompt_lookup_num_tokens = config.prompt_lookup
     greedy.prefill_chunk_size = config.prefill_chunk
     greedy.eos_token_id = None  # random weights and a fixed length: no token ends the request early
     greedy.pad_token_id = original.pad_token_id or 0

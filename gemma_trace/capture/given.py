@@ -120,13 +120,16 @@ def check_applies(config: CaptureConfig, given: GivenModel, asked: Collection[st
         "attn": config.attn in (None, given.attn),
         "image_backend": config.image_backend == given.image_backend,
         "seed": config.seed == CaptureConfig.seed,
+        "quantize": config.quantize is None,
+        "adapter": config.adapter is None,
     }
     instead = given.record()
     for option, agrees in is_so.items():
         if option in told and not agrees:
+            said = "drawn already" if option == "seed" else instead.get(option, "what they are")
             raise ConfigError(
                 f"{option}={getattr(config, option)!r} does not apply to a model in hand, whose {_TELL[option]} "
-                f"{instead[option] if option != 'seed' else 'drawn already'}; leave it out, or change the object itself"
+                f"{said}; leave it out, or change the object itself"
             )
 
 
@@ -138,6 +141,8 @@ _TELL = {
     "attn": "attention implementation is",
     "image_backend": "image processor's backend is",
     "seed": "weights are",
+    "quantize": "weights are",
+    "adapter": "adapters are",
 }
 
 

@@ -10,9 +10,11 @@ from __future__ import annotations
 import copyreg
 import functools
 import logging
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
+from types import FrameType
 from typing import Any, Final
 
 import torch
@@ -32,6 +34,8 @@ _LOG: Final = logging.getLogger(__name__)
 _LOCK: Final = threading.RLock()
 _ORIGINAL: Final = "_gemma_trace_original"
 _NEW_OBJECT: Final = vars(copyreg)["__newobj__"]
+_RESUMED: Final = "torch_dynamo_resume"
+"""How names of frames begin that torch.compile made of what lies behind a break of a graph."""
 _COMPILED_CALL: Final = "_compiled_call_impl"
 """What a module that `module.compile()` compiled is called through, with its hooks inside."""
 
@@ -87,15 +91,41 @@ def called_between(module: nn.Module, before: Before, after: After, call: Call) 
     def annotated(*args: Any, **kwargs: Any) -> Any:
         if inside_graph():
             return call(*args, **kwargs)
-        _tell(before, module, args, kwargs)
-        output = None
-        try:
-            output = call(*args, **kwargs)
-            return output
-        finally:
-            _tell(after, module, args, output)
+        return _call_between(module, before, after, call, args, kwargs)
 
     return annotated
+
+
+def _call_between(
+    module: nn.Module, before: Before, after: After, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    _tell(before, module, args, kwargs)
+    output = None
+    try:
+        output = call(*args, **kwargs)
+        return output
+    finally:
+        _tell(after, module, args, output)
+
+
+_RUNNING_IN: Final = {"_call_impl": "self", _call_between.__name__: "module"}
+"""The functions in which a module's forward goes on, and what each calls the module."""
+
+
+def is_running(module: nn.Module) -> bool:
+    """Whether a call of the module goes on, on the calling thread, told by the frames around the caller.
+
+    What torch.compile made of frames tells nothing: then it is taken for running.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        name = frame.f_code.co_name
+        if name in _RUNNING_IN and frame.f_locals.get(_RUNNING_IN[name]) is module:
+            return True
+        if name.startswith(_RESUMED):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _tell(listen: Callable[..., None], *told: Any) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,19 @@ import torch
 from torch import nn
 
 from gemma_trace.capture import hub
-from gemma_trace.capture.config import CaptureConfig
+from gemma_trace.capture.adapters import adapter_of, require_adapters, with_adapter
+from gemma_trace.capture.config import CaptureConfig, Dtype
 from gemma_trace.capture.distributed import same_verdict, this_rank
 from gemma_trace.capture.hub import CHECKPOINTS
 from gemma_trace.capture.model_kinds import auto_class, refuse_file, refuse_unfit
 from gemma_trace.capture.model_memory import check_fits, check_host, parameter_count
 from gemma_trace.capture.one_line_errors import error_text
 from gemma_trace.capture.phases import NoProgress, Progress
+from gemma_trace.capture.quantization import quantization_of, quantize, require_quantization
 from gemma_trace.capture.random_weights import build_random
 from gemma_trace.capture.torchvision_ops import declare_missing_operators
 from gemma_trace.errors import DeviceError, GemmaTraceError, ModelError
+from gemma_trace.metadata import ConfigValue
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,8 @@ class LoadedModel:
     Attributes:
         weights: `random` or `pretrained`.
         warnings: what has to be said of it, a line each.
+        assistance: what `generate` is given for assisted decoding.
+        record: what the trace is to say of it beside the options.
     """
 
     model: nn.Module
@@ -36,6 +42,8 @@ class LoadedModel:
     device: torch.device
     weights: str
     warnings: tuple[str, ...] = ()
+    assistance: Mapping[str, Any] = field(default_factory=dict)
+    record: Mapping[str, ConfigValue] = field(default_factory=dict)
 
 
 def resolve_device(name: str, option: str = "--device") -> torch.device:
@@ -73,13 +81,69 @@ def load_model(config: CaptureConfig, progress: Progress | None = None) -> Loade
     """
     device = resolve_device(config.device)
     declare_missing_operators()
-    loaded = _load(config, device, progress or NoProgress())
+    progress = progress or NoProgress()
+    if config.adapter is not None:
+        require_adapters()
+    if config.quantize is not None:
+        require_quantization()
+    loaded = _load(config, device, progress)
     if config.attn is not None:
         _set_attention(loaded.model, config.attn)
     if this_rank().world > 1 and loaded.weights == "random":
         said = "random weights aren't split: each rank runs the whole model; save it to a folder to have it split"
         loaded = replace(loaded, warnings=(*loaded.warnings, said))
-    return loaded
+    if config.adapter is not None:
+        loaded = replace(loaded, model=with_adapter(loaded.model, _adapter_folder(config.adapter, progress)))
+    if config.quantize is not None:
+        quantize(loaded.model, config.quantize)
+    record = adapter_of(loaded.model) | quantization_of(loaded.model)
+    return replace(loaded, record=record, assistance=load_assistance(config, loaded.model, progress))
+
+
+def load_assistance(config: CaptureConfig, model: nn.Module, progress: Progress | None = None) -> dict[str, Any]:
+    """What `generate` is given beside a model's inputs for assisted decoding: the model that guesses tokens.
+
+    Raises:
+        ModelError: there is no such model, or it has another vocabulary.
+    """
+    if config.assistant is None:
+        return {}
+    device = next(model.parameters()).device
+    asked = replace(config, model=config.assistant, dtype=_dtype_name(model, config.dtype), device="auto")
+    try:
+        assistant = _load(asked, device, progress or NoProgress()).model
+    except ModelError as error:
+        raise ModelError(str(error).replace("--model", "--assistant")) from error
+    theirs, ours = _vocabulary(assistant), _vocabulary(model)
+    if theirs != ours:
+        raise ModelError(
+            f"{asked.model_label} has a vocabulary of {theirs:,} tokens and the model one of {ours:,}; "
+            "give --assistant one of the same vocabulary"
+        )
+    return {"assistant_model": assistant}
+
+
+def _dtype_name(model: nn.Module, otherwise: str) -> str:
+    name = str(getattr(model, "dtype", otherwise)).removeprefix("torch.")
+    return name if name in list(Dtype) else otherwise
+
+
+def _vocabulary(model: Any) -> int:
+    return int(model.config.get_text_config().vocab_size)
+
+
+def _adapter_folder(adapter: str, progress: Progress) -> Path:
+    """An adapter's folder, or what the Hub has of it."""
+    if Path(adapter).is_dir():
+        return Path(adapter)
+    if "/" not in adapter or Path(adapter).exists():
+        raise ModelError(
+            f"no adapter {Path(adapter).name!r}: it is no folder and no Hub id (OWNER/NAME); check --adapter"
+        )
+    try:
+        return _download(adapter, progress, weights=True)
+    except ModelError as error:
+        raise ModelError(str(error).replace("--model", "--adapter")) from error
 
 
 def _load(config: CaptureConfig, device: torch.device, progress: Progress) -> LoadedModel:

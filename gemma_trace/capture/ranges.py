@@ -14,10 +14,12 @@ from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
 import torch
+from torch import nn
 from torch.autograd import profiler as autograd_profiler
 from torch.profiler import record_function
 
 from gemma_trace.capture.accelerators import wait_for
+from gemma_trace.capture.interception import is_running
 from gemma_trace.stages import Stage, stage_of_range
 
 _LOG: Final = logging.getLogger(__name__)
@@ -114,13 +116,30 @@ class RangeStack(threading.local):
     def __init__(self, sink: RangeSink) -> None:
         self._sink = sink
         self._names: list[str] = []
+        self._owners: list[nn.Module | None] = []
 
-    def open(self, name: str) -> None:
-        """Begin a range. One of the same name that is still open was left by an interrupt; it ends first."""
+    def open(self, name: str, owner: nn.Module | None = None) -> None:
+        """Begin a range; what an interrupt left open ends first, such as one of the same name.
+
+        Args:
+            owner: the module whose call the range is around, where it is hooks that end it.
+        """
+        self.close_interrupted()
         if name in self._names:
             self.close(name)
         if _heard(self._sink.begin, name):
             self._names.append(name)
+            self._owners.append(owner)
+
+    def close_interrupted(self) -> None:
+        """End the ranges of calls that are over: a KeyboardInterrupt, or a SystemExit, tells no hook of a module."""
+        for place in reversed(range(len(self._owners))):
+            owner = self._owners[place]
+            if owner is None:
+                continue
+            if is_running(owner):
+                return  # and so are those around it
+            self.close_to(place)
 
     def close(self, name: str) -> None:
         """End the innermost range of this name and all that is still open inside it; none open: do nothing."""
@@ -131,6 +150,7 @@ class RangeStack(threading.local):
         """End ranges until so many are open."""
         while len(self._names) > depth:
             self._names.pop()
+            self._owners.pop()
             _heard(self._sink.end)
 
     @property
@@ -153,6 +173,7 @@ class RangeStack(threading.local):
         >>> with annotation.stage(Stage.TRANSFER):      # doctest: +SKIP
         ...     inputs = inputs.to("cuda")
         """
+        self.close_interrupted()
         if self.is_open(stage.range_name):
             yield
             return

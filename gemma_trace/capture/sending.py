@@ -28,11 +28,13 @@ class Sent:
         prompt_tokens: of one of its prompts, image tokens included.
         image_pixels: of each image of one of its prompts, as it was decoded.
         padding_tokens: how many of its tokens are padding.
+        step_tokens: that each step of assisted decoding brought; empty where each brought one.
     """
 
     prompt_tokens: int
     image_pixels: tuple[int, ...]
     padding_tokens: int = 0
+    step_tokens: tuple[int, ...] = ()
 
 
 class Sender:
@@ -65,7 +67,7 @@ class Sender:
         """How many tokens it generates."""
         return request.max_new_tokens or self._config.new_tokens
 
-    def send(self, request: ChatRequest, ranges: RangeStack, token_on_host: Callable[[], None]) -> Sent:
+    def send(self, request: ChatRequest, ranges: RangeStack, tokens_on_host: Callable[[int], None]) -> Sent:
         """One request, from the messages in hand to its last token on the host."""
         model = self._loaded.model
         with ranges.stage(Stage.REQUEST):
@@ -77,9 +79,11 @@ class Sender:
             with ranges.stage(Stage.TRANSFER):
                 inputs = inputs.to(self._loaded.device, dtype=model.dtype)
             generation = self._generation(self.new_tokens(request))
-            model.generate(**inputs, generation_config=generation, streamer=TokenClock(ranges, token_on_host))
+            clock = TokenClock(ranges, tokens_on_host)
+            model.generate(**inputs, generation_config=generation, streamer=clock, **self._loaded.assistance)
         pixels = tuple(image.width * image.height for image in images)
-        return Sent(int(inputs["input_ids"].shape[1]), pixels, _padding(mask))
+        steps = tuple(clock.step_tokens) if max(clock.step_tokens, default=1) > 1 else ()
+        return Sent(int(inputs["input_ids"].shape[1]), pixels, _padding(mask), steps)
 
     def _generation(self, new_tokens: int) -> Any:
         """The settings for so many tokens."""

@@ -20,6 +20,7 @@ from torch.profiler import ProfilerActivity
 
 from gemma_trace.capture.accelerators import activity_of, wait_for
 from gemma_trace.capture.activation_memory import give_back, large_blocks_apart
+from gemma_trace.capture.adapters import adapter_of
 from gemma_trace.capture.annotate import annotate
 from gemma_trace.capture.compiled_stages import MOST_WARMUPS, compilations, compiled_stages, watched_decode
 from gemma_trace.capture.config import CaptureConfig
@@ -31,9 +32,10 @@ from gemma_trace.capture.generation import greedy_generation
 from gemma_trace.capture.given import GivenModel, check_applies, check_devices, read_given
 from gemma_trace.capture.images import images_as_files
 from gemma_trace.capture.imports import import_ns
-from gemma_trace.capture.models import LoadedModel, load_model, resolve_device
+from gemma_trace.capture.models import LoadedModel, load_assistance, load_model, resolve_device
 from gemma_trace.capture.output import lock_output, lock_run, made, previous_traces
 from gemma_trace.capture.phases import NoProgress, Progress
+from gemma_trace.capture.quantization import quantization_of
 from gemma_trace.capture.ranges import ProfilerRanges, RangeSink, RangeStack, SynchronizedRanges
 from gemma_trace.capture.sending import Sender, Sent
 from gemma_trace.capture.timers import StageTimer
@@ -135,7 +137,7 @@ def _profiled(
         requests = build_requests(config, scratch)
         progress.phase(f"loading {run.model}", 1)
         began_ns = time.perf_counter_ns()
-        loaded = load_model(config, progress) if model is None else LoadedModel(model, processor, device, run.weights)
+        loaded = load_model(config, progress) if model is None else _in_hand(config, model, processor, run)
         load_ns = None if model is not None else time.perf_counter_ns() - began_ns
         modules = find_stage_modules(loaded.model, config.stage_module_paths)
         images_on = [resolve_device(config.image_device)] if config.image_device else []
@@ -159,9 +161,11 @@ def _profiled(
         environment=environment,
         config=config.record()
         | ({"device": str(device)} if model is None else read_given(model, processor).record())
-        | {"decode_mode": decode_mode.name},
+        | {"decode_mode": decode_mode.name}
+        | dict(loaded.record),
         timed_requests=tuple(timed),
         profiled_images=tuple(session.request(index).id for index in range(config.profile_runs)),
+        profiled_step_tokens=tuple(session.profiled_step_tokens),
         warnings=(
             *(*loaded.warnings, *session.warnings, *watch.warnings, *decode_mode.warnings),
             *(*missing_stages(modules), *_warnings(device, profiler_json)),
@@ -172,6 +176,12 @@ def _profiled(
         no_energy=watch.no_energy,
     )
     return profiler_json, metadata
+
+
+def _in_hand(config: CaptureConfig, model: nn.Module, processor: Any, run: RunIdentity) -> LoadedModel:
+    device = next(model.parameters()).device
+    record = adapter_of(model) | quantization_of(model)
+    return LoadedModel(model, processor, device, run.weights, (), load_assistance(config, model), record)
 
 
 class _Session:
@@ -193,6 +203,7 @@ class _Session:
         numbers = image_numbers(self._sender.requests)  # now, as images that are made here are gone afterwards
         self._image_numbers = {request.id: own for request, own in zip(self._sender.requests, numbers, strict=True)}
         self.cold_requests: list[RequestSample] = []
+        self.profiled_step_tokens: list[tuple[int, ...]] = []
         self.warnings = request_warnings(config, requests)
 
     def request(self, index: int) -> ChatRequest:
@@ -220,7 +231,7 @@ class _Session:
             self.cold_requests = self._timed(count)
         else:
             for index in range(count):
-                self._send(self.request(index), ranges, _ignore_token)
+                self._send(self.request(index), ranges, _ignore_tokens)
                 self._progress.step()
         if self._config.compile != "off":
             self._compile_all(ranges)
@@ -231,7 +242,7 @@ class _Session:
         for _ in range(MOST_WARMUPS):
             before = compilations()
             for request in self._sender.requests:
-                self._send(request, ranges, _ignore_token)
+                self._send(request, ranges, _ignore_tokens)
             if compilations() == before:
                 self._progress.step()
                 return
@@ -261,8 +272,9 @@ class _Session:
             for index in range(count):
                 request = self.request(index)
                 timer.start_request()
-                sent = self._send(request, ranges, timer.token_on_host)
-                samples.append(timer.finish_request(request.id, sent.prompt_tokens, sent.image_pixels))
+                sent = self._send(request, ranges, timer.tokens_on_host)
+                sample = timer.finish_request(request.id, sent.prompt_tokens, sent.image_pixels)
+                samples.append(replace(sample, step_tokens=sent.step_tokens))
                 between()
                 self._progress.step()
         return samples
@@ -276,7 +288,7 @@ class _Session:
         config = self._config
         self._progress.phase("profiling", config.profile_runs + 1)
         exported = scratch / "profiler.json"
-        detail = config.detail if config.compile == "off" else "stage"  # inside of a compiled stage there are no hooks
+        detail = config.detail if config.compile == "off" else "stage"  # hooks inside would have it compiled once more
         activities = [ProfilerActivity.CPU]
         activity = activity_of(self._loaded.device)
         activities += [activity] if activity not in (None, ProfilerActivity.CPU) else []
@@ -293,7 +305,8 @@ class _Session:
             ) as profiler,
         ):
             for index in range(-1, config.profile_runs):
-                self._send(self.request(max(index, 0)), ranges, _ignore_token)
+                sent = self._send(self.request(max(index, 0)), ranges, _ignore_tokens)
+                self.profiled_step_tokens += [sent.step_tokens] if index >= 0 and sent.step_tokens else []
                 wait_for(self._loaded.device)
                 give_back()
                 self._progress.step()
@@ -316,8 +329,8 @@ class _Session:
         ) as ranges:
             yield ranges
 
-    def _send(self, request: ChatRequest, ranges: RangeStack, token_on_host: Callable[[], None]) -> Sent:
-        self._sent[request.id] = sent = self._sender.send(request, ranges, token_on_host)
+    def _send(self, request: ChatRequest, ranges: RangeStack, tokens_on_host: Callable[[int], None]) -> Sent:
+        self._sent[request.id] = sent = self._sender.send(request, ranges, tokens_on_host)
         return sent
 
 
@@ -331,8 +344,8 @@ class _Deaf:
         """Nothing."""
 
 
-def _ignore_token() -> None:
-    """Nobody times this token."""
+def _ignore_tokens(count: int) -> None:
+    """Nobody times these tokens."""
 
 
 def _identity(config: CaptureConfig, given: GivenModel | None, device: torch.device) -> RunIdentity:

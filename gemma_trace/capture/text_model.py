@@ -46,6 +46,8 @@ class TextModel:
                 continue
             listen_to_calls(module, "generate", self._around_generate, undo)
             listen_to_calls(module, "prepare_inputs_for_generation", self._around_prepare, undo)
+            if hasattr(module, "_get_candidate_generator"):
+                listen_to_calls(module, "_get_candidate_generator", self._around_candidates, undo)
             if hasattr(module, "_prefill"):
                 listen_to_calls(module, "_prefill", self._around_prefill, undo)
             if hasattr(module, "get_compiled_call"):
@@ -53,22 +55,20 @@ class TextModel:
 
     def _before_forward(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         state = self._state
-        if self._is_within_another(module):
+        self._ranges.close_interrupted()
+        if state.drafting or self._is_within_another(module):
             return
-        if state.outermost is not None:  # an interrupt left it
-            self._ranges.close(state.stage.range_name)
         self._ranges.close(Stage.SAMPLING.range_name)
         stage, state.said = state.said, None
         if stage is None:
             stage = Stage.DECODE if extends_cache_by_one(args, kwargs) else Stage.PREFILL
         state.outermost, state.stage = module, stage
-        self._ranges.open(stage.range_name)
+        self._ranges.open(stage.range_name, module)
 
     def _is_within_another(self, module: nn.Module) -> bool:
         """Whether the forward of another module of the text model is going on, and this one is a part of it.
 
-        An interrupted forward (KeyboardInterrupt) is never heard to end: its range is gone with the block around it, or
-        the next forward isn't of a part of it.
+        An interrupted forward (KeyboardInterrupt) is never heard to end, but its range is gone.
         """
         outermost = self._state.outermost
         if outermost is None or not self._ranges.is_open(self._state.stage.range_name):
@@ -89,6 +89,8 @@ class TextModel:
         @functools.wraps(generate)
         def annotated_generate(*args: Any, **kwargs: Any) -> Any:
             state, depth = self._state, self._ranges.depth
+            if state.drafting:  # the model is its own assistant, with fewer layers
+                return generate(*args, **kwargs)
             state.generating += 1
             state.outermost = state.said = None
             try:
@@ -106,6 +108,8 @@ class TextModel:
 
         @functools.wraps(prefill)
         def annotated_prefill(*args: Any, **kwargs: Any) -> Any:
+            if self._state.drafting:
+                return prefill(*args, **kwargs)
             self._state.prefilling = True
             try:
                 output = prefill(*args, **kwargs)
@@ -119,12 +123,44 @@ class TextModel:
     def _around_prepare(self, prepare: Call) -> Call:
         @functools.wraps(prepare)
         def annotated_prepare(*args: Any, **kwargs: Any) -> Any:
+            if self._state.drafting:
+                return prepare(*args, **kwargs)
             self._ranges.close(Stage.SAMPLING.range_name)
             first = self._state.prefilling or kwargs.get("is_first_iteration")
             self._state.said = Stage.PREFILL if first else Stage.DECODE
             return prepare(*args, **kwargs)
 
         return annotated_prepare
+
+    def _around_candidates(self, get_generator: Call) -> Call:
+        """What guesses tokens in assisted decoding, be it another model, fewer layers of this one or a look-up.
+
+        Its forwards, and its own sampling, are the stage `draft`. The forward that checks the guesses is `prefill` the
+        first time, and a step of `decode` later.
+        """
+
+        @functools.wraps(get_generator)
+        def annotated_get_generator(*args: Any, **kwargs: Any) -> Any:
+            generator = get_generator(*args, **kwargs)
+            if hasattr(generator, "get_candidates"):
+                generator.get_candidates = self._drafting(generator.get_candidates)
+            return generator
+
+        return annotated_get_generator
+
+    def _drafting(self, get_candidates: Call) -> Call:
+        @functools.wraps(get_candidates)
+        def annotated_get_candidates(*args: Any, **kwargs: Any) -> Any:
+            state = self._state
+            self._ranges.close(Stage.SAMPLING.range_name)
+            state.drafting += 1
+            try:
+                with self._ranges.stage(Stage.DRAFT):
+                    return get_candidates(*args, **kwargs)
+            finally:
+                state.drafting -= 1
+
+        return annotated_get_candidates
 
     def _around_compiled(self, module: nn.Module, get_compiled_call: Call) -> Call:
         """The forward that `generate` compiles for its decode steps: the range is around it, not in its graph."""
@@ -143,6 +179,8 @@ class _State(threading.local):
     generating = 0
     """How many `generate` are open: that of the whole model, and of the language model that it hands over to."""
     prefilling = False
+    drafting = 0
+    """Whether an assistant guesses tokens, whose forwards are no steps of this model."""
     said: Stage | None = None
     """What transformers said of the next forward."""
     outermost: nn.Module | None = None

@@ -57,9 +57,9 @@ class StageTimer:
             self._spans[index].end_ns = now
             self._spans[index].end_event = event_now(self._device)
 
-    def token_on_host(self) -> None:
-        """A token id has reached the host."""
-        self._tokens_ns.append(time.perf_counter_ns())
+    def tokens_on_host(self, count: int = 1) -> None:
+        """Token ids of each sequence have reached the host, so many at once."""
+        self._tokens_ns += [time.perf_counter_ns()] * count
 
     def finish_request(
         self, image: str, prompt_tokens: int | None = None, image_pixels: tuple[int, ...] = ()

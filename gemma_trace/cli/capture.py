@@ -17,6 +17,7 @@ from gemma_trace.capture.config import (
     ImageBackend,
     Weights,
 )
+from gemma_trace.capture.modes import Quantization
 from gemma_trace.cli.everywhere import asked
 from gemma_trace.cli.output import OutDirOption, answer, remark, say
 from gemma_trace.cli.progress import phases
@@ -104,7 +105,8 @@ def capture(
         CompileMode,
         typer.Option(
             "--compile",
-            help="stages applies torch.compile to the vision tower, the projector and the decoder, one by one.",
+            help="stages applies torch.compile to the vision tower, the projector and the decoder, one by one; "
+            "decode applies it to the decode steps, with the static cache.",
         ),
     ] = CompileMode.OFF,
     cache: Annotated[
@@ -114,8 +116,31 @@ def capture(
     sample: Annotated[
         bool, typer.Option("--sample", help="Draw each token by the model's own temperature, top-k and top-p.")
     ] = False,
+    quantize: Annotated[
+        Quantization | None, typer.Option(help="Store the weights of the linear layers quantized, by bitsandbytes.")
+    ] = None,
+    adapter: Annotated[
+        str | None, typer.Option(metavar="ADAPTER", help="Put a PEFT adapter on the model: a folder or a Hub id.")
+    ] = None,
+    assistant: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Let this model guess tokens, which the main model then checks: tiny, a Hub id or a folder.",
+        ),
+    ] = None,
+    prompt_lookup: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Guess N tokens by what followed the same tokens earlier in the prompt."),
+    ] = None,
     threads: Annotated[
         int | None, typer.Option(metavar="N", help="Let torch use N threads of the CPU for an op.")
+    ] = None,
+    cpu_affinity: Annotated[
+        str | None, typer.Option(metavar="CPUS", help="Run on these CPUs of the host alone, e.g. 0-3,8.")
+    ] = None,
+    numa_node: Annotated[
+        int | None, typer.Option(metavar="N", help="Run on the CPUs of this NUMA node of the host alone.")
     ] = None,
     cudnn_benchmark: Annotated[
         bool, typer.Option("--cudnn-benchmark", help="Let cuDNN try which of its algorithms is the fastest.")
@@ -179,6 +204,7 @@ def capture(
     """
     from gemma_trace.capture import require_capture_extra
     from gemma_trace.capture.config import CaptureConfig
+    from gemma_trace.capture.early import check_files
     from gemma_trace.capture.imports import imports_timed
 
     config = CaptureConfig(
@@ -204,7 +230,13 @@ def capture(
         compile=compile_mode.value,
         cache=cache.value if cache else None,
         sample=sample,
+        quantize=quantize.value if quantize else None,
+        adapter=adapter,
+        assistant=assistant,
+        prompt_lookup=prompt_lookup,
         threads=threads,
+        cpu_affinity=cpu_affinity,
+        numa_node=numa_node,
         cudnn_benchmark=cudnn_benchmark,
         new_tokens=new_tokens,
         warmup=warmup,
@@ -222,6 +254,7 @@ def capture(
         output=out_dir,
         force=force,
     )
+    check_files(config)
     require_capture_extra()
     from gemma_trace.capture.one_line_errors import as_capture_error
 

@@ -47,7 +47,7 @@ def test_stage_times_are_those_of_independent_hooks(quick: LoadedModel, inputs: 
                 timer.start_request()
                 with ranges.stage(Stage.REQUEST):
                     model.generate(**inputs, max_new_tokens=3, min_new_tokens=3, do_sample=False)
-                    timer.token_on_host()
+                    timer.tokens_on_host()
                 found = timer.finish_request("")
                 prefill, *decode = spent["text"]
                 theirs = {name: sum(spent[name]) for name in ("vision_tower", "projector")}

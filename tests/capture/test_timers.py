@@ -33,10 +33,10 @@ def test_times_are_exclusive_and_ttft_leaves_the_image_load_out(timer: StageTime
     timer.end()  # 90
     timer.begin(Stage.SAMPLING.range_name)  # 100
     timer.end()  # 110
-    timer.token_on_host()  # 120
+    timer.tokens_on_host()  # 120
     timer.begin(Stage.DECODE.range_name)  # 130
     timer.end()  # 140
-    timer.token_on_host()  # 150
+    timer.tokens_on_host()  # 150
     timer.end()  # 160
     sample = timer.finish_request("photo.jpg")
     assert sample.wall_ns == 160
@@ -59,7 +59,7 @@ def test_a_stage_that_comes_twice_is_summed(timer: StageTimer) -> None:
     for _ in range(3):
         timer.begin(Stage.DECODE.range_name)
         timer.end()
-    timer.token_on_host()
+    timer.tokens_on_host()
     timer.end()
     assert timer.finish_request("").stages["decode"] == StageSample(30, None, 3)
 
@@ -73,7 +73,7 @@ def test_a_new_request_forgets_the_one_before(timer: StageTimer) -> None:
     for _ in range(2):
         timer.start_request()
         timer.begin(Stage.REQUEST.range_name)
-        timer.token_on_host()
+        timer.tokens_on_host()
         timer.end()
     assert len(timer.finish_request("").token_ns) == 1
 
@@ -100,7 +100,7 @@ def test_events_are_recorded_on_the_models_own_device(timer: StageTimer, monkeyp
     timer.begin(Stage.REQUEST.range_name)  # event 0, host 10
     timer.begin(Stage.PREFILL.range_name)  # event 20, host 30
     timer.end()  # host 40, event 50
-    timer.token_on_host()
+    timer.tokens_on_host()
     timer.end()
     events = [event for span in timer._spans for event in (span.begin_event, span.end_event)]
     assert {getattr(event, "stream", None) for event in events} == {"stream of cuda:1"}

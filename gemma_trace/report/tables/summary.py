@@ -67,6 +67,7 @@ PREPROCESSING: Final = Col(
 VISION_TOWER: Final = Col("vision_tower_ms", "vision", MEASURE_MS, definition=_STAGE_UP_TO_FIRST_TOKEN, priority=2)
 AUDIO_TOWER: Final = Col("audio_tower_ms", "audio", MEASURE_MS, definition=_STAGE_UP_TO_FIRST_TOKEN, priority=2)
 PROJECTOR: Final = Col("projector_ms", "projector", MEASURE_MS, definition=_STAGE_UP_TO_FIRST_TOKEN, priority=8)
+DRAFT: Final = Col("draft_ms", "draft", MEASURE_MS, definition=_STAGE_UP_TO_FIRST_TOKEN, priority=8)
 PREFILL: Final = Col("prefill_ms", "prefill", MEASURE_MS, definition=_STAGE_UP_TO_FIRST_TOKEN, priority=2)
 SAMPLING: Final = Col("sampling_ms", "sampling", MEASURE_MS, definition=_STAGE_UP_TO_FIRST_TOKEN, priority=9)
 UNATTRIBUTED: Final = Col(
@@ -126,7 +127,18 @@ _IDENTITY: Final = (
 )
 
 _SHOWN: Final = (
-    *(TTFT, IMAGE_SHARE, IMAGE_PROCESSING, PREPROCESSING, VISION_TOWER, AUDIO_TOWER, PROJECTOR, PREFILL, SAMPLING),
+    *(
+        TTFT,
+        IMAGE_SHARE,
+        IMAGE_PROCESSING,
+        PREPROCESSING,
+        VISION_TOWER,
+        AUDIO_TOWER,
+        PROJECTOR,
+        DRAFT,
+        PREFILL,
+        SAMPLING,
+    ),
     *(UNATTRIBUTED, TPOT, TOKENS_PER_SECOND, SLOPE, JITTER),
 )
 """The measures that people see, where a run has them."""
@@ -155,7 +167,18 @@ SUMMARY_FILE: Final = (*RUN_FILE, *MEASURE_FILE, INFLATION, *ENERGY_FILE)
 """A row per run."""
 
 PAGE_MEASURES: Final = (
-    *(TTFT, IMAGE_SHARE, IMAGE_PROCESSING, PREPROCESSING, VISION_TOWER, AUDIO_TOWER, PROJECTOR, PREFILL, SAMPLING),
+    *(
+        TTFT,
+        IMAGE_SHARE,
+        IMAGE_PROCESSING,
+        PREPROCESSING,
+        VISION_TOWER,
+        AUDIO_TOWER,
+        PROJECTOR,
+        DRAFT,
+        PREFILL,
+        SAMPLING,
+    ),
     *(DECODE, UNATTRIBUTED, TPOT, PROFILED_TTFT),
 )
 """The measures of the page's table of runs."""

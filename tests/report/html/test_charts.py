@@ -126,7 +126,7 @@ def test_everything_can_be_read(scheme: int) -> None:
         for under in ("paper", "sunk"):
             assert _contrast(colours[text], colours[under]) >= 4.5, (text, under)
     bars = [name for name in colours if name.startswith("s-")]
-    assert len(bars) == 23
+    assert len(bars) == 24
     for bar in bars:
         assert _contrast(colours[bar], colours["paper"]) >= 3, bar
         ink = "on-light-bar" if bar in LIGHT_BARS else "on-bar"
