@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 # Kineto reports every start and stop of a session on stderr unless it is told not to.
 os.environ.setdefault("KINETO_LOG_LEVEL", "6")
@@ -42,6 +42,8 @@ from gemma_trace.errors import ConfigError
 from gemma_trace.metadata import SCHEMA_VERSION, ColdStart, RequestSample, RunIdentity, RunMetadata, Workload
 from gemma_trace.requests_file import ChatRequest
 from gemma_trace.trace.scratch import scratch_folder
+
+_PIECE_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -105,10 +107,11 @@ def profile_run(
     folder, worker = config.output / run.name, this_rank().worker
     with lock_run(config.output, run.name, worker):
         previous = previous_traces(config, run.name, worker)
-        profiler_json, metadata = _profiled(config, run, model, processor, device, progress)
-        path = trace_path(folder, worker, time.time_ns())
-        progress.phase("writing the trace", 1)
-        write_trace(profiler_json, metadata, path, keep_paths=config.keep_paths)
+        with scratch_folder() as scratch:
+            exported, metadata = _profiled(config, run, model, processor, device, progress, scratch)
+            path = trace_path(folder, worker, time.time_ns())
+            progress.phase("writing the trace", 1)
+            write_trace(exported, metadata, path, keep_paths=config.keep_paths)
         for old in previous:
             old.unlink(missing_ok=True)
         progress.step()
@@ -122,9 +125,10 @@ def _profiled(
     processor: Any,
     device: torch.device,
     progress: Progress,
-) -> tuple[bytes, RunMetadata]:
-    """The profiler's own JSON, and what the trace is to say of itself."""
-    with torch_settings(config, device), process_group(this_rank(), device), scratch_folder() as scratch:
+    scratch: Path,
+) -> tuple[Path, RunMetadata]:
+    """The profiler's own JSON, in the scratch folder, and what the trace is to say of itself."""
+    with torch_settings(config, device), process_group(this_rank(), device):
         environment = describe_environment(device)  # whatever it takes, no pass is lost
         requests = build_requests(config, scratch)
         progress.phase(f"loading {run.model}", 1)
@@ -142,7 +146,7 @@ def _profiled(
             session = _Session(config, loaded, generation, requests, progress)
             session.warm_up()
             timed = session.time_requests()
-            profiler_json = session.profile_requests(scratch)
+            exported = session.profile_requests(scratch)
     metadata = RunMetadata(
         schema_version=SCHEMA_VERSION,
         created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -154,10 +158,10 @@ def _profiled(
         | {"decode_mode": decode_mode.name},
         timed_requests=tuple(timed),
         profiled_images=tuple(session.request(index).id for index in range(config.profile_runs)),
-        warnings=(*loaded.warnings, *session.warnings, *missing_stages(modules), *_warnings(device, profiler_json)),
+        warnings=(*loaded.warnings, *session.warnings, *missing_stages(modules), *_warnings(device, exported)),
         cold_start=ColdStart(import_ns(), load_ns, tuple(session.cold_requests)) if config.cold else None,
     )
-    return profiler_json, metadata
+    return exported, metadata
 
 
 class _Session:
@@ -237,11 +241,11 @@ class _Session:
                 self._progress.step()
         return samples
 
-    def profile_requests(self, scratch: Path) -> bytes:
+    def profile_requests(self, scratch: Path) -> Path:
         """The profiled pass; one more request first, which the profiler throws away.
 
         Returns:
-            The profiler's own JSON.
+            The file with the profiler's own JSON.
         """
         config = self._config
         self._progress.phase("profiling", config.profile_runs + 1)
@@ -270,7 +274,7 @@ class _Session:
                 if index == config.profile_runs - 1:
                     self._progress.phase("collecting the profile", 1)
                 profiler.step()
-        return exported.read_bytes()
+        return exported
 
     @contextmanager
     def _annotated(self, sink: RangeSink, detail: str) -> Iterator[RangeStack]:
@@ -313,7 +317,18 @@ def _identity(config: CaptureConfig, given: GivenModel | None, device: torch.dev
     return RunIdentity(name, given.label, "given", given.dtype, device.type, given.image_backend)
 
 
-def _warnings(device: torch.device, profiler_json: bytes) -> tuple[str, ...]:
-    if device.type == "cuda" and b'"cat": "kernel"' not in profiler_json:
+def _warnings(device: torch.device, exported: Path) -> tuple[str, ...]:
+    if device.type == "cuda" and not _holds(exported, b'"cat": "kernel"'):
         return ("the profiler recorded no device activity; run with KINETO_LOG_LEVEL=1 to see what CUPTI says",)
     return ()
+
+
+def _holds(file: Path, text: bytes) -> bool:
+    """Whether a file holds a text; a piece of it at a time."""
+    with file.open("rb") as opened:
+        piece = b""
+        while part := opened.read(_PIECE_BYTES):
+            piece = piece[-len(text) :] + part
+            if text in piece:
+                return True
+    return False
