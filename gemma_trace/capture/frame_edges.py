@@ -104,17 +104,17 @@ class _Taken(NamedTuple):
     Attributes:
         start_ns, end_ns: int64.
         thread: int32, a code.
-        index: int64, which event of the file each is.
+        event: int64, which event of the file each is.
     """
 
     start_ns: IntArray
     end_ns: IntArray
     thread: IntArray
-    index: IntArray
+    event: IntArray
 
     def of(self, chosen: BoolArray) -> _Taken:
         """Some of them."""
-        return _Taken(*(column[chosen] for column in self))
+        return _Taken(self.start_ns[chosen], self.end_ns[chosen], self.thread[chosen], self.event[chosen])
 
 
 class _Spans:
@@ -149,7 +149,7 @@ def _trimmed(frames: _Taken, ranges: _Taken) -> dict[int, Edges]:
     changed = (ends < _NEVER) | (starts > -_NEVER)
     new_start = np.maximum(frames.start_ns, starts)[changed]
     new_end = np.minimum(frames.end_ns, ends)[changed]
-    index = frames.index[changed].tolist()
+    index = frames.event[changed].tolist()
     edges = map(Edges, new_start.tolist(), np.maximum(new_start, new_end).tolist())
     return dict(zip(index, edges, strict=True))
 
