@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from gemma_trace.foreign import UNDECODABLE
 from gemma_trace.trace.events import BoolArray, IntArray
@@ -40,11 +41,17 @@ _heads = msgspec.json.Decoder(list[_Head])
 _events = msgspec.json.Decoder(list[_Anything])
 
 
-class Edges(NamedTuple):
-    """The new edges of a frame, in ns."""
+class NewEdges(NamedTuple):
+    """Frames that are trimmed. All columns have the length n, and are sorted by event.
 
-    start_ns: int
-    end_ns: int
+    Attributes:
+        event: int64, which event of the file each is.
+        start_ns, end_ns: int64, where it starts and ends now.
+    """
+
+    event: IntArray
+    start_ns: IntArray
+    end_ns: IntArray
 
 
 class FrameEdges:
@@ -84,18 +91,21 @@ class FrameEdges:
             spans.extend(starts.ns, starts.ns + lengths.ns, threads, self.events + np.array(chosen, np.int64), timed)
         self.events += len(heads)
 
-    def trimmed(self) -> dict[int, Edges]:
-        """The frames that cross a range's edge: the event's index in the file → where it starts and ends now.
+    def trimmed(self) -> NewEdges:
+        """The frames that cross a range's edge; there can be no more events.
 
         A frame that starts before a range and ends inside it ends at the range's start; one that starts inside and
         ends after it starts at the range's end.
         """
         frames, ranges = self._frames.take(), self._ranges.take()
-        trimmed: dict[int, Edges] = {}
+        nothing = np.zeros(0, dtype=np.int64)
+        trimmed = [NewEdges(nothing, nothing, nothing)]
         for thread in np.unique(ranges.thread).tolist():
             own = ranges.of(ranges.thread == thread)
-            trimmed |= _trimmed(frames.of(_holds_an_edge(frames, own) & (frames.thread == thread)), own)
-        return trimmed
+            trimmed.append(_trimmed(frames.of((frames.thread == thread) & _holds_an_edge(frames, own)), own))
+        event, start_ns, end_ns = map(np.concatenate, zip(*trimmed, strict=True))
+        order = np.argsort(event)
+        return NewEdges(event[order], start_ns[order], end_ns[order])
 
 
 class _Taken(NamedTuple):
@@ -124,10 +134,11 @@ class _Spans:
         self._columns = [GrowingColumn(dtype) for dtype in (np.int64, np.int64, np.int32, np.int64)]
 
     def extend(
-        self, start_ns: IntArray, end_ns: IntArray, thread: list[int], index: IntArray, chosen: BoolArray
+        self, start_ns: IntArray, end_ns: IntArray, thread: list[int], event: IntArray, chosen: BoolArray
     ) -> None:
         """Append those that are chosen."""
-        for column, values in zip(self._columns, (start_ns, end_ns, np.array(thread, np.int32), index), strict=True):
+        added: tuple[npt.NDArray[Any], ...] = (start_ns, end_ns, np.array(thread, np.int32), event)
+        for column, values in zip(self._columns, added, strict=True):
             column.extend(values[chosen])
 
     def take(self) -> _Taken:
@@ -142,16 +153,14 @@ def _holds_an_edge(frames: _Taken, ranges: _Taken) -> BoolArray:
     return holds
 
 
-def _trimmed(frames: _Taken, ranges: _Taken) -> dict[int, Edges]:
-    """What becomes of the frames of one thread, of which only those that change are here afterwards."""
+def _trimmed(frames: _Taken, ranges: _Taken) -> NewEdges:
+    """What becomes of those frames of one thread that change."""
     ends = _first_entered(frames.start_ns, frames.end_ns, ranges.start_ns, ranges.end_ns)
     starts = -_first_entered(-frames.end_ns, -frames.start_ns, -ranges.end_ns, -ranges.start_ns)  # time backwards
     changed = (ends < _NEVER) | (starts > -_NEVER)
-    new_start = np.maximum(frames.start_ns, starts)[changed]
-    new_end = np.minimum(frames.end_ns, ends)[changed]
-    index = frames.event[changed].tolist()
-    edges = map(Edges, new_start.tolist(), np.maximum(new_start, new_end).tolist())
-    return dict(zip(index, edges, strict=True))
+    new_start = np.maximum(frames.start_ns, starts)
+    new_end = np.maximum(new_start, np.minimum(frames.end_ns, ends))
+    return NewEdges(frames.event[changed], new_start[changed], new_end[changed])
 
 
 def _first_entered(start_ns: IntArray, end_ns: IntArray, range_start_ns: IntArray, range_end_ns: IntArray) -> IntArray:

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 import msgspec
+import numpy as np
 
-from gemma_trace.capture.frame_edges import Edges, FrameEdges
+from gemma_trace.capture.frame_edges import FrameEdges, NewEdges
 from gemma_trace.errors import CaptureError, InputError, OutputError
 from gemma_trace.foreign import UNDECODABLE
 from gemma_trace.metadata import METADATA_KEY, RunMetadata
@@ -97,10 +98,10 @@ class _EventWriter:
     """Takes the profiler's events, batch by batch, and writes them.
 
     Args:
-        trimmed: by the index of an event that is a frame, its new edges.
+        trimmed: which of them are frames that are trimmed.
     """
 
-    def __init__(self, out: BinaryIO, scrub: PathScrubber, trimmed: dict[int, Edges]) -> None:
+    def __init__(self, out: BinaryIO, scrub: PathScrubber, trimmed: NewEdges) -> None:
         self._out, self._scrub, self._trimmed = out, scrub, trimmed
         self._written = 0
 
@@ -111,15 +112,16 @@ class _EventWriter:
         except UNDECODABLE:
             return False
         texts = [bytes(event) for event in events]
-        for place in range(len(texts) if self._trimmed else 0):
-            if (edges := self._trimmed.get(self._written + place)) is not None:
-                texts[place] = _with_edges(texts[place], edges)
+        begin, end = np.searchsorted(self._trimmed.event, (self._written, self._written + len(texts))).tolist()
+        for event, *edges in zip(*(column[begin:end].tolist() for column in self._trimmed), strict=True):
+            place = event - self._written
+            texts[place] = _with_edges(texts[place], *edges)
         if texts:
             self._out.write((b",\n" if self._written else b"") + self._scrub(b",\n".join(texts)))
         self._written += len(texts)
         return True
 
 
-def _with_edges(event: bytes, edges: Edges) -> bytes:
-    text = _TS.sub(rb"\g<1>" + ns_to_decimal_us(edges.start_ns), event, count=1)
-    return _DUR.sub(rb"\g<1>" + ns_to_decimal_us(edges.end_ns - edges.start_ns), text, count=1)
+def _with_edges(event: bytes, start_ns: int, end_ns: int) -> bytes:
+    text = _TS.sub(rb"\g<1>" + ns_to_decimal_us(start_ns), event, count=1)
+    return _DUR.sub(rb"\g<1>" + ns_to_decimal_us(end_ns - start_ns), text, count=1)

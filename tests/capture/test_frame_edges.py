@@ -6,21 +6,23 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gemma_trace.capture.frame_edges import Edges, FrameEdges
+from gemma_trace.capture.frame_edges import FrameEdges
 
 
 def event(cat: str, start: int, length: int, tid: Any = 1) -> dict[str, Any]:
     return {"ph": "X", "cat": cat, "pid": 1, "tid": tid, "ts": start, "dur": length}
 
 
-def trimmed(*batches: list[dict[str, Any]]) -> dict[int, Edges]:
+def trimmed(*batches: list[dict[str, Any]]) -> dict[int, tuple[int, int]]:
     frames = FrameEdges()
     for batch in batches:
         assert frames.decode(msgspec.json.encode(batch))
-    return frames.trimmed()
+    event, start_ns, end_ns = (column.tolist() for column in frames.trimmed())
+    assert event == sorted(set(event))
+    return dict(zip(event, zip(start_ns, end_ns, strict=True), strict=True))
 
 
-def by_definition(events: list[dict[str, Any]]) -> dict[int, Edges]:
+def by_definition(events: list[dict[str, Any]]) -> dict[int, tuple[int, int]]:
     """Every frame against every range of its thread."""
     found = {}
     for index, frame in enumerate(events):
@@ -36,7 +38,7 @@ def by_definition(events: list[dict[str, Any]]) -> dict[int, Edges]:
         left = [last for first, last in ranges if first < start < last < end]
         if entered or left:
             new_start = max(left, default=start)
-            found[index] = Edges(new_start, max(new_start, min(entered, default=end)))
+            found[index] = (new_start, max(new_start, min(entered, default=end)))
     return found
 
 
@@ -53,13 +55,13 @@ def test_frames_are_trimmed_as_each_against_each_range_says(events: list[dict[st
 
 def test_threads_are_told_apart() -> None:
     events = [event("user_annotation", 10, 10), event("python_function", 5, 10), event("python_function", 5, 10, tid=2)]
-    assert trimmed(events) == {1: Edges(5_000, 10_000)}
+    assert trimmed(events) == {1: (5_000, 10_000)}
 
 
 def test_events_of_other_kinds_count_in_the_index() -> None:
     others = [event("cpu_op", 0, 1), {}, {"cat": None, "tid": [1], "args": {"cat": "python_function"}}]
     events = [event("user_annotation", 10, 10), event("python_function", 15, 10)]
-    assert trimmed(others, [*others, *events]) == {7: Edges(20_000, 25_000)}
+    assert trimmed(others, [*others, *events]) == {7: (20_000, 25_000)}
 
 
 def test_a_frame_without_a_time_is_left_alone() -> None:
