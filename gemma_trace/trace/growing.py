@@ -13,6 +13,12 @@ from gemma_trace.foreign import NONE, id_of
 
 _ENTRY_BYTES: Final = 100
 
+LARGE_BYTES: Final = 32 << 20
+"""From this size on, malloc takes a block from the system for itself and moves it by its pages.
+
+M_MMAP_THRESHOLD of glibc is at most this much on 64-bit machines: man 3 mallopt.
+"""
+
 
 class Interner(dict[Any, int]):
     """Values → codes, in order of first sight.
@@ -66,10 +72,19 @@ class GrowingColumn:
         """Append rows, to be filled before the column grows again."""
         end = self._used + count
         if end > len(self._values):
-            self._values.resize(max(end, 2 * len(self._values)), refcheck=False)
+            self._values.resize(max(end, self._next_length()), refcheck=False)
         rows = self._values[self._used : end]
         self._used = end
         return rows
+
+    def _next_length(self) -> int:
+        """How many rows to make room for next.
+
+        numpy writes zeros into new rows, so that they are in memory before they are used: a large column grows by an
+        eighth. That copies nothing, since the system moves the pages of what is large.
+        """
+        length = len(self._values)
+        return length * 2 if self._values.nbytes < LARGE_BYTES else length + length // 8
 
     def take(self) -> npt.NDArray[Any]:
         """The column; it can't grow any more."""

@@ -24,6 +24,13 @@ from typing import Any, Final
 OURS: Final = "gemma-trace"
 HTA: Final = "HTA"
 PERFETTO: Final = "Perfetto"
+ISAL: Final = "isal"
+SIMDJSON: Final = "simdjson"
+INFLATE: Final = "inflate"
+PARSE: Final = "parse"
+
+BLOCK_BYTES: Final = 1 << 20
+"""What is inflated at a time: as much as stays in a processor's cache."""
 
 PERFETTO_HOST: Final = Path(__file__).resolve().parents[3] / "shared" / "tools" / "perfetto_engine.py"
 """Hosts Perfetto's engine; lies beside the checkout and isn't part of the project."""
@@ -160,10 +167,36 @@ def stages_job(path: str) -> JobReport:
     return JobReport(time.perf_counter() - started, baseline)
 
 
+def inflate_job(path: str) -> JobReport:
+    """Inflate a trace with isal, a block at a time, and do nothing with it."""
+    from isal import igzip
+
+    baseline = _peak_bytes()
+    started = time.perf_counter()
+    with igzip.open(path) as file:
+        while file.read(BLOCK_BYTES):
+            pass
+    return JobReport(time.perf_counter() - started, baseline)
+
+
+def parse_job(path: str) -> JobReport:
+    """Parse a trace that lies inflated in memory with simdjson, and take nothing out of it."""
+    simdjson = importlib.import_module("simdjson")
+    from isal import igzip
+
+    with igzip.open(path) as file:
+        text = file.read()
+    parser = simdjson.Parser()
+    baseline = _peak_bytes()
+    started = time.perf_counter()
+    parser.parse(text)
+    return JobReport(time.perf_counter() - started, baseline)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="One measured job.")
-    parser.add_argument("job", choices=("import", "load", "stages"))
-    parser.add_argument("reader", choices=tuple(READERS))
+    parser.add_argument("job", choices=("import", "load", "stages", INFLATE, PARSE))
+    parser.add_argument("reader", choices=(*READERS, ISAL, SIMDJSON))
     parser.add_argument("path", nargs="?", default="")
     parser.add_argument("--count", action="store_true", help="count what was loaded, after the clock has stopped")
     parser.add_argument("--memory-limit", type=int, default=0, metavar="BYTES", help="of address space")
@@ -174,6 +207,10 @@ def main() -> int:
         started = time.perf_counter()
         READERS[options.reader]()
         report = JobReport(time.perf_counter() - started, _peak_bytes())
+    elif options.job == INFLATE:
+        report = inflate_job(options.path)
+    elif options.job == PARSE:
+        report = parse_job(options.path)
     elif options.job == "load":
         report = load_job(options.reader, options.path, options.count)
     else:

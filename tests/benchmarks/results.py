@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-from tests.benchmarks.jobs import HTA, OURS, PERFETTO
+from tests.benchmarks.jobs import HTA, INFLATE, ISAL, OURS, PARSE, PERFETTO, SIMDJSON
 from tests.benchmarks.measure import Series
 
 MB: Final = 1_000_000
@@ -132,6 +132,7 @@ class Results:
         parts += ["## Load to columns", _table(_LOAD_COLUMNS, (self._row(series) for series in loads))]
         stages = [series for series in self.series if series.task.what == "stages"]
         parts += ["## Load and stage table", _table(_STAGE_COLUMNS, (self._stage_row(series) for series in stages))]
+        parts += ["## Distance to the limit", _table(_LIMIT_COLUMNS, filter(None, map(self._limit_row, self.inputs)))]
         whole = [series for series in self.series if not series.task.reports]
         parts += ["## Whole process, imports included", _table(_WHOLE_COLUMNS, map(self._whole_row, whole))]
         parts += ["## Memory and time by size", _table(_SIZE_COLUMNS, self._size_rows())]
@@ -171,6 +172,21 @@ class Results:
         alone = f"{load.median_s:.3f}" if load else ""
         return (series.task.on, alone, _seconds(series), ratio, f"{series.peak_bytes / MB:.0f}")
 
+    def _limit_row(self, trace: Input) -> tuple[str, ...] | None:
+        """What a reader can't do without, on one core: inflating, and parsing without taking anything out."""
+        load, inflate = self.find("load", OURS, trace.name), self.find(INFLATE, ISAL, trace.name)
+        if load is None or inflate is None:
+            return None
+        parse = self.find(PARSE, SIMDJSON, trace.name)
+        both_s = inflate.median_s + parse.median_s if parse else None
+        return (
+            trace.name,
+            _seconds(inflate),
+            _seconds(parse) if parse else "not measured",
+            _seconds(load),
+            f"{load.median_s / both_s:.2f}" if both_s else "",
+        )
+
     def _whole_row(self, series: Series) -> tuple[str, ...]:
         task = series.task
         if not series.good:
@@ -204,6 +220,7 @@ class Results:
 _INPUT_COLUMNS: Final = ("trace", "gzip MB", "inflated MB", "events", "spans", "device activities")
 _LOAD_COLUMNS: Final = ("trace", "reader", "load s", "×", "process s", "×", "peak MB", "×", "runs")
 _STAGE_COLUMNS: Final = ("trace", "load s", "load + stages s", "ratio", "peak MB")
+_LIMIT_COLUMNS: Final = ("trace", "isal inflates alone s", "simdjson parses alone s", "our load s", "load over both")
 _WHOLE_COLUMNS: Final = ("command", "trace", "program", "process s", "×", "peak MB", "×")
 _SIZE_COLUMNS: Final = (
     "trace",

@@ -3,6 +3,7 @@
 python -m tests.benchmarks.run                  # 5 repeats, a minute or two
 python -m tests.benchmarks.run --quick          # one trace, 3 repeats
 python -m tests.benchmarks.run --full -o FILE   # up to 1 GB, some 8 minutes; HTA takes 7 GB of memory
+python -m tests.benchmarks.run --sizes 10000 --no-peers --repeats 1  # 10 GB, some 20 minutes; 1.2 GB of disk
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from tests.benchmarks.jobs import HTA, OURS, PERFETTO, PERFETTO_HOST
+from tests.benchmarks.jobs import HTA, INFLATE, ISAL, OURS, PARSE, PERFETTO, PERFETTO_HOST, SIMDJSON
 from tests.benchmarks.measure import ROOT, Task, interleave, run_once
 from tests.benchmarks.results import MB, Input, Results
 
@@ -28,7 +29,19 @@ STAND_IN_MB: Final = 50
 HTA_OFTEN_MB: Final = 150
 """Up to this size HTA runs as often as the others; up to three times it twice, beyond it once."""
 
-_PACKAGES: Final = ("gemma-trace", "HolisticTraceAnalysis", "viztracer", "msgspec", "isal", "numpy", "pandas")
+SIMDJSON_LIMIT: Final = 4 * 10**9
+"""What it parses at once is under 4 GiB."""
+
+_PACKAGES: Final = (
+    "gemma-trace",
+    "HolisticTraceAnalysis",
+    "viztracer",
+    "msgspec",
+    "isal",
+    "pysimdjson",
+    "numpy",
+    "pandas",
+)
 
 
 def main() -> int:
@@ -37,7 +50,7 @@ def main() -> int:
         print(f"{options.output} exists; give --force to overwrite it", file=sys.stderr)
         return 1
     results = Results(_machine())
-    readers = _readers(results)
+    readers = [OURS] if options.no_peers else _readers(results)
     for reader in readers:
         say(f"import {reader}")
         run_once(_job("import", reader, "", Path()))  # compiles and caches what is compiled and cached once
@@ -72,11 +85,13 @@ def _options() -> argparse.Namespace:
     extent.add_argument("--quick", action="store_true", help="one trace, 3 repeats")
     extent.add_argument("--full", action="store_true", help="generated traces of 100 MB, 300 MB and 1 GB too")
     extent.add_argument("--sizes", type=int, nargs="*", metavar="MB", help="generated traces of these sizes, inflated")
+    parser.add_argument("--no-peers", action="store_true", help="only ours, and what inflating and parsing take alone")
     parser.add_argument("--repeats", type=int, help="how often each task runs (5; 3 with --quick)")
     parser.add_argument(
         "--hta-repeats", type=int, help="how often HTA runs on large traces too (2 at 300 MB, 1 at 1 GB)"
     )
     parser.add_argument("--hta-timeout", type=float, default=600, metavar="S", help="for one run of HTA (600)")
+    parser.add_argument("--timeout", type=float, default=600, metavar="S", help="for one run of anything else (600)")
     parser.add_argument("--temp", type=Path, help="where generated traces lie until the end")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the figures as JSON")
     parser.add_argument("--force", action="store_true", help="overwrite FILE")
@@ -142,7 +157,7 @@ def _traces(results: Results, folder: Path, sizes: list[int], readers: list[str]
         say(f"write {name}")
         path = folder / f"generated-{size}.json.gz"
         command = (sys.executable, "-m", "tests.benchmarks.generate", "--megabytes", str(size), str(path))
-        run = run_once(Task("generate", OURS, name, command, reports=False))
+        run = run_once(Task("generate", OURS, name, command, reports=False, timeout_s=max(600, size)))
         if run.failure:
             _note(results, f"{name} is left out: the generator failed: {run.failure}")
             continue
@@ -195,10 +210,13 @@ def _tasks(trace: Input, path: Path, readers: list[str], options: argparse.Names
                 path,
                 *(limit if is_hta else ()),
                 repeats=often if is_hta else None,
-                timeout_s=hta_timeout_s if is_hta else 600,
+                timeout_s=hta_timeout_s if is_hta else options.timeout,
             )
         )
-    tasks.append(_job("stages", OURS, trace.name, path))
+    tasks.append(_job("stages", OURS, trace.name, path, timeout_s=options.timeout))
+    tasks.append(_job(INFLATE, ISAL, trace.name, path))
+    if importlib.util.find_spec("simdjson") and trace.inflated_bytes < SIMDJSON_LIMIT:
+        tasks.append(_job(PARSE, SIMDJSON, trace.name, path))
     if not first:
         return tasks
     command = Path(sys.executable).with_name("gemma-trace")

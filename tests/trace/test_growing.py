@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from gemma_trace.trace import growing
 from gemma_trace.trace.events import NONE
 from gemma_trace.trace.growing import GrowingColumn, OptionalColumn, rows_of
 from tests.trace.test_reader import event, read, text_of
@@ -18,6 +20,21 @@ def test_a_column_grows_beyond_what_it_began_with() -> None:
         column.extend(range(start, start + 500))
     assert len(column) == 5000
     assert column.take().tolist() == list(range(5000))
+
+
+def test_a_large_column_holds_little_more_than_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(growing, "LARGE_BYTES", 1 << 16)
+    column = GrowingColumn(np.int64)
+    shares = []
+    tracemalloc.start()
+    try:
+        for start in range(0, 100_000, 500):
+            column.extend(range(start, start + 500))
+            shares.append(tracemalloc.get_traced_memory()[0] / (len(column) * 8))
+    finally:
+        tracemalloc.stop()
+    assert max(shares[100:]) < 1.2
+    assert column.take().tolist() == list(range(100_000))
 
 
 def test_a_column_without_values_takes_no_memory_and_is_none_everywhere() -> None:
