@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from gemma_trace.errors import UnreadableError
-from gemma_trace.trace.ahead import JOBS_VARIABLE, jobs_of
+from gemma_trace.trace.jobs import JOBS_VARIABLE, jobs_of
 
 R = TypeVar("R")
 

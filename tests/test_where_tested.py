@@ -22,6 +22,7 @@ ELSEWHERE = {
     "trace/files": "integration/test_kills",
     "trace/folders": "test_api",
     "trace/header": "trace/test_reader",
+    "trace/jobs": "trace/test_ahead",
     "trace/locks": "test_signals",
     "trace/named_spans": "trace/test_plausible",
     "trace/near_names": "trace/test_rule_matches",

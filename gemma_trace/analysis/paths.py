@@ -71,7 +71,7 @@ class Layers:
 
     def of_launches(self, calls: IntArray) -> Columns:
         """The same of launching calls, but that their stage is the one that asked for them, on whichever thread."""
-        asked = self._trace.asking_range[calls]
+        asked = self._trace.asking_range[calls].astype(np.int64)
         is_request = (asked >= 0) & (self._trace.stage_range[asked] == REQUEST_CODE)
         return (np.where(is_request, NONE, asked), *(inner[calls] for inner in self._inner[1:]))
 

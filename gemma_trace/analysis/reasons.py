@@ -260,7 +260,7 @@ class _Splitter:
         """Whether the innermost op around a span launches nothing and does more than to shape a tensor."""
         trace = self._trace
         spans = trace.spans
-        op = np.where(span >= 0, trace.innermost_op[np.maximum(span, 0)], NONE)
+        op = np.where(span >= 0, trace.innermost_op[np.maximum(span, 0)], NONE).astype(np.int64)
         ops = np.flatnonzero(np.bincount(op[op >= 0], minlength=1))
         launches = np.zeros(len(ops), dtype=bool)
         for track, mine in Places(spans.track[ops]):
@@ -282,7 +282,7 @@ class _Splitter:
         """The family of the op that each piece is in; what is in none has a name of its own."""
         trace = self._trace
         known = np.maximum(span, 0)
-        op = np.where(span >= 0, trace.innermost_op[known], NONE)
+        op = np.where(span >= 0, trace.innermost_op[known], NONE).astype(np.int64)
         family, names = families(trace, Work("host", *idle, known, known))
         outside = (op == NONE) | (op != span)
         return np.where(outside, len(names), family), [*names, OUTSIDE_OPS]

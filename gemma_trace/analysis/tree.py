@@ -243,7 +243,7 @@ class _Builder:
     def _labels_of(self, span: IntArray) -> IntArray:
         """int64, the label of each of these spans. A range inside of one of its stage is not that stage once more."""
         trace = self._trace
-        stage = trace.stage_range[span]
+        stage = trace.stage_range[span].astype(np.int64)
         above = self._layers.parent[0][span]
         again = (above >= 0) & (trace.stage_range[np.maximum(above, 0)] == stage)
         return np.where((stage != NONE) & ~again, len(self.ROOTS) + stage, self._of_name[trace.spans.name[span]])

@@ -15,7 +15,7 @@ from gemma_trace.analysis.taxonomy import family_of
 from gemma_trace.analysis.timeline import UNLINKED, Request
 from gemma_trace.errors import InputError
 from gemma_trace.stages import LAYER_PREFIX, MODULE_PREFIX, REQUEST_CODE, UNATTRIBUTED_CODE, Stage
-from gemma_trace.trace.events import NONE, BoolArray, IntArray
+from gemma_trace.trace.events import NONE, BoolArray, Codes, IntArray
 from gemma_trace.trace.near_names import no_such_stage
 from gemma_trace.trace.open_spans import OpenSpans
 from gemma_trace.trace.places import Places
@@ -88,7 +88,7 @@ def host_work(trace: Trace) -> Work:
     """
     segments = trace.segments
     kept = ~_waits_elsewhere(trace) & ~trace.client_tracks[trace.spans.track[segments.owner]]
-    owner = segments.owner[kept]
+    owner = segments.owner[kept].astype(np.int64)
     start, end, place = _cut_at_stages(trace, segments.start_ns[kept], segments.end_ns[kept], owner)
     return Work("host", start, end, owner[place], owner[place])
 
@@ -246,7 +246,7 @@ def families(trace: Trace, work: Work) -> tuple[IntArray, list[str]]:
         )
     second = np.where(op >= 0, spans.name[np.maximum(op, 0)], NONE).astype(np.int64)
     base = len(spans.names) + 1
-    pairs, place = np.unique(spans.name[work.span] * base + second + 1, return_inverse=True)
+    pairs, place = np.unique(spans.name[work.span].astype(np.int64) * base + second + 1, return_inverse=True)
     texts = ["", *spans.names]
     pair_list = pairs.tolist()
     return _named(
@@ -317,9 +317,9 @@ def _calls(owner: IntArray, beyond: int) -> IntArray:
     return np.where(owner >= 0, owner, beyond + np.arange(len(owner)))
 
 
-def _found(innermost: IntArray, caller: IntArray) -> IntArray:
+def _found(innermost: Codes, caller: IntArray) -> IntArray:
     """The span of a kind around each caller; `NONE` for no caller."""
-    return np.where(caller >= 0, innermost[np.maximum(caller, 0)], NONE)
+    return np.where(caller >= 0, innermost[np.maximum(caller, 0)], NONE).astype(np.int64)
 
 
 def _asked_at(trace: Trace, work: Work) -> IntArray:

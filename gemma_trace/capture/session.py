@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 # Kineto reports every start and stop of a session on stderr unless it is told not to.
 os.environ.setdefault("KINETO_LOG_LEVEL", "6")
@@ -46,6 +46,8 @@ from gemma_trace.errors import ConfigError
 from gemma_trace.metadata import SCHEMA_VERSION, ColdStart, RequestSample, RunIdentity, RunMetadata, Workload
 from gemma_trace.requests_file import ChatRequest
 from gemma_trace.trace.scratch import scratch_folder
+
+_PIECE_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -113,10 +115,11 @@ def profile_run(
         process_group(this_rank(), device),  # at its end ranks wait for each other, with their traces written
     ):
         previous = previous_traces(config, run.name, worker)
-        profiler_json, metadata = _profiled(config, run, model, processor, device, progress)
-        path = trace_path(folder, worker, time.time_ns())
-        progress.phase("writing the trace", 1)
-        write_trace(profiler_json, metadata, path, keep_paths=config.keep_paths)
+        with scratch_folder() as scratch:
+            exported, metadata = _profiled(config, run, model, processor, device, progress, scratch)
+            path = trace_path(folder, worker, time.time_ns())
+            progress.phase("writing the trace", 1)
+            write_trace(exported, metadata, path, keep_paths=config.keep_paths)
         for old in previous:
             old.unlink(missing_ok=True)
         progress.step()
@@ -130,29 +133,29 @@ def _profiled(
     processor: Any,
     device: torch.device,
     progress: Progress,
-) -> tuple[bytes, RunMetadata]:
-    """The profiler's own JSON, and what the trace is to say of itself."""
-    with scratch_folder() as scratch:
-        environment = describe_environment(device)  # whatever it takes, no pass is lost
-        requests = build_requests(config, scratch)
-        progress.phase(f"loading {run.model}", 1)
-        began_ns = time.perf_counter_ns()
-        loaded = load_model(config, progress) if model is None else _in_hand(config, model, processor, run)
-        load_ns = None if model is not None else time.perf_counter_ns() - began_ns
-        modules = find_stage_modules(loaded.model, config.stage_module_paths)
-        images_on = [resolve_device(config.image_device)] if config.image_device else []
-        with (
-            torch.inference_mode(),
-            compiled_stages(modules, config.compile),
-            greedy_generation(loaded.model, config) as generation,
-            watched_decode(loaded.model) as decode_mode,
-            watched_devices((weights.device for weights in loaded.model.parameters()), *images_on) as watch,
-        ):
-            run = replace(run, weights=loaded.weights)
-            session = _Session(config, loaded, generation, requests, progress)
-            session.warm_up()
-            timed = session.time_requests(watch)
-            profiler_json = session.profile_requests(scratch)
+    scratch: Path,
+) -> tuple[Path, RunMetadata]:
+    """The profiler's own JSON, in the scratch folder, and what the trace is to say of itself."""
+    environment = describe_environment(device)  # whatever it takes, no pass is lost
+    requests = build_requests(config, scratch)
+    progress.phase(f"loading {run.model}", 1)
+    began_ns = time.perf_counter_ns()
+    loaded = load_model(config, progress) if model is None else _in_hand(config, model, processor, run)
+    load_ns = None if model is not None else time.perf_counter_ns() - began_ns
+    modules = find_stage_modules(loaded.model, config.stage_module_paths)
+    images_on = [resolve_device(config.image_device)] if config.image_device else []
+    with (
+        torch.inference_mode(),
+        compiled_stages(modules, config.compile),
+        greedy_generation(loaded.model, config) as generation,
+        watched_decode(loaded.model) as decode_mode,
+        watched_devices((weights.device for weights in loaded.model.parameters()), *images_on) as watch,
+    ):
+        run = replace(run, weights=loaded.weights)
+        session = _Session(config, loaded, generation, requests, progress)
+        session.warm_up()
+        timed = session.time_requests(watch)
+        exported = session.profile_requests(scratch)
     metadata = RunMetadata(
         schema_version=SCHEMA_VERSION,
         created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -168,14 +171,14 @@ def _profiled(
         profiled_step_tokens=tuple(session.profiled_step_tokens),
         warnings=(
             *(*loaded.warnings, *session.warnings, *watch.warnings, *decode_mode.warnings),
-            *(*missing_stages(modules), *_warnings(device, profiler_json)),
+            *(*missing_stages(modules), *_warnings(device, exported)),
         ),
         cold_start=ColdStart(import_ns(), load_ns, tuple(session.cold_requests)) if config.cold else None,
         gpus=watch.records,
         energy=watch.energy,
         no_energy=watch.no_energy,
     )
-    return profiler_json, metadata
+    return exported, metadata
 
 
 def _in_hand(config: CaptureConfig, model: nn.Module, processor: Any, run: RunIdentity) -> LoadedModel:
@@ -279,11 +282,11 @@ class _Session:
                 self._progress.step()
         return samples
 
-    def profile_requests(self, scratch: Path) -> bytes:
+    def profile_requests(self, scratch: Path) -> Path:
         """The profiled pass; one more request first, which the profiler throws away.
 
         Returns:
-            The profiler's own JSON.
+            The file with the profiler's own JSON.
         """
         config = self._config
         self._progress.phase("profiling", config.profile_runs + 1)
@@ -313,7 +316,7 @@ class _Session:
                 if index == config.profile_runs - 1:
                     self._progress.phase("collecting the profile", 1)
                 profiler.step()
-        return exported.read_bytes()
+        return exported
 
     @contextmanager
     def _annotated(self, sink: RangeSink, detail: str) -> Iterator[RangeStack]:
@@ -356,10 +359,21 @@ def _identity(config: CaptureConfig, given: GivenModel | None, device: torch.dev
     return RunIdentity(name, given.label, "given", given.dtype, device.type, given.image_backend)
 
 
-def _warnings(device: torch.device, profiler_json: bytes) -> tuple[str, ...]:
+def _warnings(device: torch.device, exported: Path) -> tuple[str, ...]:
     if activity_of(device) is None:
         unseen = f"this torch's profiler records no activity of {device.type}"
         return (f"{unseen}: the stages waited for it, and no kernel is known",)
-    if device.type != "cpu" and b'"cat": "kernel"' not in profiler_json:
+    if device.type != "cpu" and not _holds(exported, b'"cat": "kernel"'):
         return ("the profiler recorded no device activity; run with KINETO_LOG_LEVEL=1 to see what CUPTI says",)
     return ()
+
+
+def _holds(file: Path, text: bytes) -> bool:
+    """Whether a file holds a text; a piece of it at a time."""
+    with file.open("rb") as opened:
+        piece = b""
+        while part := opened.read(_PIECE_BYTES):
+            piece = piece[-len(text) :] + part
+            if text in piece:
+                return True
+    return False

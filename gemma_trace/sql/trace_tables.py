@@ -112,7 +112,7 @@ def _activities(trace: Trace) -> Columns:
 
     work = device_work(trace)
     family, names = families(trace, work) if len(work) else (work.span, [])
-    op = np.where(work.caller >= 0, trace.innermost_op[work.caller], NONE)
+    op = np.where(work.caller >= 0, trace.innermost_op[work.caller], NONE).astype(np.int64)
     return _span_columns(trace, work.span) | {
         "stage": _coded(stage_of_work(trace, work), (*trace.stage_names, UNLINKED)),
         "family": _coded(family, names),
@@ -128,7 +128,7 @@ def _launches(trace: Trace) -> Columns:
     return _span_columns(trace, rows) | {
         "activities": _numbers(np.bincount(launched, minlength=len(trace.spans))[rows].astype(np.int64)),
         "stage": _coded(trace.stage_at(rows), trace.stage_names),
-        "op_span": _optional(trace.innermost_op[rows]),
+        "op_span": _optional(trace.innermost_op[rows].astype(np.int64)),
     }
 
 

@@ -17,7 +17,7 @@ from typing import Final
 
 from gemma_trace.parallel import WORTHWHILE_BYTES
 from gemma_trace.store.indexing import IndexJob, Outcome, Status, index_file
-from gemma_trace.trace.ahead import jobs_of
+from gemma_trace.trace.jobs import jobs_of
 
 _AHEAD: Final = 2
 """So many files a process are handed out: one is worked on, the next is at hand."""

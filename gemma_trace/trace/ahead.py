@@ -8,29 +8,19 @@ in the file's order; where one doesn't, all that was cut behind it is forgotten,
 from __future__ import annotations
 
 import itertools
-import os
-import re
 import stat
-import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from gemma_trace.errors import ConfigError
 from gemma_trace.trace.block_process import may_fork
 from gemma_trace.trace.block_worker import SLOTS
 from gemma_trace.trace.block_workers import BlockWorker, fits
 from gemma_trace.trace.collected import Block, Collected
 from gemma_trace.trace.sink import decoded_block
 from gemma_trace.trace.source import SourceState, expected_json_bytes
-
-JOBS_VARIABLE: Final = "GEMMA_TRACE_JOBS"
-"""The environment variable that says how many processes may read one trace."""
-
-MOST_JOBS: Final = 8
-"""Of more than this one process, which inflates and puts together, is the slowest."""
 
 WORTHWHILE_BYTES: Final = 96 << 20
 """JSON below this is read faster than processes are started."""
@@ -43,35 +33,6 @@ _HITS_A_MISS: Final = 8
 """So many blocks that could be decoded ahead are worth one that couldn't."""
 
 CLOSE, COMMA = b"],"
-
-
-def jobs_of(given: int | None) -> int:
-    """How many processes may read one trace: what is given, else what the environment says, else one a core.
-
-    Raises:
-        ConfigError: it is no whole number above zero.
-    """
-    text = os.environ.get(JOBS_VARIABLE, "") if given is None else str(given)
-    if not text:
-        return 1 if _is_one_of_many() else min(_cores(), MOST_JOBS)
-    if not re.fullmatch(r"[1-9][0-9]{0,3}", text):
-        raise ConfigError(f"{JOBS_VARIABLE} is a whole number of processes such as 1 or 4, not {text[:40]!r}")
-    return min(int(text), MOST_JOBS)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _is_one_of_many() -> bool:
-    """Whether this process is one of several that were started to share the cores."""
-    processes, dask = sys.modules.get("multiprocessing.process"), sys.modules.get("distributed.worker")
-    if processes is not None and processes.parent_process() is not None:
-        return True
-    try:
-        return dask is not None and dask.get_worker() is not None
-    except ValueError:  # there is none
-        return False
 
 
 def pays(path: Path, state: SourceState) -> bool:

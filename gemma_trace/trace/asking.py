@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gemma_trace.stages import REQUEST_CODE
-from gemma_trace.trace.events import NONE, Codes, IntArray
+from gemma_trace.trace.events import NONE, CodeArray, Codes, IntArray
 from gemma_trace.trace.links import link_backward
 from gemma_trace.trace.open_spans import OpenSpans
 from gemma_trace.trace.requests import main_threads, process_of_tracks
@@ -45,8 +45,8 @@ class AskingThreads:
         return np.where(window >= 0, self._tracks[window], self._main[process])
 
 
-def asking_ranges(trace: Trace) -> IntArray:
-    """int64 [n], the index of the stage range that asked for each span of the host; see `Trace.asking_range`."""
+def asking_ranges(trace: Trace) -> CodeArray:
+    """int32 [n], the index of the stage range that asked for each span of the host; see `Trace.asking_range`."""
     innermost = trace.innermost_range
     backward, forward = link_backward(trace.spans, trace.flows, np.flatnonzero(trace.is_op))
     gradient = np.full(len(trace.spans), NONE, dtype=np.int64)

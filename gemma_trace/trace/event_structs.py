@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
@@ -16,7 +15,7 @@ from gemma_trace.trace.events import NONE, IntArray
 ABSENT: Final = msgspec.Raw(b"")
 """An argument that isn't there."""
 
-_COLLECTIVE: Final = re.compile(b'"Collective name"')
+_COLLECTIVE: Final = b'"Collective name"'
 """What an event of a collective says, and nothing else does."""
 
 
@@ -177,7 +176,7 @@ class Arguments:
     @cached_property
     def have_collectives(self) -> bool:
         """Whether one of the events of the array may be a collective's."""
-        return _COLLECTIVE.search(self._array) is not None
+        return _COLLECTIVE in bytes(self._array)  # a copy and a search take less than half as long as a pattern
 
 
 def tightened(event: LooseEvent, unread: Counter[str]) -> ExactEvent:

@@ -10,16 +10,15 @@ import re
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, cast
 
 import msgspec
-from isal import igzip
 
 from gemma_trace.errors import OutputError
+from gemma_trace.trace.gzip_blocks import GzipBlocks
 from gemma_trace.trace.locks import if_abandoned, make_owned
 
 PARTIAL_SUFFIX: Final = ".partial"
-_COMPRESSION_LEVEL: Final = 2
 
 
 @contextlib.contextmanager
@@ -47,8 +46,9 @@ def atomic_file(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
     try:
         with os.fdopen(descriptor, "wb") as raw:
             if path.suffix == ".gz":
-                with igzip.open(raw, "wb", compresslevel=_COMPRESSION_LEVEL) as out:  # type: ignore[no-untyped-call]
-                    yield out
+                with GzipBlocks(raw.write) as out:
+                    yield cast(BinaryIO, out)
+                    out.finish()
             else:
                 yield raw
             raw.flush()

@@ -14,7 +14,7 @@ class OpenSpans:
     """Answers which span is open, of several the one that started last. What crosses is open on both sides.
 
     Attributes:
-        parent: int64 [n], the span of the set that holds each; `NONE` where none does, or where they cross.
+        parent: int32 [n], the span of the set that holds each; `NONE` where none does, or where they cross.
     """
 
     def __init__(self, ts_ns: IntArray, end_ns: IntArray, track: Codes) -> None:

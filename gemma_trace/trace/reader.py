@@ -19,13 +19,14 @@ import msgspec
 
 from gemma_trace.errors import TraceFormatError, UnreadableError
 from gemma_trace.foreign import UNDECODABLE
-from gemma_trace.trace.ahead import CLOSE, COMMA, Ahead, array_of, jobs_of, pays
+from gemma_trace.trace.ahead import CLOSE, COMMA, Ahead, array_of, pays
 from gemma_trace.trace.block_workers import block_workers
 from gemma_trace.trace.budget import VARIABLE, memory_budget_bytes
 from gemma_trace.trace.collected import Collected
 from gemma_trace.trace.columns import UNDECODABLE_EVENTS
 from gemma_trace.trace.cuts import cut_of, cuts_of
 from gemma_trace.trace.events import CounterEvents, Events, Flows, MemoryEvents, TrackNames
+from gemma_trace.trace.jobs import jobs_of
 from gemma_trace.trace.repair import find_array, repair_json
 from gemma_trace.trace.salvage import MAX_MENDED_BYTES, EventSink, Salvage
 from gemma_trace.trace.sink import ColumnSink

@@ -27,7 +27,7 @@ from gemma_trace.trace.asking import asking_ranges
 from gemma_trace.trace.cache import TraceCache
 from gemma_trace.trace.clients import client_tracks
 from gemma_trace.trace.derived import Derived
-from gemma_trace.trace.events import NONE, BoolArray, Codes, IntArray, Role
+from gemma_trace.trace.events import NONE, BoolArray, CodeArray, Codes, IntArray, Role
 from gemma_trace.trace.header import base_ns_of, device_multiprocessors, device_names, distributed_of, metadata_of
 from gemma_trace.trace.open_spans import OpenSpans
 from gemma_trace.trace.places import Places
@@ -110,8 +110,8 @@ class Trace(Derived):
         return stage_names_of([*self.rules, *FOREIGN_RULES])
 
     @cached_property
-    def stage_range(self) -> IntArray:
-        """int64 [n], the stage code of the spans that are stage ranges; `NONE` for all others.
+    def stage_range(self) -> CodeArray:
+        """int32 [n], the stage code of the spans that are stage ranges; `NONE` for all others.
 
         Our own ranges; then, on any other span of the host, the rules given to `load`; and in a process that has no
         range of ours, the rules for foreign traces, on annotations and Python frames.
@@ -136,10 +136,12 @@ class Trace(Derived):
         named = np.array([stage_named_by(name) is not None for name in self.spans.names], dtype=bool)
         return named[self.spans.name] & self.is_annotation
 
-    def _codes(self, stages: Sequence[str | None], allowed: BoolArray) -> IntArray:
+    def _codes(self, stages: Sequence[str | None], allowed: BoolArray) -> CodeArray:
         """Stage names by name code → stage codes by span."""
         codes = [NONE if stage is None else self.stage_names.index(stage) for stage in stages]
-        return np.where(allowed, np.array(codes, dtype=np.int64)[self.spans.name], NONE)
+        found = np.array(codes, dtype=np.int32)[self.spans.name]
+        found[~allowed] = NONE
+        return found
 
     @cached_property
     def requests(self) -> tuple[Request, ...]:
@@ -212,7 +214,7 @@ class Trace(Derived):
     def stage_segments(self) -> Segments:
         """The threads cut where their innermost stage range changes, by thread and start; `owner` indexes the spans."""
         found = self.open_stages.segments()
-        return Segments(found.start_ns, found.end_ns, self.stage_ranges[found.owner])
+        return Segments(found.start_ns, found.end_ns, self.stage_ranges.astype(np.int32)[found.owner])
 
     @cached_property
     def stage_segments_order(self) -> IntArray:
@@ -220,16 +222,16 @@ class Trace(Derived):
         return np.argsort(self.stage_segments.start_ns, kind="stable")
 
     @cached_property
-    def innermost_range(self) -> IntArray:
-        """int64 [n], for each span of the host the index of the innermost stage range open on its thread, or of itself.
+    def innermost_range(self) -> CodeArray:
+        """int32 [n], for each span of the host the index of the innermost stage range open on its thread, or of itself.
 
         `NONE` outside of all stage ranges, and for all that isn't on the host.
         """
-        return self.innermost(self.stage_range != NONE)
+        return self._innermost(self.stage_range != NONE)
 
     @cached_property
-    def asking_range(self) -> IntArray:
-        """int64 [n], the index of the stage range that asked for each span of the host; `NONE` where none did.
+    def asking_range(self) -> CodeArray:
+        """int32 [n], the index of the stage range that asked for each span of the host; `NONE` where none did.
 
         The innermost one open on its own thread. Where there is none, and the span is a call into a runtime or in an
         op that computes a gradient, the one open on the thread of the request then; failing that, the one in which the
@@ -237,7 +239,7 @@ class Trace(Derived):
         """
         return asking_ranges(self)
 
-    def stage_at(self, spans: IntArray) -> IntArray:
+    def stage_at(self, spans: Codes) -> IntArray:
         """The stage code that asked for each of these host spans; see `asking_range`.
 
         Args:
@@ -248,9 +250,9 @@ class Trace(Derived):
         """
         return self.stage_of_ranges(np.where(spans >= 0, self.asking_range[spans], NONE))
 
-    def stage_of_ranges(self, ranges: IntArray) -> IntArray:
+    def stage_of_ranges(self, ranges: Codes) -> IntArray:
         """int64, the stage codes of stage ranges (or `NONE`); a request's is `UNATTRIBUTED_CODE`."""
-        stage = np.where(ranges >= 0, self.stage_range[ranges], UNATTRIBUTED_CODE)
+        stage = np.where(ranges >= 0, self.stage_range[ranges], UNATTRIBUTED_CODE).astype(np.int64)
         return np.where(stage == REQUEST_CODE, UNATTRIBUTED_CODE, stage)
 
 

@@ -1,4 +1,4 @@
-"""Nesting on each track: who is inside whom, how deep, and what is left of a span when its children are taken off."""
+"""Nesting on each track: who is inside whom, how deep, and which stretches of time a span keeps for itself."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gemma_trace.trace.closed_pieces import closed_pieces, stable_order
-from gemma_trace.trace.events import NONE, Codes, IntArray
+from gemma_trace.trace.events import NONE, CodeArray, Codes, IntArray
+from gemma_trace.trace.growing import GrowingColumn
 
 Ranks = npt.NDArray[np.int8] | IntArray
 
@@ -22,17 +23,15 @@ class Nesting:
     """The spans of a set of tracks as trees. All columns have the length n of the spans given.
 
     Attributes:
-        parent: int64, index of the innermost span around this one on its track; `NONE` for a root.
-        depth: int64, 0 for a root.
+        parent: int32, index of the innermost span around this one on its track; `NONE` for a root.
+        depth: int32, 0 for a root.
         end_ns: int64, where each span ends once it is clipped to its parent.
-        self_ns: int64, the clipped length less that of the children.
         clipped: how many spans crossed another of their track and were clipped.
     """
 
-    parent: IntArray
-    depth: IntArray
+    parent: CodeArray
+    depth: CodeArray
     end_ns: IntArray
-    self_ns: IntArray
     clipped: int
 
 
@@ -52,19 +51,21 @@ def nest(ts_ns: IntArray, end_ns: IntArray, track: Codes, rank: Ranks | None = N
         rank: integer [n], see above; None is 0 for all.
     """
     n = len(ts_ns)
-    parent, depth, clipped_end, self_ns = (np.empty(n, dtype=np.int64) for _ in range(4))
+    parent, depth = np.empty(n, dtype=np.int32), np.empty(n, dtype=np.int32)
+    clipped_end = np.empty(n, dtype=np.int64)
     clipped = 0
     for piece in closed_pieces(ts_ns, end_ns, track):
         ranks = None if rank is None else rank[piece]
-        found = _nest_piece(ts_ns[piece], end_ns[piece], track[piece], ranks)
-        parent[piece] = np.where(found.parent >= 0, piece[found.parent], NONE)
-        depth[piece], clipped_end[piece], self_ns[piece] = found.depth, found.end_ns, found.self_ns
-        clipped += found.clipped
-    return Nesting(parent, depth, clipped_end, self_ns, clipped)
+        above, depth[piece], clipped_end[piece], cut = _nest_piece(ts_ns[piece], end_ns[piece], track[piece], ranks)
+        parent[piece] = np.where(above >= 0, piece[above], NONE)
+        clipped += cut
+    return Nesting(parent, depth, clipped_end, clipped)
 
 
-def _nest_piece(ts_ns: IntArray, end_ns: IntArray, track: Codes, ranks: Ranks | None) -> Nesting:
-    """`nest` of spans that are sorted by track."""
+def _nest_piece(
+    ts_ns: IntArray, end_ns: IntArray, track: Codes, ranks: Ranks | None
+) -> tuple[IntArray, IntArray, IntArray, int]:
+    """Parent, depth, clipped end and number of clipped spans, of spans that are sorted by track."""
     n, zero = len(ts_ns), ts_ns.min()
     # Each track gets a stretch of time of its own, so that one pass nests them all. Times are doubled so that an
     # empty span can have an inside, which makes it end after its start.
@@ -84,12 +85,7 @@ def _nest_piece(ts_ns: IntArray, end_ns: IntArray, track: Codes, ranks: Ranks | 
             parts.append((np.where(found[0] >= 0, found[0] + begin, NONE), *found[1:]))
         parent, depth, clipped_end = (np.concatenate([part[i] for part in parts]) for i in range(3))
         clipped = sum(part[3] for part in parts)
-    clipped_end //= 2
-    start //= 2
-    self_ns = clipped_end - start
-    children = np.flatnonzero(parent >= 0)
-    np.subtract.at(self_ns, parent[children], clipped_end[children] - start[children])
-    return Nesting(parent, depth, clipped_end + zero, self_ns, clipped)
+    return parent, depth, clipped_end // 2 + zero, clipped
 
 
 def _nest_line(start: IntArray, end: IntArray, rank: Ranks | None) -> tuple[IntArray, IntArray, IntArray, int]:
@@ -219,47 +215,42 @@ class Segments:
 
     Attributes:
         start_ns, end_ns: int64 [s].
-        owner: int64 [s], index of the innermost span.
+        owner: int32 [s], index of the innermost span.
     """
 
     start_ns: IntArray
     end_ns: IntArray
-    owner: IntArray
+    owner: CodeArray
 
 
 def innermost_segments(ts_ns: IntArray, track: Codes, nesting: Nesting) -> Segments:
     """Cut each track at every start and end: what a span keeps for itself when its children are taken out.
 
-    The segments of one owner add up to its `self_ns`; those of one track are disjoint.
+    The segments of one owner add up to its length less that of its children; those of one track are disjoint.
 
     Args:
         ts_ns: int64 [n], starts, as given to `nest`.
         track: integer [n], as given to `nest`.
     """
-    parts: tuple[list[IntArray], ...] = ([], [], [])
+    columns = [GrowingColumn(dtype) for dtype in (np.int64, np.int64, np.int32)]
     for piece in closed_pieces(ts_ns, nesting.end_ns, track):
         found = _segments_of(ts_ns, track, nesting, piece[nesting.end_ns[piece] > ts_ns[piece]])
-        for part, column in zip(parts, (found.start_ns, found.end_ns, found.owner), strict=True):
-            part.append(column)
-    return Segments(*map(_joined, parts))
+        for column, values in zip(columns, found, strict=True):
+            column.extend(values)
+    return Segments(*(column.take() for column in columns))
 
 
-def _joined(parts: list[IntArray]) -> IntArray:
-    """All of them as one; the list is emptied, or a long column would be in memory twice for as long as it is there."""
-    joined = np.concatenate([np.zeros(0, dtype=np.int64), *parts])
-    parts.clear()
-    return joined
-
-
-def _segments_of(ts_ns: IntArray, track: Codes, nesting: Nesting, real: IntArray) -> Segments:
-    """The segments of some spans that aren't empty, with all that is in them and around them."""
+def _segments_of(
+    ts_ns: IntArray, track: Codes, nesting: Nesting, real: IntArray
+) -> tuple[IntArray, IntArray, IntArray]:
+    """The segments of some spans that aren't empty, with all that is in them and around them: start, end, owner."""
     time = np.concatenate((ts_ns[real], nesting.end_ns[real]))
     tracks = np.tile(track[real], 2)
     # At one instant spans end before others start, inner ones end first, outer ones start first.
     depth = nesting.depth[real]
     order = np.lexsort((np.concatenate((depth, -1 - depth)), time, tracks))
-    owner = np.concatenate((real, nesting.parent[real]))[order]
+    owner = np.concatenate((real, nesting.parent[real].astype(np.int64)))[order]
     tracks, start = tracks[order], time[order]
     end = np.append(start[1:], 0)
     kept = (owner >= 0) & (np.append(tracks[1:], NONE) == tracks) & (end > start)
-    return Segments(start[kept], end[kept], owner[kept])
+    return start[kept], end[kept], owner[kept]

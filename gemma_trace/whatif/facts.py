@@ -71,7 +71,7 @@ class Facts:
         here = mine[first:stop]
         start = np.maximum(segments.start_ns[here], request.start_ns) - request.start_ns
         end = np.minimum(segments.end_ns[here], request.end_ns) - request.start_ns
-        return Stretch(start, end, segments.owner[here])
+        return Stretch(start, end, segments.owner[here].astype(np.int64))
 
     def roots_in(self, track: int, request: Request) -> IntArray:
         """int64, where outermost spans of a thread begin within a request, from its start on."""

@@ -10,6 +10,7 @@ from gemma_trace.analysis.tree import NodeKind, TreeNode, call_tree, prune
 from gemma_trace.analysis.work_pieces import waiting_ns
 from gemma_trace.errors import InputError
 from tests.conftest import SAMPLES, real_trace
+from tests.trace.owned_nesting import self_ns
 from tests.trace_builder import TraceBuilder
 
 
@@ -138,7 +139,7 @@ def check_against_the_stages(path: Path) -> None:
     tree = call_tree(trace)
     check_sums(tree)
     assert tree.device_ns == trace.spans.dur_ns[trace.activities].sum()
-    assert tree.host_ns + waiting_ns(trace) == trace.nesting.self_ns.sum()
+    assert tree.host_ns + waiting_ns(trace) == self_ns(trace.spans.ts_ns[trace.host], trace.nesting).sum()
     table = kernel_table(trace)
     kernels = sum(node.count for _, node in tree.walk() if node.kind is NodeKind.KERNEL)
     assert kernels == table.totals.activities

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -65,7 +66,7 @@ def test_stages_are_timed_by_the_devices_own_events(calls: list[Any]) -> None:
     timer.begin(Stage.REQUEST.range_name)  # event 0, host 10
     timer.begin(Stage.PREFILL.range_name)  # event 20, host 30
     timer.end()  # host 40, event 50
-    timer.token_on_host()
+    timer.tokens_on_host()
     timer.end()
     assert timer.finish_request("").stages["prefill"] == StageSample(10, 30, 1)
     assert calls == [XPU]
@@ -77,19 +78,22 @@ def test_synchronised_stages_wait_for_what_the_profiler_does_not_see(calls: list
     ranges.begin(Stage.REQUEST.range_name)
     ranges.begin("gemma_trace::layer::x")
     ranges.end()
-    timer.token_on_host()
+    timer.tokens_on_host()
     ranges.end()
     assert calls == [MPS, MPS], "at both ends of the stage"
     assert timer.finish_request("").wall_ns > 0
 
 
 @pytest.mark.usefixtures("calls")
-def test_what_is_not_known_of_a_device_is_said() -> None:
-    assert _warnings(MPS, b"") == (
+def test_what_is_not_known_of_a_device_is_said(tmp_path: Path) -> None:
+    empty, exported = tmp_path / "empty.json", tmp_path / "exported.json"
+    empty.touch()
+    exported.write_bytes(b'"cat": "kernel"')
+    assert _warnings(MPS, empty) == (
         "this torch's profiler records no activity of mps: the stages waited for it, and no kernel is known",
     )
-    assert "no device activity" in _warnings(XPU, b"")[0]
-    assert _warnings(XPU, b'"cat": "kernel"') == _warnings(CPU, b"") == ()
+    assert "no device activity" in _warnings(XPU, empty)[0]
+    assert _warnings(XPU, exported) == _warnings(CPU, empty) == ()
     with watched_devices([XPU]) as watch:
         watch.start()
         watch.finish(1, 1)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import tracemalloc
 from pathlib import Path
 
 import msgspec
@@ -37,6 +38,11 @@ METADATA = RunMetadata(
 )
 
 
+def exported(built: TraceBuilder, folder: Path) -> Path:
+    """The file that the profiler wrote."""
+    return built.write(folder / "profiler.json")
+
+
 def edges(path: Path) -> dict[str, tuple[int, int]]:
     spans = load(path).spans
     return {
@@ -49,7 +55,7 @@ def test_metadata_comes_back_and_the_machine_is_not_named(tmp_path: Path) -> Non
     built = TraceBuilder().range("request", 0, 10)
     built.header |= {"host_name": "secret-host", "username": "secret-user", "traceName": "/tmp/abc/profiler.json"}
     path = trace_path(tmp_path / "run", "rank0", 12)
-    write_trace(built.json(), METADATA, path)
+    write_trace(exported(built, tmp_path), METADATA, path)
     assert path.name == "rank0.12.pt.trace.json.gz"
     assert load(path).metadata == METADATA
     text = gzip.decompress(path.read_bytes())
@@ -62,7 +68,7 @@ def test_the_home_folder_becomes_a_tilde_and_others_go(tmp_path: Path, monkeypat
     monkeypatch.setenv("HOME", "/home/ann")
     built = TraceBuilder().span("python_function", "/home/ann/run.py(3): main", 0, 10)
     built.span("python_function", "/home/anna/run.py(3): main", 20, 10).range("request", 0, 50)
-    write_trace(built.json(), METADATA, tmp_path / "a.json.gz")
+    write_trace(exported(built, tmp_path), METADATA, tmp_path / "a.json.gz")
     assert {"~/run.py(3): main", "run.py(3): main"} <= set(edges(tmp_path / "a.json.gz"))
 
 
@@ -74,7 +80,7 @@ def test_frames_that_cross_a_ranges_edge_end_there(tmp_path: Path) -> None:
     built.span("python_function", "leaves prefill", 480, 40)
     built.span("python_function", "leaves request", 890, 30)
     built.span("python_function", "other thread", 50, 100, tid=7)
-    write_trace(built.json(), METADATA, tmp_path / "a.json.gz")
+    write_trace(exported(built, tmp_path), METADATA, tmp_path / "a.json.gz")
     found = edges(tmp_path / "a.json.gz")
     assert found["gemma_trace::request"] == (100, 900)
     assert found["gemma_trace::prefill"] == (300, 500)
@@ -90,13 +96,13 @@ def test_frames_that_cross_a_ranges_edge_end_there(tmp_path: Path) -> None:
 def test_a_frame_that_leaves_one_range_and_enters_the_next_keeps_what_lies_between(tmp_path: Path) -> None:
     built = TraceBuilder().range("prefill", 0, 100).range("sampling", 120, 100)
     built.span("python_function", "between", 90, 50)
-    write_trace(built.json(), METADATA, tmp_path / "a.json.gz")
+    write_trace(exported(built, tmp_path), METADATA, tmp_path / "a.json.gz")
     assert edges(tmp_path / "a.json.gz")["between"] == (100, 120)
 
 
 def test_events_that_need_no_trimming_stay_byte_for_byte(tmp_path: Path) -> None:
     built = TraceBuilder().range("request", 0, 10).op("aten::mm \u2581\t", 1, 2, dims=[[1, 2]])
-    write_trace(built.json(), METADATA, tmp_path / "a.json.gz")
+    write_trace(exported(built, tmp_path), METADATA, tmp_path / "a.json.gz")
     written = msgspec.json.decode(gzip.decompress((tmp_path / "a.json.gz").read_bytes()), type=dict[str, msgspec.Raw])
     original = msgspec.json.decode(built.json(), type=dict[str, msgspec.Raw])
     decode = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -109,18 +115,44 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.Mon
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(writer, "_serialize", fail)
+    monkeypatch.setattr(writer, "_write_header", fail)
     with pytest.raises(OutputError, match="No space left on device"):
-        write_trace(TraceBuilder().range("request", 0, 1).json(), METADATA, tmp_path / "run" / "a.json.gz")
+        write_trace(exported(TraceBuilder().range("request", 0, 1), tmp_path), METADATA, tmp_path / "run" / "a.json.gz")
     assert list((tmp_path / "run").iterdir()) == []
 
 
-def test_an_export_that_is_no_json_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CaptureError, match="is not valid"):
-        write_trace(b'{"traceEvents": [', METADATA, tmp_path / "a.json.gz")
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        (b'{"traceEvents": [', "ends too early"),
+        (b"", "is empty"),
+        (b'{"traceEvents": [{"ph": "X", "name": "a\x01"}, {}], "displayTimeUnit": "ms"}', "control characters: 1"),
+        (b'{"traceEvents": [{"ph": "X"}, 7], "displayTimeUnit": "ms"}', "undecodable events: 1"),
+        (b'{"traceEvents": [{"ph": "X"}], "displayTimeUnit": nonsense}', "bare values: 1"),
+    ],
+)
+def test_an_export_that_is_no_json_is_refused(text: bytes, wrong: str, tmp_path: Path) -> None:
+    (tmp_path / "profiler.json").write_bytes(text)
+    with pytest.raises(CaptureError, match=rf"is not valid \(.*{wrong}.*without --stacks"):
+        write_trace(tmp_path / "profiler.json", METADATA, tmp_path / "out" / "a.json.gz")
+    assert not list(tmp_path.glob("out/*"))
 
 
 def test_metadata_stands_before_the_events(tmp_path: Path) -> None:
-    write_trace(TraceBuilder().range("request", 0, 1).json(), METADATA, tmp_path / "a.json.gz")
+    write_trace(exported(TraceBuilder().range("request", 0, 1), tmp_path), METADATA, tmp_path / "a.json.gz")
     keys = list(json.loads(gzip.decompress((tmp_path / "a.json.gz").read_bytes())))
     assert keys.index("gemma_trace") < keys.index("traceEvents")
+
+
+def test_no_more_than_a_few_blocks_of_the_export_are_in_memory(tmp_path: Path) -> None:
+    event = b'{"ph": "X", "cat": "cpu_op", "name": "%s", "pid": 1, "tid": 1, "ts": 5, "dur": 1}' % (b"x" * 200)
+    file = tmp_path / "profiler.json"
+    file.write_bytes(b'{"schemaVersion": 1, "traceEvents": [\n' + b",\n".join([event] * 60_000) + b"\n]}")
+    tracemalloc.start()
+    try:
+        write_trace(file, METADATA, tmp_path / "a.json")
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 9e6 < file.stat().st_size / 1.8
+    assert (tmp_path / "a.json").read_bytes().count(event) == 60_000

@@ -173,7 +173,7 @@ def test_what_is_not_there_is_one_line_and_no_file(
 def test_a_failed_run_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from gemma_trace.capture.session import _Session
 
-    def fail(self: _Session, scratch: Path) -> bytes:
+    def fail(self: _Session, scratch: Path) -> Path:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     monkeypatch.setattr(_Session, "profile_requests", fail)

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gemma_trace.errors import ConfigError, GemmaTraceError, InputError
-from gemma_trace.trace import ahead, block_process, block_worker, block_workers, reader, source
+from gemma_trace.trace import ahead, block_process, block_worker, block_workers, jobs, reader, source
 from gemma_trace.trace.block_workers import BlockWorker
 from gemma_trace.trace.collected import Block, Collected
 from gemma_trace.trace.reader import TraceFile, read_trace
@@ -316,21 +316,21 @@ def test_small_files_start_no_process(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_how_many_processes_read_is_given_or_stands_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(ahead.JOBS_VARIABLE, raising=False)
-    monkeypatch.setattr(ahead, "_cores", lambda: 5)
-    assert (ahead.jobs_of(None), ahead.jobs_of(3), ahead.jobs_of(100)) == (5, 3, ahead.MOST_JOBS)
-    monkeypatch.setenv(ahead.JOBS_VARIABLE, "2")
-    assert (ahead.jobs_of(None), ahead.jobs_of(4)) == (2, 4)
-    monkeypatch.delenv(ahead.JOBS_VARIABLE)
-    monkeypatch.setattr(ahead, "_is_one_of_many", lambda: True)
-    assert (ahead.jobs_of(None), ahead.jobs_of(4)) == (1, 4)
+    monkeypatch.delenv(jobs.JOBS_VARIABLE, raising=False)
+    monkeypatch.setattr(jobs, "_cores", lambda: 5)
+    assert (jobs.jobs_of(None), jobs.jobs_of(3), jobs.jobs_of(100)) == (5, 3, jobs.MOST_JOBS)
+    monkeypatch.setenv(jobs.JOBS_VARIABLE, "2")
+    assert (jobs.jobs_of(None), jobs.jobs_of(4)) == (2, 4)
+    monkeypatch.delenv(jobs.JOBS_VARIABLE)
+    monkeypatch.setattr(jobs, "_is_one_of_many", lambda: True)
+    assert (jobs.jobs_of(None), jobs.jobs_of(4)) == (1, 4)
 
 
 @pytest.mark.parametrize("given", ["0", "-1", "two", "1.5", " 2"])
 def test_what_is_no_number_of_processes_is_refused(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
-    monkeypatch.setenv(ahead.JOBS_VARIABLE, given)
+    monkeypatch.setenv(jobs.JOBS_VARIABLE, given)
     with pytest.raises(ConfigError, match="is a whole number of processes such as 1 or 4"):
-        ahead.jobs_of(None)
+        jobs.jobs_of(None)
 
 
 def test_a_process_of_a_pool_reads_by_itself() -> None:
@@ -338,7 +338,7 @@ def test_a_process_of_a_pool_reads_by_itself() -> None:
     from multiprocessing import get_context
 
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        assert pool.submit(ahead.jobs_of, None).result() == 1
+        assert pool.submit(jobs.jobs_of, None).result() == 1
 
 
 def test_no_module_in_the_current_folder_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from gemma_trace.trace import closed_pieces as module
 from gemma_trace.trace.closed_pieces import closed_pieces
 from gemma_trace.trace.open_spans import innermost_of
-from gemma_trace.trace.tree import innermost_segments, nest
+from gemma_trace.trace.tree import innermost_segments
+from tests.trace.owned_nesting import nest
 
 SPANS = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 12), st.integers(0, 3)), max_size=40)
 
@@ -40,7 +41,7 @@ def everything(spans: list[tuple[int, int, int]], wanted: np.ndarray, ranks: np.
     segments = innermost_segments(start, track, nesting)
     none = np.zeros(len(start), dtype=bool)
     inner = innermost_of(np.arange(len(start)), start, end, track, wanted[: len(start)], none)
-    found = [nesting.parent, nesting.depth, nesting.end_ns, nesting.self_ns, inner]
+    found: list[np.ndarray] = [nesting.parent, nesting.depth, nesting.end_ns, nesting.self_ns, inner]
     found += [segments.start_ns, segments.end_ns, segments.owner, np.array([nesting.clipped])]
     return [column.tolist() for column in found]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 
@@ -11,7 +12,6 @@ from gemma_trace.analysis.work_pieces import shape_text
 from gemma_trace.report.short_names import folded
 from gemma_trace.stages import FOREIGN_RULES
 from gemma_trace.trace.waiting import is_waiting
-from tests import hostile_names
 from tests.hostile_names import LEAST_TOTAL_S, Pattern, cost_s, patterns, too_slow
 
 ALL = list(patterns())
@@ -39,8 +39,8 @@ def test_names_of_their_own_pieces_are_matched_in_time_linear_in_their_length(pa
 def test_a_pattern_that_is_not_linear_is_told_even_by_a_clock_of_ticks(
     pattern: str, told: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exact = hostile_names.time.process_time
-    monkeypatch.setattr(hostile_names.time, "process_time", lambda: exact() // 0.01 * 0.01)
+    exact = time.process_time
+    monkeypatch.setattr(time, "process_time", lambda: exact() // 0.01 * 0.01)
     compiled = re.compile(pattern)
     assert any(too_slow(Pattern("here", compiled, compiled.search), 300, -1.0, 2.0)) == told
 

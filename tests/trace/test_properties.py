@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from gemma_trace.errors import TraceFormatError
 from gemma_trace.trace.events import NONE, IntArray
 from gemma_trace.trace.reader import TraceFile, read_trace
-from gemma_trace.trace.tree import Nesting, innermost_segments, nest
+from gemma_trace.trace.tree import Nesting, innermost_segments
+from tests.trace.owned_nesting import nest
 from tests.trace_builder import decimal_us
 
 FILES = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

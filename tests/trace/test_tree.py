@@ -9,7 +9,8 @@ from hypothesis.strategies import integers, lists, tuples
 
 from gemma_trace.trace import tree
 from gemma_trace.trace.events import NONE, IntArray
-from gemma_trace.trace.tree import Nesting, Segments, first_greater, innermost_segments, nest
+from gemma_trace.trace.tree import Segments, first_greater, innermost_segments
+from tests.trace.owned_nesting import OwnedNesting, nest
 from tests.trace_builder import TraceBuilder
 
 Spans = list[tuple[int, int]]
@@ -28,7 +29,7 @@ def ints(*values: int) -> IntArray:
     return np.array(values, np.int64)
 
 
-def nested(spans: Spans, tracks: list[int] | None = None) -> Nesting:
+def nested(spans: Spans, tracks: list[int] | None = None) -> OwnedNesting:
     return nest(*columns(spans, tracks))
 
 

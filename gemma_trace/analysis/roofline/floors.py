@@ -109,7 +109,7 @@ class _CountedStages:
         spans = trace.spans
         ops = Work("host", spans.ts_ns[costs.op], spans.ends_ns(costs.op), costs.op, costs.op)
         request, stage = request_of_work(trace, ops, requests), stage_of_work(trace, ops)
-        self._range = trace.innermost_range[costs.op]
+        self._range = trace.innermost_range[costs.op].astype(np.int64)
         work = device_work(trace) if costs.on == "device" else host_work(trace)
         self._piece_request, self._piece_stage = request_of_work(trace, work, requests), stage_of_work(trace, work)
         owner = costs.owner_of(trace, work)
