@@ -27,6 +27,8 @@ EXTRAS: Final = {
     "gcs": ("gcsfs",),
     "mcp": ("mcp",),
     "notebooks": ("nbclient", "nbformat", "ipykernel", "matplotlib"),
+    "quantize": ("bitsandbytes",),
+    "adapter": ("peft",),
 }
 """The packages that each extra brings."""
 
