@@ -91,7 +91,7 @@ def test_help_shows_square_brackets_and_choices(capsys: pytest.CaptureFixture[st
     [
         ("images=2", "give image for the files to send, or images_per_request for how many each request has"),
         ("imge=x.jpg", "give image"),
-        ("--nothing=1", "give one of attn, batch,"),
+        ("--nothing=1", "give one of adapter, assistant, attn, batch,"),
     ],
 )
 def test_a_sweeps_options_are_those_of_capture(option: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:

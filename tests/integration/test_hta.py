@@ -77,7 +77,6 @@ def ours(trace: Trace) -> tuple[dict[str, int], int, int]:
     "name",
     [
         "h100_bert_small",
-        "h100_owlv2_vlm_proxy",
         "h100_qwen15_0.5b_unlinked",
         "mi300x_sglang_prefill_decode",
         "mi300x_vllm_decode_graph",
@@ -123,7 +122,7 @@ def test_hta_has_more_where_an_op_names_a_stream(corpus: Path, hta: Any) -> None
     assert kernel_sums_ns(hta(path))["triton_poi_fused_add_cos_sin_0"] > 1760, "the op on the host is counted in"
 
 
-LARGE = ("h100_owlv2_vlm_proxy", "v100_epoch_timestamps")
+LARGE = ("h100_owlv2_vlm_proxy",)
 """Of these the dearest analyses, sequences and critical path, are left out."""
 
 SMALL = (
