@@ -126,19 +126,13 @@ _IDENTITY: Final = (
     ),
 )
 
+_TO_FIRST_TOKEN: Final = (
+    *(TTFT, IMAGE_SHARE, IMAGE_PROCESSING, PREPROCESSING),
+    *(VISION_TOWER, AUDIO_TOWER, PROJECTOR, DRAFT, PREFILL, SAMPLING),
+)
+
 _SHOWN: Final = (
-    *(
-        TTFT,
-        IMAGE_SHARE,
-        IMAGE_PROCESSING,
-        PREPROCESSING,
-        VISION_TOWER,
-        AUDIO_TOWER,
-        PROJECTOR,
-        DRAFT,
-        PREFILL,
-        SAMPLING,
-    ),
+    *_TO_FIRST_TOKEN,
     *(UNATTRIBUTED, TPOT, TOKENS_PER_SECOND, SLOPE, JITTER),
 )
 """The measures that people see, where a run has them."""
@@ -167,18 +161,7 @@ SUMMARY_FILE: Final = (*RUN_FILE, *MEASURE_FILE, INFLATION, *ENERGY_FILE)
 """A row per run."""
 
 PAGE_MEASURES: Final = (
-    *(
-        TTFT,
-        IMAGE_SHARE,
-        IMAGE_PROCESSING,
-        PREPROCESSING,
-        VISION_TOWER,
-        AUDIO_TOWER,
-        PROJECTOR,
-        DRAFT,
-        PREFILL,
-        SAMPLING,
-    ),
+    *_TO_FIRST_TOKEN,
     *(DECODE, UNATTRIBUTED, TPOT, PROFILED_TTFT),
 )
 """The measures of the page's table of runs."""
