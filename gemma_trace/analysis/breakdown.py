@@ -12,6 +12,7 @@ from gemma_trace.analysis.timeline import UNLINKED, Request, StageTime, partitio
 from gemma_trace.stages import STAGE_ORDER, Stage
 from gemma_trace.tabular import Tabular, fields_of
 from gemma_trace.trace.trace import Trace
+from gemma_trace.wording import counted
 
 _FIGURES: Final = attrgetter(*(field.name for field in fields(StageTime)[2:]))
 """All that is summed up of a row."""
@@ -87,7 +88,7 @@ class StageBreakdown(Tabular):
 
     def headline(self) -> str:
         """What the result is, in a line."""
-        return f"Stages of {len(self.requests)} requests, {self.totals.wall_ns / 1e6:,.3f} ms wall"
+        return f"Stages of {counted(len(self.requests), 'request')}, {self.totals.wall_ns / 1e6:,.3f} ms wall"
 
     def records(self) -> Iterator[dict[str, Any]]:
         """One row per request and stage."""

@@ -26,6 +26,7 @@ from gemma_trace.metadata import Energy, RequestSample, RunMetadata, StageSample
 from gemma_trace.stages import DEVICE_STAGES, PREPROCESSING_PARTS, Stage
 from gemma_trace.tabular import Tabular
 from gemma_trace.trace.trace import Trace
+from gemma_trace.wording import counted
 
 MEASURES: Final = (
     "ttft_ms",
@@ -145,7 +146,7 @@ class RunSummary(Tabular):
 
     def headline(self) -> str:
         """What the result is, in a line."""
-        return f"{self.run}: {self.runs} {self.timing} requests, check: {self.health.verdict}"
+        return f"{self.run}: {counted(self.runs, f'{self.timing} request')}, check: {self.health.verdict}"
 
     def records(self) -> Iterator[dict[str, Any]]:
         """One row per measure that the run has."""

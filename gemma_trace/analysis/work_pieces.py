@@ -199,9 +199,7 @@ def select(
     if device is not None:
         raise InputError(f"nothing that was selected ran on a device; leave out --device {device}")
     if stage is not None and not _has_ranges(trace, codes):
-        present = np.unique(trace.stage_range[trace.stage_range != NONE])
-        stages = [trace.stage_names[code] for code in present if code != REQUEST_CODE]
-        raise no_such_stage(trace, stage, stages)
+        raise no_such_stage(trace, stage, _present(trace))
     ours = REQUEST_CODE in trace.stage_range
     windows = requests if request is not None or (ours and not len(trace.activities)) else None
     return _chosen(trace, host_work(trace), codes, windows)
@@ -352,10 +350,15 @@ def _stage_codes(trace: Trace, stage: str | None) -> list[int]:
         return list(range(len(trace.stage_names) + 1))
     if stage == UNLINKED:
         return [len(trace.stage_names)]
-    known = [name for name in trace.stage_names if name != Stage.REQUEST]
-    if stage not in known:
-        raise InputError(f"no stage {stage!r}; the stages are {', '.join(known)}, {UNLINKED}")
+    if stage == Stage.REQUEST or stage not in trace.stage_names:
+        raise no_such_stage(trace, stage, _present(trace))
     return [trace.stage_names.index(stage)]
+
+
+def _present(trace: Trace) -> list[str]:
+    """The stages of which the trace has a range."""
+    codes = np.unique(trace.stage_range[trace.stage_range != NONE])
+    return [trace.stage_names[code] for code in codes if code != REQUEST_CODE]
 
 
 def _has_ranges(trace: Trace, codes: list[int]) -> bool:

@@ -13,6 +13,7 @@ from gemma_trace.capture.modes import Quantization, check_modes
 from gemma_trace.capture.natural_types import checked
 from gemma_trace.errors import ConfigError
 from gemma_trace.metadata import ConfigValue
+from gemma_trace.wording import option_of
 
 DEFAULT_PROMPT: Final = "Describe this image in one sentence."
 STAGE_MODULES: Final = ("vision", "projector", "decoder")
@@ -208,7 +209,7 @@ class CaptureConfig:
         if not self.model.strip():
             raise ConfigError("the model is empty; give --model a preset, a Hub id or a folder")
         if not 0 <= self.seed < 2**63:
-            raise ConfigError(f"the seed is {self.seed}; it must be from 0 to 2^63 - 1")
+            raise ConfigError(f"--seed is {self.seed}; it must be from 0 to 2^63 - 1")
         _require_one_of("weights", self.weights, Weights)
         _require_one_of("dtype", self.dtype, Dtype)
         _require_one_of("image backend", self.image_backend, ImageBackend)
@@ -223,7 +224,7 @@ class CaptureConfig:
             raise ConfigError(f"no device {self.device!r}; give auto, cpu, cuda or cuda:N")
         for option, least in (("new_tokens", 1), ("warmup", 0), ("runs", 0), ("profile_runs", 1), *_MORE_LEAST):
             if (getattr(self, option) or least) < least or getattr(self, option) == 0 < least:
-                raise ConfigError(f"{option} is {getattr(self, option)}; it must be {least} or more")
+                raise ConfigError(f"{option_of(option)} is {getattr(self, option)}; it must be {least} or more")
         _require_one_of("compile mode", self.compile, CompileMode)
         if self.cache is not None:
             _require_one_of("cache", self.cache, CacheMode)

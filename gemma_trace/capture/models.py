@@ -113,7 +113,7 @@ def load_assistance(config: CaptureConfig, model: nn.Module, progress: Progress 
     try:
         assistant = _load(asked, device, progress or NoProgress()).model
     except ModelError as error:
-        raise ModelError(str(error).replace("--model", "--assistant")) from error
+        raise ModelError(error.args[0].replace("--model", "--assistant")) from error
     theirs, ours = _vocabulary(assistant), _vocabulary(model)
     if theirs != ours:
         raise ModelError(
@@ -143,7 +143,7 @@ def _adapter_folder(adapter: str, progress: Progress) -> Path:
     try:
         return _download(adapter, progress, weights=True)
     except ModelError as error:
-        raise ModelError(str(error).replace("--model", "--adapter")) from error
+        raise ModelError(error.args[0].replace("--model", "--adapter")) from error
 
 
 def _load(config: CaptureConfig, device: torch.device, progress: Progress) -> LoadedModel:

@@ -15,6 +15,7 @@ from typing import Any, Final, get_args, get_origin, get_type_hints
 
 from gemma_trace.errors import ConfigError
 from gemma_trace.foreign import converted
+from gemma_trace.wording import option_of
 
 _TAKES: Final = {int: "a whole number", bool: "true or false", str: "text", tuple: "a list of texts", Path: "a path"}
 _MOST_SHOWN: Final = 100
@@ -26,7 +27,7 @@ def checked(owner: type, name: str, value: Any, shown_name: str | None = None) -
 
     Args:
         owner: the dataclass.
-        shown_name: what the message calls the field.
+        shown_name: what the message calls the field; by default as its option on the command line.
 
     Raises:
         ConfigError: it is of another type than the field.
@@ -35,7 +36,7 @@ def checked(owner: type, name: str, value: Any, shown_name: str | None = None) -
     base = base_of(kind)
     shown = " ".join(repr(value).split())
     shown = shown if len(shown) <= _MOST_SHOWN else f"{shown[:_MOST_SHOWN]}…"
-    wrong = ConfigError(f"{shown_name or name} is {shown}; it requires {_TAKES[base]}")
+    wrong = ConfigError(f"{shown_name or option_of(name)} is {shown}; it requires {_TAKES[base]}")
     return converted(_natural(value, base), kind, wrong)
 
 

@@ -16,7 +16,7 @@ from typing import Final, Literal, NamedTuple
 
 import numpy as np
 
-from gemma_trace.analysis.breakdown import StageBreakdown
+from gemma_trace.analysis.breakdown import StageBreakdown, breakdown
 from gemma_trace.analysis.roofline.gemma3_floor import ModelWork, model_work
 from gemma_trace.analysis.roofline.opcosts import FloatArray, op_costs
 from gemma_trace.analysis.roofline.rows import Bound, roofs_of
@@ -76,12 +76,14 @@ class _Least:
     floor_ns: float
 
 
-def stage_floors(trace: Trace, found: StageBreakdown, peaks: Peaks | None) -> list[StageFloor]:
+def stage_floors(trace: Trace, found: StageBreakdown | None = None, peaks: Peaks | None = None) -> list[StageFloor]:
     """The floor of every stage of these requests whose work is known, in the order of the rows.
 
     Args:
+        found: whose rows; None is all requests of the trace.
         peaks: of the trace's device; None leaves the times out.
     """
+    found = breakdown(trace) if found is None else found
     counted = _CountedStages(trace, peaks)
     requests = {request.index: request for request in found.requests}
     floors = []

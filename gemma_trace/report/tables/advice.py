@@ -10,6 +10,7 @@ from gemma_trace.health.findings import Health, listed
 from gemma_trace.report.number_text import milliseconds
 from gemma_trace.report.table import Col, Report, Table, holding
 from gemma_trace.report.units import LABEL, MS, PCT, TEXT, WORDS
+from gemma_trace.wording import counted
 
 _FIRST_TOKENS: Final = "the first token of every request is known"
 _IN_LAYERS: Final = "work lies in layers"
@@ -216,7 +217,7 @@ def advice_tables(found: Advice) -> tuple[Table[Any], ...]:
             _SEVERAL: bool(found.traces),
         }
     )
-    title = f"What to change: {len(found.findings)} finding{'' if len(found.findings) == 1 else 's'}"
+    title = f"What to change: {counted(len(found.findings), 'finding')}"
     if found.traces:
         title += f" in {len(found.traces)} traces"
     table = Table(title, ADVICE_COLS, found.findings, notes=_notes(found), conditions=conditions)
