@@ -48,7 +48,8 @@ from gemma_trace.report.tables.summary import STAGE as STAGE_OF_RUN
 from gemma_trace.report.tables.tree import TREE_FILE
 from gemma_trace.report.tables.what_if import WHAT_IF_FILE
 from gemma_trace.sql.schema import TRACE_TABLES
-from gemma_trace.store.schema import TABLES, StoreColumn
+from gemma_trace.store.columns import StoreColumn
+from gemma_trace.store.schema import TABLES
 
 
 @dataclass(frozen=True)

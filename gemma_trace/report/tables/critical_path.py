@@ -9,6 +9,7 @@ from gemma_trace.analysis.critical_path import CriticalPath, PathKind
 from gemma_trace.analysis.path_stages import PathStage, path_stages, summed_path_stages
 from gemma_trace.report.table import Col, Table, holding
 from gemma_trace.report.units import MS, PCT
+from gemma_trace.store import columns
 
 FIRST_TOKENS: Final = "the first token of every request is known"
 
@@ -22,7 +23,7 @@ _KINDS: Final = {
     PathKind.SYNC: "what a waiting call takes to return after what it waited for",
 }
 
-STAGE: Final = Col("stage", "stage", definition="the stage's name")
+STAGE: Final = Col.stored(columns.STAGE, "stage")
 PATH: Final = Col("path_ns", "path", MS, definition="Σ of the five below", is_sum=True)
 TO_FIRST_TOKEN: Final = Col(
     "to_first_token_ns",
@@ -38,7 +39,7 @@ KINDS: Final = tuple(
     for kind, definition in _KINDS.items()
 )
 
-PATH_FILE: Final = (Col("request", definition="the request's index, from 0"), STAGE, PATH, TO_FIRST_TOKEN, *KINDS)
+PATH_FILE: Final = (Col.stored(columns.REQUEST), STAGE, PATH, TO_FIRST_TOKEN, *KINDS)
 """A row per request and stage on its path."""
 
 PATH_COLS: Final = (STAGE, PATH, Col("share_pct", "", PCT, priority=1), TO_FIRST_TOKEN, *KINDS)

@@ -10,6 +10,7 @@ from gemma_trace.report.number_text import significant
 from gemma_trace.report.table import Col, Table, holding
 from gemma_trace.report.tables.summary import JITTER, SLOPE, TOKENS_PER_SECOND, TPOT, median_alone
 from gemma_trace.report.units import BAR, COUNT, FIGURES, MEASURE, MEASURE_MS, NUMBER, rising
+from gemma_trace.store import columns
 
 MOST_ROWS: Final = 16
 """A longer series is shown as stretches of tokens."""
@@ -105,7 +106,7 @@ DECODE_FILE: Final = (
             "nothing was to be done for longer than a step takes"
         ),
     ),
-    Col("batch", definition="sequences per request"),
+    Col.stored(columns.BATCH),
     *(_TOKENS, _TPOT, _RATE, _THROUGHPUT, _SLOPE, _INTERVAL, _JITTER),
     Col(
         "series",

@@ -12,6 +12,7 @@ from gemma_trace.history.series import ChangePoint, History, Point, Series
 from gemma_trace.report.number_text import significant
 from gemma_trace.report.table import Col, Report, Table
 from gemma_trace.report.units import COUNT, LABEL, NUMBER, TEXT, WORDS, signed_share
+from gemma_trace.store import columns
 
 SPARK_WIDTH: Final = 40
 """So many characters has a sparkline at most; of more runs each is the mean of several."""
@@ -127,10 +128,10 @@ HISTORY_FILE: Final = (
     Col("configuration", definition="what its series has in common: the values of `--by`", value="series.label"),
     Col("measure", definition="what is followed", value="series.measure.name"),
     Col("unit", definition="of `value` and the figures like it: `ns` or `bytes`", value="series.measure.unit"),
-    Col("timing", definition="`timed`: without the profiler; `profiled`: under it", value="series.timing"),
+    Col.stored(columns.TIMING, value="series.timing"),
     Col("run_id", definition="the run's id in the store", value="point.run_id"),
     Col("name", definition="the run's name in the store", value="point.name"),
-    Col("created_ns", definition="when it was captured, in ns since 1970 (UTC)", value="point.created_ns"),
+    Col.stored(columns.CREATED_NS, value="point.created_ns"),
     Col(
         "value",
         definition="the median over its requests; of `peak_memory` the most, of a family or a kernel the mean per "

@@ -9,6 +9,7 @@ from typing import Any, Final
 from gemma_trace.printable import path_text
 from gemma_trace.report.table import Col, Report, Table
 from gemma_trace.report.units import COUNT, LABEL, MB, NUMBER, WORDS
+from gemma_trace.store import columns
 from gemma_trace.store.indexing import Outcome, Status
 from gemma_trace.store.result import IndexResult
 
@@ -25,7 +26,7 @@ STATUS_COL: Final = Col(
     "status", "status", definition="`indexed`: it is new in the store; `failed`: it is no trace, or can't be read"
 )
 RUN_ID: Final = Col("run_id", "run", definition="its id in the store; empty where its content can't be read")
-FILE_BYTES: Final = Col("file_bytes", "size", MB, definition="the size of the file")
+FILE_BYTES: Final = Col.stored(columns.FILE_BYTES, "size", MB)
 WRITTEN: Final = Col("written_bytes", "written", MB, definition="what its rows take in the store")
 MESSAGE: Final = Col("message", "why", WORDS, definition="why it failed; empty where it didn't")
 
@@ -36,7 +37,7 @@ PRUNE_FILE: Final = (
     Col("file", "file", LABEL, definition="a trace's file, whose run is in the store"),
     Col("run_id", "run", definition="the run"),
     Col("age_days", "age days", NUMBER, definition="how long ago the file was changed last, in days"),
-    Col("file_bytes", "size", MB, definition="the size of the file"),
+    FILE_BYTES,
 )
 """A row per raw trace that could go; with `--prune-raw-after` in place of those above."""
 

@@ -13,6 +13,7 @@ from gemma_trace.health.findings import Health
 from gemma_trace.report.number_text import NO_FIGURE, milliseconds
 from gemma_trace.report.table import Col, Report, Table, holding
 from gemma_trace.report.units import COUNT, FIGURES, MS, NAME, PCT, US, whole
+from gemma_trace.store import columns
 from gemma_trace.trace.trace import Trace
 
 MOST_ROWS: Final = 20
@@ -35,18 +36,9 @@ KERNEL: Final = Col(
         "work"
     ),
 )
-FAMILY: Final = Col(
-    "family",
-    "family",
-    definition=(
-        "what kind of work most of the row's time is, by the kernel's name, its template arguments, the op that "
-        "launched it (`gemma_trace/analysis/taxonomy.py`)"
-    ),
-    priority=3,
-    when=OF_FAMILIES,
-)
+FAMILY: Final = Col.stored(columns.FAMILY, "family", priority=3, when=OF_FAMILIES)
 CALLS: Final = Col("count", "count", COUNT, definition="activities of this row", priority=2)
-SUM: Final = Col("sum_ns", "sum", MS, definition="Σ of their durations")
+SUM: Final = Col.stored(columns.SUM_NS, "sum", MS)
 BUSY: Final = Col(
     "busy_ns",
     "busy",
@@ -54,12 +46,12 @@ BUSY: Final = Col(
     definition="length of the union of their intervals on each device, summed over the devices",
     priority=8,
 )
-LEAST: Final = Col("min_ns", "min", US, definition="the shortest of the durations", priority=7)
-MEDIAN: Final = Col("median_ns", "median", US, definition="their median", priority=4)
+LEAST: Final = Col.stored(columns.MIN_NS, "min", US, priority=7)
+MEDIAN: Final = Col.stored(columns.MEDIAN_NS, "median", US, priority=4)
 P90: Final = Col(
     "p90_ns", "p90", US, definition="90th percentile of the durations, interpolated linearly; from n = 10", priority=6
 )
-LONGEST: Final = Col("max_ns", "max", US, definition="the longest of the durations", priority=5)
+LONGEST: Final = Col.stored(columns.MAX_NS, "max", US, priority=5)
 MEAN: Final = Col("mean_ns", "mean", US, definition="their mean", priority=7)
 SHARE: Final = Col("share_pct", "", PCT, definition="100 · `sum_ns` / Σ `sum_ns` of all rows", priority=1)
 REQUEST_SHARE: Final = Col(

@@ -17,6 +17,7 @@ from gemma_trace.analysis.memory_lines import (
 )
 from gemma_trace.report.table import Col, Table, holding
 from gemma_trace.report.units import BAR, MB, MS, NUMBER, signed_megabytes, whole
+from gemma_trace.store import columns
 from gemma_trace.trace.events import NONE
 
 TOLD_APART: Final = "cache and activations are told apart"
@@ -38,18 +39,14 @@ def _reserved(row: DeviceMemory) -> int | None:
     return row.peak_reserved_bytes or None
 
 
-ALLOCATOR: Final = Col("allocator", "allocator", definition="`host`, `device 0` and so on", value=_name)
-RESIDENT: Final = Col(
-    "resident_bytes",
+ALLOCATOR: Final = Col.stored(columns.ALLOCATOR, "allocator", value=_name)
+RESIDENT: Final = Col.stored(
+    columns.RESIDENT_BYTES.with_note(". None for the host, whose allocator counts from the profiler's start"),
     "resident",
     MB,
-    definition=(
-        "given out before its first event: in a capture the weights, and little else. None for the host, whose "
-        "allocator counts from the profiler's start"
-    ),
     priority=1,
 )
-PEAK: Final = Col("peak_bytes", "peak", MB, definition="the most it had given out")
+PEAK: Final = Col.stored(columns.PEAK_BYTES, "peak", MB)
 RESERVED: Final = Col(
     "peak_reserved_bytes", "reserved", MB, definition="the most it had reserved; 0 on the host", priority=5
 )
@@ -102,13 +99,13 @@ ALLOCATOR_COLS: Final = (
 )
 """A row per allocator, for people."""
 
-STAGE: Final = Col("stage", "stage", definition="the stage's name")
-START: Final = Col("start_bytes", "at start", MB, definition="allocated when the stage first begins", priority=4)
+STAGE: Final = Col.stored(columns.STAGE, "stage")
+START: Final = Col.stored(columns.START_BYTES, "at start", MB, priority=4)
 STAGE_PEAK: Final = Col(
     "peak_bytes", "peak", MB, definition="the most that is allocated while it is the innermost stage"
 )
-ALLOCATED: Final = Col("allocated_bytes", "allocated", MB, definition="Σ over the events that allocate", priority=3)
-FREED: Final = Col("freed_bytes", "freed", MB, definition="Σ over the events that free", priority=5)
+ALLOCATED: Final = Col.stored(columns.ALLOCATED_BYTES, "allocated", MB, priority=3)
+FREED: Final = Col.stored(columns.FREED_BYTES, "freed", MB, priority=5)
 GROWTH: Final = Col(
     "growth_bytes",
     "growth",
@@ -116,22 +113,20 @@ GROWTH: Final = Col(
     signed_megabytes,
     definition=("`allocated_bytes` − `freed_bytes`; Σ over stages = allocated at the request's end less at its start"),
 )
-ACTIVATIONS: Final = Col(
-    "activations_bytes",
+ACTIVATIONS: Final = Col.stored(
+    columns.ACTIVATIONS_BYTES.with_note(
+        ". Up to the last `decode`, after which nothing tells cache from the rest; none in a prefill without a "
+        "`decode` after it"
+    ),
     "activations",
     MB,
-    definition=(
-        "the most that is allocated, less what was when the request began and less the cache, while it is the "
-        "innermost stage: inputs count too. Up to the last `decode`, after which nothing tells cache from the rest; "
-        "none in a prefill without a `decode` after it"
-    ),
     priority=1,
     when=TOLD_APART,
 )
 
 STAGE_FILE: Final = (
     ALLOCATOR,
-    Col("request", definition="the request's index, from 0"),
+    Col.stored(columns.REQUEST),
     *(STAGE, START, STAGE_PEAK),
     Col(
         "range_peak_bytes",

@@ -16,6 +16,7 @@ from gemma_trace.report.table import Col, Report, Table
 from gemma_trace.report.tables.summary import PREPROCESSING, TTFT, health_of
 from gemma_trace.report.units import COUNT, LABEL, MEASURE_MS, MS, WORDS, Unit, megabytes
 from gemma_trace.stages import Stage
+from gemma_trace.store import columns
 
 MEGAPIXELS: Final = Unit("MP", megabytes)
 """Values in pixels; 10⁶ of them are a megapixel."""
@@ -67,10 +68,12 @@ _PROMPT_TOKENS: Final = Col(
     value="request.prompt_tokens",
 )
 
+RUN_LABEL: Final = Col("run", "run", WORDS, definition="the run's name", is_grouped=True)
+
 REQUEST_ROW_FILE: Final = (
-    Col("run", "run", WORDS, definition="the run's name", is_grouped=True),
+    RUN_LABEL,
     Col("request", "request", LABEL, definition="its id in the file of requests, or its image", value="request.name"),
-    Col("timing", definition="`timed`: it ran without the profiler; `profiled`: under it, for want of a timed pass"),
+    Col.stored(columns.TIMING),
     _IMAGES,
     _PIXELS,
     _PROMPT_TOKENS,

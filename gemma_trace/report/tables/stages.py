@@ -19,6 +19,7 @@ from gemma_trace.report.tables.reasons import WHY, reasons_data, split_table, wh
 from gemma_trace.report.units import BAR, COUNT, MEASURE_MS, MS, PCT, STAGE
 from gemma_trace.report.verdicts import DOUBTS
 from gemma_trace.stages import SERVED_STAGES
+from gemma_trace.store import columns
 
 MOST_LABELS: Final = 10
 """So many requests are named in a note."""
@@ -26,74 +27,18 @@ MOST_LABELS: Final = 10
 ON_DEVICE: Final = "activities ran on a device"
 TIMED: Final = "there is a timed pass"
 
-NAME: Final = Col("stage", "stage", STAGE, definition="the stage's name")
-HOST: Final = Col(
-    "host_ns",
-    "host",
-    MS,
-    definition="length of the stage's ranges on the host, less that of the stages nested in them",
-    priority=5,
-    is_sum=True,
-)
-DEVICE_SUM: Final = Col(
-    "device_sum_ns",
-    "device sum",
-    MS,
-    definition="Σ duration of those activities",
-    priority=7,
-    when=ON_DEVICE,
-    is_sum=True,
-)
-DEVICE_BUSY: Final = Col(
-    "device_busy_ns",
-    "device busy",
-    MS,
-    definition=(
-        "length of the union, on each device, of the device activities that the stage launched; summed over the devices"
-    ),
-    priority=4,
-    when=ON_DEVICE,
-    is_sum=True,
-)
-TIME: Final = Col(
-    "time_ns", "time", MS, definition="share of the request's wall time; Σ over stages = wall, exactly", is_sum=True
-)
-DEVICE: Final = Col(
-    "device_ns",
-    "device",
-    MS,
-    definition="the part of `time_ns` in which the device works for the stage",
-    priority=2,
-    when=ON_DEVICE,
-    is_sum=True,
-)
-EXPOSED_HOST: Final = Col(
-    "exposed_host_ns",
-    "exposed host",
-    MS,
-    definition=(
-        "the part in which all devices are idle and the stage is the innermost open on the request's thread; where "
-        "that has none or only waits, the one open on another thread of the request"
-    ),
-    priority=3,
-    when=ON_DEVICE,
-    is_sum=True,
-)
-ACTIVITIES: Final = Col(
-    "activities",
-    "activities",
-    COUNT,
-    definition="device activities that the stage launched",
-    priority=6,
-    when=ON_DEVICE,
-    is_sum=True,
-)
-LAUNCHES: Final = Col(
-    "launches", "launches", COUNT, definition="the calls that launched them", priority=8, when=ON_DEVICE, is_sum=True
-)
+NAME: Final = Col.stored(columns.STAGE, "stage", STAGE)
+HOST: Final = Col.stored(columns.HOST_NS, "host", MS, priority=5, is_sum=True)
+DEVICE_SUM: Final = Col.stored(columns.DEVICE_SUM_NS, "device sum", MS, priority=7, when=ON_DEVICE, is_sum=True)
+DEVICE_BUSY: Final = Col.stored(columns.DEVICE_BUSY_NS, "device busy", MS, priority=4, when=ON_DEVICE, is_sum=True)
+TIME: Final = Col.stored(columns.TIME_NS, "time", MS, is_sum=True)
+DEVICE: Final = Col.stored(columns.DEVICE_NS, "device", MS, priority=2, when=ON_DEVICE, is_sum=True)
+EXPOSED_HOST: Final = Col.stored(columns.EXPOSED_HOST_NS, "exposed host", MS, priority=3, when=ON_DEVICE, is_sum=True)
+ACTIVITIES: Final = Col.stored(columns.ACTIVITIES, "activities", COUNT, priority=6, when=ON_DEVICE, is_sum=True)
+LAUNCHES: Final = Col.stored(columns.LAUNCHES, "launches", COUNT, priority=8, when=ON_DEVICE, is_sum=True)
 
 STAGE_FILE: Final = (
-    Col("request", definition="the request's index, from 0"),
+    Col.stored(columns.REQUEST),
     NAME,
     HOST,
     DEVICE_BUSY,

@@ -17,6 +17,8 @@ from gemma_trace.report.number_text import significant
 from gemma_trace.report.table import Col, Report, Table
 from gemma_trace.report.tables.energy import ENERGY_FILE, ENERGY_SHOWN, energy_notes
 from gemma_trace.report.units import COUNT, MEASURE, MEASURE_MS, MEASURE_PCT, RATIO, TEXT, WORDS
+from gemma_trace.store import columns
+from gemma_trace.store.columns import text_column
 
 
 @dataclass(frozen=True)
@@ -114,16 +116,13 @@ RANKS: Final = Col(
 RUNS: Final = Col("runs", "n", COUNT, definition="how many requests the measures are of", priority=5)
 
 _IDENTITY: Final = (
-    ("model", "the model that was run; like the five after it empty where the trace isn't ours"),
-    ("weights", "`pretrained` or `random`"),
-    ("dtype", "the model's dtype"),
-    ("device", "what it ran on"),
-    ("device_name", "the device's marketing name"),
-    ("image_backend", "the image processor"),
-    (
-        "timing",
-        "`timed`: the measures are of requests without the profiler; `profiled`: of those under it, for want of others",
-    ),
+    text_column("model", "the model; like the five columns after it, empty if gemma-trace did not record the trace"),
+    columns.WEIGHTS,
+    columns.DTYPE,
+    columns.DEVICE,
+    columns.DEVICE_NAME,
+    columns.IMAGE_BACKEND,
+    columns.TIMING.with_note("; the measures are of the profiled requests only if none was timed"),
 )
 
 _TO_FIRST_TOKEN: Final = (
@@ -146,7 +145,7 @@ _BY_KEY: Final = {col.key: col for col in (*_SHOWN, *_OTHERS, DECODE, PROFILED_T
 MEASURE_FILE: Final = tuple(_BY_KEY[key].of(partial(_measure, key)) for key in MEASURES)
 """The measures of a run."""
 
-RUN_FILE: Final = (RUN, *(Col(key, definition=definition) for key, definition in _IDENTITY), RANKS, RUNS)
+RUN_FILE: Final = (RUN, *map(Col.stored, _IDENTITY), RANKS, RUNS)
 """What a run is."""
 
 STAGE: Final = Col("stage", definition="the stage that `--stage` names")

@@ -29,7 +29,7 @@ def _kind(line: TreeLine) -> str:
     return "" if line.node.kind is NodeKind.REST else line.node.kind.value
 
 
-NODE: Final = Col("name", "", LABEL, definition="its name", value="node.name")
+NODE: Final = Col("name", "", LABEL, definition="the name of the node", value="node.name")
 KIND: Final = Col(
     "kind",
     "kind",
