@@ -218,7 +218,7 @@ def _inflation_findings(inflation: float | None) -> list[Finding]:
             Severity.WARNING,
             1,
             f"the profiler made TTFT {inflation:.2f} times what it is without it",
-            "trust the timed columns for times, and the profiled ones for shares; capture without --stacks",
+            "use the timed columns for times and the profiled ones for shares, or capture without --stacks",
         )
     ]
 

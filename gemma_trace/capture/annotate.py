@@ -74,7 +74,7 @@ def annotate(
     if detail not in ("stage", "layer", "module"):
         raise ConfigError(f"no detail {detail!r}; give stage, layer or module")
     if not isinstance(model, nn.Module):
-        raise ConfigError(f"annotate takes a model of transformers, and this is a {type(model).__name__}")
+        raise ConfigError(f"annotate requires a model of transformers, and this is a {type(model).__name__}")
     if processor is not None and not callable(processor):
         raise ConfigError(f"the processor is a {type(processor).__name__}; give the model's own, or none")
     ranges = RangeStack(sink or ProfilerRanges())

@@ -255,12 +255,12 @@ class CaptureConfig:
         if self.requests is None:
             for option in ("shuffle", "online"):
                 if getattr(self, option) not in (None, False):
-                    raise ConfigError(f"--{option} is about the requests of a file; give --requests FILE, too")
+                    raise ConfigError(f"--{option} requires --requests FILE")
             return
         defaults = {option.name: option.default for option in fields(self)}
         for option, name in _PARTS_OF_REQUESTS:
             if getattr(self, option) != defaults[option]:
-                raise ConfigError(f"--requests says all that is sent; leave out --{name}")
+                raise ConfigError(f"--requests already says what is sent; leave out --{name}")
 
     @property
     def stage_module_paths(self) -> dict[str, str]:

@@ -80,7 +80,7 @@ def _saved(image: Image.Image, folder: Path, place: int) -> Path:
         image.save(path)
     except (OSError, ValueError) as error:  # a mode that no PNG has
         raise ImageError(
-            f"an image of the mode {image.mode} can't be handed over ({error_text(error)}); convert it to RGB"
+            f"an image of the mode {image.mode} can't be sent ({error_text(error)}); convert it to RGB"
         ) from None
     return path
 

@@ -33,7 +33,7 @@ def address_of(url: str) -> Address:
     Raises:
         ConfigError: it is none of a server's.
     """
-    refused = ConfigError("--server is no address of a server; give e.g. --server http://127.0.0.1:8000")
+    refused = ConfigError("--server is not the address of a server; give e.g. --server http://127.0.0.1:8000")
     url = url.strip()
     if not url.isprintable() or " " in url:
         raise refused

@@ -120,7 +120,7 @@ class Server:
             connection.request(method, self._address.path + path, data, sent_headers)
             response = connection.getresponse()
             if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-                raise ServerError("the server compresses its answers, though it isn't asked to; turn that off")
+                raise ServerError("the server compresses its answers although it was not asked to; turn that off")
             yield response
         except (OSError, http.client.HTTPException, ValueError) as error:  # the last of a chunk of negative length
             raise ServerError(_broken(error, connection.timeout)) from None
@@ -138,22 +138,25 @@ class Server:
 def _authorization() -> dict[str, str]:
     key = os.environ.get(KEY_VARIABLE, "").strip()
     if not (key.isascii() and key.isprintable()):
-        raise ConfigError(f"{KEY_VARIABLE} has characters in it that no token has; set it anew")
+        raise ConfigError(f"{KEY_VARIABLE} has characters that no token can have; set it again")
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def _broken(error: Exception, timeout_s: float | None) -> str:
     """Why there is no answer, in one line."""
     if isinstance(error, TimeoutError):
-        return f"the server said nothing for {timeout_s:g} s; see its log, or give --timeout"
+        return f"the server sent nothing for {timeout_s:g} s; see its log, or give --timeout"
     if isinstance(error, ConnectionRefusedError):
         return "no server listens at --server; start it, and check the port"
     if isinstance(error, socket.gaierror):
-        return f"the host of --server isn't found ({_why(error)}); check its name"
+        return f"the host of --server was not found ({_why(error)}); check its name"
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the server's certificate isn't trusted ({error.verify_message}); give its authority in SSL_CERT_FILE"
+        return (
+            f"the server's certificate isn't trusted ({error.verify_message}); name the file of its authority in "
+            f"SSL_CERT_FILE"
+        )
     if isinstance(error, ssl.SSLError):
-        return f"no TLS is spoken at --server ({_why(error)}); is it http:// instead of https://?"
+        return f"the server at --server does not use TLS ({_why(error)}); try http:// instead of https://"
     return f"the connection to the server broke ({_why(error)}); see its log"
 
 

@@ -69,7 +69,7 @@ def merge(folder: Path, record: ServedRecord, watch: Watch = lambda path: nullco
         key=lambda request: request.sent_unix_ns,  # as the requests of a trace are
     )
     if not answered:
-        raise InputError(f"{folder} has no request that was recorded by the profiler; there is nothing to merge")
+        raise InputError(f"{folder} has no request that the profiler recorded, so there is nothing to merge")
     stamps = [stamp for path in sorted(folder.rglob(PATTERN)) for stamp in read_stamps(path)]
     traces, notes = _loaded([folder / name for name in record.traces], watch, has_stamps=bool(stamps))
     scene = scene_of(traces, stamps)
@@ -96,7 +96,7 @@ def merge_processes(folder: Path, watch: Watch = lambda path: nullcontext(None))
         raise UnreadableError(f"{folder} has no trace in it; give the folder that the server wrote its traces into")
     traces, notes = _loaded(paths, watch, has_stamps=has_stamps)
     done = _write(folder, traces, None, (), watch)
-    none = f"there is no {RECORD} of a client: requests, their queues and their time to first token aren't told"
+    none = f"there is no {RECORD} of a client: requests, their queues and their time to first token are unknown"
     return done, [none, *notes]
 
 
@@ -137,7 +137,7 @@ def _loaded(paths: Sequence[Path], watch: Watch, *, has_stamps: bool) -> tuple[l
             notes.append(f"a trace of the server is left out: {error}")
             continue
         if not trace.base_ns:
-            notes.append(f"{path.name} is left out: it doesn't tell its clock (no {BASE_KEY})")
+            notes.append(f"{path.name} is left out, because it does not say which clock it uses (no {BASE_KEY})")
             continue
         traces.append(trace)
     if not traces:
@@ -148,35 +148,36 @@ def _loaded(paths: Sequence[Path], watch: Watch, *, has_stamps: bool) -> tuple[l
 def _remarks(scene: Scene, placed: Sequence[Placed], requests: Sequence[ClientRequest]) -> list[str]:
     notes = []
     if not scene.steps:
-        notes.append("no step of the engine is in the traces: all of each request is `front_end`")
+        notes.append("the traces have no step of the engine, so the whole of each request counts as `front_end`")
     elif without := sum(not each.steps for each in placed):
         notes.append(
-            f"{without} of {len(placed)} requests have no step of the engine: was the profiler on, and is the server "
-            "on this machine's clock?"
+            f"{without} of {len(placed)} requests have no step of the engine; check that the profiler was on, and "
+            f"that server and client use the same clock"
         )
     if scene.steps and not scene.front:
-        notes.append("the front end's trace tells no stages: what lies before the first step is `front_end`")
+        notes.append("the front end's trace has no stages, so the time before the first step counts as `front_end`")
     if (apart_ns := max(map(clocks_apart_ns, placed), default=0)) > _NOTABLE_NS:
         notes.append(
             f"the clocks of client and server are at least {apart_ns / 1e6:,.1f} ms apart: `http`, `queue` and "
-            "`return` are off by that; run serve-capture on the server's machine"
+            f"`return` may be wrong by as much; run serve-capture on the server's machine"
         )
     if scene.encoder_hidden:
-        notes.append("the image encoder can't be told from the prefill: record with stacks, or with a plugin")
+        notes.append("the image encoder can't be told from the prefill; record stacks, or use the plugin")
     if scene.workers > scene.engines:
         notes.append(
-            f"{scene.workers} processes run the steps of {scene.engines} engine(s): each is as long as the slowest"
+            f"{scene.workers} processes run the steps of {scene.engines} engine(s): each step is as long as in the "
+            f"slowest process"
         )
     if scene.engines > 1:
-        notes.append(f"{scene.engines} engines run steps of their own; a request is in those of one of them")
+        notes.append(f"{scene.engines} engines run independent steps; a request belongs to the steps of one of them")
     if overlapping(requests):
         shared = sum(
             (step.counts.context_requests or 0) + (step.counts.generation_requests or 0) > 1 for step in scene.steps
         )
         how = "by the engine's own ids" if any(step.request_ids for step in scene.steps) else "by the order of tokens"
         notes.append(
-            f"requests were open at once: {shared} of {len(scene.steps)} steps are shared, and each is in full in the "
-            f"time of every request that it was for; requests are told apart {how}"
+            f"several requests were open at once: {shared} of {len(scene.steps)} steps are shared, and the whole of "
+            f"a shared step counts for each of its requests; requests are told apart {how}"
         )
     return notes
 

@@ -18,7 +18,7 @@ def refusal(status: int, body: bytes) -> str:
         status: HTTP's.
     """
     if 300 <= status < 400:
-        return f"the server answers {status}: it redirects, which isn't followed; give where to as --server"
+        return f"the server answers {status}: it redirects, which is not followed; give --server the new address"
     try:
         told = said(decoded(body[:_MOST_READ_BYTES], dict[str, Any]))
     except UnreadableValueError:

@@ -13,9 +13,9 @@ from gemma_trace.served.refusal import said
 
 MAX_EVENT_BYTES: Final = 4 << 20
 
-_NO_JSON: Final = "the server's stream is no JSON; is it an OpenAI-compatible server?"
-_WHOLE: Final = "the server doesn't stream, but answers as a whole: nothing tells when its first token was there"
-_CUT: Final = "the server ended its answer before it was whole; see its log"
+_NO_JSON: Final = "the server's stream is not JSON; check that the server is OpenAI-compatible"
+_WHOLE: Final = "the server sends its answer at once instead of streaming it, so its time to first token is unknown"
+_CUT: Final = "the server ended its answer too early; see its log"
 
 
 class Seen:
@@ -79,7 +79,7 @@ class Seen:
             return
         self._pending = b""
         if chunk.get("error") or chunk.get("object") == "error":
-            self._fail(f"the server broke off: {said(chunk)}")
+            self._fail(f"the server stopped with an error: {said(chunk)}")
         usage = chunk.get("usage")
         if isinstance(usage, dict):
             self._prompt_tokens = _count(usage.get("prompt_tokens"))

@@ -144,7 +144,7 @@ def test_the_command_says_it_to_people_and_in_files(tmp_path: Path, capsys: pyte
     assert "request 1 not found" in capsys.readouterr().err
     quiet = str(TraceBuilder().range("request", 0, 100).write(tmp_path / "quiet.json"))
     assert cli.main(["advise", quiet]) == 0
-    assert "No rule found anything that is worth a change." in capsys.readouterr().out
+    assert "No rule found a change that is worth making." in capsys.readouterr().out
 
 
 def test_python_has_the_same_rows(tmp_path: Path) -> None:

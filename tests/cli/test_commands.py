@@ -267,7 +267,7 @@ def test_check_says_what_is_wrong_and_ends_with_1_only_on_errors(
 ) -> None:
     code, out, _ = run(capsys, "check", built)
     assert code == 0
-    assert "Nothing wrong was found." in out
+    assert "No problems were found." in out
     cut = tmp_path / "cut.json"
     cut.write_bytes(gzip.decompress(built.read_bytes())[:-40])
     code, out, _ = run(capsys, "check", cut, "-f", "json")

@@ -18,7 +18,8 @@ _KINDS: Final = {
     PathKind.LAUNCH: "from the start of a launching call to the start of its activity, if nothing else held that up",
     PathKind.DEVICE: "activities",
     PathKind.GAP: (
-        "the device runs none though one waits: between two of a stream, or for a reason that isn't recorded"
+        "the device runs no activity although one is ready: between two activities of a stream, or for a reason "
+        "that isn't recorded"
     ),
     PathKind.SYNC: "what a waiting call takes to return after what it waited for",
 }
@@ -46,9 +47,9 @@ PATH_COLS: Final = (STAGE, PATH, Col("share_pct", "", PCT, priority=1), TO_FIRST
 """A row per stage, the mean over the requests."""
 
 _NOTE: Final = (
-    "The chain that made the requests as long as they are; it adds up to the wall clock. host: the host works. launch: "
-    "a launch reaches an idle device. device: activities. gap: the device runs none though one waits. sync: a call "
-    "returns after what it waited for."
+    "The chain of work that determines how long the requests take; it adds up to the wall time. host: the host "
+    "works. launch: an idle device waits for an activity that was launched. device: activities run. gap: the "
+    "device runs none although one is ready. sync: a call returns after what it waited for."
 )
 
 

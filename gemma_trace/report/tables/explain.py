@@ -69,7 +69,7 @@ EXPLAIN_FILE: Final = (
         "figures",
         "figures",
         WORDS,
-        definition="the shares of the stage's time that the rule was held against, the largest kind first",
+        definition="the shares of the stage's time that the rule compares with its thresholds, the largest kind first",
         value=figures_of,
     ),
 )
@@ -78,5 +78,5 @@ EXPLAIN_FILE: Final = (
 
 def with_explanations(report: Report, bindings: Sequence[Binding]) -> Report:
     """The report with how each verdict came about."""
-    table = Table("How the verdicts came about", EXPLAIN_FILE, [found for found in bindings if found.reason.time_ns])
+    table = Table("How the verdicts were reached", EXPLAIN_FILE, [found for found in bindings if found.reason.time_ns])
     return report.extended([table], {"explanations": table})

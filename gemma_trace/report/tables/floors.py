@@ -89,10 +89,12 @@ FLOOR_FILE: Final = (
 """A row per stage of each request."""
 
 _FLOOR_NOTE: Final = (
-    "floor: the least time in which the device can do the stage's ops; × floor: its busy time over that."
+    "floor: the least time in which the device can run the stage's ops; × floor: the busy time divided by the floor."
 )
-_HOST_FLOOR_NOTE: Final = "floor: the least time in which the CPU can do the stage's ops; × floor: its time over that."
-_CONFIG_NOTE: Final = "from the model's config, for want of shapes: the floor of {stages}."
+_HOST_FLOOR_NOTE: Final = (
+    "floor: the least time in which the CPU can run the stage's ops; × floor: the stage's time divided by the floor."
+)
+_CONFIG_NOTE: Final = "The trace has no shapes for {stages}, so the floor comes from the model's config."
 
 
 def floor_notes(floors: Floors) -> tuple[str, ...]:

@@ -81,9 +81,9 @@ LATENCY: Final = Col(
     when=ON_DEVICE,
 )
 GRID: Final = Col(
-    "grid", "grid", FIGURES, definition="the commonest dimensions of the launches' grids", priority=9, when=HAS_GRID
+    "grid", "grid", FIGURES, definition="the most common dimensions of the launches' grids", priority=9, when=HAS_GRID
 )
-BLOCK: Final = Col("block", "block", FIGURES, definition="those of their blocks", priority=9, when=HAS_GRID)
+BLOCK: Final = Col("block", "block", FIGURES, definition="the dimensions of their blocks", priority=9, when=HAS_GRID)
 OCCUPANCY: Final = Col(
     "occupancy_pct",
     "occupancy",
@@ -197,10 +197,10 @@ def title_of(table: KernelTable, trace: Trace) -> str:
 def _notes(table: KernelTable, shown: Sequence[KernelRow], *, has_devices: bool) -> tuple[str, ...]:
     notes = []
     if any(row.launch_shapes > 1 for row in shown):
-        notes.append("+n: grid and block are the commonest of n more.")
+        notes.append("+n: there are n more pairs of grid and block; the most common one is shown.")
     if has_devices and table.device is None:
-        notes.append("busy is that of each device, summed up over the devices.")
+        notes.append("busy is summed over the devices.")
     if table.totals.waiting_ns:
         waiting = milliseconds(table.totals.waiting_ns)
-        notes.append(f"Other threads wait for {waiting} ms, which is no work and in no row.")
+        notes.append(f"Other threads wait for {waiting} ms; that is not work and is in no row.")
     return tuple(notes)

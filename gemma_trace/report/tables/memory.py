@@ -94,7 +94,7 @@ ALLOCATOR_COLS: Final = (
     RESERVED.of(_reserved).within("device"),
     RESIDENT.within("device"),
     Col("cache_bytes", "cache", MB, priority=1),
-    Col("step_bytes", "cache bytes a step", NUMBER, whole, priority=3),
+    Col("step_bytes", "cache bytes per step", NUMBER, whole, priority=3),
     Col("activations_bytes", "activations", MB, priority=1),
 )
 """A row per allocator, for people."""
@@ -145,8 +145,8 @@ STAGE_COLS: Final = (
 """A row per stage, over the requests."""
 
 _STAGE_NOTE: Final = (
-    "peak: the most that was allocated while the stage was the innermost, of any request. growth: allocated less "
-    "freed, the mean a request. Stages that neither allocate nor free are left out."
+    "peak: the most that was allocated in any request while the stage was the innermost one. growth: allocated less "
+    "freed, the mean per request. Stages that neither allocate nor free are left out."
 )
 
 
@@ -184,25 +184,36 @@ def memory_record(found: MemoryUse) -> dict[str, Any]:
 def _notes(use: MemoryUse) -> list[str]:
     notes = []
     if any(device.resident_bytes is not None for device in use.devices):
-        notes.append("resident: allocated before the profile, the weights and whatever else was there.")
+        notes.append(
+            "resident: what was allocated before the profiler started: the weights and whatever else was there."
+        )
     if any(device.device == NONE for device in use.devices):
-        notes.append("The host's allocator counts from the profiler's start: weights loaded before aren't in it.")
+        notes.append(
+            "The host's allocator counts from the profiler's start, so weights that were loaded before are "
+            "not included."
+        )
     caches = [cache.cache_bytes for device in use.devices for cache in device.caches]
     if any(caches):
         notes.append(
-            "cache: what prefill and decode allocate that lasts from step to step and not beyond the request, as the "
-            "last decode step begins."
+            "cache: what prefill and decode allocate and keep from step to step, but not beyond the request; its "
+            "size when the last decode step begins."
         )
     if any(row.activations_bytes is not None for row in use.stages):
-        notes.append("activations: the most that a request holds beside its cache, inputs too, on top of its start.")
+        notes.append(
+            "activations: the most that a request allocates besides its cache, beyond what was allocated "
+            "when it began; inputs are included."
+        )
     notes += [_unpaired_note(device) for device in use.devices if device.missing or device.unmatched]
     if caches and not any(caches):
-        notes.append("No cache was found: it may be among the resident, or stay beyond the request.")
+        notes.append(
+            "No cache was found: it may have been allocated before the profiler started, or outlive the request."
+        )
     if any(device.device != NONE for device in use.devices) and any(d.device == NONE for d in use.devices):
         notes.append("The host's stages are in JSON.")
     return notes
 
 
 def _unpaired_note(device: DeviceMemory) -> str:
-    what = f"{device.missing:,} events are missing" if device.missing else f"{device.unmatched:,} events don't pair up"
-    return f"{_name(device)}: cache and activations aren't told apart, {what}."
+    lost = f"{device.missing:,} events are missing"
+    what = lost if device.missing else f"{device.unmatched:,} events have no counterpart"
+    return f"{_name(device)}: cache and activations can't be told apart, because {what}."

@@ -135,8 +135,8 @@ _PART_COLS: Final = (
 )
 _PART_NOTES: Final = (
     "device: what the device computes. transfer: copies, and calls that copy while the device is idle.",
-    "launch: the device waits for the host to launch. sync: the host waits in a call though the device is idle.",
-    "host: the host's own work. profiler: the profiler holds the host up.",
+    "launch: the device waits for the host to launch. sync: the host waits in a call although the device is idle.",
+    "host: other work on the host. profiler: the profiler delays the host.",
 )
 
 

@@ -76,9 +76,9 @@ PAGE_COLS: Final = (
 """A row per stage of one request, as the page shows them."""
 
 _TIME_NOTE: Final = (
-    "time: the share of the wall clock that a stage answers for; preprocessing is without the parts below it."
+    "time: the part of the wall time that a stage accounts for; preprocessing does not include the stages below it."
 )
-_TIMED_NOTE: Final = "timed: medians without the profiler, up to the first token; of decode, one step."
+_TIMED_NOTE: Final = "timed: medians without the profiler, up to the first token; for decode, of one step."
 
 
 def stages_report(
@@ -159,7 +159,7 @@ def _notes(
     if len(measured.requests) < len(found.requests):
         notes.append(_left_out_note(found))
     if doubt:
-        notes.append(f"Don't trust the split of time: {DOUBTS[doubt]}.")
+        notes.append(f"The split of the time can't be trusted: {DOUBTS[doubt]}.")
     if run.timing == "timed":
         notes.append(_TIMED_NOTE)
     ttft_ns = measured.totals.ttft_ns
@@ -174,7 +174,7 @@ def _left_out_note(found: StageBreakdown) -> str:
     labels = [request.label for request in found.requests if request.index in found.without_device]
     more = len(labels) - MOST_LABELS
     named = ", ".join(labels[:MOST_LABELS]) + (f" and {more} more" if more > 0 else "")
-    return f"Left out, since their launches have no device activity in the trace: {named}."
+    return f"Left out because their launches have no device activity in the trace: {named}."
 
 
 def _ttft_note(profiled_ns: float, run: RunSummary, *, is_served: bool) -> str:

@@ -43,8 +43,8 @@ WHAT_IF_FILE: Final = (
 _COLS: Final = WHAT_IF_FILE[1:]
 
 _NOTES: Final = (
-    "The request's dependency graph (host order, launches, streams, synchronisation) replayed with the change. What "
-    "the graph can't explain stays as it was measured.",
+    "The request's dependency graph (host order, launches, streams, synchronisation) replayed with the change. Time "
+    "that the graph can't explain stays as it was measured.",
 )
 
 
