@@ -53,7 +53,7 @@ def test_requests_and_traces_become_one(
         *[("timed", 3, "")] * 2,
         *[("profiled", 3, "")] * 2,
     ]
-    assert rows["totals"]["measures"] == [{"what": "time in the queue", "value": "2.000 ms a request"}]
+    assert rows["totals"]["measures"] == [{"what": "time in the queue", "value": "2.000 ms per request"}]
     bodies = [json.dumps(body["messages"]) for body in server.seen]
     assert len(set(bodies)) == 5, "each request has images of its own"
     assert all(body["ignore_eos"] and body["stream"] for body in server.seen)
