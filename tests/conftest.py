@@ -6,10 +6,10 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -34,9 +34,16 @@ IN_A_WORKER = "PYTEST_XDIST_WORKER" in os.environ
 """Whether this is one of several processes that share the tests."""
 
 
-def pytest_configure() -> None:
+THOROUGH = "GEMMA_TRACE_THOROUGH"
+"""Set in the environment where the tests that are marked as thorough run too."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
     """Tables are as wide as they need to be in a pipe, whatever the runner of the tests says of its own terminal."""
     os.environ.pop("COLUMNS", None)
+    os.environ.pop(THOROUGH, None)
+    if "not thorough" not in config.getoption("markexpr"):
+        os.environ[THOROUGH] = "1"
     if IN_A_WORKER:  # each has a core; torch's threads would wait for one another, and spin while they do
         os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -58,6 +65,23 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """What is marked to capture is skipped where it can't."""
     if item.get_closest_marker("capture"):
         pytest.importorskip("torch", reason="needs the extra capture")
+
+
+def tries(most: int) -> int:
+    """How many cases are drawn: so many in `make test-all`, and a quarter of them otherwise."""
+    return most if THOROUGH in os.environ else max(1, most // 4)
+
+
+def thorough(values: Iterable[Any]) -> list[Any]:
+    """Parameters that only `make test-all` takes: they repeat on more inputs what others show."""
+    given = [value if isinstance(value, tuple) else (value,) for value in values]
+    return [pytest.param(*each, marks=pytest.mark.thorough) for each in given]
+
+
+def quick_first(values: Iterable[Any], quick: Callable[[Any], bool]) -> list[Any]:
+    """Parameters of which only `make test-all` takes those that aren't quick."""
+    values = list(values)
+    return [*filter(quick, values), *thorough(value for value in values if not quick(value))]
 
 
 @cache
