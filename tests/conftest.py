@@ -6,16 +6,18 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from gemma_trace.trace import trace as tracing
 from tests.warm import hold, start
 
 if TYPE_CHECKING:
+    from gemma_trace.stages import StageRule
     from gemma_trace.trace.trace import Trace
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,7 +36,7 @@ IN_A_WORKER = "PYTEST_XDIST_WORKER" in os.environ
 """Whether this is one of several processes that share the tests."""
 
 
-THOROUGH = "GEMMA_TRACE_THOROUGH"
+THOROUGH = "TESTS_ARE_THOROUGH"
 """Set in the environment where the tests that are marked as thorough run too."""
 
 
@@ -87,9 +89,34 @@ def quick_first(values: Iterable[Any], quick: Callable[[Any], bool]) -> list[Any
 @cache
 def real_trace(path: Path) -> Trace:
     """A real trace, read once per process of the tests; what is derived from it is kept too."""
-    from gemma_trace.trace.trace import load
+    return _load(path)
 
-    return load(path)
+
+ALWAYS_READ = frozenset({"trace", "capture", "fuzz"})
+"""Folders whose tests are about reading, or captures of their own."""
+
+_never_changed = {SAMPLES, SHARED}
+"""Folders of traces, those of `made_once` among them."""
+
+_load = tracing.load
+
+
+@pytest.fixture(autouse=True)
+def _read_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands, and programs of ours, have traces that no test changes as `real_trace` has them.
+
+    Reading takes most of a command's time, and is the same each time. What a test writes itself is always read.
+    """
+    if not ALWAYS_READ.isdisjoint(request.path.relative_to(ROOT).parts):
+        return
+
+    def kept(path: str | Path, rules: Sequence[StageRule] = (), *rest: Any, **options: Any) -> Trace:
+        as_ever = not rules and not any(name.startswith("GEMMA_TRACE_") for name in os.environ)
+        if as_ever and isinstance(path, Path) and not _never_changed.isdisjoint(path.parents):
+            return real_trace(path)
+        return _load(path, rules, *rest, **options)
+
+    monkeypatch.setattr(tracing, "load", kept)
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], Path]) -> Path:
@@ -106,6 +133,7 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
         if not made.exists():
             folder.mkdir(exist_ok=True)
             made.write_text(str(make(folder)))
+    _never_changed.add(folder)
     return Path(made.read_text())
 
 

@@ -43,10 +43,10 @@ def test_nothing_escapes_from_damaged_traces(part: int) -> None:
     assert sum(runs.values()) > 3 * CASES
 
 
-@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize("part", range(2))
 def test_nothing_escapes_from_what_was_found_before(part: int) -> None:
-    count = len(list(cases())[part::PARTS])
-    said = fuzzed("--corpus", f"{part}/{PARTS}", "--few", str(tries(4)))
+    count = len(list(cases())[part::2])
+    said = fuzzed("--corpus", f"{part}/2", "--few", str(tries(4)))
     assert said.startswith(f"{count} cases of the corpus")
     assert "0 problems" in said
 
