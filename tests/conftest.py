@@ -204,10 +204,11 @@ def quick_gemma(tmp_path_factory: pytest.TempPathFactory) -> Path:
     It has a head of keys and values for each of 4 ranks, so that it can be split over them.
     """
     pytest.importorskip("torch", reason="needs the extra capture")
-    return made_once(tmp_path_factory, "quick-gemma", _save_quick_gemma)
+    return made_once(tmp_path_factory, "quick-gemma", save_quick_gemma)
 
 
-def _save_quick_gemma(folder: Path) -> Path:
+def save_quick_gemma(folder: Path, intermediate_size: int | None = None) -> Path:
+    """Save the model of `quick_gemma`, with layers as wide as given."""
     import torch
 
     from gemma_trace.capture.gemma3 import gemma3_processor
@@ -216,6 +217,7 @@ def _save_quick_gemma(folder: Path) -> Path:
 
     config = tiny_config()
     config.text_config.num_key_value_heads = 4
+    config.text_config.intermediate_size = intermediate_size or config.text_config.intermediate_size
     config.vision_config.image_size, config.mm_tokens_per_image = 224, 64
     processor = gemma3_processor(config, "torchvision")
     processor.image_processor.size = {"height": 224, "width": 224}
