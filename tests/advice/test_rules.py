@@ -328,14 +328,16 @@ def test_kv_cache(tmp_path: Path) -> None:
 
 
 def test_cpu_threads(tmp_path: Path) -> None:
-    def of(threads: int) -> TraceBuilder:
-        environment = replace(METADATA.environment, host_cores=4, torch_threads=threads)
+    def of(threads: int, usable: int | None = None) -> TraceBuilder:
+        environment = replace(METADATA.environment, host_cores=4, torch_threads=threads, usable_cores=usable)
         return request().op("aten::mm", 10 * MS, 80 * MS).metadata(replace(METADATA, environment=environment))
 
     finding = one(of(1), tmp_path, "cpu_threads")
     assert ceiling_ms(finding) == 60
     assert "OMP_NUM_THREADS=4" in finding.change
     assert "cpu_threads" not in rules(of(4), tmp_path)
+    assert "cpu_threads" not in rules(of(1, usable=1), tmp_path), "a process that has one core alone"
+    assert "1 of 2 cores" in one(of(1, usable=2), tmp_path, "cpu_threads").evidence
 
 
 def test_every_rule_is_tested_and_says_where_it_is_from() -> None:
