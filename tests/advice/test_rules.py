@@ -66,38 +66,6 @@ def rules(built: TraceBuilder, folder: Path) -> list[str]:
     return [finding.rule for finding in found(built, folder).findings]
 
 
-def attention(*between: str) -> TraceBuilder:
-    """On the CPU: product, softmax, product, of 10, 30 and 20 ms, each 1 ms after the one before."""
-    built = request().op("aten::matmul", 10 * MS, 10 * MS).op("aten::bmm", 11 * MS, 8 * MS)
-    for place, name in enumerate(between):
-        built.op(name, 20 * MS + place * 1000, 900)
-    built.op("aten::softmax", 21 * MS, 30 * MS).op("aten::_softmax", 22 * MS, 28 * MS)
-    return built.op("aten::matmul", 52 * MS, 20 * MS)
-
-
-def test_unfused_attention(tmp_path: Path) -> None:
-    finding = one(attention(), tmp_path, "unfused_attention")
-    assert ceiling_ms(finding) == 10 + 30 + 20
-    assert finding.evidence.startswith("1 softmax ops between two matrix products: the softmax takes 30.000 ms")
-    # A classifier's softmax, with no product behind it; and one with many ops between.
-    classifier = request().op("aten::matmul", 10 * MS, 10 * MS).op("aten::softmax", 21 * MS, 30 * MS)
-    assert "unfused_attention" not in rules(classifier, tmp_path)
-    assert "unfused_attention" not in rules(attention(*["aten::mul"] * 13), tmp_path)
-
-
-def test_unfused_attention_on_a_device_counts_what_the_ops_launched(tmp_path: Path) -> None:
-    built = request().op("aten::bmm", 0, 90_000).launch(1, 10_000, 5000).kernel("gemm", 1 * MS, 10 * MS, correlation=1)
-    built.op("aten::softmax", 100_000, 90_000).launch(2, 110_000, 5000)
-    built.kernel("softmax_warp_forward", 11 * MS, 40 * MS, correlation=2)
-    built.op("aten::bmm", 200_000, 90_000).launch(3, 210_000, 5000).kernel("gemm", 51 * MS, 20 * MS, correlation=3)
-    finding = one(waiting(built, 1, 71), tmp_path, "unfused_attention")
-    # The wait ends at 71 and would begin at 1, less the 0.27 ms of the three ops.
-    assert ceiling_ms(finding) == 71 - 1 + 0.27
-    unlinked = request().kernel("softmax_warp_forward", 0, 50 * MS)
-    lacking = {each.rule: each.record for each in found(waiting(unlinked, 1, 50), tmp_path).abstentions}
-    assert lacking["unfused_attention"] == "the CPU's ops too"
-
-
 def test_data_loader(tmp_path: Path) -> None:
     name = "enumerate(DataLoader)#_SingleProcessDataLoaderIter.__next__"
     built = TraceBuilder().range("ProfilerStep#1", 0, 100 * MS).range(name, 0, 30 * MS).op("aten::mm", 30 * MS, 60 * MS)
