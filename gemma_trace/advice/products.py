@@ -20,8 +20,8 @@ def products_left(trace: Trace, within: BoolArray, peaks: Sequence[Peaks] = ()) 
     """float64 [n], what is left of spans if the matrix products that they are of run at the highest rate there is.
 
     That is the peak rate of the device for their dtype. Of a CPU whose peak nobody gave, it is the rate of the fastest
-    product in the trace: those of a layer's projections are no smaller than those of its attention, and no slower. Of
-    all other spans, of products of unknown shapes, and on a device of unknown peak, nothing is left.
+    other product in the trace: a layer's projections are no smaller than the products of its attention, and no slower.
+    Of all other spans, of products of unknown shapes, and where no rate is known, nothing is left.
 
     Args:
         within: bool [n], the spans of the host that count, with the activities that they launched.
@@ -34,7 +34,7 @@ def products_left(trace: Trace, within: BoolArray, peaks: Sequence[Peaks] = ()) 
     if not len(known):
         return left
     by_op = np.zeros(len(costs.op) + 1)  # the last is for what is of no op
-    rate = _rates(trace, costs, peaks)[known]
+    rate = _rates(trace, costs, ~within[costs.op], peaks)[known]
     by_op[known] = np.minimum(1.0, flops[known] / rate / costs.work_ns[known])
     if costs.on == "host":
         left[trace.host] = by_op[costs.owner[trace.host]]
@@ -44,17 +44,20 @@ def products_left(trace: Trace, within: BoolArray, peaks: Sequence[Peaks] = ()) 
     return left
 
 
-def _rates(trace: Trace, costs: OpCosts, peaks: Sequence[Peaks]) -> FloatArray:
-    """float64 [k], the FLOPs a ns that each op's products run at most; infinite where that isn't known."""
+def _rates(trace: Trace, costs: OpCosts, others: BoolArray, peaks: Sequence[Peaks]) -> FloatArray:
+    """float64 [k], the FLOPs a ns that each op's products run at most; infinite where that isn't known.
+
+    Args:
+        others: bool [k], the products that show what a CPU does.
+    """
     found = device_peaks(trace, peaks, costs.on).peaks
     if found is not None:
         rates = [found.flops_per_ns(cost.dtype) or np.inf for cost in costs.table]
     elif costs.on == "host":
         achieved = costs.column("bound_flops") / costs.work_ns
         dtypes = np.array([cost.dtype for cost in costs.table])
-        best = {
-            dtype: achieved[dtypes[costs.cost] == dtype].max(initial=0.0) or np.inf for dtype in set(dtypes.tolist())
-        }
+        known = {dtype: others & (dtypes[costs.cost] == dtype) for dtype in set(dtypes.tolist())}
+        best = {dtype: achieved[products].max(initial=0.0) or np.inf for dtype, products in known.items()}
         rates = [best[cost.dtype] for cost in costs.table]
     else:
         rates = [np.inf] * len(costs.table)
