@@ -1,4 +1,4 @@
-"""Puts advice to the test on requests to small models on the CPU: `python -m analysis.prove_advice`, 15 minutes at most.
+"""Puts advice to the test on requests to small models: `python -m analysis.prove_advice`, 15 minutes on 2 cores at most.
 
 Requests do something slowly, and advice is given on their trace. What they really gain by doing it well is held against
 what the advice says: `analysis/advice.md` has the tables, with what was missed. Each fault is tried alone and five are
