@@ -185,6 +185,11 @@ STAGES: Final = StoreTable(
         _ns("exposed_host_ns", "the part in which all devices are idle"),
         _count("activities", "device activities that the stage launched"),
         _count("launches", "the calls that launched them"),
+        _ns(
+            "shared_ns",
+            "the part of `time_ns` in which a server's engine worked for other requests in the same step, too",
+            optional=True,
+        ),
     ),
 )
 
