@@ -33,6 +33,9 @@ from gemma_trace.capture.given import GivenModel, check_applies, check_devices, 
 from gemma_trace.capture.images import images_as_files
 from gemma_trace.capture.imports import import_ns
 from gemma_trace.capture.models import LoadedModel, load_assistance, load_model, resolve_device
+from gemma_trace.capture.natural_types import shown
+from gemma_trace.capture.one_line_errors import as_capture_error
+from gemma_trace.capture.options import check_field
 from gemma_trace.capture.output import lock_output, lock_run, made, previous_traces
 from gemma_trace.capture.phases import NoProgress, Progress
 from gemma_trace.capture.quantization import quantization_of
@@ -42,7 +45,7 @@ from gemma_trace.capture.timers import StageTimer
 from gemma_trace.capture.torch_settings import torch_settings
 from gemma_trace.capture.workload import build_requests, image_numbers, request_warnings
 from gemma_trace.capture.writer import trace_path, write_trace
-from gemma_trace.errors import ConfigError
+from gemma_trace.errors import ConfigError, GemmaTraceError
 from gemma_trace.metadata import SCHEMA_VERSION, ColdStart, RequestSample, RunIdentity, RunMetadata, Workload
 from gemma_trace.requests_file import ChatRequest
 from gemma_trace.trace.scratch import scratch_folder
@@ -82,8 +85,24 @@ def profile(
         ConfigError: an option's value makes no sense, or can't apply to the model in hand.
         OutputError: the run's folder holds a trace and `force` isn't set, or a sweep's cell of other options; it can't
             be written, or another sweep or capture writes there.
-        CaptureError: model, image or device isn't there.
+        CaptureError: model, image or device isn't there, or what torch, transformers or the model raised, which is its
+            cause.
     """
+    try:
+        return _checked_and_run(config, model, processor, progress, options)
+    except GemmaTraceError:
+        raise
+    except Exception as error:
+        raise as_capture_error(error) from error
+
+
+def _checked_and_run(
+    config: CaptureConfig | None, model: Any, processor: Any, progress: Progress | None, options: dict[str, Any]
+) -> CaptureResult:
+    if not isinstance(config, CaptureConfig | None):
+        raise ConfigError(f"config is {shown(config)}; it requires a CaptureConfig, and options have their own names")
+    for option in options:
+        check_field(option)
     if isinstance(model, str | os.PathLike):
         options, model = options | {"model": model}, None
     if (model is None) != (processor is None):
