@@ -11,18 +11,13 @@ from typing import Final
 
 from gemma_trace.capture.modes import Quantization, check_modes
 from gemma_trace.capture.natural_types import check_path, check_text, checked, shown
+from gemma_trace.capture.option_texts import module_paths, size_of
 from gemma_trace.errors import ConfigError
 from gemma_trace.metadata import ConfigValue
 
 DEFAULT_PROMPT: Final = "Describe this image in one sentence."
-STAGE_MODULES: Final = ("vision", "projector", "decoder")
 DEVICE_PATTERN: Final = re.compile(r"auto|cpu|cuda(:\d+)?")
 IMAGE_DEVICE_PATTERN: Final = re.compile(r"cpu|cuda(:\d+)?")
-MAX_IMAGE_PIXELS: Final = 1 << 26
-"""Images of more pixels are refused unread: decoded they would take over 200 MB, however small the file is."""
-MAX_IMAGE_SIDE: Final = 65_500
-"""No JPEG is longer."""
-_SIZE: Final = re.compile(r"([0-9]{1,6})[xX×]([0-9]{1,6})")
 _PARTS_OF_REQUESTS: Final = (
     ("images", "image"),
     ("image_sizes", "image-size"),
@@ -230,12 +225,7 @@ class CaptureConfig:
         _require_one_of("dtype", self.dtype, Dtype)
         _require_one_of("image backend", self.image_backend, ImageBackend)
         _require_one_of("detail", self.detail, Detail)
-        for text in self.stage_modules:
-            name, _, path = text.partition("=")
-            if name not in STAGE_MODULES or not path:
-                raise ConfigError(
-                    f"--stage-module {shown(text)} is not one of {', '.join(f'{n}=PATH' for n in STAGE_MODULES)}"
-                )
+        module_paths(self.stage_modules)
         if not DEVICE_PATTERN.fullmatch(self.device):
             raise ConfigError(f"no device {shown(self.device)}; give auto, cpu, cuda or cuda:N")
         _require_one_of("compile mode", self.compile, CompileMode)
@@ -294,7 +284,7 @@ class CaptureConfig:
     @property
     def stage_module_paths(self) -> dict[str, str]:
         """The given stage modules, paths by name."""
-        return dict(text.split("=", 1) for text in self.stage_modules)
+        return module_paths(self.stage_modules)
 
     def run_name(self, device: str, dtype: str = "", image_backend: str = "") -> str:
         """The run's name: the one given, or one made of what tells this run from its neighbours.
@@ -357,25 +347,6 @@ class CaptureConfig:
                 value = list(value)
             values[option.name] = value
         return values
-
-
-def size_of(text: str) -> tuple[int, int]:
-    """Width and height in pixels.
-
-    Raises:
-        ConfigError: it is no size, or one that no image may have.
-
-    >>> size_of("3500x2500")
-    (3500, 2500)
-    """
-    found = _SIZE.fullmatch(text)
-    width, height = (int(found[1]), int(found[2])) if found else (0, 0)
-    if not 0 < width * height <= MAX_IMAGE_PIXELS or max(width, height) > MAX_IMAGE_SIDE:
-        raise ConfigError(
-            f"no image size {shown(text)}; give WIDTHxHEIGHT in pixels, such as 3500x2500, up to {MAX_IMAGE_PIXELS:,} "
-            f"in all and {MAX_IMAGE_SIDE:,} a side"
-        )
-    return width, height
 
 
 def bounded_name(text: str) -> str:

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from gemma_trace.capture.config import MAX_IMAGE_PIXELS
 from gemma_trace.capture.natural_types import as_list
 from gemma_trace.capture.one_line_errors import error_text
+from gemma_trace.capture.option_texts import MAX_IMAGE_PIXELS
 from gemma_trace.errors import ImageError
 from gemma_trace.request_media import Media
 from gemma_trace.trace.scratch import scratch_folder

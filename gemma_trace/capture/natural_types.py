@@ -144,7 +144,8 @@ def _natural(value: Any, kind: Any) -> Any:
     if kind in (str, Path):
         return _as_text(value, of_path=kind is Path)
     if isinstance(value, Mapping) and kind == tuple[str, ...]:
-        return tuple(f"{key}={_as_text(path)}" for key, path in value.items())
+        paths = {key: _as_text(path) for key, path in value.items()}
+        return tuple("=".join(each) for each in paths.items())  # of what isn't text, a TypeError
     entries = as_list(value)
     if _is_size(entries):
         entries = [entries]

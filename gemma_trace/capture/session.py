@@ -21,6 +21,7 @@ from torch.profiler import ProfilerActivity
 from gemma_trace.capture.accelerators import activity_of, wait_for
 from gemma_trace.capture.activation_memory import give_back, large_blocks_apart
 from gemma_trace.capture.adapters import adapter_of
+from gemma_trace.capture.alone import alone_in_process, settings_warnings
 from gemma_trace.capture.annotate import annotate
 from gemma_trace.capture.compiled_stages import MOST_WARMUPS, compilations, compiled_stages, watched_decode
 from gemma_trace.capture.config import CaptureConfig
@@ -111,7 +112,7 @@ def _checked_and_run(
         config = replace(config or CaptureConfig(), **options | ({"images": images} if "images" in options else {}))
         if model is not None:
             check_applies(config, read_given(model, processor), options)
-        with made(config.output), lock_output(config.output, whole=False):
+        with alone_in_process(), made(config.output), lock_output(config.output, whole=False):
             return profile_run(config, model, processor, progress or NoProgress())
 
 
@@ -190,7 +191,7 @@ def _profiled(
         profiled_step_tokens=tuple(session.profiled_step_tokens),
         warnings=(
             *(*loaded.warnings, *session.warnings, *watch.warnings, *decode_mode.warnings),
-            *(*missing_stages(modules), *_warnings(device, exported)),
+            *(*missing_stages(modules), *settings_warnings(loaded.model, device), *_warnings(device, exported)),
         ),
         cold_start=ColdStart(import_ns(), load_ns, tuple(session.cold_requests)) if config.cold else None,
         gpus=watch.records,

@@ -10,8 +10,9 @@ from typing import Any, Final
 
 from PIL import Image
 
-from gemma_trace.capture.config import CaptureConfig, size_of
+from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.images import load_image, write_sample_image
+from gemma_trace.capture.option_texts import size_of
 from gemma_trace.errors import ConfigError, ImageError
 from gemma_trace.request_media import Media
 from gemma_trace.requests_file import ChatRequest, Text, Turn, read_requests, shuffled
