@@ -58,10 +58,8 @@ def check_path(option: str, path: str | Path) -> None:
     """Refuse what is no path of a file and no Hub id, and what no system can be asked about.
 
     Raises:
-        ConfigError: it is empty, has a zero byte in it, or a name that is too long.
+        ConfigError: it has a zero byte in it, or a name that is too long.
     """
-    if isinstance(path, Path) and path == Path():
-        raise ConfigError(f"{option} is empty; it requires a path")
     text = str(path)
     if "\0" in text:
         raise ConfigError(f"{option} is {shown(text)}, with a zero byte in it; it requires a path")
@@ -156,9 +154,15 @@ def _natural(value: Any, kind: Any) -> Any:
 
 
 def _as_text(value: Any, *, of_path: bool = False) -> Any:
-    """A text or a path as text; all else as it is."""
+    """A text or a path as text; all else as it is.
+
+    Raises:
+        ValueError: it is to be a path and is empty, which a `Path` would take for the current folder.
+    """
     if isinstance(value, os.PathLike) or (of_path and isinstance(value, bytes)):
-        return os.fsdecode(value)
+        value = os.fsdecode(value)
+    if of_path and isinstance(value, str) and not value:
+        raise ValueError
     return str.__str__(value) if isinstance(value, str) else value  # of a subclass, such as numpy's, the text alone
 
 

@@ -203,7 +203,7 @@ def capture(
     """
     from gemma_trace.capture import require_capture_extra
     from gemma_trace.capture.config import CaptureConfig
-    from gemma_trace.capture.early import check_files
+    from gemma_trace.capture.early import check_early
     from gemma_trace.capture.imports import imports_timed
 
     config = CaptureConfig(
@@ -253,7 +253,7 @@ def capture(
         output=out_dir,
         force=force,
     )
-    check_files(config)
+    check_early(config)
     require_capture_extra()
     with phases(quiet=asked().quiet or os.environ.get("RANK", "0") != "0") as progress:
         progress.phase("importing torch and transformers", 1)

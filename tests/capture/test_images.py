@@ -94,9 +94,10 @@ def test_pillows_images_are_files_while_the_block_runs(tmp_path: Path) -> None:
         assert load_image(at(file)).tobytes() == load_image(at(tmp_path / "a.png")).tobytes()
     Image.new("RGB", (64, 48)).save(tmp_path / "whole.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:60])
-    for bad in (Image.new("RGB", (0, 0)), Image.open(tmp_path / "cut.png")):
-        with pytest.raises(ImageError, match=r"image 1, of the mode .*, can't be handed over"), images_as_files([bad]):
-            pass
+    with Image.open(tmp_path / "cut.png") as cut:
+        for bad in (Image.new("RGB", (0, 0)), cut):
+            with pytest.raises(ImageError, match=r"image 1, of the mode .*, can't be handed over"):
+                images_as_files([bad]).__enter__()
 
 
 def test_what_is_no_image_is_refused_in_one_line(tmp_path: Path) -> None:

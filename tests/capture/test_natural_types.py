@@ -83,6 +83,7 @@ def test_lists_are_taken_as_programs_have_them() -> None:
     for sizes in ((640, 480), [(640, 480)], "640X480", np.array([640, 480]), [[np.int64(640), 480]], "0640x480"):
         assert CaptureConfig(image_sizes=sizes).image_sizes == ("640x480",)  # type: ignore[arg-type]
     assert CaptureConfig(stacks=np.True_, memory=torch.tensor(True)).stacks is True  # type: ignore[arg-type]
+    assert CaptureConfig(output=".").output == Path(), "the current folder"  # type: ignore[arg-type]
     assert type(CaptureConfig(model=Named("tiny")).model) is str
 
 
@@ -120,9 +121,9 @@ def test_an_object_that_raises_is_one_line(option: str) -> None:
         ("images", torch.zeros(3, 8, 8), r"images is tensor\(.*; it requires a list of paths"),
         ("images", itertools.repeat("a.jpg"), r"images is repeat\('a.jpg'\); it requires a list of paths"),
         ("images", io.BytesIO(b"a.jpg\n"), "it requires a list of paths"),
-        ("images", "", "images is empty; it requires a path"),
+        ("images", "", "images is ''; it requires a list of paths"),
         ("images", ["a.jpg", "b\0.jpg"], r"images is 'b\\x00.jpg', with a zero byte in it"),
-        ("output", "", "output is empty; it requires a path"),
+        ("output", "", "output is ''; it requires a path"),
         ("model", "x" * 300, "model is 'xxx.*…, in which a name has over 255 bytes; shorten it"),
         ("dtype", "x" * 300, "no dtype 'xxx.*…; give one of"),
         ("prompt", "a\udcff", r"prompt is 'a\\udcff', which is no Unicode text"),
