@@ -129,8 +129,8 @@ ACTIVITIES: Final = count_column("activities", "device activities that the stage
 LAUNCHES: Final = count_column("launches", "the calls that launched them")
 SHARED_NS: Final = ns_column(
     "shared_ns",
-    "the part of `time_ns` in which a server's engine also worked for other requests in the same step; each of them has "
-    "the whole step",
+    "the part of `time_ns` in which a server's engine also worked for other requests in the same step; each of them "
+    "has the whole step",
 )
 
 FAMILY: Final = text_column(
