@@ -101,7 +101,7 @@ class _Instant(msgspec.Struct, gc=False, tag_field="ph", tag="i"):
     args: MemoryArgs | None = None
 
 
-_OTHER_PHASES: Final = "sfMECbenISTpFPNODVvRct"
+_OTHER_PHASES: Final = "sfMCE"  # each has its type; all others are decoded as `Event`
 _PLAIN: Final = {ph: type(f"_Plain_{ph}", (_Plain,), {"ph": ph}, gc=False, tag=ph) for ph in _OTHER_PHASES}
 TYPES_BY_THEMSELVES: Final = {SpanEvent, _Instant, *_PLAIN.values()} - {_PLAIN["E"]}
 """Those of events that don't hang together with spans; only `B` and `E` do."""
