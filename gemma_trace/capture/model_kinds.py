@@ -131,8 +131,8 @@ def _refuse_without_config(label: str, folder: Path) -> None:
         base = _json(folder / "adapter_config.json").get("base_model_name_or_path")
         of = f" of {Path(base).name}" if isinstance(base, str) and base else ""
         raise ModelError(
-            f"{label} is an adapter{of}, which is not a complete model; give --adapter this folder, and --model that of "
-            "its base model"
+            f"{label} is an adapter{of}, which is not a complete model; give --adapter this folder, and --model that "
+            "of its base model"
         )
     if any(folder.glob("*.gguf")) or label.lower().endswith("gguf"):
         raise ModelError(f"{label} holds GGUF files, which llama.cpp runs but torch does not; {_of_which('they were')}")
