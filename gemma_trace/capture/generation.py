@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import nn
@@ -14,6 +14,12 @@ from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.ranges import RangeStack
 from gemma_trace.capture.wrappers import unwrapped
 from gemma_trace.stages import Stage
+
+_FREE: Final = {
+    **dict.fromkeys(("max_time", "stop_strings", "penalty_alpha", "force_words_ids", "constraints", "dola_layers")),
+    "num_return_sequences": 1,
+}
+"""What of a model's own settings would end a request early, or make others of it, and its value that doesn't."""
 
 
 class TokenClock:
@@ -74,6 +80,9 @@ def _greedy(original: Any, config: CaptureConfig) -> Any:
     greedy = copy.deepcopy(original)
     greedy.do_sample, greedy.num_beams, greedy.max_new_tokens = config.sample, 1, config.new_tokens
     greedy.max_length = None
+    for name, value in _FREE.items():
+        if hasattr(greedy, name):
+            setattr(greedy, name, value)
     if not config.sample:
         greedy.temperature = greedy.top_k = greedy.top_p = None
     if config.cache is not None:

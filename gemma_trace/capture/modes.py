@@ -81,9 +81,6 @@ def check_modes(config: CaptureConfig) -> None:
     ):
         if each.holds:
             raise ConfigError(each.message)
-    for option, value in (("assistant", config.assistant), ("adapter", config.adapter)):
-        if value is not None and not value.strip():
-            raise ConfigError(f"the {option} is empty; give --{option} a folder or a Hub id")
     if config.cpu_affinity is not None:
         cpus_of(config.cpu_affinity)
 

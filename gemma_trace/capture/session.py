@@ -21,6 +21,7 @@ from torch.profiler import ProfilerActivity
 from gemma_trace.capture.accelerators import activity_of, wait_for
 from gemma_trace.capture.activation_memory import give_back, large_blocks_apart
 from gemma_trace.capture.adapters import adapter_of
+from gemma_trace.capture.alone import alone_in_process, settings_warnings
 from gemma_trace.capture.annotate import annotate
 from gemma_trace.capture.compiled_stages import MOST_WARMUPS, compilations, compiled_stages, watched_decode
 from gemma_trace.capture.config import CaptureConfig
@@ -33,6 +34,9 @@ from gemma_trace.capture.given import GivenModel, check_applies, check_devices, 
 from gemma_trace.capture.images import images_as_files
 from gemma_trace.capture.imports import import_ns
 from gemma_trace.capture.models import LoadedModel, load_assistance, load_model, resolve_device
+from gemma_trace.capture.natural_types import shown
+from gemma_trace.capture.one_line_errors import as_capture_error
+from gemma_trace.capture.options import check_field
 from gemma_trace.capture.output import lock_output, lock_run, made, previous_traces
 from gemma_trace.capture.phases import NoProgress, Progress
 from gemma_trace.capture.quantization import quantization_of
@@ -42,7 +46,7 @@ from gemma_trace.capture.timers import StageTimer
 from gemma_trace.capture.torch_settings import torch_settings
 from gemma_trace.capture.workload import build_requests, image_numbers, request_warnings
 from gemma_trace.capture.writer import trace_path, write_trace
-from gemma_trace.errors import ConfigError
+from gemma_trace.errors import ConfigError, GemmaTraceError
 from gemma_trace.metadata import SCHEMA_VERSION, ColdStart, RequestSample, RunIdentity, RunMetadata, Workload
 from gemma_trace.requests_file import ChatRequest
 from gemma_trace.trace.scratch import scratch_folder
@@ -82,8 +86,24 @@ def profile(
         ConfigError: an option's value makes no sense, or can't apply to the model in hand.
         OutputError: the run's folder holds a trace and `force` isn't set, or a sweep's cell of other options; it can't
             be written, or another sweep or capture writes there.
-        CaptureError: model, image or device isn't there.
+        CaptureError: model, image or device isn't there, or what torch, transformers or the model raised, which is its
+            cause.
     """
+    try:
+        return _checked_and_run(config, model, processor, progress, options)
+    except GemmaTraceError:
+        raise
+    except Exception as error:
+        raise as_capture_error(error) from error
+
+
+def _checked_and_run(
+    config: CaptureConfig | None, model: Any, processor: Any, progress: Progress | None, options: dict[str, Any]
+) -> CaptureResult:
+    if not isinstance(config, CaptureConfig | None):
+        raise ConfigError(f"config is {shown(config)}; it requires a CaptureConfig, and options have their own names")
+    for option in options:
+        check_field(option)
     if isinstance(model, str | os.PathLike):
         options, model = options | {"model": model}, None
     if (model is None) != (processor is None):
@@ -92,7 +112,7 @@ def profile(
         config = replace(config or CaptureConfig(), **options | ({"images": images} if "images" in options else {}))
         if model is not None:
             check_applies(config, read_given(model, processor), options)
-        with made(config.output), lock_output(config.output, whole=False):
+        with alone_in_process(), made(config.output), lock_output(config.output, whole=False):
             return profile_run(config, model, processor, progress or NoProgress())
 
 
@@ -171,7 +191,7 @@ def _profiled(
         profiled_step_tokens=tuple(session.profiled_step_tokens),
         warnings=(
             *(*loaded.warnings, *session.warnings, *watch.warnings, *decode_mode.warnings),
-            *(*missing_stages(modules), *_warnings(device, exported)),
+            *(*missing_stages(modules), *settings_warnings(loaded.model, device), *_warnings(device, exported)),
         ),
         cold_start=ColdStart(import_ns(), load_ns, tuple(session.cold_requests)) if config.cold else None,
         gpus=watch.records,

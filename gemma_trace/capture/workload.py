@@ -10,9 +10,11 @@ from typing import Any, Final
 
 from PIL import Image
 
-from gemma_trace.capture.config import CaptureConfig, size_of
+from gemma_trace.capture.config import CaptureConfig
+from gemma_trace.capture.early import check_image
 from gemma_trace.capture.images import load_image, write_sample_image
-from gemma_trace.errors import ConfigError, ImageError
+from gemma_trace.capture.option_texts import size_of
+from gemma_trace.errors import ConfigError
 from gemma_trace.request_media import Media
 from gemma_trace.requests_file import ChatRequest, Text, Turn, read_requests, shuffled
 
@@ -38,8 +40,7 @@ def build_requests(config: CaptureConfig, folder: Path) -> list[ChatRequest]:
         return _at_hand(requests, config.requests)
     if config.images:
         for path in config.images:
-            if path.exists() and not path.is_file():
-                raise ImageError(f"{path} is a folder or a device, not an image; give --image a JPEG or PNG file")
+            check_image(path)
             load_image(Media("image", path))
         named = [(path.name, path) for path in config.images]
     else:

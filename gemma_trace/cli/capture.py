@@ -21,7 +21,6 @@ from gemma_trace.capture.modes import Quantization
 from gemma_trace.cli.everywhere import asked
 from gemma_trace.cli.output import OutDirOption, answer, remark, say
 from gemma_trace.cli.progress import phases
-from gemma_trace.errors import GemmaTraceError
 
 
 def capture(
@@ -200,7 +199,7 @@ def capture(
     """
     from gemma_trace.capture import require_capture_extra
     from gemma_trace.capture.config import CaptureConfig
-    from gemma_trace.capture.early import check_files
+    from gemma_trace.capture.early import check_early
     from gemma_trace.capture.imports import imports_timed
 
     config = CaptureConfig(
@@ -250,21 +249,14 @@ def capture(
         output=out_dir,
         force=force,
     )
-    check_files(config)
+    check_early(config)
     require_capture_extra()
-    from gemma_trace.capture.one_line_errors import as_capture_error
-
     with phases(quiet=asked().quiet or os.environ.get("RANK", "0") != "0") as progress:
         progress.phase("importing torch and transformers", 1)
         with imports_timed():
             from gemma_trace.capture.session import profile
 
-        try:
-            result = profile(config, progress=progress)
-        except GemmaTraceError:
-            raise
-        except Exception as error:
-            raise as_capture_error(error) from error
+        result = profile(config, progress=progress)
     for warning in result.metadata.warnings:
         say(f"gemma-trace: warning: {warning}")
     answer(result.path)

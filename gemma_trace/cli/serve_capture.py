@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gemma_trace.capture.config import size_of
+from gemma_trace.capture.option_texts import size_of
 from gemma_trace.cli.output import ForceOption, FormatOption, OutDirOption, OutputOption, RawOption, answer, remark, say
 from gemma_trace.errors import ConfigError
 from gemma_trace.remote import path_of

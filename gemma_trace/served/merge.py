@@ -33,7 +33,7 @@ from gemma_trace.served.scene import Scene, scene_of
 from gemma_trace.served.stamps import PATTERN, read_stamps
 from gemma_trace.served.trace_files import known_files
 from gemma_trace.stages import PREFIX, Stage
-from gemma_trace.trace.clients import CLIENT_PROCESS, TOKEN
+from gemma_trace.trace.clients import TOKEN, client_process
 from gemma_trace.trace.clock import ns_to_decimal_us, time_ns
 from gemma_trace.trace.files import output_file
 from gemma_trace.trace.header import BASE_KEY, DEVICES_KEY
@@ -77,7 +77,9 @@ def merge(folder: Path, record: ServedRecord, watch: Watch = lambda path: nullco
     notes += _remarks(scene, placed, answered)
     base_ns = min(trace.base_ns for trace in traces)
     metadata = _metadata(record, scene, traces, answered, notes)
-    return _write(folder, traces, metadata, _client_events(placed, scene, base_ns), watch), notes
+    processes = [client_process(workers) for workers in _workers(traces, scene)] if len(scene.engines) > 1 else []
+    events = _client_events(placed, scene, base_ns, processes or [client_process()])
+    return _write(folder, traces, metadata, events, watch), notes
 
 
 def merge_processes(folder: Path, watch: Watch = lambda path: nullcontext(None)) -> tuple[Path, list[str]]:
@@ -162,14 +164,14 @@ def _remarks(scene: Scene, placed: Sequence[Placed], requests: Sequence[ClientRe
             f"`return` may be wrong by as much; run serve-capture on the server's machine"
         )
     if scene.encoder_hidden:
-        notes.append("the image encoder can't be told from the prefill; record stacks, or use the plugin")
-    if scene.workers > scene.engines:
+        notes.append("the image encoder can't be told from the prefill; record stacks, or use a plugin")
+    engines, workers = len(scene.engines), sum(map(len, scene.engines))
+    if workers > engines:
         notes.append(
-            f"{scene.workers} processes run the steps of {scene.engines} engine(s): each step is as long as in the "
-            f"slowest process"
+            f"{workers} processes run the steps of {engines} engine(s): each step is as long as in the slowest process"
         )
-    if scene.engines > 1:
-        notes.append(f"{scene.engines} engines run independent steps; a request belongs to the steps of one of them")
+    if engines > 1:
+        notes.append(f"{engines} engines run independent steps; a request belongs to the steps of one of them")
     if overlapping(requests):
         shared = sum(
             (step.counts.context_requests or 0) + (step.counts.generation_requests or 0) > 1 for step in scene.steps
@@ -280,7 +282,7 @@ class _Shifted:
             elif "args" in event:
                 event["args"] = self._links.args(bytes(event["args"]))
         if self._renames and "pid" in event:
-            event["pid"] = f"{self._position}:{text(value_of(event['pid']))}"
+            event["pid"] = _renamed(self._position, text(value_of(event["pid"])))
         return event
 
 
@@ -293,27 +295,52 @@ def _pids(trace: Trace) -> set[str]:
     return {track.pid for track in trace.spans.tracks if track.pid.isdigit() and track.pid == track.tid}
 
 
-def _client_events(placed: Sequence[Placed], scene: Scene, base_ns: int) -> Iterator[dict[str, Any]]:
-    """The process of clients: of each request a thread with its range, its stages, and marks of its tokens."""
-    yield _named("process_name", 0, name="requests of the client")
-    yield _named("process_sort_index", 0, sort_index=-1)
+def _workers(traces: Sequence[Trace], scene: Scene) -> list[list[str]]:
+    """Of each engine the ids, in the merged trace, of the processes that run its steps."""
+    found: list[list[str]] = [[] for _ in scene.engines]
+    for position, trace in enumerate(traces):
+        renamed = _shared_process(trace, traces[:position])
+        for engine, names in zip(found, scene.engines, strict=True):
+            if trace.path.name in names:
+                engine += [_renamed(position, pid) if renamed else pid for pid in sorted(_pids(trace))]
+    return found
+
+
+def _renamed(position: int, pid: str) -> str:
+    return f"{position}:{pid}"
+
+
+def _client_events(
+    placed: Sequence[Placed], scene: Scene, base_ns: int, processes: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    """The processes of clients: of each request a thread with its range, its stages, and marks of its tokens.
+
+    Args:
+        processes: the id of the process of each engine's clients.
+    """
+    for number, process in enumerate(processes):
+        which = f", engine {number}" if number or len(processes) > 1 else ""
+        yield _named("process_name", process, 0, name=f"requests of the client{which}")
+        yield _named("process_sort_index", process, 0, sort_index=-1)
     for thread, each in enumerate(placed):
-        request = each.request
+        request, process = each.request, processes[each.steps[0].engine if each.steps else 0]
         sent = request.sent_unix_ns - base_ns
         args = {"id": request.id, "images": request.label} | ({"error": request.error} if request.error else {})
-        yield _named("thread_name", thread, name=f"request {thread}: {request.label}")
-        yield _range(Stage.REQUEST.range_name, sent, request.done_ns, thread, args)
+        yield _named("thread_name", process, thread, name=f"request {thread}: {request.label}")
+        yield _range(Stage.REQUEST.range_name, sent, request.done_ns, process, thread, args)
         for start_ns, end_ns, stage in request_stages(each, scene.detokenization):
-            yield _range(PREFIX + stage, start_ns - base_ns, end_ns - start_ns, thread)
+            yield _range(PREFIX + stage, start_ns - base_ns, end_ns - start_ns, process, thread)
         for token_ns in request.token_ns:
-            yield _range(TOKEN, sent + token_ns, 0, thread)
+            yield _range(TOKEN, sent + token_ns, 0, process, thread)
 
 
-def _named(kind: str, thread: int, **args: Any) -> dict[str, Any]:
-    return {"ph": "M", "name": kind, "pid": CLIENT_PROCESS, "tid": thread, "args": args}
+def _named(kind: str, process: str, thread: int, **args: Any) -> dict[str, Any]:
+    return {"ph": "M", "name": kind, "pid": process, "tid": thread, "args": args}
 
 
-def _range(name: str, start_ns: int, length_ns: int, thread: int, args: dict[str, Any] | None = None) -> dict[str, Any]:
-    event = {"ph": "X", "cat": "user_annotation", "name": name, "pid": CLIENT_PROCESS, "tid": thread}
+def _range(
+    name: str, start_ns: int, length_ns: int, process: str, thread: int, args: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    event = {"ph": "X", "cat": "user_annotation", "name": name, "pid": process, "tid": thread}
     times = {"ts": msgspec.Raw(ns_to_decimal_us(start_ns)), "dur": msgspec.Raw(ns_to_decimal_us(length_ns))}
     return event | times | ({"args": args} if args else {})

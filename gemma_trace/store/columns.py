@@ -127,6 +127,11 @@ EXPOSED_HOST_NS: Final = ns_column(
 )
 ACTIVITIES: Final = count_column("activities", "device activities that the stage launched")
 LAUNCHES: Final = count_column("launches", "the calls that launched them")
+SHARED_NS: Final = ns_column(
+    "shared_ns",
+    "the part of `time_ns` in which a server's engine also worked for other requests in the same step; each of them "
+    "has the whole step",
+)
 
 FAMILY: Final = text_column(
     "family",

@@ -107,6 +107,7 @@ STAGES: Final = StoreTable(
         *(columns.HOST_NS, columns.DEVICE_BUSY_NS, columns.DEVICE_SUM_NS),
         *(columns.TIME_NS, columns.DEVICE_NS, columns.EXPOSED_HOST_NS),
         *(columns.ACTIVITIES, columns.LAUNCHES),
+        columns.SHARED_NS.or_null(),
     ),
 )
 

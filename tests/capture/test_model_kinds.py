@@ -29,7 +29,7 @@ def folder_with(folder: Path, files: dict[str, Any]) -> Path:
         ({"config.json": {"model_type": "clip"}}, "is a clip model, which writes no text about an image"),
         (
             {"adapter_config.json": {"base_model_name_or_path": "/home/me/google/gemma-3-4b-it"}},
-            "is an adapter of gemma-3-4b-it, which is not a complete model; merge it into its base model",
+            "is an adapter of gemma-3-4b-it, which is not a complete model; give --adapter this folder",
         ),
         ({"adapter_config.json": "{"}, "is an adapter, which is not a complete model"),
         ({"q4.gguf": "GGUF"}, "holds GGUF files, which llama.cpp runs but torch does not"),

@@ -203,4 +203,8 @@ def _notes(table: KernelTable, shown: Sequence[KernelRow], *, has_devices: bool)
     if table.totals.waiting_ns:
         waiting = milliseconds(table.totals.waiting_ns)
         notes.append(f"Other threads wait for {waiting} ms; that is not work and is in no row.")
+    if table.totals.shared_ns:
+        shared = milliseconds(table.totals.shared_ns)
+        once = "they count once" if table.request is None else "they are in full here"
+        notes.append(f"Of this, {shared} ms are in steps of the engine that several requests share; {once}.")
     return tuple(notes)

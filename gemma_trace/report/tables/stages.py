@@ -26,6 +26,7 @@ MOST_LABELS: Final = 10
 
 ON_DEVICE: Final = "activities ran on a device"
 TIMED: Final = "there is a timed pass"
+HAS_SHARED: Final = "requests share steps of a server's engine"
 
 NAME: Final = Col.stored(columns.STAGE, "stage", STAGE)
 HOST: Final = Col.stored(columns.HOST_NS, "host", MS, priority=5, is_sum=True)
@@ -36,6 +37,7 @@ DEVICE: Final = Col.stored(columns.DEVICE_NS, "device", MS, priority=2, when=ON_
 EXPOSED_HOST: Final = Col.stored(columns.EXPOSED_HOST_NS, "exposed host", MS, priority=3, when=ON_DEVICE, is_sum=True)
 ACTIVITIES: Final = Col.stored(columns.ACTIVITIES, "activities", COUNT, priority=6, when=ON_DEVICE, is_sum=True)
 LAUNCHES: Final = Col.stored(columns.LAUNCHES, "launches", COUNT, priority=8, when=ON_DEVICE, is_sum=True)
+SHARED: Final = Col.stored(columns.SHARED_NS, "shared", MS, priority=2, when=HAS_SHARED, is_sum=True)
 
 STAGE_FILE: Final = (
     Col.stored(columns.REQUEST),
@@ -48,6 +50,7 @@ STAGE_FILE: Final = (
     EXPOSED_HOST,
     ACTIVITIES,
     LAUNCHES,
+    SHARED,
 )
 """A row per stage of each request."""
 
@@ -63,13 +66,14 @@ STAGE_COLS: Final = (
     SHARE_BAR,
     FLOOR.of("floor.mean_floor_ns"),
     DISTANCE.within("floor"),
+    SHARED.within("row"),
     TIMED_MS,
     *(col.within("row") for col in (HOST, DEVICE, EXPOSED_HOST, DEVICE_BUSY, DEVICE_SUM, ACTIVITIES, LAUNCHES)),
 )
 """A row per stage, the mean over the requests."""
 
 PAGE_COLS: Final = (
-    *(NAME.within("row"), TIME.within("row"), SHARE, SHARE_BAR, TIMED_MS),
+    *(NAME.within("row"), TIME.within("row"), SHARE, SHARE_BAR, SHARED.within("row"), TIMED_MS),
     *(col.within("row") for col in (HOST, DEVICE, EXPOSED_HOST, ACTIVITIES)),
     WHY,
 )
@@ -139,9 +143,11 @@ def lines_table(
     conditions = {
         ON_DEVICE: any(line.row.activities for line in lines),
         TIMED: run.timing == "timed",
+        HAS_SHARED: any(line.row.shared_ns for line in lines),
         HAS_FLOOR: floors is not None and floors.are_known,
     }
     totals = {NAME.key: "wall", TIME.key: wall_ns, SHARE.key: 100.0}
+    totals |= {SHARED.key: sum(line.row.shared_ns for line in lines)}
     return Table(title, cols, lines, totals, conditions=holding(conditions), per=requests)
 
 
@@ -166,7 +172,18 @@ def _notes(
     if ttft_ns is not None:
         is_served = any(row.stage in SERVED_STAGES for row in measured.rows)
         notes.append(_ttft_note(ttft_ns / len(measured.requests), run, is_served=is_served))
-    return [*notes, *(floor_notes(floors) if floors else ())]
+    return [*notes, *_shared_notes(measured), *(floor_notes(floors) if floors else ())]
+
+
+def _shared_notes(measured: StageBreakdown) -> list[str]:
+    """That requests were in the engine together, and what that comes to when each step counts once."""
+    totals = measured.totals
+    if not totals.shared_ns:
+        return []
+    note = "shared: steps of the engine that were for other requests, too, in full in the time of each."
+    if totals.requests > 1 and totals.engine_ns is not None:
+        note += f" Counted once, the engine worked {milliseconds(totals.engine_ns)} ms for all of them."
+    return [note]
 
 
 def _left_out_note(found: StageBreakdown) -> str:
