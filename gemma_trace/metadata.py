@@ -129,6 +129,7 @@ class Environment:
         cuda: the CUDA version that torch was built with.
         cpu_bfloat16: whether the host's CPU multiplies bfloat16 by instructions of its own (AVX512_BF16, AMX, Arm's
             BF16); None where that isn't known.
+        usable_cores: on how many of the host's cores the process may run; None where that isn't known.
     """
 
     gemma_trace: str
@@ -146,6 +147,7 @@ class Environment:
     driver: str | None = None
     cuda: str | None = None
     cpu_bfloat16: bool | None = None
+    usable_cores: Count | None = None
 
 
 @dataclass(frozen=True)

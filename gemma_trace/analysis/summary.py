@@ -26,6 +26,7 @@ from gemma_trace.metadata import Energy, RequestSample, RunMetadata, StageSample
 from gemma_trace.stages import DEVICE_STAGES, PREPROCESSING_PARTS, Stage
 from gemma_trace.tabular import Tabular
 from gemma_trace.trace.trace import Trace
+from gemma_trace.wording import counted
 
 MEASURES: Final = (
     "ttft_ms",
@@ -164,7 +165,7 @@ class RunSummary(Tabular):
 
     def headline(self) -> str:
         """What the result is, in a line."""
-        return f"{self.run}: {self.runs} {self.timing} requests, check: {self.health.verdict}"
+        return f"{self.run}: {counted(self.runs, f'{self.timing} request')}, check: {self.health.verdict}"
 
     def records(self) -> Iterator[dict[str, Any]]:
         """One row per measure that the run has."""
@@ -236,7 +237,7 @@ def _inflation_findings(inflation: float | None) -> list[Finding]:
             Severity.WARNING,
             1,
             f"the profiler made TTFT {inflation:.2f} times what it is without it",
-            "trust the timed columns for times, and the profiled ones for shares; capture without --stacks",
+            "use the timed columns for times and the profiled ones for shares, or capture without --stacks",
         )
     ]
 

@@ -78,7 +78,7 @@ def annotate(
     if detail not in ("stage", "layer", "module"):
         raise ConfigError(f"no detail {shown(detail)}; give stage, layer or module")
     if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
-        raise ConfigError(f"annotate takes a model of transformers, and this is a {type(model).__name__}")
+        raise ConfigError(f"annotate requires a model of transformers, and this is a {type(model).__name__}")
     if processor is not None and (not callable(processor) or isinstance(processor, type | nn.Module)):
         raise ConfigError(f"the processor is {shown(processor)}; give the model's own, or none")
     if sink is not None and not (callable(getattr(sink, "begin", None)) and callable(getattr(sink, "end", None))):

@@ -53,7 +53,7 @@ class DecodeMode:
         """What can't be known of such steps."""
         if self.name == "eager":
             return ()
-        return ("decode steps ran compiled, on a GPU as CUDA graphs: inside a graph layers are not told apart",)
+        return ("decode steps were compiled, on a GPU into CUDA graphs; the layers inside a graph can't be told apart",)
 
     def around(self, get_compiled_call: Call) -> Call:
         """Hear that `generate` asks for its compiled forward."""

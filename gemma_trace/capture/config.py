@@ -14,6 +14,7 @@ from gemma_trace.capture.natural_types import check_path, check_text, checked, s
 from gemma_trace.capture.option_texts import module_paths, size_of
 from gemma_trace.errors import ConfigError
 from gemma_trace.metadata import ConfigValue
+from gemma_trace.wording import option_of
 
 DEFAULT_PROMPT: Final = "Describe this image in one sentence."
 DEVICE_PATTERN: Final = re.compile(r"auto|cpu|cuda(:\d+)?")
@@ -253,13 +254,13 @@ class CaptureConfig:
             value = getattr(self, option)
             if value is not None and not least <= value <= most:
                 allowed = f"{least} or more" if value < least else f"from {least} to {most:,}"
-                raise ConfigError(f"{option} is {shown(value)}; it must be {allowed}")
+                raise ConfigError(f"{option_of(option)} is {shown(value)}; it must be {allowed}")
         for check, options in ((check_path, _NAMES), (check_text, _TEXTS)):
             for option in options:
                 value = getattr(self, option)
                 for each in value if isinstance(value, tuple) else (value,):
                     if each is not None:
-                        check(option, each)
+                        check(option_of(option), each)
         for option, instead in _INSTEAD_OF_NOTHING.items():
             value = getattr(self, option)
             if value is not None and not value.strip():
@@ -274,12 +275,12 @@ class CaptureConfig:
         if self.requests is None:
             for option in ("shuffle", "online"):
                 if getattr(self, option) not in (None, False):
-                    raise ConfigError(f"--{option} is about the requests of a file; give --requests FILE, too")
+                    raise ConfigError(f"--{option} requires --requests FILE")
             return
         defaults = {option.name: option.default for option in fields(self)}
         for option, name in _PARTS_OF_REQUESTS:
             if getattr(self, option) != defaults[option]:
-                raise ConfigError(f"--requests says all that is sent; leave out --{name}")
+                raise ConfigError(f"--requests already says what is sent; leave out --{name}")
 
     @property
     def stage_module_paths(self) -> dict[str, str]:

@@ -93,12 +93,14 @@ def check_devices(model: nn.Module, config: CaptureConfig) -> None:
         return
     if unseen := sorted(str(device) for device in found if activity_of(device) is None):
         raise ConfigError(
-            f"this torch's profiler sees no work of {', '.join(unseen)}; give sync_stages=True, and stages wait for it"
+            f"the profiler of this torch sees no work of {', '.join(unseen)}; give sync_stages=True, so that stages "
+            f"wait for it"
         )
     several = sorted(str(device) for device in found if device.type != "cpu")
     if len(several) > 1:
         raise ConfigError(
-            f"the model is spread over {', '.join(several)}, and no device alone tells its times; give sync_stages=True"
+            f"the model is spread over {', '.join(several)}, so the times of a single device are not enough; give "
+            f"sync_stages=True"
         )
 
 

@@ -82,7 +82,7 @@ def _saved(image: Image.Image, folder: Path, place: int) -> Path:
         turned.save(path)
     except Exception as error:  # of a file that is cut off or closed, of no pixels, of a mode without a way to RGB
         raise ImageError(
-            f"image {place}, of the mode {image.mode}, can't be handed over ({error_text(error)}); give another one"
+            f"image {place}, of the mode {image.mode}, can't be sent ({error_text(error)}); give another one"
         ) from None
     return path
 

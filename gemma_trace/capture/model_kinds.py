@@ -21,7 +21,7 @@ def refuse_file(label: str, path: Path) -> None:
     if not path.is_file():
         return
     if path.suffix == ".gguf":
-        raise ModelError(f"{label} is a GGUF file, which llama.cpp runs and torch doesn't; {_of_which('it was')}")
+        raise ModelError(f"{label} is a GGUF file, which llama.cpp runs but torch does not; {_of_which('it was')}")
     raise ModelError(f"{label} is a file; give --model the folder that a model was saved to")
 
 
@@ -111,9 +111,9 @@ def refuse_unfit(label: str, folder: Path) -> None:
     if kind in auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES or (kind in reads_images and has_vision):
         return
     if kind in hears or kind in reads_images:
-        raise ModelError(f"{label} is a {kind} model, which hears sound and sees no images; {_INSTEAD}")
+        raise ModelError(f"{label} is a {kind} model, which reads sound instead of images; {_INSTEAD}")
     if kind in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or kind in auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
-        raise ModelError(f"{label} is a {kind} model, which reads text alone; {_INSTEAD}")
+        raise ModelError(f"{label} is a {kind} model, which reads only text; {_INSTEAD}")
     if kind in auto.MODEL_MAPPING_NAMES:
         raise ModelError(f"{label} is a {kind} model, which writes no text about an image; {_INSTEAD}")
 
@@ -131,11 +131,11 @@ def _refuse_without_config(label: str, folder: Path) -> None:
         base = _json(folder / "adapter_config.json").get("base_model_name_or_path")
         of = f" of {Path(base).name}" if isinstance(base, str) and base else ""
         raise ModelError(
-            f"{label} is an adapter{of}, which is no model by itself; give --adapter this folder, and --model that of "
-            "its base model"
+            f"{label} is an adapter{of}, which is not a complete model; give --adapter this folder, and --model that "
+            "of its base model"
         )
     if any(folder.glob("*.gguf")) or label.lower().endswith("gguf"):
-        raise ModelError(f"{label} holds GGUF files, which llama.cpp runs and torch doesn't; {_of_which('they were')}")
+        raise ModelError(f"{label} holds GGUF files, which llama.cpp runs but torch does not; {_of_which('they were')}")
     if (folder / "model_index.json").is_file():
         raise ModelError(f"{label} is a pipeline of diffusers, which writes no text about an image; {_INSTEAD}")
 

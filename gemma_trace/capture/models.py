@@ -91,7 +91,7 @@ def load_model(config: CaptureConfig, progress: Progress | None = None) -> Loade
     if config.attn is not None:
         _set_attention(loaded.model, config.attn)
     if this_rank().world > 1 and loaded.weights == "random":
-        said = "random weights aren't split: each rank runs the whole model; save it to a folder to have it split"
+        said = "random weights are not split, so each rank runs the whole model; save it to a folder to have it split"
         loaded = replace(loaded, warnings=(*loaded.warnings, said))
     if adapter is not None:
         loaded = replace(loaded, model=with_adapter(loaded.model, adapter))
@@ -118,7 +118,7 @@ def load_assistance(config: CaptureConfig, model: nn.Module, progress: Progress 
     theirs, ours = _vocabulary(assistant), _vocabulary(model)
     if theirs != ours:
         raise ModelError(
-            f"{asked.model_label} has a vocabulary of {theirs:,} tokens and the model one of {ours:,}; "
+            f"{asked.model_label} has a vocabulary of {theirs:,} tokens, and the model one of {ours:,}; "
             "give --assistant one of the same vocabulary"
         )
     return {"assistant_model": assistant}

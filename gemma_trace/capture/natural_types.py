@@ -17,6 +17,7 @@ from typing import Any, Final, get_args, get_origin, get_type_hints
 
 from gemma_trace.errors import ConfigError
 from gemma_trace.foreign import converted
+from gemma_trace.wording import option_of
 
 _TAKES: Final[Mapping[Any, str]] = {
     int: "a whole number",
@@ -39,14 +40,14 @@ def checked(owner: type, name: str, value: Any, shown_name: str | None = None) -
 
     Args:
         owner: the dataclass.
-        shown_name: what the message calls the field.
+        shown_name: what the message calls the field; by default as its option on the command line.
 
     Raises:
         ConfigError: it is of another type than the field.
     """
     kind = kinds(owner)[name]
     inner = _without_none(kind)
-    wrong = ConfigError(f"{shown_name or name} is {shown(value)}; it requires {_TAKES[inner]}")
+    wrong = ConfigError(f"{shown_name or option_of(name)} is {shown(value)}; it requires {_TAKES[inner]}")
     try:
         natural = _natural(value, inner)
     except Exception:  # whatever an object of a program raises that is asked what it is

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import fields
 from difflib import get_close_matches
@@ -77,6 +78,25 @@ def parsed_option(name: str, text: str) -> Any:
             raise ConfigError(f"--set {name}={text}: {text!r} is neither true nor false")
         return _BOOLS[text.lower()]
     return [text] if kind is tuple else text
+
+
+def values_of(name: str, text: str) -> list[Any]:
+    """The values of `--set OPTION=A,B`; or of a list in JSON, where one of them has a comma or is itself a list.
+
+    >>> values_of("cpu_affinity", "0,1"), values_of("cpu_affinity", '["0-3,8"]')
+    (['0', '1'], ['0-3,8'])
+
+    Raises:
+        ConfigError: one can't be such an option's value.
+    """
+    if text.startswith("["):
+        try:
+            listed = json.loads(text)
+        except (ValueError, RecursionError):  # text that begins with a bracket
+            listed = None
+        if isinstance(listed, list) and listed:
+            return [as_option(name, value) for value in listed]
+    return [as_option(name, parsed_option(name, value)) for value in text.split(",")]
 
 
 def as_option(name: str, value: Any) -> Any:

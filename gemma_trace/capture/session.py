@@ -376,7 +376,7 @@ def _ignore_tokens(count: int) -> None:
 def _warnings(device: torch.device, exported: Path) -> tuple[str, ...]:
     if activity_of(device) is None:
         unseen = f"this torch's profiler records no activity of {device.type}"
-        return (f"{unseen}: the stages waited for it, and no kernel is known",)
+        return (f"{unseen}: the stages waited for it, but no kernel is known",)
     if device.type != "cpu" and not _holds(exported, b'"cat": "kernel"'):
         return ("the profiler recorded no device activity; run with KINETO_LOG_LEVEL=1 to see what CUPTI says",)
     return ()

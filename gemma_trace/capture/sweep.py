@@ -24,7 +24,7 @@ import msgspec
 
 from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.early import check_early
-from gemma_trace.capture.options import as_option, field_of, parsed_option
+from gemma_trace.capture.options import as_option, field_of, values_of
 from gemma_trace.capture.output import RECORD_NAME as RECORD_NAME
 from gemma_trace.capture.output import Record, lock_output, made, make_folder, read_record, traces_in, write_record
 from gemma_trace.capture.process import Message, ProcessState, die_with_parent, how_it_ended, said_in
@@ -105,7 +105,7 @@ def plan(matrix: Mapping[str, Any], output: Path, changes: Sequence[str] = ()) -
             raise ConfigError(f"--set {text!r} is not OPTION=VALUE, e.g. model=4b,12b")
         name = field_of(name)
         options.pop(name, None)
-        axes[name] = [parsed_option(name, value) for value in values.split(",")]
+        axes[name] = values_of(name, values)
     axes = {name: [as_option(name, value) for value in values] for name, values in axes.items()}
     options = {name: as_option(name, value) for name, value in options.items()}
     configs = dict.fromkeys(

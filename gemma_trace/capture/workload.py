@@ -61,8 +61,8 @@ def _at_hand(requests: Sequence[ChatRequest], file: Path) -> list[ChatRequest]:
     for request in requests:
         if strange := [*request.media("video"), *request.media("audio")]:
             raise ConfigError(
-                f"the request {request.id!r} of {file} has a part of type {strange[0].kind}; captures send text and "
-                "images, so take it out"
+                f"the request {request.id!r} of {file} has a part of type {strange[0].kind}; captures send only "
+                f"text and images, so remove it"
             )
         for image in request.media("image"):
             if image not in fetched:
@@ -97,7 +97,7 @@ def request_warnings(config: CaptureConfig, requests: Sequence[ChatRequest]) -> 
         warnings.append(f"{measured:,} of the {len(requests):,} requests were run; give --runs {len(requests)} for all")
     if passed_over := sorted({name for request in requests for name in request.not_read}):
         named = ", ".join(passed_over[:_MOST_NAMED]) + (", …" if len(passed_over) > _MOST_NAMED else "")
-        warnings.append(f"the requests say more than a capture takes from them, which was passed over: {named}")
+        warnings.append(f"these parts of the requests have no effect on a capture and were ignored: {named}")
     return tuple(warnings)
 
 
@@ -179,8 +179,8 @@ def check_length(model: Any, prompt_tokens: int, new_tokens: int) -> None:
     positions: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if positions is not None and prompt_tokens + new_tokens > positions:
         raise ConfigError(
-            f"the model has positions for {positions:,} tokens; lower --prompt-tokens or --new-tokens, or shorten the "
-            f"prompt: they ask for {prompt_tokens + new_tokens:,}"
+            f"the model has positions for {positions:,} tokens; lower --prompt-tokens or --new-tokens, or shorten "
+            f"the prompt: the request has {prompt_tokens + new_tokens:,}"
         )
 
 

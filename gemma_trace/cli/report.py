@@ -65,7 +65,7 @@ def report(
     a table with one row per run comes first. For two paths it shows the difference. The name of the file goes to
     stdout.
 
-    For a folder that holds the ranks of one job, or a file into which they were merged, the page is of the job: which
+    For a folder that holds the ranks of one job, or a file into which they were merged, the page shows the job: which
     rank is late and where, a heat map of ranks by stage, chosen ranks over time on one clock, and the collectives.
     With --hta or --stage, each rank of a folder is shown as a run instead.
 
@@ -106,7 +106,7 @@ def report(
     target = output or Path(default_name(paths, content))
     refuse_existing(target, force=force)
     if reading.ranks and not isinstance(content, JobPage):
-        raise ConfigError("--ranks chooses among the ranks of one job, and these traces are none; leave it out")
+        raise ConfigError("--ranks chooses among the ranks of one job, and these traces are not a job; leave it out")
     page = render_job(content) if isinstance(content, JobPage) else render_page(content)
     with output_file(target) as file:
         file.write(page)

@@ -300,6 +300,6 @@ def check(config: ServeConfig) -> None:
         ConfigError: two options don't go together.
     """
     if config.repeat_images and config.requests is not None:
-        raise ConfigError("--repeat-images is for made requests; leave it out, or leave out --requests")
+        raise ConfigError("--repeat-images repeats generated images; leave it out, or leave out --requests")
     if config.rate is not None and config.rate <= 0:
-        raise ConfigError("--rate is requests a second; give more than 0")
+        raise ConfigError("--rate is a number of requests per second; give more than 0")

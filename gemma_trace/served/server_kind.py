@@ -62,7 +62,7 @@ def kind_of(server: Server, model: str | None) -> ServerKind:
     models = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
     if model is None and not models:
         why = "lists no model at /v1/models" if answer.status == 200 else refusal(answer.status, answer.body)
-        raise CaptureError(f"the server {why.removeprefix('the server ')}; give --model what its model is called")
+        raise CaptureError(f"the server {why.removeprefix('the server ')}; give --model the name of its model")
     owner = text(models[0].get("owned_by")).lower() if models else ""
     name = next((known for known in (VLLM, SGLANG) if known in owner), "")
     version = text(_asked(server, "/version", "version")) if name == VLLM else ""

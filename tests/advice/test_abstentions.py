@@ -30,7 +30,7 @@ def test_without_shapes_nothing_is_said_of_memory(tmp_path: Path) -> None:
     built = request().range("decode", 0, 90 * MS).op("aten::mm", 0, 80 * MS)
     found = abstention(advise(built.load(tmp_path)), "memory_bound")
     assert found is not None
-    assert found.missing == "whether memory binds decode can't be told: the shapes of inputs aren't recorded"
+    assert found.missing == "whether memory binds decode is unknown: the shapes of inputs were not recorded"
     assert "record_shapes=True" in found.record
 
 

@@ -73,7 +73,7 @@ def test_a_grid_of_hips_extended_launch_is_in_threads(tmp_path: Path) -> None:
 def test_low_occupancy_says_what_it_lacks(tmp_path: Path) -> None:
     for unknown in (None, 0, -3, "many", 1 << 40):
         advice = advise(kernels(("k", 60, (5, 5, 1)), multiprocessors=unknown).load(tmp_path))
-        assert missing(advice, "low_occupancy") == ["how many multiprocessors the device has isn't said"]
+        assert missing(advice, "low_occupancy") == ["the trace does not say how many multiprocessors the device has"]
     for grid in ((), (5, 5), (0, 5, 5), (1 << 40, 1 << 40, 1)):
         advice = advise(kernels(("k", 60, grid)).load(tmp_path))
         assert missing(advice, "low_occupancy") == ["the grids of kernels aren't recorded"]

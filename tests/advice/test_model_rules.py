@@ -173,7 +173,7 @@ def test_padding(tmp_path: Path) -> None:
         metadata = captured(Workload(("a",), (16,), 1, padding_tokens=padding), ("a",))
         assert found(prefill(metadata), tmp_path, "padding") is None
     (lacking,) = missing(advise(prefill(None, rows=4).load(tmp_path)), "padding")
-    assert lacking.startswith("how long each prompt is: 4 are computed at once")
+    assert lacking.startswith("the length of each prompt: 4 are computed at once")
     for rows in (1, "4", -4, [4]):
         assert missing(advise(prefill(None, rows).load(tmp_path)), "padding") == []
 
@@ -191,7 +191,7 @@ def test_profiler_overhead(tmp_path: Path) -> None:
     built = request().range("image_load", 0, 50 * MS)
     built.span("overhead", "Activity Buffer Request", 60 * MS, 10 * MS, pid=-1, tid=0)
     (lacking,) = missing(advise(built.load(tmp_path)), "profiler_overhead")
-    assert lacking.startswith("10.000 ms of a request, 10%, in which the profiler held it up")
+    assert lacking.startswith("10.000 ms of a request, 10%, in which the profiler delayed it")
 
 
 def product(dur_ms: int) -> TraceBuilder:

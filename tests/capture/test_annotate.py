@@ -213,7 +213,7 @@ def test_an_annotated_processor_is_copied_pickled_and_saved_as_it_was(quick: Loa
 @pytest.mark.parametrize(
     ("model", "processor", "says"),
     [
-        ({}, None, "annotate takes a model of transformers, and this is a dict"),
+        ({}, None, "annotate requires a model of transformers, and this is a dict"),
         (nn.Linear(1, 1), "google/gemma-3-4b-it", "the processor is 'google.*'; give the model's own, or none"),
     ],
 )

@@ -21,7 +21,7 @@ def folder_with(folder: Path, files: dict[str, Any]) -> Path:
 @pytest.mark.parametrize(
     ("files", "says"),
     [
-        ({"config.json": {"model_type": "llama"}}, "is a llama model, which reads text alone; give --model a vision-"),
+        ({"config.json": {"model_type": "llama"}}, "is a llama model, which reads only text; give --model a vision-"),
         ({"config.json": {"model_type": "gemma3_text"}}, "is a gemma3_text model, which reads text alone"),
         ({"config.json": {"model_type": "t5"}}, "is a t5 model, which reads text alone"),
         ({"config.json": {"model_type": "whisper"}}, "is a whisper model, which hears sound and sees no images"),

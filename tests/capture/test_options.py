@@ -23,6 +23,7 @@ from gemma_trace.capture.workload import lengthened
 from gemma_trace.errors import ConfigError, DeviceError
 from gemma_trace.requests_file import ChatRequest
 from gemma_trace.trace.trace import Trace, load
+from tests.conftest import thorough
 
 LEAST: dict[str, Any] = {"device": "cpu", "warmup": 0, "runs": 0, "profile_runs": 1}
 """What the profiler records is all that is looked at."""
@@ -93,12 +94,15 @@ def test_a_prefill_in_chunks_is_several_and_the_first_token_comes_after_the_last
     assert ttft > last - request.start_ns - load_ns
 
 
-def test_compiled_stages_keep_their_ranges(quick: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_traced", [False, *thorough([True])])
+def test_compiled_stages_keep_their_ranges(
+    quick: LoadedModel, tmp_path: Path, is_traced: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real, asked = torch.compile, []
 
     def eager(forward: Any) -> Any:  # the compiler's back end would take a minute; that it is asked is what counts
         asked.append(forward.__self__)
-        return real(forward, backend="eager")
+        return real(forward, backend="eager") if is_traced else lambda *args, **kwargs: forward(*args, **kwargs)
 
     monkeypatch.setattr(torch, "compile", eager)
     before = type(quick.model.model.vision_tower).forward

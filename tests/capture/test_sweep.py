@@ -301,3 +301,12 @@ def is_running(pid: int) -> bool:
         return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:
         return False
+
+
+def test_a_value_with_a_comma_stands_in_a_list() -> None:
+    both = [cell.config.cpu_affinity for cell in plan({}, Path("traces"), ['cpu_affinity=["0-3,8","1"]'])]
+    assert both == ["0-3,8", "1"]
+    (cell,) = plan({}, Path("traces"), ['image_size=[["640x480", "64x48"]]', "prompt=[INST] Hello"])
+    assert (cell.config.image_sizes, cell.config.prompt) == (("640x480", "64x48"), "[INST] Hello")
+    with pytest.raises(ConfigError, match="batch is 'two'; it requires a whole number"):
+        plan({}, Path("traces"), ['batch=["two"]'])

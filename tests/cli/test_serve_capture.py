@@ -121,7 +121,7 @@ def test_requests_of_a_file_several_at_once(server: LoopbackServer, tmp_path: Pa
         (Behaviour(profiler=False), "the server has no /start_profile; start vLLM with --profiler-config", 2),
         (Behaviour(refuses=500), "the server answers 500: this model takes no images; see its log", 0),
         (Behaviour(dies_at=2), "2 of 2 requests failed", 1),
-        (Behaviour(hangs=True), "/stop_profile: the server said nothing for 0.3 s; see its log, or give --stop-", 2),
+        (Behaviour(hangs=True), "/stop_profile: the server sent nothing for 0.3 s; see its log, or give --stop-", 2),
     ],
     ids=["no profiler", "refuses", "dies", "hangs"],
 )
@@ -153,7 +153,7 @@ def test_a_profiler_that_may_have_begun_is_stopped(
         assert run(server, tmp_path, "--timeout", "0.5") == 1
         assert not server.profiles
     (line,) = errors_of(capsys)
-    assert "the server said nothing for 0.5 s" in line
+    assert "the server sent nothing for 0.5 s" in line
     assert len(ServedRecord.read(tmp_path / "out" / "served").timed) == 2
 
 

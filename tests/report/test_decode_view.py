@@ -20,7 +20,7 @@ def test_few_tokens_have_no_slope_and_it_is_said() -> None:
 def test_the_table_by_hand() -> None:
     section = decode_table(statistics(*range(10, 22), batch=2, requests=3)).as_text()
     headers = [column.header for column in section.columns]
-    assert headers[2] == "tokens a second, batch of 2"
+    assert headers[2] == "tokens per second, batch of 2"
     expected = ("15.50 ±0.00", "64.52 ±0.00", "129.0 ±0.0", "+1,000", "+1,000 to +1,000", "0.000", "13", "3")
     assert section.rows == (expected,)
     assert not any(note.startswith(("No ", "The interval")) for note in section.notes)

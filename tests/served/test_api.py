@@ -107,10 +107,10 @@ def chunked(data: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("answer", "tokens", "said"),
     [
-        (STREAM + event() + event(), 2, "the server ended its answer before it was whole; see its log"),
+        (STREAM + event() + event(), 2, "the server ended its answer too early; see its log"),
         (STREAM + event() + event()[:20], 1, "the server's stream is no JSON"),
-        (chunked(event()), 1, "the server ended its answer before it was whole; see its log"),
-        (chunked(event()) + b"zz\r\n", 1, "the server ended its answer before it was whole; see its log"),
+        (chunked(event()), 1, "the server ended its answer too early; see its log"),
+        (chunked(event()) + b"zz\r\n", 1, "the server ended its answer too early; see its log"),
         (chunked(event()) + b"-5\r\n", 1, "the connection to the server broke (read length must be"),
         (STREAM + b"data: what\n\n" + event() + DONE, 1, "the server's stream is no JSON"),
         (STREAM + b"data: " + b"x" * 9_000_000, 0, "the server's stream is no JSON"),

@@ -190,9 +190,7 @@ def _run(trial: Trial) -> Iterator[Trial]:
     error = _error_of(trial, done)
     trace = None if error else trace_in(trial.folder)
     if not error and trace is None:
-        error = (
-            f"it exited with code 0 but wrote no trace into its folder; a command has to write one into {PLACEHOLDER}"
-        )
+        error = f"it exited with code 0 but wrote no trace into its folder; a command must write one into {PLACEHOLDER}"
     seconds = time.monotonic() - began
     yield replace(running, state="failed" if error else "done", trace=trace, error=error, seconds=seconds)
 

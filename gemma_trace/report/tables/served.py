@@ -46,7 +46,7 @@ class ServedLine:
 SERVED_FILE: Final = (
     Col("requests", "requests", TEXT, definition="`timed` ran without the profiler, `profiled` under it"),
     Col("number", "", COUNT, definition="its number in its pass, from 0"),
-    Col("label", "images", LABEL, definition="which images it has", priority=3, value="request.label"),
+    Col("label", "images", LABEL, definition="the images that it has", priority=3, value="request.label"),
     Col("ttft_ns", "TTFT", MS, definition="from sending until the first text", value="request.ttft_ns"),
     Col("tpot_ns", "TPOT", MS, definition="mean interval between pieces of text"),
     Col(
@@ -56,10 +56,23 @@ SERVED_FILE: Final = (
         definition="the longest interval between two pieces of text",
         priority=2,
     ),
-    Col("done_ns", "whole", MS, definition="from sending until it is all there", priority=1, value="request.done_ns"),
+    Col(
+        "done_ns",
+        "whole",
+        MS,
+        definition="from sending until the answer is complete",
+        priority=1,
+        value="request.done_ns",
+    ),
     Col("prompt_tokens", "prompt", COUNT, definition="as the server counts", priority=4, value="request.prompt_tokens"),
-    Col("tokens", "tokens", COUNT, definition="as the server counts them, else the pieces that came", priority=1),
-    Col("error", "", LABEL, definition="why it has no answer, or a part of one", priority=5, value="request.error"),
+    Col(
+        "tokens",
+        "tokens",
+        COUNT,
+        definition="as the server counts them; if it does not, the pieces of text that came",
+        priority=1,
+    ),
+    Col("error", "", LABEL, definition="why it has no answer, or only part of one", priority=5, value="request.error"),
 )
 """A row per request."""
 
@@ -90,4 +103,4 @@ def served_report(record: ServedRecord, source: str) -> Report:
 
 
 def _told_table(said: Sequence[Told]) -> Table[Told]:
-    return Table("What the server itself measured, of the timed ones", MEASURE_COLS, said)
+    return Table("What the server itself measured for the timed requests", MEASURE_COLS, said)

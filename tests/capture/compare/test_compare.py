@@ -112,8 +112,7 @@ def test_a_command_that_writes_nothing_or_doesnt_exist_fails_in_a_line(
 ) -> None:
     assert compare(tmp_path, [writer[0], "true {out}"], "--rounds", "2", "-q") == 1
     assert capsys.readouterr().err == (
-        "gemma-trace: every trial of command-2 failed: it exited with code 0 but wrote no trace into its folder; a "
-        "command has to write one into {out}\n"
+        "gemma-trace: every trial of command-2 failed: it exited with code 0 but wrote no trace into its folder; a command must write one into {out}\n"
     )
     assert compare(tmp_path / "b", [writer[0], "no-such-program {out}"], "--rounds", "2", "-q") == 1
     assert "exited with code 127: No such file or directory" in capsys.readouterr().err
