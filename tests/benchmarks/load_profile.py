@@ -75,9 +75,8 @@ def profiled_load(path: Path, jobs: int) -> dict[str, float]:
     reader: Any = importlib.import_module("gemma_trace.trace.reader")
     clock = _Clock()
     reader.read_chunks = clock.timed_steps(INFLATE, reader.read_chunks)
-    for module in (reader, cuts):
-        module.cuts_of = clock.timed(CUT, module.cuts_of)  # type: ignore[attr-defined]
-    ahead.array_of = reader.array_of = clock.timed(CUT, ahead.array_of)  # type: ignore[attr-defined]
+    reader.cuts_of = cuts.cuts_of = clock.timed(CUT, cuts.cuts_of)
+    reader.array_of = ahead.array_of = clock.timed(CUT, ahead.array_of)
     for name in ("decode_tagged", "decode_fast", "decode_exact", "decode_loose"):
         setattr(sink, name, clock.timed(DECODE, getattr(sink, name)))
     sink.ColumnSink.decode = clock.timed(COLUMNS, sink.ColumnSink.decode)  # type: ignore[method-assign]
