@@ -160,10 +160,10 @@ class StoreSource:
 
     def _files(self, names: Sequence[str]) -> dict[str, list[str]]:
         try:
-            found = contents(self._place, names)
+            held = contents(self._place, names)
         except OSError as error:
             raise UnreadableError(f"can't read {self._name}: {error.strerror or error}; check the store") from error
-        return {name: found.files(name) for name in names}
+        return {name: held.files(name) for name in names}
 
     def _dataset(self, name: str, files: Sequence[str]) -> Any:
         import pyarrow as pa

@@ -107,14 +107,14 @@ class Floors:
         return any(floor.on == "device" for floor in self.floors)
 
 
-def floors_of(trace: Trace, found: StageBreakdown, own: Sequence[Peaks] = ()) -> Floors:
+def floors_of(trace: Trace, breakdown: StageBreakdown, own: Sequence[Peaks] = ()) -> Floors:
     """The floors of a breakdown's stages.
 
     Args:
         own: the user's own peaks.
     """
     device = device_peaks(trace, own)
-    floors = tuple(stage_floors(trace, found, device.peaks))
+    floors = tuple(stage_floors(trace, breakdown, device.peaks))
     return Floors(floors, device, tuple(summed_floors(floors)))
 
 
