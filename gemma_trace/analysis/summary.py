@@ -75,6 +75,8 @@ class RequestMeasures:
         prompt_tokens: of one of its prompts; None where that isn't known, and neither are `image_pixels`.
         image_pixels: of each image of a prompt.
         tokens: that were generated; None where that isn't known.
+        step_tokens: in assisted decoding, how many each step brought, the prefill first; else empty.
+        step_guesses: how many had been guessed before each of those steps.
     """
 
     ttft_ns: int | None
@@ -85,6 +87,23 @@ class RequestMeasures:
     prompt_tokens: int | None = None
     image_pixels: tuple[int, ...] = ()
     tokens: int | None = None
+    step_tokens: tuple[int, ...] = ()
+    step_guesses: tuple[int, ...] = ()
+
+    @property
+    def steps(self) -> int | None:
+        """How many steps of assisted decoding there were; None without it."""
+        return len(self.step_tokens) or None
+
+    @property
+    def guessed_tokens(self) -> int | None:
+        """How many tokens were guessed in assisted decoding."""
+        return sum(self.step_guesses) if self.step_guesses else None
+
+    @property
+    def accepted_tokens(self) -> int | None:
+        """How many of them were right: of those that a step brings only the last is the model's own."""
+        return sum(self.step_tokens) - len(self.step_tokens) if self.step_guesses else None
 
     @property
     def preprocessing_ns(self) -> int | None:
@@ -248,6 +267,8 @@ def _timed(sample: RequestSample, metadata: RunMetadata) -> RequestMeasures:
         prompt_tokens=sample.prompt_tokens,
         image_pixels=sample.image_pixels,
         tokens=len(tokens),
+        step_tokens=sample.step_tokens,
+        step_guesses=sample.step_guesses,
     )
 
 

@@ -136,7 +136,7 @@ def _cpus_of_node(node: int) -> frozenset[int]:
         text = (_NODES / f"node{node}" / "cpulist").read_text().strip()
     except OSError:
         nodes = sorted(int(path.name[4:]) for path in _NODES.glob("node[0-9]*"))
-        there = f"there are {', '.join(map(str, nodes))}" if nodes else "the system reports none"
+        there = f"the nodes are {', '.join(map(str, nodes))}" if nodes else "the system reports none"
         raise ConfigError(f"no NUMA node {node}: {there}; check --numa-node") from None
     return cpus_of(text, "the system's list") if text else frozenset()
 

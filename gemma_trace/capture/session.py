@@ -29,8 +29,8 @@ from gemma_trace.capture.device_watch import DeviceWatch, watched_devices
 from gemma_trace.capture.discovery import find_stage_modules, missing_stages
 from gemma_trace.capture.distributed import process_group, this_rank
 from gemma_trace.capture.environment import describe_environment
-from gemma_trace.capture.generation import greedy_generation
-from gemma_trace.capture.given import GivenModel, check_applies, check_devices, read_given
+from gemma_trace.capture.generation import assistance_warnings, greedy_generation
+from gemma_trace.capture.given import check_applies, check_devices, identity_of, read_given
 from gemma_trace.capture.images import images_as_files
 from gemma_trace.capture.imports import import_ns
 from gemma_trace.capture.models import LoadedModel, load_assistance, load_model, resolve_device
@@ -127,7 +127,7 @@ def profile_run(
     device = resolve_device(config.device) if given is None else given.device
     if config.image_device is not None:
         resolve_device(config.image_device, "--image-device")
-    run = _identity(config, given, device)
+    run = identity_of(config, given, device)
     folder, worker = config.output / run.name, this_rank().worker
     with (
         lock_run(config.output, run.name, worker),
@@ -188,10 +188,12 @@ def _profiled(
         | dict(loaded.record),
         timed_requests=tuple(timed),
         profiled_images=tuple(session.request(index).id for index in range(config.profile_runs)),
-        profiled_step_tokens=tuple(session.profiled_step_tokens),
+        profiled_step_tokens=tuple(sent.step_tokens for sent in session.profiled if sent.step_tokens),
+        profiled_step_guesses=tuple(sent.step_guesses for sent in session.profiled if sent.step_tokens),
         warnings=(
             *(*loaded.warnings, *session.warnings, *watch.warnings, *decode_mode.warnings),
             *(*missing_stages(modules), *settings_warnings(loaded.model, device), *_warnings(device, exported)),
+            *assistance_warnings(config, timed),
         ),
         cold_start=ColdStart(import_ns(), load_ns, tuple(session.cold_requests)) if config.cold else None,
         gpus=watch.records,
@@ -226,7 +228,7 @@ class _Session:
         numbers = image_numbers(self._sender.requests)  # now, as images that are made here are gone afterwards
         self._image_numbers = {request.id: own for request, own in zip(self._sender.requests, numbers, strict=True)}
         self.cold_requests: list[RequestSample] = []
-        self.profiled_step_tokens: list[tuple[int, ...]] = []
+        self.profiled: list[Sent] = []
         self.warnings = request_warnings(config, requests)
 
     def request(self, index: int) -> ChatRequest:
@@ -297,7 +299,7 @@ class _Session:
                 timer.start_request()
                 sent = self._send(request, ranges, timer.tokens_on_host)
                 sample = timer.finish_request(request.id, sent.prompt_tokens, sent.image_pixels)
-                samples.append(replace(sample, step_tokens=sent.step_tokens))
+                samples.append(replace(sample, step_tokens=sent.step_tokens, step_guesses=sent.step_guesses))
                 between()
                 self._progress.step()
         return samples
@@ -329,7 +331,7 @@ class _Session:
         ):
             for index in range(-1, config.profile_runs):
                 sent = self._send(self.request(max(index, 0)), ranges, _ignore_tokens)
-                self.profiled_step_tokens += [sent.step_tokens] if index >= 0 and sent.step_tokens else []
+                self.profiled += [sent] if index >= 0 else []
                 wait_for(self._loaded.device)
                 give_back()
                 self._progress.step()
@@ -369,14 +371,6 @@ class _Deaf:
 
 def _ignore_tokens(count: int) -> None:
     """Nobody times these tokens."""
-
-
-def _identity(config: CaptureConfig, given: GivenModel | None, device: torch.device) -> RunIdentity:
-    if given is None:  # its weights are known once it is loaded
-        name, backend = config.run_name(device.type), config.image_backend
-        return RunIdentity(name, config.model_label, "", config.dtype, device.type, backend)
-    name = replace(config, model=given.label).run_name(device.type, given.dtype, given.image_backend)
-    return RunIdentity(name, given.label, "given", given.dtype, device.type, given.image_backend)
 
 
 def _warnings(device: torch.device, exported: Path) -> tuple[str, ...]:

@@ -13,15 +13,20 @@ import pytest
 import torch
 from torch import nn
 
+from gemma_trace import load, summarize
 from gemma_trace.capture import models, sweep
 from gemma_trace.capture.annotate import annotate
 from gemma_trace.capture.config import CaptureConfig
+from gemma_trace.capture.generation import assistance_warnings
 from gemma_trace.capture.model_kinds import check_adapter
 from gemma_trace.capture.models import LoadedModel
 from gemma_trace.capture.modes import cpus_of
+from gemma_trace.capture.session import profile
 from gemma_trace.capture.sweep import Cell
 from gemma_trace.capture.torch_settings import torch_settings
 from gemma_trace.errors import ConfigError, ModelError
+from gemma_trace.metadata import RequestSample
+from gemma_trace.report.tables.requests import requests_report
 from tests.capture.recorder import Recorder
 
 
@@ -64,6 +69,47 @@ def test_guesses_are_drafts_and_what_checks_them_is_prefill_and_decode(quick: Lo
         "draft",
     ]
     assert recorder.heard.count("prefill") == 1
+
+
+def test_a_model_that_assists_itself_guesses_right(quick: LoadedModel, quick_gemma: Path, tmp_path: Path) -> None:
+    """Where there are no images, which transformers hands on to no assistant: all guesses are right."""
+    (tmp_path / "asked.jsonl").write_text('{"id": "a", "messages": [{"role": "user", "content": "What is it?"}]}')
+    least: dict[str, Any] = {
+        "runs": 1,
+        "warmup": 0,
+        "profile_runs": 1,
+        "detail": "stage",
+        "new_tokens": 6,
+        "threads": 1,
+    }
+    asked = least | {"assistant": str(quick_gemma), "requests": tmp_path / "asked.jsonl"}
+    path = profile(model=quick.model, processor=quick.processor, output=tmp_path, **asked).path
+    trace = load(path)
+    metadata = trace.metadata
+    assert metadata is not None
+    (sample,) = metadata.timed_requests
+    assert sum(sample.step_tokens) == len(sample.token_ns) == 6
+    assert sample.step_guesses == tuple(tokens - 1 for tokens in sample.step_tokens), "each was accepted"
+    assert max(sample.step_tokens) > 1
+    assert metadata.profiled_step_guesses == (sample.step_guesses,)
+    assert metadata.warnings == ()
+    report = requests_report([summarize(trace)], [str(path)])
+    (row,) = report.data.rows
+    found = {col.key: col.raw(row) for col in report.data.cols}
+    steps, accepted = len(sample.step_tokens), 6 - len(sample.step_tokens)
+    assert (found["steps"], found["guessed_tokens"], found["accepted_tokens"]) == (steps, accepted, accepted)
+    assert found["step_tokens"] == list(sample.step_tokens)
+    assert {"steps", "guessed", "accepted"} <= {col.header for col in report.tables[0].cols}
+
+
+def test_guesses_that_were_all_wrong_are_said() -> None:
+    sample = RequestSample(9, 9, (1, 2, 3), "a", {}, {}, step_tokens=(1, 1, 1), step_guesses=(4, 3, 0))
+    looked_up, assisted = CaptureConfig(prompt_lookup=4), CaptureConfig(assistant="tiny")
+    (said,) = assistance_warnings(looked_up, [sample, sample])
+    assert said.startswith("none of the 14 tokens that --prompt-lookup guessed was right")
+    assert "--assistant" in assistance_warnings(assisted, [sample])[0]
+    assert assistance_warnings(assisted, [sample, replace(sample, step_tokens=(1, 2, 1))]) == (), "one was"
+    assert assistance_warnings(CaptureConfig(), [replace(sample, step_tokens=(), step_guesses=())]) == ()
 
 
 def test_after_an_interrupt_a_bare_decoder_has_its_prefill(quick: LoadedModel, inputs: Any) -> None:

@@ -90,7 +90,7 @@ def test_lists_are_taken_as_programs_have_them() -> None:
 @pytest.mark.parametrize("option", [each.name for each in fields(CaptureConfig)])
 def test_an_object_that_raises_is_one_line(option: str) -> None:
     with pytest.raises(ConfigError, match=f"{option} is a Raising; it requires "):
-        CaptureConfig(**{option: Raising()})
+        CaptureConfig(**dict[str, Any]({option: Raising()}))
 
 
 @pytest.mark.parametrize(

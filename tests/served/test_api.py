@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import http.client
 import json
+import re
 import socket
 import ssl
 import subprocess
@@ -24,6 +25,15 @@ from gemma_trace.served.record import ClientRequest
 PAYLOAD = Payload("request-0", "text", [{"role": "user", "content": "Say a"}])
 
 
+def whole_request(connection: socket.socket) -> bytes:
+    """What a client asks: its headers and its body, which may come one after the other."""
+    found = connection.recv(1 << 16)
+    length = int((re.search(rb"Content-Length: (\d+)", found) or (b"", b"0"))[1])
+    while len(found.partition(b"\r\n\r\n")[2]) < length and (more := connection.recv(1 << 16)):
+        found += more
+    return found
+
+
 class Scripted:
     """Answers each connection with the same bytes, whatever is asked, and keeps what was asked."""
 
@@ -39,7 +49,7 @@ class Scripted:
             try:
                 connection, _ = self._socket.accept()
                 with self._context.wrap_socket(connection, server_side=True) if self._context else connection as one:
-                    self.asked.append(one.recv(1 << 16))
+                    self.asked.append(whole_request(one))
                     one.sendall(self._answer)
                     one.shutdown(socket.SHUT_WR)
                     while one.recv(1 << 16):  # a reset would take what wasn't read yet

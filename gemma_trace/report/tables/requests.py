@@ -43,6 +43,14 @@ def _images(row: RequestRow) -> int | None:
     return len(row.request.image_pixels) if row.request.prompt_tokens is not None else None
 
 
+def _step_tokens(row: RequestRow) -> list[int]:
+    return list(row.request.step_tokens)
+
+
+def _step_guesses(row: RequestRow) -> list[int]:
+    return list(row.request.step_guesses)
+
+
 def _of_stage(stage: Stage, header: str, priority: int) -> Col:
     definition = "the stage up to the first token, less the stages nested in it, as in the table of runs"
     return Col(
@@ -99,6 +107,40 @@ REQUEST_ROW_FILE: Final = (
         definition="mean interval between the tokens after the first",
         priority=5,
         value="request.tpot_ns",
+    ),
+    Col(
+        "steps",
+        "steps",
+        COUNT,
+        definition="how many steps of assisted decoding its tokens took, the prefill included",
+        priority=7,
+        value="request.steps",
+    ),
+    Col(
+        "guessed_tokens",
+        "guessed",
+        COUNT,
+        definition="tokens that were guessed, by the assistant or the look-up in the prompt",
+        priority=7,
+        value="request.guessed_tokens",
+    ),
+    Col(
+        "accepted_tokens",
+        "accepted",
+        COUNT,
+        definition="how many of the guessed tokens were the model's own, and so came for nothing",
+        priority=7,
+        value="request.accepted_tokens",
+    ),
+    Col(
+        "step_tokens",
+        definition="how many tokens each step of assisted decoding brought, the prefill first",
+        value=_step_tokens,
+    ),
+    Col(
+        "step_guesses",
+        definition="how many tokens had been guessed before each of those steps",
+        value=_step_guesses,
     ),
 )
 """A row per request."""
