@@ -122,11 +122,11 @@ class RemotePath(PosixPath):
         return self.joinpath(name)
 
     def resolve(self, strict: bool = False) -> RemotePath:
-        """Itself."""
+        """The path itself: a URL has nothing to resolve."""
         return self
 
     def absolute(self) -> RemotePath:
-        """Itself."""
+        """The path itself: a URL is always absolute."""
         return self
 
     def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:

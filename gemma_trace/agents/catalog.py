@@ -24,7 +24,7 @@ _OF_THE_PAGE: Final = ("cursor", "max_tokens", "max_rows")
 
 @dataclass(frozen=True)
 class Tool:
-    """A tool.
+    """A tool of the server: its name, what it accepts, and what answers it.
 
     Attributes:
         title: for people.

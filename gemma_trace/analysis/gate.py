@@ -82,7 +82,7 @@ class Verdict:
 
     @property
     def answer(self) -> Outcome:
-        """Of the whole."""
+        """The answer of the whole gate."""
         answers = {row.answer for row in self.held}
         if "exceeded" in answers:
             return "exceeded"

@@ -116,7 +116,7 @@ class RequestMeasures:
 
 @dataclass(frozen=True, repr=False)
 class RunSummary(Tabular):
-    """One run.
+    """One run: its measures, each with its spread over the requests, and its health.
 
     Attributes:
         run: its name, or the file's where the trace isn't ours.

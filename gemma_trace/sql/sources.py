@@ -50,14 +50,14 @@ class Source(Protocol):
 
 
 class TraceSource:
-    """A trace."""
+    """A trace in hand as a source of tables."""
 
     def __init__(self, trace: Trace) -> None:
         self._trace = trace
         self.tables: Mapping[str, StoreTable] = TRACE_TABLES
 
     def opened(self, names: Sequence[str]) -> Mapping[str, pa.Table]:
-        """See `Source`."""
+        """The tables, opened; see `Source`."""
         return {name: trace_table(self._trace, name) for name in names}
 
     def has_changed(self) -> bool:
@@ -88,7 +88,7 @@ class FolderSource:
         self.tables: Mapping[str, StoreTable] = traces_tables(is_job=is_job)
 
     def opened(self, names: Sequence[str]) -> Mapping[str, pa.Table]:
-        """See `Source`. One trace is in memory at a time, but for what its tables need of it."""
+        """The tables, opened; see `Source`. One trace is in memory at a time, but for what its tables need of it."""
         import pyarrow as pa
 
         parts: list[tuple[Path, str, int, dict[str, pa.Table]]] = []

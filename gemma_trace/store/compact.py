@@ -44,7 +44,7 @@ _AT_ONCE: Final = 1_000
 
 @dataclass
 class Compaction:
-    """What was done.
+    """The result of a compaction.
 
     Attributes:
         days: how many days have a new manifest.

@@ -60,7 +60,7 @@ class Manifest:
 
     @property
     def name(self) -> str:
-        """Its file."""
+        """The name of its file."""
         return f"{MANIFESTS}/{self.day}.{self.number:06}.json"
 
     def to_json(self) -> bytes:

@@ -189,7 +189,7 @@ def _decode(trace: Trace) -> DecodeSeries | None:
 
 
 def labelled_apart(views: Sequence[RunView]) -> list[RunView]:
-    """The same runs, those of one name (the ranks of one program) with the file's name beside it."""
+    """These runs; runs of one name (the ranks of one program) have the file's name in their label."""
     labels = [view.label for view in views]
     return [
         replace(view, label=f"{view.label}, {view.file}") if labels.count(view.label) > 1 else view for view in views

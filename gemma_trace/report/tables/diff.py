@@ -56,7 +56,7 @@ class Measured:
 
     @property
     def median(self) -> float:
-        """What it is sorted by."""
+        """The value that the page sorts by."""
         return self.side.median
 
 
