@@ -125,7 +125,7 @@ def test_options_that_make_no_sense_are_refused() -> None:
         ({"image_device": "cuda", "image_backend": "pil"}, "requires --image-backend torchvision"),
         ({"image_device": "tpu"}, "no image device 'tpu'"),
         ({"model": " "}, "the model is empty"),
-        ({"seed": -1}, "the seed is -1"),
+        ({"seed": -1}, "seed is -1"),
         ({"cache": "paged"}, "no cache 'paged'; give one of dynamic, static"),
         ({"cold": True, "warmup": 0}, "--cold times the warm-up; give --warmup 1"),
         ({"threads": 0}, "threads is 0; it must be 1 or more"),
@@ -136,7 +136,7 @@ def test_options_that_make_no_sense_are_refused() -> None:
         ({"image_sizes": ("9x9",), "images": ("a.jpg",)}, "--image and --image-size both say"),
         ({"shuffle": 1}, "--shuffle is about the requests of a file"),
         ({"online": True}, "--online is about the requests of a file"),
-        ({"requests": "r.jsonl", "prompt": "Hi"}, "--requests says all that is sent; leave out --prompt"),
+        ({"requests": "r.jsonl", "prompt": "Hi"}, "requests= already says what is sent; leave out --prompt"),
         ({"requests": "r.jsonl", "image_sizes": "9x9"}, "leave out --image-size"),
         ({"seed": 2**63}, "must be from 0 to"),
     ):

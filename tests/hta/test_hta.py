@@ -345,7 +345,8 @@ def test_tables_show_both_sides_the_stages_and_what_was_declined() -> None:
     assert comparison.title == "HTA and gemma-trace, run"
     assert ("device idle, ms", "1.000", "2.000", "-50.00", "a cause") in comparison.rows
     assert comparison.notes == (
-        "hta 1.0. 3 of 4 figures that both have agree within 0.1%, those of each kernel, stage and request among them.",
+        "hta 1.0. 3 of 4 figures that both tools have agree within 0.1%, including those of each kernel, stage and "
+        "request.",
         "A remark.",
     )
     assert [row[0] for row in temporal.rows] == ["whole trace", "  vision_tower"]

@@ -333,7 +333,7 @@ def test_how_many_processes_read_is_given_or_stands_in_the_environment(monkeypat
 @pytest.mark.parametrize("given", ["0", "-1", "two", "1.5", " 2"])
 def test_what_is_no_number_of_processes_is_refused(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
     monkeypatch.setenv(jobs.JOBS_VARIABLE, given)
-    with pytest.raises(ConfigError, match="is a whole number of processes such as 1 or 4"):
+    with pytest.raises(ConfigError, match="it requires a whole number of processes, such as 1 or 4"):
         jobs.jobs_of(None)
 
 
