@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any, Final
@@ -25,6 +26,18 @@ def option_names() -> dict[str, str]:
     return {_OPTIONS.get(each.name, each.name): each.name for each in fields(CaptureConfig) if each.name not in _FIXED}
 
 
+def check_field(name: str) -> None:
+    """Refuse what is no field of `CaptureConfig`.
+
+    Raises:
+        ConfigError: naming the one that may have been meant.
+    """
+    known = [each.name for each in fields(CaptureConfig)]
+    if name not in known:
+        near = get_close_matches(name, known, 1)
+        raise ConfigError(f"a capture has no option {name!r}; give {near[0] if near else f'one of {_list(known)}'}")
+
+
 def field_of(option: str) -> str:
     """The field of `CaptureConfig` that an option sets; dashes and underscores are alike.
 
@@ -40,8 +53,12 @@ def field_of(option: str) -> str:
         meant = "image for the files to send, or images_per_request for how many each request has"
     else:
         near = get_close_matches(name, known, 1)
-        meant = near[0] if near else f"one of {', '.join(sorted(known))}"
+        meant = near[0] if near else f"one of {_list(known)}"
     raise ConfigError(f"a capture has no option {option!r}; give {meant}")
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))
 
 
 def parsed_option(name: str, text: str) -> Any:

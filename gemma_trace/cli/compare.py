@@ -52,7 +52,7 @@ def compare(
     command: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="COMMAND", help="Run this command, which has to write a trace into the folder {out}. Repeatable."
+            metavar="COMMAND", help="Run this command, which must write a trace into the folder {out}. Repeatable."
         ),
     ] = None,
     label: Annotated[
@@ -84,7 +84,8 @@ def compare(
         typer.Option(
             min=0,
             metavar="N",
-            help="Show N families, ops and kernels; 0 shows all. The default is 10 on a screen and all in a file.",
+            help="Show N families, ops and kernels; 0 shows all. By default people see 10, and CSV, JSON and "
+            "Parquet have all.",
         ),
     ] = None,
     form: FormatOption = None,

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from gemma_trace.trace.budget import EVENT_BYTES, SPAN_BYTES
 from gemma_trace.trace.events import NONE, TEXT_COLUMNS, CodeArray, Events, Flows, IntArray, MemoryEvents, Track
-from gemma_trace.trace.growing import GrowingColumn, Interner, OptionalColumn, TrackInterner, rows_of
+from gemma_trace.trace.growing import GrowingColumn, Interner, OptionalColumn, TextInterner, TrackInterner, rows_of
 from gemma_trace.trace.schema import ARGUMENT_COLUMNS, FLOW_COLUMNS, MEMORY_COLUMNS, SPAN_COLUMNS
 
 _NEGATIVE_IDS: Final = -2
@@ -61,8 +61,8 @@ class Collected:
         self.repairs: Counter[str] = Counter()
         self.first_ns: int | None = None
         self.begun = 0
-        self.names, self.cats, self.texts = (Interner() for _ in range(3))
-        self.flow_cats, self.flow_ids = Interner(), Interner()
+        self.names, self.cats, self.flow_cats, self.flow_ids = (Interner() for _ in range(4))
+        self.texts = TextInterner()
         self.tracks = TrackInterner()
         self._spans = {name: GrowingColumn(dtype) for name, dtype in SPAN_COLUMNS.items()}
         self._arguments = {name: OptionalColumn(dtype) for name, dtype in ARGUMENT_COLUMNS.items()}
@@ -127,7 +127,7 @@ class Collected:
             names=tuple(self.names),
             cats=tuple(self.cats),
             tracks=tuple(Track(str(pid), str(tid)) for pid, tid in self.tracks.known),
-            texts=tuple(text.decode("utf-8", "replace") for text in self.texts),
+            texts=tuple(text.decode("utf-8", "replace") for text in self.texts.known),
         )
 
     def build_flows(self) -> Flows:
@@ -149,7 +149,7 @@ class Collected:
             memory={name: column.take() for name, column in self._memory.items()},
             names=tuple(self.names),
             cats=tuple(self.cats),
-            texts=tuple(self.texts),
+            texts=self.texts.known,
             flow_cats=tuple(self.flow_cats),
             flow_ids=tuple(self.flow_ids),
             tracks=tuple(self.tracks.known),

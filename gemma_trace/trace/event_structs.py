@@ -4,45 +4,114 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from functools import cached_property
-from typing import Any, Final
+from itertools import compress
+from typing import Any, ClassVar, Final, Union
 
 import msgspec
 
 from gemma_trace.foreign import NUMBERS_TOO_LARGE, UNDECODABLE, id_of, integer, is_too_large, members_of, text, value_of
-from gemma_trace.trace.events import NONE, IntArray
+from gemma_trace.trace.events import NONE
 
 ABSENT: Final = msgspec.Raw(b"")
 """An argument that isn't there."""
 
-_COLLECTIVE: Final = b'"Collective name"'
-"""What an event of a collective says, and nothing else does."""
 
+class SpanArgs(msgspec.Struct, gc=False):
+    """The arguments of spans that become columns; all others are passed over."""
 
-class Args(msgspec.Struct, gc=False):
-    """The arguments that become columns; all others are passed over."""
-
-    correlation: int | str = NONE
     external_id: int | str = msgspec.field(name="External id", default=NONE)
-    stream: int | str = NONE
-    device: int | str = NONE
-    bytes: int | str = NONE
-    input_dims: msgspec.Raw = msgspec.field(name="Input Dims", default=ABSENT)
+    concrete_inputs: msgspec.Raw = msgspec.field(name="Concrete Inputs", default=ABSENT)
     input_types: msgspec.Raw = msgspec.field(name="Input type", default=ABSENT)
     input_strides: msgspec.Raw = msgspec.field(name="Input Strides", default=ABSENT)
-    concrete_inputs: msgspec.Raw = msgspec.field(name="Concrete Inputs", default=ABSENT)
+    input_dims: msgspec.Raw = msgspec.field(name="Input Dims", default=ABSENT)
+    device: int | str = NONE
+    stream: int | str = NONE
+    correlation: int | str = NONE
+    bytes: int | str = NONE
     grid: msgspec.Raw = ABSENT
     block: msgspec.Raw = ABSENT
     occupancy_pct: int | float | str = msgspec.field(name="est. achieved occupancy %", default=NONE)
-    memory_device: int | str = msgspec.field(name="Device Id", default=NONE)
-    memory_bytes: int | str = msgspec.field(name="Bytes", default=NONE)
-    allocated_bytes: int | str = msgspec.field(name="Total Allocated", default=NONE)
-    address: int | str = msgspec.field(name="Addr", default=NONE)
+    collective: msgspec.Raw = msgspec.field(name="Collective name", default=ABSENT)
+
+
+class MemoryArgs(msgspec.Struct, gc=False):
+    """Those of the allocators' instants."""
+
     reserved_bytes: int | str = msgspec.field(name="Total Reserved", default=NONE)
+    allocated_bytes: int | str = msgspec.field(name="Total Allocated", default=NONE)
+    memory_bytes: int | str = msgspec.field(name="Bytes", default=NONE)
+    address: int | str = msgspec.field(name="Addr", default=NONE)
+    memory_device: int | str = msgspec.field(name="Device Id", default=NONE)
+
+
+class Args(SpanArgs, gc=False):
+    """The arguments of an event that may be a span or an allocator's instant."""
+
+    reserved_bytes: int | str = msgspec.field(name="Total Reserved", default=NONE)
+    allocated_bytes: int | str = msgspec.field(name="Total Allocated", default=NONE)
+    memory_bytes: int | str = msgspec.field(name="Bytes", default=NONE)
+    address: int | str = msgspec.field(name="Addr", default=NONE)
+    memory_device: int | str = msgspec.field(name="Device Id", default=NONE)
+
+
+class SpanEvent(msgspec.Struct, gc=False, tag_field="ph", tag="X"):
+    """A complete event. It is told by its phase, before anything else of it is read."""
+
+    ph: ClassVar[str] = "X"
+    id: ClassVar[int] = NONE
+
+    cat: str = ""
+    name: str = ""
+    pid: int | str = ""
+    tid: int | str = ""
+    ts: float | None = float("nan")
+    dur: float | None = float("nan")
+    args: SpanArgs | None = None
+
+
+class _Begin(SpanEvent, gc=False, tag="B"):
+    ph: ClassVar[str] = "B"
+
+
+class _Plain(msgspec.Struct, gc=False, tag_field="ph"):
+    """An event whose arguments are no columns."""
+
+    ph: ClassVar[str]
+    args: ClassVar[None] = None
+
+    id: int | str = NONE
+    pid: int | str = ""
+    tid: int | str = ""
+    ts: float | None = float("nan")
+    cat: str = ""
+    name: str = ""
+    dur: float | None = float("nan")
+
+
+class _Instant(msgspec.Struct, gc=False, tag_field="ph", tag="i"):
+    ph: ClassVar[str] = "i"
+    id: ClassVar[int] = NONE
+
+    cat: str = ""
+    name: str = ""
+    pid: int | str = ""
+    tid: int | str = ""
+    ts: float | None = float("nan")
+    dur: float | None = float("nan")
+    args: MemoryArgs | None = None
+
+
+_OTHER_PHASES: Final = "sfMCE"  # each has its type; all others are decoded as `Event`
+_PLAIN: Final = {ph: type(f"_Plain_{ph}", (_Plain,), {"ph": ph}, gc=False, tag=ph) for ph in _OTHER_PHASES}
+TYPES_BY_THEMSELVES: Final = {SpanEvent, _Instant, *_PLAIN.values()} - {_PLAIN["E"]}
+"""Those of events that don't hang together with spans; only `B` and `E` do."""
+
+TaggedEvent = SpanEvent | _Begin | _Instant | _Plain
+"""An event of a known phase, with the fields that events of that phase have: what is decoded fastest."""
 
 
 class Event(msgspec.Struct, gc=False):
-    """A trace event whose times are numbers that a float64 holds exactly enough."""
+    """A trace event of any phase whose times are numbers that a float64 holds exactly enough."""
 
     ph: str = ""
     cat: str = ""
@@ -70,25 +139,26 @@ class ExactEvent(msgspec.Struct, gc=False):
 
 
 class _LooseArgs(msgspec.Struct, gc=False):
-    """`Args` whose integers may be anything."""
+    """`Args`, in their order, whose integers may be anything."""
 
-    correlation: Any = NONE
     external_id: Any = msgspec.field(name="External id", default=NONE)
-    stream: Any = NONE
-    device: Any = NONE
-    bytes: Any = NONE
-    input_dims: msgspec.Raw = msgspec.field(name="Input Dims", default=ABSENT)
+    concrete_inputs: msgspec.Raw = msgspec.field(name="Concrete Inputs", default=ABSENT)
     input_types: msgspec.Raw = msgspec.field(name="Input type", default=ABSENT)
     input_strides: msgspec.Raw = msgspec.field(name="Input Strides", default=ABSENT)
-    concrete_inputs: msgspec.Raw = msgspec.field(name="Concrete Inputs", default=ABSENT)
+    input_dims: msgspec.Raw = msgspec.field(name="Input Dims", default=ABSENT)
+    device: Any = NONE
+    stream: Any = NONE
+    correlation: Any = NONE
+    bytes: Any = NONE
     grid: msgspec.Raw = ABSENT
     block: msgspec.Raw = ABSENT
     occupancy_pct: Any = msgspec.field(name="est. achieved occupancy %", default=NONE)
-    memory_device: Any = msgspec.field(name="Device Id", default=NONE)
-    memory_bytes: Any = msgspec.field(name="Bytes", default=NONE)
-    allocated_bytes: Any = msgspec.field(name="Total Allocated", default=NONE)
-    address: Any = msgspec.field(name="Addr", default=NONE)
+    collective: msgspec.Raw = msgspec.field(name="Collective name", default=ABSENT)
     reserved_bytes: Any = msgspec.field(name="Total Reserved", default=NONE)
+    allocated_bytes: Any = msgspec.field(name="Total Allocated", default=NONE)
+    memory_bytes: Any = msgspec.field(name="Bytes", default=NONE)
+    address: Any = msgspec.field(name="Addr", default=NONE)
+    memory_device: Any = msgspec.field(name="Device Id", default=NONE)
 
 
 class _LooseHead(msgspec.Struct, gc=False):
@@ -115,6 +185,9 @@ class _LoosestEvent(_LooseHead, gc=False):
 
 
 LooseEvent = _LooseEvent | _LoosestEvent
+AnyEvent = TaggedEvent | Event | ExactEvent
+AnySpan = SpanEvent | Event | ExactEvent
+AnyMemoryArgs = MemoryArgs | Args
 
 
 class _Rest(msgspec.Struct, gc=False):
@@ -125,7 +198,10 @@ class _Rest(msgspec.Struct, gc=False):
 
 _rest = msgspec.json.Decoder(list[_Rest])
 
+_tagged_types: Any = Union[SpanEvent, _Begin, _Instant, *_PLAIN.values()]
+_tagged: msgspec.json.Decoder[list[TaggedEvent]] = msgspec.json.Decoder(list[_tagged_types])
 
+decode_tagged = _tagged.decode
 decode_fast = msgspec.json.Decoder(list[Event]).decode
 decode_exact = msgspec.json.Decoder(list[ExactEvent]).decode
 _decode_loose = msgspec.json.Decoder(list[_LooseEvent]).decode
@@ -157,26 +233,26 @@ class Arguments:
 
     Args:
         array: the JSON array of the events, which has been decoded before.
-        kept: int64, the places of those that are still there; None is all.
     """
 
-    def __init__(self, array: bytes | memoryview, kept: IntArray | None = None) -> None:
-        self._array, self._kept = array, kept
+    def __init__(self, array: bytes | memoryview) -> None:
+        self._array = array
 
     def texts(self) -> list[bytes]:
         """The JSON text of the `args` of each, empty where there are none."""
-        events = _rest.decode(self._array)
-        kept = range(len(events)) if self._kept is None else self._kept.tolist()
-        return [bytes(events[place].args) for place in kept]
+        return [bytes(event.args) for event in _rest.decode(self._array)]
 
-    def taken(self, kept: IntArray) -> Arguments:
+    def taken(self, chosen: Sequence[bool]) -> Arguments:
         """Those of some of the events."""
-        return Arguments(self._array, kept if self._kept is None else self._kept[kept])
+        return _Taken(self, chosen)
 
-    @cached_property
-    def have_collectives(self) -> bool:
-        """Whether one of the events of the array may be a collective's."""
-        return _COLLECTIVE in bytes(self._array)  # a copy and a search take less than half as long as a pattern
+
+class _Taken(Arguments):
+    def __init__(self, source: Arguments, chosen: Sequence[bool]) -> None:
+        self._source, self._chosen = source, chosen
+
+    def texts(self) -> list[bytes]:
+        return list(compress(self._source.texts(), self._chosen))
 
 
 def tightened(event: LooseEvent, unread: Counter[str]) -> ExactEvent:

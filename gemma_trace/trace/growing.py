@@ -37,6 +37,24 @@ class Interner(dict[Any, int]):
         return code
 
 
+class TextInterner(Interner):
+    """Texts → codes; no text at all is `NONE`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self[b""] = NONE
+
+    def __missing__(self, value: bytes) -> int:
+        self.held_bytes += sys.getsizeof(value) + _ENTRY_BYTES
+        code = self[value] = len(self) - 1
+        return code
+
+    @property
+    def known(self) -> tuple[bytes, ...]:
+        """The texts, by code."""
+        return tuple(self)[1:]
+
+
 class TrackInterner(dict[tuple[Any, Any], int]):
     """Process and thread → codes. An id is the same as a number and as text: 7, 7.0 and "7" are one thread.
 

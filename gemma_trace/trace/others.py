@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from gemma_trace.foreign import UNDECODABLE, id_of, members_of, number, text, value_of
-from gemma_trace.trace.event_structs import Arguments, Event, ExactEvent
+from gemma_trace.trace.event_structs import AnyEvent, Arguments
 from gemma_trace.trace.events import NONE, CounterEvents, CounterSeries, IntArray, TrackNames
 from gemma_trace.trace.growing import GrowingColumn, Interner
 
@@ -61,7 +61,7 @@ class OtherEvents:
 
     def add(
         self,
-        events: Sequence[Event | ExactEvent],
+        events: Sequence[AnyEvent],
         phases: Sequence[str],
         ts_ns: IntArray,
         dur_ns: IntArray,
@@ -109,7 +109,7 @@ class OtherEvents:
         reached = np.maximum(start, np.append(start[0], np.maximum.accumulate(end)[:-1]))
         return int(np.maximum(end - reached, 0).sum())
 
-    def _take_names(self, events: Sequence[Event | ExactEvent], args: Sequence[bytes]) -> None:
+    def _take_names(self, events: Sequence[AnyEvent], args: Sequence[bytes]) -> None:
         for event, given in zip(events, _decoded(args), strict=True):
             name = text(given.get(_NAMING[event.name]))
             process = str(id_of(event.pid))
@@ -118,7 +118,7 @@ class OtherEvents:
             else:
                 (self._labels if event.name == "process_labels" else self._processes)[process] = name
 
-    def _take_values(self, events: Sequence[Event | ExactEvent], ts_ns: IntArray, args: Sequence[bytes]) -> None:
+    def _take_values(self, events: Sequence[AnyEvent], ts_ns: IntArray, args: Sequence[bytes]) -> None:
         times, values, series = [], [], []
         for event, at_ns, given in zip(events, ts_ns.tolist(), _decoded(args), strict=True):
             self._repairs[NOT_NUMERIC] += not given
@@ -137,7 +137,7 @@ class OtherEvents:
         self._value.extend(values)
         self._series.extend(series)
 
-    def _code(self, event: Event | ExactEvent, argument: str) -> int:
+    def _code(self, event: AnyEvent, argument: str) -> int:
         own = event.id if type(event.id) is int else text(event.id)
         key = (event.pid, own, event.name, argument)
         code = self._codes.get(key)
@@ -147,7 +147,7 @@ class OtherEvents:
             code = self._codes[key] = self._known.setdefault(known, len(self._known))
         return code
 
-    def _pass_over(self, event: Event | ExactEvent, at_ns: int, dur_ns: int) -> None:
+    def _pass_over(self, event: AnyEvent, at_ns: int, dur_ns: int) -> None:
         self.passed_over[event.ph or NO_PHASE] += 1
         if event.ph in _BEGINS or event.ph in _ENDS:
             of_its_own = (event.name, event.pid) if event.id == NONE else id_of(event.id)
@@ -156,7 +156,7 @@ class OtherEvents:
             self._lengths.append((at_ns, at_ns + dur_ns))
 
 
-def is_known_instant(event: Event | ExactEvent) -> bool:
+def is_known_instant(event: AnyEvent) -> bool:
     """Whether an instant is an allocator's, or one that says nothing."""
     return event.name.startswith(_MARKS) if event.name != MEMORY_NAME else event.args is not None
 

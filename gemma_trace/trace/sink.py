@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from gemma_trace.foreign import UNDECODABLE
 from gemma_trace.trace.collected import Block
 from gemma_trace.trace.columns import ColumnBuilder
-from gemma_trace.trace.event_structs import decode_exact, decode_fast, decode_loose
+from gemma_trace.trace.event_structs import (
+    Event,
+    TaggedEvent,
+    decode_exact,
+    decode_fast,
+    decode_loose,
+    decode_tagged,
+)
 
 
 class ColumnSink:
@@ -28,7 +37,7 @@ class ColumnSink:
             try:
                 if self._large and builder.add_exact(decode_exact(array), array, only_large=True):
                     return True
-                self._large = not builder.add(decode_fast(array), array)
+                self._large = not builder.add(_decode_numbers(array), array)
                 if self._large:
                     builder.add_exact(decode_exact(array), array)
             except msgspec.ValidationError:
@@ -39,6 +48,14 @@ class ColumnSink:
         except UNDECODABLE:
             return False
         return True
+
+
+def _decode_numbers(array: bytes | memoryview) -> Sequence[TaggedEvent | Event]:
+    """The events of a JSON array whose times are numbers."""
+    try:
+        return decode_tagged(array)
+    except msgspec.ValidationError:  # one of them has a phase of its own, or none
+        return decode_fast(array)
 
 
 def decoded_block(array: bytes | memoryview) -> Block | None:

@@ -93,7 +93,7 @@ def test_options_of_the_command_line_have_their_own_types(tmp_path: Path) -> Non
         ("[options]\nruns = '3'", [], "runs is '3'; it requires a whole number"),
         ("[matrix]\nmodel = [4]", [], "model is 4; it requires text"),
         ("[options]\nsync_stages = 1", [], "sync_stages is 1; it requires true or false"),
-        ("[options]\nimage = 3", [], "image is 3; it requires a list of texts"),
+        ("[options]\nimage = 3", [], "image is 3; it requires a list of paths"),
         ("[options]\nrequests = 3", [], "requests is 3; it requires a path"),
         ("matrix = 3", [], "matrix is not a table"),
     ],

@@ -47,7 +47,10 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
     if not softmax.any():
         kernels = case.of_families("softmax") & case.trace.is_activity
         if case.total_ns(kernels) > LEAST_SHARE * case.wall_ns:
-            yield Lacking("the softmax kernels have no op that launched them", "the CPU's ops too")
+            yield Lacking(
+                "the ops that launched the softmax kernels were not recorded",
+                "the CPU's ops as well as the device's activities",
+            )
         return
     cores, count = _cores(case, softmax)
     spans = _during(case, cores)
