@@ -86,8 +86,8 @@ CASES: Final = (
     Case(
         TOGETHER,
         ("loader", "attention", "threads", "images", "processor"),
-        Model(image="1024x768", side=640, patches=32, hidden=512),
-        sleep_ms=500,
+        Model(image="1024x768", side=896, patches=32, hidden=896),
+        sleep_ms=800,
         share=5.0,
     ),
     Case("loader", ("loader",), SMALL),
