@@ -173,7 +173,7 @@ def test_a_file_of_requests_is_sent_as_it_is_written(quick: LoadedModel, tmp_pat
     assert metadata.config["requests"] == "asked.jsonl"
     assert trace.label == "Gemma3ForConditionalGeneration-float32-cpu-torchvision-asked"
     (said,) = (warning for warning in metadata.warnings if "were ignored" in warning)
-    assert said.endswith("passed over: top_p")
+    assert said.endswith("were ignored: top_p")
 
 
 def test_each_request_that_is_measured_is_warmed_up(
