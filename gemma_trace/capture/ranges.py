@@ -85,16 +85,21 @@ class SynchronizedRanges(threading.local):
     """Waits for the devices before a stage begins and before it ends, as the reference study does.
 
     Ranges that are no stage's (layers, modules) are passed on without a wait, or they would be measured one by one.
+
+    Args:
+        only: the stage that waits; None is every one.
     """
 
-    def __init__(self, sink: RangeSink, *devices: torch.device) -> None:
+    def __init__(self, sink: RangeSink, *devices: torch.device, only: Stage | None = None) -> None:
         self._sink = sink
+        self._only = only
         self._devices = [device for device in devices if device.type != "cpu"]
         self._waits: list[bool] = []
 
     def begin(self, name: str) -> None:
         """Wait if it is a stage, then begin."""
-        self._waits.append(stage_of_range(name) is not None)
+        stage = stage_of_range(name)
+        self._waits.append(stage is not None and self._only in (None, stage))
         self._wait()
         self._sink.begin(name)
 
