@@ -132,6 +132,8 @@ class RangeStack(threading.local):
             owner: the module whose call the range is around, where it is hooks that end it.
         """
         self.close_interrupted()
+        if owner is not None and any(owner is known for known in self._owners):
+            self._close_abandoned()  # an earlier call of it may have been interrupted, and so what was around that
         if name in self._names:
             self.close(name)
         if _heard(self._sink.begin, name):
@@ -147,6 +149,13 @@ class RangeStack(threading.local):
             if is_running(owner):
                 return  # and so are those around it
             self.close_to(place)
+
+    def _close_abandoned(self) -> None:
+        """End the ranges of calls that are over from the outermost on, since that of a module called anew goes on."""
+        for place, owner in enumerate(self._owners):
+            if owner is not None and not is_running(owner):
+                self.close_to(place)
+                return
 
     def close(self, name: str) -> None:
         """End the innermost range of this name and all that is still open inside it; none open: do nothing."""

@@ -129,6 +129,27 @@ def test_after_an_interrupt_a_bare_decoder_has_its_prefill(quick: LoadedModel, i
     assert recorder.heard == ["prefill"]
 
 
+def test_after_an_interrupt_in_the_tower_a_bare_tower_is_in_no_prefill(quick: LoadedModel, inputs: Any) -> None:
+    """The call of the whole model was interrupted within the tower, which is then called by itself."""
+    tower = quick.model.model.vision_tower
+    recorder = Recorder()
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    handle = next(each for each in tower.modules() if isinstance(each, nn.ModuleList))[1].register_forward_pre_hook(
+        interrupt
+    )
+    with annotate(quick.model, detail="stage", sink=recorder), torch.inference_mode():
+        with pytest.raises(KeyboardInterrupt):
+            quick.model(**inputs)
+        handle.remove()
+        recorder.heard.clear()
+        tower(inputs["pixel_values"])
+        assert recorder.heard == ["vision_tower"], "which nothing is around"
+    assert recorder.depth == 0
+
+
 def test_a_folder_without_an_adapter_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="has no adapter_config"):
         check_adapter(str(tmp_path))
