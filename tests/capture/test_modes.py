@@ -102,6 +102,13 @@ def test_a_model_that_assists_itself_guesses_right(quick: LoadedModel, quick_gem
     assert {"steps", "guessed", "accepted"} <= {col.header for col in report.tables[0].cols}
 
 
+def test_a_look_up_that_guesses_an_images_tokens_is_refused(quick: LoadedModel, tmp_path: Path) -> None:
+    asked: dict[str, Any] = {"runs": 0, "warmup": 1, "profile_runs": 1, "new_tokens": 3, "image_sizes": "8x6"}
+    asked |= {"threads": 1, "prompt_lookup": 200}
+    with pytest.raises(ConfigError, match=r"guessed the tokens of an image, .*; lower it"):
+        profile(model=quick.model, processor=quick.processor, output=tmp_path, **asked)
+
+
 def test_guesses_that_were_all_wrong_are_said() -> None:
     sample = RequestSample(9, 9, (1, 2, 3), "a", {}, {}, step_tokens=(1, 1, 1), step_guesses=(4, 3, 0))
     looked_up, assisted = CaptureConfig(prompt_lookup=4), CaptureConfig(assistant="tiny")
