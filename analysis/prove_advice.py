@@ -1,4 +1,4 @@
-"""Puts advice to the test on requests to small models: `python -m analysis.prove_advice`, 15 minutes on 2 cores at most.
+"""Puts advice to the test on small models on the CPU: `python -m analysis.prove_advice`, 15 minutes on 2 cores at most.
 
 Requests do something slowly, and advice is given on their trace. What they really gain by doing it well is held against
 what the advice says: `analysis/advice.md` has the tables, with what was missed. Each fault is tried alone and five are
@@ -31,6 +31,8 @@ from gemma_trace.trace.trace import load
 
 PAGE: Final = Path(__file__).parent / "advice.md"
 LONGEST_S: Final = 14 * 60.0
+COMMANDS_SHARE: Final = 0.24
+"""Of the time, for the commands that advice prints."""
 BEGIN, END = "<!-- proof -->\n", "<!-- end of proof -->"
 
 
@@ -54,29 +56,38 @@ def run(folder: Path, seconds: float) -> Proof:
         seconds: how long all of it may take; each case has its share of what is left.
     """
     ends_s = time.monotonic() + seconds
-    checks = run_checks(folder / "end-to-end", _said)
+    cases_end_s = ends_s - COMMANDS_SHARE * seconds
     outcomes: list[Outcome] = []
     failed: list[str] = []
     for place, case in enumerate(CASES):
-        left_s = ends_s - time.monotonic()
+        left_s = max(1.0, cases_end_s - time.monotonic())
         case_s = left_s * case.share / sum(each.share for each in CASES[place:])
         _said(f"{case.name}: {case_s:.0f} of {left_s:.0f} s")
-        measured = _measured(case, folder / case.name, case_s)
+        measured = _measured(case, folder / case.name, case_s, left_s)
         if measured is None:
             failed.append(case.name)
             continue
         advice = advise(load(Path(measured.trace)))
         outcomes += outcomes_of(case, [FAULTS[name] for name in case.faults], measured.saved_ms, advice)
+    checks = run_checks(folder / "end-to-end", ends_s, _said)
     return Proof(tuple(outcomes), tuple(checks), tuple(failed))
 
 
-def _measured(case: Case, folder: Path, seconds: float) -> Measured | None:
-    """What a case's process finds; None where it fails."""
+def _measured(case: Case, folder: Path, seconds: float, longest_s: float) -> Measured | None:
+    """What a case's process finds; None where it fails, or isn't done in time.
+
+    Args:
+        seconds: how long it should take.
+        longest_s: when it is ended.
+    """
     given = msgspec.json.encode(case).decode()
     command = [sys.executable, "-m", "analysis.proof.bench", given, str(folder), str(seconds)]
     # A thread that waits for another gives its core back, so that a disturbed request takes little longer.
     environment = os.environ | {"OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": str(case.cores)}
-    if subprocess.run(command, env=environment, check=False).returncode:
+    try:
+        if subprocess.run(command, env=environment, check=False, timeout=longest_s).returncode:
+            return None
+    except subprocess.TimeoutExpired:
         return None
     return msgspec.json.decode((folder / RESULT).read_bytes(), type=Measured)
 

@@ -171,6 +171,21 @@ def warm_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def warm_hta(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A program that takes Python's place where HTA is needed; that it runs in one is tested in `hta/test_hta.py`."""
+    pytest.importorskip("hta", reason="needs the extra hta")
+    program = made_once(tmp_path_factory, "warm-hta", lambda folder: start(folder, "hta"))
+    with hold(program):
+        yield str(program)
+
+
+@pytest.fixture
+def hta_imported(warm_hta: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of HTA start where it is imported already."""
+    monkeypatch.setattr(sys, "executable", warm_hta)
+
+
+@pytest.fixture(scope="session")
 def quick_python(request: pytest.FixtureRequest) -> str:
     """A program that is as good as Python for commands of ours, and starts sooner where that can be."""
     has_torch = importlib.util.find_spec("torch") is not None

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from gemma_trace.cli.output import ForceOption, FormatOption, OutputOption, RawOption, remark
+from gemma_trace.report.formats import Format
 
 
 def history(
@@ -58,11 +59,12 @@ def history(
     Example: gemma-trace history store --measure ttft --measure vision_tower --since 90d --html history.html
     """
     from gemma_trace.cli.ages import instant_ns
-    from gemma_trace.cli.output import emit, refuse_existing
+    from gemma_trace.cli.output import emit, refuse_another_format, refuse_existing
     from gemma_trace.history.measures import measure_named
     from gemma_trace.history.series import BY, history_of
     from gemma_trace.report.tables.history import history_report
 
+    refuse_another_format(html, Format.HTML, "a page is HTML", "--html")
     if html is not None:
         refuse_existing(html, force=force)
     names = tuple(dict.fromkeys(part.strip() for part in by.split(",") if part.strip())) if by is not None else BY

@@ -15,6 +15,7 @@ from gemma_trace.cli.report_job import RanksOption
 from gemma_trace.cli.rules import PeaksOption, RuleOption, RulesOption, StageOption
 from gemma_trace.errors import ConfigError, InputError
 from gemma_trace.remote import path_of
+from gemma_trace.report.formats import Format
 
 if TYPE_CHECKING:
     from gemma_trace.analysis.pairing import Pairing
@@ -74,13 +75,14 @@ def report(
 
     Example: gemma-trace report traces/demo && gemma-trace report main/ branch/ -o change.html
     """
-    from gemma_trace.cli.output import refuse_existing
+    from gemma_trace.cli.output import refuse_another_format, refuse_existing
     from gemma_trace.cli.report_job import rank_numbers
     from gemma_trace.cli.rules import chosen_stage, own_peaks, read_rules
     from gemma_trace.report.html.job_page import JobPage, render_job
     from gemma_trace.report.html.page import render_page
     from gemma_trace.trace.files import output_file
 
+    refuse_another_format(output, Format.HTML, "a report is HTML")
     if output is not None:
         refuse_existing(output, force=force)
     if hta:

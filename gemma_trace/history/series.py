@@ -165,7 +165,7 @@ def history_of(
     chosen = dated if "rank" in by else dated[dated["rank"].isna() | (dated["rank"] == 0)]
     recent = chosen if since_ns is None else chosen[chosen["created_ns"] >= since_ns]
     if chosen.empty:
-        none = f"none of the {len(runs):,} runs in {shown_url(str(store))} says when it was captured"
+        none = f"none of the runs in {shown_url(str(store))} says when it was captured"
         raise InputError(
             f"{none}, and history orders runs by that; captures of gemma-trace and of a recent torch.profiler do"
         )

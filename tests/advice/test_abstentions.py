@@ -48,7 +48,7 @@ def test_without_stacks_nothing_is_said_of_what_is_made_anew(tmp_path: Path) -> 
     built = request().range("preprocessing", 0, 50 * MS).range("tokenization", 0, 30 * MS)
     found = abstention(advise(built.load(tmp_path)), "processor_per_request")
     assert found is not None
-    assert "no Python frames say what for" in found.missing
+    assert "no Python frames show why" in found.missing
     assert "--stacks" in found.record
 
 

@@ -225,7 +225,7 @@ def test_python_has_the_same_rows(tmp_path: Path) -> None:
     advice = gemma_trace.load(loading((100, 40)).write(tmp_path / "t.json")).advise()
     (row,) = advice.records()
     assert (row["rule"], row["ceiling_ns"]) == ("image_load", 40.0 * MS)
-    assert "1 findings over 1 requests" in repr(advice)
+    assert "1 finding over 1 request" in repr(advice)
 
 
 def test_the_page_says_it_on_its_first_screen(tmp_path: Path) -> None:
@@ -233,4 +233,4 @@ def test_the_page_says_it_on_its_first_screen(tmp_path: Path) -> None:
     page = path.read_text()
     advice = page.index("What to change, and what it would bring at most")
     assert advice < page.index("Where the time goes")
-    assert "image_load: at most 40.00 ms a request" in page
+    assert "image_load: at most 40.00 ms per request" in page

@@ -113,4 +113,4 @@ def test_stream_overlap(tmp_path: Path) -> None:
     tied = advise(two_streams(50, "cudaStreamWaitEvent", "cudaStreamWaitEvent").load(tmp_path))
     assert "stream_overlap" not in [each.rule for each in tied.findings]
     (lacking,) = missing(tied, "stream_overlap")
-    assert lacking.endswith("which waits for which isn't recorded")
+    assert lacking.endswith("does not show which stream waits for which")

@@ -65,7 +65,7 @@ def test_attention_mask(tmp_path: Path, name: str) -> None:
     finding = found(masks(5, name), tmp_path, "attention_mask")
     assert finding is not None
     assert finding.ceiling.mean_ns == 4 * 4 * MS  # all but the first
-    assert finding.evidence.startswith("5 masks are built, 4 of them as one before")
+    assert finding.evidence.startswith("5 masks are built, 4 of them like an earlier one")
     assert (finding.where, finding.place.layer) == ("prefill", "layers.*")
     assert found(masks(3, name), tmp_path, "attention_mask") is None
     # Outside of stages it is the layers that tell; without them a loop of steps looks the same.
@@ -119,7 +119,7 @@ def test_resize_antialias(tmp_path: Path) -> None:
     assert (finding.ceiling.mean_ns, finding.place.op) == (40 * MS, "aten::_upsample_bilinear2d_aa")
     assert found(resize("unsigned char", "ScalarList", "Scalar"), tmp_path, "resize_antialias") is None
     (lacking,) = missing(advise(resize().load(tmp_path)), "resize_antialias")
-    assert lacking.endswith("the types of inputs aren't recorded")
+    assert lacking.endswith("the types of inputs were not recorded")
 
 
 def captured(workload: Workload, labels: Sequence[str], **config: str) -> RunMetadata:
@@ -152,7 +152,7 @@ def test_repeated_images(tmp_path: Path) -> None:
     assert found(encoding(4, own), tmp_path, "repeated_images") is None
     for unknown in (None, captured(Workload(("a",), (9,), 1), ("a",) * 4, requests="chats.jsonl")):
         (lacking,) = missing(advise(encoding(4, unknown).load(tmp_path)), "repeated_images")
-        assert lacking.startswith("which images requests had isn't recorded")
+        assert lacking.startswith("which images the requests had was not recorded")
     # A forged trace may list fewer of one than of the other.
     forged = captured(replace(workload, image_numbers=((0,),)), ("a", "x", "b"), requests="chats.jsonl")
     assert found(encoding(4, forged), tmp_path, "repeated_images") is None

@@ -80,4 +80,4 @@ def test_unfused_attention_on_a_device_counts_what_the_ops_launched(tmp_path: Pa
     assert ceiling_ms(finding) == 71 - 1 + 0.27
     unlinked = request().kernel("softmax_warp_forward", 0, 50 * MS)
     lacking = {each.rule: each.record for each in found(waiting(unlinked, 1, 50), tmp_path).abstentions}
-    assert lacking["unfused_attention"] == "the CPU's ops too"
+    assert lacking["unfused_attention"] == "the CPU's ops as well as the device's activities"

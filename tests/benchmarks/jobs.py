@@ -28,6 +28,7 @@ ISAL: Final = "isal"
 SIMDJSON: Final = "simdjson"
 INFLATE: Final = "inflate"
 PARSE: Final = "parse"
+PROFILE: Final = "profile"
 
 BLOCK_BYTES: Final = 1 << 20
 """What is inflated at a time: as much as stays in a processor's cache."""
@@ -62,11 +63,13 @@ class JobReport:
         seconds: of the job alone.
         baseline_bytes: peak memory before it began.
         counts: what the reader then held, if it was asked to count.
+        parts: seconds of each part of the job, if it was asked for them.
     """
 
     seconds: float
     baseline_bytes: int
     counts: Counts | None = None
+    parts: dict[str, float] | None = None
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -167,6 +170,15 @@ def stages_job(path: str) -> JobReport:
     return JobReport(time.perf_counter() - started, baseline)
 
 
+def profile_job(path: str, jobs: int) -> JobReport:
+    """Load a trace with our reader, and say what its parts took."""
+    from tests.benchmarks.load_profile import profiled_load
+
+    baseline = _peak_bytes()
+    parts = profiled_load(Path(path), jobs)
+    return JobReport(sum(parts.values()), baseline, parts=parts)
+
+
 def inflate_job(path: str) -> JobReport:
     """Inflate a trace with isal, a block at a time, and do nothing with it."""
     igzip: Any = importlib.import_module("isal.igzip")
@@ -195,18 +207,23 @@ def parse_job(path: str) -> JobReport:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="One measured job.")
-    parser.add_argument("job", choices=("import", "load", "stages", INFLATE, PARSE))
+    parser.add_argument("job", choices=("import", "load", "stages", PROFILE, INFLATE, PARSE))
     parser.add_argument("reader", choices=(*READERS, ISAL, SIMDJSON))
     parser.add_argument("path", nargs="?", default="")
     parser.add_argument("--count", action="store_true", help="count what was loaded, after the clock has stopped")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that read, of the job `profile`")
     parser.add_argument("--memory-limit", type=int, default=0, metavar="BYTES", help="of address space")
     options = parser.parse_args()
     if options.memory_limit:
         resource.setrlimit(resource.RLIMIT_AS, (options.memory_limit, options.memory_limit))
+    if options.reader == OURS:
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the program does, which forks what helps it to read
     if options.job == "import":
         started = time.perf_counter()
         READERS[options.reader]()
         report = JobReport(time.perf_counter() - started, _peak_bytes())
+    elif options.job == PROFILE:
+        report = profile_job(options.path, options.jobs)
     elif options.job == INFLATE:
         report = inflate_job(options.path)
     elif options.job == PARSE:

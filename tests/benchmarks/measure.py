@@ -113,6 +113,7 @@ def run_once(task: Task) -> Run:
     nothing but the standard library.
     """
     environment = os.environ | {"COLUMNS": "120", "NO_COLOR": "1"}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # or ours, which no installer has compiled, is compiled every time
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         started = time.perf_counter()
         process = subprocess.Popen(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import statistics
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-from tests.benchmarks.jobs import HTA, INFLATE, ISAL, OURS, PARSE, PERFETTO, SIMDJSON
+from tests.benchmarks.jobs import HTA, INFLATE, ISAL, OURS, PARSE, PERFETTO, PROFILE, SIMDJSON
+from tests.benchmarks.load_profile import PARTS
 from tests.benchmarks.measure import Series
 
 MB: Final = 1_000_000
@@ -14,6 +16,9 @@ BYTES_AN_EVENT: Final = 120
 FIXED_BYTES: Final = 200 * MB
 LINEAR: Final = 1.15
 """Up to this ratio of the times an event takes, time counts as linear in events."""
+
+AT_WORK: Final = (1, 2)
+"""How many processes read where a load is taken apart."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +75,19 @@ class Results:
             return []
         first, largest = self.inputs[0].name, max(self.inputs, key=lambda trace: trace.events)
         found = [
-            _at_least(f"load, {first}: times faster than HTA", 8, self.ratio("load", HTA, first)),
-            _at_least(f"load, {first}: times faster than Perfetto's engine", 2, self.ratio("load", PERFETTO, first)),
+            _at_least(f"load, {first}: times faster than HTA", 13, self.ratio("load", HTA, first)),
+            _at_least(f"load, {first}: times faster than Perfetto's engine", 4, self.ratio("load", PERFETTO, first)),
             _at_least(f"load, {first}: HTA's peak memory over ours", 3, self.ratio("load", HTA, first, "peak_bytes")),
-            _at_least(f"kernels, {first}: whole process, times faster than HTA", 6, self.ratio("kernels", HTA, first)),
+            _at_least(f"kernels, {first}: whole process, times faster than HTA", 9, self.ratio("kernels", HTA, first)),
         ]
+        one, two = (self.find(f"{PROFILE}, {jobs} at work", OURS, largest.name) for jobs in AT_WORK)
+        found.append(
+            _at_least(
+                f"load, {largest.name}: time with one process over two",
+                1.6,
+                one.median_s / two.median_s if one and two else None,
+            )
+        )
         series = self.find("load", OURS, largest.name)
         if series:
             allowed = BYTES_AN_EVENT * largest.events + FIXED_BYTES
@@ -133,6 +146,7 @@ class Results:
         stages = [series for series in self.series if series.task.what == "stages"]
         parts += ["## Load and stage table", _table(_STAGE_COLUMNS, (self._stage_row(series) for series in stages))]
         parts += ["## Distance to the limit", _table(_LIMIT_COLUMNS, filter(None, map(self._limit_row, self.inputs)))]
+        parts += ["## Where a load's time goes, s", _table(_PROFILE_COLUMNS, self._profile_rows())]
         whole = [series for series in self.series if not series.task.reports]
         parts += ["## Whole process, imports included", _table(_WHOLE_COLUMNS, map(self._whole_row, whole))]
         parts += ["## Memory and time by size", _table(_SIZE_COLUMNS, self._size_rows())]
@@ -187,6 +201,32 @@ class Results:
             f"{load.median_s / both_s:.2f}" if both_s else "",
         )
 
+    def _profile_rows(self) -> Iterator[tuple[str, ...]]:
+        """Of each trace the parts of our load, with one process and with two, and what a native core would take.
+
+        That is a bound: inflating, and parsing without taking anything out, each as fast as known, on one core.
+        """
+        for trace in self.inputs:
+            for jobs in AT_WORK:
+                series = self.find(f"{PROFILE}, {jobs} at work", OURS, trace.name)
+                if series:
+                    taken = [run.report.parts for run in series.good if run.report and run.report.parts]
+                    medians = [statistics.median(parts[part] for parts in taken) for part in PARTS]
+                    yield (trace.name, str(jobs), *(f"{each:.3f}" for each in medians), _seconds(series))
+            inflate, parse = self.find(INFLATE, ISAL, trace.name), self.find(PARSE, SIMDJSON, trace.name)
+            if inflate and parse:
+                empty = [""] * (len(PARTS) - 2)
+                whole = f"{inflate.median_s + parse.median_s:.3f}"
+                yield (
+                    trace.name,
+                    "native, at best",
+                    f"{inflate.median_s:.3f}",
+                    "",
+                    f"{parse.median_s:.3f}",
+                    *empty[1:],
+                    whole,
+                )
+
     def _whole_row(self, series: Series) -> tuple[str, ...]:
         task = series.task
         if not series.good:
@@ -221,6 +261,7 @@ _INPUT_COLUMNS: Final = ("trace", "gzip MB", "inflated MB", "events", "spans", "
 _LOAD_COLUMNS: Final = ("trace", "reader", "load s", "×", "process s", "×", "peak MB", "×", "runs")
 _STAGE_COLUMNS: Final = ("trace", "load s", "load + stages s", "ratio", "peak MB")
 _LIMIT_COLUMNS: Final = ("trace", "isal inflates alone s", "simdjson parses alone s", "our load s", "load over both")
+_PROFILE_COLUMNS: Final = ("trace", "processes", *PARTS, "whole")
 _WHOLE_COLUMNS: Final = ("command", "trace", "program", "process s", "×", "peak MB", "×")
 _SIZE_COLUMNS: Final = (
     "trace",

@@ -2,6 +2,7 @@
 
 python -m tests.benchmarks.run                  # 5 repeats, a minute or two
 python -m tests.benchmarks.run --quick          # one trace, 3 repeats
+python -m tests.benchmarks.run --sizes 1000 --hta-repeats 2  # the real trace and 1 GB, some 10 minutes
 python -m tests.benchmarks.run --full -o FILE   # up to 1 GB, some 8 minutes; HTA takes 7 GB of memory
 python -m tests.benchmarks.run --sizes 10000 --no-peers --repeats 1  # 10 GB, some 20 minutes; 1.2 GB of disk
 """
@@ -19,9 +20,9 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from tests.benchmarks.jobs import HTA, INFLATE, ISAL, OURS, PARSE, PERFETTO, PERFETTO_HOST, SIMDJSON
+from tests.benchmarks.jobs import HTA, INFLATE, ISAL, OURS, PARSE, PERFETTO, PERFETTO_HOST, PROFILE, SIMDJSON
 from tests.benchmarks.measure import ROOT, Task, interleave, run_once
-from tests.benchmarks.results import MB, Input, Results
+from tests.benchmarks.results import AT_WORK, MB, Input, Results
 
 REAL_TRACE: Final = ROOT.parent / "shared" / "corpus" / "h100_owlv2_vlm_proxy.json.gz"
 REAL_NAME: Final = "owlv2"
@@ -214,6 +215,10 @@ def _tasks(trace: Input, path: Path, readers: list[str], options: argparse.Names
             )
         )
     tasks.append(_job("stages", OURS, trace.name, path, timeout_s=options.timeout))
+    tasks += [
+        _job(f"{PROFILE}, {jobs} at work", OURS, trace.name, path, "--jobs", str(jobs), timeout_s=options.timeout)
+        for jobs in AT_WORK
+    ]
     tasks.append(_job(INFLATE, ISAL, trace.name, path))
     if importlib.util.find_spec("simdjson") and trace.inflated_bytes < SIMDJSON_LIMIT:
         tasks.append(_job(PARSE, SIMDJSON, trace.name, path))
@@ -232,7 +237,7 @@ def _tasks(trace: Input, path: Path, readers: list[str], options: argparse.Names
 def _job(
     job: str, reader: str, on: str, path: Path, *more: str, repeats: int | None = None, timeout_s: float = 600
 ) -> Task:
-    command = (sys.executable, "-m", "tests.benchmarks.jobs", job, reader, str(path), *more)
+    command = (sys.executable, "-m", "tests.benchmarks.jobs", job.partition(",")[0], reader, str(path), *more)
     return Task(job, reader, on, command, repeats=repeats, timeout_s=timeout_s)
 
 

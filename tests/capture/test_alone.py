@@ -128,7 +128,7 @@ def test_what_cannot_be_captured_is_one_line(given: dict[str, Any], message: str
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"model": None}, "annotate takes a model of transformers, and this is a NoneType"),
+        ({"model": None}, "annotate requires a model of transformers, and this is a NoneType"),
         ({"model": torch.jit.script(torch.nn.Linear(2, 2))}, "and this is a RecursiveScriptModule"),
         ({"detail": ["stage"]}, r"no detail \['stage'\]; give stage, layer or module"),
         ({"processor": dict}, "the processor is <class 'dict'>; give the model's own, or none"),

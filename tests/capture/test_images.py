@@ -96,7 +96,7 @@ def test_pillows_images_are_files_while_the_block_runs(tmp_path: Path) -> None:
     (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:60])
     with Image.open(tmp_path / "cut.png") as cut:
         for bad in (Image.new("RGB", (0, 0)), cut):
-            with pytest.raises(ImageError, match=r"image 1, of the mode .*, can't be handed over"):
+            with pytest.raises(ImageError, match=r"image 1, of the mode .*, can't be sent"):
                 images_as_files([bad]).__enter__()
 
 

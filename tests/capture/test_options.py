@@ -136,7 +136,7 @@ def test_options_that_make_no_sense_are_refused() -> None:
         ({"image_sizes": ("9x9",), "images": ("a.jpg",)}, "--image and --image-size both say"),
         ({"shuffle": 1}, "--shuffle is about the requests of a file"),
         ({"online": True}, "--online is about the requests of a file"),
-        ({"requests": "r.jsonl", "prompt": "Hi"}, "--requests says all that is sent; leave out --prompt"),
+        ({"requests": "r.jsonl", "prompt": "Hi"}, "requests= already says what is sent; leave out --prompt"),
         ({"requests": "r.jsonl", "image_sizes": "9x9"}, "leave out --image-size"),
         ({"seed": 2**63}, "must be from 0 to"),
     ):

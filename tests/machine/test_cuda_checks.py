@@ -106,7 +106,11 @@ BUSY = "CUDA error: all CUDA-capable devices are busy or unavailable\nmore"
 @pytest.mark.parametrize("broken", [False, True])
 @pytest.mark.parametrize(
     ("mode", "mend"),
-    [(2, "allow it: nvidia-smi -i 0 -c DEFAULT"), (3, "it takes one process at a time: end the one"), (0, "see its")],
+    [
+        (2, "allow it: nvidia-smi -i 0 -c DEFAULT"),
+        (3, "it allows one process at a time: end the process"),
+        (0, "see its"),
+    ],
 )
 def test_a_compute_mode_that_keeps_us_out_is_named(machine: Machine, mode: int, mend: str, broken: bool) -> None:
     gpu = FakeGpu()
@@ -163,7 +167,7 @@ def test_a_profiler_without_permission_is_told_from_one_that_sees_nothing(
     assert cuda_checks.why_unseen()[0] == "saw no device activity in a trial"
     (tmp_path / "params").write_text("EnableMSI: 1\nRmProfilingAdminOnly: 1\n")
     found, mend = cuda_checks.why_unseen()
-    assert "only administrators profile" in found
+    assert "only administrators to profile" in found
     assert "NVreg_RestrictProfilingToAdminUsers=0" in mend
     (tmp_path / "params").write_text("RmProfilingAdminOnly: 0\n")
     assert cuda_checks.why_unseen()[0] == "saw no device activity in a trial"

@@ -115,7 +115,7 @@ ENDS = choices({"index": 0, "delta": {}, "finish_reason": "stop"})
     ("stream", "tokens", "error"),
     [
         (event() + ENDS, 1, ""),
-        (event() + event(""), 2, "the server ended its answer before"),
+        (event() + event(""), 2, "the server ended its answer too early"),
         (choices({"index": 0, "delta": {"content": "a"}}, {"index": 1, "delta": {"content": "b"}}) + DONE, 1, ""),
         (event() + choices({"index": 1, "delta": {"content": "b"}}) + DONE, 1, ""),
         (choices(*[{"delta": {"content": "a"}}] * 3) + DONE, 1, ""),
@@ -125,7 +125,7 @@ ENDS = choices({"index": 0, "delta": {}, "finish_reason": "stop"})
         (event() * 5 + event(None, usage={"completion_tokens": 2}) + DONE, 5, ""),
         (event() * 2 + event(None, usage={"completion_tokens": 9}) + DONE, 2, ""),
         (b"<!DOCTYPE html>\n<html>data: nothing</html>", 0, "the server answers with a web page; is --server"),
-        (b'{"choices": [{"message": {"content": "a"}}]}\n', 0, "the server doesn't stream"),
+        (b'{"choices": [{"message": {"content": "a"}}]}\n', 0, "the server sends its answer at once"),
     ],
     ids=[
         *("no-done", "cut", "several-choices", "another-choice", "copies", "empty-end", "empty-piece"),
@@ -144,7 +144,7 @@ def test_a_token_that_a_server_repeats_is_kept_secret(monkeypatch: pytest.Monkey
     refused = asked(head("401 Unauthorized") + b'{"error": {"message": "no such key: a-secret-key"}}')
     assert refused.error == "the server answers 401: no such key: ***; set GEMMA_TRACE_API_KEY to its token"
     broken_off = asked(STREAM + b'data: {"error": "a-secret-key"}\n\n')
-    assert broken_off.error == "the server broke off: ***"
+    assert broken_off.error == "the server stopped with an error: ***"
     with scripted(head("200 OK") + b'{"data": [{"id": "a-secret-key"}]}') as server:
         assert b"secret" not in Server(f"http://127.0.0.1:{server.port}", 5).ask("GET", "/v1/models").body
 

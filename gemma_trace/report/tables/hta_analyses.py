@@ -244,7 +244,7 @@ def _critical_path(values: HtaValues, result: HtaResult) -> Table[HtaRow]:
             rows.append(HtaRow(str(request), "", {**found, **share}))
     note = (
         "HTA's graph consists of ops, calls and activities: other time has no weight, and a wait for the device is "
-        "part of it only if the trace has cuda_sync spans. So the path may be shorter than the request; it is longer if "
-        "the device works beyond the end of the request."
+        "part of it only if the trace has cuda_sync spans. So the path may be shorter than the request; it is longer "
+        "if the device works beyond the end of the request."
     )
     return Table("Critical path", _PATH, rows, notes=(note,))

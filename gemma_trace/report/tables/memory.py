@@ -19,6 +19,7 @@ from gemma_trace.report.table import Col, Table, holding
 from gemma_trace.report.units import BAR, MB, MS, NUMBER, signed_megabytes, whole
 from gemma_trace.store import columns
 from gemma_trace.trace.events import NONE
+from gemma_trace.wording import counted
 
 TOLD_APART: Final = "cache and activations are told apart"
 
@@ -214,6 +215,7 @@ def _notes(use: MemoryUse) -> list[str]:
 
 
 def _unpaired_note(device: DeviceMemory) -> str:
-    lost = f"{device.missing:,} events are missing"
-    what = lost if device.missing else f"{device.unmatched:,} events have no counterpart"
+    lost = f"{counted(device.missing, 'event')} {'is' if device.missing == 1 else 'are'} missing"
+    alone = f"{counted(device.unmatched, 'event')} {'has' if device.unmatched == 1 else 'have'} no counterpart"
+    what = lost if device.missing else alone
     return f"{_name(device)}: cache and activations can't be told apart, because {what}."

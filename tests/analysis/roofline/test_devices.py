@@ -72,7 +72,7 @@ def test_a_trace_that_names_no_device_has_no_peaks(tmp_path: Path) -> None:
     for trace in (on_device(tmp_path), on_device(tmp_path, "", "")):
         found = device_peaks(trace)
         assert found.peaks is None
-        assert "doesn't name its device" in found.note
+        assert "does not name its device" in found.note
 
 
 def test_the_device_that_worked_counts(tmp_path: Path) -> None:

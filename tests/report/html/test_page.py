@@ -147,7 +147,7 @@ def test_what_there_is_no_room_for_is_said(samples: list[Trace], most: int, monk
     view = view_of(samples[0], SHORT)
     page = render_page(PageContent("many", (view,) * (most + 2)))
     text = read(page).text
-    assert f"Only in the overview, for want of room: {view.label}, {view.label}." in text
+    assert f"Only in the overview, for lack of room: {view.label}, {view.label}." in text
     left = view.kernels.total_rows - 10
     assert text.count(f"Left out: the {left} smallest") == most
     assert len(page) < (0.1 + 1.5 * most / MOST_RUNS) * MEGABYTE
@@ -238,7 +238,7 @@ def test_a_foreign_trace_says_what_it_lacks(tmp_path: Path) -> None:
     text = read(page_of(TraceBuilder().op("aten::mm", 0, 100).load(tmp_path))).text
     for part in (
         "Wall time",
-        "isn't one of gemma-trace's captures",
+        "gemma-trace did not record this trace",
         "there is no TTFT",
         "No stage was found by a known name",
         "Nothing ran on a device",
