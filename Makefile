@@ -1,5 +1,6 @@
 # make demo   capture the tiny model and show where its time to first token goes
 # make test   ruff, mypy and pytest, with the coverage of branches
+# make test-all  the same with the tests marked as thorough, which repeat on more inputs what others show
 # make test-lowest  the tests that need no torch, with the lowest versions that pyproject.toml allows
 # make fuzz   100,000 damaged traces through every command; FUZZ="--cases 2000 --seconds 600 --seed 2" for fewer, or others
 # make bench  speed and memory beside the peers
@@ -18,7 +19,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-v
 # A plain path in a .pth file: the finder that is the default costs 8 ms at every start.
 EDITABLE := --config-settings editable_mode=compat --editable
 
-.PHONY: demo test tests test-lowest serve-test lint style types browser fuzz bench models picture notebooks docs clean
+.PHONY: demo test test-all tests test-lowest serve-test lint style types browser fuzz bench models picture notebooks docs clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.capture
@@ -40,10 +41,14 @@ JOBS ?= 2
 test: style
 	@$(MAKE) --no-print-directory --jobs 2 types tests
 
+# Before a release, and after a change in the room that a thorough test is of.
+test-all: style
+	@$(MAKE) --no-print-directory --jobs 2 types tests SELECT='-m ""'
+
 # Threads of torch that wait don't spin, or they would take the cores from the other process's tests.
 tests: export OMP_WAIT_POLICY := PASSIVE
 tests: $(VENV)/.dev
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal --cov --cov-report term:skip-covered
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal --cov --cov-report term:skip-covered $(SELECT)
 
 # Without the extras: what needs torch, HTA, TensorBoard, Perfetto or a browser is skipped or is in other folders.
 LOWEST := build/lowest

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 from gemma_trace._version import __version__
 
 if TYPE_CHECKING:
+    from gemma_trace.advice.findings import Advice
     from gemma_trace.analysis.allocations import MemoryUse, memory_use
     from gemma_trace.analysis.breakdown import StageBreakdown, breakdown
     from gemma_trace.analysis.changes import TraceDiff
@@ -66,8 +67,10 @@ if TYPE_CHECKING:
     from gemma_trace.stages import Stage, StageRule, stage_rule
     from gemma_trace.store.store import Store
     from gemma_trace.trace.requests import Request
+    from gemma_trace.whatif.engine import WhatIf
 
 __all__ = [
+    "Advice",
     "CaptureConfig",
     "CaptureError",
     "ConfigError",
@@ -100,6 +103,7 @@ __all__ = [
     "TraceFormatError",
     "TreeNode",
     "UnreadableError",
+    "WhatIf",
     "__version__",
     "advise_all",
     "annotate",
@@ -127,6 +131,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "Advice": "gemma_trace.advice.findings",
     "CaptureConfig": "gemma_trace.capture.config",
     "CaptureError": "gemma_trace.errors",
     "ConfigError": "gemma_trace.errors",
@@ -159,6 +164,7 @@ _HOME = {
     "TraceFormatError": "gemma_trace.errors",
     "TreeNode": "gemma_trace.analysis.tree",
     "UnreadableError": "gemma_trace.errors",
+    "WhatIf": "gemma_trace.whatif.engine",
     "annotate": "gemma_trace.api",
     "breakdown": "gemma_trace.analysis.breakdown",
     "call_tree": "gemma_trace.analysis.tree",

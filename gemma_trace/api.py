@@ -5,15 +5,17 @@ It stands on top of everything; nothing in the package imports it but the packag
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gemma_trace.errors import OutputError
 from gemma_trace.remote import path_of
+from gemma_trace.tabular import Tabular
 from gemma_trace.trace import trace as tracing
 from gemma_trace.trace.requests import Request
+from gemma_trace.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -171,7 +173,7 @@ class Trace(tracing.Trace):
 
         path = Path(path)
         if path.exists() and not force:
-            raise OutputError(f"{path} exists already; give force=True to overwrite it")
+            raise OutputError(f"{path} exists already; give --force to overwrite it")
         view = view_of(self, detail_for(1))
         page = render_page(PageContent(view.label, (view,)))
         with output_file(path, "check the path") as file:
@@ -183,16 +185,12 @@ class Trace(tracing.Trace):
         devices = len(set(self.spans.device[self.activities].tolist()))
         parts = (
             f"{len(self.spans):,} spans",
-            _counted(len(self.requests), "request"),
+            counted(len(self.requests), "request"),
             f"{wall_ms:,.1f} ms wall",
-            f"{_counted(devices, 'device')} with {len(self.activities):,} activities" if devices else "no device",
+            f"{counted(devices, 'device')} with {len(self.activities):,} activities" if devices else "no device",
             f"check: {self.check().verdict}",
         )
         return f"<Trace {self.label}: {', '.join(parts)}>"
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def load(
@@ -283,8 +281,8 @@ def _read(
     return Trace(tracing.read(path, on_bytes, cache, jobs), path, rules)
 
 
-@dataclass(frozen=True)
-class FolderDiff:
+@dataclass(frozen=True, repr=False)
+class FolderDiff(Tabular):
     """Two folders of traces compared.
 
     Attributes:
@@ -294,6 +292,16 @@ class FolderDiff:
 
     pairs: tuple[TraceDiff, ...]
     unmatched: tuple[str, ...]
+
+    def headline(self) -> str:
+        """What the result is, in a line."""
+        left_out = f", {len(self.unmatched):,} left out" if self.unmatched else ""
+        return f"{counted(len(self.pairs), 'comparison')}{left_out}"
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """The rows of every comparison, and of which it is."""
+        for pair in self.pairs:
+            yield from ({"comparison": pair.label, **record} for record in pair.records())
 
 
 def diff_folders(

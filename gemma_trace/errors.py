@@ -21,11 +21,19 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from gemma_trace.wording import as_spoken
+
 
 class GemmaTraceError(Exception):
-    """The root. `exit_code` is what the command line ends with."""
+    """The root. `exit_code` is what the command line ends with.
+
+    Messages are written with the options of the command line; programs are told of the arguments instead.
+    """
 
     exit_code: ClassVar[int] = 1
+
+    def __str__(self) -> str:
+        return as_spoken(super().__str__())
 
 
 class ConfigError(GemmaTraceError, ValueError):

@@ -66,7 +66,8 @@ class RequestSample:
         stages: by stage name, the whole request.
         prompt_tokens: of one of its prompts, image tokens included; None in traces of before that was recorded.
         image_pixels: of each image of a prompt, as it was decoded.
-        step_tokens: in assisted decoding, how many tokens each step brought, the prefill first; empty if one each.
+        step_tokens: in assisted decoding, how many tokens each step brought, the prefill first; else empty.
+        step_guesses: how many had been guessed before that step; of those all but the last that it brought were right.
     """
 
     wall_ns: Nanoseconds
@@ -78,6 +79,7 @@ class RequestSample:
     prompt_tokens: Count | None = None
     image_pixels: tuple[Count, ...] = ()
     step_tokens: tuple[Count, ...] = ()
+    step_guesses: tuple[Count, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,7 @@ class Environment:
         cuda: the CUDA version that torch was built with.
         cpu_bfloat16: whether the host's CPU multiplies bfloat16 by instructions of its own (AVX512_BF16, AMX, Arm's
             BF16); None where that isn't known.
+        usable_cores: on how many of the host's cores the process may run; None where that isn't known.
     """
 
     gemma_trace: str
@@ -144,6 +147,7 @@ class Environment:
     driver: str | None = None
     cuda: str | None = None
     cpu_bfloat16: bool | None = None
+    usable_cores: Count | None = None
 
 
 @dataclass(frozen=True)
@@ -257,7 +261,9 @@ class RunMetadata:
     profiled_images: tuple[str, ...] = ()
     """The image label of each profiled request, in order."""
     profiled_step_tokens: tuple[tuple[Count, ...], ...] = ()
-    """The same as `step_tokens` of the timed ones, of each profiled request; empty if each step brought one token."""
+    """The same as `step_tokens` of the timed ones, of each profiled request; empty without assisted decoding."""
+    profiled_step_guesses: tuple[tuple[Count, ...], ...] = ()
+    """Likewise `step_guesses`."""
     warnings: tuple[str, ...] = field(default=())
     """What the capture had to say, e.g. that the profiler saw no device activity."""
     cold_start: ColdStart | None = None

@@ -93,6 +93,9 @@ DEVICE_STAGES: Final = (
 )
 """The stages that give the device work: on a GPU their time is read off the device's clock."""
 
+READING_STAGES: Final = (Stage.VISION_TOWER, Stage.AUDIO_TOWER, Stage.PROJECTOR, Stage.PREFILL)
+"""The stages that read a prompt, which a request goes through before its first token."""
+
 HTTP: Final = "http"
 """A stage of a served request: what its front end does beside images and processor: parse, download, decode base64."""
 

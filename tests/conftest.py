@@ -6,16 +6,18 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from gemma_trace.trace import trace as tracing
 from tests.warm import hold, start
 
 if TYPE_CHECKING:
+    from gemma_trace.stages import StageRule
     from gemma_trace.trace.trace import Trace
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,9 +36,16 @@ IN_A_WORKER = "PYTEST_XDIST_WORKER" in os.environ
 """Whether this is one of several processes that share the tests."""
 
 
-def pytest_configure() -> None:
+THOROUGH = "TESTS_ARE_THOROUGH"
+"""Set in the environment where the tests that are marked as thorough run too."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
     """Tables are as wide as they need to be in a pipe, whatever the runner of the tests says of its own terminal."""
     os.environ.pop("COLUMNS", None)
+    os.environ.pop(THOROUGH, None)
+    if "not thorough" not in config.getoption("markexpr"):
+        os.environ[THOROUGH] = "1"
     if IN_A_WORKER:  # each has a core; torch's threads would wait for one another, and spin while they do
         os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -60,12 +69,54 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.importorskip("torch", reason="needs the extra capture")
 
 
+def tries(most: int) -> int:
+    """How many cases are drawn: so many in `make test-all`, and a quarter of them otherwise."""
+    return most if THOROUGH in os.environ else max(1, most // 4)
+
+
+def thorough(values: Iterable[Any]) -> list[Any]:
+    """Parameters that only `make test-all` takes: they repeat on more inputs what others show."""
+    given = [value if isinstance(value, tuple) else (value,) for value in values]
+    return [pytest.param(*each, marks=pytest.mark.thorough) for each in given]
+
+
+def quick_first(values: Iterable[Any], quick: Callable[[Any], bool]) -> list[Any]:
+    """Parameters of which only `make test-all` takes those that aren't quick."""
+    values = list(values)
+    return [*filter(quick, values), *thorough(value for value in values if not quick(value))]
+
+
 @cache
 def real_trace(path: Path) -> Trace:
     """A real trace, read once per process of the tests; what is derived from it is kept too."""
-    from gemma_trace.trace.trace import load
+    return _load(path)
 
-    return load(path)
+
+ALWAYS_READ = frozenset({"trace", "capture", "fuzz"})
+"""Folders whose tests are about reading, or captures of their own."""
+
+_never_changed = {SAMPLES, SHARED}
+"""Folders of traces, those of `made_once` among them."""
+
+_load = tracing.load
+
+
+@pytest.fixture(autouse=True)
+def _read_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands, and programs of ours, have traces that no test changes as `real_trace` has them.
+
+    Reading takes most of a command's time, and is the same each time. What a test writes itself is always read.
+    """
+    if not ALWAYS_READ.isdisjoint(request.path.relative_to(ROOT).parts):
+        return
+
+    def kept(path: str | Path, rules: Sequence[StageRule] = (), *rest: Any, **options: Any) -> Trace:
+        as_ever = not rules and not any(name.startswith("GEMMA_TRACE_") for name in os.environ)
+        if as_ever and isinstance(path, Path) and not _never_changed.isdisjoint(path.parents):
+            return real_trace(path)
+        return _load(path, rules, *rest, **options)
+
+    monkeypatch.setattr(tracing, "load", kept)
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], Path]) -> Path:
@@ -82,6 +133,7 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
         if not made.exists():
             folder.mkdir(exist_ok=True)
             made.write_text(str(make(folder)))
+    _never_changed.add(folder)
     return Path(made.read_text())
 
 
@@ -119,6 +171,21 @@ def warm_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def warm_hta(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A program that takes Python's place where HTA is needed; that it runs in one is tested in `hta/test_hta.py`."""
+    pytest.importorskip("hta", reason="needs the extra hta")
+    program = made_once(tmp_path_factory, "warm-hta", lambda folder: start(folder, "hta"))
+    with hold(program):
+        yield str(program)
+
+
+@pytest.fixture
+def hta_imported(warm_hta: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of HTA start where it is imported already."""
+    monkeypatch.setattr(sys, "executable", warm_hta)
+
+
+@pytest.fixture(scope="session")
 def quick_python(request: pytest.FixtureRequest) -> str:
     """A program that is as good as Python for commands of ours, and starts sooner where that can be."""
     has_torch = importlib.util.find_spec("torch") is not None
@@ -152,10 +219,11 @@ def quick_gemma(tmp_path_factory: pytest.TempPathFactory) -> Path:
     It has a head of keys and values for each of 4 ranks, so that it can be split over them.
     """
     pytest.importorskip("torch", reason="needs the extra capture")
-    return made_once(tmp_path_factory, "quick-gemma", _save_quick_gemma)
+    return made_once(tmp_path_factory, "quick-gemma", save_quick_gemma)
 
 
-def _save_quick_gemma(folder: Path) -> Path:
+def save_quick_gemma(folder: Path, intermediate_size: int | None = None) -> Path:
+    """Save the model of `quick_gemma`, with layers as wide as given."""
     import torch
 
     from gemma_trace.capture.gemma3 import gemma3_processor
@@ -164,6 +232,7 @@ def _save_quick_gemma(folder: Path) -> Path:
 
     config = tiny_config()
     config.text_config.num_key_value_heads = 4
+    config.text_config.intermediate_size = intermediate_size or config.text_config.intermediate_size
     config.vision_config.image_size, config.mm_tokens_per_image = 224, 64
     processor = gemma3_processor(config, "torchvision")
     processor.image_processor.size = {"height": 224, "width": 224}

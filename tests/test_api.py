@@ -6,14 +6,16 @@ import http.server
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import pandas as pd
 import pytest
 
 import gemma_trace
+from gemma_trace import cli
 from gemma_trace.tabular import Tabular
 from tests.trace_builder import TraceBuilder
 
@@ -96,6 +98,9 @@ def test_every_result_is_a_frame(trace: gemma_trace.Trace) -> None:
         trace.check(),
         trace.critical_path(0),
         gemma_trace.diff(trace, trace),
+        trace.advise(),
+        trace.what_if(remove="stage:prefill"),
+        gemma_trace.diff_folders(trace.path.parent, trace.path.parent),
     )
     for result in results:
         assert isinstance(result, Tabular)
@@ -149,6 +154,39 @@ def test_a_report_is_written_and_not_overwritten_unasked(trace: gemma_trace.Trac
     with pytest.raises(gemma_trace.OutputError, match="give force=True"):
         trace.report(page)
     assert trace.report(page, force=True) == page
+
+
+def test_errors_speak_of_arguments_and_on_the_command_line_of_options(
+    trace: gemma_trace.Trace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong: dict[str, Callable[[], object]] = {
+        "image_device= requires image_backend='torchvision'; Pillow runs on the CPU only": lambda: (
+            gemma_trace.CaptureConfig(image_device="cpu", image_backend="pil")
+        ),
+        "runs is -1; it must be 0 or more": lambda: gemma_trace.CaptureConfig(runs=-1),
+        "jobs is '0'; it requires a whole number of processes, such as 1 or 4": lambda: gemma_trace.load(
+            trace.path, jobs=0
+        ),
+        "timeout_s is -1; it requires a number of seconds above 0": lambda: trace.sql("SELECT 1", timeout_s=-1),
+        "stage:prefill='a': the factor must be from 0 to 1,000": lambda: trace.what_if(
+            scale={"stage:prefill": cast("float", "a")}
+        ),
+    }
+    for message, call in wrong.items():
+        with pytest.raises(gemma_trace.ConfigError) as caught:
+            call()
+        assert str(caught.value) == message
+    assert cli.main(["capture", "--image-device", "cpu", "--image-backend", "pil"]) == 2
+    assert cli.main(["capture", "--runs", "-1"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert "--image-device requires --image-backend torchvision" in lines[0]
+    assert lines[1] == "gemma-trace: --runs is -1; it must be 0 or more"
+
+
+def test_files_are_named_by_text_too(trace: gemma_trace.Trace, tmp_path: Path) -> None:
+    gemma_trace.export_trace(trace, str(tmp_path / "viewer.json"))
+    gemma_trace.redact(str(trace.path), str(tmp_path / "copy.json"))
+    assert len(gemma_trace.load(tmp_path / "copy.json").spans) == len(trace.spans)
 
 
 def test_folders_are_compared_run_by_run(tmp_path: Path) -> None:

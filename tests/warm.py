@@ -4,7 +4,7 @@
 
 The program that `start` writes takes Python's place: `-c CODE`, `-m MODULE` or a file, with the arguments, the
 environment, the folder and the streams that it is given; it ends as the fork does, and passes SIGTERM and SIGINT on.
-What is read when torch or huggingface_hub is imported (OMP_NUM_THREADS, HF_ENDPOINT) is the server's own.
+What torch reads when it is imported (OMP_NUM_THREADS) is the server's own; what huggingface_hub does is read again.
 """
 
 from __future__ import annotations
@@ -162,6 +162,8 @@ def _become(arguments: list[str], environment: dict[str, str], folder: str, stre
     os.environ.update(environment)
     os.chdir(folder)
     tempfile.tempdir = None  # what TMPDIR says now
+    if constants := sys.modules.get("huggingface_hub.constants"):
+        importlib.reload(constants)  # what HF_ENDPOINT and HF_HOME say now
     code = 1
     try:
         code = _run(arguments)

@@ -47,7 +47,7 @@ def look(trace: Trace, request: int | Request | None = None, peaks: Sequence[Pea
     requests = [each for each in trace.chosen(request) if each.wall_ns > 0]
     walls = tuple(each.wall_ns for each in requests)
     if not requests:
-        return Looked(label, walls, (), (), (Abstention("all", "no request takes any time", "a request"),))
+        return Looked(label, walls, (), (), (Abstention("all", "no request has any length", "a request"),))
     health = examine(trace)
     if doubt := _doubt(health):
         return Looked(label, walls, (), (), (doubt,))

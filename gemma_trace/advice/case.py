@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from gemma_trace.advice.checking import compare_command
 from gemma_trace.advice.places import is_line
 from gemma_trace.advice.rule import AGAIN
 from gemma_trace.analysis.breakdown import breakdown
@@ -25,26 +24,6 @@ from gemma_trace.trace.places import Places
 from gemma_trace.trace.requests import Request
 from gemma_trace.trace.trace import Trace
 from gemma_trace.whatif.engine import Engine
-
-_IDENTITY: Final = (
-    *("model", "device", "dtype", "image_backend", "image_device", "attn", "compile", "cache", "threads", "sample"),
-    *("requests", "images_per_request", "prompt_tokens", "prefill_chunk", "new_tokens", "batch"),
-)
-"""Options of a capture that a comparison has to repeat."""
-
-_DEFAULTS: Final = {
-    "model": "tiny",
-    "device": "auto",
-    "dtype": "float32",
-    "image_backend": "torchvision",
-    "attn": "sdpa",
-    "compile": "off",
-    "sample": False,
-    "images_per_request": 1,
-    "new_tokens": 1,
-    "batch": 1,
-}
-"""What they are where nobody says it; those that aren't here are left to the model or to torch."""
 
 
 @dataclass
@@ -233,22 +212,10 @@ class Case:
     def check(self, option: str, after: str, before: str = "") -> str:
         """The command that shows what a capture option brings; of others' traces how to find out.
 
-        A trace may say anything of its capture: each value is quoted, so that a shell takes it for nothing else.
-
         Args:
             option: the option of a capture, as `compare --set` takes it.
             after: the value that is advised.
             before: the value that the capture had, where its own record doesn't say it.
         """
-        if self.metadata is None:
-            return AGAIN
-        config = self.metadata.config
-        before = str(config.get(option) or before or _DEFAULTS.get(option, ""))
-        if before == after:
-            return AGAIN
-        settings = [f"{option}={before},{after}"]
-        for name in _IDENTITY:
-            value = config.get(name)
-            if name != option and value is not None and value != _DEFAULTS.get(name):
-                settings.append(f"{name}={value}")
-        return shlex.join(["gemma-trace", "compare", *(word for setting in settings for word in ("--set", setting))])
+        command = compare_command(self.metadata.config, option, after, before) if self.metadata else ""
+        return command or AGAIN

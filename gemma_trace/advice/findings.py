@@ -12,6 +12,7 @@ from typing import Any, Final
 from gemma_trace.advice.places import Place
 from gemma_trace.analysis.student_t import critical_value
 from gemma_trace.tabular import Tabular
+from gemma_trace.wording import counted
 
 MOST_FINDINGS: Final = 7
 """More findings than this are not read."""
@@ -156,8 +157,8 @@ class Advice(Tabular):
 
     def headline(self) -> str:
         """What the result is, in a line."""
-        of = f" of {len(self.traces)} traces" if self.traces else ""
-        return f"Advice: {len(self.findings)} findings over {self.requests} requests{of}"
+        of = f" of {counted(len(self.traces), 'trace')}" if self.traces else ""
+        return f"Advice: {counted(len(self.findings), 'finding')} over {counted(self.requests, 'request')}{of}"
 
     def records(self) -> Iterator[dict[str, Any]]:
         """One row per finding, the highest ceiling first."""

@@ -65,7 +65,7 @@ def what_grids_lack(trace: Trace, kernels: BoolArray) -> Lacking | None:
         return Lacking("the grids of kernels aren't recorded", "the device's activities as torch.profiler writes them")
     if not (multiprocessors_of(trace)[kernels] > 0).any():
         return Lacking(
-            "how many multiprocessors the device has isn't said",
-            "the trace whole, with its deviceProperties, as torch.profiler writes it",
+            "the trace does not say how many multiprocessors the device has",
+            "the whole trace, with its deviceProperties, as torch.profiler writes it",
         )
     return None

@@ -27,6 +27,7 @@ from gemma_trace.stages import UNATTRIBUTED_CODE, Stage
 from gemma_trace.tabular import Tabular, fields_of
 from gemma_trace.trace.events import NONE, BoolArray, IntArray
 from gemma_trace.trace.trace import Trace
+from gemma_trace.wording import counted
 
 _STAGES: Final = list(Stage)
 _DECODE: Final = _STAGES.index(Stage.DECODE)
@@ -120,7 +121,7 @@ class MemoryUse(Tabular):
 
     def headline(self) -> str:
         """What the result is, in a line."""
-        return f"Memory by stage, on {len(self.devices)} devices"
+        return f"Memory by stage, of {counted(len(self.devices), 'allocator')}"
 
     def records(self) -> Iterator[dict[str, Any]]:
         """One row per device, request and stage."""

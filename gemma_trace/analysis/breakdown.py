@@ -8,10 +8,12 @@ from operator import attrgetter
 from typing import Any, Final
 
 from gemma_trace.analysis.launched import lacking, launches
+from gemma_trace.analysis.sharing import engine_ns
 from gemma_trace.analysis.timeline import UNLINKED, Request, StageTime, partition_all, ttft_ns
 from gemma_trace.stages import STAGE_ORDER, Stage
 from gemma_trace.tabular import Tabular, fields_of
 from gemma_trace.trace.trace import Trace
+from gemma_trace.wording import counted
 
 _FIGURES: Final = attrgetter(*(field.name for field in fields(StageTime)[2:]))
 """All that is summed up of a row."""
@@ -25,11 +27,15 @@ class StageTotals:
         requests: how many.
         wall_ns: of all of them; equals the sum of the rows' `time_ns`.
         ttft_ns: of all of them; None if one has no first token in the trace.
+        shared_ns: what of it they spent in steps of a server's engine that were for other requests, too.
+        engine_ns: how long the engine worked for them, each step counted once; None where they are of no server.
     """
 
     requests: int
     wall_ns: int
     ttft_ns: int | None
+    shared_ns: int = 0
+    engine_ns: int | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -42,12 +48,15 @@ class StageBreakdown(Tabular):
         rows: by request, then by stage.
         without_device: the indices of the requests whose launches have no activities in the trace, or too few: where
             their time went is unknown.
+        engine_ns: how long a server's engine worked for any of them; None where they are of no server, or some are
+            left out.
     """
 
     requests: tuple[Request, ...]
     ttfts_ns: tuple[int | None, ...]
     rows: tuple[StageTime, ...]
     without_device: tuple[int, ...] = ()
+    engine_ns: int | None = None
 
     def complete(self) -> StageBreakdown:
         """Those of the requests whose device activities are there; all, where none has them. Means are over these."""
@@ -72,6 +81,8 @@ class StageBreakdown(Tabular):
             requests=len(self.requests),
             wall_ns=sum(request.wall_ns for request in self.requests),
             ttft_ns=sum(known) if len(known) == len(self.requests) else None,
+            shared_ns=sum(row.shared_ns for row in self.rows),
+            engine_ns=self.engine_ns,
         )
 
     def summed(self) -> list[StageTime]:
@@ -87,7 +98,7 @@ class StageBreakdown(Tabular):
 
     def headline(self) -> str:
         """What the result is, in a line."""
-        return f"Stages of {len(self.requests)} requests, {self.totals.wall_ns / 1e6:,.3f} ms wall"
+        return f"Stages of {counted(len(self.requests), 'request')}, {self.totals.wall_ns / 1e6:,.3f} ms wall"
 
     def records(self) -> Iterator[dict[str, Any]]:
         """One row per request and stage."""
@@ -107,4 +118,4 @@ def breakdown(trace: Trace, request: int | Request | None = None) -> StageBreakd
     without_device = tuple(requests[place].index for place in lacking(trace, launches(trace), requests))
     rows = partition_all(trace, requests)
     ttfts = tuple(ttft_ns(trace, window) for window in requests)
-    return StageBreakdown(tuple(requests), ttfts, tuple(rows), without_device)
+    return StageBreakdown(tuple(requests), ttfts, tuple(rows), without_device, engine_ns(trace, requests))

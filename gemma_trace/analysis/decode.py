@@ -29,6 +29,7 @@ from gemma_trace.trace.clients import client_tokens_ns
 from gemma_trace.trace.events import NONE, IntArray
 from gemma_trace.trace.trace import Trace
 from gemma_trace.trace.tree import nest
+from gemma_trace.wording import counted
 
 FloatArray = npt.NDArray[np.float64]
 TokenSource = Literal["timed", "profiled", "steps"]
@@ -232,7 +233,7 @@ class DecodeStatistics(Tabular):
 
     def headline(self) -> str:
         """What the result is, in a line."""
-        return f"{self.tokens} tokens, TPOT {self.tpot.median:,.3f} ms, {self.source}"
+        return f"{counted(self.tokens, 'token')}, TPOT {self.tpot.median:,.3f} ms, {self.source}"
 
     def records(self) -> Iterator[dict[str, Any]]:
         """One row per token after the first, over the requests."""

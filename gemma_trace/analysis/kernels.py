@@ -12,9 +12,10 @@ import numpy as np
 from gemma_trace.analysis.devices import label_of_device
 from gemma_trace.analysis.grouping import By, Sort, parsed_choice
 from gemma_trace.analysis.intervals import union_ns_by
+from gemma_trace.analysis.sharing import clients_at_once
 from gemma_trace.analysis.statistics import MIN_N_FOR_P90
 from gemma_trace.analysis.timeline import Request, busy_ns
-from gemma_trace.analysis.work_pieces import Groups, Work, families, group, select, waiting_ns
+from gemma_trace.analysis.work_pieces import Groups, Work, families, group, requests_of_work, select, waiting_ns
 from gemma_trace.tabular import Tabular, fields_of
 from gemma_trace.trace.events import NONE, IntArray
 from gemma_trace.trace.trace import Trace
@@ -71,6 +72,7 @@ class KernelTotals:
         device_sum_ns, device_busy_ns: the sum of their lengths, and of their union on each device, summed up.
         host_self_ns: the sum of the rows where they are of the host, else 0.
         waiting_ns: how long threads other than the requests' wait, which is in no row; 0 where the rows are a device's.
+        shared_ns: what of the rows was for several requests of a server at once; it counts once.
     """
 
     activities: int
@@ -79,6 +81,7 @@ class KernelTotals:
     device_busy_ns: int
     host_self_ns: int
     waiting_ns: int
+    shared_ns: int = 0
 
 
 @dataclass(frozen=True, repr=False)
@@ -159,9 +162,18 @@ def kernel_table(
             device_busy_ns=busy_ns(trace, work.span) if on_device else 0,
             host_self_ns=0 if on_device else length,
             waiting_ns=0 if on_device else waiting_ns(trace),
+            shared_ns=_shared_ns(trace, work),
         ),
         codes=tuple(order),
     )
+
+
+def _shared_ns(trace: Trace, work: Work) -> int:
+    """How much of some work was for several of a server's clients at once."""
+    if not clients_at_once(trace):
+        return 0
+    requests = np.bincount(requests_of_work(trace, work, trace.requests).piece, minlength=len(work))
+    return int(work.length_ns[requests > 1].sum())
 
 
 def _rank(row: KernelRow, sort: Sort) -> tuple[float, str]:

@@ -22,6 +22,7 @@ from gemma_trace.tabular import Tabular
 from gemma_trace.trace.events import CodeArray, IntArray
 from gemma_trace.trace.places import Places
 from gemma_trace.trace.trace import Trace
+from gemma_trace.wording import counted
 
 
 @dataclass(frozen=True, repr=False)
@@ -51,7 +52,7 @@ class Lane(Tabular):
 
     def headline(self) -> str:
         """How many stretches there are."""
-        return f"A lane of {len(self):,} stretches"
+        return f"A lane of {counted(len(self), 'stretch', 'stretches')}"
 
     def sums_ns(self) -> dict[str, int]:
         """The lane's length by stage; those that it hasn't are left out."""

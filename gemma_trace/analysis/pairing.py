@@ -91,8 +91,12 @@ def _of_repeats(labels: Sequence[Mapping[Path, str]], words: tuple[str, str]) ->
         first, second = ({name: path for path, name in side.items()} for side in rounds)
         both = [name for name in first if name in second]
         if len(first) == len(labels[0]) and len(second) == len(labels[1]) and len(both) > 1:
-            lost = [f"round {name} is lost, it is only in {words[0]}" for name in first if name not in second]
-            lost += [f"round {name} is lost, it is only in {words[1]}" for name in second if name not in first]
+            lost = [
+                f"round {name} is left out, because it is only in {words[0]}" for name in first if name not in second
+            ]
+            lost += [
+                f"round {name} is left out, because it is only in {words[1]}" for name in second if name not in first
+            ]
             befores, afters = (tuple(side[name] for name in both) for side in (first, second))
             return Pairing(befores, afters, is_paired=True, names=words, lost=tuple(lost))
     return Pairing(tuple(labels[0]), tuple(labels[1]), names=words)

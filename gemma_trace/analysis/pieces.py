@@ -13,7 +13,8 @@ from gemma_trace.analysis.intervals import Intervals, first_come, intersect, uni
 from gemma_trace.analysis.other_threads import lanes_elsewhere, stages_of_others, waiting_in
 from gemma_trace.analysis.stretches import Stretches, overlaid, stage_stretches, working_for
 from gemma_trace.analysis.window_line import WindowLine, lines
-from gemma_trace.stages import DEVICE_STAGES, UNATTRIBUTED_CODE
+from gemma_trace.stages import UNATTRIBUTED_CODE
+from gemma_trace.trace.clients import works_for
 from gemma_trace.trace.events import BoolArray, IntArray
 from gemma_trace.trace.requests import Request
 from gemma_trace.trace.trace import Trace
@@ -93,6 +94,8 @@ def _cut(trace: Trace, line: WindowLine) -> Pieces:
     row = np.full(len(activity), UNATTRIBUTED_CODE, dtype=np.int64)
     row[launched] = trace.stage_at(launch[launched])
     row[~linked] = len(trace.stage_names)
+    ours = launched & trace.client_tracks[line.track[window]]
+    row[ours] = stretches.row[stretches.at(line.places(called[ours], window[ours]))]
     start, end = line.clipped(window, spans.ts_ns[index], spans.ends_ns(index))
     idle_gaps = line.gaps(union(start, end))
     answering = answering_stretches(trace, line, stretches)
@@ -139,16 +142,16 @@ def _is_for_client(
     """bool, whether an activity was launched when its window's request was in the very stage that launched it.
 
     A server's device works for other requests while one waits. What no launch is known of is the request's where it
-    starts in a stage of the engine.
+    starts in a stage of the engine; a step that reads others' prompts is of its `decode` (see `works_for`).
     """
     launch, activity = trace.launch[place], trace.activities[place]
-    asked_ns = trace.spans.ts_ns[np.where(launch >= 0, launch, activity)]
+    asked = np.where(launch >= 0, launch, activity)
+    asked_ns = trace.spans.ts_ns[asked]
     inside = (line.start_ns[window] <= asked_ns) & (asked_ns < line.end_ns[window])
-    stretch = stretches.at(asked_ns + (line.begin - line.start_ns)[window])
-    own = stretches.row[stretch]
-    on_device = np.array([name in DEVICE_STAGES for name in trace.stage_names], dtype=bool)
-    found: BoolArray = inside & (stretch >= 0) & np.where(launch >= 0, own == trace.stage_at(launch), on_device[own])
-    return found
+    stretch = stretches.at(line.places(asked_ns, window))
+    theirs = np.where(launch >= 0, trace.stage_at(launch), len(trace.stage_names))
+    own, client = stretches.row[stretch], line.track[window]
+    return inside & (stretch >= 0) & works_for(trace, own, client, theirs, trace.spans.track[asked])
 
 
 def answering_stretches(trace: Trace, line: WindowLine, own: Stretches | None = None) -> Stretches:
@@ -159,6 +162,6 @@ def answering_stretches(trace: Trace, line: WindowLine, own: Stretches | None = 
     """
     stretches = stage_stretches(trace, line) if own is None else own
     if trace.client_tracks[line.track].any():
-        stretches = working_for(stretches, lanes_elsewhere(trace, line))
+        stretches = working_for(trace, stretches, lanes_elsewhere(trace, line))
     others = stages_of_others(trace, line)
     return overlaid(stretches, others, waiting_in(trace, line, stretches)) if len(others) else stretches

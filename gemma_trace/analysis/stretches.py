@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from gemma_trace.analysis.intervals import Intervals
 from gemma_trace.analysis.window_line import WindowLine
 from gemma_trace.stages import UNATTRIBUTED_CODE
+from gemma_trace.trace.clients import works_for
 from gemma_trace.trace.events import NONE, IntArray
 from gemma_trace.trace.trace import Trace
 
@@ -100,19 +101,21 @@ def overlaid(stretches: Stretches, others: Stretches, waiting: Intervals) -> Str
     return _pieces(both, edges, np.where((other != NONE) & free, other + len(stretches), own))
 
 
-def working_for(stretches: Stretches, lanes: list[Stretches]) -> Stretches:
-    """The stretches of clients' threads, but that the thread is the one at work: the first that is in the same stage.
+def working_for(trace: Trace, stretches: Stretches, lanes: list[Stretches]) -> Stretches:
+    """The stretches of clients' threads, but that the thread is the one at work for them, in whatever stage it is.
 
     Args:
         lanes: of other threads, within the same windows.
     """
+    found = stretches
     for lane in lanes:
-        both = _joined(stretches, lane)
+        both = _joined(found, lane)
         edges = np.unique(np.concatenate((both.start_ns, both.end_ns)))
-        own, other = stretches.at(edges[:-1]), lane.at(edges[:-1])
-        works = (own != NONE) & (other != NONE) & (stretches.row[own] == lane.row[other])
-        stretches = _pieces(both, edges, np.where(works, other + len(stretches), own))
-    return stretches
+        own, other, client = found.at(edges[:-1]), lane.at(edges[:-1]), stretches.at(edges[:-1])
+        rows, tracks = (stretches.row[client], lane.row[other]), (stretches.track[client], lane.track[other])
+        works = (client != NONE) & (other != NONE) & works_for(trace, rows[0], tracks[0], rows[1], tracks[1])
+        found = _pieces(both, edges, np.where(works, other + len(found), own))
+    return replace(found, row=stretches.row[stretches.at(found.start_ns)])
 
 
 def _joined(first: Stretches, second: Stretches) -> Stretches:

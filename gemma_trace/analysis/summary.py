@@ -26,6 +26,7 @@ from gemma_trace.metadata import Energy, RequestSample, RunMetadata, StageSample
 from gemma_trace.stages import DEVICE_STAGES, PREPROCESSING_PARTS, Stage
 from gemma_trace.tabular import Tabular
 from gemma_trace.trace.trace import Trace
+from gemma_trace.wording import counted
 
 MEASURES: Final = (
     "ttft_ms",
@@ -74,6 +75,8 @@ class RequestMeasures:
         prompt_tokens: of one of its prompts; None where that isn't known, and neither are `image_pixels`.
         image_pixels: of each image of a prompt.
         tokens: that were generated; None where that isn't known.
+        step_tokens: in assisted decoding, how many each step brought, the prefill first; else empty.
+        step_guesses: how many had been guessed before each of those steps.
     """
 
     ttft_ns: int | None
@@ -84,6 +87,23 @@ class RequestMeasures:
     prompt_tokens: int | None = None
     image_pixels: tuple[int, ...] = ()
     tokens: int | None = None
+    step_tokens: tuple[int, ...] = ()
+    step_guesses: tuple[int, ...] = ()
+
+    @property
+    def steps(self) -> int | None:
+        """How many steps of assisted decoding there were; None without it."""
+        return len(self.step_tokens) or None
+
+    @property
+    def guessed_tokens(self) -> int | None:
+        """How many tokens were guessed in assisted decoding."""
+        return sum(self.step_guesses) if self.step_guesses else None
+
+    @property
+    def accepted_tokens(self) -> int | None:
+        """How many of them were right: of those that a step brings only the last is the model's own."""
+        return sum(self.step_tokens) - len(self.step_tokens) if self.step_guesses else None
 
     @property
     def preprocessing_ns(self) -> int | None:
@@ -145,7 +165,7 @@ class RunSummary(Tabular):
 
     def headline(self) -> str:
         """What the result is, in a line."""
-        return f"{self.run}: {self.runs} {self.timing} requests, check: {self.health.verdict}"
+        return f"{self.run}: {counted(self.runs, f'{self.timing} request')}, check: {self.health.verdict}"
 
     def records(self) -> Iterator[dict[str, Any]]:
         """One row per measure that the run has."""
@@ -217,7 +237,7 @@ def _inflation_findings(inflation: float | None) -> list[Finding]:
             Severity.WARNING,
             1,
             f"the profiler made TTFT {inflation:.2f} times what it is without it",
-            "trust the timed columns for times, and the profiled ones for shares; capture without --stacks",
+            "use the timed columns for times and the profiled ones for shares, or capture without --stacks",
         )
     ]
 
@@ -247,6 +267,8 @@ def _timed(sample: RequestSample, metadata: RunMetadata) -> RequestMeasures:
         prompt_tokens=sample.prompt_tokens,
         image_pixels=sample.image_pixels,
         tokens=len(tokens),
+        step_tokens=sample.step_tokens,
+        step_guesses=sample.step_guesses,
     )
 
 

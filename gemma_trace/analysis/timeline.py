@@ -17,6 +17,7 @@ import numpy as np
 from gemma_trace.analysis.intervals import Intervals, union_ns, union_ns_by
 from gemma_trace.analysis.other_threads import host_ns_of_others
 from gemma_trace.analysis.pieces import Pieces, cut_all
+from gemma_trace.analysis.sharing import shared_ns
 from gemma_trace.analysis.stretches import stage_stretches
 from gemma_trace.analysis.window_line import WindowLine
 from gemma_trace.stages import REQUEST_CODE, UNATTRIBUTED_CODE, Stage, place_of_stage
@@ -64,6 +65,7 @@ class StageTime:
         exposed_host_ns: the part in which it is idle.
         activities: how many device activities it launched.
         launches: how many calls launched them.
+        shared_ns: the part of `time_ns` in which a server's engine worked for other requests in the same step, too.
     """
 
     request: int
@@ -76,6 +78,7 @@ class StageTime:
     exposed_host_ns: int
     activities: int
     launches: int
+    shared_ns: int = 0
 
 
 def first_token_ns(trace: Trace, request: int | Request) -> int | None:
@@ -153,6 +156,7 @@ def _rows(trace: Trace, pieces: Pieces) -> Iterator[StageTime]:
         exposed,
         np.bincount(cell, minlength=cells),
         np.bincount(calls, minlength=cells),
+        shared_ns(trace, line, ((pieces.device, pieces.device_row), (pieces.idle, pieces.idle_row)), rows, cells),
     )
     shown = np.logical_or.reduce(columns)
     shown[UNATTRIBUTED_CODE::rows] = True

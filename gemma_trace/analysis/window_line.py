@@ -80,6 +80,10 @@ class WindowLine:
         start = np.clip(start_ns, low, high)
         return start + shift, np.maximum(np.clip(end_ns, low, high), start) + shift
 
+    def places(self, instants: IntArray, window: IntArray) -> IntArray:
+        """int64, instants of the trace's clock as places of the line, each in its window."""
+        return instants + (self.begin - self.start_ns)[window]
+
     def clock_ns(self, place: IntArray, window: IntArray) -> IntArray:
         """int64, places of the line as instants of the trace's clock."""
         return place - (self.begin - self.start_ns)[window]
@@ -100,10 +104,10 @@ class WindowLine:
         Returns:
             int64 [p] each: the window and the interval of each pair, by window and in it by interval.
         """
-        window, place = _expanded(*(np.searchsorted(start_ns, edge) for edge in (self.start_ns, self.end_ns)))
+        window, place = expanded(*(np.searchsorted(start_ns, edge) for edge in (self.start_ns, self.end_ns)))
         by_start = np.argsort(self.start_ns, kind="stable")
         ascending = self.start_ns[by_start]
-        begun, which = _expanded(np.searchsorted(ascending, start_ns, "right"), np.searchsorted(ascending, end_ns))
+        begun, which = expanded(np.searchsorted(ascending, start_ns, "right"), np.searchsorted(ascending, end_ns))
         window, place = np.append(window, by_start[which]), np.append(place, begun)
         real = np.minimum(end_ns[place], self.end_ns[window]) > np.maximum(start_ns[place], self.start_ns[window])
         window, place = window[real], place[real]
@@ -116,7 +120,7 @@ class WindowLine:
         Args:
             ts_ns: int64 [n], ascending.
         """
-        return _expanded(*(np.searchsorted(ts_ns, edge) for edge in (self.start_ns, self.end_ns)))
+        return expanded(*(np.searchsorted(ts_ns, edge) for edge in (self.start_ns, self.end_ns)))
 
     def on_tracks(self, known: Places, start_ns: IntArray, end_ns: IntArray) -> tuple[IntArray, IntArray]:
         """`overlaps`, but each window with the intervals of its own thread alone.
@@ -160,7 +164,7 @@ def _pairs(line: WindowLine, start_ns: IntArray, end_ns: IntArray) -> IntArray:
     return pairs
 
 
-def _expanded(low: IntArray, high: IntArray) -> tuple[IntArray, IntArray]:
+def expanded(low: IntArray, high: IntArray) -> tuple[IntArray, IntArray]:
     """Ranges as pairs: whose range, and each number in it."""
     count = np.maximum(high - low, 0)
     whose = np.repeat(np.arange(len(low)), count)

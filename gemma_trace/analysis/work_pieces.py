@@ -11,6 +11,7 @@ import numpy as np
 
 from gemma_trace.analysis.devices import label_of_device
 from gemma_trace.analysis.grouping import By
+from gemma_trace.analysis.sharing import Asked, clients_at_once, for_clients
 from gemma_trace.analysis.taxonomy import family_of
 from gemma_trace.analysis.timeline import UNLINKED, Request
 from gemma_trace.errors import InputError
@@ -57,6 +58,10 @@ class Work:
     def length_ns(self) -> IntArray:
         """int64 [n], the pieces' lengths."""
         return self.end_ns - self.start_ns
+
+    def taken(self, chosen: BoolArray) -> Work:
+        """Some of the pieces."""
+        return Work(self.on, self.start_ns[chosen], self.end_ns[chosen], self.span[chosen], self.caller[chosen])
 
 
 @dataclass(frozen=True)
@@ -159,7 +164,7 @@ def request_of_work(trace: Trace, work: Work, requests: Sequence[Request]) -> In
 
     A device activity was asked for when its launch was called (an unlinked one when it starts); host work when it ran.
     Of several requests that are open then it is the one that started last; of a server's clients the last of those that
-    are in the stage of the piece then, if one is.
+    it was for, if it was for one: so that each piece counts once. `requests_of_work` has all of them.
     """
     columns = [(request.start_ns, request.end_ns, request.index) for request in requests]
     start, end, index = np.array(columns, dtype=np.int64).reshape(-1, 3).T
@@ -167,15 +172,30 @@ def request_of_work(trace: Trace, work: Work, requests: Sequence[Request]) -> In
     asked_at = _asked_at(trace, work)
     place = OpenSpans(start, end, np.zeros(len(start), np.int64)).at(everywhere, asked_at, after=True)
     found: IntArray = np.append(index, NONE)[place]
-    clients = [request for request in requests if trace.client_tracks[request.track]]
-    if len(clients) > 1:
-        stage, order = stage_of_work(trace, work), np.argsort(asked_at, kind="stable")
-        for request in sorted(clients, key=lambda request: request.start_ns):
-            low, high = np.searchsorted(asked_at[order], (request.start_ns, request.end_ns))
-            inside = order[low:high]
-            ranges = trace.stage_range_at(np.full(len(inside), request.track), asked_at[inside], after=True)
-            found[inside[trace.stage_of_ranges(ranges) == stage[inside]]] = request.index
+    if clients_at_once(trace):
+        shared = for_clients(trace, requests, _asked_on(trace, work), asked_at, stage_of_work(trace, work))
+        found[shared.piece] = shared.request
     return found
+
+
+def requests_of_work(trace: Trace, work: Work, requests: Sequence[Request]) -> Asked:
+    """Which pieces of work were for which of these requests, and the stage that each is of for it.
+
+    Where several of a server's clients are in the step of a piece, it is there once for each of them; what is for none
+    of them in particular is of the request that was sent last. By piece, but for what is shared.
+    """
+    stage = stage_of_work(trace, work)
+    if not clients_at_once(trace):
+        request = request_of_work(trace, work, requests)
+        piece = np.flatnonzero(request != NONE)
+        return Asked(piece, request[piece], stage[piece])
+    shared = for_clients(trace, trace.requests, _asked_on(trace, work), _asked_at(trace, work), stage)
+    request = request_of_work(trace, work, trace.requests)
+    rest = np.setdiff1d(np.flatnonzero(request != NONE), shared.piece)
+    both = (shared, Asked(rest, request[rest], stage[rest]))
+    found = Asked(*(np.concatenate(columns) for columns in zip(*both, strict=True)))
+    chosen = np.isin(found.request, [each.index for each in requests])
+    return Asked(*(column[chosen] for column in found))
 
 
 def select(
@@ -193,18 +213,17 @@ def select(
     """
     codes = _stage_codes(trace, stage)
     requests = trace.chosen(request)
-    found = _chosen(trace, device_work(trace), codes, requests if request is not None else None)
+    of_one = request is not None
+    found = _chosen(trace, device_work(trace), codes, requests if of_one else None, of_one=of_one)
     if len(found):
         return found if device is None else _on_device(trace, found, device)
     if device is not None:
         raise InputError(f"nothing that was selected ran on a device; leave out --device {device}")
     if stage is not None and not _has_ranges(trace, codes):
-        present = np.unique(trace.stage_range[trace.stage_range != NONE])
-        stages = [trace.stage_names[code] for code in present if code != REQUEST_CODE]
-        raise no_such_stage(trace, stage, stages)
+        raise no_such_stage(trace, stage, _present(trace))
     ours = REQUEST_CODE in trace.stage_range
-    windows = requests if request is not None or (ours and not len(trace.activities)) else None
-    return _chosen(trace, host_work(trace), codes, windows)
+    windows = requests if of_one or (ours and not len(trace.activities)) else None
+    return _chosen(trace, host_work(trace), codes, windows, of_one=of_one)
 
 
 def group(trace: Trace, work: Work, by: By) -> Groups:
@@ -328,23 +347,40 @@ def _asked_at(trace: Trace, work: Work) -> IntArray:
     return np.where(work.caller >= 0, trace.spans.ts_ns[np.maximum(work.caller, 0)], work.start_ns)
 
 
-def _chosen(trace: Trace, work: Work, codes: list[int], windows: Sequence[Request] | None) -> Work:
+def _asked_on(trace: Trace, work: Work) -> IntArray:
+    """int64 [n], the thread that asked for each piece; of an unlinked one the device's."""
+    return trace.spans.track[np.where(work.caller >= 0, work.caller, work.span)].astype(np.int64)
+
+
+def _chosen(
+    trace: Trace, work: Work, codes: list[int], windows: Sequence[Request] | None, *, of_one: bool = False
+) -> Work:
+    """The work of some stages, in some windows.
+
+    Args:
+        of_one: the windows are those of one request: what is shared with others is its own, too, in its own stage.
+    """
     chosen: BoolArray = np.ones(len(work), dtype=bool)
+    if of_one and clients_at_once(trace):
+        asked = requests_of_work(trace, work, windows or ())
+        chosen[:] = False
+        chosen[asked.piece[np.isin(asked.stage, codes)]] = True
+        return work.taken(chosen)
     if windows is not None:
         chosen &= request_of_work(trace, work, windows) != NONE
     if len(codes) <= len(trace.stage_names):  # fewer than all and unlinked
         chosen &= np.isin(stage_of_work(trace, work), codes)
-    return Work(work.on, work.start_ns[chosen], work.end_ns[chosen], work.span[chosen], work.caller[chosen])
+    return work.taken(chosen)
 
 
 def _on_device(trace: Trace, work: Work, device: int) -> Work:
     """The work that ran on a device."""
     ran_on = trace.spans.device[work.span]
-    chosen = ran_on == device
+    chosen: BoolArray = ran_on == device
     if not chosen.any():
         known = ", ".join(label_of_device(index) for index in np.unique(ran_on).tolist())
         raise InputError(f"nothing that was selected ran on device {device}; it ran on {known}")
-    return Work(work.on, work.start_ns[chosen], work.end_ns[chosen], work.span[chosen], work.caller[chosen])
+    return work.taken(chosen)
 
 
 def _stage_codes(trace: Trace, stage: str | None) -> list[int]:
@@ -352,10 +388,15 @@ def _stage_codes(trace: Trace, stage: str | None) -> list[int]:
         return list(range(len(trace.stage_names) + 1))
     if stage == UNLINKED:
         return [len(trace.stage_names)]
-    known = [name for name in trace.stage_names if name != Stage.REQUEST]
-    if stage not in known:
-        raise InputError(f"no stage {stage!r}; the stages are {', '.join(known)}, {UNLINKED}")
+    if stage == Stage.REQUEST or stage not in trace.stage_names:
+        raise no_such_stage(trace, stage, _present(trace))
     return [trace.stage_names.index(stage)]
+
+
+def _present(trace: Trace) -> list[str]:
+    """The stages of which the trace has a range."""
+    codes = np.unique(trace.stage_range[trace.stage_range != NONE])
+    return [trace.stage_names[code] for code in codes if code != REQUEST_CODE]
 
 
 def _has_ranges(trace: Trace, codes: list[int]) -> bool:

@@ -22,5 +22,18 @@ def require_capture_extra() -> None:
         ("transformers", "transformers"),
         ("PIL", "pillow"),
     ):
-        if importlib.util.find_spec(module) is None:
-            raise MissingExtraError(package, "capture")
+        require(package, "capture", module)
+
+
+def require(package: str, extra: str, module: str = "") -> None:
+    """Check that a package is installed, without importing it.
+
+    Args:
+        extra: what brings it.
+        module: what is imported of it, where that has another name.
+
+    Raises:
+        MissingExtraError: it isn't.
+    """
+    if importlib.util.find_spec(module or package) is None:
+        raise MissingExtraError(package, extra)

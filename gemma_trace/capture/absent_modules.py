@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-_CROSS_ATTENTION: Final = "its decoder looks at what the encoder puts out, by attention"
-_LOOKED_UP: Final = "the tokens of an image are looked up among those of the text"
-_INSIDE: Final = "its vision tower puts out embeddings of the text model, by its last layer"
-_WHOLE: Final = "its text layers are the model's own, so prefill and decode are the whole model's forwards"
+_CROSS_ATTENTION: Final = "its decoder attends to the output of the encoder"
+_LOOKED_UP: Final = "the tokens of an image are looked up in the same table as those of the text"
+_INSIDE: Final = "the last layer of its vision tower already returns embeddings of the text model"
+_WHOLE: Final = (
+    "its text layers are not in a module of their own, so prefill and decode are the forward passes of the whole model"
+)
 
 _REASONS: Final[dict[str, dict[str, str]]] = {
     "apertus1p5": {"projector": _LOOKED_UP},
@@ -15,20 +17,20 @@ _REASONS: Final[dict[str, dict[str, str]]] = {
     "chameleon": {"projector": _LOOKED_UP},
     "emu3": {"projector": _LOOKED_UP},
     "evolla": {"vision": "it reads proteins and no images", "projector": "it reads proteins and no images"},
-    "fuyu": {"vision": "patches of an image go through one layer, which is the projector"},
-    "gemma4_unified": {"vision": "patches of an image go through one module, which is the projector"},
+    "fuyu": {"vision": "patches of an image go through a single layer, the projector"},
+    "gemma4_unified": {"vision": "patches of an image go through a single module, the projector"},
     "git": {"decoder": _WHOLE},
     "idefics": {"projector": _CROSS_ATTENTION},
     "inkling_mm_model": {"projector": _INSIDE},
-    "mistral4": {"vision": "it reads text alone", "projector": "it reads text alone"},
-    "pi0": {"decoder": "it puts out actions and no text"},
+    "mistral4": {"vision": "it reads only text", "projector": "it reads only text"},
+    "pi0": {"decoder": "it returns actions instead of text"},
     "pix2struct": {"projector": _CROSS_ATTENTION},
     "udop": {
-        "vision": "one encoder reads image and text together, as a part of the prefill",
-        "projector": "one encoder reads image and text together, as a part of the prefill",
+        "vision": "one encoder reads image and text together, as part of the prefill",
+        "projector": "one encoder reads image and text together, as part of the prefill",
     },
     "vision-encoder-decoder": {"projector": _CROSS_ATTENTION},
-    "whisper": {"vision": "it hears and sees nothing", "projector": _CROSS_ATTENTION},
+    "whisper": {"vision": "it reads neither images nor sound", "projector": _CROSS_ATTENTION},
 }
 """By model type and stage. A test builds every registered model and compares."""
 

@@ -2,50 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
 import warnings
 from pathlib import Path
 
 from torch import nn
 
+from gemma_trace.capture import require
+from gemma_trace.capture.model_kinds import check_adapter
 from gemma_trace.capture.one_line_errors import error_text
 from gemma_trace.capture.torchvision_ops import declare_missing_operators
 from gemma_trace.capture.wrappers import unwrapped
-from gemma_trace.errors import MissingExtraError, ModelError
+from gemma_trace.errors import ModelError
 from gemma_trace.metadata import ConfigValue
 
 _INCOMPLETE = "Found missing adapter keys"
 """How PEFT begins to say that it left weights of an adapter as they were drawn."""
-
-
-def require_adapters() -> None:
-    """Check that PEFT is installed, without importing it.
-
-    Raises:
-        MissingExtraError: it isn't.
-    """
-    if importlib.util.find_spec("peft") is None:
-        raise MissingExtraError("peft", "adapter")
-
-
-def check_adapter(folder: Path) -> None:
-    """Refuse a folder that holds no adapter.
-
-    Raises:
-        ModelError: it has no configuration of one, or one that says no kind.
-    """
-    path = folder / "adapter_config.json"
-    try:
-        config = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise ModelError(
-            f"{folder.name} has no adapter_config.json; give --adapter the folder that PEFT saved an adapter to"
-        ) from None
-    except (OSError, ValueError, RecursionError):
-        config = None
-    if not isinstance(config, dict) or not isinstance(config.get("peft_type"), str):
-        raise ModelError(f"the adapter_config.json of {folder.name} is not one of PEFT's; check --adapter")
 
 
 def with_adapter(model: nn.Module, folder: Path) -> nn.Module:
@@ -55,8 +26,8 @@ def with_adapter(model: nn.Module, folder: Path) -> nn.Module:
         MissingExtraError: PEFT isn't installed.
         ModelError: the folder holds no adapter, or one of another model.
     """
-    require_adapters()
-    check_adapter(folder)
+    require("peft", "adapter")
+    check_adapter(str(folder))
     declare_missing_operators()  # or PEFT's imports fail beside a torch without CUDA
     from peft import PeftModel
 

@@ -11,10 +11,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
+import torch
 from torch import nn
 
+from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.discovery import StageModules, find_stage_modules
 from gemma_trace.capture.interception import Call, listen_to_calls, listen_to_forward
+from gemma_trace.capture.natural_types import checked, shown
+from gemma_trace.capture.option_texts import module_paths
 from gemma_trace.capture.ranges import ProfilerRanges, RangeSink, RangeStack
 from gemma_trace.capture.text_model import TextModel
 from gemma_trace.capture.wrappers import can_generate, unwrapped
@@ -69,18 +73,21 @@ def annotate(
         The open ranges; its `stage(...)` puts a range around a block of the caller's own.
 
     Raises:
-        ConfigError: no such detail, no module at a path, or what is given is no model or no processor.
+        ConfigError: no such detail, no module at a path, or what is given is no model, processor or sink.
     """
     if detail not in ("stage", "layer", "module"):
-        raise ConfigError(f"no detail {detail!r}; give stage, layer or module")
-    if not isinstance(model, nn.Module):
-        raise ConfigError(f"annotate takes a model of transformers, and this is a {type(model).__name__}")
-    if processor is not None and not callable(processor):
-        raise ConfigError(f"the processor is a {type(processor).__name__}; give the model's own, or none")
+        raise ConfigError(f"no detail {shown(detail)}; give stage, layer or module")
+    if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
+        raise ConfigError(f"annotate requires a model of transformers, and this is a {type(model).__name__}")
+    if processor is not None and (not callable(processor) or isinstance(processor, type | nn.Module)):
+        raise ConfigError(f"the processor is {shown(processor)}; give the model's own, or none")
+    if sink is not None and not (callable(getattr(sink, "begin", None)) and callable(getattr(sink, "end", None))):
+        raise ConfigError(f"the sink is {shown(sink)}; give an object with begin(name) and end(), or none")
+    given = module_paths(checked(CaptureConfig, "stage_modules", stage_modules or ()))
     ranges = RangeStack(sink or ProfilerRanges())
     with ExitStack() as undo:
         undo.callback(ranges.close_to, 0)
-        modules = find_stage_modules(model, stage_modules)
+        modules = find_stage_modules(model, given)
         _annotate_processor(processor, ranges, undo)
         _annotate_encoders(modules, ranges, undo)
         text_model(model, modules, ranges).listen(undo)

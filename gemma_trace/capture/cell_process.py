@@ -15,6 +15,7 @@ from gemma_trace.capture.one_line_errors import as_capture_error
 from gemma_trace.capture.process import Message
 from gemma_trace.errors import GemmaTraceError
 from gemma_trace.signals import cleared_up_on_signals
+from gemma_trace.wording import speaking_of_options
 
 
 class _Lines:
@@ -40,7 +41,7 @@ def main() -> int:
     Returns:
         0 done, 1 it failed; why, the last line says.
     """
-    with cleared_up_on_signals():
+    with cleared_up_on_signals(), speaking_of_options():
         return _captured()
 
 

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import nn
@@ -15,6 +15,7 @@ from gemma_trace.capture.discovery import StageModules
 from gemma_trace.capture.interception import Call, listen_to_calls
 from gemma_trace.capture.wrappers import can_generate, unwrapped
 
+_KINDS: Final = {"cpu": "CPU", "xpu": "XPU", "mps": "GPU"}
 MOST_WARMUPS = 20
 """After so many requests it is taken as it is, and said, if there still was something to compile."""
 
@@ -44,16 +45,22 @@ def _restore(module: nn.Module, forward: Callable[..., Any] | None) -> None:
 
 @dataclass
 class DecodeMode:
-    """How decode steps ran: `eager`, or `compiled` by `generate` itself."""
+    """How decode steps ran: `eager`, or `compiled` by `generate` itself.
+
+    Attributes:
+        device: the kind of device that the model is on.
+    """
 
     name: str = "eager"
+    device: str = "cpu"
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What can't be known of such steps."""
         if self.name == "eager":
             return ()
-        return ("decode steps ran compiled, on a GPU as CUDA graphs: inside a graph layers are not told apart",)
+        how = "into CUDA graphs" if self.device == "cuda" else f"for the {_KINDS.get(self.device, self.device)}"
+        return (f"decode steps were compiled {how}; the layers inside can't be told apart",)
 
     def around(self, get_compiled_call: Call) -> Call:
         """Hear that `generate` asks for its compiled forward."""
@@ -73,7 +80,7 @@ def watched_decode(model: nn.Module) -> Iterator[DecodeMode]:
     With a static cache and on a device it compiles them, as a rule into CUDA graphs. In those are no ranges: `decode`
     is then one range around each step, and has no layers.
     """
-    mode = DecodeMode()
+    mode = DecodeMode(device=next((weights.device.type for weights in model.parameters()), "cpu"))
     with ExitStack() as undo:
         for module in unwrapped(model)[-1].modules():
             if can_generate(module) and hasattr(module, "get_compiled_call"):

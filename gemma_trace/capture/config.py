@@ -10,19 +10,15 @@ from pathlib import Path
 from typing import Final
 
 from gemma_trace.capture.modes import Quantization, check_modes
-from gemma_trace.capture.natural_types import checked
+from gemma_trace.capture.natural_types import check_path, check_text, checked, shown
+from gemma_trace.capture.option_texts import module_paths, size_of
 from gemma_trace.errors import ConfigError
 from gemma_trace.metadata import ConfigValue
+from gemma_trace.wording import option_of
 
 DEFAULT_PROMPT: Final = "Describe this image in one sentence."
-STAGE_MODULES: Final = ("vision", "projector", "decoder")
 DEVICE_PATTERN: Final = re.compile(r"auto|cpu|cuda(:\d+)?")
 IMAGE_DEVICE_PATTERN: Final = re.compile(r"cpu|cuda(:\d+)?")
-MAX_IMAGE_PIXELS: Final = 1 << 26
-"""Images of more pixels are refused unread: decoded they would take over 200 MB, however small the file is."""
-MAX_IMAGE_SIDE: Final = 65_500
-"""No JPEG is longer."""
-_SIZE: Final = re.compile(r"([0-9]{1,6})[x×]([0-9]{1,6})")
 _PARTS_OF_REQUESTS: Final = (
     ("images", "image"),
     ("image_sizes", "image-size"),
@@ -32,15 +28,35 @@ _PARTS_OF_REQUESTS: Final = (
     ("system", "system"),
 )
 """Options whose place a file of requests takes: fields, and what they are called on the command line."""
-_MORE_LEAST: Final = (
-    ("images_per_request", 1),
-    ("batch", 1),
-    ("prompt_tokens", 1),
-    ("prefill_chunk", 1),
-    ("threads", 1),
-    ("prompt_lookup", 1),
-    ("numa_node", 0),
-)
+_MOST: Final = 2**63 - 1
+"""What 64 bits hold, and so what a trace can say of an option."""
+_MOST_32: Final = 2**31 - 1
+_BOUNDS: Final = {
+    "new_tokens": (1, _MOST),
+    "warmup": (0, _MOST),
+    "runs": (0, _MOST),
+    "profile_runs": (1, _MOST),
+    "seed": (0, _MOST),
+    "shuffle": (0, _MOST),
+    "images_per_request": (1, 10_000),
+    "batch": (1, _MOST_32),
+    "prompt_tokens": (1, _MOST),
+    "prefill_chunk": (1, _MOST_32),
+    "threads": (1, 1024),
+    "prompt_lookup": (1, _MOST_32),
+    "numa_node": (0, _MOST_32),
+}
+"""The least and the most of every whole number."""
+_NAMES: Final = ("model", "adapter", "assistant", "requests", "output", "images")
+"""Options that are paths, or may be."""
+_INSTEAD_OF_NOTHING: Final = {
+    "model": "a preset, a Hub id or a folder",
+    "adapter": "a folder or a Hub id",
+    "assistant": "a folder or a Hub id",
+    "attn": "eager, sdpa or flash_attention_2",
+    "prompt": "some text",
+}
+_TEXTS: Final = ("prompt", "system", "attn", "stage_modules")
 MOST_NAME_CHARACTERS: Final = 100
 RUN_NAME_PATTERN: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MOST_NAME_CHARACTERS - 1}}}")
 
@@ -205,25 +221,14 @@ class CaptureConfig:
         for field in fields(self):
             value = checked(CaptureConfig, field.name, getattr(self, field.name))
             object.__setattr__(self, field.name, value)
-        if not self.model.strip():
-            raise ConfigError("the model is empty; give --model a preset, a Hub id or a folder")
-        if not 0 <= self.seed < 2**63:
-            raise ConfigError(f"the seed is {self.seed}; it must be from 0 to 2^63 - 1")
+        self._check_values()
         _require_one_of("weights", self.weights, Weights)
         _require_one_of("dtype", self.dtype, Dtype)
         _require_one_of("image backend", self.image_backend, ImageBackend)
         _require_one_of("detail", self.detail, Detail)
-        for text in self.stage_modules:
-            name, _, path = text.partition("=")
-            if name not in STAGE_MODULES or not path:
-                raise ConfigError(
-                    f"--stage-module {text!r} is not one of {', '.join(f'{n}=PATH' for n in STAGE_MODULES)}"
-                )
+        module_paths(self.stage_modules)
         if not DEVICE_PATTERN.fullmatch(self.device):
-            raise ConfigError(f"no device {self.device!r}; give auto, cpu, cuda or cuda:N")
-        for option, least in (("new_tokens", 1), ("warmup", 0), ("runs", 0), ("profile_runs", 1), *_MORE_LEAST):
-            if (getattr(self, option) or least) < least or getattr(self, option) == 0 < least:
-                raise ConfigError(f"{option} is {getattr(self, option)}; it must be {least} or more")
+            raise ConfigError(f"no device {shown(self.device)}; give auto, cpu, cuda or cuda:N")
         _require_one_of("compile mode", self.compile, CompileMode)
         if self.cache is not None:
             _require_one_of("cache", self.cache, CacheMode)
@@ -236,35 +241,51 @@ class CaptureConfig:
         if self.image_device is not None and self.image_backend != "torchvision":
             raise ConfigError("--image-device requires --image-backend torchvision; Pillow runs on the CPU only")
         if self.image_device is not None and not IMAGE_DEVICE_PATTERN.fullmatch(self.image_device):
-            raise ConfigError(f"no image device {self.image_device!r}; give cpu, cuda or cuda:N")
+            raise ConfigError(f"no image device {shown(self.image_device)}; give cpu, cuda or cuda:N")
         if self.name is not None and not RUN_NAME_PATTERN.fullmatch(self.name):
             raise ConfigError(
-                f"the run name {_shown(self.name)} can't be a folder's; use letters, digits, dot, dash and underscore, "
+                f"the run name {shown(self.name)} can't be a folder's; use letters, digits, dot, dash and underscore, "
                 f"{MOST_NAME_CHARACTERS} at most, a letter or digit first"
             )
-        if not self.prompt.strip():
-            raise ConfigError("the prompt is empty; give --prompt some text")
+
+    def _check_values(self) -> None:
+        """What is out of bounds, or can't be a path, a name or text at all."""
+        for option, (least, most) in _BOUNDS.items():
+            value = getattr(self, option)
+            if value is not None and not least <= value <= most:
+                allowed = f"{least} or more" if value < least else f"from {least} to {most:,}"
+                raise ConfigError(f"{option_of(option)} is {shown(value)}; it must be {allowed}")
+        for check, options in ((check_path, _NAMES), (check_text, _TEXTS)):
+            for option in options:
+                value = getattr(self, option)
+                for each in value if isinstance(value, tuple) else (value,):
+                    if each is not None:
+                        check(option_of(option), each)
+        for option, instead in _INSTEAD_OF_NOTHING.items():
+            value = getattr(self, option)
+            if value is not None and not value.strip():
+                raise ConfigError(f"the {option} is empty; give --{option} {instead}")
 
     def _check_requests(self) -> None:
         """What says twice what a request is, or says it of nothing."""
-        for text in self.image_sizes:
-            size_of(text)
+        sizes = tuple("{}x{}".format(*size_of(text)) for text in self.image_sizes)
+        object.__setattr__(self, "image_sizes", sizes)
         if self.image_sizes and self.images:
             raise ConfigError("--image and --image-size both say which images to send; give one of them")
         if self.requests is None:
             for option in ("shuffle", "online"):
                 if getattr(self, option) not in (None, False):
-                    raise ConfigError(f"--{option} is about the requests of a file; give --requests FILE, too")
+                    raise ConfigError(f"--{option} requires --requests FILE")
             return
         defaults = {option.name: option.default for option in fields(self)}
         for option, name in _PARTS_OF_REQUESTS:
             if getattr(self, option) != defaults[option]:
-                raise ConfigError(f"--requests says all that is sent; leave out --{name}")
+                raise ConfigError(f"--requests already says what is sent; leave out --{name}")
 
     @property
     def stage_module_paths(self) -> dict[str, str]:
         """The given stage modules, paths by name."""
-        return dict(text.split("=", 1) for text in self.stage_modules)
+        return module_paths(self.stage_modules)
 
     def run_name(self, device: str, dtype: str = "", image_backend: str = "") -> str:
         """The run's name: the one given, or one made of what tells this run from its neighbours.
@@ -329,25 +350,6 @@ class CaptureConfig:
         return values
 
 
-def size_of(text: str) -> tuple[int, int]:
-    """Width and height in pixels.
-
-    Raises:
-        ConfigError: it is no size, or one that no image may have.
-
-    >>> size_of("3500x2500")
-    (3500, 2500)
-    """
-    found = _SIZE.fullmatch(text)
-    width, height = (int(found[1]), int(found[2])) if found else (0, 0)
-    if not 0 < width * height <= MAX_IMAGE_PIXELS or max(width, height) > MAX_IMAGE_SIDE:
-        raise ConfigError(
-            f"no image size {_shown(text)}; give WIDTHxHEIGHT in pixels, such as 3500x2500, up to {MAX_IMAGE_PIXELS:,} "
-            f"in all and {MAX_IMAGE_SIDE:,} a side"
-        )
-    return width, height
-
-
 def bounded_name(text: str) -> str:
     """A text as a folder's name: letters, digits, dot, dash and underscore; of a long one the ends and a hash.
 
@@ -362,11 +364,7 @@ def bounded_name(text: str) -> str:
     return f"{name[:half]}-{digest}-{name[-half:]}"
 
 
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= MOST_NAME_CHARACTERS else text[:MOST_NAME_CHARACTERS] + "…")
-
-
 def _require_one_of(what: str, value: str, known: type[StrEnum]) -> None:
     values = [each.value for each in known]
     if value not in values:
-        raise ConfigError(f"no {what} {value!r}; give one of {', '.join(values)}")
+        raise ConfigError(f"no {what} {shown(value)}; give one of {', '.join(values)}")

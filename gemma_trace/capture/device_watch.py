@@ -26,7 +26,7 @@ def watched_devices(devices: Iterable[torch.device], *others: torch.device) -> I
     accelerators = [device for device in dict.fromkeys(devices) if device.type != "cpu"]
     watched = dict.fromkeys((*accelerators, *others))
     with opened_gpus([address_of(device) for device in watched if device.type == "cuda"]) as opened:
-        why_not = opened.why_not or "the energy of this kind of device isn't read"
+        why_not = opened.why_not or "energy can't be read for this kind of device"
         counted = [gpu for gpu in opened.gpus if gpu.device in map(str, accelerators)]
         meter = gpu_meter(counted, len(accelerators), why_not) if accelerators else host_meter()
         yield DeviceWatch(opened.gpus, EnergyWatch(meter))

@@ -101,9 +101,9 @@ def find_stage_modules(model: nn.Module, given: Mapping[str, str] | None = None)
 def missing_stages(modules: StageModules) -> list[str]:
     """What has to be said of a model whose stages couldn't all be found, a line each."""
     consequences = {
-        "vision": ("vision tower", "its time is in prefill, or in no stage"),
-        "projector": ("projector", "its time is in the stage around it, or in no stage"),
-        "decoder": ("text decoder", "prefill and decode are the whole model's forwards"),
+        "vision": ("vision tower", "its time counts as prefill, or belongs to no stage"),
+        "projector": ("projector", "its time counts for the stage around it, or belongs to no stage"),
+        "decoder": ("text decoder", "prefill and decode are the forward passes of the whole model"),
     }
     found = {"vision": modules.vision_tower, "projector": modules.projector, "decoder": modules.decoder}
     known = modules.absent or {}

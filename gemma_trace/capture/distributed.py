@@ -71,7 +71,7 @@ def _number(name: str, default: int) -> int:
     if not text:
         return default
     if not text.isdecimal() or len(text) > 9:
-        raise ConfigError(f"{name} is {text[:40]!r}, which is no number of a rank; start all ranks with torchrun")
+        raise ConfigError(f"{name} is {text[:40]!r}, which is not the number of a rank; start all ranks with torchrun")
     return int(text)
 
 
@@ -115,7 +115,9 @@ def same_verdict(device: torch.device) -> Iterator[None]:
         _any_refuses(True, device)
         raise
     if _any_refuses(False, device):
-        raise DeviceError("another rank can't load its part, as a rule for want of memory; its own message says why")
+        raise DeviceError(
+            "another rank can't load its part, usually because it lacks memory; the message of that rank says why"
+        )
 
 
 def _any_refuses(refused: bool, device: torch.device) -> bool:

@@ -48,6 +48,7 @@ def describe_environment(device: torch.device) -> Environment:
         driver=_nvidia_driver() if on_cuda else None,
         cuda=torch.version.cuda or torch.version.hip if on_cuda else None,
         cpu_bfloat16=_has_bfloat16(_CPUINFO),
+        usable_cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
     )
 
 

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import nn
 
 from gemma_trace.capture.config import CaptureConfig
+from gemma_trace.capture.interception import Call, listen_to_calls
 from gemma_trace.capture.ranges import RangeStack
-from gemma_trace.capture.wrappers import unwrapped
+from gemma_trace.capture.wrappers import can_generate, unwrapped
+from gemma_trace.metadata import RequestSample
 from gemma_trace.stages import Stage
+
+_FREE: Final = {
+    **dict.fromkeys(("max_time", "stop_strings", "penalty_alpha", "force_words_ids", "constraints", "dola_layers")),
+    "num_return_sequences": 1,
+}
+"""What of a model's own settings would end a request early, or make others of it, and its value that doesn't."""
 
 
 class TokenClock:
@@ -36,6 +45,51 @@ class TokenClock:
 
     def end(self) -> None:
         """The last token has come."""
+
+
+@contextmanager
+def guesses_heard(model: nn.Module) -> Iterator[list[int]]:
+    """While the block runs, how many tokens were guessed before each step of assisted decoding.
+
+    Yields:
+        A number a step, as they come.
+    """
+    heard: list[int] = []
+    with ExitStack() as undo:
+        for module in unwrapped(model)[-1].modules():
+            if can_generate(module) and hasattr(module, "_get_candidate_generator"):
+                listen_to_calls(module, "_get_candidate_generator", functools.partial(_hear_guesses, heard), undo)
+        yield heard
+
+
+def _hear_guesses(heard: list[int], get_generator: Call) -> Call:
+    @functools.wraps(get_generator)
+    def heard_generator(*args: Any, **kwargs: Any) -> Any:
+        generator = get_generator(*args, **kwargs)
+        guess = generator.get_candidates
+
+        @functools.wraps(guess)
+        def get_candidates(input_ids: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+            found = guess(input_ids, *args, **kwargs)
+            heard.append(found[0].shape[1] - input_ids.shape[1])
+            return found
+
+        generator.get_candidates = get_candidates
+        return generator
+
+    return heard_generator
+
+
+def assistance_warnings(config: CaptureConfig, samples: Iterable[RequestSample]) -> tuple[str, ...]:
+    """What is to be said of guesses that were all in vain, a line."""
+    steps = [pair for sample in samples for pair in zip(sample.step_tokens, sample.step_guesses, strict=True)]
+    guessed, accepted = sum(guesses for _, guesses in steps), sum(tokens - 1 for tokens, _ in steps)
+    if not guessed or accepted:
+        return ()
+    option = "--prompt-lookup" if config.assistant is None else "--assistant"
+    return (
+        f"none of the {guessed:,} tokens that {option} guessed was right, so that each step was longer for nothing",
+    )
 
 
 @contextmanager
@@ -74,6 +128,9 @@ def _greedy(original: Any, config: CaptureConfig) -> Any:
     greedy = copy.deepcopy(original)
     greedy.do_sample, greedy.num_beams, greedy.max_new_tokens = config.sample, 1, config.new_tokens
     greedy.max_length = None
+    for name, value in _FREE.items():
+        if hasattr(greedy, name):
+            setattr(greedy, name, value)
     if not config.sample:
         greedy.temperature = greedy.top_k = greedy.top_p = None
     if config.cache is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from gemma_trace.capture.accelerators import activity_of, can_wait_for
 from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.wrappers import unwrapped
 from gemma_trace.errors import ConfigError, DeviceError
-from gemma_trace.metadata import ConfigValue
+from gemma_trace.metadata import ConfigValue, RunIdentity
 
 
 @dataclass(frozen=True)
@@ -93,12 +93,14 @@ def check_devices(model: nn.Module, config: CaptureConfig) -> None:
         return
     if unseen := sorted(str(device) for device in found if activity_of(device) is None):
         raise ConfigError(
-            f"this torch's profiler sees no work of {', '.join(unseen)}; give sync_stages=True, and stages wait for it"
+            f"the profiler of this torch sees no work of {', '.join(unseen)}; give sync_stages=True, so that stages "
+            f"wait for it"
         )
     several = sorted(str(device) for device in found if device.type != "cpu")
     if len(several) > 1:
         raise ConfigError(
-            f"the model is spread over {', '.join(several)}, and no device alone tells its times; give sync_stages=True"
+            f"the model is spread over {', '.join(several)}, so the times of a single device are not enough; give "
+            f"sync_stages=True"
         )
 
 
@@ -131,6 +133,15 @@ def check_applies(config: CaptureConfig, given: GivenModel, asked: Collection[st
                 f"{option}={getattr(config, option)!r} does not apply to a model in hand, whose {_TELL[option]} "
                 f"{said}; leave it out, or change the object itself"
             )
+
+
+def identity_of(config: CaptureConfig, given: GivenModel | None, device: torch.device) -> RunIdentity:
+    """What a run is called, and what of; of a model that isn't in hand before it is loaded."""
+    if given is None:  # its weights are known once it is loaded
+        name, backend = config.run_name(device.type), config.image_backend
+        return RunIdentity(name, config.model_label, "", config.dtype, device.type, backend)
+    name = replace(config, model=given.label).run_name(device.type, given.dtype, given.image_backend)
+    return RunIdentity(name, given.label, "given", given.dtype, device.type, given.image_backend)
 
 
 _TELL = {

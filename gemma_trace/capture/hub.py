@@ -82,4 +82,4 @@ def explained(repo: str, error: Exception) -> str:
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status is not None:
         return f"the Hub answered {status} for {repo}; try again later, or use --weights random"
-    return f"can't get {repo} from the Hub ({type(error).__name__}); check the network, or use --weights random"
+    return f"can't download {repo} from the Hub ({type(error).__name__}); check the network, or use --weights random"

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from gemma_trace.capture.config import MAX_IMAGE_PIXELS
+from gemma_trace.capture.natural_types import as_list
 from gemma_trace.capture.one_line_errors import error_text
+from gemma_trace.capture.option_texts import MAX_IMAGE_PIXELS
 from gemma_trace.errors import ImageError
 from gemma_trace.request_media import Media
 from gemma_trace.trace.scratch import scratch_folder
@@ -62,9 +63,9 @@ def load_image(media: Media, taker: str = "--image") -> Image.Image:
 @contextmanager
 def images_as_files(images: Any) -> Iterator[Any]:
     """While the block runs, Pillow's images among these are files; all else is as it was given."""
-    given = list(images) if isinstance(images, list | tuple) else [images]
-    if not any(isinstance(image, Image.Image) for image in given):
-        yield images
+    given = as_list(images) if not isinstance(images, Image.Image) else [images]
+    if not isinstance(given, list) or not any(isinstance(image, Image.Image) for image in given):
+        yield given
         return
     with scratch_folder() as folder:
         yield [
@@ -74,13 +75,14 @@ def images_as_files(images: Any) -> Iterator[Any]:
 
 
 def _saved(image: Image.Image, folder: Path, place: int) -> Path:
-    """The image as a PNG, without loss."""
-    path = folder / f"image-{place}-{image.width}x{image.height}.png"
+    """The image as a PNG, without loss, as `load_image` would have decoded its own file."""
     try:
-        image.save(path)
-    except (OSError, ValueError) as error:  # a mode that no PNG has
+        turned = ImageOps.exif_transpose(image).convert("RGB")
+        path = folder / f"image-{place}-{turned.width}x{turned.height}.png"
+        turned.save(path)
+    except Exception as error:  # of a file that is cut off or closed, of no pixels, of a mode without a way to RGB
         raise ImageError(
-            f"an image of the mode {image.mode} can't be handed over ({error_text(error)}); convert it to RGB"
+            f"image {place}, of the mode {image.mode}, can't be sent ({error_text(error)}); give another one"
         ) from None
     return path
 

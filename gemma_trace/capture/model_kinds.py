@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from gemma_trace.capture.hub import CHECKPOINTS
 from gemma_trace.errors import ModelError
 
 _INSTEAD = "give --model a vision-language model, whose requests have an image and a text"
@@ -20,8 +21,64 @@ def refuse_file(label: str, path: Path) -> None:
     if not path.is_file():
         return
     if path.suffix == ".gguf":
-        raise ModelError(f"{label} is a GGUF file, which llama.cpp runs and torch doesn't; {_of_which('it was')}")
+        raise ModelError(f"{label} is a GGUF file, which llama.cpp runs but torch does not; {_of_which('it was')}")
     raise ModelError(f"{label} is a file; give --model the folder that a model was saved to")
+
+
+def check_model(model: str, label: str) -> None:
+    """Refuse what is none of a model's names, or a file, or a folder of something else; no network, no transformers.
+
+    Args:
+        label: what the message calls it.
+
+    Raises:
+        ModelError: it is no preset, folder or Hub id, or it says itself that it is no model.
+    """
+    refuse_file(label, Path(model))
+    if Path(model).is_dir():
+        if not (Path(model) / "config.json").is_file():
+            _refuse_without_config(label, Path(model))
+        return
+    presets = ("tiny", *CHECKPOINTS)
+    if model not in presets and "/" not in model:
+        known = f"a preset ({', '.join(presets)}), folder or Hub id (OWNER/NAME)"
+        raise ModelError(f"no model {model!r}: it is not {known}; check --model")
+
+
+def check_assistant(model: str, label: str) -> None:
+    """`check_model` of the model that guesses tokens.
+
+    Raises:
+        ModelError: naming `--assistant`.
+    """
+    try:
+        check_model(model, label)
+    except ModelError as error:
+        raise of_option("--assistant", error) from None
+
+
+def of_option(option: str, error: ModelError) -> ModelError:
+    """An error of `--model`, as that of another option."""
+    return ModelError(str(error).replace("--model", option))
+
+
+def check_adapter(adapter: str) -> None:
+    """Refuse what is neither a folder that PEFT saved an adapter to nor a Hub id.
+
+    Raises:
+        ModelError: there is no such folder, or it has no configuration of an adapter, or one that says no kind.
+    """
+    folder = Path(adapter)
+    if not folder.is_dir():
+        if "/" not in adapter or folder.exists() or folder.is_absolute():
+            raise ModelError(f"no adapter {folder.name!r}: it is no folder and no Hub id (OWNER/NAME); check --adapter")
+        return
+    if not (folder / "adapter_config.json").exists():
+        raise ModelError(
+            f"{folder.name} has no adapter_config.json; give --adapter the folder that PEFT saved an adapter to"
+        )
+    if not isinstance(_json(folder / "adapter_config.json").get("peft_type"), str):
+        raise ModelError(f"the adapter_config.json of {folder.name} is not one of PEFT's; check --adapter")
 
 
 def refuse_unfit(label: str, folder: Path) -> None:
@@ -54,9 +111,9 @@ def refuse_unfit(label: str, folder: Path) -> None:
     if kind in auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES or (kind in reads_images and has_vision):
         return
     if kind in hears or kind in reads_images:
-        raise ModelError(f"{label} is a {kind} model, which hears sound and sees no images; {_INSTEAD}")
+        raise ModelError(f"{label} is a {kind} model, which reads sound instead of images; {_INSTEAD}")
     if kind in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or kind in auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
-        raise ModelError(f"{label} is a {kind} model, which reads text alone; {_INSTEAD}")
+        raise ModelError(f"{label} is a {kind} model, which reads only text; {_INSTEAD}")
     if kind in auto.MODEL_MAPPING_NAMES:
         raise ModelError(f"{label} is a {kind} model, which writes no text about an image; {_INSTEAD}")
 
@@ -74,11 +131,11 @@ def _refuse_without_config(label: str, folder: Path) -> None:
         base = _json(folder / "adapter_config.json").get("base_model_name_or_path")
         of = f" of {Path(base).name}" if isinstance(base, str) and base else ""
         raise ModelError(
-            f"{label} is an adapter{of}, which is no model by itself; merge it into its base model "
-            "(merge_and_unload of PEFT), save that, and give --model its folder"
+            f"{label} is an adapter{of}, which is not a complete model; give --adapter this folder, and --model that "
+            "of its base model"
         )
     if any(folder.glob("*.gguf")) or label.lower().endswith("gguf"):
-        raise ModelError(f"{label} holds GGUF files, which llama.cpp runs and torch doesn't; {_of_which('they were')}")
+        raise ModelError(f"{label} holds GGUF files, which llama.cpp runs but torch does not; {_of_which('they were')}")
     if (folder / "model_index.json").is_file():
         raise ModelError(f"{label} is a pipeline of diffusers, which writes no text about an image; {_INSTEAD}")
 

@@ -110,7 +110,7 @@ def check_host(label: str, folder: Path) -> None:
     needed, free = max(tensors + pickles, default=0), own_bytes(torch.device("cpu"))
     if needed > free:
         raise DeviceError(
-            f"reading {label} takes {needed / 1e9:.1f} GB of the host's memory, which has {free / 1e9:.1f} GB free; "
+            f"reading {label} requires {needed / 1e9:.1f} GB of the host's memory, which has {free / 1e9:.1f} GB free; "
             "end other programs, or give a checkpoint of smaller shards"
         )
 

@@ -11,15 +11,16 @@ import torch
 from torch import nn
 
 from gemma_trace.capture import hub
-from gemma_trace.capture.adapters import adapter_of, require_adapters, with_adapter
+from gemma_trace.capture.adapters import adapter_of, with_adapter
 from gemma_trace.capture.config import CaptureConfig, Dtype
 from gemma_trace.capture.distributed import same_verdict, this_rank
+from gemma_trace.capture.early import check_names
 from gemma_trace.capture.hub import CHECKPOINTS
-from gemma_trace.capture.model_kinds import auto_class, refuse_file, refuse_unfit
+from gemma_trace.capture.model_kinds import auto_class, check_adapter, check_model, of_option, refuse_unfit
 from gemma_trace.capture.model_memory import check_fits, check_host, parameter_count
 from gemma_trace.capture.one_line_errors import error_text
 from gemma_trace.capture.phases import NoProgress, Progress
-from gemma_trace.capture.quantization import quantization_of, quantize, require_quantization
+from gemma_trace.capture.quantization import quantization_of, quantize
 from gemma_trace.capture.random_weights import build_random
 from gemma_trace.capture.torchvision_ops import declare_missing_operators
 from gemma_trace.errors import DeviceError, GemmaTraceError, ModelError
@@ -82,18 +83,18 @@ def load_model(config: CaptureConfig, progress: Progress | None = None) -> Loade
     device = resolve_device(config.device)
     declare_missing_operators()
     progress = progress or NoProgress()
-    if config.adapter is not None:
-        require_adapters()
-    if config.quantize is not None:
-        require_quantization()
+    check_names(config)
+    if config.attn is not None:
+        _check_attention(config.attn)
+    adapter = None if config.adapter is None else _adapter_folder(config.adapter, progress)
     loaded = _load(config, device, progress)
     if config.attn is not None:
         _set_attention(loaded.model, config.attn)
     if this_rank().world > 1 and loaded.weights == "random":
-        said = "random weights aren't split: each rank runs the whole model; save it to a folder to have it split"
+        said = "random weights are not split, so each rank runs the whole model; save it to a folder to have it split"
         loaded = replace(loaded, warnings=(*loaded.warnings, said))
-    if config.adapter is not None:
-        loaded = replace(loaded, model=with_adapter(loaded.model, _adapter_folder(config.adapter, progress)))
+    if adapter is not None:
+        loaded = replace(loaded, model=with_adapter(loaded.model, adapter))
     if config.quantize is not None:
         quantize(loaded.model, config.quantize)
     record = adapter_of(loaded.model) | quantization_of(loaded.model)
@@ -113,11 +114,11 @@ def load_assistance(config: CaptureConfig, model: nn.Module, progress: Progress 
     try:
         assistant = _load(asked, device, progress or NoProgress()).model
     except ModelError as error:
-        raise ModelError(str(error).replace("--model", "--assistant")) from error
+        raise of_option("--assistant", error) from error
     theirs, ours = _vocabulary(assistant), _vocabulary(model)
     if theirs != ours:
         raise ModelError(
-            f"{asked.model_label} has a vocabulary of {theirs:,} tokens and the model one of {ours:,}; "
+            f"{asked.model_label} has a vocabulary of {theirs:,} tokens, and the model one of {ours:,}; "
             "give --assistant one of the same vocabulary"
         )
     return {"assistant_model": assistant}
@@ -136,28 +137,21 @@ def _adapter_folder(adapter: str, progress: Progress) -> Path:
     """An adapter's folder, or what the Hub has of it."""
     if Path(adapter).is_dir():
         return Path(adapter)
-    if "/" not in adapter or Path(adapter).exists():
-        raise ModelError(
-            f"no adapter {Path(adapter).name!r}: it is no folder and no Hub id (OWNER/NAME); check --adapter"
-        )
     try:
-        return _download(adapter, progress, weights=True)
+        folder = _download(adapter, progress, weights=True)
     except ModelError as error:
-        raise ModelError(str(error).replace("--model", "--adapter")) from error
+        raise of_option("--adapter", error) from error
+    check_adapter(str(folder))
+    return folder
 
 
 def _load(config: CaptureConfig, device: torch.device, progress: Progress) -> LoadedModel:
     if config.model == "tiny":
         return _tiny(config, device)
-    refuse_file(config.model_label, Path(config.model))
+    check_model(config.model, config.model_label)
     if Path(config.model).is_dir():
         return _from_folder(config, Path(config.model), device, random=config.weights == "random")
     repo = CHECKPOINTS.get(config.model, config.model)
-    if "/" not in repo:
-        presets = ", ".join(["tiny", *CHECKPOINTS])
-        raise ModelError(
-            f"no model {config.model!r}: it is not a preset ({presets}), folder or Hub id (OWNER/NAME); check --model"
-        )
     is_preset = config.model in CHECKPOINTS
     wanted = config.weights
     if wanted == "auto" and is_preset and not hub.is_within_reach(repo):
@@ -264,6 +258,16 @@ def _processor_in(folder: Path, backend: str) -> Any:
         processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
         processor.image_processor = AutoImageProcessor.from_pretrained(folder, backend=backend, local_files_only=True)
         return processor
+
+
+def _check_attention(name: str) -> None:
+    """Refuse a name that transformers doesn't know, before minutes of loading; a Hub id may be that of a kernel."""
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    known = ["eager", *ALL_ATTENTION_FUNCTIONS.valid_keys()]
+    if name not in known and "/" not in name and "|" not in name:
+        plain = ", ".join(each for each in known if "|" not in each)
+        raise ModelError(f"no attention implementation {name!r}; give --attn one of {plain}")
 
 
 def _set_attention(model: nn.Module, implementation: str) -> None:

@@ -51,20 +51,24 @@ def check_modes(config: CaptureConfig) -> None:
     for each in (
         Contradiction(
             config.assistant is not None and config.prompt_lookup is not None,
-            "--assistant and --prompt-lookup both say what guesses tokens; give one of them",
+            "--assistant and --prompt-lookup both say what drafts tokens; give one of them",
         ),
-        Contradiction(assisted and config.batch > 1, "assisted decoding takes one prompt at a time; leave out --batch"),
+        Contradiction(
+            assisted and config.batch > 1, "assisted decoding requires a single prompt per request; leave out --batch"
+        ),
         Contradiction(
             assisted and config.cache == "static",
-            "assisted decoding takes tokens back, which a static cache can't; leave out --cache static",
+            "assisted decoding removes rejected tokens from the cache, which a static cache does not allow; leave "
+            "out --cache static",
         ),
         Contradiction(
             assisted and config.compile == "decode",
-            "assisted decoding has no static cache, which a compiled decode requires; leave out --compile decode",
+            "--compile decode requires a static cache, which assisted decoding does not allow; leave out --compile "
+            "decode",
         ),
         Contradiction(
             assisted and config.prefill_chunk is not None,
-            "assisted decoding does its prefill at once; leave out --prefill-chunk",
+            "assisted decoding can't split the prefill; leave out --prefill-chunk",
         ),
         Contradiction(
             config.compile == "decode" and config.cache == "dynamic",
@@ -77,9 +81,6 @@ def check_modes(config: CaptureConfig) -> None:
     ):
         if each.holds:
             raise ConfigError(each.message)
-    for option, value in (("assistant", config.assistant), ("adapter", config.adapter)):
-        if value is not None and not value.strip():
-            raise ConfigError(f"the {option} is empty; give --{option} a folder or a Hub id")
     if config.cpu_affinity is not None:
         cpus_of(config.cpu_affinity)
 
@@ -99,7 +100,7 @@ def cpus_of(text: str, option: str = "--cpu-affinity") -> frozenset[int]:
         first = int(found[1]) if found else _MOST_CPU
         last = int(found[2] or found[1]) if found else 0
         if not first <= last < _MOST_CPU:
-            raise ConfigError(f"{option} {text[:100]!r} is no list of CPUs; give numbers and ranges, such as 0-3,8")
+            raise ConfigError(f"{option} {text[:100]!r} is not a list of CPUs; give numbers and ranges, such as 0-3,8")
         cpus.update(range(first, last + 1))
     return frozenset(cpus)
 
@@ -135,7 +136,7 @@ def _cpus_of_node(node: int) -> frozenset[int]:
         text = (_NODES / f"node{node}" / "cpulist").read_text().strip()
     except OSError:
         nodes = sorted(int(path.name[4:]) for path in _NODES.glob("node[0-9]*"))
-        there = f"there are {', '.join(map(str, nodes))}" if nodes else "the system tells of none"
+        there = f"the nodes are {', '.join(map(str, nodes))}" if nodes else "the system reports none"
         raise ConfigError(f"no NUMA node {node}: {there}; check --numa-node") from None
     return cpus_of(text, "the system's list") if text else frozenset()
 

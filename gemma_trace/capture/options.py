@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any, Final
@@ -24,6 +26,18 @@ def option_names() -> dict[str, str]:
     return {_OPTIONS.get(each.name, each.name): each.name for each in fields(CaptureConfig) if each.name not in _FIXED}
 
 
+def check_field(name: str) -> None:
+    """Refuse what is no field of `CaptureConfig`.
+
+    Raises:
+        ConfigError: naming the one that may have been meant.
+    """
+    known = [each.name for each in fields(CaptureConfig)]
+    if name not in known:
+        near = get_close_matches(name, known, 1)
+        raise ConfigError(f"a capture has no option {name!r}; give {near[0] if near else f'one of {_list(known)}'}")
+
+
 def field_of(option: str) -> str:
     """The field of `CaptureConfig` that an option sets; dashes and underscores are alike.
 
@@ -39,8 +53,12 @@ def field_of(option: str) -> str:
         meant = "image for the files to send, or images_per_request for how many each request has"
     else:
         near = get_close_matches(name, known, 1)
-        meant = near[0] if near else f"one of {', '.join(sorted(known))}"
+        meant = near[0] if near else f"one of {_list(known)}"
     raise ConfigError(f"a capture has no option {option!r}; give {meant}")
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))
 
 
 def parsed_option(name: str, text: str) -> Any:
@@ -60,6 +78,25 @@ def parsed_option(name: str, text: str) -> Any:
             raise ConfigError(f"--set {name}={text}: {text!r} is neither true nor false")
         return _BOOLS[text.lower()]
     return [text] if kind is tuple else text
+
+
+def values_of(name: str, text: str) -> list[Any]:
+    """The values of `--set OPTION=A,B`; or of a list in JSON, where one of them has a comma or is itself a list.
+
+    >>> values_of("cpu_affinity", "0,1"), values_of("cpu_affinity", '["0-3,8"]')
+    (['0', '1'], ['0-3,8'])
+
+    Raises:
+        ConfigError: one can't be such an option's value.
+    """
+    if text.startswith("["):
+        try:
+            listed = json.loads(text)
+        except (ValueError, RecursionError):  # text that begins with a bracket
+            listed = None
+        if isinstance(listed, list) and listed:
+            return [as_option(name, value) for value in listed]
+    return [as_option(name, parsed_option(name, value)) for value in text.split(",")]
 
 
 def as_option(name: str, value: Any) -> Any:

@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import logging
 from typing import Any, Final
 
 import torch
 from torch import nn
 
+from gemma_trace.capture import require
 from gemma_trace.capture.modes import Quantization
 from gemma_trace.capture.wrappers import unwrapped
-from gemma_trace.errors import MissingExtraError, ModelError
+from gemma_trace.errors import ModelError
 from gemma_trace.metadata import ConfigValue
 
 logging.getLogger("bitsandbytes.autograd").setLevel(logging.ERROR)  # a line each time that it casts to float16
 
 _OUTLIERS: Final = 6.0
 """Activations beyond this are multiplied unquantised, in 8 bits (LLM.int8); transformers' default."""
-
-
-def require_quantization() -> None:
-    """Check that bitsandbytes is installed, without importing it.
-
-    Raises:
-        MissingExtraError: it isn't.
-    """
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise MissingExtraError("bitsandbytes", "quantize")
 
 
 def quantize(model: nn.Module, kind: str) -> int:
@@ -47,7 +37,7 @@ def quantize(model: nn.Module, kind: str) -> int:
         MissingExtraError: bitsandbytes isn't installed.
         ModelError: the model has none, or bitsandbytes can't do it on this device.
     """
-    require_quantization()
+    require("bitsandbytes", "quantize")
     head = getattr(unwrapped(model)[-1], "get_output_embeddings", lambda: None)()
     places = [
         (owner, name, child)

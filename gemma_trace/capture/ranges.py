@@ -20,6 +20,8 @@ from torch.profiler import record_function
 
 from gemma_trace.capture.accelerators import wait_for
 from gemma_trace.capture.interception import is_running
+from gemma_trace.capture.natural_types import shown
+from gemma_trace.errors import ConfigError
 from gemma_trace.stages import Stage, stage_of_range
 
 _LOG: Final = logging.getLogger(__name__)
@@ -110,7 +112,7 @@ class SynchronizedRanges(threading.local):
 class RangeStack(threading.local):
     """The ranges open on the calling thread. Keeps the sink's ranges nested, whatever the hooks see.
 
-    Nothing in here raises: what a sink raises is logged, since it would end the program that is annotated.
+    What a sink raises is logged, since it would end the program that is annotated.
     """
 
     def __init__(self, sink: RangeSink) -> None:
@@ -167,12 +169,16 @@ class RangeStack(threading.local):
         return name in self._names if depth is None else self._names[depth : depth + 1] == [name]
 
     @contextmanager
-    def stage(self, stage: Stage) -> Iterator[None]:
+    def stage(self, stage: Stage | str) -> Iterator[None]:
         """A range around a block; a stage inside itself is one range, and a request is inside of nothing.
+
+        Raises:
+            ConfigError: there is no such stage.
 
         >>> with annotation.stage(Stage.TRANSFER):      # doctest: +SKIP
         ...     inputs = inputs.to("cuda")
         """
+        stage = _known(stage)
         self.close_interrupted()
         if self.is_open(stage.range_name):
             yield
@@ -184,6 +190,15 @@ class RangeStack(threading.local):
             yield
         finally:
             self.close(stage.range_name)
+
+
+def _known(stage: Stage | str) -> Stage:
+    if stage in _RANGES:
+        return Stage(stage)
+    raise ConfigError(f"no stage {shown(stage)}; give one of {', '.join(_RANGES)}")
+
+
+_RANGES: Final = [each.value for each in Stage if each is not Stage.UNATTRIBUTED]
 
 
 def _heard(tell: Callable[..., None], *told: Any) -> bool:

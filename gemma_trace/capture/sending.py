@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from PIL.Image import Image
 
 from gemma_trace.capture.config import CaptureConfig
-from gemma_trace.capture.generation import TokenClock
+from gemma_trace.capture.generation import TokenClock, guesses_heard
 from gemma_trace.capture.images import load_image
 from gemma_trace.capture.models import LoadedModel
 from gemma_trace.capture.ranges import RangeStack
@@ -28,13 +29,15 @@ class Sent:
         prompt_tokens: of one of its prompts, image tokens included.
         image_pixels: of each image of one of its prompts, as it was decoded.
         padding_tokens: how many of its tokens are padding.
-        step_tokens: that each step of assisted decoding brought; empty where each brought one.
+        step_tokens: that each step of assisted decoding brought; empty without it.
+        step_guesses: how many had been guessed before each of those steps.
     """
 
     prompt_tokens: int
     image_pixels: tuple[int, ...]
     padding_tokens: int = 0
     step_tokens: tuple[int, ...] = ()
+    step_guesses: tuple[int, ...] = ()
 
 
 class Sender:
@@ -53,6 +56,7 @@ class Sender:
     ) -> None:
         self._config = config
         self._loaded = loaded
+        self._assisted = bool(config.assistant or config.prompt_lookup)
         self._generations = {config.new_tokens: generation}
         if not config.cold:
             shape = self._shape(largest(requests), max(map(self.new_tokens, requests)))
@@ -70,7 +74,7 @@ class Sender:
     def send(self, request: ChatRequest, ranges: RangeStack, tokens_on_host: Callable[[int], None]) -> Sent:
         """One request, from the messages in hand to its last token on the host."""
         model = self._loaded.model
-        with ranges.stage(Stage.REQUEST):
+        with self._guesses() as guesses, ranges.stage(Stage.REQUEST):
             with ranges.stage(Stage.IMAGE_LOAD):
                 images = _decoded(request)
             with ranges.stage(Stage.PREPROCESSING):
@@ -82,8 +86,12 @@ class Sender:
             clock = TokenClock(ranges, tokens_on_host)
             model.generate(**inputs, generation_config=generation, streamer=clock, **self._loaded.assistance)
         pixels = tuple(image.width * image.height for image in images)
-        steps = tuple(clock.step_tokens) if max(clock.step_tokens, default=1) > 1 else ()
-        return Sent(int(inputs["input_ids"].shape[1]), pixels, _padding(mask), steps)
+        steps = tuple(clock.step_tokens) if self._assisted else ()
+        return Sent(int(inputs["input_ids"].shape[1]), pixels, _padding(mask), steps, tuple(guesses))
+
+    def _guesses(self) -> AbstractContextManager[list[int]]:
+        """How many tokens are guessed before each step, while the block runs."""
+        return guesses_heard(self._loaded.model) if self._assisted else nullcontext([])
 
     def _generation(self, new_tokens: int) -> Any:
         """The settings for so many tokens."""

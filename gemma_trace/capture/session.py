@@ -21,6 +21,7 @@ from torch.profiler import ProfilerActivity
 from gemma_trace.capture.accelerators import activity_of, wait_for
 from gemma_trace.capture.activation_memory import give_back, large_blocks_apart
 from gemma_trace.capture.adapters import adapter_of
+from gemma_trace.capture.alone import alone_in_process, settings_warnings
 from gemma_trace.capture.annotate import annotate
 from gemma_trace.capture.compiled_stages import MOST_WARMUPS, compilations, compiled_stages, watched_decode
 from gemma_trace.capture.config import CaptureConfig
@@ -28,11 +29,14 @@ from gemma_trace.capture.device_watch import DeviceWatch, watched_devices
 from gemma_trace.capture.discovery import find_stage_modules, missing_stages
 from gemma_trace.capture.distributed import process_group, this_rank
 from gemma_trace.capture.environment import describe_environment
-from gemma_trace.capture.generation import greedy_generation
-from gemma_trace.capture.given import GivenModel, check_applies, check_devices, read_given
+from gemma_trace.capture.generation import assistance_warnings, greedy_generation
+from gemma_trace.capture.given import check_applies, check_devices, identity_of, read_given
 from gemma_trace.capture.images import images_as_files
 from gemma_trace.capture.imports import import_ns
 from gemma_trace.capture.models import LoadedModel, load_assistance, load_model, resolve_device
+from gemma_trace.capture.natural_types import shown
+from gemma_trace.capture.one_line_errors import as_capture_error
+from gemma_trace.capture.options import check_field
 from gemma_trace.capture.output import lock_output, lock_run, made, previous_traces
 from gemma_trace.capture.phases import NoProgress, Progress
 from gemma_trace.capture.quantization import quantization_of
@@ -42,7 +46,7 @@ from gemma_trace.capture.timers import StageTimer
 from gemma_trace.capture.torch_settings import torch_settings
 from gemma_trace.capture.workload import build_requests, image_numbers, request_warnings
 from gemma_trace.capture.writer import trace_path, write_trace
-from gemma_trace.errors import ConfigError
+from gemma_trace.errors import ConfigError, GemmaTraceError
 from gemma_trace.metadata import SCHEMA_VERSION, ColdStart, RequestSample, RunIdentity, RunMetadata, Workload
 from gemma_trace.requests_file import ChatRequest
 from gemma_trace.trace.scratch import scratch_folder
@@ -82,8 +86,24 @@ def profile(
         ConfigError: an option's value makes no sense, or can't apply to the model in hand.
         OutputError: the run's folder holds a trace and `force` isn't set, or a sweep's cell of other options; it can't
             be written, or another sweep or capture writes there.
-        CaptureError: model, image or device isn't there.
+        CaptureError: model, image or device isn't there, or what torch, transformers or the model raised, which is its
+            cause.
     """
+    try:
+        return _checked_and_run(config, model, processor, progress, options)
+    except GemmaTraceError:
+        raise
+    except Exception as error:
+        raise as_capture_error(error) from error
+
+
+def _checked_and_run(
+    config: CaptureConfig | None, model: Any, processor: Any, progress: Progress | None, options: dict[str, Any]
+) -> CaptureResult:
+    if not isinstance(config, CaptureConfig | None):
+        raise ConfigError(f"config is {shown(config)}; it requires a CaptureConfig, and options have their own names")
+    for option in options:
+        check_field(option)
     if isinstance(model, str | os.PathLike):
         options, model = options | {"model": model}, None
     if (model is None) != (processor is None):
@@ -92,7 +112,7 @@ def profile(
         config = replace(config or CaptureConfig(), **options | ({"images": images} if "images" in options else {}))
         if model is not None:
             check_applies(config, read_given(model, processor), options)
-        with made(config.output), lock_output(config.output, whole=False):
+        with alone_in_process(), made(config.output), lock_output(config.output, whole=False):
             return profile_run(config, model, processor, progress or NoProgress())
 
 
@@ -107,7 +127,7 @@ def profile_run(
     device = resolve_device(config.device) if given is None else given.device
     if config.image_device is not None:
         resolve_device(config.image_device, "--image-device")
-    run = _identity(config, given, device)
+    run = identity_of(config, given, device)
     folder, worker = config.output / run.name, this_rank().worker
     with (
         lock_run(config.output, run.name, worker),
@@ -168,10 +188,12 @@ def _profiled(
         | dict(loaded.record),
         timed_requests=tuple(timed),
         profiled_images=tuple(session.request(index).id for index in range(config.profile_runs)),
-        profiled_step_tokens=tuple(session.profiled_step_tokens),
+        profiled_step_tokens=tuple(sent.step_tokens for sent in session.profiled if sent.step_tokens),
+        profiled_step_guesses=tuple(sent.step_guesses for sent in session.profiled if sent.step_tokens),
         warnings=(
             *(*loaded.warnings, *session.warnings, *watch.warnings, *decode_mode.warnings),
-            *(*missing_stages(modules), *_warnings(device, exported)),
+            *(*missing_stages(modules), *settings_warnings(loaded.model, device), *_warnings(device, exported)),
+            *assistance_warnings(config, timed),
         ),
         cold_start=ColdStart(import_ns(), load_ns, tuple(session.cold_requests)) if config.cold else None,
         gpus=watch.records,
@@ -206,7 +228,7 @@ class _Session:
         numbers = image_numbers(self._sender.requests)  # now, as images that are made here are gone afterwards
         self._image_numbers = {request.id: own for request, own in zip(self._sender.requests, numbers, strict=True)}
         self.cold_requests: list[RequestSample] = []
-        self.profiled_step_tokens: list[tuple[int, ...]] = []
+        self.profiled: list[Sent] = []
         self.warnings = request_warnings(config, requests)
 
     def request(self, index: int) -> ChatRequest:
@@ -277,7 +299,7 @@ class _Session:
                 timer.start_request()
                 sent = self._send(request, ranges, timer.tokens_on_host)
                 sample = timer.finish_request(request.id, sent.prompt_tokens, sent.image_pixels)
-                samples.append(replace(sample, step_tokens=sent.step_tokens))
+                samples.append(replace(sample, step_tokens=sent.step_tokens, step_guesses=sent.step_guesses))
                 between()
                 self._progress.step()
         return samples
@@ -309,7 +331,7 @@ class _Session:
         ):
             for index in range(-1, config.profile_runs):
                 sent = self._send(self.request(max(index, 0)), ranges, _ignore_tokens)
-                self.profiled_step_tokens += [sent.step_tokens] if index >= 0 and sent.step_tokens else []
+                self.profiled += [sent] if index >= 0 else []
                 wait_for(self._loaded.device)
                 give_back()
                 self._progress.step()
@@ -351,18 +373,10 @@ def _ignore_tokens(count: int) -> None:
     """Nobody times these tokens."""
 
 
-def _identity(config: CaptureConfig, given: GivenModel | None, device: torch.device) -> RunIdentity:
-    if given is None:  # its weights are known once it is loaded
-        name, backend = config.run_name(device.type), config.image_backend
-        return RunIdentity(name, config.model_label, "", config.dtype, device.type, backend)
-    name = replace(config, model=given.label).run_name(device.type, given.dtype, given.image_backend)
-    return RunIdentity(name, given.label, "given", given.dtype, device.type, given.image_backend)
-
-
 def _warnings(device: torch.device, exported: Path) -> tuple[str, ...]:
     if activity_of(device) is None:
         unseen = f"this torch's profiler records no activity of {device.type}"
-        return (f"{unseen}: the stages waited for it, and no kernel is known",)
+        return (f"{unseen}: the stages waited for it, but no kernel is known",)
     if device.type != "cpu" and not _holds(exported, b'"cat": "kernel"'):
         return ("the profiler recorded no device activity; run with KINETO_LOG_LEVEL=1 to see what CUPTI says",)
     return ()

@@ -23,12 +23,13 @@ from typing import Annotated, Any, BinaryIO, Final
 import msgspec
 
 from gemma_trace.capture.config import CaptureConfig
-from gemma_trace.capture.options import as_option, field_of, parsed_option
+from gemma_trace.capture.early import check_early
+from gemma_trace.capture.options import as_option, field_of, values_of
 from gemma_trace.capture.output import RECORD_NAME as RECORD_NAME
-from gemma_trace.capture.output import Record, lock_output, make_folder, read_record, traces_in, write_record
+from gemma_trace.capture.output import Record, lock_output, made, make_folder, read_record, traces_in, write_record
 from gemma_trace.capture.process import Message, ProcessState, die_with_parent, how_it_ended, said_in
 from gemma_trace.capture.run_names import fingerprint, former_names, free_names, named_apart
-from gemma_trace.errors import ConfigError, InputError
+from gemma_trace.errors import ConfigError, GemmaTraceError, InputError
 from gemma_trace.foreign import converted, read_toml
 from gemma_trace.metadata import Environment
 from gemma_trace.trace.files import clear_partials
@@ -36,6 +37,8 @@ from gemma_trace.trace.scratch import clear_abandoned
 from gemma_trace.trace.short_paths import PathScrubber
 from gemma_trace.trace.trace import load_metadata
 
+REFUSED: Final = "refused"
+"""The phase of a cell that failed before its process was started."""
 STDERR_NAME: Final = "stderr.log"
 """In a cell's folder, what its process and the libraries in it print; nothing of it is in the trace."""
 
@@ -102,7 +105,7 @@ def plan(matrix: Mapping[str, Any], output: Path, changes: Sequence[str] = ()) -
             raise ConfigError(f"--set {text!r} is not OPTION=VALUE, e.g. model=4b,12b")
         name = field_of(name)
         options.pop(name, None)
-        axes[name] = [parsed_option(name, value) for value in values.split(",")]
+        axes[name] = values_of(name, values)
     axes = {name: [as_option(name, value) for value in values] for name, values in axes.items()}
     options = {name: as_option(name, value) for name, value in options.items()}
     configs = dict.fromkeys(
@@ -127,12 +130,12 @@ def run_sweep(
 
     Raises:
         OutputError: the folder that holds the runs can't be written, or another sweep or capture writes there.
+        GemmaTraceError: no cell can be run, since a file, a model or a CPU isn't there.
     """
     output = cells[0].config.output
-    make_folder(output)
-    with lock_output(output, whole=True):
+    with made(output), _locked(output):
         clear_abandoned()
-        current = settled(cells, retry=retry, redo=redo)
+        current = _refused(settled(cells, retry=retry, redo=redo))
         for folder in (output, *(cell.folder for cell in current)):
             clear_partials(folder)
         on_change(current)
@@ -146,6 +149,35 @@ def run_sweep(
                 on_change(current)
             _record(output, current)
     return current
+
+
+@contextlib.contextmanager
+def _locked(output: Path) -> Iterator[None]:
+    """The folder is there, and this sweep's alone, while the block runs."""
+    make_folder(output)
+    with lock_output(output, whole=True):
+        yield
+
+
+def _refused(cells: Sequence[Cell]) -> list[Cell]:
+    """The cells, of which those have failed that needn't be tried: a file isn't there, or a name is none.
+
+    Raises:
+        GemmaTraceError: all are refused; why the first one is.
+    """
+    reasons: dict[int, GemmaTraceError] = {}
+    for place, cell in enumerate(cells):
+        if cell.state == "waiting":
+            try:
+                check_early(cell.config)
+            except GemmaTraceError as error:
+                reasons[place] = error
+    if len(reasons) == len(cells):
+        raise reasons[0]
+    return [
+        replace(cell, state="failed", phase=REFUSED, error=str(reasons[place])) if place in reasons else cell
+        for place, cell in enumerate(cells)
+    ]
 
 
 def settled(cells: Sequence[Cell], *, retry: bool, redo: bool = False) -> list[Cell]:

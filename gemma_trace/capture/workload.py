@@ -10,9 +10,11 @@ from typing import Any, Final
 
 from PIL import Image
 
-from gemma_trace.capture.config import CaptureConfig, size_of
+from gemma_trace.capture.config import CaptureConfig
+from gemma_trace.capture.early import check_image
 from gemma_trace.capture.images import load_image, write_sample_image
-from gemma_trace.errors import ConfigError, ImageError
+from gemma_trace.capture.option_texts import size_of
+from gemma_trace.errors import ConfigError
 from gemma_trace.request_media import Media
 from gemma_trace.requests_file import ChatRequest, Text, Turn, read_requests, shuffled
 
@@ -38,8 +40,7 @@ def build_requests(config: CaptureConfig, folder: Path) -> list[ChatRequest]:
         return _at_hand(requests, config.requests)
     if config.images:
         for path in config.images:
-            if path.exists() and not path.is_file():
-                raise ImageError(f"{path} is a folder or a device, not an image; give --image a JPEG or PNG file")
+            check_image(path)
             load_image(Media("image", path))
         named = [(path.name, path) for path in config.images]
     else:
@@ -60,8 +61,8 @@ def _at_hand(requests: Sequence[ChatRequest], file: Path) -> list[ChatRequest]:
     for request in requests:
         if strange := [*request.media("video"), *request.media("audio")]:
             raise ConfigError(
-                f"the request {request.id!r} of {file} has a part of type {strange[0].kind}; captures send text and "
-                "images, so take it out"
+                f"the request {request.id!r} of {file} has a part of type {strange[0].kind}; captures send only "
+                f"text and images, so remove it"
             )
         for image in request.media("image"):
             if image not in fetched:
@@ -96,7 +97,7 @@ def request_warnings(config: CaptureConfig, requests: Sequence[ChatRequest]) -> 
         warnings.append(f"{measured:,} of the {len(requests):,} requests were run; give --runs {len(requests)} for all")
     if passed_over := sorted({name for request in requests for name in request.not_read}):
         named = ", ".join(passed_over[:_MOST_NAMED]) + (", …" if len(passed_over) > _MOST_NAMED else "")
-        warnings.append(f"the requests say more than a capture takes from them, which was passed over: {named}")
+        warnings.append(f"these parts of the requests have no effect on a capture and were ignored: {named}")
     return tuple(warnings)
 
 
@@ -178,8 +179,8 @@ def check_length(model: Any, prompt_tokens: int, new_tokens: int) -> None:
     positions: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if positions is not None and prompt_tokens + new_tokens > positions:
         raise ConfigError(
-            f"the model has positions for {positions:,} tokens; lower --prompt-tokens or --new-tokens, or shorten the "
-            f"prompt: they ask for {prompt_tokens + new_tokens:,}"
+            f"the model has positions for {positions:,} tokens; lower --prompt-tokens or --new-tokens, or shorten "
+            f"the prompt: the request has {prompt_tokens + new_tokens:,}"
         )
 
 

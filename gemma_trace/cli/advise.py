@@ -55,14 +55,15 @@ def advise(
     raw: RawOption = False,
     no_cache: NoCacheOption = False,
 ) -> None:
-    """Say what to change, and what it would bring at most.
+    """Say what to change, and how much each change would bring at most.
 
-    At most seven findings, the highest ceiling first. A ceiling is what a request would gain if the work in question
-    were gone, by replay of its dependency graph: a bound, not a forecast. Each finding has its evidence and the command
-    that checks it. What would gain less than the noise is left out, and rules that lack something say what to record.
+    It shows at most seven findings, the highest ceiling first. A ceiling is what a request would gain if the work in
+    question were gone, found by replaying its dependency graph: a bound, not a forecast. Each finding has its evidence
+    and the command that checks it. Findings that would gain less than the noise are left out, and rules that lack data
+    say what to record.
 
-    Of several traces, or of a folder of them, a ceiling is the mean over all of their requests, and its interval is
-    over the traces.
+    For several traces, or a folder of them, a ceiling is the mean over all their requests, and its interval is over the
+    traces.
 
     Example: gemma-trace advise traces/demo
     """

@@ -28,11 +28,12 @@ StoreOption = Annotated[
 
 def baseline(
     action: Annotated[Action, typer.Argument(help="What to do: set, list, show or remove.", metavar="ACTION")],
-    name: Annotated[str, typer.Argument(help="The baseline.", metavar="[NAME]", show_default=False)] = "",
+    name: Annotated[str, typer.Argument(help="The name of the baseline.", metavar="[NAME]", show_default=False)] = "",
     runs: Annotated[
         list[str] | None,
         typer.Argument(
-            help="For set: of each run its id or the first digits of it, its name, or its trace.", metavar="[RUN...]"
+            help="With set, the runs: for each its id or the first digits of that, its name, or its trace.",
+            metavar="[RUN...]",
         ),
     ] = None,
     store: StoreOption = "",
@@ -41,10 +42,10 @@ def baseline(
     force: ForceOption = False,
     raw: RawOption = False,
 ) -> None:
-    """Name runs of a store, to compare others with them.
+    """Name runs of a store, to compare other runs with them.
 
-    A baseline is a name for runs that are repeats of one configuration. It has their ids and no paths: a comparison
-    reads their stages out of the store, so that it works when the traces are gone.
+    A baseline is a name for runs that are repeats of one configuration. It holds their ids and no paths: a comparison
+    reads their stages from the store, so it works even when the traces are gone.
 
     Example: gemma-trace baseline set main 3fb2c1d0 9ae01b77 --store store
     """
@@ -56,9 +57,11 @@ def baseline(
     if not store:
         raise ConfigError("no store; give --store STORE, a folder or a URL")
     if bool(name) == (action is Action.LIST):
-        raise ConfigError("list takes no NAME" if name else f"{action.value} needs the NAME of a baseline")
+        raise ConfigError("list has no NAME" if name else f"{action.value} requires the NAME of a baseline")
     if bool(given) != (action is Action.SET):
-        raise ConfigError(f"{action.value} takes no RUN" if given else "set needs the RUNs that the baseline is of")
+        raise ConfigError(
+            f"{action.value} has no RUN" if given else "set requires the RUNs that the baseline consists of"
+        )
     if action is Action.LIST:
         found = baselines(store)
     elif action is Action.SET:

@@ -21,7 +21,6 @@ from gemma_trace.capture.modes import Quantization
 from gemma_trace.cli.everywhere import asked
 from gemma_trace.cli.output import OutDirOption, answer, remark, say
 from gemma_trace.cli.progress import phases
-from gemma_trace.errors import GemmaTraceError
 
 
 def capture(
@@ -120,30 +119,26 @@ def capture(
         Quantization | None, typer.Option(help="Store the weights of the linear layers quantized, by bitsandbytes.")
     ] = None,
     adapter: Annotated[
-        str | None, typer.Option(metavar="ADAPTER", help="Put a PEFT adapter on the model: a folder or a Hub id.")
+        str | None, typer.Option(metavar="ADAPTER", help="Add a PEFT adapter to the model: a folder or a Hub id.")
     ] = None,
     assistant: Annotated[
         str | None,
         typer.Option(
             metavar="MODEL",
-            help="Let this model guess tokens, which the main model then checks: tiny, a Hub id or a folder.",
+            help="Let this model draft tokens, which the main model then checks: tiny, a Hub id or a folder.",
         ),
     ] = None,
     prompt_lookup: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Guess N tokens by what followed the same tokens earlier in the prompt."),
+        typer.Option(metavar="N", help="Draft N tokens: those that followed the same tokens earlier in the prompt."),
     ] = None,
-    threads: Annotated[
-        int | None, typer.Option(metavar="N", help="Let torch use N threads of the CPU for an op.")
-    ] = None,
+    threads: Annotated[int | None, typer.Option(metavar="N", help="Let torch use N CPU threads per op.")] = None,
     cpu_affinity: Annotated[
-        str | None, typer.Option(metavar="CPUS", help="Run on these CPUs of the host alone, e.g. 0-3,8.")
+        str | None, typer.Option(metavar="CPUS", help="Run only on these CPUs of the host, e.g. 0-3,8.")
     ] = None,
-    numa_node: Annotated[
-        int | None, typer.Option(metavar="N", help="Run on the CPUs of this NUMA node of the host alone.")
-    ] = None,
+    numa_node: Annotated[int | None, typer.Option(metavar="N", help="Run only on the CPUs of this NUMA node.")] = None,
     cudnn_benchmark: Annotated[
-        bool, typer.Option("--cudnn-benchmark", help="Let cuDNN try which of its algorithms is the fastest.")
+        bool, typer.Option("--cudnn-benchmark", help="Let cuDNN measure which of its algorithms is fastest.")
     ] = False,
     new_tokens: Annotated[
         int, typer.Option(metavar="N", help="Generate N tokens. From 2 on, there is a decode stage.")
@@ -152,12 +147,12 @@ def capture(
     warmup: Annotated[
         int,
         typer.Option(
-            metavar="N", help="Run N requests first, which are not counted, and each kind of request at least once."
+            metavar="N", help="Run N requests first, which are not counted; each kind of request runs at least once."
         ),
     ] = 10,
     profile_runs: Annotated[int, typer.Option(metavar="N", help="Record N requests with the profiler.")] = 3,
     detail: Annotated[
-        Detail, typer.Option(help="Put ranges around the stages alone, the layers too, or every module.")
+        Detail, typer.Option(help="Put ranges around the stages only, around layers too, or around every module.")
     ] = Detail.LAYER,
     stacks: Annotated[
         bool, typer.Option("--stacks", help="Record Python stack frames. The trace gets much larger.")
@@ -204,7 +199,7 @@ def capture(
     """
     from gemma_trace.capture import require_capture_extra
     from gemma_trace.capture.config import CaptureConfig
-    from gemma_trace.capture.early import check_files
+    from gemma_trace.capture.early import check_early
     from gemma_trace.capture.imports import imports_timed
 
     config = CaptureConfig(
@@ -254,21 +249,14 @@ def capture(
         output=out_dir,
         force=force,
     )
-    check_files(config)
+    check_early(config)
     require_capture_extra()
-    from gemma_trace.capture.one_line_errors import as_capture_error
-
     with phases(quiet=asked().quiet or os.environ.get("RANK", "0") != "0") as progress:
         progress.phase("importing torch and transformers", 1)
         with imports_timed():
             from gemma_trace.capture.session import profile
 
-        try:
-            result = profile(config, progress=progress)
-        except GemmaTraceError:
-            raise
-        except Exception as error:
-            raise as_capture_error(error) from error
+        result = profile(config, progress=progress)
     for warning in result.metadata.warnings:
         say(f"gemma-trace: warning: {warning}")
     answer(result.path)

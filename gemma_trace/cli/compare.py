@@ -39,7 +39,8 @@ def compare(
         typer.Option(
             "--set",
             metavar="OPTION=A,B",
-            help="An option of capture and the values to compare. A single value applies to all. Repeatable.",
+            help="An option of capture and the values to compare. A single value applies to all. A value with a comma "
+            "is written in a JSON list: 'prompt=[\"Hello, you\"]'. Repeatable.",
         ),
     ] = None,
     python: Annotated[
@@ -51,7 +52,7 @@ def compare(
     command: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="COMMAND", help="Run this command, which has to write a trace into the folder {out}. Repeatable."
+            metavar="COMMAND", help="Run this command, which must write a trace into the folder {out}. Repeatable."
         ),
     ] = None,
     label: Annotated[
@@ -83,7 +84,8 @@ def compare(
         typer.Option(
             min=0,
             metavar="N",
-            help="Show N families, ops and kernels; 0 shows all. The default is 10 on a screen and all in a file.",
+            help="Show N families, ops and kernels; 0 shows all. By default people see 10, and CSV, JSON and "
+            "Parquet have all.",
         ),
     ] = None,
     form: FormatOption = None,
@@ -100,7 +102,7 @@ def compare(
     Example: gemma-trace compare --set image_backend=torchvision,pil --rounds 5
     """
     from gemma_trace.analysis.gate import parse_gate
-    from gemma_trace.capture.compare.arms import plan_arms
+    from gemma_trace.capture.compare.arms import plan_arms, varied_options
     from gemma_trace.capture.compare.conditions import remarks
     from gemma_trace.capture.compare.run import plan_trials, require_enough, run_trials
     from gemma_trace.capture.config import CaptureConfig
@@ -110,8 +112,7 @@ def compare(
     format_for(form, output)
     refuse_binary(form, output)
     arms = plan_arms(CaptureConfig(), change or (), python or (), command or (), label or ())
-    varied = [text.partition("=")[0] for text in change or () if "," in text]
-    gate = None if fail_on is None else parse_gate(fail_on, differing(varied, python or ()))
+    gate = None if fail_on is None else parse_gate(fail_on, differing(varied_options(arms), python or ()))
     width_pct = parsed_width(until_width)
     if not command and not python:
         from gemma_trace.capture import require_capture_extra

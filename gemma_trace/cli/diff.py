@@ -111,7 +111,8 @@ def diff(
         typer.Option(
             min=0,
             metavar="N",
-            help="Show N families, ops and kernels; 0 shows all. The default is 10 on a screen and all in a file.",
+            help="Show N families, ops and kernels; 0 shows all. By default people see 10, and CSV, JSON and "
+            "Parquet have all.",
         ),
     ] = None,
     full_names: Annotated[

@@ -9,6 +9,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, fields
 from typing import Final
 
+from gemma_trace.wording import speaking_of_options
+
 HELP: Final = (
     "Every command also accepts --quiet (-q), --verbose (-v), --no-color and --debug, before or after its name."
 )
@@ -63,7 +65,8 @@ def asking(everywhere: Everywhere) -> Iterator[None]:
     if everywhere.no_color:
         os.environ["NO_COLOR"] = "1"
     try:
-        yield
+        with speaking_of_options():
+            yield
     finally:
         _asked.reset(token)
         if everywhere.no_color and before is None:

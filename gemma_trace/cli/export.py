@@ -12,6 +12,7 @@ from gemma_trace.cli.inputs import TraceArgument
 from gemma_trace.cli.output import ForceOption, NoCacheOption, answer, remark, say
 from gemma_trace.cli.rules import RuleOption, RulesOption
 from gemma_trace.errors import ConfigError
+from gemma_trace.report.formats import Format
 
 if TYPE_CHECKING:
     from gemma_trace.export.part import ExportResult
@@ -73,13 +74,14 @@ def export(
     Example: gemma-trace export traces/demo && gemma-trace export traces/demo --redact
     """
     from gemma_trace.cli.inputs import open_trace
-    from gemma_trace.cli.output import file_stem, refuse_existing
+    from gemma_trace.cli.output import file_stem, refuse_another_format, refuse_existing
     from gemma_trace.cli.progress import reading
     from gemma_trace.cli.rules import read_rules, warn_of_rules
     from gemma_trace.export import speedscope as speedscope_export
     from gemma_trace.export import viewer, viewer_file
     from gemma_trace.trace.folders import one_trace
 
+    refuse_another_format(output, Format.JSON, "an export is JSON")
     if redact and keep_paths:
         raise ConfigError("--redact takes paths out and --keep-paths keeps them; give only one of the two")
     if redact and ranks is not None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from gemma_trace.cli.output import ForceOption, FormatOption, OutputOption, RawOption, remark
+from gemma_trace.report.formats import Format
 
 
 def history(
@@ -27,39 +28,43 @@ def history(
         typer.Option(
             "--by",
             metavar="COLUMN,COLUMN",
-            help="Runs that differ in one of these columns of the table runs are in different series. The default is "
-            "all that a configuration has but versions.",
+            help="Runs that differ in one of these columns of the table runs are in different series. By default "
+            "these are all columns of a configuration except versions.",
         ),
     ] = None,
     since: Annotated[
-        str | None, typer.Option("--since", metavar="DATE", help="Only runs since a date, or an age such as 30d.")
+        str | None,
+        typer.Option(
+            "--since", metavar="DATE", help="Show only runs since this date, or no older than this, e.g. 30d."
+        ),
     ] = None,
     least_pct: Annotated[
-        float, typer.Option("--least-pct", metavar="PCT", min=0, help="Show no change of less than this.")
+        float, typer.Option("--least-pct", metavar="PCT", min=0, help="Show no change smaller than this.")
     ] = 1.0,
     html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Write a page that draws the series, too.")
+        Path | None, typer.Option("--html", metavar="FILE", help="Also write a page that draws the series.")
     ] = None,
     form: FormatOption = None,
     output: OutputOption = None,
     force: ForceOption = False,
     raw: RawOption = False,
 ) -> None:
-    """Show how a measure went over the runs of a store, and where it changed.
+    """Show how a measure developed over the runs of a store, and where it changed.
 
-    One series per configuration: its runs by the time of their capture, each the median over its requests. A change is
-    shown with its date, its size with a 95% interval, the first run after it, and the versions (driver, torch and so
-    on) that are others from that run on. A series needs some 12 runs, three of them on each side of a change; about 1
-    in 100 series without a change shows one.
+    There is one series per configuration: its runs in the order of their capture, each as the median over its requests.
+    A change is shown with its date, its size with a 95% interval, the first run after it, and the versions (driver,
+    torch and so on) that changed with that run. A series needs about 12 runs, at least three on each side of a change;
+    about 1 in 100 series without a change shows one.
 
     Example: gemma-trace history store --measure ttft --measure vision_tower --since 90d --html history.html
     """
     from gemma_trace.cli.ages import instant_ns
-    from gemma_trace.cli.output import emit, refuse_existing
+    from gemma_trace.cli.output import emit, refuse_another_format, refuse_existing
     from gemma_trace.history.measures import measure_named
     from gemma_trace.history.series import BY, history_of
     from gemma_trace.report.tables.history import history_report
 
+    refuse_another_format(html, Format.HTML, "a page is HTML", "--html")
     if html is not None:
         refuse_existing(html, force=force)
     names = tuple(dict.fromkeys(part.strip() for part in by.split(",") if part.strip())) if by is not None else BY

@@ -46,9 +46,9 @@ def hta(
 ) -> None:
     """Run Holistic Trace Analysis, and show its figures beside ours.
 
-    HTA runs in a process of its own, on a copy of the trace without the things that HTA gets wrong. It requires
+    HTA runs in a separate process, on a copy of the trace without the things that HTA gets wrong. It requires
     gemma-trace[hta]. The work of each stage is analysed separately, so that there is one row per stage. --as-is gives
-    HTA the file itself, and says what differs then, and why.
+    HTA the file itself, and shows what differs then, and why.
 
     Example: gemma-trace hta traces/demo && gemma-trace hta foreign.json.gz --as-is --analyses temporal,kernels
     """

@@ -29,7 +29,7 @@ def index(
     paths: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Trace files, and folders with all that lies below them; also as URLs.",
+            help="Trace files, and folders, with everything below them; also as URLs.",
             metavar="PATH...",
             parser=path_of,
         ),
@@ -40,12 +40,12 @@ def index(
     keep_names: Annotated[
         bool, typer.Option("--keep-names", help="Leave the names of runs, files, hosts, users and folders in.")
     ] = False,
-    retry: Annotated[bool, typer.Option("--retry", help="Try again what failed before.")] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Try again the files that failed before.")] = False,
     compact: Annotated[
-        bool, typer.Option("--compact", help="Merge the store's small files afterwards. Needs no PATH.")
+        bool, typer.Option("--compact", help="Merge the store's small files afterwards. PATH may be left out then.")
     ] = False,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Go on with whatever is written into the paths, until Ctrl-C.")
+        bool, typer.Option("--watch", help="Keep adding traces that are written into the paths, until Ctrl-C.")
     ] = False,
     prune_raw_after: Annotated[
         str | None,
@@ -57,14 +57,15 @@ def index(
     ] = None,
     jobs: Annotated[
         int | None,
-        typer.Option("--jobs", "-j", metavar="N", min=1, help="Use N processes; by default one a core."),
+        typer.Option("--jobs", "-j", metavar="N", min=1, help="Use N processes. The default is one per core."),
     ] = None,
     scheduler: Annotated[
         str | None,
         typer.Option(
             "--scheduler",
             metavar="ADDRESS",
-            help="Let a Dask cluster do it, e.g. tcp://host:8786. Its workers read the paths and write the store.",
+            help="Let a Dask cluster do the work, e.g. tcp://host:8786. Its workers read the paths and write the "
+            "store.",
         ),
     ] = None,
     form: FormatOption = None,
@@ -72,13 +73,13 @@ def index(
     force: ForceOption = False,
     raw: RawOption = False,
 ) -> None:
-    """Add traces to a store: what they say, in small Parquet files that SQL and history read.
+    """Add traces to a store of small Parquet files, which sql and history read.
 
-    Each trace is read once. Its id is a hash of its content, so that what the store has already is passed over, and an
-    index that was stopped goes on where it was. A trace that can't be read costs itself alone: it becomes a row of the
-    table failures, and the exit code is 4. Several may index into one store at once.
+    Each trace is read once. Its id is a hash of its content, so traces that the store already has are skipped, and an
+    index that was stopped continues where it was. A trace that can't be read does not stop the others: it becomes a row
+    of the table failures, and the exit code is 4. Several processes may add to one store at once.
 
-    Nothing in a store says who recorded a trace, and where, unless --keep-names is given.
+    Unless --keep-names is given, nothing in a store says who recorded a trace, or where.
 
     Example: gemma-trace index traces --to store --compact
     """

@@ -33,7 +33,9 @@ def kernels(
     top: Annotated[
         int | None,
         typer.Option(
-            min=0, metavar="N", help="Show N rows; 0 shows all. The default is 20 on a screen and all in a file."
+            min=0,
+            metavar="N",
+            help="Show N rows; 0 shows all. By default people see 20, and CSV, JSON and Parquet have all.",
         ),
     ] = None,
     form: FormatOption = None,

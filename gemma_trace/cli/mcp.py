@@ -24,9 +24,9 @@ def mcp(
 ) -> None:
     """Serve the tables to an agent, as tools of the Model Context Protocol.
 
-    Answers on standard input and output, as agents start such servers, until the input ends. The tools (summarize,
-    stages, kernels, tree, advise, what_if, diff, check, sql) only read, and nothing but traces and stores below the
-    folders.
+    It answers on standard input and output, the way agents start such servers, until the input ends. The tools
+    (summarize, stages, kernels, tree, advise, what_if, diff, check, sql) only read, and they read nothing but the
+    traces and stores below the folders.
 
     It requires gemma-trace[mcp]; the tool sql requires gemma-trace[scale].
 
@@ -41,5 +41,5 @@ def mcp(
 
     gc.enable()  # other commands are short, and go without
     desk = Desk(Roots(roots or ["."]), read_rules(rule, rules), cached=not no_cache)
-    remark("gemma-trace: serving on standard input and output, for an agent; end of input stops")
+    remark("gemma-trace: serving on standard input and output, for an agent, until the input ends")
     serve(desk)

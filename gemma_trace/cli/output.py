@@ -115,6 +115,20 @@ def refuse_existing(output: Path, *, force: bool) -> None:
         raise OutputError(f"{output} exists already; give --force to overwrite it")
 
 
+def refuse_another_format(output: Path | None, form: Format, what: str, option: str = "--output") -> None:
+    """A file that is always of one format isn't named after another.
+
+    Args:
+        what: is written, for the message.
+        option: the option that names the file.
+
+    Raises:
+        ConfigError: the name says that the file is of another format.
+    """
+    if output is not None and format_of(output) not in (None, form):
+        raise ConfigError(f"{option} {output}: {what}; end the name with {RENDERERS[form].extensions[0]}")
+
+
 def format_for(form: Format | None, output: Path | None, option: str = "--output") -> Format:
     """The format that was asked for, or that the file is named after; a table where there is no file.
 

@@ -15,6 +15,7 @@ from gemma_trace.cli.report_job import RanksOption
 from gemma_trace.cli.rules import PeaksOption, RuleOption, RulesOption, StageOption
 from gemma_trace.errors import ConfigError, InputError
 from gemma_trace.remote import path_of
+from gemma_trace.report.formats import Format
 
 if TYPE_CHECKING:
     from gemma_trace.analysis.pairing import Pairing
@@ -65,7 +66,7 @@ def report(
     a table with one row per run comes first. For two paths it shows the difference. The name of the file goes to
     stdout.
 
-    For a folder that holds the ranks of one job, or a file into which they were merged, the page is of the job: which
+    For a folder that holds the ranks of one job, or a file into which they were merged, the page shows the job: which
     rank is late and where, a heat map of ranks by stage, chosen ranks over time on one clock, and the collectives.
     With --hta or --stage, each rank of a folder is shown as a run instead.
 
@@ -74,13 +75,14 @@ def report(
 
     Example: gemma-trace report traces/demo && gemma-trace report main/ branch/ -o change.html
     """
-    from gemma_trace.cli.output import refuse_existing
+    from gemma_trace.cli.output import refuse_another_format, refuse_existing
     from gemma_trace.cli.report_job import rank_numbers
     from gemma_trace.cli.rules import chosen_stage, own_peaks, read_rules
     from gemma_trace.report.html.job_page import JobPage, render_job
     from gemma_trace.report.html.page import render_page
     from gemma_trace.trace.files import output_file
 
+    refuse_another_format(output, Format.HTML, "a report is HTML")
     if output is not None:
         refuse_existing(output, force=force)
     if hta:
@@ -106,7 +108,7 @@ def report(
     target = output or Path(default_name(paths, content))
     refuse_existing(target, force=force)
     if reading.ranks and not isinstance(content, JobPage):
-        raise ConfigError("--ranks chooses among the ranks of one job, and these traces are none; leave it out")
+        raise ConfigError("--ranks chooses among the ranks of one job, and these traces are not a job; leave it out")
     page = render_job(content) if isinstance(content, JobPage) else render_page(content)
     with output_file(target) as file:
         file.write(page)

@@ -41,8 +41,8 @@ RanksOption = Annotated[
     typer.Option(
         "--ranks",
         metavar="N,N",
-        help="Of a job: draw these ranks over time. The default is those that are late, the first, and the one that "
-        "waits most.",
+        help="For a job, draw these ranks over time. By default these are the ranks that are late, the first, and "
+        "the one that waits most.",
     ),
 ]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gemma_trace.capture.config import size_of
+from gemma_trace.capture.option_texts import size_of
 from gemma_trace.cli.output import ForceOption, FormatOption, OutDirOption, OutputOption, RawOption, answer, remark, say
 from gemma_trace.errors import ConfigError
 from gemma_trace.remote import path_of
@@ -36,11 +36,14 @@ def serve_capture(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Ask no server, but merge the traces of an earlier capture's folder, or a server's own.",
+            help="Merge the traces of an earlier capture's folder, or of a server's folder, without asking a server.",
         ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", "-m", metavar="NAME", help="The model's name. The default is the first.")
+        str | None,
+        typer.Option(
+            "--model", "-m", metavar="NAME", help="The model's name. The default is the first that the server lists."
+        ),
     ] = None,
     requests: Annotated[
         Path | None,
@@ -51,7 +54,9 @@ def serve_capture(
     online: Annotated[
         bool, typer.Option("--online", help="Fetch the images of --requests that are http(s) URLs.")
     ] = False,
-    runs: Annotated[int, typer.Option(min=1, metavar="N", help="Time N requests, and profile N.")] = 5,
+    runs: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Time N requests without the profiler, then profile N.")
+    ] = 5,
     images: Annotated[
         int,
         typer.Option(
@@ -63,10 +68,12 @@ def serve_capture(
     new_tokens: Annotated[int, typer.Option(min=1, metavar="N", help="Generate N tokens.")] = 16,
     repeat_images: Annotated[
         bool,
-        typer.Option("--repeat-images", help="Send the same images each time, which the server's cache then keeps."),
+        typer.Option(
+            "--repeat-images", help="Send the same images each time, so that the server finds them in its cache."
+        ),
     ] = False,
     warmup: Annotated[int, typer.Option(min=0, metavar="N", help="Send N requests first, which are not counted.")] = 1,
-    concurrency: Annotated[int, typer.Option(min=1, max=1024, metavar="N", help="Have N requests open at once.")] = 1,
+    concurrency: Annotated[int, typer.Option(min=1, max=1024, metavar="N", help="Keep N requests open at once.")] = 1,
     rate: Annotated[
         float | None, typer.Option(metavar="N", help="Send N requests a second, as far as --concurrency allows.")
     ] = None,
@@ -74,7 +81,9 @@ def serve_capture(
         int | None,
         typer.Option(min=0, metavar="N", help="The seed of the images. By default they are new each time."),
     ] = None,
-    timeout: Annotated[float, typer.Option(min=0.1, metavar="S", help="Wait S seconds for a silent server.")] = 600.0,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, metavar="S", help="Give up after S seconds in which the server sends nothing.")
+    ] = 600.0,
     stop_timeout: Annotated[
         float, typer.Option(min=0.1, metavar="S", help="Wait S seconds for the server to write its traces.")
     ] = 600.0,
@@ -89,7 +98,7 @@ def serve_capture(
 
     Requests are sent as streams, first without the profiler, then, with --traces, under the server's own: vLLM's or
     SGLang's. Their traces and what the client saw become one trace on one clock, which every other command reads by its
-    folder. Times are the client's. Each request has new images, since servers keep those that they have seen.
+    folder. Times are the client's. Each request has new images, since servers cache the images that they have seen.
 
     A bearer token is taken from the environment variable GEMMA_TRACE_API_KEY, if it is set.
 
@@ -103,13 +112,13 @@ def serve_capture(
     from gemma_trace.served.payloads import PROMPT
 
     if (server is None) == (merge is None):
-        raise ConfigError("give --server and its address, or --merge and the folder of an earlier capture")
+        raise ConfigError("give --server with its address, or --merge with the folder of an earlier capture")
     if merge is not None:
         _merge(merge)
         return
     assert server is not None
     if not re.fullmatch(r"[\w][\w.+=-]{0,150}", name):
-        raise ConfigError(f"--name {name!r} is no name of a folder; use letters, digits, dots and dashes")
+        raise ConfigError(f"--name {name!r} is not the name of a folder; use letters, digits, dots and dashes")
     config = ServeConfig(
         server=server,
         out_dir=out_dir,

@@ -13,9 +13,7 @@ from gemma_trace.cli.output import ForceOption, answer, answer_lines
 def skill(
     install: Annotated[
         Path | None,
-        typer.Option(
-            "--install", metavar="FOLDER", help="Write the skill into this folder of skills, as FOLDER/gemma-trace."
-        ),
+        typer.Option("--install", metavar="FOLDER", help="Write the skill to FOLDER/gemma-trace."),
     ] = None,
     force: ForceOption = False,
 ) -> None:

@@ -30,26 +30,34 @@ def sql(
     given: Annotated[
         list[str] | None,
         typer.Argument(
-            help="The SQL, or - for what comes on stdin; and a trace, a folder of traces, or a store, also as a URL.",
+            help="The SQL, or - to read it from stdin; then a trace, a folder of traces, or a store, also as a URL.",
             metavar="SQL PATH",
         ),
     ] = None,
     file: Annotated[
-        Path | None, typer.Option("--file", metavar="FILE", help="Take the SQL from this file. Then PATH stands alone.")
+        Path | None,
+        typer.Option("--file", metavar="FILE", help="Read the SQL from this file. Then PATH is the only argument."),
     ] = None,
     schema: Annotated[
-        bool, typer.Option("--schema", help="Show the tables of PATH, or without one those of traces and of stores.")
+        bool, typer.Option("--schema", help="Show the tables of PATH; without PATH, those of all traces and stores.")
     ] = False,
-    timeout: Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="How long the query may take.")] = 60.0,
+    timeout: Annotated[
+        float, typer.Option("--timeout", metavar="SECONDS", help="Stop the query after this time.")
+    ] = 60.0,
     memory_limit: Annotated[
-        str, typer.Option("--memory-limit", metavar="SIZE", help="How much memory it may take, e.g. 500MB.")
+        str,
+        typer.Option(
+            "--memory-limit", metavar="SIZE", help="Stop the query if it requires more memory than this, e.g. 500MB."
+        ),
     ] = "2GB",
     rule: RuleOption = None,
     rules: RulesOption = None,
     top: Annotated[
         int | None,
         typer.Option(
-            min=0, metavar="N", help="Show N rows; 0 shows all. The default is 100 on a screen and all in a file."
+            min=0,
+            metavar="N",
+            help="Show N rows; 0 shows all. By default people see 100, and CSV, JSON and Parquet have all.",
         ),
     ] = None,
     form: FormatOption = None,
@@ -58,13 +66,13 @@ def sql(
     raw: RawOption = False,
     no_cache: NoCacheOption = False,
 ) -> None:
-    """Ask a trace, a folder of traces or a store in SQL, with DuckDB.
+    """Query a trace, a folder of traces or a store with SQL, in DuckDB.
 
     The tables of a trace are spans, activities, launches, ops, requests, stages, kernels, flows, memory, counters and
-    metadata; those of several traces have a column run more, those of a job's ranks a column rank. The tables of a
+    metadata; the tables of several traces also have a column run, those of a job's ranks a column rank. The tables of a
     store are those that gemma-trace index makes. Times are whole nanoseconds.
 
-    Nothing is written, and SQL opens no file and no network: one SELECT is run on the tables alone.
+    One SELECT runs, on these tables alone: it writes nothing, and opens no file and no network connection.
 
     Example: gemma-trace sql "SELECT stage, sum(dur_ns) FROM activities GROUP BY stage" trace.json.gz
     """
@@ -77,7 +85,7 @@ def sql(
     limits = _limits(timeout, memory_limit)
     if schema:
         if len(given) > 1 or file:
-            raise ConfigError("--schema takes no SQL; give at most one PATH")
+            raise ConfigError("--schema needs no SQL; give at most one PATH")
         _emit_schema(given, form, output, force=force, raw=raw)
         return
     if len(given) != (1 if file else 2):
@@ -160,8 +168,6 @@ def _limits(timeout_s: float, memory: str) -> Limits:
     """
     from gemma_trace.sql.limits import Limits
 
-    if not 0 < timeout_s <= 10**6:
-        raise ConfigError(f"--timeout {timeout_s:g} is no number of seconds above 0")
     found = _SIZE.fullmatch(memory.strip())
     size_bytes = int(float(found[1]) * _SIZES[found[2].upper()]) if found else 0
     if size_bytes < 10**7:

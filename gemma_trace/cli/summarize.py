@@ -53,7 +53,7 @@ def summarize(
         list[Path], typer.Argument(help="Trace files, or folders of them.", metavar="PATH...", parser=path_of)
     ],
     style: Annotated[
-        Style, typer.Option(help="ttft prints our columns; study prints the table of the reference study.")
+        Style, typer.Option(help="ttft prints the usual columns; study prints the table of the reference study.")
     ] = Style.TTFT,
     per: Annotated[
         Per,

@@ -139,6 +139,8 @@ def _watching(*, quiet: bool) -> Iterator[Callable[[list[Cell]], None]]:
     from rich.console import Console
     from rich.live import Live
 
+    from gemma_trace.capture.sweep import REFUSED
+
     console = Console(stderr=True)
     said: set[str] = set()
 
@@ -146,8 +148,8 @@ def _watching(*, quiet: bool) -> Iterator[Callable[[list[Cell]], None]]:
         for cell in cells:
             if cell.state in ("done", "failed") and cell.name not in said:
                 said.add(cell.name)
-                after = f" in {cell.seconds:.0f} s" if cell.seconds else " before"
-                say(f"{cell.name}: {cell.state}{after}")
+                earlier = "" if cell.phase == REFUSED else " before"
+                say(f"{cell.name}: {cell.state}{f' in {cell.seconds:.0f} s' if cell.seconds else earlier}")
 
     if quiet:
         yield lambda cells: None

@@ -16,15 +16,17 @@ def what_if(
     trace: TraceArgument,
     scale: Annotated[
         list[str] | None,
-        typer.Option(metavar="PATTERN=X", help="This work takes X times what it took. Repeatable."),
+        typer.Option(metavar="PATTERN=X", help="Let this work take X times as long. Repeatable."),
     ] = None,
     remove: Annotated[
-        list[str] | None, typer.Option(metavar="PATTERN", help="This work isn't there. Repeatable.")
+        list[str] | None, typer.Option(metavar="PATTERN", help="Leave this work out. Repeatable.")
     ] = None,
     overlap: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="PATTERN", help="This work runs beside all else, and only the request's end waits. Repeatable."
+            metavar="PATTERN",
+            help="Let this work run in parallel with everything else; only the end of the "
+            "request waits for it. Repeatable.",
         ),
     ] = None,
     request: Annotated[int | None, typer.Option(metavar="N", help="Replay request N alone; 0 is the first.")] = None,
@@ -36,11 +38,11 @@ def what_if(
     raw: RawOption = False,
     no_cache: NoCacheOption = False,
 ) -> None:
-    """Say what the requests would take if some of their work were shorter, gone, or beside the rest.
+    """Say how long the requests would take if some of their work were shorter, gone, or run in parallel.
 
     The dependency graph of each request is replayed. A pattern is family:NAME, kernel:NAME, stage:NAME, op:NAME or
-    span:NAME; in NAME, * stands for any text and ? for any character. op and span select all that lies within them, and
-    the activities launched there. Without a device, family selects the ops' own time.
+    span:NAME; in NAME, * stands for any text and ? for any character. op and span select everything inside these ops
+    and spans, and the activities launched there. Without a device, family selects the self time of ops.
 
     Example: gemma-trace what-if traces/demo --scale 'family:gemm=0.5' --remove 'stage:image_processing'
     """
@@ -54,7 +56,7 @@ def what_if(
     from gemma_trace.whatif.engine import what_if as replayed
 
     if not (scale or remove or overlap):
-        raise ConfigError("nothing is changed; give --scale PATTERN=X, --remove PATTERN or --overlap PATTERN")
+        raise ConfigError("nothing would change; give --scale PATTERN=X, --remove PATTERN or --overlap PATTERN")
     change = Change.of(remove or (), dict(map(scaled, scale or ())), overlap or ())
     loaded = open_trace(one_trace(trace), read_rules(rule, rules), cached=not no_cache)
     found = replayed(loaded, change, request)

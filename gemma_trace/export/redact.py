@@ -18,6 +18,7 @@ from gemma_trace.export.private_names import PrivateNames
 from gemma_trace.export.redacted_json import JsonRedactor, Members
 from gemma_trace.foreign import UnreadableValueError, decoded, members_of
 from gemma_trace.metadata import METADATA_KEY
+from gemma_trace.remote import path_of
 from gemma_trace.trace.columns import UNDECODABLE_EVENTS
 from gemma_trace.trace.events import ROLES, Role
 from gemma_trace.trace.files import output_file
@@ -53,7 +54,7 @@ class Redaction:
     incomplete: bool
 
 
-def redact(path: Path, output: Path, on_bytes: Callable[[int], None] | None = None) -> Redaction:
+def redact(path: str | Path, output: str | Path, on_bytes: Callable[[int], None] | None = None) -> Redaction:
     """Write a copy of a trace without tokens, environment blocks, names of users and hosts, and folders.
 
     Args:
@@ -65,6 +66,7 @@ def redact(path: Path, output: Path, on_bytes: Callable[[int], None] | None = No
         TraceFormatError: it is not a trace, or an export for viewers.
         OutputError: the copy can't be written.
     """
+    path, output = path_of(path), Path(output)
     half = None if on_bytes is None else _half(on_bytes)
     names = PrivateNames()
     first = stream_events(path, names, half)

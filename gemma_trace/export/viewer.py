@@ -24,7 +24,7 @@ _KEPT: Final = ("schemaVersion", "deviceProperties", METADATA_KEY)
 
 
 def export_trace(
-    trace: Trace, output: Path, on_bytes: Callable[[int], None] | None = None, *, keep_paths: bool = False
+    trace: Trace, output: str | Path, on_bytes: Callable[[int], None] | None = None, *, keep_paths: bool = False
 ) -> ExportResult:
     """Write the trace that viewers get. Every time is relative to the trace's first event, to the nanosecond.
 
@@ -38,7 +38,7 @@ def export_trace(
         InputError: the trace's file is gone, or it has grown since it was read.
     """
     shift_ns = trace.read_report.first_ns or 0
-    with viewer_file(output, keep_paths=keep_paths) as file:
+    with viewer_file(Path(output), keep_paths=keep_paths) as file:
         part = TracePart(trace, ViewerIds(), shift_ns, -1, file, LinkNumbers())
         file.begin(part.record, _members(trace, shift_ns))
         part.write_events(on_bytes)

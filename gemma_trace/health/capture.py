@@ -21,7 +21,7 @@ def capture_findings(trace: Trace) -> Iterator[Finding]:
             Severity.INFO,
             1,
             f"the weights of {metadata.run.model} are random",
-            "times depend on the shapes, not on the values; what the model writes makes no sense",
+            "times depend on the shapes and not on the values, but the text that the model writes makes no sense",
         )
     if metadata.config.get("warmup") == 0:
         yield Finding(

@@ -28,5 +28,5 @@ def distortion_findings(found: Sequence[StageDistortion]) -> Iterator[Finding]:
         len(wrong),
         f"the profiler distorts {most.stage} most: it takes {most.factor:.2f} times as long as without it, "
         f"{most.profiled_ns / 1e6:,.3f} instead of {most.timed_ns / 1e6:,.3f} ms ({most.requests} requests){others}",
-        "its share of the profiled time is too large: use the timed columns; capture without --stacks",
+        "its share of the profiled time is too large; use the timed columns, or capture without --stacks",
     )

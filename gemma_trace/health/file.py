@@ -33,13 +33,13 @@ _REPAIRS: dict[str, tuple[Severity, str, str]] = {
     repair.BARE_VALUES: (
         Severity.WARNING,
         "values that are not JSON, such as words without quotes: read as the number or the text that they spell",
-        "look at what wrote the file if a span that you need is affected",
+        "check the program that wrote the file if a span that you need is affected",
     ),
     repair.STRAY_COMMAS: (Severity.INFO, "commas that separate nothing and were passed over", "nothing to do"),
     others.NOT_NUMERIC: (
         Severity.WARNING,
         "values of counters that are not numbers and were left out: the value before them continues",
-        "look at what sampled the counters, if their means matter",
+        "check the program that sampled the counters if their means matter",
     ),
     repair.STRAY_BRACES: (Severity.WARNING, "closing braces that close nothing", "look at the file around them"),
     others.TEXT_NUMBERS: (
@@ -55,7 +55,7 @@ _REPAIRS: dict[str, tuple[Severity, str, str]] = {
     columns.MISSING_DURATIONS: (
         Severity.WARNING,
         "spans without a length, which count as 0",
-        "the profiler stopped inside them: stop it outside the region of interest",
+        "the profiler stopped while they were open; stop it outside the region of interest",
     ),
     columns.UNDECODABLE_EVENTS: (
         Severity.ERROR,
@@ -65,12 +65,12 @@ _REPAIRS: dict[str, tuple[Severity, str, str]] = {
     foreign.UNREADABLE_VALUES: (
         Severity.WARNING,
         "arguments of events that couldn't be read and count as missing: nested too deep, or with too large numbers",
-        "look at what wrote the file if shapes, streams or links are missing",
+        "check the program that wrote the file if shapes, streams or links are missing",
     ),
     foreign.NUMBERS_TOO_LARGE: (
         Severity.WARNING,
-        "ids, sizes and addresses that 64 bits do not hold and that count as not there",
-        "look at what wrote the file if links, streams or sizes are missing",
+        "ids, sizes and addresses that do not fit into 64 bits and count as missing",
+        "check the program that wrote the file if links, streams or sizes are missing",
     ),
     reader.UNREADABLE_HEADER: (
         Severity.WARNING,
@@ -80,7 +80,7 @@ _REPAIRS: dict[str, tuple[Severity, str, str]] = {
     reader.UNREAD_BYTES: (
         Severity.ERROR,
         "bytes that were not read, after an event or header that is too long, or too many unreadable events",
-        "look at what wrote the file; the events before them were read",
+        "check the program that wrote the file; the events before them were read",
     ),
     columns.UNPAIRED_BEGINS: (
         Severity.WARNING,

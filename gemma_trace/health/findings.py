@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from gemma_trace.tabular import Tabular
+from gemma_trace.wording import counted
 
 RANDOM_WEIGHTS: Final = "random_weights"
 """The code of the finding that marks a capture of random weights wherever it is shown."""
@@ -91,7 +92,7 @@ class Health(Tabular):
 
     def headline(self) -> str:
         """What the result is, in a line."""
-        return f"{self.verdict}, {len(self.findings)} findings"
+        return f"{self.verdict}, {counted(len(self.findings), 'finding')}"
 
     def records(self) -> Iterator[dict[str, Any]]:
         """One row per finding, the worst first."""

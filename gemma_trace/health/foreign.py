@@ -61,7 +61,7 @@ def _passed_over(trace: Trace) -> Iterator[Finding]:
             Severity.WARNING,
             sum(report.passed_over.values()),
             f"not understood: {told}; they cover {length_ns / 1e6:.3f} ms, beside spans over {whole_ns / 1e6:.3f} ms",
-            "no figure includes them; write what should be included as complete events (phase X)",
+            "no figure includes them; write events that should be included as complete events (phase X)",
         )
     else:
         count = sum(report.passed_over.values())
@@ -86,7 +86,7 @@ def _unrecognised(trace: Trace) -> Iterator[Finding]:
         len(guessed),
         f"spans of a category that torch.profiler does not write: {len(guessed):,} of {len(spans):,} ({told}), over "
         f"{share:.1f}% of the time that spans cover; {_taken_for(trace, guessed)}",
-        "is this a trace of torch.profiler? check what was guessed before you trust a figure",
+        "check that torch.profiler wrote this trace, and what was guessed, before you trust a figure",
     )
 
 

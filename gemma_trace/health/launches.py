@@ -34,7 +34,8 @@ def launch_findings(trace: Trace) -> Iterator[Finding]:
             "graph_capture",
             Severity.INFO,
             captured,
-            f"launches that were captured into a graph and not run: {captured:,} of {len(launched):,}; they have no "
+            f"launches that were captured into a graph instead of being run: {captured:,} of {len(launched):,}; "
+            f"they have no "
             "activity of their own",
             "the device's work is in the replays of the graph; steps with a capture say nothing about the device",
         )
@@ -47,7 +48,7 @@ def launch_findings(trace: Trace) -> Iterator[Finding]:
             "launches_at_the_edge",
             Severity.INFO,
             edge,
-            f"launches at the ends of the trace whose activities fell outside of it: {edge:,}",
+            f"launches at the ends of the trace whose activities are outside it: {edge:,}",
             "nothing to do",
         )
 

@@ -29,7 +29,7 @@ def link_findings(trace: Trace) -> Iterator[Finding]:
             len(unlinked),
             f"device activities without their launch in the trace: {len(unlinked):,} of {len(activities):,} "
             f"({share:.1f}% of device time)",
-            "they have a row of their own; start the profiler, or its warm-up, earlier",
+            "they are shown as the row unlinked; start the profiler, or its warm-up, earlier",
         )
     linked = activities[trace.launch != NONE]
     launch = trace.launch[trace.launch != NONE]
@@ -51,7 +51,7 @@ def link_findings(trace: Trace) -> Iterator[Finding]:
             "graph_replays",
             Severity.INFO,
             replayed,
-            f"device activities replayed by a graph: {replayed:,} of {len(activities):,}; inside a graph "
-            "stages, layers and ops are not told apart: all of a replay is of the stage that launched it",
+            f"device activities replayed by a graph: {replayed:,} of {len(activities):,}; stages, layers and ops "
+            f"inside a graph can't be told apart: a whole replay counts for the stage that launched it",
             "to see the ops, capture without graphs (vLLM: enforce_eager)",
         )

@@ -59,7 +59,7 @@ def _counted(rest: Sequence[Finding]) -> Finding:
         rest[0],
         count=sum(finding.count for finding in rest),
         message=f"{len(rest)} more findings of this kind ({rest[0].code}), each worded differently",
-        advice="--format json has them all",
+        advice="--format json lists them all",
         traces=tuple(dict.fromkeys(label for finding in rest for label in finding.traces)),
     )
 

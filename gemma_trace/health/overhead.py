@@ -57,7 +57,8 @@ def _profiler(trace: Trace, requests: Sequence[Request], wall_ns: int) -> Iterat
         events,
         f"the profiler itself held the program up for {total_ns / 1e6:,.3f} ms, {100 * share:.1f}% of the time "
         f"({events:,} events of its own overhead)",
-        "do not count it as the program's (stages --why shows it apart); profile fewer steps, or no stacks and shapes"
+        "do not count it as time of the program (stages --why shows it separately); profile fewer steps, or without "
+        "stacks and shapes"
         if notable
         else "nothing to do",
     )

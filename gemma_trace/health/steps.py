@@ -32,7 +32,7 @@ def step_findings(trace: Trace) -> Iterator[Finding]:
             "slow_first_step",
             Severity.WARNING,
             1,
-            f"the first step took {first / usual:.1f} times the median of the others, as without a warm-up",
+            f"the first step took {first / usual:.1f} times the median of the others, as if there was no warm-up",
             "run some steps before the profiler starts (schedule(wait=…, warmup=…))",
         )
     elif lengths.max() > UNEVEN_STEPS * max(1, lengths.min()):

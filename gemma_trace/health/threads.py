@@ -36,7 +36,7 @@ def thread_findings(trace: Trace) -> Iterator[Finding]:
             Severity.WARNING,
             len(requests),
             f"for {100 * unseen:.1f}% of the requests' time no thread has a span: the work ran in a thread that the "
-            "profiler did not record, or in no op at all",
+            f"profiler did not record, or outside of all ops",
             "record all threads: torch.profiler.profile(experimental_config="
             "torch._C._profiler._ExperimentalConfig(profile_all_threads=True))",
         )

@@ -25,7 +25,8 @@ def time_findings(trace: Trace) -> Iterator[Finding]:
             count,
             f"spans at time zero, or over a year long or away from all others: {count:,}, of them "
             f"{implausible.displaced_activities:,} device activities; no figure includes them",
-            "the profiler lost their times, and their work is in no figure; capture again with a newer torch or driver",
+            "the profiler lost their times, so no figure includes their work; capture again with a newer torch or "
+            "driver",
         )
     if overlong := implausible.overlong:
         worst = overlong[0]
@@ -52,7 +53,7 @@ def time_findings(trace: Trace) -> Iterator[Finding]:
             f"device activities that an earlier one of their stream runs over: {count:,}, by {covered_ns / 1e6:.3f} ms "
             f"together; most of them by {span_text(trace, worst_span)} of {trace.spans.dur_ns[worst_span] / 1e6:,.3f} "
             f"ms ({int(found.over.max()):,})",
-            "sums count the overlap twice; the busy columns don't",
+            "sums count the overlap twice; the busy columns do not",
         )
 
 

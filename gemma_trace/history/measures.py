@@ -45,7 +45,7 @@ def measure_named(name: str) -> Measure:
         ConfigError: there is no name, or none behind the colon.
     """
     if not name or name in (FAMILY, KERNEL):
-        raise ConfigError(f"--measure {name!r} names no measure; give {HELP}")
+        raise ConfigError(f"--measure {name!r} is not a measure; give {HELP}")
     return Measure(name, "bytes" if name == PEAK_MEMORY else "ns")
 
 

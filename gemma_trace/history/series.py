@@ -156,20 +156,24 @@ def history_of(
     """
     if unknown := [name for name in by if name not in _CAN_BE_BY]:
         raise ConfigError(
-            f"--by {unknown[0]!r} is no column that tells runs apart; it can be {', '.join(sorted(_CAN_BE_BY))}"
+            f"--by {unknown[0]!r} is not a column that tells runs apart; it can be {', '.join(sorted(_CAN_BE_BY))}"
         )
     runs = Store(store).runs()
     if runs.empty and not is_store(store):
-        raise UnreadableError(f"no store at {shown_url(str(store))}; gemma-trace index makes one")
+        raise UnreadableError(f"no store at {shown_url(str(store))}; gemma-trace index creates one")
     dated = runs[runs["created_ns"].notna()]
     chosen = dated if "rank" in by else dated[dated["rank"].isna() | (dated["rank"] == 0)]
     recent = chosen if since_ns is None else chosen[chosen["created_ns"] >= since_ns]
     if chosen.empty:
-        none = f"none of the {len(runs):,} runs in {shown_url(str(store))} says when it was captured"
-        raise InputError(f"{none}, by which history orders them; captures of gemma-trace and recent torch.profiler do")
+        none = f"none of the runs in {shown_url(str(store))} says when it was captured"
+        raise InputError(
+            f"{none}, and history orders runs by that; captures of gemma-trace and of a recent torch.profiler do"
+        )
     if recent.empty:
         last = date_text(int(chosen["created_ns"].max()))
-        raise InputError(f"no run in {shown_url(str(store))} is so late: the last is of {last} (UTC); check --since")
+        raise InputError(
+            f"no run in {shown_url(str(store))} is that recent: the last one is from {last} (UTC); check --since"
+        )
     found = [
         series
         for measure in measures

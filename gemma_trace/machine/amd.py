@@ -31,7 +31,7 @@ def opened(addresses: Sequence[GpuAddress], undo: ExitStack) -> OpenedGpus:
     known = [address for address in addresses if address.bus in handles]
     lacking = [address.device for address in addresses if address not in known]
     gpus = tuple(AmdGpu(amdsmi, address.device, handles[address.bus]) for address in known)
-    return OpenedGpus(gpus, f"AMD SMI knows no {', '.join(lacking)}" if lacking else "")
+    return OpenedGpus(gpus, f"AMD SMI does not know {', '.join(lacking)}" if lacking else "")
 
 
 class AmdGpu:

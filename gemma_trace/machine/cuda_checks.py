@@ -47,7 +47,7 @@ def driver_hangs() -> bool:
 
 def hanging_driver() -> Check:
     """What is said where nothing can be asked."""
-    found = f"nvidia-smi does not answer within {LONGEST_S:.0f} s, so that no device was looked at"
+    found = f"nvidia-smi does not answer within {LONGEST_S:.0f} s, so no device was checked"
     return Check("cuda", CheckStatus.ABSENT, found, "see dmesg for what the driver says, and restart the machine")
 
 
@@ -66,20 +66,21 @@ def cuda_checks() -> Iterator[Check]:
     for index, name in enumerate(names):
         yield _device(index, name, states.get(f"cuda:{index}", GpuState()))
     if len(set(names)) > 1:
-        found = f"the devices are of {len(set(names))} kinds, and figures of one say nothing of another"
-        yield Check("cuda devices", CheckStatus.OK, f"{found}; name the one that is meant with --device cuda:N")
+        found = f"the devices are of {len(set(names))} kinds, and figures of one kind say nothing about another"
+        yield Check("cuda devices", CheckStatus.OK, f"{found}; choose one with --device cuda:N")
 
 
 def why_unseen() -> tuple[str, str]:
     """Why the profiler may have seen nothing of a device, and what mends it."""
     if _only_administrators_profile():
         return (
-            "saw no device activity of a trial, and the driver lets only administrators profile (RmProfilingAdminOnly)",
+            "saw no device activity in a trial, because the driver allows only administrators to profile "
+            "(RmProfilingAdminOnly)",
             "load the driver with NVreg_RestrictProfilingToAdminUsers=0, or run the container with SYS_ADMIN",
         )
     return (
-        "saw no device activity of a trial",
-        "see what CUPTI reports with KINETO_LOG_LEVEL=1; another profiler may use it, or the driver may forbid it",
+        "saw no device activity in a trial",
+        "see what CUPTI reports with KINETO_LOG_LEVEL=1; another profiler may be using it, or the driver may forbid it",
     )
 
 
@@ -114,7 +115,7 @@ def _no_device(said: list[str]) -> Check:
 
 
 def _old_driver(cuda: str, highest: tuple[int, int]) -> Check:
-    found = f"the driver knows CUDA up to {highest[0]}.{highest[1]}, and torch is built for CUDA {cuda}"
+    found = f"the driver supports CUDA up to {highest[0]}.{highest[1]}, and torch is built for CUDA {cuda}"
     needed = _DRIVER_OF_CUDA.get(int(cuda.partition(".")[0]))
     newer = f"version {needed} or newer" if needed else "a newer one"
     mend = f"update the driver to {newer}, or install a torch for CUDA {highest[0]}: https://pytorch.org"
@@ -145,13 +146,13 @@ def _device(index: int, name: str, state: GpuState) -> Check:
         if state.compute_mode == "prohibited":
             mend = f"allow it: nvidia-smi -i {index} -c DEFAULT, or hide it with CUDA_VISIBLE_DEVICES"
         elif state.compute_mode == "exclusive process":
-            mend = "it takes one process at a time: end the one that is on it, or hide it with CUDA_VISIBLE_DEVICES"
+            mend = "it allows one process at a time: end the process that uses it, or hide it with CUDA_VISIBLE_DEVICES"
         mode = f" (compute mode {state.compute_mode})" if state.compute_mode not in (None, "default") else ""
         return Check(f"cuda:{index}", CheckStatus.ABSENT, f"{name}, which can't be used{mode}: {reason}", mend)
     notes = [f"{name}, {free:.1f} GB of memory free"]
     notes += [f"ROCm {torch.version.hip}"] if torch.version.hip else []
     notes += ["one process at a time"] if state.compute_mode == "exclusive process" else []
-    notes += ["an instance or a GPU of MIG, of which there is no energy"] if state.mig else []
+    notes += ["an instance or a GPU with MIG, for which energy can't be read"] if state.mig else []
     notes += [f"{state.other_processes} other processes on it"] if state.other_processes else []
     notes += [f"throttled: {', '.join(state.throttled)}"] if state.throttled else []
     return Check(f"cuda:{index}", CheckStatus.OK, "; ".join(notes))

@@ -37,10 +37,14 @@ class CheckStatus(StrEnum):
     """How a check went."""
 
     OK = "ok"
-    MISSING = "missing"
-    """A capture needs it."""
-    ABSENT = "absent"
-    """Nothing needs it, but something more could be done with it."""
+    MISSING = (
+        "missing"
+        """A capture needs it."""
+    )
+    ABSENT = (
+        "absent"
+        """Nothing needs it, but something more could be done with it."""
+    )
 
 
 @dataclass(frozen=True)
@@ -140,7 +144,7 @@ def _profiler() -> Check:
     if ProfilerActivity.CUDA not in supported_activities():
         return Check("profiler", CheckStatus.OK, "records the CPU; this torch has no CUPTI or roctracer")
     if not torch.cuda.is_available():
-        return Check("profiler", CheckStatus.OK, "records the CPU, and CUDA where there is a device")
+        return Check("profiler", CheckStatus.OK, "records the CPU, and CUDA if there is a device")
     try:
         with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as recorded:
             torch.ones(1024, device="cuda").sum().item()
@@ -150,7 +154,7 @@ def _profiler() -> Check:
         return Check("profiler", CheckStatus.MISSING, f"a trial failed: {error_text(error)}", mend)
     seen = sum(event.device_type == torch.autograd.DeviceType.CUDA for event in recorded.events())
     if seen:
-        return Check("profiler", CheckStatus.OK, f"records the CPU and CUDA: saw {seen} device activities of a trial")
+        return Check("profiler", CheckStatus.OK, f"records the CPU and CUDA; saw {seen} device activities in a trial")
     found, mend = why_unseen()
     return Check("profiler", CheckStatus.MISSING, found, mend)
 
@@ -201,7 +205,9 @@ def _token() -> Check:
     ]
     here = f"in the cache: {', '.join(cached)}" if cached else "none of Gemma 3's weights in the cache"
     if huggingface_hub.get_token() is None:
-        return Check("hub", CheckStatus.ABSENT, f"no token; {here}", "hf auth login; --weights random needs none")
+        return Check(
+            "hub", CheckStatus.ABSENT, f"no token; {here}", "hf auth login; --weights random requires no token"
+        )
     return Check("hub", CheckStatus.OK, f"there is a token; {here}")
 
 

@@ -96,9 +96,9 @@ def gpu_meter(gpus: Sequence[Gpu], wanted: int, why_not: str) -> Meter | NoMeter
         why_not: why some can't be asked.
     """
     if len(gpus) < wanted:
-        return NoMeter(why_not or "not every GPU of the model can be asked")
+        return NoMeter(why_not or "not every GPU of the model can be read")
     if dumb := [gpu.device for gpu in gpus if gpu.energy_joules() is None]:
-        return NoMeter(f"{', '.join(dumb)} has no energy counter of its own (a MIG instance and older GPUs have none)")
+        return NoMeter(f"{', '.join(dumb)} has no energy counter (MIG instances and older GPUs have none)")
     return GpuMeter(gpus)
 
 
@@ -107,7 +107,7 @@ def host_meter(powercap: Path | None = None) -> Meter | NoMeter:
     folder = POWERCAP if powercap is None else powercap
     packages = [zone for zone in sorted(folder.glob("*rapl:*")) if _text(zone / "name").startswith("package")]
     if not packages:
-        return NoMeter("the processors have no RAPL counter here")
+        return NoMeter("the processors have no RAPL counter")
     if any(_number(package / "energy_uj") is None for package in packages):
         return NoMeter("RAPL's counters (energy_uj in /sys/class/powercap) can't be read by this user")
     return RaplMeter(packages)

@@ -16,11 +16,16 @@ def gpu_warnings(gpus: Sequence[GpuRecord]) -> Iterator[str]:
     for gpu in gpus:
         yield from _of_clocks(gpu)
         if gpu.throttled:
-            yield f"{gpu.device} was throttled during the timed pass: {', '.join(gpu.throttled)}; watch its heat"
+            yield f"{gpu.device} was throttled during the timed pass: {', '.join(gpu.throttled)}; check its cooling"
         if others := max(gpu.before.other_processes or 0, gpu.after.other_processes or 0):
-            yield f"{others} other process{'es' if others > 1 else ''} computed on {gpu.device}; end what isn't needed"
+            yield (
+                f"{others} other process{'es' if others > 1 else ''} computed on {gpu.device}; end those that "
+                f"aren't needed"
+            )
         if gpu.before.mig:
-            yield f"{gpu.device} is split by MIG; its clocks and limits are of the whole GPU, which others may use"
+            yield (
+                f"{gpu.device} is split by MIG; its clocks and limits are those of the whole GPU, which others may use"
+            )
         yield from _of_errors(gpu)
 
 

@@ -38,7 +38,7 @@ def opened(addresses: Sequence[GpuAddress], undo: ExitStack) -> OpenedGpus:
     found = [(address, _handle(pynvml, address)) for address in addresses]
     gpus = tuple(NvidiaGpu(pynvml, address.device, handle) for address, handle in found if handle is not None)
     lacking = [address.device for address, handle in found if handle is None]
-    return OpenedGpus(gpus, f"NVML knows no {', '.join(lacking)}" if lacking else "")
+    return OpenedGpus(gpus, f"NVML does not know {', '.join(lacking)}" if lacking else "")
 
 
 class NvidiaGpu:

@@ -18,11 +18,21 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
 
+from gemma_trace.stages import Stage
+
 STEP: Final = "step"
 """What the stamp of an engine's step is called."""
 
 Method = Callable[..., Any]
 Wrapper = Callable[[Method], Method]
+Stamped = tuple[str, str, str, str]
+"""A module, a class of it, a method of that, and the stage that a call of the method is."""
+
+IMAGE_PROCESSOR: Final[Stamped] = (
+    *("transformers.image_processing_utils", "BaseImageProcessor", "__call__"),
+    Stage.IMAGE_PROCESSING.value,
+)
+"""The image processors of transformers, which every server calls."""
 
 _WRAPPED: Final = "__gemma_trace__"
 _log = logging.getLogger("gemma_trace.plugins")
@@ -46,8 +56,9 @@ class Stamps:
         with self._lock:
             self._lines.append(json.dumps(stamp))
 
-    def write(self, folder: str) -> None:
-        """Write them beside the traces, and forget them."""
+    def end(self, folder: str) -> None:
+        """The profiler has stopped: write the times beside its traces, and forget them."""
+        self.is_on = False
         with self._lock:
             lines, self._lines = self._lines, []
         if not lines or not folder or "://" in folder:
@@ -76,6 +87,41 @@ class Stamps:
 
         return wrapper
 
+    def time_calls(self, methods: Iterable[Stamped]) -> None:
+        """Make calls of these methods leave a stamp."""
+        for module, name, method, stage in methods:
+            wrap(module, name, method, self.timed(stage))
+
+    def starts(self, original: Method) -> Method:
+        """Wraps the coroutine that starts a server's profiler."""
+
+        async def start_profile(owner: Any, /, *args: Any, **more: Any) -> Any:
+            self.is_on = True
+            return await original(owner, *args, **more)
+
+        return start_profile
+
+    def stops(self, folder_of: Callable[[Any], str]) -> Wrapper:
+        """Wraps the coroutine that stops a server's profiler.
+
+        Args:
+            folder_of: where the profiler's traces go, of the object whose method it is.
+        """
+
+        def wrapper(original: Method) -> Method:
+            async def stop_profile(owner: Any, /, *args: Any, **more: Any) -> Any:
+                self.end(folder_of(owner))
+                return await original(owner, *args, **more)
+
+            return stop_profile
+
+        return wrapper
+
+
+def is_asked_for(variable: str) -> bool:
+    """Whether an environment variable turns a plugin on."""
+    return os.environ.get(variable) == "1"
+
 
 def wrap(module: str, name: str, method: str, wrapper: Wrapper) -> None:
     """Put a method of a class in a wrapper, once; where there is none, say so."""
@@ -101,7 +147,7 @@ def wrap_method(owner: type, method: str, wrapper: Wrapper) -> None:
 
 
 def _say_absent(what: str) -> None:
-    _log.warning("gemma-trace finds no %s in this version of the server; its time is not told", what)
+    _log.warning("gemma-trace does not find %s in this version of the server: the trace will not show its time", what)
 
 
 def _as(original: Method, wrapped: Method) -> Method:
@@ -145,7 +191,7 @@ def range_type() -> Callable[[str], AbstractContextManager[Any]]:
     """
     import torch
 
-    found: Callable[[str], AbstractContextManager[Any]] = getattr(
+    opens: Callable[[str], AbstractContextManager[Any]] = getattr(
         torch._C._profiler, "_RecordFunctionFast", torch.profiler.record_function
     )
-    return found
+    return opens

@@ -13,7 +13,18 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from gemma_trace.plugins.hooks import STEP, Method, Stamps, mark_modules, range_type, within, wrap
+from gemma_trace.plugins.hooks import (
+    IMAGE_PROCESSOR,
+    STEP,
+    Method,
+    Stamped,
+    Stamps,
+    is_asked_for,
+    mark_modules,
+    range_type,
+    within,
+    wrap,
+)
 from gemma_trace.stages import Stage
 
 VARIABLE: Final = "GEMMA_TRACE_SGLANG"
@@ -22,11 +33,11 @@ VARIABLE: Final = "GEMMA_TRACE_SGLANG"
 _PROCESSORS: Final = "sglang.srt.multimodal.processors.base_processor"
 _RUNNER: Final = "sglang.srt.model_executor.model_runner"
 
-# (module, class, method, the stage that a call of it is): in the tokenizer's process, where only times can be written.
-_STAMPED: Final = (
+# In the tokenizer's process, where only times can be written.
+_STAMPED: Final[tuple[Stamped, ...]] = (
     (_PROCESSORS, "BaseMultimodalProcessor", "_load_single_item", Stage.IMAGE_LOAD.value),
     (_PROCESSORS, "BaseMultimodalProcessor", "process_mm_data", Stage.PREPROCESSING.value),
-    ("transformers.image_processing_utils", "BaseImageProcessor", "__call__", Stage.IMAGE_PROCESSING.value),
+    IMAGE_PROCESSOR,
 )
 
 _TOWERS: Final = ("vision_tower", "visual", "vision_model", "vision_encoder", "vision_embed_tokens", "vpm")
@@ -41,12 +52,11 @@ _stamps = Stamps()
 
 def register() -> None:
     """Hook in where `GEMMA_TRACE_SGLANG` is 1."""
-    if os.environ.get(VARIABLE) != "1":
+    if not is_asked_for(VARIABLE):
         return
-    for module, name, method, stage in _STAMPED:
-        wrap(module, name, method, _stamps.timed(stage))
+    _stamps.time_calls(_STAMPED)
     wrap("sglang.srt.managers.tokenizer_manager", "TokenizerManager", "start_profile", _asked_to_start)
-    wrap("sglang.srt.managers.tokenizer_manager", "TokenizerManager", "stop_profile", _asked_to_stop)
+    wrap("sglang.srt.managers.tokenizer_manager", "TokenizerManager", "stop_profile", _stamps.stops(_folder))
     wrap("sglang.srt.managers.scheduler", "Scheduler", "run_batch", _running)
     wrap(_RUNNER, "ModelRunner", "load_model", _loading)
     wrap(_RUNNER, "ModelRunner", "forward", _forwarding)
@@ -57,24 +67,20 @@ def register() -> None:
 
 
 def _asked_to_start(original: Method) -> Method:
+    starts = _stamps.starts(original)
+
     async def start_profile(self: Any, *args: Any, **more: Any) -> Any:
         asked = [*args, *more.values()][:1]  # a request of its own, or in older versions the folder
         given = more.get("output_dir") or next((getattr(each, "output_dir", each) for each in asked), None)
         folder = given if isinstance(given, str | Path) else os.environ.get("SGLANG_TORCH_PROFILER_DIR", "/tmp")
         self.gemma_trace_folder = str(folder)
-        _stamps.is_on = True
-        return await original(self, *args, **more)
+        return await starts(self, *args, **more)
 
     return start_profile
 
 
-def _asked_to_stop(original: Method) -> Method:
-    async def stop_profile(self: Any, *args: Any, **more: Any) -> Any:
-        _stamps.is_on = False
-        _stamps.write(getattr(self, "gemma_trace_folder", ""))
-        return await original(self, *args, **more)
-
-    return stop_profile
+def _folder(manager: Any) -> str:
+    return str(getattr(manager, "gemma_trace_folder", ""))
 
 
 def _recording(original: Method) -> Method:
@@ -87,8 +93,7 @@ def _recording(original: Method) -> Method:
 
 def _exporting(original: Method) -> Method:
     def export_chrome_trace(self: Any, path: Any, *args: Any, **more: Any) -> Any:
-        _stamps.is_on = False
-        _stamps.write(str(Path(path).parent))
+        _stamps.end(str(Path(path).parent))
         return original(self, path, *args, **more)
 
     return export_chrome_trace

@@ -11,22 +11,29 @@ import os
 import time
 from typing import Any, Final
 
-from gemma_trace.plugins.hooks import STEP, Method, Stamps, mark_modules, range_type, within, wrap, wrap_method
+from gemma_trace.plugins.hooks import (
+    IMAGE_PROCESSOR,
+    STEP,
+    Method,
+    Stamped,
+    Stamps,
+    is_asked_for,
+    mark_modules,
+    range_type,
+    within,
+    wrap,
+    wrap_method,
+)
 from gemma_trace.stages import DETOKENIZATION, Stage
 
 VARIABLE: Final = "GEMMA_TRACE_VLLM"
 """The environment variable that turns the plugin on."""
 
-# (module, class, method, the stage that a call of it is): in the front end, where only times can be written.
-_STAMPED: Final = (
+# In the front end, where only times can be written.
+_STAMPED: Final[tuple[Stamped, ...]] = (
     ("vllm.multimodal.media.image", "ImageMediaIO", "load_bytes", Stage.IMAGE_LOAD.value),
     ("vllm.renderers.base", "BaseRenderer", "_process_multimodal", Stage.PREPROCESSING.value),
-    (
-        "transformers.image_processing_utils",
-        "BaseImageProcessor",
-        "__call__",
-        Stage.IMAGE_PROCESSING.value,
-    ),
+    IMAGE_PROCESSOR,
     ("vllm.v1.engine.output_processor", "OutputProcessor", "process_outputs", DETOKENIZATION),
 )
 
@@ -35,30 +42,12 @@ _stamps = Stamps()
 
 def register() -> None:
     """Hook in where `GEMMA_TRACE_VLLM` is 1. vLLM may call it several times in a process."""
-    if os.environ.get(VARIABLE) != "1":
+    if not is_asked_for(VARIABLE):
         return
-    for module, name, method, stage in _STAMPED:
-        wrap(module, name, method, _stamps.timed(stage))
-    wrap("vllm.v1.engine.async_llm", "AsyncLLM", "start_profile", _starting)
-    wrap("vllm.v1.engine.async_llm", "AsyncLLM", "stop_profile", _stopping)
+    _stamps.time_calls(_STAMPED)
+    wrap("vllm.v1.engine.async_llm", "AsyncLLM", "start_profile", _stamps.starts)
+    wrap("vllm.v1.engine.async_llm", "AsyncLLM", "stop_profile", _stamps.stops(_folder))
     wrap("vllm.model_executor.model_loader.base_loader", "BaseModelLoader", "load_model", _loading)
-
-
-def _starting(original: Method) -> Method:
-    async def start_profile(self: Any, *args: Any, **more: Any) -> Any:
-        _stamps.is_on = True
-        return await original(self, *args, **more)
-
-    return start_profile
-
-
-def _stopping(original: Method) -> Method:
-    async def stop_profile(self: Any, *args: Any, **more: Any) -> Any:
-        _stamps.is_on = False
-        _stamps.write(_folder(self))
-        return await original(self, *args, **more)
-
-    return stop_profile
 
 
 def _folder(owner: Any) -> str:
@@ -109,12 +98,12 @@ def _reading(scheduler_output: Any, requests: dict[str, int]) -> tuple[str, ...]
 
 def _profiling(original: Method) -> Method:
     def profile(self: Any, is_start: bool = True, *args: Any, **more: Any) -> Any:
-        _stamps.is_on = is_start
         if is_start:
+            _stamps.is_on = True
             # In the worker's method of the name, by whose frame sampling is told where stacks are recorded.
             wrap_method(type(self.model_runner), "sample_tokens", within(Stage.SAMPLING.range_name))
         else:
-            _stamps.write(_folder(self))
+            _stamps.end(_folder(self))
         return original(self, is_start, *args, **more)
 
     return profile

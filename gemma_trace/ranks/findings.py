@@ -13,6 +13,7 @@ from gemma_trace.ranks.calls import Calls
 from gemma_trace.ranks.clocks import Clock
 from gemma_trace.ranks.membership import Members
 from gemma_trace.ranks.summary import RankSummary
+from gemma_trace.wording import counted
 
 ODD_SPREAD: Final = 0.05
 """Ranks that leave their collectives at times that scatter by this share of a request aren't of one run."""
@@ -32,7 +33,7 @@ def _of_files(members: Members) -> Iterator[Finding]:
             "missing_ranks",
             Severity.WARNING,
             count,
-            f"{_count(count, 'rank')} of {members.world_size:,} {_have(count)} no trace here "
+            f"{counted(count, 'rank')} of {members.world_size:,} {_have(count)} no trace here "
             f"({_ranks(members.missing)}): latencies and waits are over the ranks that are here, and who waits for a "
             "missing rank isn't seen",
             "copy the traces of all ranks into the folder",
@@ -71,7 +72,7 @@ def _of_files(members: Members) -> Iterator[Finding]:
             "unlinked_in_merged",
             Severity.WARNING,
             members.lost_activities,
-            f"{_count(members.lost_activities, 'device activity', 'device activities')} of a merged trace have no "
+            f"{counted(members.lost_activities, 'device activity', 'device activities')} of a merged trace have no "
             "launch in it, so no rank has them",
             "give one file per rank",
         )
@@ -85,7 +86,7 @@ def _of_collectives(members: Members, calls: Calls) -> Iterator[Finding]:
             "beyond_summary",
             Severity.WARNING,
             left_out + requests,
-            f"{_count(left_out, 'collective')} and {_count(requests, 'request')} at the ends of the traces are not "
+            f"{counted(left_out, 'collective')} and {counted(requests, 'request')} at the ends of the traces are not "
             "compared: a rank's summary has a place for the first ones alone",
             "profile fewer steps",
         )
@@ -111,7 +112,7 @@ def _of_clocks(members: Members, calls: Calls, clocks: Sequence[Clock]) -> Itera
             "clocks_do_not_fit",
             Severity.WARNING,
             len(odd),
-            f"{_count(len(odd), 'rank')} ({_ranks([members.ranks[clock.rank].rank for clock in odd])}) "
+            f"{counted(len(odd), 'rank')} ({_ranks([members.ranks[clock.rank].rank for clock in odd])}) "
             f"{'leaves' if len(odd) == 1 else 'leave'} the collectives at other times than the first one, by up to "
             f"{max(clock.spread_ns for clock in odd) / 1e6:,.3f} ms: perhaps the traces are of different runs",
             "give the traces of one run",
@@ -123,7 +124,7 @@ def _of_clocks(members: Members, calls: Calls, clocks: Sequence[Clock]) -> Itera
             "clock_not_corrected",
             Severity.INFO,
             len(unsure),
-            f"the clocks of {_count(len(unsure), 'rank')} are not corrected: their offsets (up to "
+            f"the clocks of {counted(len(unsure), 'rank')} are not corrected: their offsets (up to "
             f"{max(abs(clock.offset_ns) for clock in unsure) / 1e3:,.1f} µs) are within the spread of the estimate "
             f"(up to {worst.spread_ns / 1e3:,.1f} µs)",
             "waits don't depend on clocks; only the order of events across ranks does",
@@ -136,7 +137,7 @@ def _of_clocks(members: Members, calls: Calls, clocks: Sequence[Clock]) -> Itera
             "clock_corrected",
             Severity.INFO,
             len(corrected),
-            f"the clocks of {_count(len(corrected), 'rank')} were corrected by up to "
+            f"the clocks of {counted(len(corrected), 'rank')} were corrected by up to "
             f"{offset_ns / 1e3:,.3f} µs (spread up to {spread_ns / 1e3:,.3f} µs)",
             "nothing to do",
         )
@@ -146,7 +147,7 @@ def _of_clocks(members: Members, calls: Calls, clocks: Sequence[Clock]) -> Itera
             "clock_unknown",
             Severity.INFO,
             len(alone),
-            f"the clocks of {_count(len(alone), 'rank')} can't be compared with the first one's ({_ranks(alone)}): "
+            f"the clocks of {counted(len(alone), 'rank')} can't be compared with the first one's ({_ranks(alone)}): "
             "they have no collective in common that all ranks leave together",
             "profile a step with an all-reduce",
         )
@@ -155,10 +156,6 @@ def _of_clocks(members: Members, calls: Calls, clocks: Sequence[Clock]) -> Itera
 def _request_ns(rank: RankSummary) -> float:
     """The median length of a rank's requests."""
     return float(np.median(rank.request_end_ns - rank.request_start_ns))
-
-
-def _count(count: int, noun: str, plural: str = "") -> str:
-    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
 def _have(count: int) -> str:

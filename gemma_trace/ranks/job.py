@@ -25,6 +25,7 @@ from gemma_trace.ranks.summary import RankSummary
 from gemma_trace.ranks.waits import RankLine, Waits, rank_lines, waits_of
 from gemma_trace.stages import StageRule
 from gemma_trace.tabular import Tabular, fields_of
+from gemma_trace.wording import counted
 
 
 @dataclass(frozen=True, repr=False)
@@ -135,7 +136,8 @@ class Job(Tabular):
         late = len(self.stragglers)
         of = f" of {world}" if world > len(self.ranks) else ""
         return (
-            f"{len(self.ranks):,} ranks{of}, {len(self.calls.parts):,} collectives, {late} straggler{'s' * (late != 1)}"
+            f"{counted(len(self.ranks), 'rank')}{of}, {counted(len(self.calls.parts), 'collective')}, "
+            f"{counted(late, 'straggler')}"
         )
 
     def records(self) -> Iterator[dict[str, Any]]:

@@ -21,7 +21,7 @@ _MOST_INSIDE: Final = 8
 _ANSWERS: Final = {
     "ok": "Nothing is slower than allowed.",
     "exceeded": "Slower than allowed.",
-    "inconclusive": "Inconclusive: too little is known to say whether anything is slower than allowed.",
+    "inconclusive": "Inconclusive: there is too little data to say whether anything is slower than allowed.",
 }
 
 

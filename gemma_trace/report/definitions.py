@@ -48,7 +48,8 @@ from gemma_trace.report.tables.summary import STAGE as STAGE_OF_RUN
 from gemma_trace.report.tables.tree import TREE_FILE
 from gemma_trace.report.tables.what_if import WHAT_IF_FILE
 from gemma_trace.sql.schema import TRACE_TABLES
-from gemma_trace.store.schema import TABLES, StoreColumn
+from gemma_trace.store.columns import StoreColumn
+from gemma_trace.store.schema import TABLES
 
 
 @dataclass(frozen=True)
@@ -62,13 +63,13 @@ class Term:
 PAGE_TERMS: Final = (
     Term(
         "headline",
-        "`ttft_ms` of the requests that ran without the profiler, else of the profiled ones; in a trace without a "
-        "first token the wall time of the profiled requests",
+        "`ttft_ms` of the requests that ran without the profiler; if there are none, of the profiled ones; without "
+        "a first token, the wall time of the profiled requests",
     ),
     Term(
         "median request",
-        "the profiled request whose TTFT (without one, wall time) is the median; of two in the middle the faster. "
-        "Lanes, stages, families, kernels and tree are of it",
+        "the profiled request with the median TTFT (or wall time, if there is no TTFT); the faster one if two are "
+        "in the middle. Lanes, stages, families, kernels and tree describe this request",
     ),
     Term("host lane", "the innermost stage open on the request's thread"),
     Term(
@@ -76,17 +77,17 @@ PAGE_TERMS: Final = (
     ),
     Term(
         "cells",
-        "a lane of more stretches than the page has room for is cut into cells of equal length, each drawn as the "
-        "stage that has most of it; figures stay exact",
+        "if a lane has more stretches than the page has room for, it is cut into cells of equal length, each drawn "
+        "as the stage that takes most of it; figures stay exact",
     ),
     Term(
         "bar of a run",
         "medians of the stages up to the first token, end to end; the line is the median TTFT, the box its quartiles. "
-        "Where a run has no TTFT: means of `time_ns` a profiled request",
+        "If a run has no TTFT: means of `time_ns` per profiled request",
     ),
     Term(
         "decode interval",
-        "a token's time on the host less that of the token before it, over the requests without the profiler; where "
+        "the time between a token and the one before it on the host, over the requests without the profiler; if "
         "there are none, the length of a `decode` range on the host",
     ),
 )

@@ -16,6 +16,7 @@ from gemma_trace.health.findings import Health
 from gemma_trace.report.number_text import NOISY_MARK, NOISY_NOTE
 from gemma_trace.report.text_table import TextColumn, TextTable
 from gemma_trace.report.units import TEXT, Unit
+from gemma_trace.store.columns import StoreColumn
 
 SCHEMA_VERSION: Final = 1
 """The version of the JSON; it is raised when a key changes its meaning."""
@@ -51,6 +52,15 @@ class Col:
     value: str | Callable[[Any], Any] | None = None
     is_sum: bool = False
     is_grouped: bool = False
+
+    @classmethod
+    def stored(cls, column: StoreColumn, header: str = "", unit: Unit = TEXT, **more: Any) -> Col:
+        """A column that a store has too, where its name and its definition are declared.
+
+        Args:
+            more: any other attributes.
+        """
+        return cls(column.key, header, unit, **{"definition": column.definition, **more})
 
     @property
     def head(self) -> str:

@@ -96,7 +96,10 @@ def _host_sentence(reason: StageReason, share: str) -> str:
     if reason.stage in _WAITING:
         return _WAITING[reason.stage]
     if reason.activities:
-        return f"host-bound: {share} of the time the host works for itself: {_largest(reason, Kind.HOST, 3)}"
+        return (
+            f"host-bound: {share} of the time the device is idle while the host works on its own: "
+            f"{_largest(reason, Kind.HOST, 3)}"
+        )
     return f"host work: {_largest(reason, Kind.HOST, 3)}"
 
 
@@ -118,14 +121,16 @@ def _sync_sentence(reason: StageReason, share: str) -> str:
 
 
 def _profiler_sentence(reason: StageReason, share: str) -> str:
-    return f"profiler-bound: {share} of the time the profiler itself holds it up: {_largest(reason, Kind.PROFILER, 3)}"
+    return (
+        f"profiler-bound: {share} of the time the profiler itself delays the host: {_largest(reason, Kind.PROFILER, 3)}"
+    )
 
 
 _WAITING: Final = {
     IDLE: "waits for the next step",
     QUEUE: "waits: for the scheduler, for messages between processes, for steps of other requests",
     RETURN: "waits: on the way from the engine to the client",
-    FRONT_END: "the front end, of which no trace tells anything",
+    FRONT_END: "the front end, of which there is no trace",
     HTTP: "the front end, beside images and processor",
 }
 """What is said of stages in which nobody is known to work."""

@@ -28,12 +28,12 @@ class Address:
 
 
 def address_of(url: str) -> Address:
-    """Take a URL apart; without a scheme it is http, and `/v1` at its end is left out.
+    """Take a URL apart; without a scheme it is http, and `/v1` or `/v1/chat/completions` at its end is left out.
 
     Raises:
         ConfigError: it is none of a server's.
     """
-    refused = ConfigError("--server is no address of a server; give e.g. --server http://127.0.0.1:8000")
+    refused = ConfigError("--server is not the address of a server; give e.g. --server http://127.0.0.1:8000")
     url = url.strip()
     if not url.isprintable() or " " in url:
         raise refused
@@ -47,5 +47,5 @@ def address_of(url: str) -> Address:
     extra = parts.query or parts.fragment or parts.username is not None
     if parts.scheme not in _PORTS or not host.isprintable() or not host or extra or port == 0:
         raise refused
-    path = parts.path.rstrip("/").removesuffix("/v1")
+    path = parts.path.rstrip("/").removesuffix("/chat/completions").removesuffix("/v1")
     return Address(parts.scheme == "https", host, port or _PORTS[parts.scheme], path)

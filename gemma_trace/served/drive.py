@@ -139,12 +139,11 @@ def drive(config: ServeConfig, progress: Progress) -> Served:
     warm = payloads(0)[: config.warmup]
     if warm:
         progress.phase("warming up", len(warm))
-        first = sender.send(warm)
+        first: list[ClientRequest] = []
+        sender.send(warm, first)
         if all(request.error for request in first):
             raise CaptureError(first[0].error)
     before = read_measures(server)
-    progress.phase("timing requests", len(payloads(1)))
-    timed = sender.send(payloads(1))
     record = ServedRecord(
         SCHEMA_VERSION,
         datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -152,9 +151,17 @@ def drive(config: ServeConfig, progress: Progress) -> Served:
         kind.shown,
         kind.model.rstrip("/").rpartition("/")[2],
         config.options(),
-        timed=tuple(timed),
-        measures=changed(before, read_measures(server)),
+        warnings=(kind.several,) if kind.several else (),
     )
+    progress.phase("timing requests", len(payloads(1)))
+    timed: list[ClientRequest] = []
+    try:
+        sender.send(payloads(1), timed)
+    except BaseException:
+        if timed:
+            replace(record, timed=tuple(timed)).write(folder)
+        raise
+    record = replace(record, timed=tuple(timed), measures=changed(before, read_measures(server)))
     record.write(folder)
     if config.traces is None:
         return Served(folder, record, None, _unanswered(timed))
@@ -195,8 +202,9 @@ def _profiled(
             stop_profile(sender.server, _PATIENCE_S)
         return Served(folder, record, None, error)
     progress.phase("profiling requests", len(payloads))
+    requests: list[ClientRequest] = []
     try:
-        requests = sender.send(payloads)
+        sender.send(payloads, requests)
     except BaseException:
         stop_profile(sender.server, _PATIENCE_S)  # or it would record all that others ask for
         raise
@@ -233,8 +241,12 @@ class _Sender:
         self.server, self.kind = server, kind
         self._config, self._progress = config, progress
 
-    def send(self, payloads: Sequence[Payload]) -> list[ClientRequest]:
-        """Send requests, and wait for all answers. After an error of the connection nothing more is sent."""
+    def send(self, payloads: Sequence[Payload], done: list[ClientRequest]) -> None:
+        """Send requests, and wait for all answers. After an error of the connection nothing more is sent.
+
+        Args:
+            done: the answers, in the order of the requests; those that were there where this is interrupted, too.
+        """
         answers: list[ClientRequest | None] = [None] * len(payloads)
         waiting = iter(enumerate(payloads))
         lock, began_s = threading.Lock(), time.monotonic()
@@ -256,8 +268,11 @@ class _Sender:
                 with lock:
                     self._progress.step()
 
-        _in_threads(work, min(self._config.concurrency, len(payloads)))
-        return [answer for answer in answers if answer is not None]
+        try:
+            _in_threads(work, min(self._config.concurrency, len(payloads)))
+        finally:
+            gone.set()
+            done += [answer for answer in answers if answer is not None]
 
     def _one(self, payload: Payload) -> ClientRequest:
         tokens = payload.max_tokens or self._config.new_tokens
@@ -300,6 +315,6 @@ def check(config: ServeConfig) -> None:
         ConfigError: two options don't go together.
     """
     if config.repeat_images and config.requests is not None:
-        raise ConfigError("--repeat-images is for made requests; leave it out, or leave out --requests")
+        raise ConfigError("--repeat-images repeats generated images; leave it out, or leave out --requests")
     if config.rate is not None and config.rate <= 0:
-        raise ConfigError("--rate is requests a second; give more than 0")
+        raise ConfigError("--rate is a number of requests per second; give more than 0")

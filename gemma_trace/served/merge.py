@@ -33,7 +33,7 @@ from gemma_trace.served.scene import Scene, scene_of
 from gemma_trace.served.stamps import PATTERN, read_stamps
 from gemma_trace.served.trace_files import known_files
 from gemma_trace.stages import PREFIX, Stage
-from gemma_trace.trace.clients import CLIENT_PROCESS, TOKEN
+from gemma_trace.trace.clients import TOKEN, client_process
 from gemma_trace.trace.clock import ns_to_decimal_us, time_ns
 from gemma_trace.trace.files import output_file
 from gemma_trace.trace.header import BASE_KEY, DEVICES_KEY
@@ -69,7 +69,7 @@ def merge(folder: Path, record: ServedRecord, watch: Watch = lambda path: nullco
         key=lambda request: request.sent_unix_ns,  # as the requests of a trace are
     )
     if not answered:
-        raise InputError(f"{folder} has no request that was recorded by the profiler; there is nothing to merge")
+        raise InputError(f"{folder} has no request that the profiler recorded, so there is nothing to merge")
     stamps = [stamp for path in sorted(folder.rglob(PATTERN)) for stamp in read_stamps(path)]
     traces, notes = _loaded([folder / name for name in record.traces], watch, has_stamps=bool(stamps))
     scene = scene_of(traces, stamps)
@@ -77,7 +77,9 @@ def merge(folder: Path, record: ServedRecord, watch: Watch = lambda path: nullco
     notes += _remarks(scene, placed, answered)
     base_ns = min(trace.base_ns for trace in traces)
     metadata = _metadata(record, scene, traces, answered, notes)
-    return _write(folder, traces, metadata, _client_events(placed, scene, base_ns), watch), notes
+    processes = [client_process(workers) for workers in _workers(traces, scene)] if len(scene.engines) > 1 else []
+    events = _client_events(placed, scene, base_ns, processes or [client_process()])
+    return _write(folder, traces, metadata, events, watch), notes
 
 
 def merge_processes(folder: Path, watch: Watch = lambda path: nullcontext(None)) -> tuple[Path, list[str]]:
@@ -96,7 +98,7 @@ def merge_processes(folder: Path, watch: Watch = lambda path: nullcontext(None))
         raise UnreadableError(f"{folder} has no trace in it; give the folder that the server wrote its traces into")
     traces, notes = _loaded(paths, watch, has_stamps=has_stamps)
     done = _write(folder, traces, None, (), watch)
-    none = f"there is no {RECORD} of a client: requests, their queues and their time to first token aren't told"
+    none = f"there is no {RECORD} of a client: requests, their queues and their time to first token are unknown"
     return done, [none, *notes]
 
 
@@ -137,7 +139,7 @@ def _loaded(paths: Sequence[Path], watch: Watch, *, has_stamps: bool) -> tuple[l
             notes.append(f"a trace of the server is left out: {error}")
             continue
         if not trace.base_ns:
-            notes.append(f"{path.name} is left out: it doesn't tell its clock (no {BASE_KEY})")
+            notes.append(f"{path.name} is left out, because it does not say which clock it uses (no {BASE_KEY})")
             continue
         traces.append(trace)
     if not traces:
@@ -148,35 +150,36 @@ def _loaded(paths: Sequence[Path], watch: Watch, *, has_stamps: bool) -> tuple[l
 def _remarks(scene: Scene, placed: Sequence[Placed], requests: Sequence[ClientRequest]) -> list[str]:
     notes = []
     if not scene.steps:
-        notes.append("no step of the engine is in the traces: all of each request is `front_end`")
+        notes.append("the traces have no step of the engine, so the whole of each request counts as `front_end`")
     elif without := sum(not each.steps for each in placed):
         notes.append(
-            f"{without} of {len(placed)} requests have no step of the engine: was the profiler on, and is the server "
-            "on this machine's clock?"
+            f"{without} of {len(placed)} requests have no step of the engine; check that the profiler was on, and "
+            f"that server and client use the same clock"
         )
     if scene.steps and not scene.front:
-        notes.append("the front end's trace tells no stages: what lies before the first step is `front_end`")
+        notes.append("the front end's trace has no stages, so the time before the first step counts as `front_end`")
     if (apart_ns := max(map(clocks_apart_ns, placed), default=0)) > _NOTABLE_NS:
         notes.append(
             f"the clocks of client and server are at least {apart_ns / 1e6:,.1f} ms apart: `http`, `queue` and "
-            "`return` are off by that; run serve-capture on the server's machine"
+            f"`return` may be wrong by as much; run serve-capture on the server's machine"
         )
     if scene.encoder_hidden:
-        notes.append("the image encoder can't be told from the prefill: record with stacks, or with a plugin")
-    if scene.workers > scene.engines:
+        notes.append("the image encoder can't be told from the prefill; record stacks, or use a plugin")
+    engines, workers = len(scene.engines), sum(map(len, scene.engines))
+    if workers > engines:
         notes.append(
-            f"{scene.workers} processes run the steps of {scene.engines} engine(s): each is as long as the slowest"
+            f"{workers} processes run the steps of {engines} engine(s): each step is as long as in the slowest process"
         )
-    if scene.engines > 1:
-        notes.append(f"{scene.engines} engines run steps of their own; a request is in those of one of them")
+    if engines > 1:
+        notes.append(f"{engines} engines run independent steps; a request belongs to the steps of one of them")
     if overlapping(requests):
         shared = sum(
             (step.counts.context_requests or 0) + (step.counts.generation_requests or 0) > 1 for step in scene.steps
         )
         how = "by the engine's own ids" if any(step.request_ids for step in scene.steps) else "by the order of tokens"
         notes.append(
-            f"requests were open at once: {shared} of {len(scene.steps)} steps are shared, and each is in full in the "
-            f"time of every request that it was for; requests are told apart {how}"
+            f"several requests were open at once: {shared} of {len(scene.steps)} steps are shared, and the whole of "
+            f"a shared step counts for each of its requests; requests are told apart {how}"
         )
     return notes
 
@@ -279,7 +282,7 @@ class _Shifted:
             elif "args" in event:
                 event["args"] = self._links.args(bytes(event["args"]))
         if self._renames and "pid" in event:
-            event["pid"] = f"{self._position}:{text(value_of(event['pid']))}"
+            event["pid"] = _renamed(self._position, text(value_of(event["pid"])))
         return event
 
 
@@ -292,27 +295,52 @@ def _pids(trace: Trace) -> set[str]:
     return {track.pid for track in trace.spans.tracks if track.pid.isdigit() and track.pid == track.tid}
 
 
-def _client_events(placed: Sequence[Placed], scene: Scene, base_ns: int) -> Iterator[dict[str, Any]]:
-    """The process of clients: of each request a thread with its range, its stages, and marks of its tokens."""
-    yield _named("process_name", 0, name="requests of the client")
-    yield _named("process_sort_index", 0, sort_index=-1)
+def _workers(traces: Sequence[Trace], scene: Scene) -> list[list[str]]:
+    """Of each engine the ids, in the merged trace, of the processes that run its steps."""
+    found: list[list[str]] = [[] for _ in scene.engines]
+    for position, trace in enumerate(traces):
+        renamed = _shared_process(trace, traces[:position])
+        for engine, names in zip(found, scene.engines, strict=True):
+            if trace.path.name in names:
+                engine += [_renamed(position, pid) if renamed else pid for pid in sorted(_pids(trace))]
+    return found
+
+
+def _renamed(position: int, pid: str) -> str:
+    return f"{position}:{pid}"
+
+
+def _client_events(
+    placed: Sequence[Placed], scene: Scene, base_ns: int, processes: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    """The processes of clients: of each request a thread with its range, its stages, and marks of its tokens.
+
+    Args:
+        processes: the id of the process of each engine's clients.
+    """
+    for number, process in enumerate(processes):
+        which = f", engine {number}" if number or len(processes) > 1 else ""
+        yield _named("process_name", process, 0, name=f"requests of the client{which}")
+        yield _named("process_sort_index", process, 0, sort_index=-1)
     for thread, each in enumerate(placed):
-        request = each.request
+        request, process = each.request, processes[each.steps[0].engine if each.steps else 0]
         sent = request.sent_unix_ns - base_ns
         args = {"id": request.id, "images": request.label} | ({"error": request.error} if request.error else {})
-        yield _named("thread_name", thread, name=f"request {thread}: {request.label}")
-        yield _range(Stage.REQUEST.range_name, sent, request.done_ns, thread, args)
+        yield _named("thread_name", process, thread, name=f"request {thread}: {request.label}")
+        yield _range(Stage.REQUEST.range_name, sent, request.done_ns, process, thread, args)
         for start_ns, end_ns, stage in request_stages(each, scene.detokenization):
-            yield _range(PREFIX + stage, start_ns - base_ns, end_ns - start_ns, thread)
+            yield _range(PREFIX + stage, start_ns - base_ns, end_ns - start_ns, process, thread)
         for token_ns in request.token_ns:
-            yield _range(TOKEN, sent + token_ns, 0, thread)
+            yield _range(TOKEN, sent + token_ns, 0, process, thread)
 
 
-def _named(kind: str, thread: int, **args: Any) -> dict[str, Any]:
-    return {"ph": "M", "name": kind, "pid": CLIENT_PROCESS, "tid": thread, "args": args}
+def _named(kind: str, process: str, thread: int, **args: Any) -> dict[str, Any]:
+    return {"ph": "M", "name": kind, "pid": process, "tid": thread, "args": args}
 
 
-def _range(name: str, start_ns: int, length_ns: int, thread: int, args: dict[str, Any] | None = None) -> dict[str, Any]:
-    event = {"ph": "X", "cat": "user_annotation", "name": name, "pid": CLIENT_PROCESS, "tid": thread}
+def _range(
+    name: str, start_ns: int, length_ns: int, process: str, thread: int, args: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    event = {"ph": "X", "cat": "user_annotation", "name": name, "pid": process, "tid": thread}
     times = {"ts": msgspec.Raw(ns_to_decimal_us(start_ns)), "dur": msgspec.Raw(ns_to_decimal_us(length_ns))}
     return event | times | ({"args": args} if args else {})

@@ -77,7 +77,7 @@ def told(measures: tuple[Measure, ...]) -> list[Told]:
     found: dict[str, Told] = {}
     for what, name in _MEANS:
         if count := grown.get(f"{name}_count"):
-            found.setdefault(what, Told(what, f"{1e3 * grown.get(f'{name}_sum', 0.0) / count:,.3f} ms a request"))
+            found.setdefault(what, Told(what, f"{1e3 * grown.get(f'{name}_sum', 0.0) / count:,.3f} ms per request"))
     for what, name in _CACHES:
         if asked := grown.get(f"{name}_queries"):
             found[what] = Told(what, f"had {grown.get(f'{name}_hits', 0.0):,.0f} of {asked:,.0f}")

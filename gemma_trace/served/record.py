@@ -123,7 +123,7 @@ class ServedRecord:
                 f"can't read {path}: {error.strerror}; give the folder of a serve-capture, which holds {RECORD}"
             ) from error
         except UnreadableValueError as error:
-            raise TraceFormatError(f"{path} is no record of served requests: {error}; capture it anew") from error
+            raise TraceFormatError(f"{path} is not a record of served requests: {error}; capture again") from error
         if record.schema_version > SCHEMA_VERSION:
             raise TraceFormatError(f"{path} was written by a newer gemma-trace; run: pip install --upgrade gemma-trace")
         return record

@@ -8,7 +8,12 @@ from gemma_trace.foreign import UnreadableValueError, decoded, text
 
 _MOST_READ_BYTES: Final = 4 << 20
 _SHOWN: Final = 200
-_BUSY: Final = 429
+_ADVICE: Final = {
+    401: "set GEMMA_TRACE_API_KEY to its token",
+    403: "set GEMMA_TRACE_API_KEY to its token",
+    429: "lower --concurrency or --rate",
+}
+"""What to do where a status says it; else the server's log does."""
 
 
 def refusal(status: int, body: bytes) -> str:
@@ -18,13 +23,13 @@ def refusal(status: int, body: bytes) -> str:
         status: HTTP's.
     """
     if 300 <= status < 400:
-        return f"the server answers {status}: it redirects, which isn't followed; give where to as --server"
+        return f"the server answers {status}: it redirects, which is not followed; give --server the new address"
     try:
         told = said(decoded(body[:_MOST_READ_BYTES], dict[str, Any]))
     except UnreadableValueError:
         told = "" if body.lstrip()[:1] == b"<" else body[:1000].decode("utf-8", "replace")  # a page for browsers
     told = one_line(told)
-    advice = "lower --concurrency or --rate" if status == _BUSY else "see its log"
+    advice = _ADVICE.get(status, "see its log")
     return f"the server answers {status}{': ' if told else ''}{told}; {advice}"
 
 

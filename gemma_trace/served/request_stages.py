@@ -11,9 +11,7 @@ import numpy as np
 
 from gemma_trace.served.placing import Placed
 from gemma_trace.served.stretch import ServedStep, Stretch
-from gemma_trace.stages import FRONT_END, HTTP, QUEUE, RETURN, Stage
-
-_ENCODING = frozenset({Stage.VISION_TOWER.value, Stage.PROJECTOR.value, Stage.PREFILL.value})
+from gemma_trace.stages import FRONT_END, HTTP, QUEUE, READING_STAGES, RETURN, Stage
 
 
 def request_stages(placed: Placed, detokenization: Sequence[Stretch] = ()) -> list[Stretch]:
@@ -81,7 +79,7 @@ def _stages_of(step: ServedStep, *, reads: bool) -> list[Stretch]:
         reads: whether it is the request's prompt that the step reads.
     """
     whole = Stage.PREFILL.value if reads else Stage.DECODE.value
-    parts = [part if reads or part.stage not in _ENCODING else part._replace(stage=whole) for part in step.parts]
+    parts = [part if reads or part.stage not in READING_STAGES else part._replace(stage=whole) for part in step.parts]
     return [Stretch(step.start_ns, step.end_ns, whole), *parts]
 
 

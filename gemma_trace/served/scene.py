@@ -39,7 +39,7 @@ class Scene:
         front: image loading and preprocessing, each thread's stretches, by start.
         calls: the outermost of them, by start.
         detokenization: by start.
-        engines, workers: how many engines there are, and how many processes that run their steps.
+        engines: of each engine the names of the traces of the processes that run its steps.
         encoder_hidden: whether there are prefills, and no image encoder apart from them.
     """
 
@@ -47,8 +47,7 @@ class Scene:
     front: tuple[Stretch, ...]
     calls: tuple[Stretch, ...]
     detokenization: tuple[Stretch, ...]
-    engines: int
-    workers: int
+    engines: tuple[frozenset[str], ...]
     encoder_hidden: bool
 
 
@@ -73,8 +72,7 @@ def scene_of(traces: Sequence[Trace], stamps: Sequence[Stamp] = ()) -> Scene:
         front=tuple(sorted(told)),
         calls=tuple(sorted(calls)),
         detokenization=tuple(sorted(stretch for stretch in [*front, *stamped] if stretch.stage == DETOKENIZATION)),
-        engines=len(engines),
-        workers=len(workers),
+        engines=tuple(frozenset(worker.name for worker in engine) for engine in engines),
         encoder_hidden=any(hides_encoder(trace, steps) for trace, steps in busy),
     )
 

@@ -7,14 +7,14 @@ from typing import Any, Final
 
 from gemma_trace.errors import CaptureError
 from gemma_trace.foreign import UnreadableValueError, decoded, text
-from gemma_trace.served.api import Server, ServerError
-from gemma_trace.served.refusal import refusal
+from gemma_trace.served.api import Answer, Server, ServerError
+from gemma_trace.served.refusal import one_line, refusal
 
 VLLM: Final = "vllm"
 SGLANG: Final = "sglang"
 
 NO_PROFILER: Final = (
-    "the server has no /start_profile; start vLLM with --profiler-config "
+    "the server has no /start_profile, so that its requests are only timed; start vLLM with --profiler-config "
     '\'{"profiler":"torch","torch_profiler_dir":"/path/to/traces"}\' (before 0.13 with VLLM_TORCH_PROFILER_DIR set), '
     "or SGLang with SGLANG_TORCH_PROFILER_DIR set, and give that folder as --traces"
 )
@@ -28,11 +28,13 @@ class ServerKind:
         name: `vllm`, `sglang`, or "" for any other.
         version: "" where it doesn't say.
         model: what requests have to call its model.
+        several: that it was one of several, in one line; "" where it was given, or there is one alone.
     """
 
     name: str
     version: str
     model: str
+    several: str = ""
 
     @property
     def shown(self) -> str:
@@ -61,14 +63,25 @@ def kind_of(server: Server, model: str | None) -> ServerKind:
     listed = _member(answer.body, "data") if answer.status == 200 else None
     models = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
     if model is None and not models:
-        why = "lists no model at /v1/models" if answer.status == 200 else refusal(answer.status, answer.body)
-        raise CaptureError(f"the server {why.removeprefix('the server ')}; give --model what its model is called")
+        raise CaptureError(_without_models(answer))
     owner = text(models[0].get("owned_by")).lower() if models else ""
     name = next((known for known in (VLLM, SGLANG) if known in owner), "")
     version = text(_asked(server, "/version", "version")) if name == VLLM else ""
     if name == SGLANG:
         version = text(_asked(server, "/server_info", "version") or _asked(server, "/get_server_info", "version"))
-    return ServerKind(name, version[:40], model or text(models[0].get("id")))
+    found = model or text(models[0].get("id"))
+    several = f"the server has {len(models)} models; {one_line(found)} is its first, --model NAME takes another"
+    return ServerKind(name, version[:40], found, several if model is None and len(models) > 1 else "")
+
+
+def _without_models(answer: Answer) -> str:
+    """Why it isn't known what to call a server's model."""
+    give = "give --model what its model is called"
+    if answer.status == 200:
+        return f"the server lists no model at /v1/models; is it OpenAI-compatible? If it is, {give}"
+    if answer.status == 404:
+        return f"the server has no /v1/models; check the path of --server, or {give}"
+    return refusal(answer.status, answer.body)
 
 
 def _asked(server: Server, path: str, member: str) -> Any:

@@ -51,4 +51,4 @@ def read_stamps(path: Path) -> list[Stamp]:
     try:
         return [replace(decoded(line, Stamp), process=process) for line in lines]
     except UnreadableValueError as error:
-        raise TraceFormatError(f"{path} is no file of a server's plugin: {error}; remove it") from error
+        raise TraceFormatError(f"{path} is not a file that a server's plugin wrote: {error}; remove it") from error

@@ -7,30 +7,43 @@ import time
 from typing import Any, Final
 
 from gemma_trace.foreign import UnreadableValueError, decoded
+from gemma_trace.served.patience import Patience
 from gemma_trace.served.payloads import Payload
 from gemma_trace.served.record import ClientRequest
 from gemma_trace.served.refusal import said
 
 MAX_EVENT_BYTES: Final = 4 << 20
 
-_NO_JSON: Final = "the server's stream is no JSON; is it an OpenAI-compatible server?"
-_WHOLE: Final = "the server doesn't stream, but answers as a whole: nothing tells when its first token was there"
-_CUT: Final = "the server ended its answer before it was whole; see its log"
+_MOST_PIECES: Final = 1000
+"""A server that sends so many pieces more than a few for each token doesn't stop."""
+
+_NO_JSON: Final = "the server's stream is not JSON; check that the server is OpenAI-compatible"
+_WHOLE: Final = "the server sends its answer at once instead of streaming it, so its time to first token is unknown"
+_PAGE: Final = "the server answers with a web page; check that --server is the address of an OpenAI-compatible server"
+_CUT: Final = "the server ended its answer too early; see its log"
 
 
 class Seen:
     """What a client sees of one request.
 
     Args:
-        patience_s: how long a stream may have nothing but comments in it.
+        patience: how long the server has for each piece of text.
+        max_tokens: how many tokens it was asked for.
+
+    Attributes:
+        request_id: what the request is called.
+        error: why it has no answer, or a part of one; "" for nothing.
     """
 
-    def __init__(self, payload: Payload, patience_s: float) -> None:
-        self._payload, self._patience_s = payload, patience_s
+    def __init__(self, payload: Payload, patience: Patience, max_tokens: int) -> None:
+        self._payload, self._patience = payload, patience
+        self._most_pieces = _MOST_PIECES + 4 * max_tokens
+        self._is_finished = self._last_is_empty = self._last_finishes = False
         self._token_ns: list[int] = []
         self._prompt_tokens = self._output_tokens = 0
         self._pending = b""
-        self.error = ""
+        self.request_id, self.error = payload.id, ""
+        self._broken_off = False
         self.begin()
 
     def begin(self) -> None:
@@ -38,25 +51,32 @@ class Seen:
         self._sent_unix_ns, self._sent_ns = time.time_ns(), time.perf_counter_ns()
 
     def read(self, response: http.client.HTTPResponse) -> None:
-        """Read the stream until it says that it is over."""
-        told_ns, first = time.perf_counter_ns(), b""
+        """Read the stream until it says that it is over.
+
+        Raises:
+            LateError: no piece of text comes in time.
+        """
+        first = b""
+        self._patience.renew("token")
         while line := response.readline(MAX_EVENT_BYTES):
             now_ns = time.perf_counter_ns()
             name, _, data = line.strip().partition(b":")
-            first = first or name
+            first = first or line.strip()
             if name == b"data":
-                told_ns = now_ns
                 if data.strip() == b"[DONE]":
                     self._end()
                     return
                 self._take(data.strip(), now_ns)
+                if self._broken_off:
+                    return
             elif not name and not data and self._pending:  # an event ends at an empty line
                 self._fail(_NO_JSON)
                 self._pending = b""
-            if now_ns - told_ns > self._patience_s * 1e9:
-                self._fail(f"the server sent no token for {self._patience_s:g} s; see its log, or give --timeout")
-                return
-        self._fail(_WHOLE if first.startswith(b"{") else _NO_JSON if self._pending else _CUT)
+            self._patience.check()
+        if self._is_finished:
+            self._end()
+        else:
+            self._fail(_unlike_a_stream(first) or (_NO_JSON if self._pending else _CUT))
 
     def _end(self) -> None:
         if not self._token_ns:
@@ -79,16 +99,29 @@ class Seen:
             return
         self._pending = b""
         if chunk.get("error") or chunk.get("object") == "error":
-            self._fail(f"the server broke off: {said(chunk)}")
+            self._fail(f"the server stopped with an error: {said(chunk)}")
+            self._broken_off = True
         usage = chunk.get("usage")
         if isinstance(usage, dict):
             self._prompt_tokens = _count(usage.get("prompt_tokens"))
             self._output_tokens = _count(usage.get("completion_tokens"))
         choices = chunk.get("choices")
-        for choice in choices if isinstance(choices, list) else []:
-            delta = choice.get("delta") if isinstance(choice, dict) else None
-            if isinstance(delta, dict) and _is_token(delta):
-                self._token_ns.append(now_ns - self._sent_ns)
+        ours = [each for each in choices if _is_ours(each)] if isinstance(choices, list) else []
+        self._is_finished |= any(choice.get("finish_reason") for choice in ours)
+        deltas = [choice["delta"] for choice in ours if isinstance(choice.get("delta"), dict)]
+        if any(map(_is_token, deltas)):
+            self._token_ns.append(now_ns - self._sent_ns)
+            self._last_is_empty = not any(map(_texts, deltas))
+            self._last_finishes = any(choice.get("finish_reason") for choice in ours)
+            self._patience.renew("token")
+        if len(self._token_ns) > self._most_pieces:
+            self._fail(f"the server doesn't stop: it sent over {self._most_pieces:,} pieces of text; see its log")
+            self._broken_off = True
+
+    def _has_empty_end(self) -> bool:
+        """Whether the last piece only says that the answer is over, and came of no token."""
+        counted = 0 < self._output_tokens < len(self._token_ns)
+        return self._last_is_empty and (counted or (self._last_finishes and not self._output_tokens))
 
     def request(self) -> ClientRequest:
         """What was seen; the answer is over now."""
@@ -97,7 +130,7 @@ class Seen:
             self._payload.id,
             self._payload.label,
             self._sent_unix_ns,
-            tuple(self._token_ns[: self._output_tokens or None]),  # a last piece may have nothing in it
+            tuple(self._token_ns[:-1] if self._has_empty_end() else self._token_ns),
             done_ns,
             self._prompt_tokens,
             self._output_tokens,
@@ -107,8 +140,28 @@ class Seen:
 
 def _is_token(delta: dict[str, Any]) -> bool:
     """Whether a piece of an answer has come of a token. Its text may be empty, unless it only says who speaks."""
-    texts = [delta[key] for key in ("content", "reasoning_content", "reasoning") if isinstance(delta.get(key), str)]
-    return any(texts) or bool(texts and not delta.get("role"))
+    return _texts(delta) or bool(_said(delta) and not delta.get("role"))
+
+
+def _texts(delta: dict[str, Any]) -> bool:
+    """Whether there is text in a piece of an answer."""
+    return any(_said(delta))
+
+
+def _said(delta: dict[str, Any]) -> list[str]:
+    return [delta[key] for key in ("content", "reasoning_content", "reasoning") if isinstance(delta.get(key), str)]
+
+
+def _is_ours(choice: Any) -> bool:
+    """Whether a choice is of the one answer that was asked for."""
+    return isinstance(choice, dict) and choice.get("index") in (None, 0)
+
+
+def _unlike_a_stream(first: bytes) -> str:
+    """What an answer is, by its first line, if it is none in pieces; "" where it may be one."""
+    if first.startswith(b"<"):
+        return _PAGE
+    return _WHOLE if first.startswith(b"{") else ""
 
 
 def _count(value: Any) -> int:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-    from gemma_trace.store.schema import StoreTable
+    from gemma_trace.store.columns import StoreTable
 
 _BATCH_ROWS: Final = 65_536
 _TRIES: Final = 5

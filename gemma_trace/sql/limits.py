@@ -11,8 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from gemma_trace.errors import ConfigError
+
 if TYPE_CHECKING:
     import duckdb
+
+MOST_S: Final = 10**6
+"""The longest time that a query may be given, in seconds."""
 
 _POLL_S: Final = 0.05
 _GRACE_S: Final = 2.0
@@ -29,10 +34,19 @@ class Limits:
     Attributes:
         timeout_s: seconds.
         memory_bytes: of the query and its result, beside the trace.
+
+    Raises:
+        ConfigError: one of them is no number above 0.
     """
 
     timeout_s: float = 60.0
     memory_bytes: int = 2_000_000_000
+
+    def __post_init__(self) -> None:
+        if not (_is_number(self.timeout_s) and 0 < self.timeout_s <= MOST_S):
+            raise ConfigError(f"--timeout is {self.timeout_s!r}; it requires a number of seconds above 0")
+        if not (_is_number(self.memory_bytes) and self.memory_bytes > 0):
+            raise ConfigError(f"--memory-limit is {self.memory_bytes!r}; it requires a number of bytes above 0")
 
     @property
     def time_text(self) -> str:
@@ -44,6 +58,10 @@ class Limits:
         """What is said where the memory is."""
         size = f"{self.memory_bytes / 1e9:g} GB" if self.memory_bytes >= 10**9 else f"{self.memory_bytes / 1e6:g} MB"
         return f"the query needs more than {size} of memory; ask for less, or give --memory-limit"
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float)
 
 
 class Watch:

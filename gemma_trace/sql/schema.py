@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from gemma_trace.store.schema import KERNELS, RUN_ID, STAGES, ColumnType, StoreColumn, StoreTable
+from gemma_trace.store.columns import ColumnType, StoreColumn, StoreTable
+from gemma_trace.store.schema import KERNELS, RUN_ID, STAGES
 
 
 def _column(key: str, kind: ColumnType, definition: str, unit: str = "", *, optional: bool = True) -> StoreColumn:
@@ -38,6 +39,8 @@ _INPUTS: Final = (
     _text("input_strides", "their strides, as JSON"),
     _text("concrete_inputs", "the values of inputs that are no tensors, as JSON"),
 )
+_CATEGORY: Final = _given("cat", "string", "its category, as the trace writes it")
+_ASKING: Final = _given("stage", "string", "the stage that asked for it; `unattributed` outside of all")
 _OCCUPANCY: Final = _column("occupancy_pct", "int32", "Kineto's estimated achieved occupancy", "%")
 _REQUEST: Final = _column("request", "int32", "the request in whose window it was asked for; NULL outside of all")
 
@@ -46,7 +49,7 @@ SPANS: Final = StoreTable(
     "a span of the trace, of whatever kind; ends at `ts_ns + dur_ns`",
     (
         *(_SPAN, _TS, _DUR, _NAME),
-        _given("cat", "string", "its category, as the trace writes it"),
+        _CATEGORY,
         _given(
             "role", "string", "what it stands for: `op`, `annotation`, `python`, `launch`, `device`, `aside` or `host`"
         ),
@@ -60,7 +63,7 @@ ACTIVITIES: Final = StoreTable(
     "a kernel, a copy or a fill on a device",
     (
         *(_SPAN, _TS, _DUR, _NAME),
-        _given("cat", "string", "its category, as the trace writes it"),
+        _CATEGORY,
         *(_DEVICE, _STREAM, _CORRELATION, _BYTES, _OCCUPANCY, _GRID, _BLOCK),
         _given("stage", "string", "the stage that asked for it; `unlinked` where its launch isn't in the trace"),
         _given("family", "string", "what kind of work it is, as in `gemma-trace kernels TRACE --by family`"),
@@ -76,7 +79,7 @@ LAUNCHES: Final = StoreTable(
     (
         *(_SPAN, _TS, _DUR, _NAME, _PID, _TID, _CORRELATION),
         _given("activities", "int64", "how many activities it launched"),
-        _given("stage", "string", "the stage that asked for it; `unattributed` outside of all"),
+        _ASKING,
         _column("op_span", "int64", "`ops.span` of the innermost op around it; NULL where there is none"),
     ),
 )
@@ -88,7 +91,7 @@ OPS: Final = StoreTable(
         *(_SPAN, _TS, _DUR),
         _given("self_ns", "int64", "the part of `dur_ns` in which nothing else is open inside it", "ns"),
         *(_NAME, _PID, _TID),
-        _given("stage", "string", "the stage that asked for it; `unattributed` outside of all"),
+        _ASKING,
         _column("module", "string", "the innermost module around it; NULL where there is none"),
         *(_EXTERNAL_ID, *_INPUTS),
     ),

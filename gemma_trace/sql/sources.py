@@ -18,10 +18,11 @@ from gemma_trace.ranks.identity import identity_of
 from gemma_trace.remote_errors import shown_url
 from gemma_trace.sql.schema import RANK, RUN, TRACE_TABLES
 from gemma_trace.sql.trace_tables import trace_table
+from gemma_trace.store.columns import StoreColumn, StoreTable
 from gemma_trace.store.layout import contents
 from gemma_trace.store.places import open_place
 from gemma_trace.store.reading import DAY
-from gemma_trace.store.schema import TABLES, StoreColumn, StoreTable
+from gemma_trace.store.schema import TABLES
 from gemma_trace.trace.trace import Trace
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from gemma_trace.errors import OutputError
 from gemma_trace.remote_errors import shown_url
+from gemma_trace.store.columns import StoreTable
 from gemma_trace.store.layout import (
     MANIFESTS,
     VERSION,
@@ -25,7 +26,7 @@ from gemma_trace.store.layout import (
     small_file,
 )
 from gemma_trace.store.places import Place, open_place
-from gemma_trace.store.schema import FAILURES, RUNS, TABLES, UNKNOWN_DAY, StoreTable
+from gemma_trace.store.schema import FAILURES, RUNS, TABLES, UNKNOWN_DAY
 from gemma_trace.store.tables import decoded, encoded
 
 if TYPE_CHECKING:

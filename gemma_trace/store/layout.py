@@ -23,8 +23,9 @@ import msgspec
 from gemma_trace.errors import UnreadableError
 from gemma_trace.foreign import UnreadableValueError, decoded
 from gemma_trace.remote_errors import shown_url
+from gemma_trace.store.columns import SCHEMA_VERSION
 from gemma_trace.store.places import Place, open_place
-from gemma_trace.store.schema import RUN_ID_DIGITS, SCHEMA_VERSION, TABLES
+from gemma_trace.store.schema import RUN_ID_DIGITS, TABLES
 
 VERSION: Final = f"v{SCHEMA_VERSION}"
 MANIFESTS: Final = f"{VERSION}/parts"

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from gemma_trace.errors import ConfigError, UnreadableError
 from gemma_trace.remote_errors import shown_url
+from gemma_trace.store.columns import StoreTable
 from gemma_trace.store.layout import contents
 from gemma_trace.store.places import Place, open_place
-from gemma_trace.store.schema import TABLES, StoreTable
+from gemma_trace.store.schema import TABLES
 from gemma_trace.store.tables import decoded
 
 if TYPE_CHECKING:

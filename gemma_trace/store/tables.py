@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from gemma_trace.errors import UnreadableError
-from gemma_trace.store.schema import StoreTable
+from gemma_trace.store.columns import StoreTable
 
 if TYPE_CHECKING:
     import pyarrow as pa

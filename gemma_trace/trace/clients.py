@@ -1,17 +1,18 @@
 """The requests of clients in a trace that was merged of a server's processes: each on a thread of its own.
 
 Such a thread is nobody's work: it says in which stage the request was, whoever worked at it. What the processes did is
-on their own threads.
+on their own threads. Work in a step of an engine is for every request that is in that step: each has it in full.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from gemma_trace.stages import PREFIX
-from gemma_trace.trace.events import BoolArray, IntArray
+from gemma_trace.stages import DEVICE_STAGES, PREFIX, READING_STAGES, Stage
+from gemma_trace.trace.events import NONE, BoolArray, Codes, IntArray
 
 if TYPE_CHECKING:
     from gemma_trace.trace.requests import Request
@@ -23,10 +24,59 @@ CLIENT_PROCESS: Final = f"{PREFIX}clients"
 TOKEN: Final = f"{PREFIX}token"
 """An empty range on such a thread: the client has a piece of text, usually a token."""
 
+_DECODE: Final = list(Stage).index(Stage.DECODE)
+_READING: Final = [list(Stage).index(stage) for stage in READING_STAGES]
+
+
+def client_process(workers: Sequence[str] = ()) -> str:
+    """The process id of the clients of one of several engines.
+
+    Args:
+        workers: the ids of the processes that run its steps; none where there is one engine alone.
+
+    >>> client_process(["22", "23"])
+    'gemma_trace::clients 22 23'
+    """
+    return " ".join((CLIENT_PROCESS, *workers))
+
 
 def client_tracks(trace: Trace) -> BoolArray:
     """bool [tracks], which threads stand for requests of clients."""
-    return np.array([track.pid == CLIENT_PROCESS for track in trace.spans.tracks], dtype=bool)
+    return np.array([track.pid.split(" ")[0] == CLIENT_PROCESS for track in trace.spans.tracks], dtype=bool)
+
+
+def engines(trace: Trace) -> IntArray:
+    """int64 [tracks], a number for the engine that each thread belongs to; `NONE` where it is no single one's."""
+    processes = [track.pid for track in trace.spans.tracks]
+    found = np.full(len(processes), NONE, dtype=np.int64)
+    for number, clients in enumerate(sorted({pid for pid in processes if pid.startswith(f"{CLIENT_PROCESS} ")})):
+        own = {clients, *clients.split(" ")[1:]}
+        found[[place for place, pid in enumerate(processes) if pid in own]] = number
+    return found
+
+
+def engine_stages(trace: Trace) -> BoolArray:
+    """bool [stages], which stages are an engine's."""
+    return np.array([name in DEVICE_STAGES for name in trace.stage_names], dtype=bool)
+
+
+def works_for(trace: Trace, own: IntArray, client: IntArray, theirs: IntArray, track: Codes) -> BoolArray:
+    """bool, whether work is for the request of a client, by the stages that both are in when it is asked for.
+
+    The request is in the stage of the work; or it is given a token by a step that reads other requests' prompts, which
+    is of its `decode`. Work of which no stage is known is for every request that is in a stage of the engine.
+
+    Args:
+        own: int64, the stage code of the client's thread at that time.
+        client: int64, that thread.
+        theirs: int64, the stage code of the work; the number of stages stands for `unlinked`.
+        track: int64, the thread that it was asked for on.
+    """
+    one, other = trace.engines[client], trace.engines[track]
+    reads = (own == _DECODE) & np.isin(theirs, _READING)
+    unknown = (theirs == len(trace.stage_names)) & engine_stages(trace)[own]
+    found: BoolArray = ((one == other) | (one == NONE) | (other == NONE)) & ((own == theirs) | reads | unknown)
+    return found
 
 
 def client_tokens_ns(trace: Trace, request: Request) -> IntArray:

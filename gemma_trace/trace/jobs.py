@@ -26,7 +26,8 @@ def jobs_of(given: int | None) -> int:
     if not text:
         return 1 if _is_one_of_many() else min(_cores(), MOST_JOBS)
     if not re.fullmatch(r"[1-9][0-9]{0,3}", text):
-        raise ConfigError(f"{JOBS_VARIABLE} is a whole number of processes such as 1 or 4, not {text[:40]!r}")
+        name = JOBS_VARIABLE if given is None else "jobs"
+        raise ConfigError(f"{name} is {text[:40]!r}; it requires a whole number of processes, such as 1 or 4")
     return min(int(text), MOST_JOBS)
 
 

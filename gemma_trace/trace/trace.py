@@ -25,7 +25,7 @@ from gemma_trace.stages import (
 )
 from gemma_trace.trace.asking import asking_ranges
 from gemma_trace.trace.cache import TraceCache
-from gemma_trace.trace.clients import client_tracks
+from gemma_trace.trace.clients import client_tracks, engines
 from gemma_trace.trace.derived import Derived
 from gemma_trace.trace.events import NONE, BoolArray, CodeArray, Codes, IntArray, Role
 from gemma_trace.trace.header import base_ns_of, device_multiprocessors, device_names, distributed_of, metadata_of
@@ -152,6 +152,11 @@ class Trace(Derived):
     def client_tracks(self) -> BoolArray:
         """bool [tracks], which threads stand for requests of a server's clients, and work at nothing themselves."""
         return client_tracks(self)
+
+    @cached_property
+    def engines(self) -> IntArray:
+        """int64 [tracks], which of a server's engines each thread belongs to; `NONE` where it is no single one's."""
+        return engines(self)
 
     def chosen(self, request: int | Request | None = None) -> tuple[Request, ...]:
         """The requests that a function is asked for: one, by its index or as it is, or all of them for None.

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from gemma_trace.whatif.facts import Facts
 from gemma_trace.whatif.graph import Graph
 from gemma_trace.whatif.replay import Replay, Replayed
 from gemma_trace.whatif.selection import Pattern, Selector, pattern_of
+from gemma_trace.wording import counted
 
 Patterns = str | Sequence[str]
 
@@ -104,7 +105,7 @@ class WhatIf(Tabular):
 
     def headline(self) -> str:
         """What the result is, in a line."""
-        return f"What if: {len(self.requests)} requests, {self.saved_ns / 1e6:,.3f} ms saved each"
+        return f"What if: {counted(len(self.requests), 'request')}, {self.saved_ns / 1e6:,.3f} ms saved each"
 
     def records(self) -> Iterator[dict[str, Any]]:
         """One row per request."""
@@ -220,8 +221,9 @@ def _patterns(given: Patterns) -> tuple[Pattern, ...]:
 
 
 def _checked(text: str, factor: float) -> float:
-    if not (math.isfinite(factor) and 0 <= factor <= MOST):
-        raise ConfigError(f"{text}={factor}: the factor must be from 0 to {MOST:,.0f}")
+    is_number = isinstance(cast("object", factor), int | float)
+    if not (is_number and math.isfinite(factor) and 0 <= factor <= MOST):
+        raise ConfigError(f"{text}={factor!r}: the factor must be from 0 to {MOST:,.0f}")
     return factor
 
 

@@ -6,6 +6,7 @@ import json
 import shlex
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,10 +14,12 @@ import gemma_trace
 from gemma_trace import cli
 from gemma_trace.advice.advise import advise
 from gemma_trace.advice.case import Case
+from gemma_trace.advice.checking import RECORDING, compare_command
 from gemma_trace.advice.findings import Ceiling, Confidence, Finding, ranked
 from gemma_trace.advice.rule import AGAIN
 from gemma_trace.capture.compare.arms import plan_arms
 from gemma_trace.capture.config import CaptureConfig
+from gemma_trace.capture.options import option_names
 from gemma_trace.whatif.engine import Engine
 from tests.advice.made import METADATA
 from tests.trace_builder import TraceBuilder
@@ -118,6 +121,77 @@ def test_the_command_that_checks_it_runs_both_sides(tmp_path: Path, option: str,
     assert str(getattr(advised, option)) == after
 
 
+CAPTURED: dict[str, dict[str, Any]] = {
+    "model": {"model": "4b"},
+    "weights": {"weights": "random"},
+    "device": {"device": "cuda:1"},
+    "dtype": {"dtype": "bfloat16"},
+    "image_backend": {"image_backend": "pil"},
+    "stage_modules": {"stage_modules": ("vision=a.b", "decoder=c, d")},
+    "images": {"images": (Path("cat.jpg"), Path("[dog], 2.png"))},
+    "image_sizes": {"image_sizes": ("640x480", "64x48")},
+    "images_per_request": {"images_per_request": 3},
+    "requests": {"requests": Path("chat.jsonl")},
+    "shuffle": {"requests": Path("chat.jsonl"), "shuffle": 0},
+    "online": {"requests": Path("chat.jsonl"), "online": True},
+    "batch": {"batch": 4},
+    "prompt": {"prompt": 'Hello, [you]; what\'s "this" $HOME?'},
+    "system": {"system": "[1, 2]"},
+    "prompt_tokens": {"prompt_tokens": 900},
+    "image_device": {"image_device": "cpu"},
+    "prefill_chunk": {"prefill_chunk": 64},
+    "compile": {"compile": "decode"},
+    "cache": {"cache": "static"},
+    "sample": {"sample": True},
+    "quantize": {"quantize": "nf4"},
+    "adapter": {"adapter": "ours"},
+    "assistant": {"assistant": "tiny"},
+    "prompt_lookup": {"prompt_lookup": 5},
+    "threads": {"threads": 3},
+    "cpu_affinity": {"cpu_affinity": "0-3,8"},
+    "numa_node": {"numa_node": 0},
+    "cudnn_benchmark": {"cudnn_benchmark": True},
+    "new_tokens": {"new_tokens": 9},
+    "sync_stages": {"sync_stages": True},
+    "seed": {"seed": 7},
+}
+"""Of every option a value that isn't what it is by itself, with what that requires."""
+
+
+@pytest.mark.parametrize("option", sorted(set(option_names().values()) - RECORDING - {"attn"}))
+def test_the_command_repeats_every_option_of_the_capture(option: str) -> None:
+    captured = CaptureConfig(**CAPTURED[option])
+    command = compare_command(captured.record(), "attn", "sdpa", before="eager")
+    settings = shlex.split(command[command.index("gemma-trace compare") :])[3::2]
+    assert [arm.config for arm in plan_arms(CaptureConfig(), settings)] == [
+        replace(captured, attn=attn) for attn in ("eager", "sdpa")
+    ]
+
+
+def test_the_command_says_which_paths_a_trace_has_cut() -> None:
+    config = CaptureConfig(attn="eager", model="someone/vlm", images=(Path("pets/my cat.jpg"),), adapter="a/b/tuned")
+    assert compare_command(config.record(), "attn", "sdpa") == (
+        "with the whole path or Hub id of vlm, tuned, 'my cat.jpg': gemma-trace compare --set attn=eager,sdpa "
+        "--set model=vlm --set 'image=my cat.jpg' --set adapter=tuned"
+    )
+
+
+@pytest.mark.parametrize(
+    ("config", "option", "after"),
+    [
+        ({"weights": "given", "model": "Gemma3ForConditionalGeneration"}, "attn", "sdpa"),  # it was in hand
+        ({"prompt_lookup": 4}, "batch", "4"),  # of which assisted decoding takes one prompt
+        ({"assistant": "tiny"}, "cache", "static"),
+        ({"image_backend": "pil"}, "image_device", "cuda"),
+        ({"prompt": " "}, "attn", "sdpa"),
+        ({"batch": "many"}, "attn", "sdpa"),
+        ({"cpu_affinity": "all"}, "attn", "sdpa"),
+    ],
+)
+def test_what_no_comparison_can_run_has_no_command(config: dict[str, Any], option: str, after: str) -> None:
+    assert compare_command(config, option, after, before="dynamic" if option == "cache" else "eager") == ""
+
+
 def test_what_is_so_already_has_no_command(tmp_path: Path) -> None:
     trace = TraceBuilder().range("request", 0, 100).metadata(METADATA).load(tmp_path)
     assert Case(trace, trace.requests, Engine(trace, trace.requests)).check("dtype", "float32") == AGAIN
@@ -144,14 +218,14 @@ def test_the_command_says_it_to_people_and_in_files(tmp_path: Path, capsys: pyte
     assert "request 1 not found" in capsys.readouterr().err
     quiet = str(TraceBuilder().range("request", 0, 100).write(tmp_path / "quiet.json"))
     assert cli.main(["advise", quiet]) == 0
-    assert "No rule found anything that is worth a change." in capsys.readouterr().out
+    assert "No rule found a change that is worth making." in capsys.readouterr().out
 
 
 def test_python_has_the_same_rows(tmp_path: Path) -> None:
     advice = gemma_trace.load(loading((100, 40)).write(tmp_path / "t.json")).advise()
     (row,) = advice.records()
     assert (row["rule"], row["ceiling_ns"]) == ("image_load", 40.0 * MS)
-    assert "1 findings over 1 requests" in repr(advice)
+    assert "1 finding over 1 request" in repr(advice)
 
 
 def test_the_page_says_it_on_its_first_screen(tmp_path: Path) -> None:
@@ -159,4 +233,4 @@ def test_the_page_says_it_on_its_first_screen(tmp_path: Path) -> None:
     page = path.read_text()
     advice = page.index("What to change, and what it would bring at most")
     assert advice < page.index("Where the time goes")
-    assert "image_load: at most 40.00 ms a request" in page
+    assert "image_load: at most 40.00 ms per request" in page

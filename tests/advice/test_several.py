@@ -112,4 +112,4 @@ def test_python_takes_a_folder(tmp_path: Path) -> None:
     loading((100, 20)).write(tmp_path / "b.json")
     advice = gemma_trace.advise_all(tmp_path)
     assert [row["traces"] for row in advice.records()] == [["a", "b"]]
-    assert repr(advice).startswith("Advice: 1 findings over 2 requests of 2 traces")
+    assert repr(advice).startswith("Advice: 1 finding over 2 requests of 2 traces")

@@ -231,7 +231,7 @@ HELLO = {
     "method": "initialize",
     "params": {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "a", "version": "1"}},
 }
-SERVING = "gemma-trace: serving on standard input and output, for an agent; end of input stops"
+SERVING = "gemma-trace: serving on standard input and output, for an agent, until the input ends"
 
 
 def test_it_ends_with_its_input(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from gemma_trace.analysis.counter_means import CounterMean, CounterUse, counter_use
 from gemma_trace.analysis.lanes import stage_lanes
 from gemma_trace.trace.trace import Trace
+from tests.conftest import tries
 from tests.trace_builder import TraceBuilder
 
 
@@ -90,7 +91,7 @@ def test_a_trace_without_counters_has_none(tmp_path: Path) -> None:
     assert used(on_device().load(tmp_path)) == []
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=tries(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(-5, 105), st.integers(-9, 9)), min_size=1, max_size=12))
 def test_means_are_those_of_a_walk_nanosecond_by_nanosecond(tmp_path: Path, values: list[tuple[int, int]]) -> None:
     built = on_device()

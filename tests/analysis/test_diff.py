@@ -12,15 +12,15 @@ from gemma_trace.analysis.noise import NoiseFloor
 from gemma_trace.analysis.sides import side_of
 from gemma_trace.errors import ConfigError, InputError
 from gemma_trace.metadata import RequestSample, RunMetadata, StageSample
-from gemma_trace.trace.trace import Trace, load
-from tests.conftest import SAMPLES
+from gemma_trace.trace.trace import Trace
+from tests.conftest import SAMPLES, real_trace
 from tests.trace_builder import TraceBuilder
 
 PIL, TORCHVISION = (SAMPLES / f"sample-tiny-cpu-{backend}" for backend in ("pil", "torchvision"))
 
 
 def sample(folder: Path) -> Trace:
-    return load(next(folder.glob("*.json.gz")))
+    return real_trace(next(folder.glob("*.json.gz")))
 
 
 def slowed(folder: Path, tmp_path: Path, factor: float, requests: int = 6) -> Trace:

@@ -84,7 +84,7 @@ def test_a_stage_that_launched_nothing_shows_its_ops(tmp_path: Path) -> None:
 
 def test_an_unknown_or_absent_stage_is_refused(tmp_path: Path) -> None:
     trace = TraceBuilder().range("request", 0, 100).range("prefill", 0, 20).load(tmp_path)
-    with pytest.raises(InputError, match="no stage 'prefil'; the stages are image_load"):
+    with pytest.raises(InputError, match="has no stage 'prefil'; it has prefill"):
         kernel_table(trace, "prefil")
     with pytest.raises(InputError, match="has no stage 'decode'; it has prefill"):
         kernel_table(trace, "decode")

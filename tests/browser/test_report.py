@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,15 +19,24 @@ TORCHVISION, PIL = (SAMPLES / f"sample-tiny-cpu-{backend}" for backend in ("torc
 OWLV2 = "h100_owlv2_vlm_proxy.json.gz"
 
 
-def written(folder: Path, *paths: Path) -> Path:
-    page = folder / "page.html"
-    assert main(["report", *map(str, paths), "-o", str(page), "--force", "--no-cache"]) == 0
-    return page
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """The page of some paths, which is made once."""
+    folder = tmp_path_factory.mktemp("pages")
+
+    @cache
+    def written(*paths: Path) -> Path:
+        page = folder / str(len(list(folder.iterdir()))) / "page.html"
+        page.parent.mkdir()
+        assert main(["report", *map(str, paths), "-o", str(page), "--no-cache"]) == 0
+        return page
+
+    return written
 
 
 @pytest.fixture(scope="module")
-def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return written(tmp_path_factory.mktemp("sample"), TORCHVISION)
+def sample(written: Callable[..., Path]) -> Path:
+    return written(TORCHVISION)
 
 
 def assert_fine(window: Window, page: Path, width: int) -> None:
@@ -61,19 +72,21 @@ def test_a_capture_opens_without_complaint(browser: OpenWindow, sample: Path, wi
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [1400, 390])
 def test_a_cuda_trace_opens_without_complaint(
-    browser: OpenWindow, corpus: Path, tmp_path: Path, width: int, dark: bool
+    browser: OpenWindow, corpus: Path, written: Callable[..., Path], width: int, dark: bool
 ) -> None:
     window = browser(width, dark=dark)
-    assert_fine(window, written(tmp_path, corpus / OWLV2), width)
+    assert_fine(window, written(corpus / OWLV2), width)
     names = window.run("return [...document.querySelectorAll('.lane')].map(lane => lane.getAttribute('aria-label'))")
     assert [name.split(" lane")[0] for name in names] == ["host", "device"]
     assert "vision_tower 545.6 ms" in names[1]
 
 
 @pytest.mark.parametrize("width", [1400, 390])
-def test_several_runs_and_two_sides_open_without_complaint(browser: OpenWindow, tmp_path: Path, width: int) -> None:
+def test_several_runs_and_two_sides_open_without_complaint(
+    browser: OpenWindow, written: Callable[..., Path], width: int
+) -> None:
     for paths in ((SAMPLES,), (TORCHVISION, PIL)):
-        assert_fine(browser(width), written(tmp_path, *paths), width)
+        assert_fine(browser(width), written(*paths), width)
 
 
 def test_kernels_are_sorted_and_filtered(browser: OpenWindow, sample: Path) -> None:
@@ -181,16 +194,18 @@ def test_without_its_script_everything_is_there(browser: OpenWindow, sample: Pat
     assert window.run("return document.querySelectorAll('#kernel-table button').length") == 0
 
 
-def test_a_link_into_a_folded_run_unfolds_it(browser: OpenWindow, tmp_path: Path) -> None:
+def test_a_link_into_a_folded_run_unfolds_it(browser: OpenWindow, written: Callable[..., Path]) -> None:
     window = browser()
-    window.open(written(tmp_path, SAMPLES))
+    window.open(written(SAMPLES))
     second = "return document.getElementById('r2').open"
     assert not window.run(second)
     window.driver.find_element(By.CSS_SELECTOR, ".overview a[href='#r2']").click()
     assert window.run(second)
 
 
-def test_a_hostile_name_shows_and_runs_nothing(browser: OpenWindow, tmp_path: Path) -> None:
+def test_a_hostile_name_shows_and_runs_nothing(
+    browser: OpenWindow, written: Callable[..., Path], tmp_path: Path
+) -> None:
     run = "window.ran=1"
     names = (
         f"<img src=x onerror={run}>",
@@ -206,7 +221,7 @@ def test_a_hostile_name_shows_and_runs_nothing(browser: OpenWindow, tmp_path: Pa
         builder.op(name, at, 500).range(f"gemma_trace::layer::{name}", at, 400)
         builder.launch(place + 1, at + 10).kernel(name, at + 50, 300 + place, correlation=place + 1)
     trace = builder.write(tmp_path / "<img src=x onerror=window.ran=1>.json")
-    page = written(tmp_path, trace)
+    page = written(trace)
     window = browser()
     window.open(page)
     titles = window.run("return [...document.querySelectorAll('#kernel-table tbody th')].map(cell => cell.title)")

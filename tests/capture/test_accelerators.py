@@ -90,7 +90,7 @@ def test_what_is_not_known_of_a_device_is_said(tmp_path: Path) -> None:
     empty.touch()
     exported.write_bytes(b'"cat": "kernel"')
     assert _warnings(MPS, empty) == (
-        "this torch's profiler records no activity of mps: the stages waited for it, and no kernel is known",
+        "this torch's profiler records no activity of mps: the stages waited for it, but no kernel is known",
     )
     assert "no device activity" in _warnings(XPU, empty)[0]
     assert _warnings(XPU, exported) == _warnings(CPU, empty) == ()
@@ -98,4 +98,4 @@ def test_what_is_not_known_of_a_device_is_said(tmp_path: Path) -> None:
         watch.start()
         watch.finish(1, 1)
     assert (watch.records, watch.energy) == ((), None)
-    assert watch.no_energy == "the energy of this kind of device isn't read"
+    assert watch.no_energy == "energy can't be read for this kind of device"

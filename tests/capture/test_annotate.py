@@ -213,8 +213,8 @@ def test_an_annotated_processor_is_copied_pickled_and_saved_as_it_was(quick: Loa
 @pytest.mark.parametrize(
     ("model", "processor", "says"),
     [
-        ({}, None, "annotate takes a model of transformers, and this is a dict"),
-        (nn.Linear(1, 1), "google/gemma-3-4b-it", "the processor is a str; give the model's own, or none"),
+        ({}, None, "annotate requires a model of transformers, and this is a dict"),
+        (nn.Linear(1, 1), "google/gemma-3-4b-it", "the processor is 'google.*'; give the model's own, or none"),
     ],
 )
 def test_what_is_no_model_or_no_processor_is_refused(model: Any, processor: Any, says: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from gemma_trace.capture.compiled_stages import compiled_stages
+from gemma_trace.capture.compiled_stages import DecodeMode, compiled_stages
 from gemma_trace.capture.discovery import StageModules
 
 
@@ -30,3 +30,10 @@ def test_what_stood_in_a_modules_forward_comes_back(monkeypatch: pytest.MonkeyPa
     assert all("forward" not in vars(module) for module in (projector, decoder))
     with compiled_stages(modules, "off"):
         assert len(compiled) == 3
+
+
+def test_a_compiled_decode_is_said_in_the_words_of_its_device() -> None:
+    assert DecodeMode().warnings == ()
+    for device, how in (("cpu", "for the CPU"), ("cuda", "into CUDA graphs"), ("npu", "for the npu")):
+        (said,) = DecodeMode("compiled", device).warnings
+        assert said == f"decode steps were compiled {how}; the layers inside can't be told apart"

@@ -72,7 +72,7 @@ def test_the_gpus_of_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [warning.split(" during")[0] for warning in watch.warnings] == [
         "the clock of cuda:0 moved between 1700 and 1980 MHz",
         "cuda:0 was throttled",
-        "1 other process computed on cuda:1; end what isn't needed",
+        "1 other process computed on cuda:1; end those that aren't needed",
     ]
 
 
@@ -141,14 +141,14 @@ def test_a_capture_on_the_cpu_tells_its_energy(
 def test_a_capture_without_a_counter_says_why(
     quick: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(device_watch, "host_meter", lambda: NoMeter("the processors have no RAPL counter here"))
+    monkeypatch.setattr(device_watch, "host_meter", lambda: NoMeter("the processors have no RAPL counter"))
     result = captured(quick, tmp_path, runs=1)
     assert (result.metadata.energy, result.metadata.gpus) == (None, ())
     assert main(["summarize", str(result.path), "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["rows"][0]["energy_request_joules"] is None
     page = tmp_path / "page.html"
     assert main(["report", str(result.path), "-o", str(page)]) == 0
-    assert "none: the processors have no RAPL counter here" in page.read_text()
+    assert "none: the processors have no RAPL counter" in page.read_text()
 
 
 STATE = GpuState(sm_mhz=1980, memory_mhz=2619, power_limit_mw=700_000, ecc=True, mig=False, other_processes=0)

@@ -57,10 +57,10 @@ def test_torchrun_says_who_a_rank_is(monkeypatch: pytest.MonkeyPatch, values: di
         (WHOLE | {"RANK": "2"}, "RANK is 2 and WORLD_SIZE 2, of which one is wrong"),
         ({"RANK": "3"}, "RANK is 3 and WORLD_SIZE 1, of which one is wrong"),
         ({"WORLD_SIZE": "0"}, "RANK is 0 and WORLD_SIZE 0"),
-        ({"WORLD_SIZE": "two"}, "WORLD_SIZE is 'two', which is no number of a rank"),
-        (WHOLE | {"RANK": "-1"}, "RANK is '-1', which is no number of a rank"),
+        ({"WORLD_SIZE": "two"}, "WORLD_SIZE is 'two', which is not the number of a rank"),
+        (WHOLE | {"RANK": "-1"}, "RANK is '-1', which is not the number of a rank"),
         (WHOLE | {"LOCAL_RANK": "1.0"}, "LOCAL_RANK is '1.0'"),
-        ({"RANK": "9" * 5000}, "which is no number of a rank"),
+        ({"RANK": "9" * 5000}, "which is not the number of a rank"),
     ],
 )
 def test_a_part_of_an_environment_is_a_clear_message(

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from gemma_trace.capture import environment
 
@@ -62,3 +63,10 @@ def test_the_cpu_says_whether_it_multiplies_bfloat16(tmp_path: Path, listed: str
     if listed is not None:
         (tmp_path / "cpuinfo").write_text(listed)
     assert environment._has_bfloat16(tmp_path / "cpuinfo") is known
+
+
+def test_a_process_that_may_use_some_cores_alone_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {3, 8, 9})
+    found = environment.describe_environment(torch.device("cpu"))
+    assert (found.host_cores, found.usable_cores) == (64, 3)

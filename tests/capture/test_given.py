@@ -111,5 +111,5 @@ def test_an_accelerator_is_timed_by_events_where_the_profiler_sees_it_and_else_b
     if is_seen:
         check_devices(model, CaptureConfig())
         return
-    with pytest.raises(ConfigError, match=f"profiler sees no work of {name}; give sync_stages=True"):
+    with pytest.raises(ConfigError, match=f"profiler of this torch sees no work of {name}; give sync_stages=True"):
         check_devices(model, CaptureConfig())

@@ -85,9 +85,19 @@ def test_pillows_images_are_files_while_the_block_runs(tmp_path: Path) -> None:
         assert load_image(at(first)).tobytes() == red.tobytes()
     assert not first.exists()
     with images_as_files("b.jpg") as files:
-        assert files == "b.jpg"
-    with pytest.raises(ImageError, match="mode CMYK can't be handed over"), images_as_files(red.convert("CMYK")):
-        pass
+        assert files == ["b.jpg"]
+    with images_as_files(iter([red.convert("CMYK")])) as (converted,):
+        assert load_image(at(converted)).size == (5, 4)
+    turned(tmp_path / "a.png", 6)
+    with Image.open(tmp_path / "a.png") as sideways, images_as_files(sideways) as (file,):
+        assert file.name == "image-1-6x8.png", "turned, as its own file would be"
+        assert load_image(at(file)).tobytes() == load_image(at(tmp_path / "a.png")).tobytes()
+    Image.new("RGB", (64, 48)).save(tmp_path / "whole.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:60])
+    with Image.open(tmp_path / "cut.png") as cut:
+        for bad in (Image.new("RGB", (0, 0)), cut):
+            with pytest.raises(ImageError, match=r"image 1, of the mode .*, can't be sent"):
+                images_as_files([bad]).__enter__()
 
 
 def test_what_is_no_image_is_refused_in_one_line(tmp_path: Path) -> None:

@@ -21,18 +21,18 @@ def folder_with(folder: Path, files: dict[str, Any]) -> Path:
 @pytest.mark.parametrize(
     ("files", "says"),
     [
-        ({"config.json": {"model_type": "llama"}}, "is a llama model, which reads text alone; give --model a vision-"),
-        ({"config.json": {"model_type": "gemma3_text"}}, "is a gemma3_text model, which reads text alone"),
-        ({"config.json": {"model_type": "t5"}}, "is a t5 model, which reads text alone"),
-        ({"config.json": {"model_type": "whisper"}}, "is a whisper model, which hears sound and sees no images"),
-        ({"config.json": {"model_type": "voxtral"}}, "is a voxtral model, which hears sound and sees no images"),
+        ({"config.json": {"model_type": "llama"}}, "is a llama model, which reads only text; give --model a vision-"),
+        ({"config.json": {"model_type": "gemma3_text"}}, "is a gemma3_text model, which reads only text"),
+        ({"config.json": {"model_type": "t5"}}, "is a t5 model, which reads only text"),
+        ({"config.json": {"model_type": "whisper"}}, "is a whisper model, which reads sound instead of images"),
+        ({"config.json": {"model_type": "voxtral"}}, "is a voxtral model, which reads sound instead of images"),
         ({"config.json": {"model_type": "clip"}}, "is a clip model, which writes no text about an image"),
         (
             {"adapter_config.json": {"base_model_name_or_path": "/home/me/google/gemma-3-4b-it"}},
-            "is an adapter of gemma-3-4b-it, which is no model by itself; merge it into its base model",
+            "is an adapter of gemma-3-4b-it, which is not a complete model; give --adapter this folder",
         ),
-        ({"adapter_config.json": "{"}, "is an adapter, which is no model by itself"),
-        ({"q4.gguf": "GGUF"}, "holds GGUF files, which llama.cpp runs and torch doesn't"),
+        ({"adapter_config.json": "{"}, "is an adapter, which is not a complete model"),
+        ({"q4.gguf": "GGUF"}, "holds GGUF files, which llama.cpp runs but torch does not"),
         ({"model_index.json": {}}, "is a pipeline of diffusers"),
     ],
 )

@@ -23,6 +23,7 @@ from gemma_trace.capture.workload import lengthened
 from gemma_trace.errors import ConfigError, DeviceError
 from gemma_trace.requests_file import ChatRequest
 from gemma_trace.trace.trace import Trace, load
+from tests.conftest import thorough
 
 LEAST: dict[str, Any] = {"device": "cpu", "warmup": 0, "runs": 0, "profile_runs": 1}
 """What the profiler records is all that is looked at."""
@@ -93,12 +94,15 @@ def test_a_prefill_in_chunks_is_several_and_the_first_token_comes_after_the_last
     assert ttft > last - request.start_ns - load_ns
 
 
-def test_compiled_stages_keep_their_ranges(quick: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_traced", [False, *thorough([True])])
+def test_compiled_stages_keep_their_ranges(
+    quick: LoadedModel, tmp_path: Path, is_traced: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real, asked = torch.compile, []
 
     def eager(forward: Any) -> Any:  # the compiler's back end would take a minute; that it is asked is what counts
         asked.append(forward.__self__)
-        return real(forward, backend="eager")
+        return real(forward, backend="eager") if is_traced else lambda *args, **kwargs: forward(*args, **kwargs)
 
     monkeypatch.setattr(torch, "compile", eager)
     before = type(quick.model.model.vision_tower).forward
@@ -121,7 +125,7 @@ def test_options_that_make_no_sense_are_refused() -> None:
         ({"image_device": "cuda", "image_backend": "pil"}, "requires --image-backend torchvision"),
         ({"image_device": "tpu"}, "no image device 'tpu'"),
         ({"model": " "}, "the model is empty"),
-        ({"seed": -1}, "the seed is -1"),
+        ({"seed": -1}, "seed is -1"),
         ({"cache": "paged"}, "no cache 'paged'; give one of dynamic, static"),
         ({"cold": True, "warmup": 0}, "--cold times the warm-up; give --warmup 1"),
         ({"threads": 0}, "threads is 0; it must be 1 or more"),
@@ -132,7 +136,7 @@ def test_options_that_make_no_sense_are_refused() -> None:
         ({"image_sizes": ("9x9",), "images": ("a.jpg",)}, "--image and --image-size both say"),
         ({"shuffle": 1}, "--shuffle is about the requests of a file"),
         ({"online": True}, "--online is about the requests of a file"),
-        ({"requests": "r.jsonl", "prompt": "Hi"}, "--requests says all that is sent; leave out --prompt"),
+        ({"requests": "r.jsonl", "prompt": "Hi"}, "requests= already says what is sent; leave out --prompt"),
         ({"requests": "r.jsonl", "image_sizes": "9x9"}, "leave out --image-size"),
         ({"seed": 2**63}, "must be from 0 to"),
     ):

@@ -16,8 +16,8 @@ from gemma_trace.cli import main
 from gemma_trace.ranks.collectives import Collectives, collectives_of
 from gemma_trace.ranks.host_calls import host_calls
 from gemma_trace.ranks.kinds import COMMS
-from gemma_trace.trace.trace import Trace, load
-from tests.conftest import real_trace
+from gemma_trace.trace.trace import Trace
+from tests.conftest import real_trace, thorough
 from tests.trace_builder import TraceBuilder
 
 PER_FORWARD = {"all_reduce": 13, "all_gather": 1}
@@ -37,7 +37,7 @@ def by_stage(trace: Trace, found: Collectives) -> dict[str, dict[str, int]]:
     return {stage: {kind: count for (of, kind), count in counted.items() if of == stage} for stage in set(stages)}
 
 
-@pytest.mark.parametrize("ranks", [4])
+@pytest.mark.parametrize("ranks", [2, *thorough([4])])
 def test_each_rank_has_the_same_collectives_in_prefill_and_decode(
     torchrun_traces: Callable[[int], list[Path]], ranks: int
 ) -> None:
@@ -56,16 +56,16 @@ def test_each_rank_has_the_same_collectives_in_prefill_and_decode(
     assert len({(tuple(kinds(found)), tuple(found.size_bytes.tolist())) for found in all_found}) == 1
 
 
-@pytest.mark.parametrize("ranks", [4])
+@pytest.mark.parametrize("ranks", [2, *thorough([4])])
 def test_the_layers_are_split(torchrun_traces: Callable[[int], list[Path]], ranks: int) -> None:
     for path in torchrun_traces(ranks):
-        spans = load(path).spans
+        spans = real_trace(path).spans
         linears = spans.input_dims[spans.name == spans.names.index("aten::linear")]
         shapes = " ".join(spans.texts[code] for code in np.unique(linears).tolist())
         assert f"[{128 // ranks},128]" in shapes.replace(" ", ""), "a rank has its part of the rows"
 
 
-@pytest.mark.parametrize("ranks", [4])
+@pytest.mark.parametrize("ranks", [2, *thorough([4])])
 def test_a_job_accounts_for_all_of_its_collectives_time(
     torchrun_traces: Callable[[int], list[Path]], ranks: int
 ) -> None:
@@ -78,7 +78,7 @@ def test_a_job_accounts_for_all_of_its_collectives_time(
     assert all(line.own_mean_ns >= 0 for line in job.stage_lines)
 
 
-@pytest.mark.parametrize("ranks", [4])
+@pytest.mark.parametrize("ranks", [2, *thorough([4])])
 def test_every_command_takes_a_capture_of_several_ranks_as_one_run(
     torchrun_traces: Callable[[int], list[Path]], ranks: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -93,7 +93,7 @@ def test_options_of_the_command_line_have_their_own_types(tmp_path: Path) -> Non
         ("[options]\nruns = '3'", [], "runs is '3'; it requires a whole number"),
         ("[matrix]\nmodel = [4]", [], "model is 4; it requires text"),
         ("[options]\nsync_stages = 1", [], "sync_stages is 1; it requires true or false"),
-        ("[options]\nimage = 3", [], "image is 3; it requires a list of texts"),
+        ("[options]\nimage = 3", [], "image is 3; it requires a list of paths"),
         ("[options]\nrequests = 3", [], "requests is 3; it requires a path"),
         ("matrix = 3", [], "matrix is not a table"),
     ],
@@ -301,3 +301,12 @@ def is_running(pid: int) -> bool:
         return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:
         return False
+
+
+def test_a_value_with_a_comma_stands_in_a_list() -> None:
+    both = [cell.config.cpu_affinity for cell in plan({}, Path("traces"), ['cpu_affinity=["0-3,8","1"]'])]
+    assert both == ["0-3,8", "1"]
+    (cell,) = plan({}, Path("traces"), ['image_size=[["640x480", "64x48"]]', "prompt=[INST] Hello"])
+    assert (cell.config.image_sizes, cell.config.prompt) == (("640x480", "64x48"), "[INST] Hello")
+    with pytest.raises(ConfigError, match="batch is 'two'; it requires a whole number"):
+        plan({}, Path("traces"), ['batch=["two"]'])

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from gemma_trace.capture.config import CaptureConfig, size_of
+from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.images import load_image
+from gemma_trace.capture.option_texts import size_of
 from gemma_trace.capture.workload import (
     SAMPLE_SIZES,
     build_requests,

@@ -86,6 +86,22 @@ def test_what_is_no_table_of_a_trace_is_refused_likewise(
     assert f"{option} {tmp_path / 'k.xlsx'}: the name tells no format" in err
 
 
+@pytest.mark.parametrize(
+    ("command", "option", "name", "what"),
+    [
+        ("report", "-o", "page.csv", "a report is HTML; end the name with .html"),
+        ("export", "-o", "trace.parquet", "an export is JSON; end the name with .json"),
+        ("history", "--html", "page.json", "a page is HTML; end the name with .html"),
+    ],
+)
+def test_a_file_of_one_format_is_not_named_after_another(
+    command: str, option: str, name: str, what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = run(capsys, command, tmp_path / "none.json", option, tmp_path / name)
+    shown = "--output" if option == "-o" else option
+    assert (code, err) == (2, f"gemma-trace: {shown} {tmp_path / name}: {what}\n")
+
+
 def test_every_format_has_an_extension_of_its_own_and_one_is_binary() -> None:
     assert set(RENDERERS) == set(Format)
     for form, renderer in RENDERERS.items():

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gemma_trace import cli
-from tests.conftest import SAMPLES
+from tests.conftest import SAMPLES, thorough
 from tests.report.html.reading import read
 from tests.trace_builder import TraceBuilder
 
@@ -105,8 +105,12 @@ def test_rules_name_stages(capsys: pytest.CaptureFixture[str], inside: Path) -> 
     assert "No stage was found" not in text
 
 
-def test_every_trace_of_the_corpus_has_a_page(capsys: pytest.CaptureFixture[str], corpus: Path, inside: Path) -> None:
-    paths = sorted(corpus.glob("*.json.gz"))
+@pytest.mark.parametrize("largest_bytes", [100_000, *thorough([10_000_000])])
+def test_every_trace_of_the_corpus_has_a_page(
+    capsys: pytest.CaptureFixture[str], corpus: Path, inside: Path, largest_bytes: int
+) -> None:
+    paths = sorted(path for path in corpus.glob("*.json.gz") if path.stat().st_size < largest_bytes)
+    assert len(paths) > 5
     assert run(capsys, "--no-cache", *paths)[0] == 0
     page = (inside / "report.html").read_bytes()
     assert len(page) < 1_000_000

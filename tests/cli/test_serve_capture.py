@@ -53,7 +53,7 @@ def test_requests_and_traces_become_one(
         *[("timed", 3, "")] * 2,
         *[("profiled", 3, "")] * 2,
     ]
-    assert rows["totals"]["measures"] == [{"what": "time in the queue", "value": "2.000 ms a request"}]
+    assert rows["totals"]["measures"] == [{"what": "time in the queue", "value": "2.000 ms per request"}]
     bodies = [json.dumps(body["messages"]) for body in server.seen]
     assert len(set(bodies)) == 5, "each request has images of its own"
     assert all(body["ignore_eos"] and body["stream"] for body in server.seen)
@@ -118,10 +118,14 @@ def test_requests_of_a_file_several_at_once(server: LoopbackServer, tmp_path: Pa
 @pytest.mark.parametrize(
     ("behaviour", "said", "measured"),
     [
-        (Behaviour(profiler=False), "the server has no /start_profile; start vLLM with --profiler-config", 2),
+        (
+            Behaviour(profiler=False),
+            "the server has no /start_profile, so that its requests are only timed;",
+            2,
+        ),
         (Behaviour(refuses=500), "the server answers 500: this model takes no images; see its log", 0),
         (Behaviour(dies_at=2), "2 of 2 requests failed", 1),
-        (Behaviour(hangs=True), "/stop_profile: the server said nothing for 0.3 s; see its log, or give --stop-", 2),
+        (Behaviour(hangs=True), "/stop_profile: the server sent nothing for 0.3 s; see its log, or give --stop-", 2),
     ],
     ids=["no profiler", "refuses", "dies", "hangs"],
 )
@@ -153,7 +157,7 @@ def test_a_profiler_that_may_have_begun_is_stopped(
         assert run(server, tmp_path, "--timeout", "0.5") == 1
         assert not server.profiles
     (line,) = errors_of(capsys)
-    assert "the server said nothing for 0.5 s" in line
+    assert "the server sent nothing for 0.5 s" in line
     assert len(ServedRecord.read(tmp_path / "out" / "served").timed) == 2
 
 

@@ -52,7 +52,7 @@ def test_a_device_clock_that_is_ahead_shows_in_waits(tmp_path: Path, capsys: pyt
     assert cli.main(["stages", str(tmp_path / "built.json")]) == 0
     printed = capsys.readouterr().out
     assert "no verdict: the clocks of host and device disagree" in printed
-    assert "Don't trust the split of time: the clocks of host and device disagree." in printed
+    assert "The split of the time can't be trusted: the clocks of host and device disagree." in printed
     assert cli.main(["check", str(tmp_path / "built.json")]) == 1
     assert cli.main(["kernels", str(tmp_path / "built.json")]) == 0
     assert "error: the clocks of host and device disagree" in capsys.readouterr().out

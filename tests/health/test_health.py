@@ -146,7 +146,7 @@ def test_replays_of_a_graph_are_worth_knowing(tmp_path: Path) -> None:
     trace = built.kernel("b", 30, 5, correlation=2).kernel("c", 40, 5, correlation=2).load(tmp_path)
     assert found(trace) == [("graph_replays", "info", 2)]
     message = examine(trace).findings[0].message
-    assert "2 of 3; inside a graph stages, layers and ops are not told apart" in message
+    assert "2 of 3; stages, layers and ops inside a graph can't be told apart" in message
 
 
 def test_an_activity_before_its_launch_is_a_warning(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_steps_without_activities_are_named_and_left_out_of_means(
     assert cli.main(["stages", str(tmp_path / "built.json")]) == 0
     printed = capsys.readouterr().out
     assert "mean of 2 of 8 requests" in printed
-    assert f"Left out, since their launches have no device activity in the trace: {named}." in printed
+    assert f"Left out because their launches have no device activity in the trace: {named}." in printed
     row = next(line.split() for line in printed.splitlines() if line.strip().startswith("unattributed"))
     # Wall 0.990 ms; five kernels of 15 µs in each of the two steps.
     assert [row[1], row[2], *row[4:11]] == ["0.990", "100.0", "0.990", "0.075", "0.915", "0.075", "0.075", "5", "5"]

@@ -67,7 +67,8 @@ def test_the_profilers_own_overhead_is_a_part_of_its_own(tmp_path: Path, capsys:
         ("host", "(host work outside ops)"): 5 * US,
     }
     assert verdict(reason) == (
-        "profiler-bound: 65% of the time the profiler itself holds it up: 40% Activity Buffer Request, 25% Buffer Flush"
+        "profiler-bound: 65% of the time the profiler itself delays the host: 40% Activity Buffer Request, "
+        "25% Buffer Flush"
     )
     assert codes(trace) == [("profiler_overhead", "warning", 2)]
     assert "for 0.648 ms, 64.8% of the time" in examine(trace).findings[0].message

@@ -136,12 +136,12 @@ def test_small_changes_are_counted_and_shown_when_asked(tmp_path: Path) -> None:
     [
         (["--measure", "warp"], 1, "no run in {store} has the measure 'warp'; give one of ttft, family:NAME"),
         (["--measure", "family:"], 2, "--measure 'family:' names no measure"),
-        (["--by", "run_id"], 2, "--by 'run_id' is no column that tells runs apart; it can be config, cuda"),
+        (["--by", "run_id"], 2, "--by 'run_id' is not a column that tells runs apart; it can be config, cuda"),
         (["--since", "soon"], 2, "--since 'soon' is neither a date nor an age; give one like 2026-11-01, or 30d"),
         (
             ["--since", "2030-01-01"],
             1,
-            "no run in {store} is so late: the last is of 2026-11-19 14:13 (UTC); check --since",
+            "no run in {store} is that recent: the last one is from 2026-11-19 14:13 (UTC); check --since",
         ),
     ],
 )
@@ -155,13 +155,13 @@ def test_what_makes_no_sense_is_one_line(
 
 
 def test_where_there_is_no_store_that_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(capsys, tmp_path)[::2] == (4, f"gemma-trace: no store at {tmp_path}; gemma-trace index makes one\n")
+    assert run(capsys, tmp_path)[::2] == (4, f"gemma-trace: no store at {tmp_path}; gemma-trace index creates one\n")
 
 
 def test_runs_without_a_date_have_no_history(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = run(capsys, store_of(tmp_path, [Night(0, [1], {"created_ns": None})]))
     assert (code, err.count("\n")) == (1, 1)
-    assert f"none of the 1 runs in {tmp_path} says when it was captured, by which history orders them" in err
+    assert f"none of the runs in {tmp_path} says when it was captured, and history orders runs by that" in err
 
 
 def test_dates_and_ages_are_instants() -> None:

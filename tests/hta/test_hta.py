@@ -161,24 +161,24 @@ def test_a_copy_holds_nothing_that_trips_hta_up(tmp_path: Path) -> None:
     ],
     ids=["cpu only", "nothing but a kernel", "a replay"],
 )
+@pytest.mark.usefixtures("hta_imported")
 def test_what_hta_cannot_do_is_declined_in_a_line(
     tmp_path: Path, built: TraceBuilder, reasons: Mapping[Analysis | None, str]
 ) -> None:
-    pytest.importorskip("hta")
     declined = {one.analysis: one.reason for one in run_hta(built.load(tmp_path)).declined if one.scope.stage is None}
     assert declined.keys() == reasons.keys()
     assert all(reason in declined[analysis] and "\n" not in declined[analysis] for analysis, reason in reasons.items())
 
 
+@pytest.mark.usefixtures("hta_imported")
 def test_a_stage_without_device_work_is_declined_once(tmp_path: Path) -> None:
-    pytest.importorskip("hta")
     built = two_stages().range("tokenization", 1_000, 5_000)
     result = run_hta(built.load(tmp_path), Wanted(analyses=(Analysis.TEMPORAL, Analysis.KERNELS)))
     assert result.declined == (Declined(None, Scope(0, "tokenization"), "it launched no device activity"),)
 
 
+@pytest.mark.usefixtures("hta_imported")
 def test_one_stage_or_request_can_be_asked_for(tmp_path: Path) -> None:
-    pytest.importorskip("hta")
     trace = two_stages().load(tmp_path)
     only = Wanted(analyses=(Analysis.TEMPORAL,), stage="prefill")
     assert run_hta(trace, only).scopes == (WHOLE, Scope(0, "prefill"))
@@ -268,8 +268,8 @@ def test_operators_are_those_whose_sequences_cost_most(tmp_path: Path) -> None:
     assert Requirements(built.load(tmp_path)).operators == ["aten::conv2d", "aten::add"]
 
 
+@pytest.mark.usefixtures("hta_imported")
 def test_a_file_that_hta_cannot_read_costs_its_own_calls_only(tmp_path: Path) -> None:
-    pytest.importorskip("hta")
     trace = two_stages().load(tmp_path)
     every = np.ones(len(trace.activities), dtype=bool)
     (tmp_path / "bad.json").write_text("{")
@@ -310,8 +310,8 @@ def test_analyses_are_chosen_by_name() -> None:
         named_analyses("kernel")
 
 
+@pytest.mark.usefixtures("hta_imported")
 def test_the_file_itself_has_no_stages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("hta")
     file = two_stages().write(tmp_path / "built.json")
     assert cli.main(["hta", str(file), "--as-is", "--stage", "prefill"]) == 2
     assert "leave out --stage prefill" in capsys.readouterr().err
@@ -345,7 +345,8 @@ def test_tables_show_both_sides_the_stages_and_what_was_declined() -> None:
     assert comparison.title == "HTA and gemma-trace, run"
     assert ("device idle, ms", "1.000", "2.000", "-50.00", "a cause") in comparison.rows
     assert comparison.notes == (
-        "hta 1.0. 3 of 4 figures that both have agree within 0.1%, those of each kernel, stage and request among them.",
+        "hta 1.0. 3 of 4 figures that both tools have agree within 0.1%, including those of each kernel, stage and "
+        "request.",
         "A remark.",
     )
     assert [row[0] for row in temporal.rows] == ["whole trace", "  vision_tower"]

@@ -315,7 +315,7 @@ def test_tables_name_the_devices_where_there_are_several(tmp_path: Path, capsys:
     assert cli.main(["stages", path, "--rule", "both=both#", "--no-cache"]) == 0
     out = capsys.readouterr().out
     assert "Devices" in out
-    assert "sum over the devices" in out
+    assert "summed over the devices" in out
     assert cli.main(["stages", path, "--rule", "both=both#", "-f", "json"]) == 0
     totals = msgspec.json.decode(capsys.readouterr().out)["totals"]
     assert [row["device_busy_ns"] for row in totals["devices"]] == [320, 320]

@@ -100,7 +100,7 @@ def test_kernels_of_one_device(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 def test_a_device_of_a_selection_that_ran_on_none(tmp_path: Path) -> None:
     trace = TraceBuilder().range("prefill", 0, 100).op("aten::mm", 10, 50).load(tmp_path)
-    with pytest.raises(InputError, match="leave out --device 0"):
+    with pytest.raises(InputError, match="leave out device=0"):
         select(trace, device=0)
 
 

@@ -6,9 +6,7 @@ Right is: every activity linked, no synchronisation events, at most one `Profile
 from __future__ import annotations
 
 import logging
-import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +18,8 @@ from gemma_trace.cli import main
 from gemma_trace.hta.answers import OF_A_CUT, Analysis, HtaResult, Parts, Scope
 from gemma_trace.hta.run import Wanted, run_hta
 from gemma_trace.trace.trace import Trace
-from tests.conftest import real_trace
+from tests.conftest import real_trace, thorough
 from tests.trace_builder import TraceBuilder
-from tests.warm import hold, start
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of HTA's own use of pandas
 WITHIN = 0.001
@@ -37,20 +34,6 @@ def hta(monkeypatch: pytest.MonkeyPatch) -> Any:
     logging.disable(logging.CRITICAL)
     yield lambda path: TraceAnalysis(trace_files={0: str(path)}, trace_dir=str(path.parent))
     logging.disable(logging.NOTSET)
-
-
-@pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A Python that has imported HTA; that it runs in one of its own is tested in `tests/hta/test_hta.py`."""
-    found = start(tmp_path_factory.mktemp("hta"), "hta")
-    with hold(found):
-        yield found
-
-
-@pytest.fixture
-def imported(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs of HTA start where it is imported already."""
-    monkeypatch.setattr(sys, "executable", str(program))
 
 
 def kernel_sums_ns(analysis: Any) -> dict[str, float]:
@@ -77,9 +60,7 @@ def ours(trace: Trace) -> tuple[dict[str, int], int, int]:
     "name",
     [
         "h100_bert_small",
-        "h100_qwen15_0.5b_unlinked",
-        "mi300x_sglang_prefill_decode",
-        "mi300x_vllm_decode_graph",
+        *thorough(["h100_qwen15_0.5b_unlinked", "mi300x_sglang_prefill_decode", "mi300x_vllm_decode_graph"]),
     ],
 )
 def test_kernel_totals_busy_and_idle_agree_where_hta_is_right(corpus: Path, hta: Any, name: str) -> None:
@@ -103,7 +84,7 @@ def test_hta_has_less_where_it_drops_the_last_step(corpus: Path, hta: Any) -> No
     assert busy_and_idle_ns(analysis)[0] < busy
 
 
-@pytest.mark.parametrize("name", ["a100_alexnet_cuda_sync", "a100_event_sync_multi_stream"])
+@pytest.mark.parametrize("name", ["a100_event_sync_multi_stream", *thorough(["a100_alexnet_cuda_sync"])])
 def test_hta_has_more_where_it_takes_waiting_for_work(corpus: Path, hta: Any, name: str) -> None:
     path = corpus / f"{name}.json.gz"
     trace = real_trace(path)
@@ -125,9 +106,10 @@ def test_hta_has_more_where_an_op_names_a_stream(corpus: Path, hta: Any) -> None
 LARGE = ("h100_owlv2_vlm_proxy",)
 """Of these the dearest analyses, sequences and critical path, are left out."""
 
-SMALL = (
-    *("a100_alexnet_cuda_sync", "a100_event_sync_multi_stream", "a100_triton_culaunchkernel", "cpu_only"),
-    *("h100_bert_small", "h100_qwen15_0.5b_unlinked", "mi300x_sglang_prefill_decode", "mi300x_vllm_decode_graph"),
+SMALL = ("a100_event_sync_multi_stream", "a100_triton_culaunchkernel", "cpu_only", "mi300x_vllm_decode_graph")
+
+OTHERS = (
+    *("a100_alexnet_cuda_sync", "h100_bert_small", "h100_qwen15_0.5b_unlinked", "mi300x_sglang_prefill_decode"),
     "multirank_rank0_no_flows",
 )
 
@@ -137,8 +119,8 @@ def declined(result: HtaResult) -> dict[str, str]:
     return {str(one.analysis or "all"): one.reason for one in result.declined if one.scope.stage is None}
 
 
-@pytest.mark.parametrize("name", [*SMALL, *LARGE])
-@pytest.mark.usefixtures("imported")
+@pytest.mark.parametrize("name", [*SMALL, *thorough([*OTHERS, *LARGE])])
+@pytest.mark.usefixtures("hta_imported")
 def test_hta_runs_or_declines_in_a_line_and_agrees_with_us(corpus: Path, name: str) -> None:
     analyses = OF_A_CUT if name in LARGE else tuple(Analysis)
     result = run_hta(real_trace(corpus / f"{name}.json.gz"), Wanted(analyses=analyses, by=Parts.STAGE))
@@ -158,7 +140,7 @@ def test_hta_runs_or_declines_in_a_line_and_agrees_with_us(corpus: Path, name: s
     assert "nothing to tell" not in "".join(gone.values())
 
 
-@pytest.mark.usefixtures("imported")
+@pytest.mark.usefixtures("hta_imported")
 def test_what_is_declined_on_which_trace(corpus: Path) -> None:
     wanted = Wanted(analyses=(Analysis.OVERLAP, Analysis.SEQUENCES, Analysis.CRITICAL_PATH), by=Parts.TRACE)
     replay = declined(run_hta(real_trace(corpus / "mi300x_vllm_decode_graph.json.gz"), wanted))
@@ -167,7 +149,8 @@ def test_what_is_declined_on_which_trace(corpus: Path) -> None:
     assert "no op launches 3 activities or more" in replay["sequences"]
 
 
-@pytest.mark.usefixtures("imported")
+@pytest.mark.thorough
+@pytest.mark.usefixtures("hta_imported")
 def test_stages_have_rows_of_their_own(corpus: Path) -> None:
     wanted = Wanted(analyses=(Analysis.TEMPORAL, Analysis.KERNELS), stage="vision_tower")
     result = run_hta(real_trace(corpus / "h100_owlv2_vlm_proxy.json.gz"), wanted)
@@ -179,13 +162,13 @@ def test_stages_have_rows_of_their_own(corpus: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "analysis", "cause"),
     [
-        ("a100_alexnet_cuda_sync", Analysis.TEMPORAL, "HTA takes cuda_sync spans (41)"),
+        *thorough([("a100_alexnet_cuda_sync", Analysis.TEMPORAL, "HTA takes cuda_sync spans (41)")]),
         ("a100_triton_culaunchkernel", Analysis.KERNELS, "HTA takes spans of the host that name a stream (1)"),
-        ("h100_bert_small", Analysis.LAUNCHES, "HTA doesn't know cuLaunchKernel"),
+        *thorough([("h100_bert_small", Analysis.LAUNCHES, "HTA doesn't know cuLaunchKernel")]),
         ("mi300x_vllm_decode_graph", Analysis.QUEUE, "HTA doesn't know hipGraphLaunch"),
     ],
 )
-@pytest.mark.usefixtures("imported")
+@pytest.mark.usefixtures("hta_imported")
 def test_on_the_file_itself_causes_are_named(corpus: Path, name: str, analysis: Analysis, cause: str) -> None:
     result = run_hta(real_trace(corpus / f"{name}.json.gz"), Wanted(analyses=(analysis,), as_is=True))
     differing = [figure for figure in result.figures if figure.cause]
@@ -193,8 +176,10 @@ def test_on_the_file_itself_causes_are_named(corpus: Path, name: str, analysis: 
     assert all(cause in figure.cause for figure in differing)
 
 
-@pytest.mark.parametrize("name", ["a100_event_sync_multi_stream", "h100_bert_small", "multirank_rank1_no_flows"])
-@pytest.mark.usefixtures("imported")
+@pytest.mark.parametrize(
+    "name", ["a100_event_sync_multi_stream", *thorough(["h100_bert_small", "multirank_rank1_no_flows"])]
+)
+@pytest.mark.usefixtures("hta_imported")
 def test_a_copy_changes_no_critical_path(corpus: Path, name: str) -> None:
     trace = real_trace(corpus / f"{name}.json.gz")
     lengths = []
@@ -205,15 +190,15 @@ def test_a_copy_changes_no_critical_path(corpus: Path, name: str) -> None:
     assert lengths[0] == pytest.approx(lengths[1], rel=1e-6, abs=1)
 
 
-@pytest.mark.parametrize("name", ["badutf8", "listform", "nan", "strts"])
-@pytest.mark.usefixtures("imported")
+@pytest.mark.parametrize("name", ["badutf8", *thorough(["listform", "nan", "strts"])])
+@pytest.mark.usefixtures("hta_imported")
 def test_a_damaged_trace_is_mended_for_hta(corpus: Path, name: str) -> None:
     whole = Wanted(analyses=(Analysis.TEMPORAL,), by=Parts.TRACE)
     busy = {f.measure: f.hta for f in run_hta(real_trace(corpus / "bad" / f"{name}.json"), whole).figures}["busy_ns"]
     assert busy == 309_437
 
 
-@pytest.mark.usefixtures("imported")
+@pytest.mark.usefixtures("hta_imported")
 def test_the_page_has_htas_figures_where_they_are_asked_for(tmp_path: Path) -> None:
     built = TraceBuilder().range("request", 0, 1_000_000).range("prefill", 0, 500_000)
     built.launch(1, 1000).kernel("gemm", 10_000, 200_000, correlation=1)

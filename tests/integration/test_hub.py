@@ -5,15 +5,14 @@ from __future__ import annotations
 import gzip
 import os
 import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from gemma_trace.trace.trace import load
 from tests.capture.hub_server import REPO, Hub, serving
-from tests.conftest import HUNG_S
+from tests.conftest import HUNG_S, save_quick_gemma
 
 TOKEN = "hf_madeUpForThisTestOnly0123456789"
 FETCH = (
@@ -27,18 +26,7 @@ FETCH = (
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small Gemma 3 as `save_pretrained` leaves it, of more than the 10 MB that a download writes at a time."""
-    import torch
-
-    from gemma_trace.capture.gemma3 import gemma3_processor
-    from gemma_trace.capture.random_weights import build_random
-    from gemma_trace.capture.tiny import tiny_config
-
-    folder = tmp_path_factory.mktemp("checkpoint")
-    config = tiny_config()
-    config.text_config.intermediate_size = 4096
-    build_random(config, torch.device("cpu"), torch.float32, 0).save_pretrained(folder)
-    gemma3_processor(config, "torchvision").save_pretrained(folder)
-    return folder
+    return save_quick_gemma(tmp_path_factory.mktemp("checkpoint"), intermediate_size=4096)
 
 
 @pytest.fixture
@@ -53,14 +41,24 @@ def environment(hub: Hub, home: Path, token: str | None = TOKEN) -> dict[str, st
     return kept | ({"HF_TOKEN": token} if token else {})
 
 
-def fetch(hub: Hub, home: Path, repo: str = REPO, token: str | None = TOKEN) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", FETCH, repo]
-    return subprocess.run(command, env=environment(hub, home, token), capture_output=True, text=True, timeout=HUNG_S)
+Fetch = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def test_a_model_of_the_hub_is_captured_and_the_token_is_nowhere(hub: Hub, tmp_path: Path) -> None:
+@pytest.fixture
+def fetch(warm_python: str) -> Fetch:
+    """Downloads in a process of its own."""
+
+    def fetch(hub: Hub, home: Path, repo: str = REPO, token: str | None = TOKEN) -> subprocess.CompletedProcess[str]:
+        command = [warm_python, "-c", FETCH, repo]
+        known = environment(hub, home, token)
+        return subprocess.run(command, env=known, capture_output=True, text=True, timeout=HUNG_S)
+
+    return fetch
+
+
+def test_a_model_of_the_hub_is_captured_and_the_token_is_nowhere(hub: Hub, warm_python: str, tmp_path: Path) -> None:
     hub.breaks = {"model.safetensors"}
-    command = [sys.executable, "-m", "gemma_trace", "capture", "--model", REPO, "--runs", "0", "--warmup", "0"]
+    command = [warm_python, "-m", "gemma_trace", "capture", "--model", REPO, "--runs", "0", "--warmup", "0"]
     command += ["--profile-runs", "1", "--device", "cpu", "--out-dir", str(tmp_path / "out"), "--stacks"]
     done = subprocess.run(
         command, env=environment(hub, tmp_path / "home"), cwd=tmp_path, capture_output=True, text=True, timeout=HUNG_S
@@ -79,14 +77,14 @@ def test_a_model_of_the_hub_is_captured_and_the_token_is_nowhere(hub: Hub, tmp_p
     assert TOKEN not in done.stdout + done.stderr
 
 
-def test_the_second_time_the_cache_answers(hub: Hub, tmp_path: Path) -> None:
+def test_the_second_time_the_cache_answers(hub: Hub, fetch: Fetch, tmp_path: Path) -> None:
     assert fetch(hub, tmp_path).returncode == 0
     before = dict(hub.ranges)
     done = fetch(hub, tmp_path)
     assert (done.returncode, hub.ranges) == (0, before)
 
 
-def test_a_gated_model_without_access_names_the_page_and_the_command(hub: Hub, tmp_path: Path) -> None:
+def test_a_gated_model_without_access_names_the_page_and_the_command(hub: Hub, fetch: Fetch, tmp_path: Path) -> None:
     for token in (None, "hf_anotherMadeUpToken9876543210"):
         done = fetch(hub, tmp_path, token=token)
         assert done.returncode == 1
@@ -95,11 +93,11 @@ def test_a_gated_model_without_access_names_the_page_and_the_command(hub: Hub, t
         assert done.stderr == expected
 
 
-def test_the_command_line_says_that_a_model_is_gated_in_one_line(hub: Hub, tmp_path: Path) -> None:
+def test_the_command_line_says_that_a_model_is_gated_in_one_line(hub: Hub, warm_python: str, tmp_path: Path) -> None:
     wrong = "hf_yetAnotherMadeUpToken5544332211"
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "token").write_text(wrong)
-    command = [sys.executable, "-m", "gemma_trace", "capture", "--model", REPO, "--device", "cpu"]
+    command = [warm_python, "-m", "gemma_trace", "capture", "--model", REPO, "--device", "cpu"]
     known = environment(hub, tmp_path / "home", None)
     done = subprocess.run(command, env=known, cwd=tmp_path, capture_output=True, text=True, timeout=HUNG_S)
     assert (done.returncode, done.stdout) == (1, "")
@@ -112,13 +110,13 @@ def test_the_command_line_says_that_a_model_is_gated_in_one_line(hub: Hub, tmp_p
     assert [name for name, data in written.items() if wrong.encode() in data] == ["token"], "the file it was found in"
 
 
-def test_a_model_that_is_not_there_is_one_line(hub: Hub, tmp_path: Path) -> None:
+def test_a_model_that_is_not_there_is_one_line(hub: Hub, fetch: Fetch, tmp_path: Path) -> None:
     done = fetch(hub, tmp_path, repo="nobody/nothing")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "no model 'nobody/nothing' on the Hub, or it is private" in done.stderr
 
 
-def test_a_hub_out_of_reach_is_one_line(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_hub_out_of_reach_is_one_line(checkpoint: Path, fetch: Fetch, tmp_path: Path) -> None:
     gone = Hub(checkpoint, TOKEN, endpoint="http://127.0.0.1:9")
     done = fetch(gone, tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)

@@ -13,7 +13,7 @@ import pytest
 
 import gemma_trace
 from tests import foreign_trace
-from tests.conftest import ROOT
+from tests.conftest import ROOT, thorough
 
 nbformat = pytest.importorskip("nbformat", reason="needs the notebooks extra")
 pytest.importorskip("nbclient", reason="needs the notebooks extra")
@@ -66,6 +66,7 @@ def test_its_foreign_trace_is_as_it_is_built_and_has_nothing_of_ours() -> None:
     assert len(foreign_trace.PATH.read_bytes()) < 20_000
 
 
+@pytest.mark.parametrize("path", [NOTEBOOKS[0], *thorough(NOTEBOOKS[1:])], ids=lambda path: path.stem)
 def test_it_runs_and_says_what_is_stored(path: Path) -> None:
     stored = nbformat.read(path, as_version=4)
     fresh = runpy.run_path(str(ANALYSIS / "execute_notebooks.py"))["execute"](path)

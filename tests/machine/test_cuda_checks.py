@@ -94,7 +94,7 @@ def test_what_the_driver_says_of_a_device_stands_behind_it(machine: Machine) -> 
     assert check.status is CheckStatus.OK
     assert check.found.split("; ")[1:] == [
         "one process at a time",
-        "an instance or a GPU of MIG, of which there is no energy",
+        "an instance or a GPU with MIG, for which energy can't be read",
         "2 other processes on it",
         "throttled: hardware slowdown",
     ]
@@ -106,7 +106,11 @@ BUSY = "CUDA error: all CUDA-capable devices are busy or unavailable\nmore"
 @pytest.mark.parametrize("broken", [False, True])
 @pytest.mark.parametrize(
     ("mode", "mend"),
-    [(2, "allow it: nvidia-smi -i 0 -c DEFAULT"), (3, "it takes one process at a time: end the one"), (0, "see its")],
+    [
+        (2, "allow it: nvidia-smi -i 0 -c DEFAULT"),
+        (3, "it allows one process at a time: end the process"),
+        (0, "see its"),
+    ],
 )
 def test_a_compute_mode_that_keeps_us_out_is_named(machine: Machine, mode: int, mend: str, broken: bool) -> None:
     gpu = FakeGpu()
@@ -137,7 +141,7 @@ def test_a_driver_that_is_too_old_is_said(machine: Machine, told_by: str) -> Non
     else:
         machine.warning = "CUDA initialization: The NVIDIA driver on your system is too old (found version 12020)."
     (check,) = cuda_checks.cuda_checks()
-    assert check.found == "the driver knows CUDA up to 12.2, and torch is built for CUDA 13.0"
+    assert check.found == "the driver supports CUDA up to 12.2, and torch is built for CUDA 13.0"
     assert check.mend.startswith("update the driver to version 580 or newer, or install a torch for CUDA 12")
 
 
@@ -160,13 +164,13 @@ def test_a_profiler_without_permission_is_told_from_one_that_sees_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cuda_checks, "PARAMETERS", tmp_path / "params")
-    assert cuda_checks.why_unseen()[0] == "saw no device activity of a trial"
+    assert cuda_checks.why_unseen()[0] == "saw no device activity in a trial"
     (tmp_path / "params").write_text("EnableMSI: 1\nRmProfilingAdminOnly: 1\n")
     found, mend = cuda_checks.why_unseen()
-    assert "only administrators profile" in found
+    assert "only administrators to profile" in found
     assert "NVreg_RestrictProfilingToAdminUsers=0" in mend
     (tmp_path / "params").write_text("RmProfilingAdminOnly: 0\n")
-    assert cuda_checks.why_unseen()[0] == "saw no device activity of a trial"
+    assert cuda_checks.why_unseen()[0] == "saw no device activity in a trial"
 
 
 @pytest.mark.parametrize(
@@ -190,5 +194,5 @@ def test_a_driver_that_hangs_is_not_asked_any_more(
 
     monkeypatch.setattr(torch.cuda, "is_available", never)
     checks = {check.name: check for check in doctor._devices()}
-    assert checks["cuda"].found == "nvidia-smi does not answer within 0 s, so that no device was looked at"
+    assert checks["cuda"].found == "nvidia-smi does not answer within 0 s, so no device was checked"
     assert set(checks) == {"cpu", "cuda", "compiler"}

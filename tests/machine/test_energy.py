@@ -75,7 +75,7 @@ def test_a_counter_that_does_not_count_is_none(clock: Clock, told: float | None)
 
 def test_a_gpu_without_a_counter_says_so() -> None:
     assert gpu_meter([gpu(lambda: None, "cuda:3")], 1, "") == NoMeter(
-        "cuda:3 has no energy counter of its own (a MIG instance and older GPUs have none)"
+        "cuda:3 has no energy counter (MIG instances and older GPUs have none)"
     )
     assert gpu_meter([], 1, "nvidia-ml-py is not installed") == NoMeter("nvidia-ml-py is not installed")
     watch = EnergyWatch(NoMeter("there is none"))
@@ -119,7 +119,7 @@ def test_rapl_counts_packages_once_and_goes_round(tmp_path: Path) -> None:
 
 
 def test_without_rapl_there_is_none(tmp_path: Path) -> None:
-    assert host_meter(tmp_path) == NoMeter("the processors have no RAPL counter here")
+    assert host_meter(tmp_path) == NoMeter("the processors have no RAPL counter")
     (zone(tmp_path, "intel-rapl:0", "package-0", "1") / "energy_uj").unlink()
     (tmp_path / "intel-rapl:0" / "energy_uj").mkdir()  # unreadable, whoever runs the tests
     why = "RAPL's counters (energy_uj in /sys/class/powercap) can't be read by this user"

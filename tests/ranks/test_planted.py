@@ -15,6 +15,7 @@ from gemma_trace.ranks.stragglers import Cause, Pattern
 from tests.benchmarks.rank_job import write_job
 from tests.benchmarks.rank_plan import ClockOffset, Job, LateLaunch, SlowLink, SlowRank
 from tests.benchmarks.rank_schedule import clock_ns, simulate
+from tests.conftest import thorough
 
 EIGHT = Job(ranks=8, steps=4, kernels=3)
 
@@ -33,8 +34,9 @@ def read(tmp_path: Path) -> Callable[[Job], RanksJob]:
 @pytest.mark.parametrize(
     ("stage", "rank", "delay_ns"),
     [
-        *[("vision_tower", 0, 20_001), ("vision_tower", 5, 5_000_007), ("projector", 3, 200_003)],
-        *[("prefill", 7, 20_001), ("prefill", 0, 5_000_007), ("decode", 5, 200_003)],
+        *[("vision_tower", 0, 20_001), ("decode", 5, 200_003)],
+        *thorough([("vision_tower", 5, 5_000_007), ("projector", 3, 200_003)]),
+        *thorough([("prefill", 7, 20_001), ("prefill", 0, 5_000_007)]),
     ],
 )
 def test_a_slow_rank_is_named_with_its_stage_and_its_delay(
@@ -125,13 +127,13 @@ def test_a_shift_is_not_believed_where_ends_scatter_more(read: Callable[[Job], R
     assert not any(clock.is_corrected for clock in job.clocks)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", [0, 1, *thorough(range(2, 20))])
 def test_a_job_without_a_fault_names_nobody(read: Callable[[Job], RanksJob], seed: int) -> None:
     jittered = replace(EIGHT, seed=seed, jitter_pct=4.0, group_size=4 if seed % 2 else 0)
     assert read(jittered).stragglers == ()
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", [0, *thorough(range(1, 5))])
 def test_a_fault_stands_out_from_noise(read: Callable[[Job], RanksJob], seed: int) -> None:
     job = read(replace(EIGHT, seed=seed, steps=8, jitter_pct=4.0, faults=(SlowRank(6, "prefill", 150_000),)))
     assert [(late.rank, late.stage, late.pattern) for late in job.stragglers] == [(6, "prefill", Pattern.REPEATED)]

@@ -14,19 +14,22 @@ def statistics(*intervals_ms: int, batch: int = 1, requests: int = 1) -> DecodeS
 def test_few_tokens_have_no_slope_and_it_is_said() -> None:
     section = decode_table(statistics(20, 10)).as_text()
     assert section.rows == (("15.00", "66.67", "–", "–", "–", "3", "1"),)
-    assert section.notes[-1] == "No slope and no jitter: they take 6 tokens a request."
+    assert section.notes[-1] == "Slope and jitter require 6 tokens per request."
 
 
 def test_the_table_by_hand() -> None:
     section = decode_table(statistics(*range(10, 22), batch=2, requests=3)).as_text()
     headers = [column.header for column in section.columns]
-    assert headers[2] == "tokens a second, batch of 2"
+    assert headers[2] == "tokens per second, batch of 2"
     expected = ("15.50 ±0.00", "64.52 ±0.00", "129.0 ±0.0", "+1,000", "+1,000 to +1,000", "0.000", "13", "3")
     assert section.rows == (expected,)
     assert not any(note.startswith(("No ", "The interval")) for note in section.notes)
     flat = decode_table(statistics(*[10, 11, 10, 11, 10, 11, 10, 11, 10, 11])).as_text()
-    assert any(note.startswith("The interval holds 0") for note in flat.notes)
-    assert any(note.startswith("No interval") for note in decode_table(statistics(1, 2, 3, 4, 5)).as_text().notes)
+    assert any(note.startswith("The interval includes 0") for note in flat.notes)
+    assert any(
+        note.startswith("The interval of the slope requires")
+        for note in decode_table(statistics(1, 2, 3, 4, 5)).as_text().notes
+    )
 
 
 def test_the_series_has_a_row_a_token_or_a_stretch() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import importlib
 import inspect
@@ -9,6 +10,7 @@ import io
 import json
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,9 @@ from gemma_trace.health import file as health_of_the_file
 from gemma_trace.report.definitions import README_TABLES, undefined, with_tables
 from gemma_trace.report.records import FLAT_STATISTICS
 from gemma_trace.report.table import Col
+from gemma_trace.report.tables.stages import STAGE_FILE
 from gemma_trace.stages import Stage
+from gemma_trace.store.schema import TABLES
 from tests.conftest import ROOT, SAMPLES
 from tests.history.made import Night, store_of
 
@@ -155,6 +159,33 @@ def test_a_columns_words_stand_in_one_place() -> None:
     headers = ("exposed host", "device busy", "device sum", "profiled TTFT", "to first token", "resident")
     code = "".join(text for path, text in sources.items() if path.suffix == ".py")
     assert {header: code.count(f'"{header}"') for header in headers} == dict.fromkeys(headers, 1)
+
+
+COLUMN_MAKERS = {
+    *("Col", "_column", "_given", "_text"),
+    *(f"{kind}_column" for kind in ("text", "ns", "bytes", "count", "small", "share")),
+}
+
+
+def declared(source: str) -> Iterator[tuple[str, str]]:
+    """The name and the definition of each column that a source spells out."""
+    for call in ast.walk(ast.parse(source)):
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in COLUMN_MAKERS:
+            named = [more.value for more in call.keywords if more.arg == "definition"]
+            given = [*call.args[:1], *(named if call.func.id == "Col" else call.args[1:])]
+            texts = [each.value for each in given if isinstance(each, ast.Constant) and isinstance(each.value, str)]
+            if len(texts) > 1 and " " in (definition := max(texts[1:], key=len)):
+                yield texts[0], definition
+
+
+def test_a_column_that_several_tables_have_is_declared_once() -> None:
+    """Tables of reports, of stores and of SQL; a column of the same name that means something else is another."""
+    sources = [path.read_text() for path in (ROOT / "gemma_trace").rglob("*.py")]
+    spelled = Counter(column for source in sources for column in declared(source))
+    assert len(spelled) > 200
+    assert [column for column, count in spelled.items() if count > 1] == []
+    stored = {column.key: column.definition for column in TABLES["stages"].columns}
+    assert {col.key: stored[col.key] for col in STAGE_FILE} == {col.key: col.definition for col in STAGE_FILE}
 
 
 def test_every_stage_is_defined() -> None:

@@ -66,6 +66,6 @@ def test_the_command_shows_a_row_per_stage(tmp_path: Path, capsys: pytest.Captur
         ("unattributed", "the largest kind decides, since it takes 50% or more"),
     ]
     assert cli.main(["stages", path, "--explain", "--stage", "prefill"]) == 0
-    assert "How the verdicts came about" in capsys.readouterr().out
+    assert "How the verdicts were reached" in capsys.readouterr().out
     assert cli.main(["stages", path]) == 0
-    assert "How the verdicts came about" not in capsys.readouterr().out
+    assert "How the verdicts were reached" not in capsys.readouterr().out

@@ -266,7 +266,7 @@ def test_ranks_are_asked_for_by_their_numbers(
     assert err == "gemma-trace: rank 9 not found: there are traces of 2 ranks, 0 to 1\n"
     code, out, err = run(capsys, SAMPLES, "--ranks", "0")
     assert (code, out) == (2, "")
-    assert "these traces are none" in err
+    assert "these traces are not a job" in err
     assert not list(tmp_path.glob("*.html"))
 
 

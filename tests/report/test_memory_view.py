@@ -34,7 +34,9 @@ def test_what_cannot_be_told_apart_is_said(tmp_path: Path) -> None:
     found = memory_use(request([(310, 200, 1), (320, 200, 1)]).load(tmp_path))
     assert found is not None
     allocators, stages = (table.as_text() for table in memory_tables(found, {}))
-    assert "device 0: cache and activations aren't told apart, 1 events don't pair up." in allocators.notes
+    assert (
+        "device 0: cache and activations can't be told apart, because 1 event has no counterpart." in allocators.notes
+    )
     assert "activations MB" not in [column.header for column in stages.columns]
 
 

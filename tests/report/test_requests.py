@@ -57,12 +57,12 @@ def test_each_size_is_a_row(traces: Path, capsys: pytest.CaptureFixture[str]) ->
     found = rows(capsys, "summarize", traces, "--per", "size")
     assert [(row["image_pixels"], row["requests"]) for row in found] == [(10**6, 1), (2 * 10**6, 1), (4 * 10**6, 1)]
     assert cli.main(["summarize", str(traces), "--per", "size"]) == 0
-    assert "Preprocessing grows by 10.00 ms a megapixel" in capsys.readouterr().out
+    assert "Preprocessing grows by 10.00 ms per megapixel" in capsys.readouterr().out
 
 
 def test_requests_of_one_size_are_said_to_be_no_curve(traces: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["summarize", str(traces / "large"), "--per", "size"]) == 1
-    assert "are not of three sizes" in capsys.readouterr().err
+    assert "requests of three sizes" in capsys.readouterr().err
     assert cli.main(["summarize", str(traces), "--per", "size", "--style", "study"]) == 2
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import http.client
 import json
+import re
 import socket
 import ssl
 import subprocess
@@ -24,6 +25,15 @@ from gemma_trace.served.record import ClientRequest
 PAYLOAD = Payload("request-0", "text", [{"role": "user", "content": "Say a"}])
 
 
+def whole_request(connection: socket.socket) -> bytes:
+    """What a client asks: its headers and its body, which may come one after the other."""
+    found = connection.recv(1 << 16)
+    length = int((re.search(rb"Content-Length: (\d+)", found) or (b"", b"0"))[1])
+    while len(found.partition(b"\r\n\r\n")[2]) < length and (more := connection.recv(1 << 16)):
+        found += more
+    return found
+
+
 class Scripted:
     """Answers each connection with the same bytes, whatever is asked, and keeps what was asked."""
 
@@ -39,7 +49,7 @@ class Scripted:
             try:
                 connection, _ = self._socket.accept()
                 with self._context.wrap_socket(connection, server_side=True) if self._context else connection as one:
-                    self.asked.append(one.recv(1 << 16))
+                    self.asked.append(whole_request(one))
                     one.sendall(self._answer)
                     one.shutdown(socket.SHUT_WR)
                     while one.recv(1 << 16):  # a reset would take what wasn't read yet
@@ -107,21 +117,25 @@ def chunked(data: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("answer", "tokens", "said"),
     [
-        (STREAM + event() + event(), 2, "the server ended its answer before it was whole; see its log"),
-        (STREAM + event() + event()[:20], 1, "the server's stream is no JSON"),
-        (chunked(event()), 1, "the server ended its answer before it was whole; see its log"),
-        (chunked(event()) + b"zz\r\n", 1, "the server ended its answer before it was whole; see its log"),
+        (STREAM + event() + event(), 2, "the server ended its answer too early; see its log"),
+        (STREAM + event() + event()[:20], 1, "the server's stream is not JSON"),
+        (chunked(event()), 1, "the server ended its answer too early; see its log"),
+        (chunked(event()) + b"zz\r\n", 1, "the server ended its answer too early; see its log"),
         (chunked(event()) + b"-5\r\n", 1, "the connection to the server broke (read length must be"),
-        (STREAM + b"data: what\n\n" + event() + DONE, 1, "the server's stream is no JSON"),
-        (STREAM + b"data: " + b"x" * 9_000_000, 0, "the server's stream is no JSON"),
+        (STREAM + b"data: what\n\n" + event() + DONE, 1, "the server's stream is not JSON"),
+        (STREAM + b"data: " + b"x" * 9_000_000, 0, "the server's stream is not JSON"),
         (STREAM + DONE, 0, "the server's answer has no text in it, so it has no first token"),
-        (STREAM + b'{"choices": [{"message": {"content": "a"}}]}', 0, "the server doesn't stream"),
-        (STREAM + b'data: {"object": "error", "message": "out of\\nmemory"}\n\n' + DONE, 0, "broke off: out of memory"),
-        (STREAM + b"data: " + b"[" * 100_000 + b"\n\n", 0, "the server's stream is no JSON"),
+        (STREAM + b'{"choices": [{"message": {"content": "a"}}]}', 0, "the server sends its answer at once"),
+        (
+            STREAM + b'data: {"object": "error", "message": "out of\\nmemory"}\n\n' + DONE,
+            0,
+            "stopped with an error: out of memory",
+        ),
+        (STREAM + b"data: " + b"[" * 100_000 + b"\n\n", 0, "the server's stream is not JSON"),
         (b"", 0, "the connection to the server broke (Remote end closed connection without response); see its log"),
         (b"\x00\xff\x16garbage\r\n\r\n", 0, "the connection to the server broke ("),
         (head("200 OK", *["a: b"] * 200), 0, "the connection to the server broke (got more than 100 headers)"),
-        (head("307 Temporary Redirect", "Location: http://192.0.2.1/"), 0, "it redirects, which isn't followed"),
+        (head("307 Temporary Redirect", "Location: http://192.0.2.1/"), 0, "it redirects, which is not followed"),
         (head("429 Too Many Requests", "Retry-After: 7") + b'{"detail": "slowly"}', 0, "429: slowly; lower --concurr"),
         (head("200 OK", "Content-Encoding: gzip") + gzip.compress(event()), 0, "the server compresses its answers"),
         (head("503 Unavailable") + b"<html>" + b"x" * 900, 0, "the server answers 503; see its log"),
@@ -182,10 +196,12 @@ def test_a_certificate_that_nobody_signed(tmp_path: Path) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     server = Scripted(STREAM + DONE, context=context)
-    with pytest.raises(ServerError, match=r"certificate isn't trusted \(self-signed certificate\); give its authority"):
+    with pytest.raises(
+        ServerError, match=r"certificate isn't trusted \(self-signed certificate\); name the file of its authority"
+    ):
         Server(f"https://127.0.0.1:{server.port}", 5).ask("GET", "/v1/models")
     server.close()
-    with scripted(STREAM) as plain, pytest.raises(ServerError, match="no TLS is spoken at --server"):
+    with scripted(STREAM) as plain, pytest.raises(ServerError, match="the server at server= does not use TLS"):
         Server(f"https://127.0.0.1:{plain.port}", 5).ask("GET", "/v1/models")
 
 
@@ -244,5 +260,5 @@ NO_ADDRESSES += [
 
 @pytest.mark.parametrize("url", NO_ADDRESSES)
 def test_no_addresses(url: str) -> None:
-    with pytest.raises(ConfigError, match="no address of a server"):
+    with pytest.raises(ConfigError, match="is not the address of a server"):
         address_of(url)

@@ -139,7 +139,7 @@ def test_a_front_end_that_tells_nothing(tmp_path: Path) -> None:
     assert stages_ms(trace, 0) == {"front_end": 50, "prefill": 50, "return": 21}
     assert trace.metadata is not None
     notes = " ".join(trace.metadata.warnings)
-    assert "the front end's trace tells no stages" in notes
+    assert "the front end's trace has no stages" in notes
     assert "the image encoder can't be told from the prefill" in notes
 
 

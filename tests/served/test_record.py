@@ -31,7 +31,7 @@ def test_the_home_folder_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("content", ["", "[]", '{"schema_version": 1}', "{" * 10_000, '{"schema_version": "x"}'])
 def test_what_is_none_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / RECORD).write_text(content)
-    with pytest.raises(TraceFormatError, match="is no record of served requests"):
+    with pytest.raises(TraceFormatError, match="is not a record of served requests"):
         ServedRecord.read(tmp_path)
 
 
@@ -54,6 +54,6 @@ def test_measures_of_the_server() -> None:
     found = changed(before, after)
     assert "vllm:same" not in [measure.name for measure in found]
     assert [(each.what, each.value) for each in told(found)] == [
-        ("time in the queue", "50.000 ms a request"),
+        ("time in the queue", "50.000 ms per request"),
         ("multimodal cache", "had 7 of 10"),
     ]

@@ -67,7 +67,7 @@ def test_steps_are_counted_once_and_told(tmp_path: Path, capsys: pytest.CaptureF
     assert main(["stages", str(path)]) == 0
     shown = capsys.readouterr().out
     assert "The image encoder can't be told from the prefill here" in shown
-    assert "A step of several requests is shared by them; here it counts once." in shown
+    assert "A step that several requests share counts once here." in shown
     assert main(["stages", str(path), "--format", "json"]) == 0
     steps = json.loads(capsys.readouterr().out)["totals"]["steps"]
     assert [(step["kind"], step["generation_requests"], step["host_ns"]) for step in steps] == [

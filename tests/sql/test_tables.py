@@ -7,7 +7,7 @@ import pytest
 from gemma_trace.api import Trace, load
 from gemma_trace.sql.schema import TRACE_TABLES
 from gemma_trace.sql.trace_tables import trace_table
-from gemma_trace.store.schema import StoreTable
+from gemma_trace.store.columns import StoreTable
 from tests.store.traces import built
 from tests.trace_builder import TraceBuilder
 

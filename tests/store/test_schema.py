@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from gemma_trace.store.schema import TABLES, StoreTable
+from gemma_trace.store.columns import StoreTable
+from gemma_trace.store.schema import TABLES
 from gemma_trace.store.tables import decoded, encoded, table_of
 
 ENDINGS = {"ns": "_ns", "bytes": "_bytes", "%": "_pct"}

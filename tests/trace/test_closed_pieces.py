@@ -13,6 +13,7 @@ from gemma_trace.trace import closed_pieces as module
 from gemma_trace.trace.closed_pieces import closed_pieces
 from gemma_trace.trace.open_spans import innermost_of
 from gemma_trace.trace.tree import innermost_segments
+from tests.conftest import tries
 from tests.trace.owned_nesting import nest
 
 SPANS = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 12), st.integers(0, 3)), max_size=40)
@@ -46,7 +47,7 @@ def everything(spans: list[tuple[int, int, int]], wanted: np.ndarray, ranks: np.
     return [column.tolist() for column in found]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=tries(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(spans=SPANS, size=st.integers(1, 6), seed=st.integers(0, 1000))
 def test_pieces_change_nothing(spans: list[tuple[int, int, int]], size: int, seed: int) -> None:
     random = np.random.default_rng(seed)
@@ -57,7 +58,7 @@ def test_pieces_change_nothing(spans: list[tuple[int, int, int]], size: int, see
     assert everything(spans, wanted, ranks) == whole
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=tries(100), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(spans=SPANS, size=st.integers(1, 6))
 def test_each_span_is_in_one_piece_and_pieces_are_apart(spans: list[tuple[int, int, int]], size: int) -> None:
     cut_to(size)

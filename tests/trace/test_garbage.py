@@ -20,6 +20,7 @@ from gemma_trace.trace.repair import split_objects
 from gemma_trace.trace.salvage import Salvage
 from gemma_trace.trace.sink import ColumnSink
 from gemma_trace.trace.trace import Trace
+from tests.conftest import thorough
 from tests.trace.test_reader import event, read, spans_of, text_of
 
 MIB = 1 << 20
@@ -68,7 +69,9 @@ for path in sys.argv[2:]:
 """
 
 
-@pytest.mark.parametrize("before", ['{"traceEvents": [', "[", '{"a": [', '{"a": "', f'{{"traceEvents": [{GOOD},\n'])
+@pytest.mark.parametrize(
+    "before", [f'{{"traceEvents": [{GOOD},\n', *thorough(['{"traceEvents": [', "[", '{"a": [', '{"a": "'])]
+)
 def test_garbage_is_answered_in_time_that_goes_with_its_length(tmp_path: Path, before: str) -> None:
     paths = []
     for place, unit in enumerate(UNITS):
@@ -109,7 +112,7 @@ def test_a_thousand_broken_events_are_handed_over_at_once() -> None:
 def test_what_cant_be_mended_ends_after_so_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(salvage, "LOST_AT_LEAST", 100)
     broken = '{"name" what},'
-    count = 4 * MIB // len(broken)
+    count = MIB // len(broken)
     file = read(tmp_path, '{"traceEvents": [' + GOOD + "," + broken * count + GOOD + "]}")
     assert spans_of(file) == [("good", 5000, 3000)]
     lost, unread = file.report.repairs["undecodable_events"], file.report.repairs["unread_bytes"]

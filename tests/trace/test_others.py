@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from gemma_trace.trace.cache import TraceCache
 from gemma_trace.trace.events import CounterSeries
 from gemma_trace.trace.reader import TraceFile, read_trace
+from tests.conftest import tries
 from tests.trace_builder import TraceBuilder, decimal_us
 
 
@@ -129,7 +130,7 @@ VALUES = st.dictionaries(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=tries(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(TEXT, st.integers(-(2**50), 2**50), VALUES), min_size=1, max_size=6))
 def test_any_counters_are_read_as_they_were_written(
     tmp_path: Path, written: list[tuple[str, int, dict[str, float]]]

@@ -17,11 +17,12 @@ from gemma_trace.errors import TraceFormatError
 from gemma_trace.trace.events import NONE, IntArray
 from gemma_trace.trace.reader import TraceFile, read_trace
 from gemma_trace.trace.tree import Nesting, innermost_segments
+from tests.conftest import tries
 from tests.trace.owned_nesting import nest
 from tests.trace_builder import decimal_us
 
-FILES = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-PURE = settings(max_examples=200, deadline=None)
+FILES = settings(max_examples=tries(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+PURE = settings(max_examples=tries(200), deadline=None)
 
 
 class Span(NamedTuple):
@@ -224,7 +225,7 @@ def nested_one_by_one(start: list[int], end: list[int]) -> tuple[list[int], list
     return parents, ends
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=tries(500), deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), min_size=1, max_size=7))
 def test_crossing_spans_nest_as_a_stack_nests_them(rows: list[tuple[int, int]]) -> None:
     spans = sorted(((first, first + length) for first, length in rows), key=lambda span: (span[0], -span[1]))

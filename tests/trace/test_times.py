@@ -15,6 +15,7 @@ from gemma_trace.trace import source
 from gemma_trace.trace.clock import time_ns
 from gemma_trace.trace.reader import read_trace
 from gemma_trace.trace.times import _plain_times_ns, times_of
+from tests.conftest import tries
 from tests.trace.test_reader import event, read, spans_of, text_of
 
 WHOLE = st.integers(-(10**17), 10**17).map(lambda value: b"%d" % value)
@@ -26,7 +27,7 @@ OTHER = st.sampled_from(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=tries(300), deadline=None)
 @given(st.lists(WHOLE, max_size=6) | st.lists(DECIMAL, max_size=6) | st.lists(WHOLE | DECIMAL | OTHER, max_size=6))
 def test_many_times_are_read_as_one_by_one(values: list[bytes]) -> None:
     each = [time_ns(value) for value in values]

@@ -44,7 +44,7 @@ def test_a_row_per_request_and_their_mean(tmp_path: Path, capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("arguments", "code", "expected"),
     [
-        ([], 2, "nothing is changed; give --scale"),
+        ([], 2, "nothing would change; give --scale"),
         (["--scale", "op:aten::mm"], 2, "is not PATTERN=X"),
         (["--scale", "op:aten::mm=-1"], 2, "the factor must be from 0 to 1,000"),
         (["--scale", "op:aten::mm=inf"], 2, "the factor must be from 0 to 1,000"),

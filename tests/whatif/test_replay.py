@@ -13,7 +13,7 @@ from gemma_trace.analysis.critical_path import PathKind, critical_path
 from gemma_trace.analysis.timeline import ttft_ns
 from gemma_trace.trace.trace import Trace
 from gemma_trace.whatif.engine import Change, Engine, what_if
-from tests.conftest import SAMPLES, SHARED, real_trace
+from tests.conftest import SAMPLES, SHARED, real_trace, tries
 from tests.trace_builder import TraceBuilder
 
 
@@ -179,7 +179,7 @@ def random_traces(draw: st.DrawFn) -> TraceBuilder:
     return built.op("aten::mm", draw(times), draw(lengths) + 1).op("aten::add", draw(times), draw(lengths), tid=101)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=tries(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(random_traces(), st.data())
 def test_identities_hold_on_random_graphs(
     tmp_path_factory: pytest.TempPathFactory, built: TraceBuilder, data: st.DataObject

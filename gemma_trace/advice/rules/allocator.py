@@ -21,7 +21,8 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
         return
     yield Candidate(
         change=(
-            "Keep the allocator's memory: warm up with the largest shapes, avoid torch.cuda.empty_cache(), and set "
+            "Let the allocator keep its memory: warm up with the largest shapes, avoid torch.cuda.empty_cache(), "
+            "and set "
             "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True."
         ),
         where=case.where(spans),

@@ -36,11 +36,11 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
     if not case.total_ns(spans):
         return
     yield Candidate(
-        change="Build the attention mask once a pass, before the first layer, and hand it to all layers.",
+        change="Build the attention mask once per forward pass, before the first layer, and pass it to all layers.",
         where=case.where(spans),
         evidence=(
-            f"{len(built) / len(case.requests):,.0f} masks are built, {case.count(host)} of them as one before in the "
-            f"same pass; those take {case.each_ms(spans):,.3f} ms"
+            f"{len(built) / len(case.requests):,.0f} masks are built, {case.count(host)} of them like an earlier "
+            f"one in the same pass; these take {case.each_ms(spans):,.3f} ms"
         ),
         spans=spans,
         confidence=Confidence.HIGH,

@@ -1,4 +1,4 @@
-"""Ops on the CPU that use fewer threads than there are cores."""
+"""Ops on the CPU that use fewer threads than there are cores for the process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from gemma_trace.advice.rule import Candidate, Lacking, Rule
 def _look(case: Case) -> Iterator[Candidate | Lacking]:
     if case.metadata is None or case.on_device or case.metadata.run.device != "cpu":
         return
-    threads, cores = case.metadata.environment.torch_threads, case.metadata.environment.host_cores
+    environment = case.metadata.environment
+    threads, cores = environment.torch_threads, environment.usable_cores or environment.host_cores
     if not 0 < threads < cores:
         return
     spans = case.trace.is_op & (case.work_ns > 0)

@@ -21,7 +21,7 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
         return
     has_workers = case.named(_WORKERS, loading).any()
     change = (
-        "Give the DataLoader more workers or a larger prefetch_factor: its batches aren't ready when asked for."
+        "Give the DataLoader more workers or a larger prefetch_factor: its batches are not ready when they are needed."
         if has_workers
         else "Let the DataLoader prepare batches beside the model: num_workers=2 or more, persistent_workers=True, "
         "pin_memory=True."

@@ -43,7 +43,7 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
     first, last = (np.mean([line[end] for line in lines]) / 1e6 for end in (0, -1))
     yield Candidate(
         change=(
-            "Keep steps as short as the first: fused attention, which reads the cache once "
+            "Keep all steps as short as the first one: fused attention, which reads the cache once "
             '(attn_implementation="sdpa"), a cache of fixed length (cache_implementation="static"), a sliding window, '
             "or a quantized cache."
         ),

@@ -41,8 +41,9 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
         ),
         where=case.where(waits) if case.total_ns(waits) else "outside of all stages",
         evidence=(
-            f"{case.count(waits)} calls wait for the device, {case.count(read)} of them to read a value; with what "
-            f"they wait they take {int(trace.spans.dur_ns[waits].sum()) / len(case.requests) / 1e6:,.3f} ms of the host"
+            f"{case.count(waits)} calls wait for the device, {case.count(read)} of them to read a value; including "
+            f"the wait they take {int(trace.spans.dur_ns[waits].sum()) / len(case.requests) / 1e6:,.3f} ms of "
+            f"the host"
         ),
         spans=waits,
         confidence=Confidence.MEDIUM,

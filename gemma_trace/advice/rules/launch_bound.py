@@ -32,8 +32,8 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
         share = 100 * reason.by_kind_ns(Kind.LAUNCH) / reason.time_ns
         yield Candidate(
             change=(
-                'Launch less or at once: torch.compile(mode="reduce-overhead") or CUDA graphs, or a larger batch '
-                f"(gemma-trace capture --compile stages, --batch {case.larger_batch})."
+                'Launch fewer kernels, or several at once: torch.compile(mode="reduce-overhead") or CUDA graphs, or a '
+                f"larger batch (gemma-trace capture --compile stages, --batch {case.larger_batch})."
             ),
             where=case.where(spans),
             evidence=(

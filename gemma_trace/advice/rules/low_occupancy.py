@@ -37,8 +37,8 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
         return
     yield Candidate(
         change=(
-            f"Give these kernels more to do at once: a larger batch (gemma-trace capture --batch {case.larger_batch}), "
-            "split reductions (split-K, flash decoding), or others beside them on a second stream."
+            f"Give these kernels more parallel work: a larger batch (gemma-trace capture --batch {case.larger_batch}), "
+            "split reductions (split-K, flash decoding), or run others in parallel on a second stream."
         ),
         where=case.where(spans),
         evidence=(

@@ -62,13 +62,13 @@ def _without_bfloat16(case: Case) -> Lacking | None:
     environment = case.metadata.environment if case.metadata else None
     if environment is None or environment.cpu_bfloat16 is None:
         return Lacking(
-            "whether this CPU multiplies bfloat16 by itself isn't recorded; where it doesn't, bfloat16 is slower",
-            "a capture, which says so on Linux; or try it: gemma-trace capture --dtype bfloat16",
+            "the trace does not say whether this CPU has instructions for bfloat16; without them, bfloat16 is slower",
+            "a capture on Linux, which records it; or try it: gemma-trace capture --dtype bfloat16",
         )
     if not environment.cpu_bfloat16:
         return Lacking(
-            f"this CPU ({environment.host_cpu}) has no instructions for bfloat16, in which it would be slower",
-            "the same on a device, or on a CPU with AVX512_BF16, AMX or Arm's BF16",
+            f"this CPU ({environment.host_cpu}) has no instructions for bfloat16, so it would be slower",
+            "the same model on a device, or on a CPU with AVX512_BF16, AMX or Arm's BF16",
         )
     return None
 

@@ -33,7 +33,7 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
         return
     if not has_shapes(trace):
         yield Lacking(
-            f"whether memory binds {heavy[0]} can't be told: the shapes of inputs aren't recorded",
+            f"whether memory binds {heavy[0]} is unknown: the shapes of inputs were not recorded",
             "shapes: gemma-trace capture without --no-shapes, or torch.profiler with record_shapes=True",
         )
         return

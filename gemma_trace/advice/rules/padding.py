@@ -27,7 +27,7 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
     if case.metadata is None:
         if (prompts := _prompts(case)) > 1:
             yield Lacking(
-                f"how long each prompt is: {prompts} are computed at once, and shapes say nothing of padding",
+                f"the length of each prompt: {prompts} are computed at once, and shapes do not show padding",
                 "attention_mask.sum(-1) beside the trace, or a capture: gemma-trace capture --requests FILE",
             )
         return
@@ -37,8 +37,8 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
     share = sum(shares.values()) / len(shares)
     yield Candidate(
         change=(
-            'Pad prompts to the longest alone (padding="longest"), put prompts of like length into a batch, or pack '
-            "them into one row (flash_attention_2 takes position_ids)."
+            'Pad prompts only to the longest one (padding="longest"), put prompts of similar length into a batch, or '
+            "pack them into one row (flash_attention_2 takes position_ids)."
         ),
         where=Stage.PREFILL,
         evidence=(

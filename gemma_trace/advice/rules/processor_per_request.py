@@ -20,7 +20,7 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
     if made.any():
         spans = case.within(made) & ~case.trace.is_activity
         yield Candidate(
-            change="Make the processor and the tokenizer once, before the first request, and keep them.",
+            change="Create the processor and the tokenizer once, before the first request, and keep them.",
             where=case.where(spans),
             evidence=f"{case.count(made)} calls of from_pretrained within a request take {case.each_ms(spans):,.3f} ms",
             spans=spans,
@@ -33,7 +33,7 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
     text &= ~case.within(case.named(LOADER, case.trace.on_host))
     if not frames.any() and case.total_ns(text) > _SHARE * case.wall_ns:
         yield Lacking(
-            f"preprocessing without its images takes {case.each_ms(text):,.3f} ms, and no Python frames say what for",
+            f"preprocessing without the images takes {case.each_ms(text):,.3f} ms, and no Python frames show why",
             "Python's stack: gemma-trace capture --stacks, or torch.profiler with with_stack=True",
         )
 

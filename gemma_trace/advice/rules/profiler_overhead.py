@@ -24,17 +24,18 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
     profiled, timed = _walls_ns(case)
     if timed and profiled > NOTABLE_FACTOR * timed:
         yield Lacking(
-            f"how long host work takes without the profiler: requests take {profiled / timed:.2f} times as long with "
-            f"it, {profiled / 1e6:,.3f} instead of {timed / 1e6:,.3f} ms, and ceilings may be too high by as much",
-            "less: gemma-trace capture without --stacks and --memory, with --no-shapes, and with --detail stage",
+            f"how long work on the host takes without the profiler: requests take {profiled / timed:.2f} times as "
+            f"long with "
+            f"it, {profiled / 1e6:,.3f} instead of {timed / 1e6:,.3f} ms, so ceilings may be too high by as much",
+            "less detail: gemma-trace capture without --stacks and --memory, with --no-shapes, and with --detail stage",
         )
         return
     held = _held_ns(case)
     if held > NOTABLE_SHARE * case.wall_ns:
         yield Lacking(
-            f"{held / len(case.requests) / 1e6:,.3f} ms of a request, {100 * held / case.wall_ns:.0f}%, in which the "
-            "profiler held it up",
-            "fewer steps at once, and no stacks and shapes: torch.profiler with with_stack=False, record_shapes=False",
+            f"{held / len(case.requests) / 1e6:,.3f} ms of a request, {100 * held / case.wall_ns:.0f}%, in which "
+            f"the profiler delayed it",
+            "fewer steps at once, without stacks and shapes: torch.profiler with with_stack=False, record_shapes=False",
         )
 
 

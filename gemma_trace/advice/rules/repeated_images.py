@@ -25,7 +25,7 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
         if len(case.trace.requests) == 1:  # one request seldom has an image twice
             return
         yield Lacking(
-            f"which images requests had isn't recorded; encoding them takes {case.each_ms(encoding):,.3f} ms",
+            f"which images the requests had was not recorded; encoding them takes {case.each_ms(encoding):,.3f} ms",
             "requests with their images: gemma-trace capture --requests FILE",
         )
         return
@@ -44,7 +44,8 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
         ),
         where=case.where(spans),
         evidence=(
-            f"{again} of {len(case.requests)} requests have images that one before, or they themselves, had; encoding "
+            f"{again} of {len(case.requests)} requests have images that an earlier request had, or the same image "
+            f"twice; encoding "
             f"takes {case.each_ms(encoding):,.3f} ms"
         ),
         spans=spans,

@@ -1,4 +1,4 @@
-"""Graphs that are replayed: what they run has no ops, so that rules which look at ops see nothing of it."""
+"""Graphs that are replayed: what they run has no ops, so that rules which look at ops do not see it."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
     share = case.total_ns(replayed) / max(1, case.total_ns(trace.is_activity))
     if share > LEAST_SHARE:
         yield Lacking(
-            f"the ops of {100 * share:.0f}% of the device's work, which replayed graphs launch: rules that look at ops "
-            "(attention_mask, dtype_casts, kv_cache, layout_copies, unfused_attention) see nothing of it",
-            "the same without graphs, beside this: gemma-trace capture --compile off, or vLLM's enforce_eager=True",
+            f"the ops of {100 * share:.0f}% of the device's work, which replayed graphs launch; rules that look at ops "
+            "(attention_mask, dtype_casts, kv_cache, layout_copies, unfused_attention) do not see it",
+            "the same without graphs, in another trace: gemma-trace capture --compile off, or vLLM's "
+            "enforce_eager=True",
         )
 
 

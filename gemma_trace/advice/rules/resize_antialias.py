@@ -28,7 +28,7 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
     if not known.any():
         if case.total_ns(case.within(ops)) > LEAST_SHARE * case.wall_ns:
             yield Lacking(
-                "images are resized with antialiasing, and the types of inputs aren't recorded",
+                "images are resized with antialiasing, and the types of inputs were not recorded",
                 "the shapes of inputs: torch.profiler with record_shapes=True",
             )
         return
@@ -39,10 +39,10 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
     yield Candidate(
         change=(
             "Resize images while they are uint8 (torchvision.transforms.v2.Resize before ToDtype), or with "
-            "antialias=False where the model was trained so."
+            "antialias=False if the model was trained that way."
         ),
         where=case.where(resized),
-        evidence=f"{case.count(floats)} antialiased resizes of floats take {case.each_ms(resized):,.3f} ms",
+        evidence=f"{case.count(floats)} antialiased resizes of float images take {case.each_ms(resized):,.3f} ms",
         spans=resized,
         confidence=Confidence.MEDIUM,
         check=AGAIN,

@@ -39,9 +39,9 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
     waits = case.named(_WAITS, trace.is_call) & case.in_requests
     if int(waits.sum()) > len(case.requests):  # one is at the end, for all that the request asked for
         yield Lacking(
-            f"{pairs} streams with {case.each_ms(beside):,.3f} ms of work never run beside the main one, and which "
-            "waits for which isn't recorded",
-            "torch.profiler with experimental_config=_ExperimentalConfig(enable_cuda_sync_events=True), and look at "
+            f"{pairs} streams with {case.each_ms(beside):,.3f} ms of work never run beside the main one, and the "
+            f"trace does not show which stream waits for which",
+            "torch.profiler with experimental_config=_ExperimentalConfig(enable_cuda_sync_events=True), and check "
             "the events that tie them",
         )
         return
@@ -52,8 +52,8 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
         ),
         where=case.where(beside),
         evidence=(
-            f"{pairs} streams with {case.each_ms(beside):,.3f} ms of work never run beside the main one, and no event "
-            "says that they have to wait"
+            f"{pairs} streams with {case.each_ms(beside):,.3f} ms of work never run beside the main one, and no "
+            f"event shows that they have to wait"
         ),
         spans=beside,
         confidence=Confidence.LOW,

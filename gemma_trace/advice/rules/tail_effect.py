@@ -35,7 +35,7 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
     longest = np.flatnonzero(spans)[np.argmax(case.work_ns[spans])]
     yield Candidate(
         change=(
-            "Choose sizes (batch, tokens, channels) whose tiles fill the last wave of blocks, or let kernels be tuned "
+            "Choose sizes (batch, tokens, channels) whose tiles fill the last wave of blocks, or have kernels tuned "
             'for them: torch.compile(mode="max-autotune").'
         ),
         where=case.where(spans),

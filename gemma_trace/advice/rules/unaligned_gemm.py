@@ -21,7 +21,7 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
     yield Candidate(
         change=(
             "Pad the sizes of these matrix products (tokens, channels, vocabulary) to multiples of 8, and keep "
-            "their operands contiguous, so that kernels with aligned loads are chosen."
+            "their operands contiguous, so that kernels with aligned loads can be used."
         ),
         where=where,
         evidence=(

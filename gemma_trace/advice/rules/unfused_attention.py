@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from gemma_trace.advice.case import Case
 from gemma_trace.advice.findings import Confidence
+from gemma_trace.advice.products import products_left
 from gemma_trace.advice.rule import Candidate, Lacking, Rule
 from gemma_trace.trace.events import BoolArray, IntArray
 from gemma_trace.trace.places import Places
@@ -21,6 +24,22 @@ LEAST_SHARE: Final = 0.01
 
 _SOFTMAX: Final = r"^aten::(_?softmax|_safe_softmax)$"
 _PRODUCT: Final = r"^aten::(matmul|bmm|baddbmm|einsum)$"
+_MASK: Final = r"^aten::(add_?|where|masked_fill_?|baddbmm)$"
+"""What adds a mask to the scores."""
+
+
+@dataclass(frozen=True)
+class _Cores:
+    """Where a thread computes attention: int64 [c] from where to where, and bool [c] whether scores are masked."""
+
+    track: int
+    begin_ns: IntArray
+    end_ns: IntArray
+    masked: BoolArray
+
+    def of(self, chosen: BoolArray) -> _Cores:
+        """Some of them."""
+        return _Cores(self.track, self.begin_ns[chosen], self.end_ns[chosen], self.masked[chosen])
 
 
 def _look(case: Case) -> Iterator[Candidate | Lacking]:
@@ -28,13 +47,18 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
     if not softmax.any():
         kernels = case.of_families("softmax") & case.trace.is_activity
         if case.total_ns(kernels) > LEAST_SHARE * case.wall_ns:
-            yield Lacking("the softmax kernels have no op that launched them", "the CPU's ops too")
+            yield Lacking(
+                "the ops that launched the softmax kernels were not recorded",
+                "the CPU's ops as well as the device's activities",
+            )
         return
-    core, count = _cores(case, softmax)
-    spans = _during(case, core)
+    cores, count = _cores(case, softmax)
+    spans = _during(case, cores)
     if not case.total_ns(spans):
         return
     stage = case.stage_name(spans) if case.where(spans) == case.stage_name(spans) else ""
+    # A fused kernel computes the same products; but where a mask hides much of them, those may be left out.
+    left = products_left(case.trace, _during(case, [each.of(~each.masked) for each in cores]), case.peaks)
     alone = case.within(softmax) & spans
     where = case.where(spans)
     whole = case.in_stage(stage) if stage else case.in_requests
@@ -44,19 +68,27 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
         evidence=(
             f"{count / len(case.requests):,.0f} softmax ops between two matrix products: the softmax takes "
             f"{case.share(alone, whole)} of {f'the work in {stage}' if stage else 'all work'}, with its products "
-            f"{case.share(spans, whole)}"
+            f"{case.share(spans, whole)}{_kept(case, spans, left)}"
         ),
         spans=spans,
         confidence=Confidence.HIGH,
         check=case.check("attn", "sdpa"),
+        left=left,
     )
 
 
-def _cores(case: Case, softmax: BoolArray) -> tuple[list[tuple[int, IntArray, IntArray]], int]:
-    """By thread from where to where attention is computed, and how many softmaxes there are within requests."""
+def _kept(case: Case, spans: BoolArray, left: npt.NDArray[np.float64]) -> str:
+    """What of some spans is left, in words; "" where that is nothing."""
+    kept_ms = float((case.work_ns * left)[spans].sum()) / len(case.requests) / 1e6
+    return f"; {kept_ms:,.3f} ms of it is what the products take at the highest rate, fused too" if kept_ms else ""
+
+
+def _cores(case: Case, softmax: BoolArray) -> tuple[list[_Cores], int]:
+    """By thread where attention is computed, and how many softmaxes there are within requests."""
     trace = case.trace
     spans, outer = trace.spans, case.outermost(softmax)
     products = case.outermost(case.named(_PRODUCT, trace.is_op))
+    masks = np.flatnonzero(case.named(_MASK, trace.is_op))
     found, count = [], 0
     for track, mine in Places(spans.track[outer]):
         ops = _ops_of(case, track)
@@ -73,10 +105,12 @@ def _cores(case: Case, softmax: BoolArray) -> tuple[list[tuple[int, IntArray, In
         ops_before = np.searchsorted(ops, spans.ts_ns[own]) - np.searchsorted(ops, ends[before])
         ops_after = np.searchsorted(ops, starts[after]) - np.searchsorted(ops, spans.ends_ns(own))
         close = (ops_before <= MOST_OPS) & (ops_after <= MOST_OPS)
-        begin, end = begin[close], end[close]
+        begin, end, own = begin[close], end[close], own[close]
+        added = spans.ts_ns[masks[spans.track[masks] == track]]
+        masked = np.searchsorted(added, spans.ts_ns[own]) > np.searchsorted(added, begin)
         inside = sum(int(((begin >= request.start_ns) & (end <= request.end_ns)).sum()) for request in case.requests)
         if inside:
-            found.append((track, begin, end))
+            found.append(_Cores(track, begin, end, masked))
             count += inside
     return found, count
 
@@ -89,14 +123,15 @@ def _ops_of(case: Case, track: int) -> IntArray:
     return starts
 
 
-def _during(case: Case, cores: list[tuple[int, IntArray, IntArray]]) -> BoolArray:
+def _during(case: Case, cores: list[_Cores]) -> BoolArray:
     """bool [n], the ops and calls that start within some stretches of a thread, and the activities launched there."""
     spans = case.trace.spans
     host = np.zeros(len(spans), dtype=bool)
-    for track, begin, end in cores:
-        mine = np.flatnonzero((spans.track == track) & (case.trace.is_op | case.trace.is_call))
-        place = np.searchsorted(begin, spans.ts_ns[mine], side="right") - 1
-        host[mine[(place >= 0) & (spans.ends_ns(mine) <= end[np.maximum(place, 0)])]] = True
+    for found in cores:
+        mine = np.flatnonzero((spans.track == found.track) & (case.trace.is_op | case.trace.is_call))
+        place = np.searchsorted(found.begin_ns, spans.ts_ns[mine], side="right") - 1
+        ends = np.append(found.end_ns, np.iinfo(np.int64).min)[place]  # the last is for none
+        host[mine[(place >= 0) & (spans.ends_ns(mine) <= ends)]] = True
     return case.with_activities(host)
 
 

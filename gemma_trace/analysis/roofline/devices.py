@@ -56,21 +56,29 @@ def device_peaks(trace: Trace, own: Sequence[Peaks] = (), on: Literal["device", 
     names = _names(trace, on)
     shown = ", ".join(names)
     if len(names) > 1:
-        return DevicePeaks(shown, None, f"work on different kinds of devices ({shown}): no floor for a mixture")
+        return DevicePeaks(
+            shown, None, f"work on different kinds of devices ({shown}): there is no floor for a mixture"
+        )
     name = names[0] if names else ""
     peaks = known_peaks(name, own)
     if peaks is not None:
         return DevicePeaks(name, peaks, _described(name, peaks))
     if own:
         given = ", ".join(each for peaks in own for each in peaks.names)
-        return DevicePeaks(name, None, f"the trace's device is {name or 'not named'}, --peaks has {given}: no floor")
+        return DevicePeaks(
+            name, None, f"the trace's device is {name or 'not named'}, and --peaks has {given}, so there is no floor"
+        )
     if on == "host":
         of = name or "this CPU"
-        mend = "gemma-trace doctor --measure -o peaks.toml measures them, --peaks peaks.toml takes them"
+        mend = "measure them with gemma-trace doctor --measure -o peaks.toml, and give --peaks peaks.toml"
         return DevicePeaks(name, None, f"no peak rates of {of}; {mend}")
     if not name:
-        return DevicePeaks(name, None, "the trace doesn't name its device: no floor; --peaks FILE gives peak rates")
-    return DevicePeaks(name, None, f"no peak rates are known of {name}: no floor; --peaks FILE gives them")
+        return DevicePeaks(
+            name, None, "the trace does not name its device, so there is no floor; give peak rates with --peaks FILE"
+        )
+    return DevicePeaks(
+        name, None, f"the peak rates of {name} are unknown, so there is no floor; give them with --peaks FILE"
+    )
 
 
 def _names(trace: Trace, on: str) -> list[str]:

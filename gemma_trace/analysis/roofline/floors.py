@@ -16,12 +16,13 @@ from typing import Final, Literal, NamedTuple
 
 import numpy as np
 
-from gemma_trace.analysis.breakdown import StageBreakdown
+from gemma_trace.analysis.breakdown import StageBreakdown, breakdown
 from gemma_trace.analysis.roofline.gemma3_floor import ModelWork, model_work
 from gemma_trace.analysis.roofline.opcosts import FloatArray, op_costs
 from gemma_trace.analysis.roofline.rows import Bound, roofs_of
 from gemma_trace.analysis.timeline import StageTime
-from gemma_trace.analysis.work_pieces import Work, device_work, host_work, request_of_work, stage_of_work
+from gemma_trace.analysis.window_line import expanded
+from gemma_trace.analysis.work_pieces import Work, device_work, host_work, requests_of_work
 from gemma_trace.peaks import Peaks
 from gemma_trace.trace.events import IntArray
 from gemma_trace.trace.places import Places
@@ -76,12 +77,14 @@ class _Least:
     floor_ns: float
 
 
-def stage_floors(trace: Trace, found: StageBreakdown, peaks: Peaks | None) -> list[StageFloor]:
+def stage_floors(trace: Trace, found: StageBreakdown | None = None, peaks: Peaks | None = None) -> list[StageFloor]:
     """The floor of every stage of these requests whose work is known, in the order of the rows.
 
     Args:
+        found: whose rows; None is all requests of the trace.
         peaks: of the trace's device; None leaves the times out.
     """
+    found = breakdown(trace) if found is None else found
     counted = _CountedStages(trace, peaks)
     requests = {request.index: request for request in found.requests}
     floors = []
@@ -108,18 +111,17 @@ class _CountedStages:
         self._names, self._peaks, self._costs, self._roofs = trace.stage_names, peaks, costs, roofs_of(costs, peaks)
         spans = trace.spans
         ops = Work("host", spans.ts_ns[costs.op], spans.ends_ns(costs.op), costs.op, costs.op)
-        request, stage = request_of_work(trace, ops, requests), stage_of_work(trace, ops)
+        asked = requests_of_work(trace, ops, requests)
         self._range = trace.innermost_range[costs.op].astype(np.int64)
         work = device_work(trace) if costs.on == "device" else host_work(trace)
-        self._piece_request, self._piece_stage = request_of_work(trace, work, requests), stage_of_work(trace, work)
         owner = costs.owner_of(trace, work)
         self._piece_ns, self._piece_covered = work.length_ns, owner >= 0
         self._piece_device = spans.device[work.span] if costs.on == "device" else np.zeros(len(work), np.int64)
         self._parts = _parts_by_device(owner, self._piece_device, work.length_ns, costs.work_ns)
         rows = len(self._names) + 1
-        of_op = request * rows + stage
-        self._ops_of, self._parts_of = Places(of_op), Places(of_op[self._parts.op])
-        self._pieces_of = Places(self._piece_request * rows + self._piece_stage)
+        self._op, self._ops_of = asked.piece, Places(asked.request * rows + asked.stage)
+        of_pieces = requests_of_work(trace, work, requests)
+        self._piece, self._pieces_of = of_pieces.piece, Places(of_pieces.request * rows + of_pieces.stage)
 
     def measured_ns(self, row: StageTime) -> int:
         """What a stage's floor is held against."""
@@ -127,7 +129,7 @@ class _CountedStages:
 
     def pieces(self, row: StageTime) -> IntArray:
         """A stage's work, as places in the columns."""
-        return self._pieces_of.of(self._cell(row))
+        return self._piece[self._pieces_of.of(self._cell(row))]
 
     def devices(self, row: StageTime) -> int:
         """On how many devices a stage's work ran; the host is one."""
@@ -141,7 +143,7 @@ class _CountedStages:
 
     def floor(self, row: StageTime) -> StageFloor | None:
         """A stage's floor by the shapes of its ops; None where none has a cost."""
-        ops = self._ops_of.of(self._cell(row))
+        ops = self._ops(row)
         if not len(ops):
             return None
         flops, matrix_flops, moved = (
@@ -155,6 +157,10 @@ class _CountedStages:
             return floor is None or not floor.matrix_flops
         return row.activities > 0 and (floor is None or floor.covered_pct < LEAST_COVERED_PCT)
 
+    def _ops(self, row: StageTime) -> IntArray:
+        """A stage's costed ops, as places in their columns."""
+        return self._op[self._ops_of.of(self._cell(row))]
+
     def _cell(self, row: StageTime) -> int:
         code = self._names.index(row.stage) if row.stage in self._names else len(self._names)
         return row.request * (len(self._names) + 1) + code
@@ -163,7 +169,8 @@ class _CountedStages:
         """The least time of a stage's ops, of each device its own, summed up as the busy time is."""
         if self._peaks is None:
             return None
-        mine = self._parts_of.of(self._cell(row))
+        ops = np.sort(self._ops(row))
+        _, mine = expanded(*(np.searchsorted(self._parts.op, ops, side) for side in ("left", "right")))
         op, device, share = self._parts.op[mine], self._parts.device[mine], self._parts.share[mine]
         compute, memory = self._roofs.least_compute_ns[op] * share, self._roofs.least_memory_ns[op] * share
         groups, place = np.unique(np.stack((device, self._range[op])), axis=1, return_inverse=True)
@@ -184,7 +191,7 @@ class _CountedStages:
 
 
 class _Parts(NamedTuple):
-    """What of each costed op ran on which device; of most ops it is one part.
+    """What of each costed op ran on which device, by op; of most ops it is one part.
 
     Attributes:
         op: int64 [p], an index into the costed ops.

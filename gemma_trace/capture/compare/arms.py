@@ -8,13 +8,13 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
 from gemma_trace.capture.config import CaptureConfig
-from gemma_trace.capture.options import as_option, field_of, parsed_option
+from gemma_trace.capture.options import field_of, values_of
 from gemma_trace.errors import ConfigError
 
 PLACEHOLDER: Final = "{out}"
@@ -58,7 +58,7 @@ def plan_arms(
 
     Args:
         base: the options that all have.
-        changes: `OPTION=VALUE,VALUE…`; one value alone is for all.
+        changes: `OPTION=VALUE,VALUE…`, or a list in JSON; one value alone is for all.
         labels: what the arms are called, in order; without, they are named after what tells them apart.
 
     Raises:
@@ -86,6 +86,12 @@ def plan_arms(
     return arms
 
 
+def varied_options(arms: Sequence[Arm]) -> list[str]:
+    """The options in which arms differ; none of commands, which nobody knows."""
+    configs = [arm.config for arm in arms if arm.config]
+    return [field.name for field in fields(CaptureConfig) if len({getattr(each, field.name) for each in configs}) > 1]
+
+
 def _of_captures(base: CaptureConfig, changes: Sequence[str], pythons: Sequence[str]) -> list[Arm]:
     axes: dict[str, list[Any]] = {}
     for text in changes:
@@ -93,7 +99,7 @@ def _of_captures(base: CaptureConfig, changes: Sequence[str], pythons: Sequence[
         if not equals:
             raise ConfigError(f"--set {text!r} is not OPTION=VALUE,VALUE, e.g. image_backend=torchvision,pil")
         name = field_of(name)
-        axes[name] = [as_option(name, parsed_option(name, value)) for value in values.split(",")]
+        axes[name] = values_of(name, values)
     found = [_python(python) for python in pythons] or [sys.executable]
     arms: list[Arm] = []
     for place, combination in product(range(len(found)), product(*axes.values())):

@@ -62,8 +62,8 @@ def remarks(trials: Sequence[Conditions], cores: int) -> Iterator[str]:
     # The load before the first trial is that of others; later on most of it is our own.
     if trials and trials[0].load is not None and trials[0].load > BUSY_SHARE * cores:
         yield (
-            f"other processes were running: a load of {trials[0].load:.1f} on {cores} cores before the first trial; "
-            "this makes intervals wider"
+            f"other processes were running, with a load of {trials[0].load:.1f} on {cores} cores before the first "
+            f"trial; this widens the intervals"
         )
     for what, clocks in (("the cores'", [t.mhz for t in trials]), ("the GPU's", [t.gpu_mhz for t in trials])):
         known = [clock for clock in clocks if clock]

@@ -21,7 +21,8 @@ import msgspec
 import gemma_trace
 from gemma_trace.capture.compare.arms import PLACEHOLDER, Arm
 from gemma_trace.capture.compare.conditions import Conditions, read_conditions
-from gemma_trace.capture.output import lock_output, make_folder
+from gemma_trace.capture.early import check_early
+from gemma_trace.capture.output import lock_output, made, make_folder
 from gemma_trace.capture.process import ProcessState, die_with_parent, how_it_ended, said_in
 from gemma_trace.capture.sweep import same_options
 from gemma_trace.errors import CaptureError, InputError, OutputError
@@ -110,11 +111,17 @@ def run_trials(
 
     Raises:
         OutputError: the folder can't be written, or another comparison's trials lie in it.
+        GemmaTraceError: a file, a model or a CPU isn't there that a configuration names.
     """
-    _begin(output, trials, seed)
-    with lock_output(output, whole=True):
-        clear_abandoned()
-        return _run_locked([_from_before(trial) for trial in trials], output, seed, on_change, is_enough)
+    with made(output):
+        _begin(output, trials, seed)
+        with lock_output(output, whole=True):
+            clear_abandoned()
+            current = [_from_before(trial) for trial in trials]
+            for arm in sorted({trial.arm for trial in current if trial.state == "waiting"}, key=lambda arm: arm.order):
+                if arm.config is not None:
+                    check_early(arm.config)
+            return _run_locked(current, output, seed, on_change, is_enough)
 
 
 def _run_locked(
@@ -183,9 +190,7 @@ def _run(trial: Trial) -> Iterator[Trial]:
     error = _error_of(trial, done)
     trace = None if error else trace_in(trial.folder)
     if not error and trace is None:
-        error = (
-            f"it exited with code 0 but wrote no trace into its folder; a command has to write one into {PLACEHOLDER}"
-        )
+        error = f"it exited with code 0 but wrote no trace into its folder; a command must write one into {PLACEHOLDER}"
     seconds = time.monotonic() - began
     yield replace(running, state="failed" if error else "done", trace=trace, error=error, seconds=seconds)
 

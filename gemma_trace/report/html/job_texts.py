@@ -83,9 +83,12 @@ def _said(row: StragglerRow) -> str:
     if late.pattern is Pattern.RANDOM:
         text += f", first in {late.first_request}"
     if late.gain_ns <= 0:
-        return f"{text}. Another rank is as slow, so alone it costs nothing."
+        return f"{text}. Another rank is as slow, so this rank alone costs nothing."
     ceiling, wall = milliseconds(late.ceiling_ns), milliseconds(late.wall_ns)
-    return f"{text}. As fast as the median of the others, a request would take {ceiling} ms at best, not {wall} ms."
+    return (
+        f"{text}. If it were as fast as the median of the others, a request would take {ceiling} ms at best "
+        f"instead of {wall} ms."
+    )
 
 
 def _requests(late: Straggler) -> str:

@@ -161,7 +161,7 @@ def timeline_of(job: Job, drawn: Sequence[RankLanes], request: str, why: str) ->
     zero = {rank: min(starts.values()) for rank in starts}
     if max(starts.values()) - min(starts.values()) > FAR_APART * max(lengths.values()):
         zero = starts  # each its own
-        notes.append("Their clocks can't be compared: each row begins where its own rank's request does.")
+        notes.append("Their clocks can't be compared, so each row begins where the request begins on its rank.")
     rows = [_row(job, each, starts[each.rank] - zero[each.rank], zero[each.rank]) for each in drawn]
     length = max(starts[rank] - zero[rank] + lengths[rank] for rank in starts)
     if left := sum(row.left_out for row in rows):

@@ -132,7 +132,7 @@ class DecodeSeries:
         source: as in `DecodeStatistics`.
         requests: how many the series is of.
         steps: the intervals by token, or by several where there are many.
-        summary: TPOT, tokens a second, slope and jitter.
+        summary: TPOT, tokens per second, slope and jitter.
     """
 
     source: TokenSource

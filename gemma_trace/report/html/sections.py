@@ -85,7 +85,7 @@ def _advice(view: RunView) -> Iterable[AdviceLine]:
     for finding in view.advice.findings[:REASONS] if view.advice else ():
         ceiling = finding.ceiling
         where = f"{finding.where} ({finding.place.short})" if finding.place.short else finding.where
-        at_most = f"{where}: at most {milliseconds(ceiling.mean_ns)} ms a request. {finding.evidence}"
+        at_most = f"{where}: at most {milliseconds(ceiling.mean_ns)} ms per request. {finding.evidence}"
         yield AdviceLine(percent(sum(ceiling.values_ns), sum(ceiling.walls_ns)), finding.change, at_most)
 
 
@@ -98,7 +98,7 @@ def _source(view: RunView) -> str:
     if measured.n == 1:
         return "one request, " + ("without the profiler" if head.timing == "timed" else "under the profiler")
     text = f"median of {measured.n} requests "
-    text += "without the profiler" if head.timing == "timed" else "under the profiler, for want of a timed pass"
+    text += "without the profiler" if head.timing == "timed" else "under the profiler, since there is no timed pass"
     if between := measured.median_interval:
         return f"{text}; its 95% interval is {significant(between[0])} to {significant(between[1])} ms"
     return f"{text}; too few for an interval"
@@ -108,7 +108,7 @@ def _tiles(view: RunView) -> Iterable[Tile]:
     measures = view.overview.measures
     for key, name, note in (
         ("image_processing_share_pct", "image processing", "of TTFT"),
-        ("tpot_ms", "TPOT", "a token after the first"),
+        ("tpot_ms", "TPOT", "per token after the first"),
     ):
         if measured := measures[key]:
             yield Tile(name, significant(measured.median), measured.unit, note)
@@ -139,17 +139,23 @@ def _missing(view: RunView) -> Iterable[str]:
         )
     if not view.is_ours:
         yield (
-            "This trace isn't one of gemma-trace's captures: it has no requests that ran without the profiler, so all "
-            "times are under it, and no record of the model and the machine."
+            "gemma-trace did not record this trace, so it has no requests that ran without the profiler, and no "
+            "record of the model and the machine. All times are under the profiler."
         )
     elif view.headline.timing == "profiled":
         yield "The capture had no timed pass (--runs 0), so all times are under the profiler."
     if view.headline.name == "wall":
-        yield "The trace doesn't tell when the first token was there, so there is no TTFT; the headline is wall time."
+        yield (
+            "The trace does not show when the first token was there, so there is no TTFT; the headline is the "
+            "wall time."
+        )
     if not any(line.row.stage not in _NO_STAGES for line in view.stages):
         yield "No stage was found by a known name; name some with --rule NAME=REGEX."
     if not _has_device_work(view):
-        yield "Nothing ran on a device, so there is no device lane; ops with their self time stand for kernels."
+        yield (
+            "Nothing ran on a device, so there is no device lane, and ops with their self time are shown in place "
+            "of kernels."
+        )
     if view.decode is None and view.stage is None:
         yield "There is no decode series: the trace has fewer than two decode steps."
 
@@ -244,11 +250,14 @@ def _longest_ms(run: RunView, basis: Literal["ttft", "wall"]) -> float:
 
 def _overview_notes(runs: Sequence[RunView]) -> Iterable[str]:
     if all(run.headline.timing == "profiled" for run in runs):
-        yield "Medians ± half the interquartile range of profiled requests; no run has a timed pass."
+        yield "Medians ± half the interquartile range over the profiled requests; no run has a timed pass."
     else:
-        yield "Medians ± half the interquartile range of requests run without the profiler, but for the profiled TTFT."
+        yield (
+            "Medians ± half the interquartile range over the requests that ran without the profiler; only the "
+            "profiled TTFT is under it."
+        )
         if profiled := [run.label for run in runs if run.headline.timing == "profiled"]:
-            yield f"Under the profiler, for want of a timed pass: {', '.join(profiled)}."
+            yield f"These runs have no timed pass, so their figures are under the profiler: {', '.join(profiled)}."
     if random := [run.label for run in runs if run.weights == "random"]:
         yield f"Random weights: {', '.join(random)}. Times depend on the shapes, not on the values."
 

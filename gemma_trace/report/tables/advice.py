@@ -10,12 +10,13 @@ from gemma_trace.health.findings import Health, listed
 from gemma_trace.report.number_text import milliseconds
 from gemma_trace.report.table import Col, Report, Table, holding
 from gemma_trace.report.units import LABEL, MS, PCT, TEXT, WORDS
+from gemma_trace.wording import counted
 
 _FIRST_TOKENS: Final = "the first token of every request is known"
 _IN_LAYERS: Final = "work lies in layers"
 _IN_OPS: Final = "work lies in ops"
 _IN_LINES: Final = "stacks were recorded"
-_LACKING: Final = "What couldn't be looked at"
+_LACKING: Final = "Rules that could not be applied"
 _SEVERAL: Final = "several traces were read"
 
 
@@ -44,31 +45,32 @@ def _values(finding: Finding) -> list[int]:
 
 
 _CHANGE: Final = Col("change", "what to change", WORDS, definition="what to change, and with which option or call")
-_WHERE: Final = Col("where", "where", LABEL, definition="the stage that it is about")
+_WHERE: Final = Col("where", "where", LABEL, definition="the stage that the finding is about")
 _LAYER: Final = Col(
     "layer",
     "layer",
     LABEL,
-    definition=(
-        "the kind of layer that a quarter of the work or more lies in, the most of it; empty where no one layer has it"
-    ),
+    definition=("the kind of layer with most of the work, if it has a quarter of the work or more; else empty"),
     value="place.layer",
     priority=2,
     when=_IN_LAYERS,
 )
-_OP: Final = Col("op", "op", LABEL, definition="the op likewise", value="place.op", priority=2, when=_IN_OPS)
+_OP: Final = Col(
+    "op", "op", LABEL, definition="the op with most of the work, likewise", value="place.op", priority=2, when=_IN_OPS
+)
 _LINE: Final = Col(
     "line",
     "line",
     LABEL,
     definition=(
-        "the source line likewise, of the program or its model and not of torch; known where stacks were recorded"
+        "the source line with most of the work, likewise; of the program or its model, not of torch, and only if "
+        "stacks were recorded"
     ),
     value="place.line",
     priority=2,
     when=_IN_LINES,
 )
-_EVIDENCE: Final = Col("evidence", "evidence", WORDS, definition="the figures that it rests on", priority=1)
+_EVIDENCE: Final = Col("evidence", "evidence", WORDS, definition="the figures that the finding is based on", priority=1)
 _CEILING: Final = Col(
     "ceiling_ns",
     "at most",
@@ -84,18 +86,26 @@ _LOW: Final = Col(
     "from",
     MS,
     definition=(
-        "of the mean the lower end of a 95% interval by Student's t; of fewer than 3 requests the smallest value"
+        "the lower end of a 95% interval of the mean, by Student's t; the smallest value if there are fewer than 3 "
+        "requests"
     ),
     value=_low,
     priority=3,
 )
-_HIGH: Final = Col("ceiling_high_ns", "to", MS, definition="the upper end likewise", value=_high, priority=3)
+_HIGH: Final = Col(
+    "ceiling_high_ns",
+    "to",
+    MS,
+    definition="the upper end of that interval; the largest value if there are fewer than 3 requests",
+    value=_high,
+    priority=3,
+)
 _PCT: Final = Col("ceiling_pct", "", PCT, definition="`ceiling_ns` in % of the wall time", value="ceiling.pct")
 _TTFT: Final = Col(
     "ttft_ceiling_ns",
     "of TTFT",
     MS,
-    definition="the same up to the first token; empty where that isn't known of every request",
+    definition="the same up to the first token; empty unless the first token of every request is known",
     value="ceiling.ttft_ns",
     priority=2,
     when=_FIRST_TOKENS,
@@ -114,8 +124,8 @@ _TRACES: Final = Col(
     "traces",
     LABEL,
     definition=(
-        "of several traces those in which it gains more than the noise, by name. What is said of it is of the one in "
-        "which it gains most"
+        "the names of those of several traces that would gain more than the noise; the finding describes the trace "
+        "that would gain most"
     ),
     value=_traces,
     priority=1,
@@ -127,7 +137,7 @@ _SURE: Final = Col(
     TEXT,
     definition=(
         "`high`: the trace shows the cause itself; `medium`: it shows what the cause usually looks like; `low`: it "
-        "shows where the time goes, and little of why"
+        "shows where the time goes, but little about why"
     ),
     value=_confidence,
     priority=2,
@@ -151,7 +161,7 @@ ADVICE_FILE: Final = (
     _TTFT_PCT,
     _SURE,
     _CHECK,
-    Col("source", definition="where the rule is from"),
+    Col("source", definition="the source of the rule"),
     Col("traces", definition=_TRACES.definition, value=_trace_list),
 )
 """A row per finding, the highest ceiling first."""
@@ -176,14 +186,14 @@ ADVICE_COLS: Final = (
 """The same for people."""
 
 ABSTENTION_FILE: Final = (
-    Col("rule", "rule", definition="the rule that couldn't look; `all` where none could"),
+    Col("rule", "rule", definition="the rule that could not be applied; `all` if none could"),
     Col("missing", "what is missing", WORDS, definition="what the trace lacks"),
-    Col("record", "what to record", WORDS, definition="what to record so that it can"),
+    Col("record", "what to record", WORDS, definition="what to record so that it can be applied"),
     Col(
         "traces",
         "traces",
         LABEL,
-        definition="of several traces the names of those that it holds for",
+        definition="the names of those of several traces that it holds for",
         value=_trace_list,
         when=_SEVERAL,
     ),
@@ -216,7 +226,7 @@ def advice_tables(found: Advice) -> tuple[Table[Any], ...]:
             _SEVERAL: bool(found.traces),
         }
     )
-    title = f"What to change: {len(found.findings)} finding{'' if len(found.findings) == 1 else 's'}"
+    title = f"What to change: {counted(len(found.findings), 'finding')}"
     if found.traces:
         title += f" in {len(found.traces)} traces"
     table = Table(title, ADVICE_COLS, found.findings, notes=_notes(found), conditions=conditions)
@@ -233,26 +243,26 @@ def _notes(found: Advice) -> tuple[str, ...]:
     notes = []
     if found.findings:
         notes.append(
-            "at most: what a request would gain if the work in question were gone, by replay of its dependency graph. "
-            "Ceilings overlap, so they don't add up."
+            "at most: what a request would gain if the work in question were gone, found by replaying its "
+            "dependency graph. Ceilings overlap, so they do not add up."
         )
         if found.traces:
             notes.append(
-                "Ceilings are means over the requests of all traces, 0 in those that don't have it, with an interval "
-                "over the traces; evidence is of the trace in which it gains most."
+                "Ceilings are means over the requests of all traces, with an interval over the traces. A trace "
+                "without the finding counts as 0, and the evidence comes from the trace that would gain most."
             )
     else:
-        notes.append("No rule found anything that is worth a change.")
+        notes.append("No rule found a change that is worth making.")
     if found.under_noise and found.traces:
         notes.append(
-            f"Left out: {found.under_noise} under the noise of every trace (1% of the wall time, or the standard error "
-            "of its requests' mean)."
+            f"Findings left out: {found.under_noise}, each below the noise of every trace (1% of the wall time, or the "
+            "standard error of the mean over its requests)."
         )
     elif found.under_noise:
         notes.append(
-            f"Left out: {found.under_noise} under the noise of {milliseconds(found.noise_ns)} ms a request (1% of the "
-            "wall time, or the standard error of the requests' mean)."
+            f"Findings left out: {found.under_noise}, each below the noise of {milliseconds(found.noise_ns)} ms per "
+            "request (1% of the wall time, or the standard error of the mean over the requests)."
         )
     if found.more:
-        notes.append(f"Left out: {found.more} more with lower ceilings.")
+        notes.append(f"Findings left out: {found.more}, with lower ceilings.")
     return tuple(notes)

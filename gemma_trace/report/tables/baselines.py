@@ -27,7 +27,7 @@ BASELINE_FILE: Final = (
     Col("baseline", "baseline", definition="its name", value="name"),
     Col("created_utc", "set at (UTC)", definition="when it was set, in UTC", value=_created),
     Col("runs", "runs", COUNT, definition="how many runs it has", value=_count),
-    Col("run_ids", "ids", LABEL, definition="the ids of its runs in the store, with blanks between", value=_ids),
+    Col("run_ids", "ids", LABEL, definition="the ids of its runs in the store, separated by spaces", value=_ids),
 )
 """A row per baseline."""
 

@@ -9,20 +9,25 @@ from gemma_trace.analysis.summary import RunSummary
 from gemma_trace.report.table import Col, Report, Table
 from gemma_trace.report.units import COUNT, MS, RATIO, STATUS, WORDS
 
-CODE: Final = Col("code", "finding", definition="what kind of finding it is, see below", priority=1)
+CODE: Final = Col("code", "finding", definition="the kind of finding; see below", priority=1)
 SEVERITY: Final = Col(
     "severity",
     "severity",
     STATUS,
     definition=(
-        "`error`: part of the trace is missing, or nothing of it is torch.profiler's (exit code 1); `warning`: some "
-        "figures may be off; `info`: good to know, the figures stand"
+        "`error`: part of the trace is missing, or nothing in it comes from torch.profiler (exit code 1); "
+        "`warning`: some figures may be wrong; `info`: the figures are right, but there is something to know "
+        "about them"
     ),
 )
-AFFECTED: Final = Col("count", "count", COUNT, definition="how many of what the code counts", priority=1)
+AFFECTED: Final = Col(
+    "count", "count", COUNT, definition="how many events, requests or whatever else the code counts", priority=1
+)
 MESSAGE: Final = Col("message", "what", WORDS, definition="what is wrong")
 ADVICE: Final = Col("advice", "what to do", WORDS, definition="what to do about it", priority=2)
-TRACES: Final = Col("traces", definition="of several traces, in JSON's `health`: the labels of those that have it")
+TRACES: Final = Col(
+    "traces", definition="in JSON's `health`, for several traces: the labels of those that have the finding"
+)
 
 FINDING_FILE: Final = (CODE, SEVERITY, AFFECTED, MESSAGE, ADVICE)
 """A row per finding."""
@@ -66,7 +71,7 @@ def check_report(run: RunSummary, spans: int) -> Report:
         command="check",
         source=[str(run.source)],
         tables=(
-            Table(title, FINDING_COLS, findings, notes=() if findings else ("Nothing wrong was found.",)),
+            Table(title, FINDING_COLS, findings, notes=() if findings else ("No problems were found.",)),
             *((distortion_table(distorted),) if distorted else ()),
         ),
         data=Table(title, FINDING_FILE, findings),
@@ -82,7 +87,7 @@ def check_report(run: RunSummary, spans: int) -> Report:
 def distortion_table(found: tuple[StageDistortion, ...]) -> Table[StageDistortion]:
     """The timed and the profiled pass, stage by stage."""
     note = (
-        f"The profiler distorts {found[0].stage} most. Medians of the host's time, image for image, of "
-        f"{found[0].requests} profiled requests; stages under 1% of a request are left out."
+        f"The profiler distorts {found[0].stage} most. Medians of the time on the host, compared image by image, over "
+        f"{found[0].requests} profiled requests; stages below 1% of a request are left out."
     )
     return Table("Stages under the profiler and without it", _DISTORTION_COLS, found, notes=(note,))

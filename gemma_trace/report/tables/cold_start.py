@@ -11,8 +11,9 @@ from gemma_trace.analysis.summary import RunSummary
 from gemma_trace.errors import InputError
 from gemma_trace.health.merge import told_apart
 from gemma_trace.report.table import Col, Report, Table
+from gemma_trace.report.tables.requests import RUN_LABEL
 from gemma_trace.report.tables.summary import health_of
-from gemma_trace.report.units import COUNT, MS, RATIO, TEXT, WORDS
+from gemma_trace.report.units import COUNT, MS, RATIO, TEXT
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class ColdLine:
 
 
 COLD_FILE: Final = (
-    Col("run", "run", WORDS, definition="the run's name", is_grouped=True),
+    RUN_LABEL,
     Col(
         "part",
         "cold start",

@@ -16,8 +16,8 @@ MOST_ROWS: Final = 40
 
 SEVERAL_SOURCES: Final = "the series are of several devices or processes"
 _NOTE: Final = (
-    "means over the time that each stage answers for; a value holds until the next of its series, and before the "
-    "first nothing is known."
+    "Means over the time that each stage accounts for. A value holds until the next one of its series; before the "
+    "first one, nothing is known."
 )
 
 

@@ -9,6 +9,7 @@ from gemma_trace.analysis.critical_path import CriticalPath, PathKind
 from gemma_trace.analysis.path_stages import PathStage, path_stages, summed_path_stages
 from gemma_trace.report.table import Col, Table, holding
 from gemma_trace.report.units import MS, PCT
+from gemma_trace.store import columns
 
 FIRST_TOKENS: Final = "the first token of every request is known"
 
@@ -17,12 +18,13 @@ _KINDS: Final = {
     PathKind.LAUNCH: "from the start of a launching call to the start of its activity, if nothing else held that up",
     PathKind.DEVICE: "activities",
     PathKind.GAP: (
-        "the device runs none though one waits: between two of a stream, or for a reason that isn't recorded"
+        "the device runs no activity although one is ready: between two activities of a stream, or for a reason "
+        "that isn't recorded"
     ),
     PathKind.SYNC: "what a waiting call takes to return after what it waited for",
 }
 
-STAGE: Final = Col("stage", "stage", definition="the stage's name")
+STAGE: Final = Col.stored(columns.STAGE, "stage")
 PATH: Final = Col("path_ns", "path", MS, definition="Σ of the five below", is_sum=True)
 TO_FIRST_TOKEN: Final = Col(
     "to_first_token_ns",
@@ -38,16 +40,16 @@ KINDS: Final = tuple(
     for kind, definition in _KINDS.items()
 )
 
-PATH_FILE: Final = (Col("request", definition="the request's index, from 0"), STAGE, PATH, TO_FIRST_TOKEN, *KINDS)
+PATH_FILE: Final = (Col.stored(columns.REQUEST), STAGE, PATH, TO_FIRST_TOKEN, *KINDS)
 """A row per request and stage on its path."""
 
 PATH_COLS: Final = (STAGE, PATH, Col("share_pct", "", PCT, priority=1), TO_FIRST_TOKEN, *KINDS)
 """A row per stage, the mean over the requests."""
 
 _NOTE: Final = (
-    "The chain that made the requests as long as they are; it adds up to the wall clock. host: the host works. launch: "
-    "a launch reaches an idle device. device: activities. gap: the device runs none though one waits. sync: a call "
-    "returns after what it waited for."
+    "The chain of work that determines how long the requests take; it adds up to the wall time. host: the host "
+    "works. launch: an idle device waits for an activity that was launched. device: activities run. gap: the "
+    "device runs none although one is ready. sync: a call returns after what it waited for."
 )
 
 

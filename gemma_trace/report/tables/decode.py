@@ -10,6 +10,7 @@ from gemma_trace.report.number_text import significant
 from gemma_trace.report.table import Col, Table, holding
 from gemma_trace.report.tables.summary import JITTER, SLOPE, TOKENS_PER_SECOND, TPOT, median_alone
 from gemma_trace.report.units import BAR, COUNT, FIGURES, MEASURE, MEASURE_MS, NUMBER, rising
+from gemma_trace.store import columns
 
 MOST_ROWS: Final = 16
 """A longer series is shown as stretches of tokens."""
@@ -24,10 +25,10 @@ _TITLES: Final = {
 
 _NOTES: Final = {
     "timed": "Intervals between tokens on the host, after the first.",
-    "profiled": "Intervals between tokens on the host, after the first, by the ends of the sampling ranges.",
+    "profiled": "Intervals between tokens on the host, after the first. A token is there when its sampling range ends.",
     "steps": (
-        "Intervals between the starts of decode steps on the host, for want of tokens: a step gives each sequence of "
-        "its batch one, and whatever ran between two steps is in them too."
+        "The trace has no tokens, so these are intervals between the starts of decode steps on the host. A step "
+        "gives one token to each sequence of its batch, and an interval includes whatever ran between two steps."
     ),
 }
 
@@ -56,7 +57,7 @@ _TPOT: Final = replace(
 _RATE: Final = replace(TOKENS_PER_SECOND.at(0), definition="of one sequence: 1 / TPOT")
 _THROUGHPUT: Final = Col(
     "throughput_tokens_per_second",
-    "tokens a second",
+    "tokens per second",
     MEASURE,
     definition="of the whole batch while it decodes: `batch` / TPOT",
     priority=1,
@@ -91,7 +92,7 @@ _JITTER: Final = replace(
     value="jitter",
 )
 _TOKENS: Final = Col(
-    "tokens", "tokens", COUNT, definition="tokens of the longest request, the first included", priority=3
+    "tokens", "tokens", COUNT, definition="tokens of the longest request, including the first", priority=3
 )
 
 DECODE_FILE: Final = (
@@ -105,7 +106,7 @@ DECODE_FILE: Final = (
             "nothing was to be done for longer than a step takes"
         ),
     ),
-    Col("batch", definition="sequences per request"),
+    Col.stored(columns.BATCH),
     *(_TOKENS, _TPOT, _RATE, _THROUGHPUT, _SLOPE, _INTERVAL, _JITTER),
     Col(
         "series",
@@ -119,8 +120,8 @@ DECODE_FILE: Final = (
 
 
 def decode_table(found: DecodeStatistics) -> Table[DecodeStatistics]:
-    """TPOT, tokens a second, slope and jitter, over the requests."""
-    throughput = replace(_THROUGHPUT, header=f"tokens a second, batch of {found.batch}")
+    """TPOT, tokens per second, slope and jitter, over the requests."""
+    throughput = replace(_THROUGHPUT, header=f"tokens per second, batch of {found.batch}")
     cols = (
         *(_TPOT, _RATE, throughput, _SLOPE, _INTERVAL, _JITTER, _TOKENS),
         Col("requests", "n", COUNT, priority=4, value=_requests),
@@ -132,15 +133,15 @@ def decode_table(found: DecodeStatistics) -> Table[DecodeStatistics]:
 
 def _line_notes(found: DecodeStatistics) -> list[str]:
     if found.slope is None:
-        return [f"No slope and no jitter: they take {MIN_FOR_LINE + 1} tokens a request."]
+        return [f"Slope and jitter require {MIN_FOR_LINE + 1} tokens per request."]
     notes = [
-        "Slope: how much longer each token takes than the one before. Jitter: spread around that line, in % of TPOT; "
-        "both are robust against a few slow tokens."
+        "Slope: how much longer each token takes than the one before. Jitter: the spread around that line, in % of "
+        "TPOT. A few slow tokens change neither."
     ]
     if found.slope_interval_us is None:
-        notes.append(f"No interval of the slope: it takes {MIN_FOR_INTERVAL + 1} tokens a request.")
+        notes.append(f"The interval of the slope requires {MIN_FOR_INTERVAL + 1} tokens per request.")
     elif found.slope_interval_us[0] <= 0 <= found.slope_interval_us[1]:
-        notes.append("The interval holds 0: tokens aren't shown to get slower or faster.")
+        notes.append("The interval includes 0: nothing shows that tokens get slower or faster.")
     return notes
 
 

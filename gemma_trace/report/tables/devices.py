@@ -19,14 +19,18 @@ _MOST_SPELLED: Final = 8
 DEVICE: Final = Col("device", "device", definition="the device's index; -1 is unknown", is_grouped=True)
 NAME: Final = Col("name", "name", definition="its marketing name", priority=2, is_grouped=True)
 STAGE: Final = Col("stage", "stage", definition="the stage that it worked for")
-BUSY: Final = replace(DEVICE_BUSY.at(0, when=""), definition="what is `device_busy_ns` of the stage there")
-SUM: Final = replace(DEVICE_SUM.at(1, when=""), definition="what is `device_sum_ns` of the stage there")
+BUSY: Final = replace(
+    DEVICE_BUSY.at(0, when=""), definition="the part of the stage's `device_busy_ns` that is on this device"
+)
+SUM: Final = replace(
+    DEVICE_SUM.at(1, when=""), definition="the part of the stage's `device_sum_ns` that is on this device"
+)
 COUNT: Final = replace(
     ACTIVITIES.at(1, when=""),
     show=whole,
     definition=(
-        "what is `activities` of the stage there; those of a stage add up to its rows', but for the requests in "
-        "`without_device`"
+        "the stage's `activities` on this device; over the devices they add up to those of the stage, except for "
+        "the requests in `without_device`"
     ),
 )
 
@@ -68,7 +72,7 @@ def _note(found: Sequence[DeviceUse], requests: int) -> str:
     for use in found:
         busy[use.device] += use.device_busy_ns
     each = [f"{milliseconds(busy_ns / requests)} on {label_of_device(device)}" for device, busy_ns in busy.items()]
-    note = "device busy is the sum over the devices, each of which is busy on its own"
+    note = "device busy is summed over the devices, which are busy independently of each other"
     if not 1 < len(each) <= _MOST_SPELLED:
         return f"{note}."
     return f"{note}: {milliseconds(sum(busy.values()) / requests)} ms = {' + '.join(each)}."

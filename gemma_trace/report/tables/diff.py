@@ -146,10 +146,10 @@ LOW: Final = Col(
     "interval_low_ms",
     definition=(
         "95% interval of that difference, its lower end. Of several processes per side: ± Student's t · standard "
-        "error, which a bootstrap on two levels gives (1,000 resamples of the processes, and of their requests in "
+        "error, from a bootstrap on two levels (1,000 resamples of the processes, and of their requests in "
         "blocks; Davison & Hinkley 1997, 3.8), with k − 1 degrees of freedom for k paired rounds, else Welch's and "
         "Satterthwaite's. Of one process per side: the percentile bootstrap of its requests in blocks, from n = 5 a "
-        "side; run-to-run variation is not in it"
+        "side; run-to-run variation is not included"
     ),
     value=partial(_end, 0),
 )
@@ -174,7 +174,8 @@ CHANGED: Final = Col(
     definition=(
         "`slower`, `faster`: the difference is 1% of what was before and certain. Of several processes certain is "
         "`p_value` < 0.05; of one process per side, that the difference exceeds the noise floor (50%, or what "
-        "`--noise` shows; and 0.1% of a request) and its interval, if there is one, leaves out 0. Inside of stages it "
+        "`--noise` shows; and 0.1% of a request) and its interval, if there is one, does not include 0. Inside of "
+        "stages it "
         "is also 0.1% of a request. `new`, `vanished`: on one side only. Else `same`"
     ),
 )
@@ -335,13 +336,15 @@ def _method(pair: TraceDiff) -> list[str]:
         how = "paired by round" if pair.is_paired else "not paired"
         return [
             f"Means of the medians of {counts[0]} and {counts[1]} processes ± their standard deviation, {how}, of "
-            f"{pair.timing} requests. A change is 1% of what was before and certain at 5% for all rows together (Holm)."
+            f"{pair.timing} requests. A row counts as changed if it differs by 1% or more and the difference is "
+            f"significant at 5% over all rows (Holm)."
         ]
     floor = f"{pair.noise.limit_pct('ttft'):.0f}%" if pair.noise.limits_pct else f"{pair.noise.default_pct:.0f}%"
     return [
         f"Medians of {pair.timing} requests ± half the interquartile range.",
-        f"One process per side: run-to-run variation is not in this interval. A change is only called one where it "
-        f"exceeds the noise floor ({floor}, {pair.noise.source}) and its interval leaves out 0.",
+        f"One process per side: this interval does not include run-to-run variation. A difference counts as a "
+        f"change only if it exceeds the noise floor ({floor}, {pair.noise.source}) and its interval does not "
+        f"include 0.",
     ]
 
 
@@ -357,5 +360,5 @@ def inside_tables(pair: TraceDiff, top: int, *, full_names: bool = False) -> lis
         rows = [change for change in pair.inside if change.level == level and change.status != "same"]
         if rows:
             table = Table(f"{title}, by the size of the change (profiled requests)", cols, rows)
-            tables.append(table.cut(top, "{} more changed; --top 0 shows all."))
+            tables.append(table.cut(top, "{} more rows changed; --top 0 shows all."))
     return tables

@@ -20,8 +20,9 @@ _WHOSE: Final = {
 }
 _AMOUNTS: Final = {"request": per_request, "token": per_token}
 _DEFINITIONS: Final = {
-    "request": "energy of the timed pass, by the device's counter, / its requests; idle power and others' included",
-    "token": "the same / the tokens that all prompts generated, so that the prefill is in it",
+    "request": "energy that the device's counter recorded over the timed pass, divided by its requests; it includes "
+    "idle power and the work of other programs",
+    "token": "the same, divided by the tokens that all prompts generated; it includes the prefill",
 }
 
 
@@ -66,7 +67,7 @@ ENERGY_FILE: Final = (
             f"energy_{what}_uncertainty_joules",
             "",
             NUMBER,
-            definition="how far off that can be: one update of the counter at the mean power, and one of its steps",
+            definition="how far off that can be: one update of the counter at the mean power, plus one of its steps",
             value=partial(_uncertainty, what),
         )
         for what in _AMOUNTS
@@ -87,7 +88,8 @@ def energy_notes(runs: Sequence[RunSummary]) -> Iterator[str]:
     for source in dict.fromkeys(energy.source for energy in known):
         slowest_ns = max(energy.update_ns for energy in known if energy.source == source)
         yield (
-            f"Energy is what the counters of {_WHOSE.get(source, source)} grew by over the timed pass, idle power and "
-            f"others' work included; ± is one of their updates, {significant(slowest_ns / 1e6)} ms apart, at the mean "
+            f"Energy is the increase of the counters of {_WHOSE.get(source, source)} over the timed pass, including "
+            f"idle power and the work of other programs; ± is one of their updates, "
+            f"{significant(slowest_ns / 1e6)} ms apart, at the mean "
             "power."
         )

@@ -8,8 +8,10 @@ from typing import Final
 from gemma_trace.analysis.bindings import LARGE_CALL_PCT, MOST_OF_IT, MOST_PCT, Binding, BoundBy, LargeCalls
 from gemma_trace.report.short_names import folded
 from gemma_trace.report.table import Col, Report, Table
+from gemma_trace.report.tables.reasons import VERDICT
 from gemma_trace.report.units import WORDS
-from gemma_trace.report.verdicts import DOUBTS, sentence
+from gemma_trace.report.verdicts import DOUBTS
+from gemma_trace.store import columns
 
 _NAME: Final = 60
 
@@ -60,14 +62,14 @@ def _share(part_ns: int, whole_ns: int) -> str:
 
 
 EXPLAIN_FILE: Final = (
-    Col("stage", "stage", definition="the stage's name", value="reason.stage"),
-    Col("verdict", "verdict", WORDS, definition="the line in which tables say what binds the stage", value=sentence),
+    Col.stored(columns.STAGE, "stage", value="reason.stage"),
+    VERDICT,
     Col("rule", "rule", WORDS, definition="the rule that decided it, with its thresholds", value=rule_of),
     Col(
         "figures",
         "figures",
         WORDS,
-        definition="the shares of the stage's time that the rule was held against, the largest kind first",
+        definition="the shares of the stage's time that the rule compares with its thresholds, the largest kind first",
         value=figures_of,
     ),
 )
@@ -76,5 +78,5 @@ EXPLAIN_FILE: Final = (
 
 def with_explanations(report: Report, bindings: Sequence[Binding]) -> Report:
     """The report with how each verdict came about."""
-    table = Table("How the verdicts came about", EXPLAIN_FILE, [found for found in bindings if found.reason.time_ns])
+    table = Table("How the verdicts were reached", EXPLAIN_FILE, [found for found in bindings if found.reason.time_ns])
     return report.extended([table], {"explanations": table})

@@ -7,6 +7,7 @@ from typing import Any, Final
 from gemma_trace.analysis.roofline.floor_sums import Floors
 from gemma_trace.report.table import Col, Table
 from gemma_trace.report.units import GB_PER_S, GFLOP, MB, MS, NUMBER, PCT, TFLOP_PER_S
+from gemma_trace.store import columns
 
 HAS_FLOOR: Final = "a stage has a floor"
 
@@ -51,8 +52,8 @@ TFLOPS: Final = Col(
 BANDWIDTH: Final = Col("gb_per_s", "", GB_PER_S, definition="`bytes` / the time that is covered, in 10⁹ bytes a second")
 
 FLOOR_FILE: Final = (
-    Col("request", definition="the request's index, from 0"),
-    Col("stage", definition="the stage's name"),
+    Col.stored(columns.REQUEST),
+    Col.stored(columns.STAGE),
     Col("on", definition="`device` or `host`: where the work is"),
     FLOPS,
     MATRIX_FLOPS,
@@ -88,10 +89,12 @@ FLOOR_FILE: Final = (
 """A row per stage of each request."""
 
 _FLOOR_NOTE: Final = (
-    "floor: the least time in which the device can do the stage's ops; × floor: its busy time over that."
+    "floor: the least time in which the device can run the stage's ops; × floor: the busy time divided by the floor."
 )
-_HOST_FLOOR_NOTE: Final = "floor: the least time in which the CPU can do the stage's ops; × floor: its time over that."
-_CONFIG_NOTE: Final = "from the model's config, for want of shapes: the floor of {stages}."
+_HOST_FLOOR_NOTE: Final = (
+    "floor: the least time in which the CPU can run the stage's ops; × floor: the stage's time divided by the floor."
+)
+_CONFIG_NOTE: Final = "The trace has no shapes for {stages}, so the floor comes from the model's config."
 
 
 def floor_notes(floors: Floors) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from gemma_trace.history.series import ChangePoint, History, Point, Series
 from gemma_trace.report.number_text import significant
 from gemma_trace.report.table import Col, Report, Table
 from gemma_trace.report.units import COUNT, LABEL, NUMBER, TEXT, WORDS, signed_share
+from gemma_trace.store import columns
 
 SPARK_WIDTH: Final = 40
 """So many characters has a sparkline at most; of more runs each is the mean of several."""
@@ -124,13 +125,17 @@ CHANGE_COLS: Final = (
 )
 
 HISTORY_FILE: Final = (
-    Col("configuration", definition="what its series has in common: the values of `--by`", value="series.label"),
+    Col(
+        "configuration",
+        definition="what the runs of a series have in common: the values of the columns of `--by`",
+        value="series.label",
+    ),
     Col("measure", definition="what is followed", value="series.measure.name"),
     Col("unit", definition="of `value` and the figures like it: `ns` or `bytes`", value="series.measure.unit"),
-    Col("timing", definition="`timed`: without the profiler; `profiled`: under it", value="series.timing"),
+    Col.stored(columns.TIMING, value="series.timing"),
     Col("run_id", definition="the run's id in the store", value="point.run_id"),
     Col("name", definition="the run's name in the store", value="point.name"),
-    Col("created_ns", definition="when it was captured, in ns since 1970 (UTC)", value="point.created_ns"),
+    Col.stored(columns.CREATED_NS, value="point.created_ns"),
     Col(
         "value",
         definition="the median over its requests; of `peak_memory` the most, of a family or a kernel the mean per "
@@ -139,27 +144,26 @@ HISTORY_FILE: Final = (
     ),
     Col("low", definition="the lower quartile over its requests", value="point.low"),
     Col("high", definition="the upper quartile over its requests", value="point.high"),
-    Col("samples", definition="how many requests these are of", value="point.samples"),
+    Col("samples", definition="how many requests these were taken over", value="point.samples"),
     Col(
         "level",
-        definition="the mean of the values between the change before it and the one after it, values far from "
-        "their neighbours drawn in",
+        definition="the mean of the values between two changes, after values far from their neighbours are drawn in",
     ),
     Col(
         "change_pct",
-        definition="where the run is the first after a change: its size, in % of the level before it",
+        definition="if the run is the first after a change: the size of the change, in % of the level before",
         value=partial(_change, "pct"),
     ),
     Col("interval_low_pct", definition="the lower end of its 95% interval", value=partial(_end, 0)),
     Col("interval_high_pct", definition="the upper end of its 95% interval", value=partial(_end, 1)),
     Col(
         "p_value",
-        definition="how rare so large a difference is between two stretches of the same mean",
+        definition="the probability of so large a difference between two stretches with the same mean",
         value=partial(_shift, "p_value"),
     ),
     Col(
         "new_versions",
-        definition="where the run is the first after a change: the versions that are others than in the run before",
+        definition="if the run is the first after a change: the versions that differ from those of the run before",
         value=_new_versions,
     ),
 )
@@ -199,10 +203,10 @@ def _notes(found: History, changes: Sequence[_Row]) -> Iterator[str]:
     if not changes:
         yield "No change was found."
     if smaller := sum(series.smaller for series in found.series):
-        yield f"{smaller:,} changes under {found.least_pct:g}% are not shown: --least-pct 0 shows them."
+        yield f"{smaller:,} changes below {found.least_pct:g}% are not shown; --least-pct 0 shows them."
     if found.undated:
         yield f"{found.undated:,} runs are left out: their traces don't say when they were captured."
     if found.other_ranks:
-        yield f"{found.other_ranks:,} runs are left out: they are ranks of a job, of which rank 0 is taken."
+        yield f"{found.other_ranks:,} runs are left out: they are ranks of a job, which its rank 0 stands for."
     if short := sum(len(series.points) < FEWEST_RUNS for series in found.series):
         yield f"{short:,} series have fewer than {FEWEST_RUNS} runs, too few to tell a change from noise."

@@ -94,7 +94,7 @@ OURS: Final = Col(
     "gemma_trace",
     "gemma-trace",
     FIGURES,
-    definition="ours of the same activities, by our own arithmetic; none where we don't measure it",
+    definition="the figure of gemma-trace for the same activities; empty if gemma-trace does not measure it",
     value=partial(_number, "ours"),
 )
 DIFFERENCE: Final = Col(
@@ -109,7 +109,7 @@ CAUSE: Final = Col(
     "cause",
     "why",
     WORDS,
-    definition="why they are more than 0.1% apart; `unknown` would be a fault of one of us",
+    definition="why they differ by more than 0.1%; `unknown` would be a bug in one of the tools",
     when=DIFFER,
     value=partial(_given, "cause"),
 )
@@ -123,8 +123,8 @@ HTA_FILE: Final = (
         ),
         value=_analysis,
     ),
-    Col("request", definition="which request of the trace; none is all of it", value="scope.request"),
-    Col("stage", definition="which stage of the request; none is all of it", value="scope.stage"),
+    Col("request", definition="the request; empty for the whole trace", value="scope.request"),
+    Col("stage", definition="the stage of the request; empty for the whole request", value="scope.stage"),
     Col(
         "of",
         definition=(
@@ -135,7 +135,7 @@ HTA_FILE: Final = (
     ),
     Col("measure", definition="below", value=partial(_given, "measure")),
     *(HTA, OURS, DIFFERENCE, CAUSE),
-    Col("declined", definition="why there is no figure, in a line", value=partial(_given, "reason")),
+    Col("declined", definition="why there is no figure", value=partial(_given, "reason")),
 )
 """A row per figure, and per thing that HTA didn't do."""
 
@@ -201,8 +201,8 @@ def _comparison(result: HtaResult, label: str, median: int) -> Table[Figure]:
     shown = (*whole, *rest[:MOST_DIFFERENCES])
     agreeing = sum(figure.agrees for figure in compared)
     notes = [
-        f"{result.package}. {agreeing:,} of {len(compared):,} figures that both have agree within {AGREEMENT_PCT:g}%,"
-        " those of each kernel, stage and request among them."
+        f"{result.package}. {agreeing:,} of {len(compared):,} figures that both tools have agree within "
+        f"{AGREEMENT_PCT:g}%, including those of each kernel, stage and request."
     ]
     if len(rest) > MOST_DIFFERENCES:
         notes.append(f"{len(rest) - MOST_DIFFERENCES:,} more differ: --format json has all.")

@@ -166,15 +166,15 @@ def analysis_tables(result: HtaResult, scopes: Sequence[Scope]) -> list[Table[An
             "Temporal breakdown",
             _TEMPORAL,
             Analysis.TEMPORAL,
-            "From the first to the last activity of each row; idle: none of that row's runs.",
+            "Each row spans the time from its first to its last activity; idle: none of them runs.",
         ),
         table(
             "Idle time by stream",
             _IDLE,
             Analysis.IDLE,
-            "host wait: the launch came after the activity before had ended. kernel wait: other gaps under 30 µs.",
+            "host wait: the launch came after the previous activity had ended. kernel wait: other gaps below 30 µs.",
         ),
-        Table("Kinds of kernels", _KINDS, _kinds(values, scopes), notes=("Each kind's time in which it runs alone.",)),
+        Table("Kinds of kernels", _KINDS, _kinds(values, scopes), notes=("The time in which each kind runs alone.",)),
         _kernels(values),
         table(
             "Launches",
@@ -186,7 +186,8 @@ def analysis_tables(result: HtaResult, scopes: Sequence[Scope]) -> list[Table[An
             "Queue length",
             _QUEUE,
             Analysis.QUEUE,
-            "Activities launched and not started, after each change; not weighted by how long it lasted.",
+            "Activities that were launched and had not started, counted after each change; not weighted by how long "
+            "that lasted.",
         ),
         table("Bandwidth of copies and fills", _BANDWIDTH, Analysis.BANDWIDTH),
         table(
@@ -242,8 +243,8 @@ def _critical_path(values: HtaValues, result: HtaResult) -> Table[HtaRow]:
             share = {"share_pct": 100 * found["length_ns"] / wall_ns} if wall_ns else {}
             rows.append(HtaRow(str(request), "", {**found, **share}))
     note = (
-        "HTA's graph is of ops, calls and activities: time beside them weighs nothing, and a wait for the device is"
-        " in it only where the trace has cuda_sync spans. So its path may be shorter than the request; it is longer"
-        " where the device works on after the request's end."
+        "HTA's graph consists of ops, calls and activities: other time has no weight, and a wait for the device is "
+        "part of it only if the trace has cuda_sync spans. So the path may be shorter than the request; it is longer "
+        "if the device works beyond the end of the request."
     )
     return Table("Critical path", _PATH, rows, notes=(note,))

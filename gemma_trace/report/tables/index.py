@@ -9,6 +9,7 @@ from typing import Any, Final
 from gemma_trace.printable import path_text
 from gemma_trace.report.table import Col, Report, Table
 from gemma_trace.report.units import COUNT, LABEL, MB, NUMBER, WORDS
+from gemma_trace.store import columns
 from gemma_trace.store.indexing import Outcome, Status
 from gemma_trace.store.result import IndexResult
 
@@ -24,10 +25,10 @@ FILE: Final = Col("file", "file", LABEL, definition="the trace's file", value=_f
 STATUS_COL: Final = Col(
     "status", "status", definition="`indexed`: it is new in the store; `failed`: it is no trace, or can't be read"
 )
-RUN_ID: Final = Col("run_id", "run", definition="its id in the store; empty where its content can't be read")
-FILE_BYTES: Final = Col("file_bytes", "size", MB, definition="the size of the file")
-WRITTEN: Final = Col("written_bytes", "written", MB, definition="what its rows take in the store")
-MESSAGE: Final = Col("message", "why", WORDS, definition="why it failed; empty where it didn't")
+RUN_ID: Final = Col("run_id", "run", definition="the id of the run in the store; empty if the content can't be read")
+FILE_BYTES: Final = Col.stored(columns.FILE_BYTES, "size", MB)
+WRITTEN: Final = Col("written_bytes", "written", MB, definition="the size of its rows in the store")
+MESSAGE: Final = Col("message", "why", WORDS, definition="why it failed; empty if it did not")
 
 OUTCOME_FILE: Final = (FILE, STATUS_COL, RUN_ID, FILE_BYTES, WRITTEN, MESSAGE)
 """A row per trace that is new or failed."""
@@ -36,7 +37,7 @@ PRUNE_FILE: Final = (
     Col("file", "file", LABEL, definition="a trace's file, whose run is in the store"),
     Col("run_id", "run", definition="the run"),
     Col("age_days", "age days", NUMBER, definition="how long ago the file was changed last, in days"),
-    Col("file_bytes", "size", MB, definition="the size of the file"),
+    FILE_BYTES,
 )
 """A row per raw trace that could go; with `--prune-raw-after` in place of those above."""
 
@@ -71,7 +72,7 @@ def index_report(found: IndexResult, source: Sequence[str]) -> Report:
         tables.append(Table("Failed", (FILE, MESSAGE), failures).cut(MOST_SHOWN, "{} more in the table failures."))
     data: Table[Any] = Table("Traces", OUTCOME_FILE, found.shown, rows_total=found.told)
     if found.prune_after_s is not None:
-        data = Table("Raw traces that could go", PRUNE_FILE, found.prunable, rows_total=found.prunable_count)
+        data = Table("Raw traces that can be removed", PRUNE_FILE, found.prunable, rows_total=found.prunable_count)
         tables += [data.cut(MOST_SHOWN, "{} more: --format csv lists them.")] if found.prunable else []
     totals: dict[str, Any] = {"store": found.store, **vars(counts)}
     if found.prune_after_s is not None:
@@ -84,7 +85,7 @@ def index_report(found: IndexResult, source: Sequence[str]) -> Report:
 def _notes(found: IndexResult) -> list[str]:
     notes = []
     if found.counts[Status.KNOWN]:
-        notes.append("known: the store has a trace of the same content.")
+        notes.append("known: the store already has a trace with the same content.")
     if done := found.compaction:
         notes.append(
             f"Compacted {done.runs:,} runs of {done.days:,} days into {done.written_files:,} parts of "
@@ -92,6 +93,6 @@ def _notes(found: IndexResult) -> list[str]:
         )
     if found.prune_after_s is not None:
         notes.append(
-            f"{found.prunable_count:,} raw traces of {found.prunable_bytes / 1e6:,.1f} MB could go; none was removed."
+            f"{found.prunable_count:,} raw traces of {found.prunable_bytes / 1e6:,.1f} MB can be removed; none was."
         )
     return notes

@@ -13,6 +13,7 @@ from gemma_trace.health.findings import Health
 from gemma_trace.report.number_text import NO_FIGURE, milliseconds
 from gemma_trace.report.table import Col, Report, Table, holding
 from gemma_trace.report.units import COUNT, FIGURES, MS, NAME, PCT, US, whole
+from gemma_trace.store import columns
 from gemma_trace.trace.trace import Trace
 
 MOST_ROWS: Final = 20
@@ -35,18 +36,9 @@ KERNEL: Final = Col(
         "work"
     ),
 )
-FAMILY: Final = Col(
-    "family",
-    "family",
-    definition=(
-        "what kind of work most of the row's time is, by the kernel's name, its template arguments, the op that "
-        "launched it (`gemma_trace/analysis/taxonomy.py`)"
-    ),
-    priority=3,
-    when=OF_FAMILIES,
-)
+FAMILY: Final = Col.stored(columns.FAMILY, "family", priority=3, when=OF_FAMILIES)
 CALLS: Final = Col("count", "count", COUNT, definition="activities of this row", priority=2)
-SUM: Final = Col("sum_ns", "sum", MS, definition="Σ of their durations")
+SUM: Final = Col.stored(columns.SUM_NS, "sum", MS)
 BUSY: Final = Col(
     "busy_ns",
     "busy",
@@ -54,12 +46,12 @@ BUSY: Final = Col(
     definition="length of the union of their intervals on each device, summed over the devices",
     priority=8,
 )
-LEAST: Final = Col("min_ns", "min", US, definition="the shortest of the durations", priority=7)
-MEDIAN: Final = Col("median_ns", "median", US, definition="their median", priority=4)
+LEAST: Final = Col.stored(columns.MIN_NS, "min", US, priority=7)
+MEDIAN: Final = Col.stored(columns.MEDIAN_NS, "median", US, priority=4)
 P90: Final = Col(
     "p90_ns", "p90", US, definition="90th percentile of the durations, interpolated linearly; from n = 10", priority=6
 )
-LONGEST: Final = Col("max_ns", "max", US, definition="the longest of the durations", priority=5)
+LONGEST: Final = Col.stored(columns.MAX_NS, "max", US, priority=5)
 MEAN: Final = Col("mean_ns", "mean", US, definition="their mean", priority=7)
 SHARE: Final = Col("share_pct", "", PCT, definition="100 · `sum_ns` / Σ `sum_ns` of all rows", priority=1)
 REQUEST_SHARE: Final = Col(
@@ -89,9 +81,9 @@ LATENCY: Final = Col(
     when=ON_DEVICE,
 )
 GRID: Final = Col(
-    "grid", "grid", FIGURES, definition="the commonest dimensions of the launches' grids", priority=9, when=HAS_GRID
+    "grid", "grid", FIGURES, definition="the most common dimensions of the launches' grids", priority=9, when=HAS_GRID
 )
-BLOCK: Final = Col("block", "block", FIGURES, definition="those of their blocks", priority=9, when=HAS_GRID)
+BLOCK: Final = Col("block", "block", FIGURES, definition="the dimensions of their blocks", priority=9, when=HAS_GRID)
 OCCUPANCY: Final = Col(
     "occupancy_pct",
     "occupancy",
@@ -205,10 +197,14 @@ def title_of(table: KernelTable, trace: Trace) -> str:
 def _notes(table: KernelTable, shown: Sequence[KernelRow], *, has_devices: bool) -> tuple[str, ...]:
     notes = []
     if any(row.launch_shapes > 1 for row in shown):
-        notes.append("+n: grid and block are the commonest of n more.")
+        notes.append("+n: there are n more pairs of grid and block; the most common one is shown.")
     if has_devices and table.device is None:
-        notes.append("busy is that of each device, summed up over the devices.")
+        notes.append("busy is summed over the devices.")
     if table.totals.waiting_ns:
         waiting = milliseconds(table.totals.waiting_ns)
-        notes.append(f"Other threads wait for {waiting} ms, which is no work and in no row.")
+        notes.append(f"Other threads wait for {waiting} ms; that is not work and is in no row.")
+    if table.totals.shared_ns:
+        shared = milliseconds(table.totals.shared_ns)
+        once = "they count once" if table.request is None else "they are in full here"
+        notes.append(f"Of this, {shared} ms are in steps of the engine that several requests share; {once}.")
     return tuple(notes)

@@ -17,7 +17,9 @@ from gemma_trace.analysis.memory_lines import (
 )
 from gemma_trace.report.table import Col, Table, holding
 from gemma_trace.report.units import BAR, MB, MS, NUMBER, signed_megabytes, whole
+from gemma_trace.store import columns
 from gemma_trace.trace.events import NONE
+from gemma_trace.wording import counted
 
 TOLD_APART: Final = "cache and activations are told apart"
 
@@ -38,18 +40,14 @@ def _reserved(row: DeviceMemory) -> int | None:
     return row.peak_reserved_bytes or None
 
 
-ALLOCATOR: Final = Col("allocator", "allocator", definition="`host`, `device 0` and so on", value=_name)
-RESIDENT: Final = Col(
-    "resident_bytes",
+ALLOCATOR: Final = Col.stored(columns.ALLOCATOR, "allocator", value=_name)
+RESIDENT: Final = Col.stored(
+    columns.RESIDENT_BYTES.with_note(". None for the host, whose allocator counts from the profiler's start"),
     "resident",
     MB,
-    definition=(
-        "given out before its first event: in a capture the weights, and little else. None for the host, whose "
-        "allocator counts from the profiler's start"
-    ),
     priority=1,
 )
-PEAK: Final = Col("peak_bytes", "peak", MB, definition="the most it had given out")
+PEAK: Final = Col.stored(columns.PEAK_BYTES, "peak", MB)
 RESERVED: Final = Col(
     "peak_reserved_bytes", "reserved", MB, definition="the most it had reserved; 0 on the host", priority=5
 )
@@ -97,18 +95,18 @@ ALLOCATOR_COLS: Final = (
     RESERVED.of(_reserved).within("device"),
     RESIDENT.within("device"),
     Col("cache_bytes", "cache", MB, priority=1),
-    Col("step_bytes", "cache bytes a step", NUMBER, whole, priority=3),
+    Col("step_bytes", "cache bytes per step", NUMBER, whole, priority=3),
     Col("activations_bytes", "activations", MB, priority=1),
 )
 """A row per allocator, for people."""
 
-STAGE: Final = Col("stage", "stage", definition="the stage's name")
-START: Final = Col("start_bytes", "at start", MB, definition="allocated when the stage first begins", priority=4)
+STAGE: Final = Col.stored(columns.STAGE, "stage")
+START: Final = Col.stored(columns.START_BYTES, "at start", MB, priority=4)
 STAGE_PEAK: Final = Col(
     "peak_bytes", "peak", MB, definition="the most that is allocated while it is the innermost stage"
 )
-ALLOCATED: Final = Col("allocated_bytes", "allocated", MB, definition="Σ over the events that allocate", priority=3)
-FREED: Final = Col("freed_bytes", "freed", MB, definition="Σ over the events that free", priority=5)
+ALLOCATED: Final = Col.stored(columns.ALLOCATED_BYTES, "allocated", MB, priority=3)
+FREED: Final = Col.stored(columns.FREED_BYTES, "freed", MB, priority=5)
 GROWTH: Final = Col(
     "growth_bytes",
     "growth",
@@ -116,22 +114,20 @@ GROWTH: Final = Col(
     signed_megabytes,
     definition=("`allocated_bytes` − `freed_bytes`; Σ over stages = allocated at the request's end less at its start"),
 )
-ACTIVATIONS: Final = Col(
-    "activations_bytes",
+ACTIVATIONS: Final = Col.stored(
+    columns.ACTIVATIONS_BYTES.with_note(
+        ". Up to the last `decode`, after which nothing tells cache from the rest; none in a prefill without a "
+        "`decode` after it"
+    ),
     "activations",
     MB,
-    definition=(
-        "the most that is allocated, less what was when the request began and less the cache, while it is the "
-        "innermost stage: inputs count too. Up to the last `decode`, after which nothing tells cache from the rest; "
-        "none in a prefill without a `decode` after it"
-    ),
     priority=1,
     when=TOLD_APART,
 )
 
 STAGE_FILE: Final = (
     ALLOCATOR,
-    Col("request", definition="the request's index, from 0"),
+    Col.stored(columns.REQUEST),
     *(STAGE, START, STAGE_PEAK),
     Col(
         "range_peak_bytes",
@@ -150,8 +146,8 @@ STAGE_COLS: Final = (
 """A row per stage, over the requests."""
 
 _STAGE_NOTE: Final = (
-    "peak: the most that was allocated while the stage was the innermost, of any request. growth: allocated less "
-    "freed, the mean a request. Stages that neither allocate nor free are left out."
+    "peak: the most that was allocated in any request while the stage was the innermost one. growth: allocated less "
+    "freed, the mean per request. Stages that neither allocate nor free are left out."
 )
 
 
@@ -189,25 +185,37 @@ def memory_record(found: MemoryUse) -> dict[str, Any]:
 def _notes(use: MemoryUse) -> list[str]:
     notes = []
     if any(device.resident_bytes is not None for device in use.devices):
-        notes.append("resident: allocated before the profile, the weights and whatever else was there.")
+        notes.append(
+            "resident: what was allocated before the profiler started: the weights and whatever else was there."
+        )
     if any(device.device == NONE for device in use.devices):
-        notes.append("The host's allocator counts from the profiler's start: weights loaded before aren't in it.")
+        notes.append(
+            "The host's allocator counts from the profiler's start, so weights that were loaded before are "
+            "not included."
+        )
     caches = [cache.cache_bytes for device in use.devices for cache in device.caches]
     if any(caches):
         notes.append(
-            "cache: what prefill and decode allocate that lasts from step to step and not beyond the request, as the "
-            "last decode step begins."
+            "cache: what prefill and decode allocate and keep from step to step, but not beyond the request; its "
+            "size when the last decode step begins."
         )
     if any(row.activations_bytes is not None for row in use.stages):
-        notes.append("activations: the most that a request holds beside its cache, inputs too, on top of its start.")
+        notes.append(
+            "activations: the most that a request allocates besides its cache, beyond what was allocated "
+            "when it began; inputs are included."
+        )
     notes += [_unpaired_note(device) for device in use.devices if device.missing or device.unmatched]
     if caches and not any(caches):
-        notes.append("No cache was found: it may be among the resident, or stay beyond the request.")
+        notes.append(
+            "No cache was found: it may have been allocated before the profiler started, or outlive the request."
+        )
     if any(device.device != NONE for device in use.devices) and any(d.device == NONE for d in use.devices):
         notes.append("The host's stages are in JSON.")
     return notes
 
 
 def _unpaired_note(device: DeviceMemory) -> str:
-    what = f"{device.missing:,} events are missing" if device.missing else f"{device.unmatched:,} events don't pair up"
-    return f"{_name(device)}: cache and activations aren't told apart, {what}."
+    lost = f"{counted(device.missing, 'event')} {'is' if device.missing == 1 else 'are'} missing"
+    alone = f"{counted(device.unmatched, 'event')} {'has' if device.unmatched == 1 else 'have'} no counterpart"
+    what = lost if device.missing else alone
+    return f"{_name(device)}: cache and activations can't be told apart, because {what}."

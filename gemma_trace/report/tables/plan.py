@@ -16,7 +16,10 @@ PARAMETERS: Final = Col(
     "parameters", "parameters", COUNT, definition="of the model; none where only the Hub knows", priority=1
 )
 NEEDED: Final = Col(
-    "needed_bytes", "needs", GB, definition="size of the weights, and an estimate of what a request takes beside them"
+    "needed_bytes",
+    "needs",
+    GB,
+    definition="the size of the weights, and an estimate of what a request requires besides them",
 )
 FREE: Final = Col("free_bytes", "free", GB, definition="what the device has free; none without such a device")
 OUTLOOK: Final = Col("outlook", "outlook", definition="`fits`, `too large`, `no device` or `unknown`")
@@ -27,7 +30,7 @@ PLAN_FILE: Final = (
     Col("dtype", definition="its dtype"),
     Col("device", definition="its device"),
     Col("image_backend", definition="its image processor"),
-    Col("runs", definition="how many requests it would time"),
+    Col("runs", definition="how many requests the cell would time"),
     *(PARAMETERS, NEEDED, FREE, OUTLOOK),
 )
 """A row per cell."""
@@ -41,7 +44,7 @@ def plan_report(cells: Sequence[CellPlan], output: str) -> Report:
     fits = sum(cell.outlook == "fits" for cell in cells)
     notes = (
         f"{fits} of {len(cells)} cells fit here.",
-        "needs: the weights, and an estimate of what a request takes beside them.",
+        "needs: the weights, and an estimate of what a request requires besides them.",
     )
     title = f"Plan of {len(cells)} cells"
     return Report(

@@ -10,6 +10,7 @@ from gemma_trace.ranks.collective_lines import CollectiveLine
 from gemma_trace.ranks.waits import RankLine
 from gemma_trace.report.table import Col
 from gemma_trace.report.units import COUNT, GB_PER_S, LABEL, MB, MS, PCT, RATIO, STAGE, TEXT, US, one_decimal
+from gemma_trace.store import columns
 
 SEVERAL_HOSTS: Final = "there are several machines"
 CORRECTED: Final = "a clock was corrected"
@@ -56,8 +57,10 @@ def _wait_share(line: RankLine) -> float | None:
     return 100 * line.exposed_wait_ns / line.wall_ns if line.wall_ns else None
 
 
+RANK: Final = Col("rank", "rank", COUNT, definition="the rank's number in the job")
+
 RANK_COLS: Final = (
-    Col("rank", "rank", COUNT, definition="the rank's number in the job"),
+    RANK,
     Col(
         "host",
         "host",
@@ -135,7 +138,7 @@ RANK_COLS: Final = (
 """A row per rank."""
 
 STAGE_COLS: Final = (
-    Col("stage", "stage", STAGE, definition="the stage's name"),
+    Col.stored(columns.STAGE, "stage", STAGE),
     Col("ranks", "ranks", COUNT, definition="how many ranks have it", priority=5),
     Col("mean_ns", "mean", MS, definition="its time per request, the mean over the ranks"),
     Col("min_ns", "min", MS, definition="of the rank with the least", priority=2),
@@ -158,12 +161,14 @@ STAGE_COLS: Final = (
 )
 """A row per stage."""
 
+GROUP: Final = Col("group", "group", LABEL, definition="the process group's name", priority=2, when=GROUPS)
+DESCRIPTION: Final = Col("description", "of", LABEL, definition="what the group is for", priority=6, when=GROUPS)
+
 COLLECTIVE_COLS: Final = (
     Col("kind", "collective", TEXT, definition="what it does"),
-    Col("group", "group", LABEL, definition="the process group's name", priority=2, when=GROUPS),
-    Col("description", "of", LABEL, definition="what the group is for", priority=6, when=GROUPS),
-    Col("group_size", "ranks", COUNT, value=_group_size, definition="how many ranks the group has", priority=3),
-    Col("dtype", "type", TEXT, definition="of the elements", priority=4),
+    *(GROUP, DESCRIPTION),
+    Col.stored(columns.GROUP_SIZE, "ranks", COUNT, value=_group_size, priority=3),
+    Col.stored(columns.ELEMENT_TYPE, "type", priority=4),
     Col("size_bytes", "size", MB, value=_size, definition="of one, as nccl-tests counts it"),
     Col("count", "count", COUNT, definition="how many; the ranks' parts in one are one"),
     Col("latency_ns", "latency", US, definition="the shortest duration over the ranks, the median", priority=1),
@@ -182,8 +187,7 @@ COLLECTIVE_COLS: Final = (
 """A row per kind, group, type and size."""
 
 ALL_TO_ALL_COLS: Final = (
-    Col("group", "group", LABEL, definition="the process group's name"),
-    Col("description", "of", LABEL, definition="what the group is for", priority=6, when=GROUPS),
+    *(GROUP.at(0, when=""), DESCRIPTION),
     Col("ranks", "ranks", COUNT, definition="how many ranks take part"),
     Col("count", "count", COUNT, definition="how many all-to-alls a rank has at most"),
     Col("mean_bytes", "mean", MB, definition="what a rank sends in all of them, the mean over the ranks", priority=2),
@@ -211,7 +215,7 @@ ALL_TO_ALL_COLS: Final = (
 """A row per group with all-to-alls."""
 
 STRAGGLER_COLS: Final = (
-    Col("rank", "rank", COUNT, definition="the rank's number in the job"),
+    RANK,
     Col("stage", "stage", STAGE, value="late.stage", definition="the stage in which it is late"),
     Col(
         "pattern",
@@ -299,7 +303,7 @@ STRAGGLER_COLS: Final = (
 
 REQUEST_COLS: Final = (
     Col("request", "request", LABEL, definition="the request's or the step's label"),
-    Col("stage", "stage", STAGE, definition="the stage's name"),
+    Col.stored(columns.STAGE, "stage", STAGE),
     Col("ranks", "ranks", COUNT, definition="how many ranks have the stage in this request"),
     Col("median_ns", "median", MS, definition="the median of the ranks' times"),
     Col("own_min_ns", "own min", MS, definition="the least of the ranks' own times, which are without wait"),

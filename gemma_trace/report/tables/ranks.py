@@ -80,8 +80,8 @@ def stage_table(job: Job) -> Table[RankStageLine]:
         job.stage_lines,
         {"stage": "wall", "mean_ns": wall_ns},
         (
-            "own: without the time in which a rank waits for others in a collective and computes nothing. The others "
-            "wait for the rank with the most of it.",
+            "own: the time without waiting, where a rank is in a collective and computes nothing. The rank with the "
+            "longest own time is the one that the others wait for.",
         ),
     )
 
@@ -121,28 +121,31 @@ def straggler_table(job: Job, rows: Sequence[StragglerRow]) -> Table[StragglerRo
     if not rows:
         return Table("Stragglers", STRAGGLER_COLS, (), notes=(_nobody_late(job),))
     notes = (
-        f"{repeated} repeated, {len(rows) - repeated} random. excess: own time over the median of the other ranks. "
-        "if as the median: a ceiling; what a request would take if nothing else came in between.",
+        f"{repeated} repeated, {len(rows) - repeated} random. excess: own time above the median of the other ranks. "
+        f"if as the median: a lower bound; how long a request would take if nothing else then delayed it.",
     )
     table: Table[StragglerRow] = Table("Stragglers", STRAGGLER_COLS, rows, notes=notes)
-    return table.cut(MOST_STRAGGLERS, "{} more in --format json.")
+    return table.cut(MOST_STRAGGLERS, "{} more rows: --format json has all.")
 
 
 def _nobody_late(job: Job) -> str:
     if len(job.ranks) < 2:
         return "A single rank can't be compared with others."
-    return "No rank stands out: no own time exceeds the other ranks' by more than they scatter."
+    return "No rank stands out: no rank's own time exceeds that of the others by more than the usual scatter."
 
 
 def rank_table(job: Job, top: int) -> Table[RankLine]:
     """The ranks; of many those that wait least and most."""
     lines = list(job.rank_lines)
-    note = "latency + wait = in collectives, on every rank. A rank that waits least is the one that others wait for."
+    note = (
+        "On every rank, latency + wait = time in collectives. The rank that waits least is the one that the "
+        "others wait for."
+    )
     shown = lines
     if top and len(lines) > top:
         by_wait = sorted(lines, key=lambda line: line.exposed_wait_ns)
         shown = sorted([*by_wait[: top // 2], *by_wait[len(lines) - (top - top // 2) :]], key=lambda line: line.rank)
-        note = f"The {top} of {len(lines)} ranks that wait least and most; --top 0 shows all. {note}"
+        note = f"Shown are the {top} of {len(lines)} ranks that wait least and most; --top 0 shows all. {note}"
     conditions = {
         SEVERAL_HOSTS: len({line.host for line in lines}) > 1,
         CORRECTED: any(line.clock.is_corrected and line.clock.drift_ppm for line in lines),
@@ -154,8 +157,8 @@ def collective_table(job: Job, top: int) -> Table[CollectiveLine]:
     """The collectives, those with the most time first."""
     conditions = {GROUPS: any(line.group for line in job.collective_lines)}
     notes = (
-        "latency: the shortest duration over the ranks; wait: what a duration is longer. Bandwidths as nccl-tests has "
-        "them, from the latency.",
+        "latency: the shortest duration over the ranks; wait: how much longer a rank was in the collective. "
+        "Bandwidths follow nccl-tests and use the latency.",
     )
     table = Table("Collectives", COLLECTIVE_COLS, job.collective_lines, notes=notes, conditions=holding(conditions))
     return table.cut(top)

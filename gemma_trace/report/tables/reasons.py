@@ -13,11 +13,15 @@ from gemma_trace.analysis.stage_lines import StageLine
 from gemma_trace.report.table import Col, Table
 from gemma_trace.report.units import LABEL, MS, PCT, TEXT, WORDS
 from gemma_trace.report.verdicts import sentence
+from gemma_trace.store import columns
 
 LEAST_SHARE: Final = 0.01
 """A stage below this share of the wall time gets no line, and a part below it of its stage no row."""
 
 WHY: Final = Col("binding", "why", WORDS, show=sentence)
+VERDICT: Final = Col(
+    "verdict", "verdict", WORDS, definition="the line in which tables say what binds the stage", value=sentence
+)
 _SHARE: Final = Col("share_pct", "", PCT)
 
 
@@ -57,13 +61,13 @@ KIND_COLS: Final = tuple(
 """The parts of a stage's time by kind."""
 
 REASON_FILE: Final = (
-    Col("stage", definition="the stage's name", value="reason.stage"),
+    Col.stored(columns.STAGE, value="reason.stage"),
     Col("time_ns", definition="its time, the sum of the six parts above", value="reason.time_ns"),
     *(next(col for col in KIND_COLS if col.key == f"{kind.value}_ns") for kind in Kind),
-    Col("activities", definition="the device activities that it launched", value="reason.activities"),
-    Col("launches", definition="the calls that launched them", value="reason.launches"),
+    Col.stored(columns.ACTIVITIES, value="reason.activities"),
+    Col.stored(columns.LAUNCHES, value="reason.launches"),
     Col("median_activity_ns", definition="median of the activities' durations", value="reason.median_activity_ns"),
-    Col("verdict", definition="the line in which tables say what binds the stage", value=sentence),
+    VERDICT,
     Col(
         "cold_ns",
         definition=(
@@ -131,8 +135,8 @@ _PART_COLS: Final = (
 )
 _PART_NOTES: Final = (
     "device: what the device computes. transfer: copies, and calls that copy while the device is idle.",
-    "launch: the device waits for the host to launch. sync: the host waits in a call though the device is idle.",
-    "host: the host's own work. profiler: the profiler holds the host up.",
+    "launch: the device waits for the host to launch. sync: the host waits in a call although the device is idle.",
+    "host: other work on the host. profiler: the profiler delays the host.",
 )
 
 

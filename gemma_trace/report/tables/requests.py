@@ -16,6 +16,7 @@ from gemma_trace.report.table import Col, Report, Table
 from gemma_trace.report.tables.summary import PREPROCESSING, TTFT, health_of
 from gemma_trace.report.units import COUNT, LABEL, MEASURE_MS, MS, WORDS, Unit, megabytes
 from gemma_trace.stages import Stage
+from gemma_trace.store import columns
 
 MEGAPIXELS: Final = Unit("MP", megabytes)
 """Values in pixels; 10⁶ of them are a megapixel."""
@@ -40,6 +41,14 @@ def _pixels(row: RequestRow) -> int | None:
 
 def _images(row: RequestRow) -> int | None:
     return len(row.request.image_pixels) if row.request.prompt_tokens is not None else None
+
+
+def _step_tokens(row: RequestRow) -> list[int]:
+    return list(row.request.step_tokens)
+
+
+def _step_guesses(row: RequestRow) -> list[int]:
+    return list(row.request.step_guesses)
 
 
 def _of_stage(stage: Stage, header: str, priority: int) -> Col:
@@ -67,10 +76,12 @@ _PROMPT_TOKENS: Final = Col(
     value="request.prompt_tokens",
 )
 
+RUN_LABEL: Final = Col("run", "run", WORDS, definition="the run's name", is_grouped=True)
+
 REQUEST_ROW_FILE: Final = (
-    Col("run", "run", WORDS, definition="the run's name", is_grouped=True),
+    RUN_LABEL,
     Col("request", "request", LABEL, definition="its id in the file of requests, or its image", value="request.name"),
-    Col("timing", definition="`timed`: it ran without the profiler; `profiled`: under it, for want of a timed pass"),
+    Col.stored(columns.TIMING),
     _IMAGES,
     _PIXELS,
     _PROMPT_TOKENS,
@@ -97,6 +108,40 @@ REQUEST_ROW_FILE: Final = (
         priority=5,
         value="request.tpot_ns",
     ),
+    Col(
+        "steps",
+        "steps",
+        COUNT,
+        definition="how many steps of assisted decoding its tokens took, the prefill included",
+        priority=7,
+        value="request.steps",
+    ),
+    Col(
+        "guessed_tokens",
+        "guessed",
+        COUNT,
+        definition="tokens that were guessed, by the assistant or the look-up in the prompt",
+        priority=7,
+        value="request.guessed_tokens",
+    ),
+    Col(
+        "accepted_tokens",
+        "accepted",
+        COUNT,
+        definition="how many of the guessed tokens were the model's own, and so came for nothing",
+        priority=7,
+        value="request.accepted_tokens",
+    ),
+    Col(
+        "step_tokens",
+        definition="how many tokens each step of assisted decoding brought, the prefill first",
+        value=_step_tokens,
+    ),
+    Col(
+        "step_guesses",
+        definition="how many tokens had been guessed before each of those steps",
+        value=_step_guesses,
+    ),
 )
 """A row per request."""
 
@@ -106,7 +151,13 @@ def _measure(key: str, header: str, definition: str, priority: int = 0) -> Col:
 
 
 SIZE_FILE: Final = (
-    Col("series", "runs", WORDS, definition="what tells the runs of these requests from the others", is_grouped=True),
+    Col(
+        "series",
+        "runs",
+        WORDS,
+        definition="what tells the runs of these requests from the others",
+        is_grouped=True,
+    ),
     _IMAGES.of("images"),
     _PIXELS.of("image_pixels"),
     _PROMPT_TOKENS.of("prompt_tokens"),
@@ -133,7 +184,7 @@ def requests_report(runs: Sequence[RunSummary], source: Sequence[str]) -> Report
     cols = tuple(col for col in REQUEST_ROW_FILE if col.header and _says_something(col, rows, several=several))
     notes = ["Requests that ran without the profiler, in the order in which they were sent."]
     if any(run.timing == "profiled" for run in runs):
-        notes.append("Runs without a timed pass have their profiled requests here.")
+        notes.append("For runs without a timed pass, these are the profiled requests.")
     return Report(
         command="summarize",
         source=source,
@@ -153,7 +204,8 @@ def sizes_report(runs: Sequence[RunSummary], source: Sequence[str]) -> Report:
     points = size_curve([SizedRun(run.settings, run.requests) for run in runs])
     if not points:
         raise InputError(
-            "the requests are not of three sizes of which the largest is twice the smallest; capture more, e.g. with "
+            "a curve requires requests of three sizes, the largest at least twice the smallest; capture more, e.g. "
+            "with "
             "--image-size 640x480 --image-size 1280x960 --image-size 2560x1920"
         )
     table = size_table(points)
@@ -165,7 +217,7 @@ def size_table(points: Sequence[SizePoint]) -> Table[SizePoint]:
     """The curve as a table."""
     several = len({point.series for point in points}) > 1
     cols = tuple(col for col in SIZE_FILE if col.key != "series" or several)
-    notes = ("Medians ± half the interquartile range of all requests of a size.", *_slopes(points))
+    notes = ("Medians ± half the interquartile range over all requests of a size.", *_slopes(points))
     return Table("Time by size of request", cols, points, notes=notes)
 
 
@@ -182,7 +234,9 @@ def _slopes(points: Sequence[SizePoint]) -> Iterator[str]:
     for series, own in found.items():
         if (slope := ms_per_megapixel(own)) is not None:
             where = f"{series}: p" if len(found) > 1 else "P"
-            yield f"{where}reprocessing grows by {significant(slope)} ms a megapixel (least squares of the medians)."
+            yield (
+                f"{where}reprocessing grows by {significant(slope)} ms per megapixel (least squares over the medians)."
+            )
 
 
 def _says_something(col: Col, rows: Sequence[RequestRow], *, several: bool) -> bool:

@@ -27,9 +27,10 @@ from gemma_trace.report.tables.floors import (
 from gemma_trace.report.tables.kernels import FAMILY, KERNEL, KERNEL_FILE, MOST_ROWS, OF_FAMILIES, SHARE, SUM, name_col
 from gemma_trace.report.units import PCT
 
-OVER_PEAK_NOTE: Final = "over 100 % of peak: the data came from the cache, which is faster than the memory."
+OVER_PEAK_NOTE: Final = "Above 100% of the peak, the data came from the cache, which is faster than the memory."
 RATES_NOTE: Final = (
-    "rates are over the time of ops whose shapes tell their work (covered); bytes: inputs and outputs, once."
+    "Rates are over the time of the ops whose work follows from their shapes (covered); bytes: inputs and outputs, "
+    "each counted once."
 )
 
 HAS_PEAKS: Final = "the device's peak rates are known"

@@ -27,9 +27,9 @@ class ServedLine:
 
     @property
     def tpot_ns(self) -> int | None:
-        """The mean interval between pieces of text."""
-        tokens = self.request.token_ns
-        return (tokens[-1] - tokens[0]) // (len(tokens) - 1) if len(tokens) > 1 else None
+        """From the first piece of text to the last, over the tokens after the first."""
+        pieces = self.request.token_ns
+        return (pieces[-1] - pieces[0]) // (self.tokens - 1) if len(pieces) > 1 and self.tokens > 1 else None
 
     @property
     def longest_itl_ns(self) -> int | None:
@@ -42,13 +42,18 @@ class ServedLine:
         """As the server counts them; else the pieces that came."""
         return self.request.output_tokens or len(self.request.token_ns)
 
+    @property
+    def prompt_tokens(self) -> int | None:
+        """As the server counts them; None where it doesn't say."""
+        return self.request.prompt_tokens or None
+
 
 SERVED_FILE: Final = (
     Col("requests", "requests", TEXT, definition="`timed` ran without the profiler, `profiled` under it"),
     Col("number", "", COUNT, definition="its number in its pass, from 0"),
-    Col("label", "images", LABEL, definition="which images it has", priority=3, value="request.label"),
+    Col("label", "images", LABEL, definition="the images that it has", priority=3, value="request.label"),
     Col("ttft_ns", "TTFT", MS, definition="from sending until the first text", value="request.ttft_ns"),
-    Col("tpot_ns", "TPOT", MS, definition="mean interval between pieces of text"),
+    Col("tpot_ns", "TPOT", MS, definition="from the first text to the last, over `tokens` - 1"),
     Col(
         "longest_itl_ns",
         "longest interval",
@@ -56,10 +61,23 @@ SERVED_FILE: Final = (
         definition="the longest interval between two pieces of text",
         priority=2,
     ),
-    Col("done_ns", "whole", MS, definition="from sending until it is all there", priority=1, value="request.done_ns"),
-    Col("prompt_tokens", "prompt", COUNT, definition="as the server counts", priority=4, value="request.prompt_tokens"),
-    Col("tokens", "tokens", COUNT, definition="as the server counts them, else the pieces that came", priority=1),
-    Col("error", "", LABEL, definition="why it has no answer, or a part of one", priority=5, value="request.error"),
+    Col(
+        "done_ns",
+        "whole",
+        MS,
+        definition="from sending until the answer is complete",
+        priority=1,
+        value="request.done_ns",
+    ),
+    Col("prompt_tokens", "prompt", COUNT, definition="as the server counts; null where it doesn't say", priority=4),
+    Col(
+        "tokens",
+        "tokens",
+        COUNT,
+        definition="as the server counts them; if it does not, the pieces of text that came",
+        priority=1,
+    ),
+    Col("error", "", LABEL, definition="why it has no answer, or only part of one", priority=5, value="request.error"),
 )
 """A row per request."""
 
@@ -82,12 +100,25 @@ def served_report(record: ServedRecord, source: str) -> Report:
         for number, request in enumerate(requests)
     ]
     shown = [col for col in SERVED_FILE if col.key != "error" or any(line.request.error for line in lines)]
-    tables: list[Table[Any]] = [Table("Requests, as the client saw them", tuple(shown), lines)]
+    tables: list[Table[Any]] = [Table("Requests, as the client saw them", tuple(shown), lines, notes=_notes(lines))]
     if said := told(record.measures):
         tables.append(_told_table(said))
     totals = {"server": record.server, "model": record.model, "measures": Table("measures", MEASURE_COLS, said)}
     return Report("serve-capture", [source], tuple(tables), Table("served", SERVED_FILE, lines), totals)
 
 
+def _notes(lines: Sequence[ServedLine]) -> tuple[str, ...]:
+    notes = []
+    if not any(line.requests == "profiled" for line in lines):
+        notes.append("Where their time goes inside of the server is in its traces: --traces and the folder of those.")
+    apart = [line for line in lines if line.request.token_ns and line.tokens != len(line.request.token_ns)]
+    if apart:
+        notes.append(
+            f"Of {len(apart)} requests, text came in more or fewer pieces than the server counts tokens: intervals are "
+            "between pieces, TPOT is by its count."
+        )
+    return tuple(notes)
+
+
 def _told_table(said: Sequence[Told]) -> Table[Told]:
-    return Table("What the server itself measured, of the timed ones", MEASURE_COLS, said)
+    return Table("What the server itself measured for the timed requests", MEASURE_COLS, said)

@@ -11,7 +11,7 @@ from gemma_trace.printable import printable
 from gemma_trace.report.number_text import significant
 from gemma_trace.report.table import Col, Report, Table
 from gemma_trace.report.units import LABEL, WORDS, Unit
-from gemma_trace.store.schema import StoreTable
+from gemma_trace.store.columns import StoreTable
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -19,81 +19,28 @@ from gemma_trace.report.tables.reasons import WHY, reasons_data, split_table, wh
 from gemma_trace.report.units import BAR, COUNT, MEASURE_MS, MS, PCT, STAGE
 from gemma_trace.report.verdicts import DOUBTS
 from gemma_trace.stages import SERVED_STAGES
+from gemma_trace.store import columns
 
 MOST_LABELS: Final = 10
 """So many requests are named in a note."""
 
 ON_DEVICE: Final = "activities ran on a device"
 TIMED: Final = "there is a timed pass"
+HAS_SHARED: Final = "requests share steps of a server's engine"
 
-NAME: Final = Col("stage", "stage", STAGE, definition="the stage's name")
-HOST: Final = Col(
-    "host_ns",
-    "host",
-    MS,
-    definition="length of the stage's ranges on the host, less that of the stages nested in them",
-    priority=5,
-    is_sum=True,
-)
-DEVICE_SUM: Final = Col(
-    "device_sum_ns",
-    "device sum",
-    MS,
-    definition="Σ duration of those activities",
-    priority=7,
-    when=ON_DEVICE,
-    is_sum=True,
-)
-DEVICE_BUSY: Final = Col(
-    "device_busy_ns",
-    "device busy",
-    MS,
-    definition=(
-        "length of the union, on each device, of the device activities that the stage launched; summed over the devices"
-    ),
-    priority=4,
-    when=ON_DEVICE,
-    is_sum=True,
-)
-TIME: Final = Col(
-    "time_ns", "time", MS, definition="share of the request's wall time; Σ over stages = wall, exactly", is_sum=True
-)
-DEVICE: Final = Col(
-    "device_ns",
-    "device",
-    MS,
-    definition="the part of `time_ns` in which the device works for the stage",
-    priority=2,
-    when=ON_DEVICE,
-    is_sum=True,
-)
-EXPOSED_HOST: Final = Col(
-    "exposed_host_ns",
-    "exposed host",
-    MS,
-    definition=(
-        "the part in which all devices are idle and the stage is the innermost open on the request's thread; where "
-        "that has none or only waits, the one open on another thread of the request"
-    ),
-    priority=3,
-    when=ON_DEVICE,
-    is_sum=True,
-)
-ACTIVITIES: Final = Col(
-    "activities",
-    "activities",
-    COUNT,
-    definition="device activities that the stage launched",
-    priority=6,
-    when=ON_DEVICE,
-    is_sum=True,
-)
-LAUNCHES: Final = Col(
-    "launches", "launches", COUNT, definition="the calls that launched them", priority=8, when=ON_DEVICE, is_sum=True
-)
+NAME: Final = Col.stored(columns.STAGE, "stage", STAGE)
+HOST: Final = Col.stored(columns.HOST_NS, "host", MS, priority=5, is_sum=True)
+DEVICE_SUM: Final = Col.stored(columns.DEVICE_SUM_NS, "device sum", MS, priority=7, when=ON_DEVICE, is_sum=True)
+DEVICE_BUSY: Final = Col.stored(columns.DEVICE_BUSY_NS, "device busy", MS, priority=4, when=ON_DEVICE, is_sum=True)
+TIME: Final = Col.stored(columns.TIME_NS, "time", MS, is_sum=True)
+DEVICE: Final = Col.stored(columns.DEVICE_NS, "device", MS, priority=2, when=ON_DEVICE, is_sum=True)
+EXPOSED_HOST: Final = Col.stored(columns.EXPOSED_HOST_NS, "exposed host", MS, priority=3, when=ON_DEVICE, is_sum=True)
+ACTIVITIES: Final = Col.stored(columns.ACTIVITIES, "activities", COUNT, priority=6, when=ON_DEVICE, is_sum=True)
+LAUNCHES: Final = Col.stored(columns.LAUNCHES, "launches", COUNT, priority=8, when=ON_DEVICE, is_sum=True)
+SHARED: Final = Col.stored(columns.SHARED_NS, "shared", MS, priority=2, when=HAS_SHARED, is_sum=True)
 
 STAGE_FILE: Final = (
-    Col("request", definition="the request's index, from 0"),
+    Col.stored(columns.REQUEST),
     NAME,
     HOST,
     DEVICE_BUSY,
@@ -103,6 +50,7 @@ STAGE_FILE: Final = (
     EXPOSED_HOST,
     ACTIVITIES,
     LAUNCHES,
+    SHARED,
 )
 """A row per stage of each request."""
 
@@ -118,22 +66,23 @@ STAGE_COLS: Final = (
     SHARE_BAR,
     FLOOR.of("floor.mean_floor_ns"),
     DISTANCE.within("floor"),
+    SHARED.within("row"),
     TIMED_MS,
     *(col.within("row") for col in (HOST, DEVICE, EXPOSED_HOST, DEVICE_BUSY, DEVICE_SUM, ACTIVITIES, LAUNCHES)),
 )
 """A row per stage, the mean over the requests."""
 
 PAGE_COLS: Final = (
-    *(NAME.within("row"), TIME.within("row"), SHARE, SHARE_BAR, TIMED_MS),
+    *(NAME.within("row"), TIME.within("row"), SHARE, SHARE_BAR, SHARED.within("row"), TIMED_MS),
     *(col.within("row") for col in (HOST, DEVICE, EXPOSED_HOST, ACTIVITIES)),
     WHY,
 )
 """A row per stage of one request, as the page shows them."""
 
 _TIME_NOTE: Final = (
-    "time: the share of the wall clock that a stage answers for; preprocessing is without the parts below it."
+    "time: the part of the wall time that a stage accounts for; preprocessing does not include the stages below it."
 )
-_TIMED_NOTE: Final = "timed: medians without the profiler, up to the first token; of decode, one step."
+_TIMED_NOTE: Final = "timed: medians without the profiler, up to the first token; for decode, of one step."
 
 
 def stages_report(
@@ -194,9 +143,11 @@ def lines_table(
     conditions = {
         ON_DEVICE: any(line.row.activities for line in lines),
         TIMED: run.timing == "timed",
+        HAS_SHARED: any(line.row.shared_ns for line in lines),
         HAS_FLOOR: floors is not None and floors.are_known,
     }
     totals = {NAME.key: "wall", TIME.key: wall_ns, SHARE.key: 100.0}
+    totals |= {SHARED.key: sum(line.row.shared_ns for line in lines)}
     return Table(title, cols, lines, totals, conditions=holding(conditions), per=requests)
 
 
@@ -214,14 +165,25 @@ def _notes(
     if len(measured.requests) < len(found.requests):
         notes.append(_left_out_note(found))
     if doubt:
-        notes.append(f"Don't trust the split of time: {DOUBTS[doubt]}.")
+        notes.append(f"The split of the time can't be trusted: {DOUBTS[doubt]}.")
     if run.timing == "timed":
         notes.append(_TIMED_NOTE)
     ttft_ns = measured.totals.ttft_ns
     if ttft_ns is not None:
         is_served = any(row.stage in SERVED_STAGES for row in measured.rows)
         notes.append(_ttft_note(ttft_ns / len(measured.requests), run, is_served=is_served))
-    return [*notes, *(floor_notes(floors) if floors else ())]
+    return [*notes, *_shared_notes(measured), *(floor_notes(floors) if floors else ())]
+
+
+def _shared_notes(measured: StageBreakdown) -> list[str]:
+    """That requests were in the engine together, and what that comes to when each step counts once."""
+    totals = measured.totals
+    if not totals.shared_ns:
+        return []
+    note = "shared: steps of the engine that were for other requests, too, in full in the time of each."
+    if totals.requests > 1 and totals.engine_ns is not None:
+        note += f" Counted once, the engine worked {milliseconds(totals.engine_ns)} ms for all of them."
+    return [note]
 
 
 def _left_out_note(found: StageBreakdown) -> str:
@@ -229,7 +191,7 @@ def _left_out_note(found: StageBreakdown) -> str:
     labels = [request.label for request in found.requests if request.index in found.without_device]
     more = len(labels) - MOST_LABELS
     named = ", ".join(labels[:MOST_LABELS]) + (f" and {more} more" if more > 0 else "")
-    return f"Left out, since their launches have no device activity in the trace: {named}."
+    return f"Left out because their launches have no device activity in the trace: {named}."
 
 
 def _ttft_note(profiled_ns: float, run: RunSummary, *, is_served: bool) -> str:

@@ -80,7 +80,7 @@ def steps_table(steps: Sequence[EngineStep], *, encoder_hidden: bool) -> Table[_
     rows = [_Alike(counts, len(times), median(times), sum(times)) for counts, times in alike.items()]
     notes = [_HIDDEN] if encoder_hidden else []
     if any((step.counts.context_requests or 0) + (step.counts.generation_requests or 0) > 1 for step in steps):
-        notes.append("A step of several requests is shared by them; here it counts once.")
+        notes.append("A step that several requests share counts once here.")
     table = Table("Steps of the engine, on the host", _ALIKE_COLS, rows, notes=tuple(notes))
     return table.cut(MOST_ROWS, "")
 

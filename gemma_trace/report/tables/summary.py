@@ -17,6 +17,8 @@ from gemma_trace.report.number_text import significant
 from gemma_trace.report.table import Col, Report, Table
 from gemma_trace.report.tables.energy import ENERGY_FILE, ENERGY_SHOWN, energy_notes
 from gemma_trace.report.units import COUNT, MEASURE, MEASURE_MS, MEASURE_PCT, RATIO, TEXT, WORDS
+from gemma_trace.store import columns
+from gemma_trace.store.columns import text_column
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,10 @@ _STAGE_UP_TO_FIRST_TOKEN: Final = (
 _AS_UNDER_DECODE: Final = "of the tokens after the first, as under Decode in `stages`"
 
 TTFT: Final = Col(
-    "ttft_ms", "TTFT", MEASURE_MS, definition="messages in hand → first token id on the host, less `image_load`"
+    "ttft_ms",
+    "TTFT",
+    MEASURE_MS,
+    definition="from having the messages to having the first token id on the host, without `image_load`",
 )
 IMAGE_SHARE: Final = Col(
     "image_processing_share_pct", "image proc.", MEASURE_PCT, definition="100 · `image_processing` / TTFT", priority=3
@@ -74,7 +79,7 @@ UNATTRIBUTED: Final = Col(
     "unattributed_ms",
     "unattr.",
     MEASURE_MS,
-    definition="TTFT less all stages; none where host and device clocks mix",
+    definition="TTFT less all stages; empty where the clocks of host and device would mix",
     priority=6,
 )
 DECODE: Final = Col("decode_ms", "decode", MEASURE_MS, definition="mean of a decode step", priority=9)
@@ -82,17 +87,17 @@ TPOT: Final = Col(
     "tpot_ms", "TPOT", MEASURE_MS, definition="mean interval between the tokens after the first", priority=5
 )
 TOKENS_PER_SECOND: Final = Col(
-    "tokens_per_second", "tokens a second", MEASURE, definition=_AS_UNDER_DECODE, priority=10
+    "tokens_per_second", "tokens per second", MEASURE, definition=_AS_UNDER_DECODE, priority=10
 )
 SLOPE: Final = Col(
-    "decode_slope_us", "slope", replace(MEASURE, suffix="µs a token"), median_alone, _AS_UNDER_DECODE, priority=12
+    "decode_slope_us", "slope", replace(MEASURE, suffix="µs per token"), median_alone, _AS_UNDER_DECODE, priority=12
 )
 JITTER: Final = Col("decode_jitter_pct", "jitter", MEASURE_PCT, median_alone, _AS_UNDER_DECODE, priority=11)
 PROFILED_TTFT: Final = Col(
     "profiled_ttft_ms",
     "profiled TTFT",
     MEASURE_MS,
-    definition="TTFT of the profiled requests, out of the trace",
+    definition="TTFT of the profiled requests, as the trace shows it",
     priority=4,
 )
 INFLATION: Final = Col(
@@ -103,27 +108,26 @@ INFLATION: Final = Col(
     priority=1,
     value="inflation",
 )
-RUN: Final = Col("run", "run", WORDS, definition="the run's name; of a trace that isn't ours the file's")
+RUN: Final = Col(
+    "run", "run", WORDS, definition="the run's name; if gemma-trace did not record the trace, the name of its file"
+)
 RANKS: Final = Col(
     "ranks",
     "ranks",
     COUNT,
-    definition="how many ranks of a job the run has; of each request, the one that took longest counts",
+    definition="how many ranks of a job the run has; for each request, the rank that took longest counts",
     priority=4,
 )
-RUNS: Final = Col("runs", "n", COUNT, definition="how many requests the measures are of", priority=5)
+RUNS: Final = Col("runs", "n", COUNT, definition="how many requests the measures were taken over", priority=5)
 
 _IDENTITY: Final = (
-    ("model", "the model that was run; like the five after it empty where the trace isn't ours"),
-    ("weights", "`pretrained` or `random`"),
-    ("dtype", "the model's dtype"),
-    ("device", "what it ran on"),
-    ("device_name", "the device's marketing name"),
-    ("image_backend", "the image processor"),
-    (
-        "timing",
-        "`timed`: the measures are of requests without the profiler; `profiled`: of those under it, for want of others",
-    ),
+    text_column("model", "the model; like the five columns after it, empty if gemma-trace did not record the trace"),
+    columns.WEIGHTS,
+    columns.DTYPE,
+    columns.DEVICE,
+    columns.DEVICE_NAME,
+    columns.IMAGE_BACKEND,
+    columns.TIMING.with_note("; the measures are of the profiled requests only if none was timed"),
 )
 
 _TO_FIRST_TOKEN: Final = (
@@ -146,7 +150,7 @@ _BY_KEY: Final = {col.key: col for col in (*_SHOWN, *_OTHERS, DECODE, PROFILED_T
 MEASURE_FILE: Final = tuple(_BY_KEY[key].of(partial(_measure, key)) for key in MEASURES)
 """The measures of a run."""
 
-RUN_FILE: Final = (RUN, *(Col(key, definition=definition) for key, definition in _IDENTITY), RANKS, RUNS)
+RUN_FILE: Final = (RUN, *map(Col.stored, _IDENTITY), RANKS, RUNS)
 """What a run is."""
 
 STAGE: Final = Col("stage", definition="the stage that `--stage` names")
@@ -154,7 +158,8 @@ STAGE_MS: Final = Col(
     "stage_ms",
     "stage",
     MEASURE_MS,
-    definition="its measure as defined below; of a stage without one, its share of the wall time of a profiled request",
+    definition="the measure of that stage as defined below; if there is none, the share of the wall time of a "
+    "profiled request that the stage accounts for",
 )
 
 SUMMARY_FILE: Final = (*RUN_FILE, *MEASURE_FILE, INFLATION, *ENERGY_FILE)
@@ -171,9 +176,12 @@ def summary_report(runs: Sequence[RunSummary], source: Sequence[str]) -> Report:
     """The TTFT table: one row per run."""
     labels = told_apart([run.run for run in runs], [run.source for run in runs])
     lines = [RunLine(label, run) for label, run in zip(labels, runs, strict=True)]
-    notes = ["Medians ± half the interquartile range of requests run without the profiler, but for the profiled TTFT."]
+    notes = [
+        "Medians ± half the interquartile range over the requests that ran without the profiler; only the "
+        "profiled TTFT is under it."
+    ]
     if profiled := [line.label for line in lines if line.run.timing == "profiled"]:
-        notes.append(f"Under the profiler, for want of a timed pass: {listed(profiled)}.")
+        notes.append(f"These runs have no timed pass, so their figures are under the profiler: {listed(profiled)}.")
     notes += energy_notes(runs)
     return Report(
         command="summarize",
@@ -198,9 +206,9 @@ def stage_summary_report(runs: Sequence[RunSummary], source: Sequence[str], stag
         raise InputError(f"no run has a stage {stage!r}; they have {', '.join(known) or 'none'}")
     ttft = TTFT.of(partial(_measure, "ttft_ms")).within("run")
     shown = (RUN.of("label"), replace(STAGE_MS, header=stage), ttft, *(col.within("run") for col in (INFLATION, RUNS)))
-    notes = ["Medians ± half the interquartile range of requests run without the profiler."]
+    notes = ["Medians ± half the interquartile range over the requests that ran without the profiler."]
     if profiled := [line.label for line in lines if line.run.timing == "profiled"]:
-        notes.append(f"Under the profiler, for want of a timed pass: {listed(profiled)}.")
+        notes.append(f"These runs have no timed pass, so their figures are under the profiler: {listed(profiled)}.")
     return Report(
         command="summarize",
         source=source,

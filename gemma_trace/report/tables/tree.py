@@ -29,7 +29,7 @@ def _kind(line: TreeLine) -> str:
     return "" if line.node.kind is NodeKind.REST else line.node.kind.value
 
 
-NODE: Final = Col("name", "", LABEL, definition="its name", value="node.name")
+NODE: Final = Col("name", "", LABEL, definition="the name of the node", value="node.name")
 KIND: Final = Col(
     "kind",
     "kind",
@@ -96,11 +96,14 @@ def tree_report(
         requests: by how many times and counts are divided for people; files have the sums.
         full_names: names of kernels as they are recorded, not folded for reading.
     """
-    notes = ["host: time in which something below was the innermost span of its thread; (self) is the node's own."]
+    notes = [
+        "host: the time in which a span below the node was the innermost one of its thread; (self) is the node "
+        "without its children."
+    ]
     if whole.device_ns:
-        notes.append("device: the sum of the activities launched from below.")
+        notes.append("device: the sum of the activities that were launched from below the node.")
     if requests > 1:
-        notes.append(f"Times and counts are means a request, of {requests}.")
+        notes.append(f"Times and counts are means per request, over {requests}.")
     lines = tree_lines(tops, whole)
     cols = (NODE.of(_full_name), *TREE_COLS[1:]) if full_names else TREE_COLS
     conditions = holding({ON_DEVICE: whole.device_ns > 0})

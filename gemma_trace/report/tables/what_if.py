@@ -9,12 +9,13 @@ from gemma_trace.health.findings import Health
 from gemma_trace.report.number_text import milliseconds
 from gemma_trace.report.table import Col, Report, Table, holding
 from gemma_trace.report.units import DELTA_PCT, LABEL, MS
+from gemma_trace.store import columns
 from gemma_trace.whatif.engine import RequestWhatIf, WhatIf
 
 _FIRST_TOKENS: Final = "the first token of a request is known"
 
 WHAT_IF_FILE: Final = (
-    Col("request", definition="the request's index, from 0"),
+    Col.stored(columns.REQUEST),
     Col("label", "request", LABEL, definition="the request"),
     Col(
         "selected_ns",
@@ -42,8 +43,8 @@ WHAT_IF_FILE: Final = (
 _COLS: Final = WHAT_IF_FILE[1:]
 
 _NOTES: Final = (
-    "The request's dependency graph (host order, launches, streams, synchronisation) replayed with the change. What "
-    "the graph can't explain stays as it was measured.",
+    "The request's dependency graph (host order, launches, streams, synchronisation) replayed with the change. Time "
+    "that the graph can't explain stays as it was measured.",
 )
 
 

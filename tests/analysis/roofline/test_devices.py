@@ -65,14 +65,14 @@ def test_a_device_without_bfloat16_has_no_rate_of_it(name: str) -> None:
 def test_an_unknown_device_has_no_peaks_and_says_so(name: str, tmp_path: Path) -> None:
     found = device_peaks(on_device(tmp_path, name))
     assert (found.device, found.peaks) == (name, None)
-    assert found.note == f"no peak rates are known of {name}: no floor; --peaks FILE gives them"
+    assert found.note == f"the peak rates of {name} are unknown, so there is no floor; give them with --peaks FILE"
 
 
 def test_a_trace_that_names_no_device_has_no_peaks(tmp_path: Path) -> None:
     for trace in (on_device(tmp_path), on_device(tmp_path, "", "")):
         found = device_peaks(trace)
         assert found.peaks is None
-        assert "doesn't name its device" in found.note
+        assert "does not name its device" in found.note
 
 
 def test_the_device_that_worked_counts(tmp_path: Path) -> None:

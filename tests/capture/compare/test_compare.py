@@ -112,8 +112,8 @@ def test_a_command_that_writes_nothing_or_doesnt_exist_fails_in_a_line(
 ) -> None:
     assert compare(tmp_path, [writer[0], "true {out}"], "--rounds", "2", "-q") == 1
     assert capsys.readouterr().err == (
-        "gemma-trace: every trial of command-2 failed: it exited with code 0 but wrote no trace into its folder; a "
-        "command has to write one into {out}\n"
+        "gemma-trace: every trial of command-2 failed: it exited with code 0 but wrote no trace into its "
+        "folder; a command must write one into {out}\n"
     )
     assert compare(tmp_path / "b", [writer[0], "no-such-program {out}"], "--rounds", "2", "-q") == 1
     assert "exited with code 127: No such file or directory" in capsys.readouterr().err
@@ -168,7 +168,7 @@ def test_load_throttling_and_heat_are_said() -> None:
     cool, hot = Conditions(0.1, 3000, 60), Conditions(2.0, 2000, 95)
     assert list(remarks([cool, cool], 2)) == []
     assert list(remarks([hot, cool], 2)) == [
-        "other processes were running: a load of 2.0 on 2 cores before the first trial; this makes intervals wider",
+        "other processes were running, with a load of 2.0 on 2 cores before the first trial; this widens the intervals",
         "the cores' clock went from 3000 down to 2000 MHz between trials",
         "a sensor was at 95 °C, where processors slow down",
     ]

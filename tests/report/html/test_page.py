@@ -20,7 +20,7 @@ from gemma_trace.report.html.page import render_page
 from gemma_trace.report.html.text import full_name
 from gemma_trace.report.number_text import milliseconds, percent, significant, spread
 from gemma_trace.trace.trace import Trace, load
-from tests.conftest import ROOT, SAMPLES, real_trace
+from tests.conftest import ROOT, SAMPLES, real_trace, thorough
 from tests.report.html.reading import Element, by_id, read, rows, table
 from tests.trace_builder import TraceBuilder
 
@@ -53,8 +53,14 @@ def samples() -> list[Trace]:
 
 
 @pytest.fixture(scope="module")
-def sample_page(samples: list[Trace]) -> Element:
-    return read(page_of(samples[0]))
+def pages(samples: list[Trace]) -> dict[str, bytes]:
+    """The pages of the samples, by what they are of."""
+    return {"one": page_of(samples[0]), "several": page_of(*samples), "sides": pair_page(*samples)}
+
+
+@pytest.fixture(scope="module")
+def sample_page(pages: dict[str, bytes]) -> Element:
+    return read(pages["one"])
 
 
 def hostile_trace(folder: Path) -> Trace:
@@ -119,13 +125,15 @@ def test_every_dot_is_a_request(samples: list[Trace], sample_page: Element) -> N
     ]
 
 
-def test_a_page_of_several_has_them_all_and_one_of_two_sides_their_difference(samples: list[Trace]) -> None:
-    both = read(page_of(*samples))
+def test_a_page_of_several_has_them_all_and_one_of_two_sides_their_difference(
+    samples: list[Trace], pages: dict[str, bytes]
+) -> None:
+    both = read(pages["several"])
     for trace in samples:
         ttft = summarize(trace).measures["ttft_ms"]
         assert both.text.count(f"TTFT {spread(ttft)} ms") == 1
     assert [len(each.all("details")) > 0 for each in both.all("details") if "fold" in each.classes] == [True, True]
-    sides = read(pair_page(*samples))
+    sides = read(pages["sides"])
     change = diff(*samples).stages[0]
     assert f"{change.difference_ms:+.2f}ms" in sides.text
     assert f"{change.relative_pct:+.1f}%" in sides.text
@@ -133,19 +141,21 @@ def test_a_page_of_several_has_them_all_and_one_of_two_sides_their_difference(sa
     assert DIFF_DEFINITIONS.definitions[0].text not in both.text
 
 
-def test_what_there_is_no_room_for_is_said(samples: list[Trace]) -> None:
+@pytest.mark.parametrize("most", [4, *thorough([MOST_RUNS])])
+def test_what_there_is_no_room_for_is_said(samples: list[Trace], most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gemma_trace.report.html.page.MOST_RUNS", most)
     view = view_of(samples[0], SHORT)
-    page = render_page(PageContent("many", (view,) * (MOST_RUNS + 2)))
+    page = render_page(PageContent("many", (view,) * (most + 2)))
     text = read(page).text
-    assert f"Only in the overview, for want of room: {view.label}, {view.label}." in text
+    assert f"Only in the overview, for lack of room: {view.label}, {view.label}." in text
     left = view.kernels.total_rows - 10
-    assert text.count(f"Left out: the {left} smallest") == MOST_RUNS
-    assert len(page) < 1.6 * MEGABYTE
+    assert text.count(f"Left out: the {left} smallest") == most
+    assert len(page) < (0.1 + 1.5 * most / MOST_RUNS) * MEGABYTE
 
 
 @pytest.mark.parametrize("kind", ["one", "several", "sides"])
-def test_pages_are_small_and_ask_for_nothing(samples: list[Trace], kind: str) -> None:
-    page = {"one": page_of(samples[0]), "several": page_of(*samples), "sides": pair_page(*samples)}[kind]
+def test_pages_are_small_and_ask_for_nothing(pages: dict[str, bytes], kind: str) -> None:
+    page = pages[kind]
     assert len(page) < MEGABYTE / 2
     root = read(page)
     assert not root.all("img") + root.all("iframe") + root.all("object")
@@ -160,8 +170,8 @@ def test_pages_are_small_and_ask_for_nothing(samples: list[Trace], kind: str) ->
     assert len(identifiers) == len(set(identifiers))
 
 
-def test_the_policy_names_the_style_and_the_script_by_their_hashes_and_nothing_else(samples: list[Trace]) -> None:
-    page = page_of(samples[0]).decode()
+def test_the_policy_names_the_style_and_the_script_by_their_hashes_and_nothing_else(pages: dict[str, bytes]) -> None:
+    page = pages["one"].decode()
     root = read(page.encode())
     policy = next(
         each.attributes["content"]
@@ -228,7 +238,7 @@ def test_a_foreign_trace_says_what_it_lacks(tmp_path: Path) -> None:
     text = read(page_of(TraceBuilder().op("aten::mm", 0, 100).load(tmp_path))).text
     for part in (
         "Wall time",
-        "isn't one of gemma-trace's captures",
+        "gemma-trace did not record this trace",
         "there is no TTFT",
         "No stage was found by a known name",
         "Nothing ran on a device",
