@@ -114,7 +114,7 @@ def test_an_output_that_cannot_be_is_refused_before_anything_runs(tmp_path: Path
     (tmp_path / "file").write_text("")
     for output in (tmp_path / "file", tmp_path / "file" / "deeper"):
         cells = plan({"matrix": {"model": ["tiny"]}, "options": {"device": "cpu"}}, output, ONE)
-        with pytest.raises(OutputError, match=r"can't make the folder .*file.*; check --out-dir"):
+        with pytest.raises(OutputError, match=r"can't make the folder .*file.*; check output="):
             run_sweep(cells, retry=False, on_change=lambda _: None)
     tiny = ["sweep", "--set", "model=tiny", "--out-dir", str(tmp_path / "out")]
     (tmp_path / "table.csv").write_text("")
