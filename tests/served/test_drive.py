@@ -58,6 +58,7 @@ def served(**more: Any) -> dict[str, Any]:
     request = ClientRequest("request-0", "text", 0, (10_000_000, 16_000_000, 22_000_000), 30_000_000, **more)
     record = ServedRecord(SCHEMA_VERSION, "", "run", "", "tiny", {}, timed=(request,))
     report = served_report(record, "run")
+    row: dict[str, Any]
     (row,) = json.loads(to_json(report))["rows"]
     row["notes"] = " ".join(report.tables[0].notes)
     return row
