@@ -7,8 +7,8 @@ from typing import Final
 
 SUMMARIES: Final[Mapping[str, str]] = {
     "capture": "Run requests under torch.profiler and write a trace.",
-    "serve-capture": "Drive an OpenAI-compatible server, and show where the time of each request went, through all of its "
-    "processes.",
+    "serve-capture": "Drive an OpenAI-compatible server, and show where the time of each request went, through all "
+    "of its processes.",
     "sweep": "Capture a matrix of configurations, one process per cell.",
     "compare": "Run configurations in turns, and show what differs.",
     "summarize": "Show the time to first token and its parts, one row per run.",
