@@ -104,7 +104,7 @@ def _rules_for(health: Health) -> tuple[Sequence[Rule], list[Abstention]]:
     """The rules that say something of such a trace, and why the others don't: a cold start is no steady state."""
     for finding in health.findings:
         if finding.code == COLD_START and finding.severity is not Severity.INFO:
-            lacking = Abstention("all but cold_start", finding.message, finding.advice)
+            lacking = Abstention(f"all but {COLD_START}", finding.message, finding.advice)
             return [rule for rule in RULES if rule.name == COLD_START], [lacking]
     return RULES, []
 

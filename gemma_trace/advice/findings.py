@@ -145,6 +145,7 @@ class Advice(Tabular):
         requests: how many requests it is of.
         abstentions: the rules that couldn't look, and why.
         traces: of several traces their names.
+        hidden: the findings that aren't shown: `more` with lower ceilings, and then those under the noise.
     """
 
     findings: tuple[Finding, ...]
@@ -154,6 +155,7 @@ class Advice(Tabular):
     requests: int
     abstentions: tuple[Abstention, ...]
     traces: tuple[str, ...] = ()
+    hidden: tuple[Finding, ...] = ()
 
     def headline(self) -> str:
         """What the result is, in a line."""

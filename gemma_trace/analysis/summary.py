@@ -243,10 +243,13 @@ def _inflation_findings(inflation: float | None) -> list[Finding]:
 
 
 def _timed(sample: RequestSample, metadata: RunMetadata) -> RequestMeasures:
-    """A sample of the timed pass. On a GPU the device's stages are read off the device's clock."""
+    """A sample of the timed pass. On a GPU the device's stages are read off the device's clock.
+
+    Image processing on a device that isn't the model's waits for that one, so that the host's clock tells it.
+    """
     by_events = metadata.run.device != "cpu" and not metadata.config.get("sync_stages")
-    images_elsewhere = metadata.config.get("image_device") in (None, "cpu")
-    device_stages = DEVICE_STAGES if images_elsewhere else (*DEVICE_STAGES, Stage.IMAGE_PROCESSING)
+    on_host = metadata.config.get("image_device") in (None, "cpu") or metadata.config.get("images_waited_for")
+    device_stages = DEVICE_STAGES if on_host else (*DEVICE_STAGES, Stage.IMAGE_PROCESSING)
 
     def time_ns(stage: str, timed: StageSample) -> int:
         on_device = by_events and timed.device_ns is not None and stage in device_stages

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from gemma_trace.advice.explaining import Explained, explained
 from gemma_trace.advice.findings import Abstention, Advice, Finding
 from gemma_trace.health.findings import Health, listed
 from gemma_trace.report.number_text import milliseconds
@@ -199,6 +200,43 @@ ABSTENTION_FILE: Final = (
     ),
 )
 """A row per rule that couldn't look."""
+
+
+def _outcome(row: Explained) -> str:
+    return row.outcome.value
+
+
+RULES_FILE: Final = (
+    Col("rule", "rule", definition="the rule's name", value="rule.name"),
+    Col(
+        "outcome",
+        "outcome",
+        TEXT,
+        definition=(
+            "`advised`; `lower than the seven`: found, with a lower ceiling than those that are advised; `under the "
+            "noise`: found, with a ceiling under `noise_ns`; `abstained`; `found nothing`"
+        ),
+        value=_outcome,
+    ),
+    Col("ceiling_ns", "at most", MS, definition="the ceiling of what it found; empty where it found nothing"),
+    Col("figures", "figures", WORDS, definition="the figures that it rests on, or what is missing"),
+    Col("looks_for", "looks for", WORDS, definition="what it looks for, with its thresholds", value="rule.looks_for"),
+    Col(
+        "leaves",
+        "leaves",
+        WORDS,
+        definition="what would be left of that at the least, which makes the ceiling",
+        value="rule.leaves",
+    ),
+    Col("source", definition="where the rule is from", value="rule.source"),
+)
+"""A row per rule and finding: those advised, those that aren't, those that abstained, and those that found nothing."""
+
+
+def with_rules(report: Report, found: Advice) -> Report:
+    """The report with what every rule made of the trace."""
+    table = Table("What every rule made of it", RULES_FILE, explained(found))
+    return report.extended([table], {"explanations": table})
 
 
 def advice_report(advice: Advice, sources: Sequence[str], health: Health) -> Report:
