@@ -80,10 +80,10 @@ def test_results_show_their_rows(trace: gemma_trace.Trace) -> None:
     assert shown[0] == "Stages of 2 requests, 0.002 ms wall"
     assert shown[1].split() == [
         *("request", "stage", "host_ns", "device_busy_ns", "device_sum_ns", "time_ns", "device_ns"),
-        *("exposed_host_ns", "activities", "launches"),
+        *("exposed_host_ns", "activities", "launches", "shared_ns"),
     ]
     # Of prefill's 400 from 100 on the kernel has 300 from 200 on, of which 300 are prefill's; before it 100 are idle.
-    assert shown[2].split() == ["0", "prefill", "400", "300", "300", "400", "300", "100", "1", "1"]
+    assert shown[2].split() == ["0", "prefill", "400", "300", "300", "400", "300", "100", "1", "1", "0"]
     frame = trace.stages().to_frame()
     assert frame["time_ns"].sum() == 2000
     assert "<table" in trace.stages()._repr_html_()

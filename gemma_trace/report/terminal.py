@@ -66,7 +66,7 @@ def print_table(shown: TextTable, console: Console) -> None:
     if shown.rows:
         console.print(table)
     dropped = [column.header for index, column in enumerate(shown.columns) if index not in widths and column.header]
-    notes = [*shown.notes, *([f"Columns left out for lack of room: {', '.join(dropped)}."] if dropped else [])]
+    notes = [*shown.notes, *([f"Hidden columns: {', '.join(dropped)}."] if dropped else [])]
     for note in notes:
         console.print(Text(note, style="dim"))
 
