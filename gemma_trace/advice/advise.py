@@ -39,7 +39,7 @@ def advise(trace: Trace, request: int | Request | None = None, peaks: Sequence[P
 
 
 def look(trace: Trace, request: int | Request | None = None, peaks: Sequence[Peaks] = (), label: str = "") -> Looked:
-    """All that the rules find in a trace, whatever it would gain; see `advise`.
+    """Everything that the rules find in a trace, however little it would gain; see `advise`.
 
     Raises:
         InputError: there is no such request.

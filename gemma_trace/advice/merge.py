@@ -36,7 +36,7 @@ class Looked:
     abstentions: tuple[Abstention, ...]
 
     def called(self, label: str) -> Looked:
-        """The same under a name that tells its trace from others."""
+        """This look under another name for its trace, which tells it from others."""
         return replace(self, label=label)
 
     def by_key(self) -> Iterator[tuple[_Key, Finding]]:

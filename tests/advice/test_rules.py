@@ -164,7 +164,10 @@ def test_low_precision(tmp_path: Path) -> None:
     ]
     assert shlex.split(command) == ["gemma-trace", "compare", *settings], "a trace puts nothing into a shell"
     assert "low_precision" not in rules(products("bfloat16"), tmp_path)
-    for known, missing in ((False, "this CPU (A CPU) has no instructions for bfloat16"), (None, "isn't recorded")):
+    for known, missing in (
+        (False, "this CPU (A CPU) has no instructions for bfloat16"),
+        (None, "the trace does not say whether"),
+    ):
         environment = replace(METADATA.environment, cpu_bfloat16=known)
         run = replace(METADATA.run, dtype="float32")
         advice = found(products("float32").metadata(replace(METADATA, run=run, environment=environment)), tmp_path)
