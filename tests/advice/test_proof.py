@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from analysis.proof.cases import CASES, FAULTS, TOGETHER, Case, Model
 from analysis.proof.end_to_end import Checked, checked_table, saved_by
-from analysis.proof.outcomes import Outcome, Saving, leads, outcomes_of, together_table, verdict
+from analysis.proof.outcomes import Outcome, Saving, alone_table, leads, outcomes_of, together_table, verdict
 from gemma_trace.advice.findings import Abstention, Advice, Ceiling, Confidence, Finding
 from gemma_trace.advice.registry import RULES
 
@@ -52,6 +54,10 @@ def test_a_ceiling_of_100_ms_holds_or_not(saved: list[float], answer: str) -> No
     (outcome,) = of({"loader": saved}, advice(image_load=100))
     assert (outcome.within, outcome.place) == (answer, 1)
     assert of({"attention": saved}, advice(image_load=100))[0].within == "**not found**"
+    noisy = replace(advice(), hidden=advice(image_load=100).findings, under_noise=1)
+    (outcome,) = of({"loader": saved}, noisy)
+    assert (outcome.within, outcome.place) == (answer, None)
+    assert "under the noise" in alone_table([outcome])
     assert of({"float32": saved}, advice(image_load=100))[0].within == "abstains: no bfloat16"
 
 
