@@ -44,7 +44,7 @@ class Outcome:
 
     Attributes:
         saved_ms: what a request saved, a value per pass.
-        finding: the advice that speaks of it; None where there is none.
+        finding: the advice that speaks of it, be it under the noise; None where there is none.
         place: its place in the advice.
         rules: those of all findings, in their order.
         abstains: why the rule found nothing, where it says so.
@@ -96,7 +96,7 @@ def outcomes_of(case: Case, faults: Sequence[Fault], saved_ms: dict[str, list[fl
             case,
             fault,
             tuple(saved_ms[fault.name]),
-            next((finding for finding in advice.findings if finding.rule == fault.rule), None),
+            next((each for each in (*advice.findings, *advice.hidden) if each.rule == fault.rule), None),
             rules,
             next((each.missing for each in advice.abstentions if each.rule == fault.rule), ""),
         )
@@ -112,7 +112,9 @@ def alone_table(outcomes: Sequence[Outcome]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for each in sorted(outcomes, key=lambda outcome: -outcome.saving.median_ms):
-        first = {None: "–", 1: "yes"}.get(each.place, f"**no**, after `{each.rules[0]}`" if each.rules else "–")
+        first = "**no**, under the noise" if each.finding else "–"
+        if each.place:
+            first = "yes" if each.place == 1 else f"**no**, after `{each.rules[0]}`"
         lines.append(
             f"| {each.fault.what} | `{each.fault.rule}` | {each.saving} | {each.ceiling} | {each.within} | {first} | "
             f"{2 * len(each.saved_ms)} |"

@@ -286,8 +286,8 @@ def _notes(advice: Advice) -> tuple[str, ...]:
         )
         if advice.traces:
             notes.append(
-                "Ceilings are means over the requests of all traces, with an interval over the traces. A trace "
-                "without the finding counts as 0, and the evidence comes from the trace that would gain most."
+                "Ceilings are means over the requests of all traces. Where a trace lacks the finding, it counts as 0; "
+                "the evidence is of the trace that gains most."
             )
     else:
         notes.append("No rule found a change that is worth making.")
