@@ -116,7 +116,7 @@ class RequestMeasures:
 
 @dataclass(frozen=True, repr=False)
 class RunSummary(Tabular):
-    """One run.
+    """One run: its measures, each with its spread over the requests, and its health.
 
     Attributes:
         run: its name, or the file's where the trace isn't ours.
@@ -243,10 +243,13 @@ def _inflation_findings(inflation: float | None) -> list[Finding]:
 
 
 def _timed(sample: RequestSample, metadata: RunMetadata) -> RequestMeasures:
-    """A sample of the timed pass. On a GPU the device's stages are read off the device's clock."""
+    """A sample of the timed pass. On a GPU the device's stages are read off the device's clock.
+
+    Image processing on a device that isn't the model's waits for that one, so that the host's clock tells it.
+    """
     by_events = metadata.run.device != "cpu" and not metadata.config.get("sync_stages")
-    images_elsewhere = metadata.config.get("image_device") in (None, "cpu")
-    device_stages = DEVICE_STAGES if images_elsewhere else (*DEVICE_STAGES, Stage.IMAGE_PROCESSING)
+    on_host = metadata.config.get("image_device") in (None, "cpu") or metadata.config.get("images_waited_for")
+    device_stages = DEVICE_STAGES if on_host else (*DEVICE_STAGES, Stage.IMAGE_PROCESSING)
 
     def time_ns(stage: str, timed: StageSample) -> int:
         on_device = by_events and timed.device_ns is not None and stage in device_stages
@@ -308,15 +311,15 @@ def measures_of(requests: Sequence[RequestMeasures]) -> dict[str, Distribution |
     return measures
 
 
-def _decode_measures(found: DecodeStatistics | None) -> dict[str, Distribution | None]:
+def _decode_measures(statistics: DecodeStatistics | None) -> dict[str, Distribution | None]:
     """What is said of the tokens after the first."""
-    if found is None:
+    if statistics is None:
         return {}
     return {
-        "tpot_ms": found.tpot,
-        "tokens_per_second": found.tokens_per_second,
-        "decode_slope_us": found.slope,
-        "decode_jitter_pct": found.jitter,
+        "tpot_ms": statistics.tpot,
+        "tokens_per_second": statistics.tokens_per_second,
+        "decode_slope_us": statistics.slope,
+        "decode_jitter_pct": statistics.jitter,
     }
 
 

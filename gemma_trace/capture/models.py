@@ -73,6 +73,14 @@ def resolve_device(name: str, option: str = "--device") -> torch.device:
     return device
 
 
+def images_elsewhere(config: CaptureConfig, device: torch.device) -> torch.device | None:
+    """Where images are processed, if on a device whose work neither the host's clock tells nor the model's device."""
+    if config.image_device is None:
+        return None
+    images_on = resolve_device(config.image_device, "--image-device")
+    return None if images_on.type == "cpu" or images_on == device else images_on
+
+
 def load_model(config: CaptureConfig, progress: Progress | None = None) -> LoadedModel:
     """Build or load the model of a capture.
 

@@ -85,16 +85,21 @@ class SynchronizedRanges(threading.local):
     """Waits for the devices before a stage begins and before it ends, as the reference study does.
 
     Ranges that are no stage's (layers, modules) are passed on without a wait, or they would be measured one by one.
+
+    Args:
+        only: the stage that waits; None is every one.
     """
 
-    def __init__(self, sink: RangeSink, *devices: torch.device) -> None:
+    def __init__(self, sink: RangeSink, *devices: torch.device, only: Stage | None = None) -> None:
         self._sink = sink
+        self._only = only
         self._devices = [device for device in devices if device.type != "cpu"]
         self._waits: list[bool] = []
 
     def begin(self, name: str) -> None:
         """Wait if it is a stage, then begin."""
-        self._waits.append(stage_of_range(name) is not None)
+        stage = stage_of_range(name)
+        self._waits.append(stage is not None and self._only in (None, stage))
         self._wait()
         self._sink.begin(name)
 
@@ -127,6 +132,8 @@ class RangeStack(threading.local):
             owner: the module whose call the range is around, where it is hooks that end it.
         """
         self.close_interrupted()
+        if owner is not None and any(owner is known for known in self._owners):
+            self._close_abandoned()  # an earlier call of it may have been interrupted, and so what was around that
         if name in self._names:
             self.close(name)
         if _heard(self._sink.begin, name):
@@ -142,6 +149,13 @@ class RangeStack(threading.local):
             if is_running(owner):
                 return  # and so are those around it
             self.close_to(place)
+
+    def _close_abandoned(self) -> None:
+        """End the ranges of calls that are over from the outermost on, since that of a module called anew goes on."""
+        for place, owner in enumerate(self._owners):
+            if owner is not None and not is_running(owner):
+                self.close_to(place)
+                return
 
     def close(self, name: str) -> None:
         """End the innermost range of this name and all that is still open inside it; none open: do nothing."""

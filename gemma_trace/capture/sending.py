@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from gemma_trace.capture.models import LoadedModel
 from gemma_trace.capture.ranges import RangeStack
 from gemma_trace.capture.request_memory import RequestShape, check_request
 from gemma_trace.capture.workload import check_length, largest, lengthened, prompt_text, with_images, with_prompt
+from gemma_trace.errors import ConfigError
 from gemma_trace.requests_file import ChatRequest
 from gemma_trace.stages import Stage
 
@@ -84,7 +85,8 @@ class Sender:
                 inputs = inputs.to(self._loaded.device, dtype=model.dtype)
             generation = self._generation(self.new_tokens(request))
             clock = TokenClock(ranges, tokens_on_host)
-            model.generate(**inputs, generation_config=generation, streamer=clock, **self._loaded.assistance)
+            with self._guesses_of_images_refused():
+                model.generate(**inputs, generation_config=generation, streamer=clock, **self._loaded.assistance)
         pixels = tuple(image.width * image.height for image in images)
         steps = tuple(clock.step_tokens) if self._assisted else ()
         return Sent(int(inputs["input_ids"].shape[1]), pixels, _padding(mask), steps, tuple(guesses))
@@ -92,6 +94,18 @@ class Sender:
     def _guesses(self) -> AbstractContextManager[list[int]]:
         """How many tokens are guessed before each step, while the block runs."""
         return guesses_heard(self._loaded.model) if self._assisted else nullcontext([])
+
+    @contextmanager
+    def _guesses_of_images_refused(self) -> Iterator[None]:
+        """Say what has happened where a look-up in the prompt guessed an image's tokens, which have no image then."""
+        try:
+            yield
+        except ValueError as error:
+            if self._config.prompt_lookup is None or "image tokens" not in str(error):
+                raise
+            raise ConfigError(
+                "--prompt-lookup guessed the tokens of an image, which transformers can't check; lower it"
+            ) from error
 
     def _generation(self, new_tokens: int) -> Any:
         """The settings for so many tokens."""

@@ -33,7 +33,7 @@ from gemma_trace.capture.generation import assistance_warnings, greedy_generatio
 from gemma_trace.capture.given import check_applies, check_devices, identity_of, read_given
 from gemma_trace.capture.images import images_as_files
 from gemma_trace.capture.imports import import_ns
-from gemma_trace.capture.models import LoadedModel, load_assistance, load_model, resolve_device
+from gemma_trace.capture.models import LoadedModel, images_elsewhere, load_assistance, load_model, resolve_device
 from gemma_trace.capture.natural_types import shown
 from gemma_trace.capture.one_line_errors import as_capture_error
 from gemma_trace.capture.options import check_field
@@ -49,6 +49,7 @@ from gemma_trace.capture.writer import trace_path, write_trace
 from gemma_trace.errors import ConfigError, GemmaTraceError
 from gemma_trace.metadata import SCHEMA_VERSION, ColdStart, RequestSample, RunIdentity, RunMetadata, Workload
 from gemma_trace.requests_file import ChatRequest
+from gemma_trace.stages import Stage
 from gemma_trace.trace.scratch import scratch_folder
 
 _PIECE_BYTES: Final = 1 << 20
@@ -185,6 +186,7 @@ def _profiled(
         config=config.record()
         | ({"device": str(device)} if model is None else read_given(model, processor).record())
         | {"decode_mode": decode_mode.name}
+        | ({"images_waited_for": True} if images_elsewhere(config, device) else {})
         | dict(loaded.record),
         timed_requests=tuple(timed),
         profiled_images=tuple(session.request(index).id for index in range(config.profile_runs)),
@@ -223,6 +225,7 @@ class _Session:
         self._config = config
         self._loaded = loaded
         self._progress = progress
+        self._images_on = images_elsewhere(config, loaded.device)
         self._sender = Sender(config, loaded, generation, requests)
         self._sent: dict[str, Sent] = {}
         numbers = image_numbers(self._sender.requests)  # now, as images that are made here are gone afterwards
@@ -342,6 +345,8 @@ class _Session:
 
     @contextmanager
     def _annotated(self, sink: RangeSink, detail: str) -> Iterator[RangeStack]:
+        if self._images_on is not None:
+            sink = SynchronizedRanges(sink, self._images_on, only=Stage.IMAGE_PROCESSING)
         if self._config.sync_stages:
             devices = dict.fromkeys(weights.device for weights in self._loaded.model.parameters())
             sink = SynchronizedRanges(sink, *devices)

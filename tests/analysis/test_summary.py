@@ -165,6 +165,11 @@ def test_images_that_a_gpu_processes_are_timed_on_its_clock(tmp_path: Path) -> N
         processing = run.measures["image_processing_ms"]
         assert processing is not None
         assert processing.median == median, where
+    waited = replace(launched, ttft_stages=stages | {"image_processing": StageSample(20 * MS, 160_000, 1)})
+    run = run_of(metadata([waited], device="cuda", image_device="cuda:1", images_waited_for=True), tmp_path)
+    processing = run.measures["image_processing_ms"]
+    assert processing is not None
+    assert processing.median == 20, "the events were on the model's device, which did nothing"
     synchronized = run_of(metadata([launched], device="cuda", image_device="cuda", sync_stages=True), tmp_path)
     processing = synchronized.measures["image_processing_ms"]
     assert processing is not None

@@ -13,7 +13,9 @@ from torch.profiler import ProfilerActivity
 
 from gemma_trace.capture import accelerators
 from gemma_trace.capture.accelerators import activity_of, can_wait_for, event_now, name_of, wait_for
+from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.device_watch import watched_devices
+from gemma_trace.capture.models import images_elsewhere
 from gemma_trace.capture.ranges import SynchronizedRanges
 from gemma_trace.capture.session import _warnings
 from gemma_trace.capture.timers import StageTimer
@@ -85,6 +87,33 @@ def test_synchronised_stages_wait_for_what_the_profiler_does_not_see(calls: list
 
 
 @pytest.mark.usefixtures("calls")
+def test_images_on_another_device_than_the_models_are_waited_for(
+    calls: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or the clock of the host, or of the model's device, would time their launches alone."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    first, second = torch.device("cuda", 0), torch.device("cuda", 1)
+    for option, model_on, waited in (
+        (None, CPU, None),
+        ("cpu", first, None),
+        ("cuda", first, None),
+        ("cuda:1", second, None),
+        ("cuda", CPU, first),
+        ("cuda:1", first, second),
+        ("cuda", second, first),
+    ):
+        assert images_elsewhere(CaptureConfig(image_device=option), model_on) == waited, (option, model_on)
+    timer = StageTimer(CPU)
+    ranges = SynchronizedRanges(timer, XPU, only=Stage.IMAGE_PROCESSING)
+    for stage in (Stage.REQUEST, Stage.IMAGE_PROCESSING):
+        ranges.begin(stage.range_name)
+    assert calls == [XPU]
+    ranges.end()
+    ranges.end()
+    assert calls == [XPU, XPU], "at both ends of that stage, and at no other"
+
+
 def test_what_is_not_known_of_a_device_is_said(tmp_path: Path) -> None:
     empty, exported = tmp_path / "empty.json", tmp_path / "exported.json"
     empty.touch()

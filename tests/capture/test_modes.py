@@ -33,10 +33,10 @@ from tests.capture.recorder import Recorder
 def test_modes_that_exclude_each_other_are_refused() -> None:
     for options, message in (
         ({"assistant": "tiny", "prompt_lookup": 2}, "both say what drafts tokens"),
-        ({"prompt_lookup": 2, "batch": 2}, "leave out --batch"),
-        ({"prompt_lookup": 2, "cache": "static"}, "leave out --cache static"),
-        ({"prompt_lookup": 2, "compile": "decode"}, "leave out --compile decode"),
-        ({"compile": "decode", "cache": "dynamic"}, "leave out --cache dynamic"),
+        ({"prompt_lookup": 2, "batch": 2}, "leave out batch="),
+        ({"prompt_lookup": 2, "cache": "static"}, "leave out cache='static'"),
+        ({"prompt_lookup": 2, "compile": "decode"}, "leave out compile='decode'"),
+        ({"compile": "decode", "cache": "dynamic"}, "leave out cache='dynamic'"),
         ({"cpu_affinity": "3-1"}, "is not a list of CPUs"),
         ({"cpu_affinity": "0", "numa_node": 0}, "both say which CPUs"),
         ({"quantize": "int3"}, "no quantization 'int3'"),
@@ -102,6 +102,13 @@ def test_a_model_that_assists_itself_guesses_right(quick: LoadedModel, quick_gem
     assert {"steps", "guessed", "accepted"} <= {col.header for col in report.tables[0].cols}
 
 
+def test_a_look_up_that_guesses_an_images_tokens_is_refused(quick: LoadedModel, tmp_path: Path) -> None:
+    asked: dict[str, Any] = {"runs": 0, "warmup": 1, "profile_runs": 1, "new_tokens": 3, "image_sizes": "8x6"}
+    asked |= {"threads": 1, "prompt_lookup": 200}
+    with pytest.raises(ConfigError, match=r"guessed the tokens of an image, .*; lower it"):
+        profile(model=quick.model, processor=quick.processor, output=tmp_path, **asked)
+
+
 def test_guesses_that_were_all_wrong_are_said() -> None:
     sample = RequestSample(9, 9, (1, 2, 3), "a", {}, {}, step_tokens=(1, 1, 1), step_guesses=(4, 3, 0))
     looked_up, assisted = CaptureConfig(prompt_lookup=4), CaptureConfig(assistant="tiny")
@@ -127,6 +134,27 @@ def test_after_an_interrupt_a_bare_decoder_has_its_prefill(quick: LoadedModel, i
         recorder.heard.clear()
         decoder(input_ids=inputs["input_ids"])
     assert recorder.heard == ["prefill"]
+
+
+def test_after_an_interrupt_in_the_tower_a_bare_tower_is_in_no_prefill(quick: LoadedModel, inputs: Any) -> None:
+    """The call of the whole model was interrupted within the tower, which is then called by itself."""
+    tower = quick.model.model.vision_tower
+    recorder = Recorder()
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    handle = next(each for each in tower.modules() if isinstance(each, nn.ModuleList))[1].register_forward_pre_hook(
+        interrupt
+    )
+    with annotate(quick.model, detail="stage", sink=recorder), torch.inference_mode():
+        with pytest.raises(KeyboardInterrupt):
+            quick.model(**inputs)
+        handle.remove()
+        recorder.heard.clear()
+        tower(inputs["pixel_values"])
+        assert recorder.heard == ["vision_tower"], "which nothing is around"
+    assert recorder.depth == 0
 
 
 def test_a_folder_without_an_adapter_is_refused(tmp_path: Path) -> None:
@@ -207,5 +235,5 @@ def test_an_attention_that_nobody_knows_is_refused_before_the_model_is_loaded(
     quick_gemma: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(models, "_load", None)
-    with pytest.raises(ModelError, match=r"no attention implementation 'sdpaa'; give --attn one of eager, .*sdpa"):
+    with pytest.raises(ModelError, match=r"no attention implementation 'sdpaa'; give attn= one of eager, .*sdpa"):
         models.load_model(CaptureConfig(model=str(quick_gemma), device="cpu", attn="sdpaa"))
