@@ -82,7 +82,8 @@ def serve_capture(
         typer.Option(min=0, metavar="N", help="The seed of the images. By default they are new each time."),
     ] = None,
     timeout: Annotated[
-        float, typer.Option(min=0.1, metavar="S", help="Give up after S seconds in which the server sends nothing.")
+        float,
+        typer.Option(min=0.1, metavar="S", help="Allow S seconds for an answer, or for each piece of its text."),
     ] = 600.0,
     stop_timeout: Annotated[
         float, typer.Option(min=0.1, metavar="S", help="Wait S seconds for the server to write its traces.")

@@ -44,7 +44,7 @@ class Patience:
         left_s = self._until - time.monotonic()
         if left_s > 0:
             return left_s
-        what = f"sent no {self._thing}" if self._heard else "said nothing"
+        what = f"sent no {self._thing}" if self._heard else "sent nothing"
         raise LateError(f"the server {what} for {self.timeout_s:g} s; see its log, or give --timeout")
 
     def read(self, source: io.RawIOBase, buffer: Any) -> int | None:

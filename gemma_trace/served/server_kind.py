@@ -76,9 +76,9 @@ def kind_of(server: Server, model: str | None) -> ServerKind:
 
 def _without_models(answer: Answer) -> str:
     """Why it isn't known what to call a server's model."""
-    give = "give --model what its model is called"
+    give = "give --model the name of its model"
     if answer.status == 200:
-        return f"the server lists no model at /v1/models; is it OpenAI-compatible? If it is, {give}"
+        return f"the server lists no model at /v1/models; check that it is OpenAI-compatible, or {give}"
     if answer.status == 404:
         return f"the server has no /v1/models; check the path of --server, or {give}"
     return refusal(answer.status, answer.body)
@@ -130,5 +130,5 @@ def stop_profile(server: Server, timeout_s: float) -> str:
     try:
         answer = server.ask("POST", "/stop_profile", timeout_s=timeout_s)
     except ServerError as error:
-        return f"/stop_profile: {str(error).replace('--timeout', '--stop-timeout')}"
+        return f"/stop_profile: {str(error.args[0]).replace('--timeout', '--stop-timeout')}"
     return f"/stop_profile: {refusal(answer.status, answer.body)}" if answer.status >= 400 else ""

@@ -115,7 +115,7 @@ class Seen:
             self._last_finishes = any(choice.get("finish_reason") for choice in ours)
             self._patience.renew("token")
         if len(self._token_ns) > self._most_pieces:
-            self._fail(f"the server doesn't stop: it sent over {self._most_pieces:,} pieces of text; see its log")
+            self._fail(f"the server does not stop: it has sent over {self._most_pieces:,} pieces of text; see its log")
             self._broken_off = True
 
     def _has_empty_end(self) -> bool:

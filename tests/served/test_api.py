@@ -157,7 +157,7 @@ def test_what_goes_wrong_is_one_line_and_the_tokens_are_kept(answer: bytes, toke
 def test_comments_for_ever_are_silence() -> None:
     request = asked(STREAM + event() + b": keepalive\n\n" * 400_000, timeout_s=0.001)
     assert len(request.token_ns) <= 1
-    assert "for 0.001 s; see its log, or give --timeout" in request.error
+    assert "for 0.001 s; see its log, or give timeout_s=" in request.error
 
 
 def test_ipv6_and_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:

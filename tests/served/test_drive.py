@@ -35,13 +35,16 @@ def test_one_of_several_models() -> None:
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (models(), "the server lists no model at /v1/models; is it OpenAI-compatible? If it is, give --model"),
-        (head("200 OK") + b"<html></html>", "the server lists no model at /v1/models; is it OpenAI-compatible?"),
-        (head("404 Not Found"), "the server has no /v1/models; check the path of --server, or give --model"),
+        (models(), "the server lists no model at /v1/models; check that it is OpenAI-compatible, or give model="),
+        (
+            head("200 OK") + b"<html></html>",
+            "the server lists no model at /v1/models; check that it is OpenAI-compatible",
+        ),
+        (head("404 Not Found"), "the server has no /v1/models; check the path of server=, or give model="),
         (head("401 Unauthorized") + b"{}", "the server answers 401; set GEMMA_TRACE_API_KEY to its token"),
         (
             head("302 Found", "Location: http://192.0.2.1/"),
-            "it redirects, which isn't followed; give where to",
+            "it redirects, which is not followed; give server= the new address",
         ),
     ],
     ids=["none", "page", "no-such-path", "no-token", "redirects"],
@@ -58,10 +61,8 @@ def served(**more: Any) -> dict[str, Any]:
     request = ClientRequest("request-0", "text", 0, (10_000_000, 16_000_000, 22_000_000), 30_000_000, **more)
     record = ServedRecord(SCHEMA_VERSION, "", "run", "", "tiny", {}, timed=(request,))
     report = served_report(record, "run")
-    row: dict[str, Any]
-    (row,) = json.loads(to_json(report))["rows"]
-    row["notes"] = " ".join(report.tables[0].notes)
-    return row
+    row: dict[str, Any] = json.loads(to_json(report))["rows"][0]
+    return row | {"notes": " ".join(report.tables[0].notes)}
 
 
 def test_several_tokens_in_a_piece() -> None:

@@ -73,7 +73,7 @@ CHUNKED = head("200 OK", "Transfer-Encoding: chunked")
 def test_for_ever(first: bytes, drop: bytes, tokens: int, said: str) -> None:
     with dripping(first, drop) as server:
         request = server.chat(PAYLOAD, "tiny", 3, {})
-    assert request.error == f"the server {said} for {TIMEOUT_S} s; see its log, or give --timeout"
+    assert request.error == f"the server {said} for {TIMEOUT_S} s; see its log, or give timeout_s="
     assert len(request.token_ns) == tokens
 
 
@@ -87,7 +87,7 @@ def test_slow_tokens_are_no_fault() -> None:
     """All together they take longer than the server has for each."""
     with dripping(STREAM, event(), most=20) as server:
         request = server.chat(PAYLOAD, "tiny", 20, {})
-    assert (request.error[:30], len(request.token_ns)) == ("the server ended its answer be", 20)
+    assert (request.error[:30], len(request.token_ns)) == ("the server ended its answer to", 20)
     assert request.done_ns > TIMEOUT_S * 1e9
 
 
@@ -95,12 +95,12 @@ def test_an_error_ends_the_answer() -> None:
     """Though the server goes on."""
     with dripping(STREAM + event() + b'data: {"error": {"message": "out of memory"}}\n\n', event()) as server:
         request = server.chat(PAYLOAD, "tiny", 3, {})
-    assert (request.error, len(request.token_ns)) == ("the server broke off: out of memory", 1)
+    assert (request.error, len(request.token_ns)) == ("the server stopped with an error: out of memory", 1)
 
 
 def test_tokens_for_ever() -> None:
     request = asked(STREAM + event() * 3000 + DONE)
-    assert request.error == "the server doesn't stop: it sent over 1,012 pieces of text; see its log"
+    assert request.error == "the server does not stop: it has sent over 1,012 pieces of text; see its log"
     assert len(request.token_ns) == 1013
 
 
@@ -124,7 +124,7 @@ ENDS = choices({"index": 0, "delta": {}, "finish_reason": "stop"})
         (event() + choices({"index": 0, "delta": {"content": ""}, "finish_reason": "length"}) + DONE, 1, ""),
         (event() * 5 + event(None, usage={"completion_tokens": 2}) + DONE, 5, ""),
         (event() * 2 + event(None, usage={"completion_tokens": 9}) + DONE, 2, ""),
-        (b"<!DOCTYPE html>\n<html>data: nothing</html>", 0, "the server answers with a web page; is --server"),
+        (b"<!DOCTYPE html>\n<html>data: nothing</html>", 0, "the server answers with a web page; check that"),
         (b'{"choices": [{"message": {"content": "a"}}]}\n', 0, "the server sends its answer at once"),
     ],
     ids=[
