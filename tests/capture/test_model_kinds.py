@@ -21,7 +21,7 @@ def folder_with(folder: Path, files: dict[str, Any]) -> Path:
 @pytest.mark.parametrize(
     ("files", "says"),
     [
-        ({"config.json": {"model_type": "llama"}}, "is a llama model, which reads only text; give --model a vision-"),
+        ({"config.json": {"model_type": "llama"}}, "is a llama model, which reads only text; give model= a vision-"),
         ({"config.json": {"model_type": "gemma3_text"}}, "is a gemma3_text model, which reads only text"),
         ({"config.json": {"model_type": "t5"}}, "is a t5 model, which reads only text"),
         ({"config.json": {"model_type": "whisper"}}, "is a whisper model, which reads sound instead of images"),
@@ -29,7 +29,7 @@ def folder_with(folder: Path, files: dict[str, Any]) -> Path:
         ({"config.json": {"model_type": "clip"}}, "is a clip model, which writes no text about an image"),
         (
             {"adapter_config.json": {"base_model_name_or_path": "/home/me/google/gemma-3-4b-it"}},
-            "is an adapter of gemma-3-4b-it, which is not a complete model; give --adapter this folder",
+            "is an adapter of gemma-3-4b-it, which is not a complete model; give adapter= this folder",
         ),
         ({"adapter_config.json": "{"}, "is an adapter, which is not a complete model"),
         ({"q4.gguf": "GGUF"}, "holds GGUF files, which llama.cpp runs but torch does not"),
@@ -63,7 +63,7 @@ def test_what_may_be_one_or_cannot_be_told_is_let_through(config: Any, tmp_path:
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
     for name, says in (
         ("a.gguf", "is a GGUF file, which llama.cpp runs"),
-        ("a.safetensors", "is a file; give --model"),
+        ("a.safetensors", "is a file; give model="),
     ):
         (tmp_path / name).touch()
         with pytest.raises(ModelError, match=rf"^{name} {says}"):

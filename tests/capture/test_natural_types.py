@@ -127,9 +127,9 @@ def test_an_object_that_raises_is_one_line(option: str) -> None:
         ("model", "x" * 300, "model is 'xxx.*…, in which a name has over 255 bytes; shorten it"),
         ("dtype", "x" * 300, "no dtype 'xxx.*…; give one of"),
         ("prompt", "a\udcff", r"prompt is 'a\\udcff', which is no Unicode text"),
-        ("attn", " ", "the attn is empty; give --attn eager"),
+        ("attn", " ", "the attn is empty; give attn= eager"),
         ("stage_modules", {"vision": 3}, "stage_modules is {'vision': 3}; it requires a list of texts"),
-        ("stage_modules", ["vision=a", "vision=b"], "--stage-module says twice what vision is"),
+        ("stage_modules", ["vision=a", "vision=b"], "stage_modules= says twice what vision is"),
         ("image_sizes", (640.0, 480), r"image_sizes is \(640.0, 480\); it requires a list of texts"),
     ],
 )
