@@ -33,10 +33,10 @@ from tests.capture.recorder import Recorder
 def test_modes_that_exclude_each_other_are_refused() -> None:
     for options, message in (
         ({"assistant": "tiny", "prompt_lookup": 2}, "both say what drafts tokens"),
-        ({"prompt_lookup": 2, "batch": 2}, "leave out --batch"),
-        ({"prompt_lookup": 2, "cache": "static"}, "leave out --cache static"),
-        ({"prompt_lookup": 2, "compile": "decode"}, "leave out --compile decode"),
-        ({"compile": "decode", "cache": "dynamic"}, "leave out --cache dynamic"),
+        ({"prompt_lookup": 2, "batch": 2}, "leave out batch="),
+        ({"prompt_lookup": 2, "cache": "static"}, "leave out cache="),
+        ({"prompt_lookup": 2, "compile": "decode"}, "leave out compile="),
+        ({"compile": "decode", "cache": "dynamic"}, "leave out cache="),
         ({"cpu_affinity": "3-1"}, "is not a list of CPUs"),
         ({"cpu_affinity": "0", "numa_node": 0}, "both say which CPUs"),
         ({"quantize": "int3"}, "no quantization 'int3'"),
@@ -235,5 +235,5 @@ def test_an_attention_that_nobody_knows_is_refused_before_the_model_is_loaded(
     quick_gemma: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(models, "_load", None)
-    with pytest.raises(ModelError, match=r"no attention implementation 'sdpaa'; give --attn one of eager, .*sdpa"):
+    with pytest.raises(ModelError, match=r"no attention implementation 'sdpaa'; give attn= one of eager, .*sdpa"):
         models.load_model(CaptureConfig(model=str(quick_gemma), device="cpu", attn="sdpaa"))
