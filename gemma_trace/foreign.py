@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import re
-import tomllib
 from collections import Counter
 from functools import cache
 from pathlib import Path
@@ -196,6 +195,8 @@ def read_toml(path: Path, option: str) -> dict[str, Any]:
     Raises:
         UnreadableError: it isn't there, can't be read, is too large, or is no TOML; the message is one line.
     """
+    import tomllib
+
     try:
         with opened(path) as file:
             data = file.read(MAX_TOML_BYTES + 1)

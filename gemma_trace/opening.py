@@ -146,8 +146,8 @@ def _pieces(path: Path) -> Iterator[bytes]:
                 return
             elif heard - began > WAIT_S:
                 raise UnreadableError(
-                    f"{path} is a pipe that nobody wrote into for {WAIT_S:.0f} s; start what writes the trace into it, "
-                    "or give a file"
+                    f"{path} is a pipe that nobody wrote into for {WAIT_S:.0f} s; start the program that writes the "
+                    f"trace into it, or give a file"
                 )
             else:  # no writer yet
                 time.sleep(_POLL_S)

@@ -122,11 +122,11 @@ class RemotePath(PosixPath):
         return self.joinpath(name)
 
     def resolve(self, strict: bool = False) -> RemotePath:
-        """Itself."""
+        """The path itself: a URL has nothing to resolve."""
         return self
 
     def absolute(self) -> RemotePath:
-        """Itself."""
+        """The path itself: a URL is always absolute."""
         return self
 
     def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
@@ -262,7 +262,7 @@ def files_of(url: str) -> tuple[Any, str]:
     scheme = urlsplit(url).scheme.lower()
     if scheme not in known_implementations or scheme in ("file", "local"):
         raise UnreadableError(
-            f"{shown_url(url)} is no URL that can be read; give s3://, gs://, hf://, https:// or a path"
+            f"{shown_url(url)} is not a URL that can be read; give s3://, gs://, hf://, https:// or a path"
         )
     try:
         files, name = url_to_fs(url, use_listings_cache=False, **_options(scheme))

@@ -74,7 +74,7 @@ class ChatRequest:
 
     @property
     def parts(self) -> tuple[Text | Media, ...]:
-        """All that is said, by whomever, without the system message."""
+        """The parts of all messages but the system message."""
         return tuple(part for turn in self.turns for part in turn.parts)
 
     def media(self, kind: MediaKind) -> tuple[Media, ...]:

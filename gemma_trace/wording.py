@@ -25,7 +25,8 @@ _OPTION: Final = re.compile(
     r"(?P<command>\b(?:gemma-trace|hf|nvidia-smi|pip|vLLM) [^;,)]*|(?<!\w)'[^']*'(?!\w))"
     r"|(?<![\w-])--(?P<name>[a-z][a-z0-9-]*[a-z0-9])"
     r"(?P<is>(?= is ))?"
-    r"(?: (?P<value>-?\d+(?:\.\d+)?(?![\w.])|bfloat16|cpu|decode|dynamic|random|sdpa|stages|static|torchvision)\b)?"
+    r"(?: (?P<value>-?\d+(?:\.\d+)?(?![\w.])|(?:bfloat16|cpu|decode|dynamic|random|sdpa|stages|static|torchvision)\b"
+    r"|'[^']*'|\w+(?= is ))(?!\w))?"
 )
 
 _options_meant: list[bool] = []
@@ -54,6 +55,8 @@ def as_arguments(message: str) -> str:
     "image_device= requires image_backend='torchvision'; run: gemma-trace doctor --hub"
     >>> as_arguments("--runs is -1; give --force to overwrite it"), as_arguments("leave out --device 7")
     ('runs is -1; give force=True to overwrite it', 'leave out device=7')
+    >>> as_arguments("--varies weather is not a setting"), as_arguments("--fail-on '5' is not a limit")
+    ("varies='weather' is not a setting", "fail_on='5' is not a limit")
     """
     return _OPTION.sub(_argument, message)
 
@@ -66,7 +69,8 @@ def _argument(option: re.Match[str]) -> str:
         return name
     if option["value"]:
         value = option["value"]
-        return f"{name}={value if value.strip('-.').replace('.', '').isdigit() else repr(value)}"
+        is_literal = value.startswith("'") or value.strip("-.").replace(".", "").isdigit()
+        return f"{name}={value if is_literal else repr(value)}"
     if option["name"] in _FLAGS:
         return f"{name}=True"
     return "shapes=False" if option["name"] == "no-shapes" else f"{name}="

@@ -92,8 +92,8 @@ def real_trace(path: Path) -> Trace:
     return _load(path)
 
 
-ALWAYS_READ = frozenset({"trace", "capture", "fuzz"})
-"""Folders whose tests are about reading, or captures of their own."""
+READ_ONCE = frozenset({"cli", "report", "agents", "browser"})
+"""Folders whose tests are about what becomes of a trace once it is read."""
 
 _never_changed = {SAMPLES, SHARED}
 """Folders of traces, those of `made_once` among them."""
@@ -107,7 +107,7 @@ def _read_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 
     Reading takes most of a command's time, and is the same each time. What a test writes itself is always read.
     """
-    if not ALWAYS_READ.isdisjoint(request.path.relative_to(ROOT).parts):
+    if READ_ONCE.isdisjoint(request.path.relative_to(ROOT).parts):
         return
 
     def kept(path: str | Path, rules: Sequence[StageRule] = (), *rest: Any, **options: Any) -> Trace:

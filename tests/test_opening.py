@@ -54,7 +54,7 @@ def inherited(trace: Path) -> Iterator[str]:
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("read", [load, read_matrix, read_peaks, lambda path: read_rules(None, path)])
 def test_a_pipe_without_a_writer_is_one_line(pipe: Path, read: object) -> None:
-    with pytest.raises(InputError, match="is a pipe that nobody wrote into for 0 s; start what writes"):
+    with pytest.raises(InputError, match="is a pipe that nobody wrote into for 0 s; start the program that writes"):
         read(pipe)  # type: ignore[operator]
 
 

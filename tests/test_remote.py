@@ -325,7 +325,7 @@ def test_no_server_and_no_such_kind_of_url(capsys: pytest.CaptureFixture[str]) -
     for url in ("nosuch://ann:pw-of-hers@bucket/run.json", "file://elsewhere/run.json"):
         assert main(["stages", url]) == 4
         said = capsys.readouterr().err
-        assert "is no URL that can be read; give s3://, gs://, hf://, https:// or a path" in said
+        assert "is not a URL that can be read; give s3://, gs://, hf://, https:// or a path" in said
         assert "pw-of-hers" not in said
 
 

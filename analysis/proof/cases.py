@@ -83,18 +83,18 @@ class Case:
 SMALL: Final = Model()
 TOGETHER: Final = "together"
 CASES: Final = (
+    Case(
+        TOGETHER,
+        ("loader", "attention", "threads", "images", "processor"),
+        Model(image="1024x768", side=896, patches=32, hidden=896),
+        sleep_ms=800,
+        share=5.0,
+    ),
     Case("loader", ("loader",), SMALL),
     Case("processor", ("processor",), SMALL),
     Case("images", ("images",), Model(image="1024x768", side=896)),
     Case("attention", ("attention",), Model(side=448, patches=32)),
     Case("threads", ("threads",), Model(hidden=512)),
     Case("float32", ("float32",), SMALL, share=0.6),
-    Case(
-        TOGETHER,
-        ("loader", "attention", "threads", "images", "processor"),
-        Model(image="1024x768", side=640, patches=32, hidden=512),
-        sleep_ms=500,
-        share=5.0,
-    ),
 )
-"""Each fault in requests in which nothing else takes as long, and several at once."""
+"""Several faults at once, and each in requests in which nothing else takes as long."""

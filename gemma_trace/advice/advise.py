@@ -39,7 +39,7 @@ def advise(trace: Trace, request: int | Request | None = None, peaks: Sequence[P
 
 
 def look(trace: Trace, request: int | Request | None = None, peaks: Sequence[Peaks] = (), label: str = "") -> Looked:
-    """All that the rules find in a trace, whatever it would gain; see `advise`.
+    """Everything that the rules find in a trace, however little it would gain; see `advise`.
 
     Raises:
         InputError: there is no such request.
@@ -104,7 +104,7 @@ def _rules_for(health: Health) -> tuple[Sequence[Rule], list[Abstention]]:
     """The rules that say something of such a trace, and why the others don't: a cold start is no steady state."""
     for finding in health.findings:
         if finding.code == COLD_START and finding.severity is not Severity.INFO:
-            lacking = Abstention("all but cold_start", finding.message, finding.advice)
+            lacking = Abstention(f"all but {COLD_START}", finding.message, finding.advice)
             return [rule for rule in RULES if rule.name == COLD_START], [lacking]
     return RULES, []
 

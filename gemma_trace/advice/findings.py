@@ -57,7 +57,7 @@ class Ceiling:
 
     @property
     def interval_ns(self) -> tuple[float, float]:
-        """Of the mean a 95% interval by Student's t; of fewer than 3 requests the smallest and the largest value.
+        """A 95% interval of the mean, by Student's t; of fewer than 3 requests the smallest and the largest value.
 
         Of several traces it is over their means, since requests of one process share its luck. It lies within 0 and
         the longest wall time.
@@ -85,7 +85,7 @@ class Ceiling:
 
     @property
     def ttft_pct(self) -> float | None:
-        """The same in percent of the mean TTFT."""
+        """The ceiling up to the first token, in percent of the mean TTFT."""
         return 100 * sum(self.ttft_values_ns) / sum(self.ttfts_ns) if sum(self.ttfts_ns) else None
 
 
@@ -145,6 +145,7 @@ class Advice(Tabular):
         requests: how many requests it is of.
         abstentions: the rules that couldn't look, and why.
         traces: of several traces their names.
+        hidden: the findings that aren't shown: `more` with lower ceilings, and then those under the noise.
     """
 
     findings: tuple[Finding, ...]
@@ -154,6 +155,7 @@ class Advice(Tabular):
     requests: int
     abstentions: tuple[Abstention, ...]
     traces: tuple[str, ...] = ()
+    hidden: tuple[Finding, ...] = ()
 
     def headline(self) -> str:
         """What the result is, in a line."""

@@ -36,7 +36,7 @@ class Looked:
     abstentions: tuple[Abstention, ...]
 
     def called(self, label: str) -> Looked:
-        """The same under a name that tells its trace from others."""
+        """This look under another name for its trace, which tells it from others."""
         return replace(self, label=label)
 
     def by_key(self) -> Iterator[tuple[_Key, Finding]]:
@@ -55,6 +55,7 @@ def advice_of(looked: Sequence[Looked]) -> Advice:
     noise = _noise_ns([each.walls_ns for each in with_requests])
     heard = ranked([finding for finding, is_heard in found if is_heard])
     shown = heard[:MOST_FINDINGS]
+    unheard = ranked([finding for finding, is_heard in found if not is_heard])
     return Advice(
         tuple(shown),
         len(heard) - len(shown),
@@ -63,6 +64,7 @@ def advice_of(looked: Sequence[Looked]) -> Advice:
         sum(len(each.walls_ns) for each in looked),
         _abstentions(looked),
         tuple(each.label for each in looked) if len(looked) > 1 else (),
+        (*heard[MOST_FINDINGS:], *unheard),
     )
 
 

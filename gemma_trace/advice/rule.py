@@ -61,8 +61,12 @@ class Rule:
 
     Attributes:
         source: where it is from, e.g. the documentation that recommends the change.
+        looks_for: what it looks for, with its thresholds.
+        leaves: what would be left of that, at the least.
     """
 
     name: str
     source: str
     look: Look
+    looks_for: str
+    leaves: str

@@ -27,7 +27,7 @@ def advise_tool(desk: Desk, asked: Advise) -> Found:
     files = desk.files(asked.path)
     if len(files) > MOST_ADVISED:
         raise InputError(
-            f"that folder has {len(files):,} traces, and advice is of {MOST_ADVISED} at most; give one of them, or a "
+            f"that folder has {len(files):,} traces, and advice covers {MOST_ADVISED} at most; give one of them, or a "
             "folder below it, as summarize shows them"
         )
     found, health, unreadable = _advice(desk, files, asked.request)
@@ -83,7 +83,7 @@ def what_if_tool(desk: Desk, asked: WhatIf) -> Found:
     from gemma_trace.whatif.engine import Change, what_if
 
     if not (asked.scale or asked.remove or asked.overlap):
-        raise ConfigError('nothing is changed; give scale, e.g. {"family:attention": 0.5}, remove or overlap')
+        raise ConfigError('nothing would change; give scale, e.g. {"family:attention": 0.5}, remove or overlap')
     change = Change.of(asked.remove, asked.scale, asked.overlap)
     trace = desk.trace(asked.path)
     found = what_if(trace, change, asked.request)

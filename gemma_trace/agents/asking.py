@@ -104,7 +104,7 @@ def _asked(order: Order) -> dict[str, Any]:
             with contextlib.suppress(BrokenPipeError):  # what it has not read
                 process.stdin.close()
     if not answer:
-        raise InputError("the query was ended, for want of memory or since it took too long; ask for less")
+        raise InputError("the query was stopped, because memory ran out or it took too long; ask for less")
     found: dict[str, Any] = msgspec.json.decode(answer)
     if "error" in found:
         raise InputError(str(found["error"]))

@@ -24,7 +24,7 @@ _OF_THE_PAGE: Final = ("cursor", "max_tokens", "max_rows")
 
 @dataclass(frozen=True)
 class Tool:
-    """A tool.
+    """A tool of the server: its name, what it accepts, and what answers it.
 
     Attributes:
         title: for people.
@@ -85,7 +85,7 @@ TOOLS: Final = (
     Tool(
         "what_if",
         "What a change could gain",
-        "What each request would take if some of its work were shorter, gone or overlapped, by replay of its "
+        "What each request would take if some of its work were shorter, gone or overlapped, found by replaying its "
         "dependency graph. A pattern is family:, kernel:, stage:, op: or span: and a name with * for any text.",
         parameters.WhatIf,
         advising.what_if_tool,

@@ -31,14 +31,14 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Summarize(Asked, frozen=True, kw_only=True):
-    """See the tool."""
+    """What the tool `summarize` accepts."""
 
     path: Folder = "."
     stage: Stage = ""
 
 
 class Stages(Asked, frozen=True, kw_only=True):
-    """See the tool."""
+    """What the tool `stages` accepts."""
 
     path: Folder
     part: Annotated[
@@ -50,7 +50,7 @@ class Stages(Asked, frozen=True, kw_only=True):
 
 
 class Kernels(Asked, frozen=True, kw_only=True):
-    """See the tool."""
+    """What the tool `kernels` accepts."""
 
     path: Path
     stage: Stage = ""
@@ -63,7 +63,7 @@ class Kernels(Asked, frozen=True, kw_only=True):
 
 
 class Tree(Asked, frozen=True, kw_only=True):
-    """See the tool."""
+    """What the tool `tree` accepts."""
 
     path: Path
     stage: Stage = ""
@@ -73,13 +73,13 @@ class Tree(Asked, frozen=True, kw_only=True):
 
 
 class Check(Asked, frozen=True, kw_only=True):
-    """See the tool."""
+    """What the tool `check` accepts."""
 
     path: Path
 
 
 class Diff(Asked, frozen=True, kw_only=True):
-    """See the tool."""
+    """What the tool `diff` accepts."""
 
     before: Folder
     after: Folder
@@ -91,7 +91,7 @@ class Diff(Asked, frozen=True, kw_only=True):
 
 
 class Advise(Asked, frozen=True, kw_only=True):
-    """See the tool."""
+    """What the tool `advise` accepts."""
 
     path: Path
     part: Annotated[
@@ -104,7 +104,7 @@ Pattern = Annotated[str, Meta(max_length=_LONGEST_NAME)]
 
 
 class WhatIf(Asked, frozen=True, kw_only=True):
-    """See the tool."""
+    """What the tool `what_if` accepts."""
 
     path: Path
     scale: Annotated[
@@ -120,7 +120,7 @@ class WhatIf(Asked, frozen=True, kw_only=True):
 
 
 class Sql(Asked, frozen=True, kw_only=True):
-    """See the tool."""
+    """What the tool `sql` accepts."""
 
     path: Annotated[
         str, Meta(min_length=1, max_length=_LONGEST_PATH, description="A trace, a folder of traces, or a store.")

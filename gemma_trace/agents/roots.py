@@ -131,4 +131,4 @@ class Roots:
                 return path_of(root)
             if is_plain and given.startswith(f"{shown}/") and ".." not in unquote(unquote(parts.path)).split("/"):
                 return path_of(root + given[len(shown) :])
-        raise InputError("that URL is not below a root; the server reads the roots that it was started with alone")
+        raise InputError("that URL is not below a root; the server reads only the roots that it was started with")

@@ -30,8 +30,8 @@ MOST_COMPARED: Final = 64
 """So many traces a side of a comparison may have."""
 
 _MEDIANS: Final = (
-    "Medians ± half the interquartile range; timing says whether the profiler ran meanwhile. wall_ms: the mean of the "
-    "profiled requests, from their begin to their end."
+    "Medians ± half the interquartile range; timing says whether the profiler was running. wall_ms: the mean over "
+    "the profiled requests, from beginning to end."
 )
 
 
@@ -166,7 +166,7 @@ def check_tool(desk: Desk, asked: Check) -> Found:
         Table("Findings", FINDING_COLS, said),
         by_columns("code"),
         {"verdict": health.verdict, "spans": len(trace.spans), "requests": len(trace.requests)},
-        notes=() if said else ("Nothing wrong was found.",),
+        notes=() if said else ("No problems were found.",),
     )
 
 

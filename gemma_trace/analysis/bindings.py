@@ -91,9 +91,9 @@ class Binding:
         return self.shares[0][0]
 
 
-def doubt_of(found: StageBreakdown, health: Health) -> Doubt:
+def doubt_of(breakdown: StageBreakdown, health: Health) -> Doubt:
     """Why nothing can be said of what binds the stages of these requests."""
-    if found.complete().without_device:
+    if breakdown.complete().without_device:
         return Doubt.NO_ACTIVITIES
     codes = {finding.code for finding in health.findings if finding.severity is Severity.ERROR}
     return Doubt.CLOCKS if CLOCK_SHIFT in codes else Doubt.NONE

@@ -51,14 +51,14 @@ class Change:
 
     @property
     def before_ms(self) -> float:
-        """What it was before: the median of the requests, or the mean over the processes; 0 where there is none."""
+        """The value before: the median over the requests, or the mean over the processes; 0 if there is none."""
         if self.before is None:
             return 0.0
         return self.before.mean if self.is_between_processes else self.before.median
 
     @property
     def after_ms(self) -> float:
-        """What it is after, as `before_ms`."""
+        """The value after, likewise."""
         if self.after is None:
             return 0.0
         return self.after.mean if self.is_between_processes else self.after.median
@@ -102,7 +102,7 @@ class TraceDiff(Tabular):
 
     @property
     def label(self) -> str:
-        """What it is a comparison of."""
+        """The names of the two sides, for people."""
         return " → ".join(self.names) if self.names[0] != self.names[1] else f"{self.names[0]}, before → after"
 
     @property

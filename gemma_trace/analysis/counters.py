@@ -29,7 +29,7 @@ class Series:
     value: npt.NDArray[Any]
 
     def changes(self) -> Series:
-        """The same without the samples that repeat the one before, but for the last."""
+        """The series without samples that repeat the one before; the last sample stays."""
         kept = np.append(True, np.diff(self.value) != 0)[: len(self.value)]
         kept[-1:] = True
         return Series(self.ts_ns[kept], self.value[kept])

@@ -273,9 +273,9 @@ def _cut_by_stage(trace: Trace, line: WindowLine, steps: _Steps) -> _Cut:
     whole = np.flatnonzero(of_device)
     parts = [_Cut(start[whole], end[whole], whole, np.full(len(whole), UNATTRIBUTED_CODE))]
 
-    def cut(chosen: IntArray, found: Stretches) -> None:
-        first, last, step, stretch = intersect((start[chosen], end[chosen]), (found.start_ns, found.end_ns))
-        parts.append(_Cut(first, last, chosen[step], found.row[stretch]))
+    def cut(chosen: IntArray, stretches: Stretches) -> None:
+        first, last, step, stretch = intersect((start[chosen], end[chosen]), (stretches.start_ns, stretches.end_ns))
+        parts.append(_Cut(first, last, chosen[step], stretches.row[stretch]))
 
     is_own_thread = ~of_device & (steps.track == line.track[steps.window])
     cut(np.flatnonzero(is_own_thread), answering_stretches(trace, line))

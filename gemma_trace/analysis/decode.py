@@ -167,12 +167,12 @@ class DecodeStatistics(Tabular):
 
     @cached_property
     def tokens_per_second(self) -> Distribution:
-        """Of one sequence, by request."""
+        """Tokens per second of one sequence, by request."""
         return Distribution(tuple(request.tokens_per_second for request in self.requests), "tokens/s")
 
     @cached_property
     def throughput(self) -> Distribution:
-        """Tokens a second of the whole batch while it decodes, by request."""
+        """Tokens per second of the whole batch while it decodes, by request."""
         return Distribution(tuple(self.batch * rate for rate in self.tokens_per_second.values), "tokens/s")
 
     @cached_property
@@ -212,7 +212,7 @@ class DecodeStatistics(Tabular):
 
     @property
     def tokens(self) -> int:
-        """Of the longest series, the first included."""
+        """How many tokens the longest series has, including the first."""
         return 1 + max(len(series.intervals_ns) for series in self.series)
 
     def token_by_token(self, most: int | None = None) -> tuple[TokenIntervals, ...]:

@@ -32,26 +32,26 @@ class DeviceLine:
         return 100 * self.use.device_busy_ns / self.wall_ns if self.wall_ns else None
 
 
-def device_lines(found: Sequence[DeviceUse], wall_ns: int) -> list[DeviceLine]:
+def device_lines(devices: Sequence[DeviceUse], wall_ns: int) -> list[DeviceLine]:
     """A line per device and stage, and one per device for all stages where it worked for several.
 
     Args:
         wall_ns: of the requests that they are of.
     """
     lines = []
-    for device in dict.fromkeys(use.device for use in found):
-        own = [use for use in found if use.device == device]
+    for device in dict.fromkeys(use.device for use in devices):
+        own = [use for use in devices if use.device == device]
         lines += [DeviceLine(use, wall_ns) for use in ([*own, summed_use(own, ALL_STAGES)] if len(own) > 1 else own)]
     return lines
 
 
-def summed_use(found: Sequence[DeviceUse], stage: str) -> DeviceUse:
+def summed_use(devices: Sequence[DeviceUse], stage: str) -> DeviceUse:
     """Rows summed up, under the first one's device."""
     return DeviceUse(
-        found[0].device,
-        found[0].name,
+        devices[0].device,
+        devices[0].name,
         stage,
-        sum(use.device_busy_ns for use in found),
-        sum(use.device_sum_ns for use in found),
-        sum(use.activities for use in found),
+        sum(use.device_busy_ns for use in devices),
+        sum(use.device_sum_ns for use in devices),
+        sum(use.activities for use in devices),
     )

@@ -23,14 +23,14 @@ def energy_of(metadata: RunMetadata | None) -> Energy | None:
 
 
 def per_request(energy: Energy | None) -> Amount | None:
-    """Of one request: all of its prompts and tokens."""
+    """Joules per request, with all of its prompts and tokens."""
     return (
         None if energy is None else Amount(energy.joules / energy.requests, energy.uncertainty_joules / energy.requests)
     )
 
 
 def per_token(energy: Energy | None) -> Amount | None:
-    """Of a generated token, the requests' prefill and preprocessing included."""
+    """Joules per generated token, including the prefill and the preprocessing of the requests."""
     if energy is None or not energy.tokens:
         return None
     return Amount(energy.joules / energy.tokens, energy.uncertainty_joules / energy.tokens)

@@ -82,7 +82,7 @@ class Verdict:
 
     @property
     def answer(self) -> Outcome:
-        """Of the whole."""
+        """The answer of the whole gate."""
         answers = {row.answer for row in self.held}
         if "exceeded" in answers:
             return "exceeded"
@@ -108,7 +108,7 @@ class Gate:
     limits: Mapping[str, Limit] = field(default_factory=dict)
     varied: Collection[str] = ()
 
-    def judge(self, found: TraceDiff) -> Verdict:
+    def judge(self, diff: TraceDiff) -> Verdict:
         """Hold a comparison against the limits.
 
         A row of one side alone, which nothing can be held against, is over any limit.
@@ -116,29 +116,29 @@ class Gate:
         Raises:
             InputError: neither side has a row that has a limit of its own, so that nothing can be said.
         """
-        rows = {change.stage: change for change in found.stages}
+        rows = {change.stage: change for change in diff.stages}
         for name in self.limits:
             if name not in rows:
                 raise InputError(
                     f"{name!r} is not on both sides, so it has nothing to compare; there are {', '.join(rows)}"
                 )
-        whole_ms = max((change.before_ms for change in found.stages if change.stage in _WHOLES), default=0.0)
+        whole_ms = max((change.before_ms for change in diff.stages if change.stage in _WHOLES), default=0.0)
         held = []
         for name, change in rows.items():
-            limit = self.limits.get(name, self.limit if _is_large(change, found) else None)
+            limit = self.limits.get(name, self.limit if _is_large(change, diff) else None)
             if limit is not None:
                 # Whoever names a stage wants to hear of it, however small a part of the whole it is.
                 least_ms = 0.0 if name in self.limits else whole_ms
-                held.append(_held(change, limit, found.noise.limit_ms(name, change.before_ms, least_ms)))
-        return Verdict(tuple(held), tuple(self._reasons(found)))
+                held.append(_held(change, limit, diff.noise.limit_ms(name, change.before_ms, least_ms)))
+        return Verdict(tuple(held), tuple(self._reasons(diff)))
 
-    def _reasons(self, found: TraceDiff) -> list[str]:
+    def _reasons(self, diff: TraceDiff) -> list[str]:
         reasons = []
-        for word, runs in (("before", found.befores), ("after", found.afters)):
+        for word, runs in (("before", diff.befores), ("after", diff.afters)):
             requests = sum(run.runs for run in runs)
             if requests < LEAST_REQUESTS:
                 reasons.append(f"the side {word} has {requests} requests, and {LEAST_REQUESTS} are required")
-        for setting in found.settings:
+        for setting in diff.settings:
             name = setting.partition(":")[0]
             if name in SETTINGS and name not in self.varied:
                 reasons.append(f"the sides differ in {setting} (--varies {name} allows that)")
@@ -163,7 +163,7 @@ def _held(change: Change, limit: Limit, floor_ms: float) -> Held:
     return Held(change, limit, "ok" if ruled_out or would_be_seen else "inconclusive", detectable_ms)
 
 
-def _is_large(change: Change, found: TraceDiff) -> bool:
+def _is_large(change: Change, diff: TraceDiff) -> bool:
     """Whether a limit for everything holds for this row: one of a share of the whole, or the whole itself.
 
     What no stage answers for isn't known of every timed pass; that it is missing there says nothing.
@@ -172,7 +172,7 @@ def _is_large(change: Change, found: TraceDiff) -> bool:
         return True
     if change.stage == Stage.UNATTRIBUTED and not (change.before and change.after):
         return False
-    wholes = [whole for whole in found.stages if whole.stage in _WHOLES and whole.before and whole.after]
+    wholes = [whole for whole in diff.stages if whole.stage in _WHOLES and whole.before and whole.after]
     medians = [side.median for whole in wholes[:1] for side in (whole.before, whole.after) if side]
     least = LEAST_STAGE_SHARE * next((median for median in medians if median), 0.0)
     return max(side.median for side in (change.before, change.after) if side) >= least > 0

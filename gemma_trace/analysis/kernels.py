@@ -64,7 +64,7 @@ class KernelRow:
 
 @dataclass(frozen=True)
 class KernelTotals:
-    """Of what was selected.
+    """Sums over the work that was selected.
 
     Attributes:
         activities: device activities.

@@ -87,7 +87,7 @@ def device_lanes(trace: Trace, request: int | Request) -> dict[int, Lane]:
 
 
 def device_lanes_of(trace: Trace, requests: Sequence[Request]) -> list[dict[int, Lane]]:
-    """The same of many requests."""
+    """The device lanes of several requests, found in one pass."""
     spans, (place, names) = trace.spans, _places(trace)
     by_request: list[dict[int, Lane]] = []
     for pieces in cut_all(trace, requests):

@@ -52,30 +52,30 @@ def allocator_name(device: int) -> str:
     return "host" if device == NONE else f"device {device}"
 
 
-def shown_devices(found: MemoryUse) -> Sequence[DeviceMemory]:
+def shown_devices(use: MemoryUse) -> Sequence[DeviceMemory]:
     """The devices; the host where there are none."""
-    return [device for device in found.devices if device.device != NONE] or found.devices
+    return [device for device in use.devices if device.device != NONE] or use.devices
 
 
-def allocator_lines(found: MemoryUse) -> list[AllocatorLine]:
+def allocator_lines(use: MemoryUse) -> list[AllocatorLine]:
     """A line per allocator."""
-    return [_allocator_line(found, device) for device in found.devices]
+    return [_allocator_line(use, device) for device in use.devices]
 
 
-def _allocator_line(found: MemoryUse, device: DeviceMemory) -> AllocatorLine:
+def _allocator_line(use: MemoryUse, device: DeviceMemory) -> AllocatorLine:
     steps = [cache.step_bytes for cache in device.caches if cache.cache_bytes and cache.step_bytes is not None]
     return AllocatorLine(
         device,
         _largest([cache.cache_bytes or None for cache in device.caches]),
         median(steps) if steps else None,
-        _largest([row.activations_bytes for row in found.stages if row.device == device.device]),
+        _largest([row.activations_bytes for row in use.stages if row.device == device.device]),
     )
 
 
-def stage_memory_lines(found: MemoryUse, device: DeviceMemory) -> list[StageMemoryLine]:
+def stage_memory_lines(use: MemoryUse, device: DeviceMemory) -> list[StageMemoryLine]:
     """The stages that allocate or free anything on a device."""
     by_stage: dict[str, list[StageMemory]] = {}
-    for row in found.stages:
+    for row in use.stages:
         if row.device == device.device:
             by_stage.setdefault(row.stage, []).append(row)
     return [

@@ -39,7 +39,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Difference:
-    """Of two sides: after less before, in the unit of the values.
+    """The difference of two sides: after less before, in the unit of the values.
 
     Attributes:
         value: the difference of the means of the processes' medians; of one process per side, of their medians.

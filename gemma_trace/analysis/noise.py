@@ -49,7 +49,7 @@ class NoiseFloor:
         return self.limits_pct.get(stage, self.default_pct)
 
     def limit_ms(self, stage: str, before_ms: float, whole_ms: float) -> float:
-        """The same in ms.
+        """The limit in ms.
 
         Args:
             whole_ms: the request's length.

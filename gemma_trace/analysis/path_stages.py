@@ -10,7 +10,7 @@ from gemma_trace.analysis.critical_path import CriticalPath, PathKind
 
 @dataclass(frozen=True)
 class PathStage:
-    """What of a path belongs to one stage.
+    """The part of a critical path that belongs to one stage.
 
     Attributes:
         request: the request's index; None where it is several summed up.

@@ -75,7 +75,7 @@ def cut(trace: Trace, request: int | Request) -> Pieces:
 
 
 def cut_all(trace: Trace, requests: Sequence[Request]) -> Iterator[Pieces]:
-    """The same of many requests, as many at a time as keep memory in bounds."""
+    """Cut up several requests, as many at a time as keep memory in bounds."""
     if len(requests) == 1:
         yield cut(trace, requests[0])
         return

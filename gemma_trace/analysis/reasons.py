@@ -221,16 +221,16 @@ class _Splitter:
             Idle((idle[0][own_time], idle[1][own_time]), row[own_time], held.track[own_time]),
         )
 
-    def _with_overhead(self, found: HostPieces, line: WindowLine) -> _Held:
+    def _with_overhead(self, pieces: HostPieces, line: WindowLine) -> _Held:
         """The pieces cut where the profiler begins or ceases to hold the request up."""
         held, by = self._held_up(line)
         free = line.gaps(held)
         start = np.concatenate((held[0], free[0]))
         order = np.argsort(start, kind="stable")
         cuts = (start[order], np.concatenate((held[1], free[1]))[order])
-        low, high, piece, place = intersect(found.interval, cuts)
+        low, high, piece, place = intersect(pieces.interval, cuts)
         overhead = np.concatenate((by, np.full(len(free[0]), NONE)))[order]
-        cut = found.taken(piece)
+        cut = pieces.taken(piece)
         return _Held((low, high), cut.row, cut.gap, cut.track, cut.span, overhead[place])
 
     def _held_up(self, line: WindowLine) -> tuple[Intervals, IntArray]:

@@ -56,7 +56,7 @@ class Costs:
 
 @dataclass(frozen=True)
 class Side:
-    """One process.
+    """One process of a side, summed up.
 
     Attributes:
         run: its row of the TTFT table.

@@ -34,12 +34,12 @@ class StageLine:
 
     @property
     def share_pct(self) -> float | None:
-        """The same in percent."""
+        """The share of the wall time, in percent."""
         return None if self.share is None else 100 * self.share
 
     @property
     def profiler_ns(self) -> int:
-        """What of its time the profiler itself held it up."""
+        """The part of its time in which the profiler delayed it."""
         return self.binding.reason.by_kind_ns(Kind.PROFILER) if self.binding else 0
 
 
@@ -50,7 +50,7 @@ def stage_lines(
     bindings: Sequence[Binding] = (),
     floors: Mapping[str, FloorSum] | None = None,
 ) -> tuple[StageLine, ...]:
-    """A line per row.
+    """The lines of a table of stages, one per row.
 
     Args:
         wall_ns: of the same requests.

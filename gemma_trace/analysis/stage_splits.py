@@ -27,7 +27,7 @@ class Split:
 
 @dataclass(frozen=True)
 class FamilyLine:
-    """A kind of work."""
+    """One kind of work and its time in each stage."""
 
     name: str
     split: Split

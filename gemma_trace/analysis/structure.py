@@ -43,7 +43,7 @@ class WorkPair:
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """The name of the row."""
         if self.is_alike:
             return " / ".join(self.path[1:]) or self.path[0]
         where = " / ".join(self.path[1:])

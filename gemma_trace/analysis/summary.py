@@ -116,7 +116,7 @@ class RequestMeasures:
 
 @dataclass(frozen=True, repr=False)
 class RunSummary(Tabular):
-    """One run.
+    """One run: its measures, each with its spread over the requests, and its health.
 
     Attributes:
         run: its name, or the file's where the trace isn't ours.
@@ -311,15 +311,15 @@ def measures_of(requests: Sequence[RequestMeasures]) -> dict[str, Distribution |
     return measures
 
 
-def _decode_measures(found: DecodeStatistics | None) -> dict[str, Distribution | None]:
+def _decode_measures(statistics: DecodeStatistics | None) -> dict[str, Distribution | None]:
     """What is said of the tokens after the first."""
-    if found is None:
+    if statistics is None:
         return {}
     return {
-        "tpot_ms": found.tpot,
-        "tokens_per_second": found.tokens_per_second,
-        "decode_slope_us": found.slope,
-        "decode_jitter_pct": found.jitter,
+        "tpot_ms": statistics.tpot,
+        "tokens_per_second": statistics.tokens_per_second,
+        "decode_slope_us": statistics.slope,
+        "decode_jitter_pct": statistics.jitter,
     }
 
 

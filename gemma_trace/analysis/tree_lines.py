@@ -12,7 +12,7 @@ _UNCOUNTED = (NodeKind.REST, NodeKind.TRACE)
 
 @dataclass(frozen=True)
 class TreeLine:
-    """A node.
+    """A node of the tree as a row of a table.
 
     Attributes:
         depth: of the node below the top that it is under.

@@ -67,7 +67,7 @@ class WindowLine:
         return WindowLine(*(column[windows] for column in columns))
 
     def looking_at(self, track: int) -> WindowLine:
-        """The same windows, of another thread."""
+        """These windows, seen from another thread."""
         return replace(self, track=np.full(len(self), track))
 
     def at(self, place: IntArray) -> IntArray:

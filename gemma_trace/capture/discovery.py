@@ -62,7 +62,7 @@ class StageModules:
 
     @property
     def encoders(self) -> tuple[nn.Module, ...]:
-        """All that comes before the text model."""
+        """The modules that run before the text model."""
         return (*self.vision_tower, *self.audio_tower, *self.projector)
 
     def layers(self, model: nn.Module) -> list[nn.Module]:

@@ -8,7 +8,7 @@ import io
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -19,21 +19,13 @@ from typer.core import TyperCommand, TyperGroup
 from gemma_trace._version import __version__
 from gemma_trace.cli.everywhere import HELP, asked, asking, taken_out
 from gemma_trace.cli.output import say
+from gemma_trace.cli.summaries import SUMMARIES
 from gemma_trace.errors import GemmaTraceError
 from gemma_trace.opening import pipes_kept
 from gemma_trace.printable import printable
 from gemma_trace.signals import Ended, cleared_up_on_signals
 
-COMMANDS: Final = (
-    *("capture", "serve-capture", "sweep", "compare"),
-    *("summarize", "stages", "kernels", "tree", "ranks", "diff", "check"),
-    *("advise", "what-if"),
-    *("report", "view", "export", "hta"),
-    *("index", "history", "sql", "baseline"),
-    *("mcp", "skill"),
-    "doctor",
-)
-"""In the order of the help. Each is a function in the module of the same name, a dash for an underscore."""
+COMMANDS: Final = tuple(SUMMARIES)
 
 FAULT: Final = 70
 """The exit code of a fault of our own; `sysexits.h` calls it EX_SOFTWARE."""
@@ -69,13 +61,15 @@ def _printable_usage() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if hasattr(error, "format_message") and hasattr(error, "message"):  # click's, which typer may bring along
+        is_help = type(error).__name__ == "NoArgsIsHelpError"  # whose message is our own help, line by line
+        # Both are click's, which typer may bring along.
+        if hasattr(error, "format_message") and hasattr(error, "message") and not is_help:
             vars(error)["message"] = printable(error.message)
         raise
 
 
 def build_app(arguments: Sequence[str]) -> typer.Typer:
-    """The command line for these arguments: with the one command that they name, or, for help, with all."""
+    """The command line for these arguments: with the one command that they name, or, for help, with what all do."""
     app = typer.Typer(
         name="gemma-trace",
         cls=_Group,
@@ -88,9 +82,26 @@ def build_app(arguments: Sequence[str]) -> typer.Typer:
     app.callback()(root)
     named = next((argument for argument in arguments if argument in COMMANDS), None)
     for command in (named,) if named else COMMANDS:
-        name = command.replace("-", "_")
-        app.command(command, cls=_Command, epilog=HELP)(getattr(importlib.import_module(f"{__name__}.{name}"), name))
+        if named or _completes():
+            app.command(command, cls=_Command, epilog=HELP)(_function_of(command))
+        else:
+            app.command(command, help=SUMMARIES[command])(_unnamed)
     return app
+
+
+def _completes() -> bool:
+    """Whether a shell asks how a command line goes on, which takes the options of all commands."""
+    return any(name.startswith("_") and name.endswith("_COMPLETE") for name in os.environ)
+
+
+def _function_of(command: str) -> Callable[..., Any]:
+    name = command.replace("-", "_")
+    function: Callable[..., Any] = getattr(importlib.import_module(f"{__name__}.{name}"), name)
+    return function
+
+
+def _unnamed() -> None:
+    """Stands for a command that isn't run."""
 
 
 def _print_version(wanted: bool) -> None:

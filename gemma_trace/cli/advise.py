@@ -46,6 +46,9 @@ def advise(
     request: Annotated[
         int | None, typer.Option(metavar="N", help="Look at request N of each trace alone; 0 is the first.")
     ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show what every rule looked for, what it found, and its thresholds.")
+    ] = False,
     peaks: PeaksOption = None,
     rule: RuleOption = None,
     rules: RulesOption = None,
@@ -72,7 +75,7 @@ def advise(
     from gemma_trace.cli.rules import own_peaks, read_rules
     from gemma_trace.health.merge import merged, told_apart
     from gemma_trace.parallel import map_files
-    from gemma_trace.report.tables.advice import advice_report
+    from gemma_trace.report.tables.advice import advice_report, with_rules
     from gemma_trace.trace.folders import find_traces
 
     files = find_traces(paths)
@@ -85,7 +88,9 @@ def advise(
         labels = told_apart([found.label for _, found, _ in read], [file for file, _, _ in read])
         found = advice_of([found.called(label) for (_, found, _), label in zip(read, labels, strict=True)])
         health = merged([health for *_, health in read], labels)
-        emit(advice_report(found, [str(path) for path in paths], health), form, output, force=force, raw=raw)
+        report = advice_report(found, [str(path) for path in paths], health)
+        report = with_rules(report, found) if explain else report
+        emit(report, form, output, force=force, raw=raw)
     for failure in failures[:-1]:
         say(f"gemma-trace: {failure}")
     if failures:

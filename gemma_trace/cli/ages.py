@@ -26,10 +26,10 @@ def age_s(text: str, option: str) -> int:
     >>> age_s("30d", "--prune-raw-after")
     2592000
     """
-    found = _AGE.fullmatch(text)
-    if not found:
+    match = _AGE.fullmatch(text)
+    if not match:
         raise ConfigError(f"{option} {text!r} is not an age; give a number of hours, days or weeks, e.g. 30d")
-    return int(found[1]) * _UNITS_S[found[2]]
+    return int(match[1]) * _UNITS_S[match[2]]
 
 
 def instant_ns(text: str, option: str) -> int:

@@ -200,8 +200,8 @@ def side_at(path: Path, taken: dict[Path, Side]) -> Side:
 def narrower_than(width_pct: float) -> Callable[[TraceDiff], bool]:
     """Whether the interval of a comparison's TTFT, or of its wall time, is so narrow."""
 
-    def is_narrow(found: TraceDiff) -> bool:
-        whole = next((row for row in found.stages if row.stage in ("ttft", "wall") and row.interval_ms), None)
+    def is_narrow(diff: TraceDiff) -> bool:
+        whole = next((row for row in diff.stages if row.stage in ("ttft", "wall") and row.interval_ms), None)
         if whole is None or whole.interval_ms is None or not whole.before_ms:
             return False
         return 100 * (whole.interval_ms[1] - whole.interval_ms[0]) / whole.before_ms <= width_pct

@@ -257,7 +257,7 @@ def noise_floor(folder: Path, reading: SideReader) -> NoiseFloor:
 
 
 def hold(
-    found: Sequence[TraceDiff], verdicts: Sequence[Verdict], unmatched: Sequence[str], *, lenient: bool = False
+    diffs: Sequence[TraceDiff], verdicts: Sequence[Verdict], unmatched: Sequence[str], *, lenient: bool = False
 ) -> None:
     """End with an error that names what is over its limit, or why that can't be known.
 
@@ -269,7 +269,7 @@ def hold(
         GateError: something is over its limit.
         InconclusiveError: too little is known.
     """
-    names = [f"{pair.label}: " if len(found) > 1 else "" for pair in found]
+    names = [f"{pair.label}: " if len(diffs) > 1 else "" for pair in diffs]
     named = list(zip(names, verdicts, strict=True))
     over = [f"{name}{over_text(row)}" for name, verdict in named for row in verdict.exceeded]
     over += [f"{line}, so it can't be compared" for line in unmatched]

@@ -128,12 +128,12 @@ def _traces(paths: Sequence[Path], to: str) -> list[Path]:
     return without_own(find_traces(paths), to)
 
 
-def _index(job: IndexJob, found: Sequence[Path], jobs: int | None, result: IndexResult, scheduler: str | None) -> None:
+def _index(job: IndexJob, paths: Sequence[Path], jobs: int | None, result: IndexResult, scheduler: str | None) -> None:
     from gemma_trace.store.cluster import outcomes_on
     from gemma_trace.store.engine import outcomes
 
-    with _progress(len(found)) as advance:
-        for outcome in outcomes_on(scheduler, job, found) if scheduler else outcomes(job, found, jobs):
+    with _progress(len(paths)) as advance:
+        for outcome in outcomes_on(scheduler, job, paths) if scheduler else outcomes(job, paths, jobs):
             result.add(outcome)
             advance(outcome)
 

@@ -168,8 +168,8 @@ def _limits(timeout_s: float, memory: str) -> Limits:
     """
     from gemma_trace.sql.limits import Limits
 
-    found = _SIZE.fullmatch(memory.strip())
-    size_bytes = int(float(found[1]) * _SIZES[found[2].upper()]) if found else 0
+    match = _SIZE.fullmatch(memory.strip())
+    size_bytes = int(float(match[1]) * _SIZES[match[2].upper()]) if match else 0
     if size_bytes < 10**7:
         raise ConfigError(f"--memory-limit {memory!r} is no size of 10MB or more; give e.g. 500MB or 2GB")
     return Limits(timeout_s, size_bytes)

@@ -160,10 +160,10 @@ def with_decode(report: Report, trace: Trace, requests: Sequence[Request]) -> Re
     from gemma_trace.analysis.decode import decode_statistics
     from gemma_trace.report.tables.decode import decode_record, decode_table, token_table
 
-    found = decode_statistics(trace, requests)
-    if found is None:
+    statistics = decode_statistics(trace, requests)
+    if statistics is None:
         return report
-    return report.extended([decode_table(found), token_table(found)], {"decode": decode_record(found)})
+    return report.extended([decode_table(statistics), token_table(statistics)], {"decode": decode_record(statistics)})
 
 
 def with_memory(report: Report, trace: Trace, requests: Sequence[Request]) -> Report:
@@ -171,10 +171,10 @@ def with_memory(report: Report, trace: Trace, requests: Sequence[Request]) -> Re
     from gemma_trace.analysis.allocations import memory_use
     from gemma_trace.report.tables.memory import memory_record, memory_tables
 
-    found = memory_use(trace, requests)
-    if found is None:
+    use = memory_use(trace, requests)
+    if use is None:
         return report
-    return report.extended(memory_tables(found, trace.devices), {"memory": memory_record(found)})
+    return report.extended(memory_tables(use, trace.devices), {"memory": memory_record(use)})
 
 
 def with_counters(report: Report, trace: Trace, requests: Sequence[Request]) -> Report:

@@ -15,9 +15,9 @@ NOTABLE_SHARE: Final = 0.05
 """Of the timed request."""
 
 
-def distortion_findings(found: Sequence[StageDistortion]) -> Iterator[Finding]:
+def distortion_findings(distortions: Sequence[StageDistortion]) -> Iterator[Finding]:
     """Which stages the profiler makes so much longer that their share of a request is off."""
-    wrong = [each for each in found if each.factor > NOTABLE_FACTOR and each.added_share > NOTABLE_SHARE]
+    wrong = [each for each in distortions if each.factor > NOTABLE_FACTOR and each.added_share > NOTABLE_SHARE]
     if not wrong:
         return
     most = wrong[0]

@@ -53,8 +53,8 @@ def launch_findings(trace: Trace) -> Iterator[Finding]:
         )
 
 
-def _missing(trace: Trace, found: Launches, requests: Sequence[Request], places: Sequence[int]) -> Finding:
-    lost, known = max(0, int(found.missing.sum()) - len(found.unlinked_ns)), int((~found.captured).sum())
+def _missing(trace: Trace, launches: Launches, requests: Sequence[Request], places: Sequence[int]) -> Finding:
+    lost, known = max(0, int(launches.missing.sum()) - len(launches.unlinked_ns)), int((~launches.captured).sum())
     if lost == known:
         what = f"no launch has its device activity in the trace ({lost:,} launches): the device's side is missing"
         return Finding(
@@ -66,7 +66,7 @@ def _missing(trace: Trace, found: Launches, requests: Sequence[Request], places:
         what += f"; the device's side is missing, or has holes, in {len(places)} of {len(requests)} steps: {labels}"
         left_out = "means leave these out" if len(places) < len(requests) else "no step is complete"
         return Finding(MISSING_DEVICE_WORK, Severity.ERROR, lost, what, f"{left_out}; {_ADVICE}")
-    what += f"; {_longest_run(trace, found)}"
+    what += f"; {_longest_run(trace, launches)}"
     if lost < NOTABLE_SHARE * known:
         severity = Severity.INFO
     else:
@@ -79,11 +79,11 @@ def _listed(labels: Sequence[str]) -> str:
     return ", ".join(labels[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-def _longest_run(trace: Trace, found: Launches) -> str:
+def _longest_run(trace: Trace, launches: Launches) -> str:
     """Where most of them are missing one after another."""
-    missing = found.missing
+    missing = launches.missing
     edges = np.flatnonzero(np.diff(np.concatenate(([False], missing, [False])).astype(np.int8)))
     low, high = edges[::2], edges[1::2]
     longest = int(np.argmax(high - low))
-    at = (trace.spans.ts_ns[found.call[[low[longest], high[longest] - 1]]] - trace.spans.ts_ns[0]) / 1e6
+    at = (trace.spans.ts_ns[launches.call[[low[longest], high[longest] - 1]]] - trace.spans.ts_ns[0]) / 1e6
     return f"{high[longest] - low[longest]:,} of them one after another, {at[0]:,.3f} to {at[1]:,.3f} ms into the trace"

@@ -17,7 +17,7 @@ UNSEEN_SHARE: Final = 0.5
 
 
 def thread_findings(trace: Trace) -> Iterator[Finding]:
-    """Requests in which nothing was recorded but their own ranges, as where `generate` ran in a thread of its own."""
+    """Requests in which only their own ranges were recorded, for instance because `generate` ran in another thread."""
     spans = trace.spans
     requests = np.flatnonzero(trace.stage_range == REQUEST_CODE)
     if not len(requests):

@@ -35,7 +35,7 @@ _CAN_BE_BY: Final = frozenset(
 
 @dataclass(frozen=True)
 class Point:
-    """A run.
+    """One run of a series.
 
     Attributes:
         value: the measure, in its unit; the median over the requests.

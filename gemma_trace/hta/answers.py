@@ -53,14 +53,14 @@ OF_A_CUT: Final = (
 
 @dataclass(frozen=True)
 class Scope:
-    """What of a trace: all of it, one request, or one stage of a request."""
+    """A part of a trace: the whole, one request, or one stage of a request."""
 
     request: int | None = None
     stage: str | None = None
 
     @property
     def label(self) -> str:
-        """For people.
+        """The name of the part, for people.
 
         >>> Scope().label, Scope(1).label, Scope(1, "prefill").label
         ('whole trace', 'request 1', 'prefill')

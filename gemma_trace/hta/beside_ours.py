@@ -164,9 +164,9 @@ class Causes:
         if figure.analysis is Analysis.IDLE and self._overlapping:
             causes.append("HTA counts the overlap of activities on a stream as idle time below zero")
         if figure.measure == "compute_ns" and self._misnamed:
-            causes.append(f"HTA goes by names: some ({self._misnamed}) aren't computation's to it")
+            causes.append(f"HTA goes by names: some ({self._misnamed}) don't look like computation to it")
         if figure.analysis in (Analysis.OVERLAP, Analysis.TEMPORAL) and self._other_communication:
-            causes.append("HTA takes no kernel for communication but NCCL's")
+            causes.append("HTA counts only NCCL's kernels as communication")
         if figure.analysis is Analysis.QUEUE and self._together:
             causes.append("an activity starts at the instant of a launch, or before its own; HTA counts launches first")
         if figure.measure == "overlapped_pct" and figure.ours is not None and abs(figure.hta - figure.ours) <= 0.005:

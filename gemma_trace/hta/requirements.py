@@ -56,7 +56,7 @@ class Requirements:
         if analysis in needs_launches and not linked.any():
             return "no launch of its device activities is in the trace"
         if analysis is Analysis.BANDWIDTH and not (chosen & self._is_sized_copy).any():
-            return "it copies and fills nothing whose size is recorded"
+            return "it has no copy or fill whose size is recorded"
         if analysis is Analysis.OVERLAP and not (chosen & self._communicates).any():
             return "it has no communication kernel (HTA knows NCCL's)"
         if analysis is Analysis.SEQUENCES and not self.operators:
@@ -69,15 +69,18 @@ class Requirements:
         calls = launch[launch >= 0]
         if "Graph is not valid" in error or "no path through" in error:
             if len(np.unique(calls)) < len(calls):
-                return "HTA's graph of events can't hold a call that launches several activities, as a replay does"
-            return "HTA finds a circle in its own graph of events, or times that contradict each other"
+                return (
+                    "HTA's graph of events can't hold a call that launches several activities, as the replay of "
+                    "a graph does"
+                )
+            return "HTA finds a cycle in its own graph of events, or times that contradict each other"
         reason = reason_of(error)
         return f"{reason}; without --as-is it gets a copy" if as_is and reason.startswith(FAILED) else reason
 
     def unreadable(self) -> str:
         """Why HTA can't read the trace's own file; empty where it can try."""
         name = self._trace.path.name
-        return "" if name.endswith((".gz", ".json")) else "HTA reads files only whose names end in .json or .gz"
+        return "" if name.endswith((".gz", ".json")) else "HTA reads only files whose names end in .json or .gz"
 
     def annotation(self) -> str:
         """What the requests' annotations have in their names in the trace's own file; empty is the whole trace."""

@@ -161,7 +161,7 @@ class _Run:
         if wanted.stage is not None and not parts:
             raise no_such_stage(self._trace, wanted.stage, present)
         if len(parts) > MOST_CUTS:
-            self._remarks.append(f"Of {len(parts)} parts HTA got the first {MOST_CUTS}; --request asks for others.")
+            self._remarks.append(f"HTA analysed the first {MOST_CUTS} of {len(parts)} parts; --request selects others.")
         return parts[:MOST_CUTS]
 
     def _chosen(self, places: IntArray) -> BoolArray:
@@ -202,7 +202,8 @@ class _Run:
         shown = self._requests[:MOST_PATHS]
         if len(shown) < len(self._requests):
             text = (
-                f"Critical paths of the first {len(shown)} of {len(self._requests)} requests; --request asks for one."
+                f"Critical paths of the first {len(shown)} of {len(self._requests)} requests; --request selects "
+                f"another."
             )
             self._remarks.append(text)
         return [

@@ -47,7 +47,7 @@ class AmdGpu:
         self.resolution_joules = (_number(counted, "counter_resolution") or 0.0) / 1e6  # it is in µJ
 
     def state(self) -> GpuState:
-        """All that it tells now."""
+        """Everything that the GPU reports at this moment."""
         smi = self._smi
         clock, memory = self._told("amdsmi_get_clock_info", smi.AmdSmiClkType.GFX), self._clock("MEM")
         cap, errors = self._told("amdsmi_get_power_cap_info"), self._told("amdsmi_get_gpu_total_ecc_count")

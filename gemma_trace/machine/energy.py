@@ -33,7 +33,7 @@ class Meter(Protocol):
     resolution_joules: float
 
     def joules(self) -> float | None:
-        """Since some instant of its own; it has to be asked before any of its counters has gone round twice."""
+        """Joules since an arbitrary instant; it has to be asked before any of its counters has gone round twice."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ MOVED_SHARE: Final = 0.95
 
 
 def gpu_warnings(gpus: Sequence[GpuRecord]) -> Iterator[str]:
-    """All that has to be said."""
+    """Warnings about what makes times hard to repeat."""
     for gpu in gpus:
         yield from _of_clocks(gpu)
         if gpu.throttled:

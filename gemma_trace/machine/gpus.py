@@ -46,7 +46,7 @@ class Gpu(Protocol):
     resolution_joules: float
 
     def state(self) -> GpuState:
-        """All that it tells now."""
+        """Everything that the GPU reports at this moment."""
 
     def glance(self) -> GpuState:
         """Its clock and what holds it alone, which takes less time."""

@@ -55,7 +55,7 @@ class NvidiaGpu:
         self._handle = whole if whole is not None else handle
 
     def state(self) -> GpuState:
-        """All that it tells now."""
+        """Everything that the GPU reports at this moment."""
         nvml = self._nvml
         ecc, mig = self._told("nvmlDeviceGetEccMode"), self._told("nvmlDeviceGetMigMode")
         processes = self._told("nvmlDeviceGetComputeRunningProcesses")

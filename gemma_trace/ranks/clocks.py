@@ -71,7 +71,7 @@ class Clock:
     is_corrected: bool
 
     def ahead_ns(self, ts_ns: IntArray) -> IntArray:
-        """int64, how far the clock is ahead at instants of its own; 0 where it isn't corrected.
+        """int64, how far the clock is ahead at instants on its own time line; 0 where it isn't corrected.
 
         Args:
             ts_ns: int64, in ns since 1970.

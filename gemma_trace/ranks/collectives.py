@@ -80,15 +80,15 @@ class Collectives:
         return exposed
 
 
-def first_of(found: Collectives, count: int) -> Collectives:
+def first_of(collectives: Collectives, count: int) -> Collectives:
     """The first of the collectives, with their parts."""
     rows = {
-        name: getattr(found, name)[:count]
+        name: getattr(collectives, name)[:count]
         for name in ("kind", "dtype", "group", "seq", "size_bytes", "peer", "start_ns", "dur_ns", "launch_ns", "stage")
     }
-    parts = found.part < count
-    of_parts = {name: getattr(found, name)[parts] for name in ("part", "part_start_ns", "part_end_ns")}
-    return replace(found, **rows, **of_parts, splits=found.splits[found.splits[:, 0] < count])
+    parts = collectives.part < count
+    of_parts = {name: getattr(collectives, name)[parts] for name in ("part", "part_start_ns", "part_end_ns")}
+    return replace(collectives, **rows, **of_parts, splits=collectives.splits[collectives.splits[:, 0] < count])
 
 
 def communication_activities(trace: Trace) -> IntArray:

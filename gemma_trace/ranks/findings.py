@@ -34,8 +34,8 @@ def _of_files(members: Members) -> Iterator[Finding]:
             Severity.WARNING,
             count,
             f"{counted(count, 'rank')} of {members.world_size:,} {_have(count)} no trace here "
-            f"({_ranks(members.missing)}): latencies and waits are over the ranks that are here, and who waits for a "
-            "missing rank isn't seen",
+            f"({_ranks(members.missing)}): latencies and waits are over the ranks that are here, and waits for a "
+            f"missing rank can't be seen",
             "copy the traces of all ranks into the folder",
         )
     if members.duplicates:
@@ -73,7 +73,7 @@ def _of_files(members: Members) -> Iterator[Finding]:
             Severity.WARNING,
             members.lost_activities,
             f"{counted(members.lost_activities, 'device activity', 'device activities')} of a merged trace have no "
-            "launch in it, so no rank has them",
+            f"launch in it, so they belong to no rank",
             "give one file per rank",
         )
 
@@ -92,15 +92,15 @@ def _of_collectives(members: Members, calls: Calls) -> Iterator[Finding]:
         )
     unmatched = int((~calls.is_matched).sum())
     if unmatched and len(members.ranks) > 1:
-        odd = f"; {calls.mismatched:,} of them stand where another rank has another kind, type or size" * bool(
+        odd = f"; {calls.mismatched:,} of them are at places where another rank has another kind, type or size" * bool(
             calls.mismatched
         )
         yield Finding(
             "unmatched_collectives",
             Severity.WARNING,
             unmatched,
-            f"{unmatched:,} of {len(calls):,} parts in collectives have no part of another rank beside them{odd}: "
-            "their wait isn't known",
+            f"{unmatched:,} of {len(calls):,} parts in collectives have no counterpart on another rank{odd}, so "
+            f"their wait is unknown",
             "profile the same steps on all ranks",
         )
 

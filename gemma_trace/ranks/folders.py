@@ -31,7 +31,7 @@ class _Place:
 
 
 def jobs_among(files: Sequence[Path]) -> list[list[Path]]:
-    """The files, those that are the ranks of a job together; each of the others by itself.
+    """The files, grouped: the ranks of one job together, every other file alone.
 
     Files are of a job where they lie in one folder, or in a folder per rank, and are of different ranks of a job of the
     same size, more than one; of our own captures, where the run has the same name too. A file whose header can't be

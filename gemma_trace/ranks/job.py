@@ -68,7 +68,7 @@ class Job(Tabular):
 
     @cached_property
     def waits(self) -> Waits:
-        """What of each part is waiting."""
+        """The part of each collective that is waiting."""
         return waits_of(self.calls, self.ranks, self.clocks)
 
     @cached_property

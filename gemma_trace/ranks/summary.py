@@ -49,7 +49,7 @@ class StageCells:
 
 @dataclass(frozen=True)
 class RankSummary:
-    """One rank.
+    """One rank of a job, reduced to what the comparison needs.
 
     Attributes:
         identity: which rank it is.

@@ -22,7 +22,7 @@ from gemma_trace.trace.events import IntArray
 
 @dataclass(frozen=True)
 class Waits:
-    """What of the time in collectives is waiting. All columns have the length n, along `Calls`.
+    """The part of the time in collectives that is waiting. All columns have the length n, along `Calls`.
 
     Attributes:
         latency_ns: int64, the shortest duration over the ranks; of a call that no other rank's matches its own.
@@ -80,7 +80,7 @@ class RankLine:
 
 
 def waits_of(calls: Calls, ranks: Sequence[RankSummary], clocks: Sequence[Clock]) -> Waits:
-    """What of each call is waiting."""
+    """The part of each call that is waiting."""
     matched = calls.is_matched
     shortest = np.full(len(calls.parts), np.iinfo(np.int64).max)
     np.minimum.at(shortest, calls.match[matched], calls.dur_ns[matched])

@@ -46,7 +46,7 @@ _INSIDE_COLS: Final = (replace(STAGE_NAME, unit=TEXT), replace(WHAT, show=_short
 
 
 def to_comment(
-    found: Sequence[TraceDiff], verdicts: Sequence[Verdict], unmatched: Sequence[str], link: str | None
+    diffs: Sequence[TraceDiff], verdicts: Sequence[Verdict], unmatched: Sequence[str], link: str | None
 ) -> str:
     """The comment, in Markdown.
 
@@ -56,14 +56,14 @@ def to_comment(
         link: where the full report is.
     """
     lines = [f"### gemma-trace: {_answer(verdicts, unmatched)}", ""]
-    for place, pair in enumerate(found):
+    for place, pair in enumerate(diffs):
         held = {row.change.stage: row for row in verdicts[place].held} if verdicts else {}
         room = MOST_LINES - len(lines) - 6
         if room < 8:
-            lines += [f"{len(found) - place} more comparisons are in the report.", ""]
+            lines += [f"{len(diffs) - place} more comparisons are in the report.", ""]
             break
         lines += [*_stages(pair, held, room), ""]
-        if len(found) == 1:
+        if len(diffs) == 1:
             lines += _inside(pair)
     reasons = list(dict.fromkeys(reason for verdict in verdicts for reason in verdict.reasons))
     lines += [f"* {as_it_is(text)}" for text in [*reasons, *(f"not compared: {line}" for line in unmatched)][:4]]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gemma_trace.report.table import Col
-from gemma_trace.report.tables.advice import ABSTENTION_FILE, ADVICE_FILE
+from gemma_trace.report.tables.advice import ABSTENTION_FILE, ADVICE_FILE, RULES_FILE
 from gemma_trace.report.tables.baselines import BASELINE_FILE
 from gemma_trace.report.tables.check import DISTORTION_FILE, FINDING_FILE, TRACES
 from gemma_trace.report.tables.cold_start import COLD_FILE
@@ -130,6 +130,7 @@ README_TABLES: Final[dict[str, tuple[str, Sequence[Defined]]]] = {
     "distortions": ("column", DISTORTION_FILE),
     "advice": ("column", ADVICE_FILE),
     "abstentions": ("column", ABSTENTION_FILE),
+    "rules of advice": ("column", RULES_FILE),
     "what-if": ("column", WHAT_IF_FILE),
     "doctor": ("column", CHECK_FILE),
     "plan": ("column", PLAN_FILE),

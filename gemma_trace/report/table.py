@@ -87,15 +87,15 @@ class Col:
         return (self.show or self.unit.show)(raw / per if self.is_sum else raw)
 
     def at(self, priority: int, when: str | None = None) -> Col:
-        """The same column at another place among those that go first."""
+        """This column with another priority, and another condition if one is given."""
         return replace(self, priority=priority, when=self.when if when is None else when)
 
     def of(self, value: str | Callable[[Any], Any], show: Callable[[Any], str] | None = None) -> Col:
-        """The same column of other rows, or of another value that reads in another way."""
+        """This column with another value, and another text for it if one is given."""
         return replace(self, value=value, show=show or self.show)
 
     def within(self, attribute: str) -> Col:
-        """The same column of rows that have the row in an attribute."""
+        """This column for rows that hold the original row in an attribute."""
         if callable(self.value):
             return replace(self, value=partial(_inside, attribute, self.value))
         return replace(self, value=f"{attribute}.{self.value or self.key}")

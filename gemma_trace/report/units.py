@@ -73,12 +73,12 @@ def whole(value: float) -> str:
 
 
 def one_decimal(value: float) -> str:
-    """A share."""
+    """A share with one decimal."""
     return f"{value:.1f}"
 
 
 def two_decimals(value: float) -> str:
-    """A ratio."""
+    """A ratio with two decimals."""
     return f"{value:.2f}"
 
 

@@ -83,7 +83,7 @@ def merge(folder: Path, record: ServedRecord, watch: Watch = lambda path: nullco
 
 
 def merge_processes(folder: Path, watch: Watch = lambda path: nullcontext(None)) -> tuple[Path, list[str]]:
-    """The same of a server's traces beside which there is no client's record: without any request.
+    """Merge a server's traces without a client's record, and therefore without requests.
 
     Returns:
         The trace, and what is to be known of it, a line each.

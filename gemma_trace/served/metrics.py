@@ -69,7 +69,7 @@ def changed(before: Mapping[str, float], after: Mapping[str, float]) -> tuple[Me
 
 
 def told(measures: tuple[Measure, ...]) -> list[Told]:
-    """What of it concerns the first token: mean times a request, and how often caches had what was asked for."""
+    """The metrics about the first token: mean times per request, and how often caches had what was asked for."""
     grown: dict[str, float] = {}
     for measure in measures:
         bare = re.split(r"[:{]", measure.name.partition("{")[0])[-1].removesuffix("_total")

@@ -88,7 +88,7 @@ def _tokens(text: str) -> int | None:
 
 @dataclass(frozen=True)
 class EngineStep:
-    """One step.
+    """One step of the engine.
 
     Attributes:
         index: 0 for the trace's first.

@@ -62,13 +62,13 @@ def refuse_all_but_one_select(sql: str) -> None:
     """
     duckdb = _duckdb()
     if _depth(sql) > _MOST_NESTED:
-        raise InputError(f"the SQL has more than {_MOST_NESTED} brackets in one another; check the SQL")
+        raise InputError(f"the SQL has more than {_MOST_NESTED} nested brackets; check the SQL")
     try:
         statements = duckdb.extract_statements(sql)
     except (duckdb.Error, RuntimeError) as error:
         raise InputError(_line(error)) from None
     except (TypeError, UnicodeError):  # halves of pairs
-        raise InputError("the SQL is no text that UTF-8 can hold; check the SQL") from None
+        raise InputError("the SQL has characters that UTF-8 can't encode; check the SQL") from None
     if len(statements) != 1:
         raise InputError(f"the SQL is {len(statements) or 'no'} statements; give one SELECT")
     kind = statements[0].type
@@ -192,7 +192,7 @@ def _line(error: Exception) -> str:
     """The first line of a message, without its kind, and what to do about it."""
     line = _KIND.sub("", (str(error).strip().splitlines() or [type(error).__name__])[0]).rstrip(" .!")
     if "disabled by configuration" in line:
-        return f"{line}; SQL has the tables alone: {_ADVICE}"
+        return f"{line}; SQL can use only the tables: {_ADVICE}"
     if _UNKNOWN.search(line):
         return f"{line}; {_ADVICE}"
     return f"{line}; check the SQL"

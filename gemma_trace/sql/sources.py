@@ -50,14 +50,14 @@ class Source(Protocol):
 
 
 class TraceSource:
-    """A trace."""
+    """A trace in hand as a source of tables."""
 
     def __init__(self, trace: Trace) -> None:
         self._trace = trace
         self.tables: Mapping[str, StoreTable] = TRACE_TABLES
 
     def opened(self, names: Sequence[str]) -> Mapping[str, pa.Table]:
-        """See `Source`."""
+        """The tables, opened; see `Source`."""
         return {name: trace_table(self._trace, name) for name in names}
 
     def has_changed(self) -> bool:
@@ -88,7 +88,7 @@ class FolderSource:
         self.tables: Mapping[str, StoreTable] = traces_tables(is_job=is_job)
 
     def opened(self, names: Sequence[str]) -> Mapping[str, pa.Table]:
-        """See `Source`. One trace is in memory at a time, but for what its tables need of it."""
+        """The tables, opened; see `Source`. One trace is in memory at a time, but for what its tables need of it."""
         import pyarrow as pa
 
         parts: list[tuple[Path, str, int, dict[str, pa.Table]]] = []
@@ -160,10 +160,10 @@ class StoreSource:
 
     def _files(self, names: Sequence[str]) -> dict[str, list[str]]:
         try:
-            found = contents(self._place, names)
+            held = contents(self._place, names)
         except OSError as error:
             raise UnreadableError(f"can't read {self._name}: {error.strerror or error}; check the store") from error
-        return {name: found.files(name) for name in names}
+        return {name: held.files(name) for name in names}
 
     def _dataset(self, name: str, files: Sequence[str]) -> Any:
         import pyarrow as pa

@@ -28,7 +28,7 @@ _ID: Final = re.compile(r"[0-9a-f]{6,32}", re.ASCII)
 
 @dataclass(frozen=True)
 class Baseline:
-    """A baseline.
+    """A name for runs of a store.
 
     Attributes:
         runs: the ids of its runs, which are repeats of one configuration.

@@ -20,7 +20,7 @@ ColumnType = Literal["string", "int64", "int32", "float64", "bool"]
 
 @dataclass(frozen=True)
 class StoreColumn:
-    """A column.
+    """A column of a store's table.
 
     Attributes:
         key: its name, which ends in its unit if it has one.
@@ -37,7 +37,7 @@ class StoreColumn:
     is_optional: bool = False
 
     def or_null(self, when: str = "") -> StoreColumn:
-        """The same column where it may be NULL.
+        """This column, which may be NULL.
 
         Args:
             when: it is that; goes on from "NULL".
@@ -46,7 +46,7 @@ class StoreColumn:
         return replace(self, definition=definition, is_optional=True)
 
     def with_note(self, note: str) -> StoreColumn:
-        """The same column with something more to its definition."""
+        """This column with an addition to its definition."""
         return replace(self, definition=f"{self.definition}{note}")
 
 

@@ -44,7 +44,7 @@ _AT_ONCE: Final = 1_000
 
 @dataclass
 class Compaction:
-    """What was done.
+    """The result of a compaction.
 
     Attributes:
         days: how many days have a new manifest.
@@ -84,13 +84,13 @@ def compact(store: str | Path) -> Compaction:
     place, done = open_place(store), Compaction()
     try:
         place.tidy()
-        found = contents(place)
-        done.removed_files += _remove(place, _left_behind(place, found))
-        for day, new in sorted(_new_of_days(found).items()):
+        held = contents(place)
+        done.removed_files += _remove(place, _left_behind(place, held))
+        for day, new in sorted(_new_of_days(held).items()):
             try:
-                _compact_day(place, found, day, new, done)
+                _compact_day(place, held, day, new, done)
             except FileNotFoundError:
-                if _latest(place, day) == _number(found, day):
+                if _latest(place, day) == _number(held, day):
                     raise
                 done.lost_days += 1
     except OSError as error:
@@ -101,23 +101,23 @@ def compact(store: str | Path) -> Compaction:
     return done
 
 
-def _new_of_days(found: Contents) -> dict[str, _Day]:
+def _new_of_days(contents: Contents) -> dict[str, _Day]:
     days: dict[str, _Day] = {}
-    for run, day in found.small.get(RUNS.name, {}).items():
-        if found.counts(RUNS.name, run):
+    for run, day in contents.small.get(RUNS.name, {}).items():
+        if contents.counts(RUNS.name, run):
             days.setdefault(day, _Day()).runs.append(run)
-    for run in found.small.get(FAILURES.name, {}):
-        if found.counts(FAILURES.name, run):
+    for run in contents.small.get(FAILURES.name, {}):
+        if contents.counts(FAILURES.name, run):
             days.setdefault(UNKNOWN_DAY, _Day()).failures.append(run)
     return days
 
 
-def _compact_day(place: Place, found: Contents, day: str, new: _Day, done: Compaction) -> None:
-    before = found.manifests.get(day) or Manifest(day, 0)
-    failures = sorted({*before.failures, *new.failures} - found.runs)
+def _compact_day(place: Place, contents: Contents, day: str, new: _Day, done: Compaction) -> None:
+    before = contents.manifests.get(day) or Manifest(day, 0)
+    failures = sorted({*before.failures, *new.failures} - contents.runs)
     written = _Written(place, day, before.number + 1)
     try:
-        files = {table.name: _new_parts(written, found, before, new, table, failures) for table in TABLES.values()}
+        files = {table.name: _new_parts(written, contents, before, new, table, failures) for table in TABLES.values()}
         manifest = Manifest(
             day,
             written.number,
@@ -139,7 +139,7 @@ def _compact_day(place: Place, found: Contents, day: str, new: _Day, done: Compa
     done.written_bytes += written.size_bytes
     replaced = set(_listed(before) if before.number else ()) - set(_listed(manifest))
     for table in TABLES.values():
-        replaced |= set(_small_files(found, day, new, table))
+        replaced |= set(_small_files(contents, day, new, table))
     done.removed_files += _remove(place, sorted(replaced))
 
 
@@ -163,11 +163,11 @@ class _Written:
 
 
 def _new_parts(
-    written: _Written, found: Contents, before: Manifest, new: _Day, table: StoreTable, failures: list[str]
+    written: _Written, contents: Contents, before: Manifest, new: _Day, table: StoreTable, failures: list[str]
 ) -> tuple[str, ...]:
     """The parts of a table from now on: those before and new ones, or in place of many new ones alone."""
     place, old = written.place, before.files.get(table.name, ())
-    small = _small_files(found, before.day, new, table)
+    small = _small_files(contents, before.day, new, table)
     if not small:
         return old
     merges = table is FAILURES or len(old) >= MOST_PARTS  # a failure may have been mended since
@@ -179,21 +179,21 @@ def _new_parts(
     return (*(() if merges else old), *fresh)
 
 
-def _small_files(found: Contents, day: str, new: _Day, table: StoreTable) -> list[str]:
-    there = found.small.get(table.name, {})
+def _small_files(contents: Contents, day: str, new: _Day, table: StoreTable) -> list[str]:
+    there = contents.small.get(table.name, {})
     return [small_file(table.name, day, run) for run in new.of(table) if run in there]
 
 
-def _left_behind(place: Place, found: Contents) -> Iterator[str]:
+def _left_behind(place: Place, contents: Contents) -> Iterator[str]:
     """What a manifest has taken the place of, and a compaction that was killed didn't remove; mended failures too."""
-    for table, small in found.small.items():
-        gone = found.runs | found.compacted_failures if table == FAILURES.name else found.compacted
+    for table, small in contents.small.items():
+        gone = contents.runs | contents.compacted_failures if table == FAILURES.name else contents.compacted
         yield from (small_file(table, day, run) for run, day in small.items() if run in gone)
-    listed = {name for manifest in found.manifests.values() for name in _listed(manifest)}
+    listed = {name for manifest in contents.manifests.values() for name in _listed(manifest)}
     folders = [MANIFESTS, *(f"{VERSION}/{table}" for table in TABLES)]
     for name in (name for folder in folders for name in place.files(folder)):
         day, number = numbered(name) or ("", 0)
-        latest = found.manifests.get(day)
+        latest = contents.manifests.get(day)
         # A part of a number that is taken can't be listed any more; one of the next is being made, perhaps.
         if latest and number <= latest.number and name not in listed:
             yield name
@@ -204,8 +204,8 @@ def _latest(place: Place, day: str) -> int:
     return _number(contents(place, []), day)
 
 
-def _number(found: Contents, day: str) -> int:
-    return found.manifests[day].number if day in found.manifests else 0
+def _number(contents: Contents, day: str) -> int:
+    return contents.manifests[day].number if day in contents.manifests else 0
 
 
 def _listed(manifest: Manifest) -> Iterator[str]:

@@ -60,7 +60,7 @@ class Manifest:
 
     @property
     def name(self) -> str:
-        """Its file."""
+        """The name of its file."""
         return f"{MANIFESTS}/{self.day}.{self.number:06}.json"
 
     def to_json(self) -> bytes:
@@ -130,8 +130,8 @@ def part_file(table: str, day: str, number: int, mark: str) -> str:
 
 def numbered(name: str) -> tuple[str, int] | None:
     """The day and the number of a manifest, or of the one that a part was made for; None of all other files."""
-    found = _PART.fullmatch(name) or _MANIFEST.fullmatch(name)
-    return (found["day"], int(found["number"])) if found else None
+    match = _PART.fullmatch(name) or _MANIFEST.fullmatch(name)
+    return (match["day"], int(match["number"])) if match else None
 
 
 def contents(place: Place, tables: Iterable[str] = TABLES) -> Contents:

@@ -65,7 +65,7 @@ def open_place(store: str | Path) -> Place:
 
 
 class LocalPlace:
-    """A folder."""
+    """A place that is a folder of this machine."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

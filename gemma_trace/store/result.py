@@ -63,7 +63,7 @@ class IndexResult(Tabular):
     _now_s: float = field(default_factory=time.time)
 
     def add(self, outcome: Outcome) -> None:
-        """One more trace."""
+        """Count one more trace."""
         self.counts[outcome.status] += 1
         self.written_bytes += outcome.written_bytes
         self.written_files += outcome.written_files

@@ -94,14 +94,14 @@ def _findings(run: RunSummary, texts: Texts) -> Iterator[dict[str, Any]]:
 
 
 def _decode(trace: Trace, stages: StageBreakdown) -> Iterator[dict[str, Any]]:
-    found = decode_statistics(trace, stages.requests)
-    if found is None:
+    statistics = decode_statistics(trace, stages.requests)
+    if statistics is None:
         return
-    for place, series in enumerate(found.series):
+    for place, series in enumerate(statistics.series):
         yield {
             "series": place,
-            "source": found.source,
-            "batch": found.batch,
+            "source": statistics.source,
+            "batch": statistics.batch,
             "intervals": len(series.intervals_ns),
             "sum_ns": sum(series.intervals_ns),
             "tpot_ns": series.tpot_ns,
@@ -111,17 +111,17 @@ def _decode(trace: Trace, stages: StageBreakdown) -> Iterator[dict[str, Any]]:
 
 
 def _memory(trace: Trace, texts: Texts) -> Iterator[dict[str, Any]]:
-    found = memory_use(trace)
-    if found is None:
+    use = memory_use(trace)
+    if use is None:
         return
-    for device in found.devices:
+    for device in use.devices:
         yield {
             "allocator": allocator_name(device.device),
             "peak_bytes": device.peak_bytes,
             "reserved_bytes": device.peak_reserved_bytes,
             "resident_bytes": device.resident_bytes,
         }
-    for row in found.stages:
+    for row in use.stages:
         yield {
             "allocator": allocator_name(row.device),
             "request": row.request,

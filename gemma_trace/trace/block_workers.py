@@ -109,7 +109,7 @@ class BlockWorker:
         code = self._process.wait()
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
         return InputError(
-            f"{self._path} was not read: a process that decoded part of it {how}, perhaps for want of memory; "
+            f"{self._path} was not read: a process that decoded part of it {how}, perhaps because memory ran out; "
             "set GEMMA_TRACE_JOBS to 1 to read it in one process"
         )
 

@@ -20,6 +20,7 @@ from gemma_trace.trace.event_structs import (
     AnyEvent,
     AnyMemoryArgs,
     AnySpan,
+    Args,
     Arguments,
     Event,
     ExactEvent,
@@ -49,7 +50,7 @@ UNPAIRED_ENDS: Final = "unpaired_ends"
 _UNDERSTOOD: Final = frozenset({"X", "B", "E", "s", "f", "i"})
 """What a batch may hold that is none of `OtherEvents`' business; of instants, where all are an allocator's."""
 
-_NO_ARGS: Final = SpanArgs()
+_NO_ARGS, _NO_ARGS_AT_ALL = SpanArgs(), Args()
 _NUL: Final = b"\0"  # stands in no JSON
 _NOTHING: Final = (None, "")
 
@@ -226,8 +227,9 @@ class ColumnBuilder:
             "track": [tracks[span.pid, span.tid] for span in spans],
         }
         given = [span.args for span in spans]
+        nothing = _NO_ARGS if isinstance(spans[0], SpanEvent) else _NO_ARGS_AT_ALL
         # Python frames, most of a trace with stacks, have none of the arguments that are columns.
-        place = [place for place, args in enumerate(given) if args is not None and args != _NO_ARGS]
+        place = [place for place, args in enumerate(given) if args is not None and args != nothing]
         chosen = [args for index in place if (args := given[index]) is not None]
         values = self._values_of(chosen) if place else {}
         spoken = [args for args in chosen if args.collective is not ABSENT]

@@ -46,7 +46,7 @@ class GzipBlocks(io.BufferedIOBase):
         write(_HEADER)
 
     def writable(self) -> bool:
-        """That it is."""
+        """Always true."""
         return True
 
     def write(self, data: Any, /) -> int:

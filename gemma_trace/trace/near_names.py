@@ -43,7 +43,7 @@ def names_like(trace: Trace, pattern: str) -> list[str]:
 
 
 def spelled(pattern: str) -> str:
-    """What of a regular expression is text.
+    """The parts of a regular expression that are plain text.
 
     >>> spelled(r"^nn\\.Module: MoE\\w*_(\\d+)$")
     'nn.Module: MoE _'

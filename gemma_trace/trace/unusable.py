@@ -21,7 +21,7 @@ _DISPLACED: Final = (
     "were left out; capture again, with a newer torch or driver"
 )
 _ENDLESS: Final = (
-    "holds spans whose times can't be: they lie over 36 years apart, or their lengths sum up to over 146; capture "
+    "holds spans with impossible times: they are over 36 years apart, or their lengths sum up to over 146; capture "
     "again, with a newer torch or driver"
 )
 

@@ -59,7 +59,7 @@ class Change:
 
 @dataclass(frozen=True)
 class RequestWhatIf:
-    """One request.
+    """The answer for one request.
 
     Attributes:
         selected_ns: how long the selected work took, summed up over threads and streams.
@@ -82,7 +82,7 @@ class RequestWhatIf:
 
     @property
     def saved_pct(self) -> float:
-        """The same in percent of the wall time."""
+        """What is saved, in percent of the wall time."""
         return 100 * self.saved_ns / self.wall_ns if self.wall_ns else 0.0
 
     @property

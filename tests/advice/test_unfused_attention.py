@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,7 +34,7 @@ def test_unfused_attention(tmp_path: Path) -> None:
 
 def shaped(built: TraceBuilder, start_ns: int, dur_ns: int, left: list[int], right: list[int]) -> TraceBuilder:
     """A matrix product of float32 of known shapes."""
-    inputs = {"Input Dims": [left, right], "Input type": ["float", "float"]}
+    inputs: dict[str, Any] = {"Input Dims": [left, right], "Input type": ["float", "float"]}
     return built.span("cpu_op", "aten::matmul", start_ns, dur_ns, **inputs)
 
 

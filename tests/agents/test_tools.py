@@ -322,7 +322,7 @@ def test_what_if_replays_what_is_asked(small: Desk) -> None:
     assert (row["wall_ms"], row["saved_ms"]) == (1e-3, pytest.approx(1e-3 - row["new_wall_ms"]))
     half = rows_of(asked(small, "what_if", path="a", scale={"kernel:softmax": 0.5}))[0]
     assert 0 <= half["saved_ms"] <= row["saved_ms"]
-    assert "nothing is changed" in refusal(small, "what_if", path="a")
+    assert "nothing would change" in refusal(small, "what_if", path="a")
     assert "no kernel 'none'; the nearest" in refusal(small, "what_if", path="a", remove=["kernel:none"])
     assert refusal(small, "what_if", path="a", scale={"kernel:softmax": -1})
     assert refusal(small, "what_if", path="a", scale={"softmax": 0.5})

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gemma_trace.analysis.allocations import MemoryUse, StageMemory, memory_use
-from tests.conftest import real_trace
+from tests.conftest import real_trace, thorough
 from tests.trace_builder import MAIN, TraceBuilder, decimal_us
 
 RESIDENT = 1000
@@ -185,7 +185,7 @@ def test_no_memory_events_no_memory(tmp_path: Path) -> None:
     assert memory_use(TraceBuilder().range("request", 0, 1000).load(tmp_path)) is None
 
 
-@pytest.mark.parametrize("name", ["h100_bert_small", "h100_owlv2_vlm_proxy", "h100_qwen15_0.5b_unlinked"])
+@pytest.mark.parametrize("name", ["h100_bert_small", *thorough(["h100_owlv2_vlm_proxy", "h100_qwen15_0.5b_unlinked"])])
 def test_real_traces_against_a_plain_count(corpus: Path, name: str) -> None:
     path = corpus / f"{name}.json.gz"
     with gzip.open(path) as file:

@@ -234,5 +234,5 @@ def test_what_is_no_limit_is_refused() -> None:
     for text in ("5", "", "ttft", "-5%", "ttft:five%"):
         with pytest.raises(ConfigError, match="write it like 5%"):
             parse_gate(text)
-    with pytest.raises(ConfigError, match="--varies weather is not a setting"):
+    with pytest.raises(ConfigError, match="varies='weather' is not a setting"):
         parse_gate("5%", ["weather"])

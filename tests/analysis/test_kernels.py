@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
+import numpy as np
 import pytest
 
 from gemma_trace.analysis.grouping import By
 from gemma_trace.analysis.kernels import KernelTable, kernel_table
 from gemma_trace.analysis.statistics import Distribution
-from gemma_trace.analysis.work_pieces import OUTSIDE_MODULES, OUTSIDE_OPS, WITHOUT_OP
+from gemma_trace.analysis.work_pieces import OUTSIDE_MODULES, OUTSIDE_OPS, WITHOUT_OP, device_work, families
 from gemma_trace.errors import ConfigError, InputError
+from gemma_trace.trace.trace import Trace
 from tests.conftest import real_trace
 from tests.trace_builder import TraceBuilder
 
@@ -185,3 +190,17 @@ def test_sums_equal_the_device_sum_on_every_trace_of_the_corpus(corpus: Path) ->
         if table.on == "device":
             assert sum(row.sum_ns for row in table.rows) == trace.spans.dur_ns[trace.activities].sum(), path.name
             assert sum(row.count for row in table.rows) == len(trace.activities), path.name
+
+
+def test_families_are_the_same_behind_more_names_than_32_bits_hold_pairs_of(tmp_path: Path) -> None:
+    """Codes of names are int32, and a pair of two is not: 46,341 squared is over 2**31."""
+    built = TraceBuilder().range("request", 0, 1000).op("aten::softmax", 0, 100).op("aten::addmm", 200, 100)
+    built.launch(1, 10).launch(2, 210)
+    built.kernel("kernel_0", 300, 10, correlation=1).kernel("ampere_sgemm_64x64", 400, 10, correlation=2)
+    trace = built.load(tmp_path)
+    before = 46_341
+    names = (*map(str, range(before)), *trace.spans.names)
+    spans = replace(trace.spans, names=names, name=trace.spans.name + np.int32(before))
+    wide = cast(Trace, SimpleNamespace(spans=spans, innermost_op=trace.innermost_op))
+    code, found = families(wide, device_work(trace))
+    assert [found[each] for each in code.tolist()] == ["softmax", "gemm"]

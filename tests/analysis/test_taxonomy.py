@@ -4,7 +4,7 @@ import pytest
 
 from gemma_trace.analysis.kernels import kernel_table
 from gemma_trace.analysis.taxonomy import FAMILIES, family_of
-from tests.conftest import SHARED, real_trace
+from tests.conftest import SHARED, real_trace, thorough
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_the_launching_op_counts_where_the_name_says_nothing() -> None:
     assert family_of("kernel_0", "autograd::engine::evaluate_function: SoftmaxBackward0") == "softmax"
 
 
-@pytest.mark.parametrize("folder", ["corpus", "corpus_2"])
+@pytest.mark.parametrize("folder", ["corpus", *thorough(["corpus_2"])])
 def test_other_is_at_most_a_twentieth_of_every_real_trace(folder: str) -> None:
     if not (SHARED / folder).is_dir():
         pytest.skip(f"needs ../shared/{folder}, real traces that this project reads but does not ship")

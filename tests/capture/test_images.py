@@ -172,7 +172,7 @@ def a_damaged(form: str) -> bytes:
 def test_what_a_decoder_makes_of_it_is_one_line(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "image"
     path.write_bytes(data)
-    with pytest.raises(ImageError, match=r"is not an image that Pillow can read \(.+\); give --image") as caught:
+    with pytest.raises(ImageError, match=r"is not an image that Pillow can read \(.+\); give images= a JPEG") as caught:
         load_image(at(path))
     assert "\n" not in str(caught.value)
 

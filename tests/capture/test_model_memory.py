@@ -95,7 +95,7 @@ def test_the_host_has_to_have_room_for_what_is_read_at_once(
     free[0] = 16 * 4 * largest
     check_host("mine", quick_gemma)
     free[0] = 4 * largest
-    with pytest.raises(DeviceError, match=r"reading mine takes 0\.0 GB of the host's memory"):
+    with pytest.raises(DeviceError, match=r"reading mine requires 0\.0 GB of the host's memory"):
         check_host("mine", quick_gemma)
     (tmp_path / "pytorch_model-1.bin").write_bytes(bytes(1000))
     (tmp_path / "pytorch_model-2.bin").write_bytes(bytes(3000))

@@ -66,7 +66,7 @@ def test_a_model_that_does_not_fit_is_refused_before_it_is_loaded(monkeypatch: p
         DeviceError, match=r"27b in bfloat16 needs 58\.3 GB and cpu has 10\.0 GB free; try a smaller model"
     ):
         load_model(CaptureConfig(model="27b", dtype="bfloat16", weights="random", device="cpu"))
-    with pytest.raises(DeviceError, match="try --dtype bfloat16 or a smaller model"):
+    with pytest.raises(DeviceError, match="try dtype='bfloat16' or a smaller model"):
         check_fits("4b", 4_300_000_000, "float32", CPU)
     check_fits("4b", 3_000_000_000, "bfloat16", CPU)
     assert needed_bytes(3_000_000_000, "bfloat16", "cpu") == 9_400_000_000
@@ -100,9 +100,17 @@ def test_a_device_of_an_absurd_number_is_one_line() -> None:
         load_model(CaptureConfig(device="cuda:99999999999999999999"))
 
 
-@pytest.mark.parametrize("attn", ["flash_attention_2", "magic"])
-def test_attention_that_cannot_be_is_one_sentence(attn: str) -> None:
-    expected = rf"^this model has no attention implementation '{attn}': [^.]*; try --attn sdpa$"
+@pytest.mark.parametrize(
+    ("attn", "expected"),
+    [
+        (
+            "flash_attention_2",
+            r"^this model has no attention implementation 'flash_attention_2': [^.]*; try attn='sdpa'$",
+        ),
+        ("magic", r"^no attention implementation 'magic'; give attn= one of eager, [^.]*sdpa$"),
+    ],
+)
+def test_attention_that_cannot_be_is_one_sentence(attn: str, expected: str) -> None:
     with pytest.raises(ModelError, match=expected) as caught:
         load_model(CaptureConfig(device="cpu", attn=attn))
     assert "http" not in str(caught.value)

@@ -34,9 +34,9 @@ def test_modes_that_exclude_each_other_are_refused() -> None:
     for options, message in (
         ({"assistant": "tiny", "prompt_lookup": 2}, "both say what drafts tokens"),
         ({"prompt_lookup": 2, "batch": 2}, "leave out batch="),
-        ({"prompt_lookup": 2, "cache": "static"}, "leave out cache="),
-        ({"prompt_lookup": 2, "compile": "decode"}, "leave out compile="),
-        ({"compile": "decode", "cache": "dynamic"}, "leave out cache="),
+        ({"prompt_lookup": 2, "cache": "static"}, "leave out cache='static'"),
+        ({"prompt_lookup": 2, "compile": "decode"}, "leave out compile='decode'"),
+        ({"compile": "decode", "cache": "dynamic"}, "leave out cache='dynamic'"),
         ({"cpu_affinity": "3-1"}, "is not a list of CPUs"),
         ({"cpu_affinity": "0", "numa_node": 0}, "both say which CPUs"),
         ({"quantize": "int3"}, "no quantization 'int3'"),

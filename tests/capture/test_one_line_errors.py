@@ -17,7 +17,7 @@ from gemma_trace.errors import ImageError
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB"), "out of memory on the device; try"),
         (MemoryError(), "out of memory; try a smaller model"),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "out of memory; try"),
-        (ImageError("no image at a.jpg; check --image"), "no image at a.jpg; check --image"),
+        (ImageError("no image at a.jpg; check --image"), "no image at a.jpg; check images="),
     ],
 )
 def test_what_others_raise_is_one_line(error: Exception, said: str) -> None:

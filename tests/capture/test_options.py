@@ -55,7 +55,7 @@ def test_a_prompt_is_as_long_as_asked_for(quick: LoadedModel, tmp_path: Path) ->
     metadata = captured(quick, tmp_path, prompt_tokens=600).metadata
     assert metadata is not None
     assert set(metadata.workload.prompt_tokens) == {600}
-    with pytest.raises(ConfigError, match=r"tokens longer than --prompt-tokens allows"):
+    with pytest.raises(ConfigError, match=r"tokens longer than prompt_tokens= allows"):
         captured(quick, tmp_path, prompt_tokens=100, name="short")
 
 
@@ -76,7 +76,7 @@ def test_requests_longer_than_the_model_are_refused(quick: LoadedModel, tmp_path
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_an_image_device_that_is_not_there_is_refused_before_the_model_is_loaded(tmp_path: Path) -> None:
     config = CaptureConfig(model="no such model: it isn't looked for", device="cpu", image_device="cuda")
-    with pytest.raises(DeviceError, match=r"no device cuda: .*; use --image-device cpu"):
+    with pytest.raises(DeviceError, match=r"no device cuda: .*; use image_device='cpu'"):
         profile(config, output=tmp_path)
 
 
@@ -122,22 +122,22 @@ def test_options_that_make_no_sense_are_refused() -> None:
         ({"images_per_request": 0}, "images_per_request is 0"),
         ({"prompt_tokens": 0}, "prompt_tokens is 0"),
         ({"compile": "all"}, "no compile mode 'all'"),
-        ({"image_device": "cuda", "image_backend": "pil"}, "requires --image-backend torchvision"),
+        ({"image_device": "cuda", "image_backend": "pil"}, "requires image_backend='torchvision'"),
         ({"image_device": "tpu"}, "no image device 'tpu'"),
         ({"model": " "}, "the model is empty"),
         ({"seed": -1}, "seed is -1"),
         ({"cache": "paged"}, "no cache 'paged'; give one of dynamic, static"),
-        ({"cold": True, "warmup": 0}, "--cold times the warm-up; give --warmup 1"),
+        ({"cold": True, "warmup": 0}, "cold=True times the warm-up; give warmup=1"),
         ({"threads": 0}, "threads is 0; it must be 1 or more"),
         ({"image_sizes": ("big",)}, "no image size 'big'; give WIDTHxHEIGHT in pixels"),
         ({"image_sizes": ("0x9",)}, "no image size '0x9'"),
         ({"image_sizes": ("90000x9",)}, "no image size '90000x9'"),
         ({"image_sizes": ("9000x9000",)}, "no image size '9000x9000'"),
-        ({"image_sizes": ("9x9",), "images": ("a.jpg",)}, "--image and --image-size both say"),
-        ({"shuffle": 1}, "--shuffle is about the requests of a file"),
-        ({"online": True}, "--online is about the requests of a file"),
-        ({"requests": "r.jsonl", "prompt": "Hi"}, "requests= already says what is sent; leave out --prompt"),
-        ({"requests": "r.jsonl", "image_sizes": "9x9"}, "leave out --image-size"),
+        ({"image_sizes": ("9x9",), "images": ("a.jpg",)}, "images= and image_sizes= both say"),
+        ({"shuffle": 1}, "shuffle= requires requests= FILE"),
+        ({"online": True}, "online=True requires requests= FILE"),
+        ({"requests": "r.jsonl", "prompt": "Hi"}, "requests= already says what is sent; leave out prompt="),
+        ({"requests": "r.jsonl", "image_sizes": "9x9"}, "leave out image_sizes="),
         ({"seed": 2**63}, "must be from 0 to"),
     ):
         with pytest.raises(ConfigError, match=message):
@@ -172,8 +172,8 @@ def test_a_file_of_requests_is_sent_as_it_is_written(quick: LoadedModel, tmp_pat
     assert metadata.workload.padding_tokens == (0, 0, 0)
     assert metadata.config["requests"] == "asked.jsonl"
     assert trace.label == "Gemma3ForConditionalGeneration-float32-cpu-torchvision-asked"
-    (said,) = (warning for warning in metadata.warnings if "passed over" in warning)
-    assert said.endswith("passed over: top_p")
+    (said,) = (warning for warning in metadata.warnings if "were ignored" in warning)
+    assert said.endswith("were ignored: top_p")
 
 
 def test_each_request_that_is_measured_is_warmed_up(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -113,7 +114,7 @@ def test_an_output_that_cannot_be_is_refused_before_anything_runs(tmp_path: Path
     (tmp_path / "file").write_text("")
     for output in (tmp_path / "file", tmp_path / "file" / "deeper"):
         cells = plan({"matrix": {"model": ["tiny"]}, "options": {"device": "cpu"}}, output, ONE)
-        with pytest.raises(OutputError, match=r"can't make the folder .*file.*; check --out-dir"):
+        with pytest.raises(OutputError, match=r"can't make the folder .*file.*; check output="):
             run_sweep(cells, retry=False, on_change=lambda _: None)
     tiny = ["sweep", "--set", "model=tiny", "--out-dir", str(tmp_path / "out")]
     (tmp_path / "table.csv").write_text("")
@@ -129,7 +130,7 @@ def test_the_plan_tells_what_fits(tmp_path: Path) -> None:
     assert large.needed_bytes == 27_432_406_640 * 4 + 3_400_000_000
 
 
-CELL = """#!{python}
+CELL = """
 # Stands for the Python that runs a cell: writes a trace of its options at once, where a capture takes seconds.
 import json, os, pathlib, sys, time
 from dataclasses import replace
@@ -150,7 +151,7 @@ if os.environ.get("CELL_HANGS") and list(config.output.glob("*/*.pt.trace.json.g
     (folder / "here").touch()
     print(json.dumps({{"phase": "hanging"}}), flush=True)
     time.sleep({hung})
-print(os.environ.get("CELL_SAYS", ""), end="", file=sys.stderr)
+print(os.environ.get("CELL_SAYS", ""), end="", file=sys.stderr, flush=True)
 if os.environ.get("CELL_DIES"):
     os._exit(3)
 options = json.loads(json.dumps(config.record()))
@@ -161,11 +162,12 @@ TraceBuilder().range("request", 0, 1000).metadata(replace(METADATA, config=optio
 
 
 @pytest.fixture
-def quick_cells(tmp_path: Path) -> Path:
+def quick_cells(warm_python: str, tmp_path: Path) -> Path:
     """A program in the place of Python for the cells' processes."""
-    program = tmp_path / "cell"
+    program, cell = tmp_path / "cell", tmp_path / "cell.py"
     pids = str(tmp_path / "pids")
-    program.write_text(CELL.format(python=sys.executable, root=str(ROOT), pids=pids, hung=HUNG_S))
+    cell.write_text(CELL.format(root=str(ROOT), pids=pids, hung=HUNG_S))
+    program.write_text(f"#!/bin/sh\nexec {shlex.quote(warm_python)} {shlex.quote(str(cell))}\n")
     program.chmod(0o700)
     return program
 

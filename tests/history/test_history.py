@@ -135,7 +135,7 @@ def test_small_changes_are_counted_and_shown_when_asked(tmp_path: Path) -> None:
     ("arguments", "code", "message"),
     [
         (["--measure", "warp"], 1, "no run in {store} has the measure 'warp'; give one of ttft, family:NAME"),
-        (["--measure", "family:"], 2, "--measure 'family:' names no measure"),
+        (["--measure", "family:"], 2, "--measure 'family:' is not a measure"),
         (["--by", "run_id"], 2, "--by 'run_id' is not a column that tells runs apart; it can be config, cuda"),
         (["--since", "soon"], 2, "--since 'soon' is neither a date nor an age; give one like 2026-11-01, or 30d"),
         (

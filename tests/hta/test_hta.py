@@ -138,7 +138,7 @@ def test_a_copy_holds_nothing_that_trips_hta_up(tmp_path: Path) -> None:
             {
                 Analysis.LAUNCHES: "no launch of its device activities is in the trace",
                 Analysis.QUEUE: "no launch of its device activities is in the trace",
-                Analysis.BANDWIDTH: "copies and fills nothing",
+                Analysis.BANDWIDTH: "has no copy or fill",
                 Analysis.OVERLAP: "no communication kernel",
                 Analysis.SEQUENCES: "no launch of its device activities is in the trace",
                 Analysis.CRITICAL_PATH: "no launch of its device activities is in the trace",
@@ -153,7 +153,7 @@ def test_a_copy_holds_nothing_that_trips_hta_up(tmp_path: Path) -> None:
             .kernel("k", 70, 5, correlation=1)
             .kernel("k", 80, 5, correlation=1),
             {
-                Analysis.BANDWIDTH: "copies and fills nothing",
+                Analysis.BANDWIDTH: "has no copy or fill",
                 Analysis.OVERLAP: "no communication kernel",
                 Analysis.CRITICAL_PATH: "can't hold a call that launches several activities",
             },

@@ -25,6 +25,7 @@ from gemma_trace.stages import OF_OTHER_MODALITIES, Stage
 from gemma_trace.trace.trace import load
 from tests import perfetto
 from tests.conftest import made_once, real_trace
+from tests.trace_builder import TraceBuilder
 
 EVERY_STAGE = {stage.value for stage in Stage if stage not in OF_OTHER_MODALITIES} - {"request"}
 
@@ -210,7 +211,9 @@ def test_a_model_in_hand_is_captured(quick_gemma: Path, tmp_path: Path) -> None:
     assert model.generation_config is settings
 
 
-def test_no_command_that_reads_imports_torch(captured: Path, tmp_path: Path) -> None:
+def test_no_command_that_reads_imports_torch(tmp_path: Path) -> None:
+    built = TraceBuilder().range("request", 0, 100_000).range("prefill", 1_000, 50_000).op("aten::mm", 2_000, 30_000)
+    trace = built.write(tmp_path / "trace.json")
     code = (
         "import sys, gemma_trace.trace, gemma_trace.analysis, gemma_trace.report, gemma_trace.view.server\n"
         "from gemma_trace.cli import main\n"
@@ -222,7 +225,7 @@ def test_no_command_that_reads_imports_torch(captured: Path, tmp_path: Path) -> 
         "    assert main([*command.split(), trace]) == 0, command\n"
         "print(sorted({'torch', 'transformers', 'pandas'} & set(sys.modules)))"
     )
-    command = [sys.executable, "-c", code, str(captured)]
+    command = [sys.executable, "-c", code, str(trace)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[]"

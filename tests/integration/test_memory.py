@@ -6,30 +6,30 @@ import json
 from pathlib import Path
 
 import pytest
+from transformers import AutoConfig
 
 from gemma_trace import cli
 from gemma_trace.analysis.allocations import memory_use
 from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.session import profile
-from gemma_trace.capture.tiny import tiny_config
 from gemma_trace.trace.trace import load
 
 
 @pytest.fixture(scope="module")
-def profiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def profiled(quick_gemma: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("memory")
     config = CaptureConfig(device="cpu", warmup=0, runs=0, profile_runs=2, new_tokens=4, memory=True, output=folder)
-    return profile(config).path
+    return profile(config, model=str(quick_gemma)).path
 
 
-def test_the_cache_is_keys_and_values_of_every_layer(profiled: Path) -> None:
+def test_the_cache_is_keys_and_values_of_every_layer(profiled: Path, quick_gemma: Path) -> None:
     trace = load(profiled)
     found, metadata = memory_use(trace), trace.metadata
     assert found is not None
     assert metadata is not None
     (host,) = found.devices
     assert (host.resident_bytes, host.missing, host.unmatched) == (None, 0, 0)
-    text = tiny_config().text_config
+    text = AutoConfig.from_pretrained(quick_gemma).text_config
     step = 2 * text.num_hidden_layers * text.num_key_value_heads * text.head_dim * 4  # float32
     assert [(cache.cache_bytes, cache.step_bytes) for cache in host.caches] == [
         # As the third decode step begins, the prompt and two tokens are in the cache.

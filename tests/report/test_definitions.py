@@ -40,7 +40,7 @@ COMMANDS = {
     "ranks": ["ranks", RUNS[0]],
     "check": ["check", RUNS[0]],
     "hta": ["hta", RUNS[0]],
-    "advise": ["advise", RUNS[0]],
+    "advise": ["advise", RUNS[0], "--explain"],
     "what-if": ["what-if", RUNS[0], "--remove", "stage:prefill"],
     "doctor": ["doctor"],
     "sweep --dry-run": ["sweep", "--dry-run"],

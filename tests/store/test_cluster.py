@@ -38,7 +38,7 @@ def test_a_lost_worker_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
         index_file(alone, path)
     monkeypatch.setattr(cluster, "_index", _killing_once)
     with distributed.LocalCluster(
-        n_workers=3, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None
+        n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None
     ) as running:
         address = running.scheduler_address
         found = list(cluster.outcomes_on(address, job_for(tmp_path / "store"), [*paths, bad]))

@@ -238,7 +238,7 @@ def test_a_process_that_is_killed_is_told_in_one_line(tmp_path: Path, monkeypatc
     with pytest.raises(InputError) as caught:
         read_trace(path, jobs=2)
     assert str(caught.value) == (
-        f"{path} was not read: a process that decoded part of it was ended by SIGKILL, perhaps for want of memory; "
+        f"{path} was not read: a process that decoded part of it was ended by SIGKILL, perhaps because memory ran out; "
         "set GEMMA_TRACE_JOBS to 1 to read it in one process"
     )
     assert children() == before

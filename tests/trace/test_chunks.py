@@ -13,8 +13,9 @@ import pytest
 from gemma_trace.trace import cuts, reader, source
 from gemma_trace.trace.events import Events
 from gemma_trace.trace.reader import TraceFile, read_header, read_trace
+from tests.conftest import thorough
 
-CHUNKS = [40, 97, 200, 333, 1024]
+CHUNKS = [40, 333, *thorough([97, 200, 1024])]
 TRICKY = [
     "plain",
     "a},{b",

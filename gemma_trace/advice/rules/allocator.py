@@ -51,4 +51,6 @@ RULE: Final = Rule(
     "allocator",
     "PyTorch documentation, CUDA semantics: memory management",
     _look,
+    looks_for="calls of cudaMalloc, cudaFree and their kin",
+    leaves="nothing of them",
 )

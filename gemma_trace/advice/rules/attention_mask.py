@@ -73,4 +73,6 @@ RULE: Final = Rule(
     "attention_mask",
     "transformers' masking_utils: masks are made once for all layers",
     _look,
+    looks_for="4 masks or more of a kind that are built in one stage range, or in layers of a request",
+    leaves="nothing of all but the first",
 )

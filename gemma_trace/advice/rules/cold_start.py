@@ -42,5 +42,9 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
 
 
 RULE: Final = Rule(
-    "cold_start", "PyTorch profiler documentation: schedule(wait, warmup, active); CUDA lazy loading", _look
+    "cold_start",
+    "PyTorch profiler documentation: schedule(wait, warmup, active); CUDA lazy loading",
+    _look,
+    looks_for="first calls of their kind, as the verdicts of stages have them",
+    leaves="nothing of them",
 )

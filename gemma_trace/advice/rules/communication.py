@@ -28,5 +28,9 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
 
 
 RULE: Final = Rule(
-    "communication", "PyTorch documentation, DistributedDataParallel: communication hooks and buckets", _look
+    "communication",
+    "PyTorch documentation, DistributedDataParallel: communication hooks and buckets",
+    _look,
+    looks_for="collectives",
+    leaves="all, beside everything else",
 )

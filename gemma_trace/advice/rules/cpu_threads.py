@@ -38,4 +38,6 @@ RULE: Final = Rule(
     "cpu_threads",
     "PyTorch Performance Tuning Guide: CPU specific optimizations",
     _look,
+    looks_for="ops of a CPU capture that used fewer threads than its process has cores",
+    leaves="threads / cores of them",
 )

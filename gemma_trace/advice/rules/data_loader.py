@@ -44,4 +44,6 @@ RULE: Final = Rule(
     "data_loader",
     "PyTorch documentation, torch.utils.data: multi-process data loading; Performance Tuning Guide",
     _look,
+    looks_for="`enumerate(DataLoader)` on the request's thread",
+    leaves="all, beside everything else; nothing where it has workers",
 )

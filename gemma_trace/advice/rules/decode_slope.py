@@ -100,4 +100,9 @@ RULE: Final = Rule(
     "decode_slope",
     "transformers documentation, KV cache strategies; Theil 1950 and Sen 1968 for the slope",
     _look,
+    looks_for=(
+        "11 steps or more of decoding whose slope (Theil and Sen) is over 0 with 95% certainty, and which"
+        " grow by over 5%"
+    ),
+    leaves="each step takes what the first takes by the line",
 )

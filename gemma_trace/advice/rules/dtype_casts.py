@@ -39,4 +39,6 @@ RULE: Final = Rule(
     "dtype_casts",
     "PyTorch Performance Tuning Guide: mixed precision",
     _look,
+    looks_for="8 casts a request or more",
+    leaves="nothing of them",
 )

@@ -42,4 +42,6 @@ RULE: Final = Rule(
     "elementwise_fusion",
     "PyTorch Performance Tuning Guide: fuse operations",
     _look,
+    looks_for="50 elementwise, normalization and copy kernels a request or more, and none of Inductor's",
+    leaves="nothing of them",
 )

@@ -55,4 +55,6 @@ RULE: Final = Rule(
     "host_sync",
     "PyTorch Performance Tuning Guide: avoid unnecessary CPU-GPU synchronization",
     _look,
+    looks_for="4 calls a request or more that wait for the device, but for those of sampling and the last one",
+    leaves="nothing of them: the host goes on",
 )

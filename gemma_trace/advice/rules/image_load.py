@@ -32,4 +32,6 @@ RULE: Final = Rule(
     "image_load",
     "torchvision documentation, Decoding / Encoding images",
     _look,
+    looks_for="the stage `image_load`",
+    leaves="nothing of it",
 )

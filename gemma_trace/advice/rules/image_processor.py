@@ -63,4 +63,6 @@ RULE: Final = Rule(
     "image_processor",
     "transformers documentation, Image processors: fast image processors",
     _look,
+    looks_for="the stage `image_processing`: with Pillow, or on the host of a GPU",
+    leaves="nothing of it",
 )

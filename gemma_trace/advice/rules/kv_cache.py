@@ -37,4 +37,6 @@ RULE: Final = Rule(
     "kv_cache",
     "transformers documentation, KV cache strategies: static cache",
     _look,
+    looks_for="`aten::cat` while decoding",
+    leaves="nothing of it",
 )

@@ -51,4 +51,6 @@ RULE: Final = Rule(
     "launch_bound",
     "PyTorch blog, Accelerating PyTorch with CUDA Graphs",
     _look,
+    looks_for="stages whose verdict is that the device waits for launches",
+    leaves="nothing of their ops and launches on the host",
 )

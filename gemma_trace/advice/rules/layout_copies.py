@@ -41,4 +41,6 @@ RULE: Final = Rule(
     "layout_copies",
     "PyTorch tutorial, Channels Last Memory Format",
     _look,
+    looks_for="`contiguous()`, and kernels that turn NCHW into NHWC",
+    leaves="nothing of them",
 )

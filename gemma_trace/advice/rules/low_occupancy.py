@@ -56,4 +56,9 @@ RULE: Final = Rule(
     "low_occupancy",
     "CUDA C++ Best Practices Guide: occupancy, thread and block heuristics",
     _look,
+    looks_for=(
+        "kernels of 10 µs or more with fewer blocks than the device has multiprocessors, with a fifth of "
+        "its work or more; no collectives"
+    ),
+    leaves="blocks / multiprocessors of them",
 )

@@ -113,4 +113,9 @@ RULE: Final = Rule(
     "low_precision",
     "PyTorch Performance Tuning Guide: mixed precision; NVIDIA H100 data sheet",
     _look,
+    looks_for=(
+        "most matrix products have float32 operands; on a CPU only where the capture says that it "
+        "multiplies bfloat16 by itself"
+    ),
+    leaves="1/16 of matrix products, 1/2 of all else",
 )

@@ -79,4 +79,9 @@ RULE: Final = Rule(
     "memory_bound",
     "Williams, Waterman, Patterson: Roofline (CACM 52(4), 2009); transformers documentation, quantization",
     _look,
+    looks_for=(
+        "`vision_tower`, `prefill` or `decode`: to move the bytes of their ops at the memory's peak rate "
+        "takes half of their work's time or more"
+    ),
+    leaves="1/4 of them",
 )

@@ -77,4 +77,6 @@ RULE: Final = Rule(
     "padding",
     "transformers documentation, Padding and truncation; DataCollatorWithFlattening",
     _look,
+    looks_for="the capture says how many tokens of prompts are padding",
+    leaves="the share of the prefill that isn't",
 )

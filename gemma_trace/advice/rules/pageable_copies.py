@@ -35,4 +35,6 @@ RULE: Final = Rule(
     "pageable_copies",
     "CUDA C++ Best Practices Guide: pinned memory; PyTorch tutorial, pin_memory() and non_blocking",
     _look,
+    looks_for="copies to the device from pageable memory",
+    leaves="nothing of them and of their calls",
 )

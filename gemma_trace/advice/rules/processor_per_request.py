@@ -42,4 +42,6 @@ RULE: Final = Rule(
     "processor_per_request",
     "transformers documentation, Tokenizers and processors: loading",
     _look,
+    looks_for="frames of `from_pretrained` within a request",
+    leaves="nothing of them",
 )

@@ -32,4 +32,6 @@ RULE: Final = Rule(
     "prompt_processing",
     "transformers documentation, Tokenizers: fast tokenizers",
     _look,
+    looks_for="the stages `chat_template` and `tokenization`",
+    leaves="nothing of them",
 )

@@ -74,4 +74,6 @@ RULE: Final = Rule(
     "repeated_images",
     "vLLM documentation, multi-modal inputs: caching of processed and encoded images",
     _look,
+    looks_for="captures of `--requests` say which images were sent before",
+    leaves="nothing of their encoding",
 )

@@ -34,4 +34,6 @@ RULE: Final = Rule(
     "replayed_graphs",
     "PyTorch documentation, CUDA semantics: CUDA Graphs",
     _look,
+    looks_for="graph launches with a fifth of the device's work or more",
+    leaves="no finding: it says which rules see nothing of the ops in them",
 )

@@ -64,4 +64,6 @@ RULE: Final = Rule(
     "resize_antialias",
     "torchvision documentation, Transforms v2: performance considerations (uint8 resize)",
     _look,
+    looks_for="antialiased resizes of floating-point images",
+    leaves="nothing of them",
 )

@@ -86,4 +86,6 @@ RULE: Final = Rule(
     "stream_overlap",
     "CUDA C++ Programming Guide: asynchronous concurrent execution",
     _look,
+    looks_for="streams of a device that never run beside its busiest one, where no event ties them",
+    leaves="all, beside everything else",
 )

@@ -55,4 +55,8 @@ RULE: Final = Rule(
     "tail_effect",
     "NVIDIA, Matrix Multiplication Background User's Guide: wave quantization",
     _look,
+    looks_for=(
+        "matrix products whose last wave of blocks leaves waves under 75% full, with a tenth of all products or more"
+    ),
+    leaves="the share that is full",
 )

@@ -38,4 +38,6 @@ RULE: Final = Rule(
     "tf32_off",
     "PyTorch documentation, CUDA semantics: TensorFloat-32 on Ampere",
     _look,
+    looks_for="kernels called sgemm or simt on devices that have TF32",
+    leaves="1/8 of them",
 )

@@ -35,5 +35,9 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
 
 
 RULE: Final = Rule(
-    "unaligned_gemm", "NVIDIA, Matrix Multiplication Background User's Guide: tensor core requirements", _look
+    "unaligned_gemm",
+    "NVIDIA, Matrix Multiplication Background User's Guide: tensor core requirements",
+    _look,
+    looks_for="kernels called align1 or align2",
+    leaves="nothing of them",
 )

@@ -139,4 +139,9 @@ RULE: Final = Rule(
     "unfused_attention",
     "FlashAttention (Dao et al. 2022); transformers' documentation, Attention backends",
     _look,
+    looks_for="softmax between two matrix products, at most 12 ops from each",
+    leaves=(
+        "of the products their FLOPs at the peak rate, on a CPU at the rate of the fastest product in the"
+        " trace; nothing of all else, nor of masked scores"
+    ),
 )

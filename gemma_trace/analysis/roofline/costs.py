@@ -39,12 +39,12 @@ class Cost:
 
     @property
     def flops(self) -> float:
-        """All of them."""
+        """FLOPs of all kinds."""
         return self.matrix_flops + self.vector_flops
 
     @property
     def bytes(self) -> float:
-        """All that moves."""
+        """Bytes that are read and written."""
         return self.weight_bytes + self.read_bytes + self.written_bytes
 
 

@@ -66,13 +66,13 @@ class FloorSum:
 
     @property
     def tflop_per_s(self) -> float | None:
-        """What was achieved, in 10¹² FLOP a second; None where it took no time."""
+        """The rate that was achieved, in 10¹² FLOP per second; None where it took no time."""
         seconds = self.measured_ns / 1e9
         return self.flops / 1e12 / seconds if seconds else None
 
     @property
     def gb_per_s(self) -> float | None:
-        """What was achieved, in 10⁹ bytes a second; None where it took no time."""
+        """The rate that was achieved, in 10⁹ bytes per second; None where it took no time."""
         seconds = self.measured_ns / 1e9
         return self.bytes / 1e9 / seconds if seconds else None
 
@@ -107,14 +107,14 @@ class Floors:
         return any(floor.on == "device" for floor in self.floors)
 
 
-def floors_of(trace: Trace, found: StageBreakdown, own: Sequence[Peaks] = ()) -> Floors:
+def floors_of(trace: Trace, breakdown: StageBreakdown, own: Sequence[Peaks] = ()) -> Floors:
     """The floors of a breakdown's stages.
 
     Args:
         own: the user's own peaks.
     """
     device = device_peaks(trace, own)
-    floors = tuple(stage_floors(trace, found, device.peaks))
+    floors = tuple(stage_floors(trace, breakdown, device.peaks))
     return Floors(floors, device, tuple(summed_floors(floors)))
 
 

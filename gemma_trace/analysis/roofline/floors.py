@@ -77,18 +77,18 @@ class _Least:
     floor_ns: float
 
 
-def stage_floors(trace: Trace, found: StageBreakdown | None = None, peaks: Peaks | None = None) -> list[StageFloor]:
+def stage_floors(trace: Trace, stages: StageBreakdown | None = None, peaks: Peaks | None = None) -> list[StageFloor]:
     """The floor of every stage of these requests whose work is known, in the order of the rows.
 
     Args:
-        found: whose rows; None is all requests of the trace.
+        stages: whose rows; None is all requests of the trace.
         peaks: of the trace's device; None leaves the times out.
     """
-    found = breakdown(trace) if found is None else found
+    stages = breakdown(trace) if stages is None else stages
     counted = _CountedStages(trace, peaks)
-    requests = {request.index: request for request in found.requests}
+    requests = {request.index: request for request in stages.requests}
     floors = []
-    for row in found.rows:
+    for row in stages.rows:
         floor = counted.floor(row)
         if counted.tells_too_little(row, floor):
             work = model_work(trace, requests[row.request], row.stage)

@@ -57,12 +57,12 @@ class ModelWork:
 
     @property
     def flops(self) -> float:
-        """Of all parts."""
+        """FLOPs of all parts of the model."""
         return sum(flops for flops, _ in self.parts)
 
     @property
     def bytes(self) -> float:
-        """Of all parts."""
+        """Bytes of all parts of the model."""
         return sum(moved for _, moved in self.parts)
 
 

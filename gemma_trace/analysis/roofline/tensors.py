@@ -73,7 +73,7 @@ class Tensor:
 
     @property
     def bytes(self) -> int:
-        """Size of what lies in memory."""
+        """The size of the tensor in memory."""
         return self.stored * ITEM_BYTES[self.dtype]
 
 

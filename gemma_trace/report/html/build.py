@@ -133,21 +133,21 @@ def _identity(run: RunSummary) -> tuple[str, ...]:
     return tuple(part for part in (run.model, weights, run.dtype, device, processor) if part)
 
 
-def _headline(trace: Trace, run: RunSummary, found: StageBreakdown) -> Headline:
+def _headline(trace: Trace, run: RunSummary, breakdown: StageBreakdown) -> Headline:
     ttft = run.measures["ttft_ms"]
     timed = trace.metadata.timed_requests if trace.metadata else ()
     if ttft and run.timing == "timed":
         labels = tuple(f"request {place}, {sample.image}" for place, sample in enumerate(timed))
         return Headline("TTFT", ttft, "timed", labels, run.inflation)
-    names = [request.label for request in found.requests]
+    names = [request.label for request in breakdown.requests]
     if ttft:
-        known = [name for name, value in zip(names, found.ttfts_ns, strict=True) if value is not None]
+        known = [name for name, value in zip(names, breakdown.ttfts_ns, strict=True) if value is not None]
         return Headline("TTFT", ttft, "profiled", tuple(known), None)
-    walls = Distribution(tuple(request.wall_ns / 1e6 for request in found.requests), "ms")
+    walls = Distribution(tuple(request.wall_ns / 1e6 for request in breakdown.requests), "ms")
     return Headline("wall", walls, "profiled", tuple(names), None)
 
 
-def _overview(run: RunSummary, found: StageBreakdown) -> OverviewRow:
+def _overview(run: RunSummary, breakdown: StageBreakdown) -> OverviewRow:
     parts: list[tuple[str, float]] = []
     if run.measures["ttft_ms"]:
         names = dict.fromkeys(stage for request in run.requests for stage in request.stages_ns)
@@ -156,14 +156,14 @@ def _overview(run: RunSummary, found: StageBreakdown) -> OverviewRow:
             parts += [(stage, sample.median)] if sample else []
         if rest := run.measures["unattributed_ms"]:
             parts.append((Stage.UNATTRIBUTED.value, rest.median))
-    walls = [(row.stage, row.time_ns / len(found.requests) / 1e6) for row in found.summed() if row.time_ns]
+    walls = [(row.stage, row.time_ns / len(breakdown.requests) / 1e6) for row in breakdown.summed() if row.time_ns]
     return OverviewRow(tuple(parts), tuple(walls), run.measures, run.runs)
 
 
-def _stage_lines(trace: Trace, run: RunSummary, found: StageBreakdown, request: Request) -> tuple[StageLine, ...]:
-    doubt = doubt_of(found, run.health)
+def _stage_lines(trace: Trace, run: RunSummary, breakdown: StageBreakdown, request: Request) -> tuple[StageLine, ...]:
+    doubt = doubt_of(breakdown, run.health)
     bindings = [binding(reason, doubt) for reason in stage_reasons(trace, request.index)]
-    rows = [row for row in found.rows if row.request == request.index]
+    rows = [row for row in breakdown.rows if row.request == request.index]
     return stage_lines(rows, request.wall_ns, run, bindings)
 
 
@@ -189,7 +189,7 @@ def _decode(trace: Trace) -> DecodeSeries | None:
 
 
 def labelled_apart(views: Sequence[RunView]) -> list[RunView]:
-    """The same runs, those of one name (the ranks of one program) with the file's name beside it."""
+    """These runs; runs of one name (the ranks of one program) have the file's name in their label."""
     labels = [view.label for view in views]
     return [
         replace(view, label=f"{view.label}, {view.file}") if labels.count(view.label) > 1 else view for view in views

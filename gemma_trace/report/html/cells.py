@@ -29,7 +29,7 @@ CHART: Final = Unit("", _no_text, "left", holds="bar")
 
 @dataclass(frozen=True)
 class Head:
-    """A header.
+    """A header cell of a table.
 
     Attributes:
         is_plain: whether nothing is sorted by the column.
@@ -62,7 +62,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class DrawnCell:
-    """A cell.
+    """A cell of a table as the page draws it.
 
     Attributes:
         value: what it is sorted by; None where that is its text.
@@ -81,7 +81,7 @@ class DrawnCell:
 
 @dataclass(frozen=True)
 class HtmlRow:
-    """A row.
+    """A row of a table as the page draws it.
 
     Attributes:
         stages: the names of the stages in its bar, to be filtered by.

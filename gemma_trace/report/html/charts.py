@@ -40,7 +40,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Rect:
-    """A bar.
+    """A bar of a chart, in percent of its lane.
 
     Attributes:
         x_pct, width_pct: of the chart's width.
@@ -73,7 +73,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Dot:
-    """A value."""
+    """A value drawn as a dot."""
 
     at_pct: float
     title: str
@@ -145,7 +145,7 @@ def axis(length: float, unit: str = "ms") -> tuple[Tick, ...]:
 
 
 def lane_rects(lane: DrawnLane, scale_ns: int) -> tuple[Rect, ...]:
-    """A lane's bars.
+    """The bars of a lane.
 
     Args:
         scale_ns: what the chart's width stands for.

@@ -52,7 +52,7 @@ class CurveLine:
 
 @dataclass(frozen=True)
 class CurveChart:
-    """A series.
+    """One series of a curve.
 
     Attributes:
         title: "" where there is only one.

@@ -88,13 +88,13 @@ class Chart:
     rows: tuple[RunRow, ...]
 
 
-def render_history(found: History) -> bytes:
+def render_history(history: History) -> bytes:
     """The page as UTF-8; it loads nothing, and all texts are escaped."""
-    drawn = sorted(found.series, key=_runs, reverse=True)[:MOST_CHARTS]
+    drawn = sorted(history.series, key=_runs, reverse=True)[:MOST_CHARTS]
     charts = [chart_of(series, f"s{place}") for place, series in enumerate(drawn)]
-    left = len(found.series) - len(charts)
+    left = len(history.series) - len(charts)
     text = rendered(
-        "history.html", ("history",), report=history_report(found), charts=charts, left=left, HEIGHT_PX=HEIGHT_PX
+        "history.html", ("history",), report=history_report(history), charts=charts, left=left, HEIGHT_PX=HEIGHT_PX
     )
     return text.encode("utf-8", "replace")
 

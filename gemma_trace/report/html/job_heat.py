@@ -68,7 +68,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class HeatRow:
-    """A rank.
+    """A row of the heat map: one rank.
 
     Attributes:
         rank: its global rank.

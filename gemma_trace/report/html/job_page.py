@@ -31,7 +31,7 @@ COLLECTIVES_PX: Final = 14
 
 @dataclass(frozen=True)
 class JobPage:
-    """All that the page of a job shows.
+    """Everything that the page of a job shows.
 
     Attributes:
         timeline: some ranks over time; None where none was drawn.

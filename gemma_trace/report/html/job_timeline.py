@@ -70,7 +70,7 @@ class CollectiveBar:
 
 @dataclass(frozen=True)
 class RankRow:
-    """A rank's rows.
+    """The rows of one rank in the timeline.
 
     Attributes:
         rank: its global rank.

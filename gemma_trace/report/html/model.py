@@ -251,7 +251,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class PageContent:
-    """All that a page shows.
+    """Everything that a page shows.
 
     Attributes:
         runs: in the order given; of pairs, before and after by turns.

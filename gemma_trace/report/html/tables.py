@@ -87,20 +87,20 @@ _INSIDE_COLS: Final = (diff.WHAT, diff.STAGE_NAME, *(*diff.SIDES, diff.DIFFERENC
 _LEVELS: Final = ("family", "op", "kernel")
 
 
-def page_stages(found: TraceDiff, notes: Sequence[str]) -> Table[Any]:
+def page_stages(diff: TraceDiff, notes: Sequence[str]) -> Table[Any]:
     """The stages of a comparison, with bars."""
-    widest = max((_median(side) for change in found.stages for side in (change.before, change.after)), default=0.0)
+    widest = max((_median(side) for change in diff.stages for side in (change.before, change.after)), default=0.0)
     lines = [
-        _ChangeLine(change, (_share(change.before, widest), _share(change.after, widest))) for change in found.stages
+        _ChangeLine(change, (_share(change.before, widest), _share(change.after, widest))) for change in diff.stages
     ]
     return Table("Stages before and after", _STAGE_COLS, lines, notes=tuple(notes))
 
 
-def page_changes(found: TraceDiff) -> list[Table[Change]]:
+def page_changes(comparison: TraceDiff) -> list[Table[Change]]:
     """The largest changes inside of the stages: a table per level that has any."""
     tables = []
     for level in _LEVELS:
-        changed = [change for change in found.inside if change.level == level and change.status != "same"]
+        changed = [change for change in comparison.inside if change.level == level and change.status != "same"]
         if changed:
             table = Table(f"{diff.LEVELS[level]}, by the size of the change", _INSIDE_COLS, changed)
             tables.append(table.cut(CHANGES, "{} more changed; gemma-trace diff --top 0 shows all."))

@@ -83,5 +83,5 @@ def utc_text(stamp: str) -> str:
     >>> utc_text("2026-11-24T02:55:10+00:00")
     '2026-11-24 02:55 UTC'
     """
-    found = _STAMP.fullmatch(stamp)
-    return f"{found[1]} {found[2]} UTC" if found else stamp
+    match = _STAMP.fullmatch(stamp)
+    return f"{match[1]} {match[2]} UTC" if match else stamp

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from gemma_trace.advice.explaining import Explained, explained
 from gemma_trace.advice.findings import Abstention, Advice, Finding
 from gemma_trace.health.findings import Health, listed
 from gemma_trace.report.number_text import milliseconds
@@ -32,12 +33,12 @@ def _confidence(finding: Finding) -> str:
     return finding.confidence.value
 
 
-def _traces(found: Finding | Abstention) -> str:
-    return listed(found.traces)
+def _traces(finding: Finding | Abstention) -> str:
+    return listed(finding.traces)
 
 
-def _trace_list(found: Finding | Abstention) -> list[str]:
-    return list(found.traces)
+def _trace_list(finding: Finding | Abstention) -> list[str]:
+    return list(finding.traces)
 
 
 def _values(finding: Finding) -> list[int]:
@@ -201,68 +202,105 @@ ABSTENTION_FILE: Final = (
 """A row per rule that couldn't look."""
 
 
-def advice_report(found: Advice, sources: Sequence[str], health: Health) -> Report:
+def _outcome(row: Explained) -> str:
+    return row.outcome.value
+
+
+RULES_FILE: Final = (
+    Col("rule", "rule", definition="the rule's name", value="rule.name"),
+    Col(
+        "outcome",
+        "outcome",
+        TEXT,
+        definition=(
+            "`advised`; `lower than the seven`: found, with a lower ceiling than those that are advised; `under the "
+            "noise`: found, with a ceiling under `noise_ns`; `abstained`; `found nothing`"
+        ),
+        value=_outcome,
+    ),
+    Col("ceiling_ns", "at most", MS, definition="the ceiling of what it found; empty where it found nothing"),
+    Col("figures", "figures", WORDS, definition="the figures that it rests on, or what is missing"),
+    Col("looks_for", "looks for", WORDS, definition="what it looks for, with its thresholds", value="rule.looks_for"),
+    Col(
+        "leaves",
+        "leaves",
+        WORDS,
+        definition="what would be left of that at the least, which makes the ceiling",
+        value="rule.leaves",
+    ),
+    Col("source", definition="where the rule is from", value="rule.source"),
+)
+"""A row per rule and finding: those advised, those that aren't, those that abstained, and those that found nothing."""
+
+
+def with_rules(report: Report, found: Advice) -> Report:
+    """The report with what every rule made of the trace."""
+    table = Table("What every rule made of it", RULES_FILE, explained(found))
+    return report.extended([table], {"explanations": table})
+
+
+def advice_report(advice: Advice, sources: Sequence[str], health: Health) -> Report:
     """What to change, and what couldn't be looked at."""
-    data = Table("Advice", ADVICE_FILE, found.findings)
+    data = Table("Advice", ADVICE_FILE, advice.findings)
     totals: dict[str, Any] = {
-        "traces": list(found.traces),
-        "requests": found.requests,
-        "noise_ns": found.noise_ns,
-        "more": found.more,
-        "under_noise": found.under_noise,
-        "abstentions": Table(_LACKING, ABSTENTION_FILE, found.abstentions),
+        "traces": list(advice.traces),
+        "requests": advice.requests,
+        "noise_ns": advice.noise_ns,
+        "more": advice.more,
+        "under_noise": advice.under_noise,
+        "abstentions": Table(_LACKING, ABSTENTION_FILE, advice.abstentions),
     }
-    return Report("advise", list(sources), advice_tables(found), data, totals, health)
+    return Report("advise", list(sources), advice_tables(advice), data, totals, health)
 
 
-def advice_tables(found: Advice) -> tuple[Table[Any], ...]:
+def advice_tables(advice: Advice) -> tuple[Table[Any], ...]:
     """The table of findings; and, where some rules couldn't look, that of those."""
     conditions = holding(
         {
-            _FIRST_TOKENS: all(finding.ceiling.ttft_ns is not None for finding in found.findings),
-            _IN_LAYERS: any(finding.place.layer for finding in found.findings),
-            _IN_OPS: any(finding.place.op for finding in found.findings),
-            _IN_LINES: any(finding.place.line for finding in found.findings),
-            _SEVERAL: bool(found.traces),
+            _FIRST_TOKENS: all(finding.ceiling.ttft_ns is not None for finding in advice.findings),
+            _IN_LAYERS: any(finding.place.layer for finding in advice.findings),
+            _IN_OPS: any(finding.place.op for finding in advice.findings),
+            _IN_LINES: any(finding.place.line for finding in advice.findings),
+            _SEVERAL: bool(advice.traces),
         }
     )
-    title = f"What to change: {counted(len(found.findings), 'finding')}"
-    if found.traces:
-        title += f" in {len(found.traces)} traces"
-    table = Table(title, ADVICE_COLS, found.findings, notes=_notes(found), conditions=conditions)
-    return (table, abstention_table(found)) if found.abstentions else (table,)
+    title = f"What to change: {counted(len(advice.findings), 'finding')}"
+    if advice.traces:
+        title += f" in {len(advice.traces)} traces"
+    table = Table(title, ADVICE_COLS, advice.findings, notes=_notes(advice), conditions=conditions)
+    return (table, abstention_table(advice)) if advice.abstentions else (table,)
 
 
-def abstention_table(found: Advice) -> Table[Abstention]:
+def abstention_table(advice: Advice) -> Table[Abstention]:
     """The rules that couldn't look."""
     shown = (*ABSTENTION_FILE[:-1], ABSTENTION_FILE[-1].of(_traces))
-    return Table(_LACKING, shown, found.abstentions, conditions=holding({_SEVERAL: bool(found.traces)}))
+    return Table(_LACKING, shown, advice.abstentions, conditions=holding({_SEVERAL: bool(advice.traces)}))
 
 
-def _notes(found: Advice) -> tuple[str, ...]:
+def _notes(advice: Advice) -> tuple[str, ...]:
     notes = []
-    if found.findings:
+    if advice.findings:
         notes.append(
             "at most: what a request would gain if the work in question were gone, found by replaying its "
             "dependency graph. Ceilings overlap, so they do not add up."
         )
-        if found.traces:
+        if advice.traces:
             notes.append(
                 "Ceilings are means over the requests of all traces, with an interval over the traces. A trace "
                 "without the finding counts as 0, and the evidence comes from the trace that would gain most."
             )
     else:
         notes.append("No rule found a change that is worth making.")
-    if found.under_noise and found.traces:
+    if advice.under_noise and advice.traces:
         notes.append(
-            f"Findings left out: {found.under_noise}, each below the noise of every trace (1% of the wall time, or the "
-            "standard error of the mean over its requests)."
+            f"Findings left out: {advice.under_noise}, each below the noise of every trace (1% of the wall time, or "
+            "the standard error of the mean over its requests)."
         )
-    elif found.under_noise:
+    elif advice.under_noise:
         notes.append(
-            f"Findings left out: {found.under_noise}, each below the noise of {milliseconds(found.noise_ns)} ms per "
+            f"Findings left out: {advice.under_noise}, each below the noise of {milliseconds(advice.noise_ns)} ms per "
             "request (1% of the wall time, or the standard error of the mean over the requests)."
         )
-    if found.more:
-        notes.append(f"Findings left out: {found.more}, with lower ceilings.")
+    if advice.more:
+        notes.append(f"Findings left out: {advice.more}, with lower ceilings.")
     return tuple(notes)

@@ -32,7 +32,7 @@ BASELINE_FILE: Final = (
 """A row per baseline."""
 
 
-def baseline_report(found: Sequence[Baseline], store: str) -> Report:
+def baseline_report(baselines: Sequence[Baseline], store: str) -> Report:
     """Baselines, by name."""
-    table: Table[Any] = Table(f"Baselines of {store}", BASELINE_FILE, found)
+    table: Table[Any] = Table(f"Baselines of {store}", BASELINE_FILE, baselines)
     return Report("baseline", [store], (table,), table, {"store": store})

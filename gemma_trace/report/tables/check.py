@@ -84,10 +84,10 @@ def check_report(run: RunSummary, spans: int) -> Report:
     )
 
 
-def distortion_table(found: tuple[StageDistortion, ...]) -> Table[StageDistortion]:
+def distortion_table(distortions: tuple[StageDistortion, ...]) -> Table[StageDistortion]:
     """The timed and the profiled pass, stage by stage."""
     note = (
-        f"The profiler distorts {found[0].stage} most. Medians of the time on the host, compared image by image, over "
-        f"{found[0].requests} profiled requests; stages below 1% of a request are left out."
+        f"The profiler distorts {distortions[0].stage} most. Medians of the time on the host, compared image by image, "
+        f"over {distortions[0].requests} profiled requests; stages below 1% of a request are left out."
     )
-    return Table("Stages under the profiler and without it", _DISTORTION_COLS, found, notes=(note,))
+    return Table("Stages under the profiler and without it", _DISTORTION_COLS, distortions, notes=(note,))

@@ -21,9 +21,9 @@ _NOTE: Final = (
 )
 
 
-def known_pct(found: CounterMean) -> float | None:
+def known_pct(mean: CounterMean) -> float | None:
     """The share of the time in which a value is known, in percent; None where there is no time."""
-    return 100 * found.known_ns / found.time_ns if found.time_ns else None
+    return 100 * mean.known_ns / mean.time_ns if mean.time_ns else None
 
 
 COUNTER: Final = Col(
@@ -83,9 +83,9 @@ def _mean_in(stage: str, use: CounterUse) -> float | None:
     return use.stages[stage].mean if stage in use.stages else None
 
 
-def counter_table(found: Sequence[CounterUse]) -> Table[CounterUse]:
+def counter_table(counters: Sequence[CounterUse]) -> Table[CounterUse]:
     """A row per series, a column per stage."""
-    stages = dict.fromkeys(stage for use in found for stage in use.stages)
+    stages = dict.fromkeys(stage for use in counters for stage in use.stages)
     cols = (
         COUNTER,
         SOURCE,
@@ -96,13 +96,13 @@ def counter_table(found: Sequence[CounterUse]) -> Table[CounterUse]:
         ),
         KNOWN.within("total"),
     )
-    conditions = holding({SEVERAL_SOURCES: len({use.source for use in found}) > 1})
-    table = Table("Counters", cols, found, notes=(_NOTE,), conditions=conditions).cut(MOST_ROWS, "")
+    conditions = holding({SEVERAL_SOURCES: len({use.source for use in counters}) > 1})
+    table = Table("Counters", cols, counters, notes=(_NOTE,), conditions=conditions).cut(MOST_ROWS, "")
     if not table.left_out:
         return table
     return replace(table, notes=(*table.notes, f"{table.left_out} more series are in JSON."))
 
 
-def counter_data(found: Sequence[CounterUse]) -> Table[CounterUse]:
+def counter_data(counters: Sequence[CounterUse]) -> Table[CounterUse]:
     """For files: all series."""
-    return Table("Counters", COUNTER_FILE, found)
+    return Table("Counters", COUNTER_FILE, counters)

@@ -41,12 +41,12 @@ def _interval_text(ends: tuple[float, float]) -> str:
     return " to ".join(map(rising, ends))
 
 
-def _requests(found: DecodeStatistics) -> int:
-    return len(found.requests)
+def _requests(statistics: DecodeStatistics) -> int:
+    return len(statistics.requests)
 
 
-def _series(found: DecodeStatistics) -> list[dict[str, Any]]:
-    return [{"token": step.first, "interval_ms": step.intervals} for step in found.token_by_token()]
+def _series(statistics: DecodeStatistics) -> list[dict[str, Any]]:
+    return [{"token": step.first, "interval_ms": step.intervals} for step in statistics.token_by_token()]
 
 
 _TPOT: Final = replace(
@@ -119,28 +119,28 @@ DECODE_FILE: Final = (
 """One row."""
 
 
-def decode_table(found: DecodeStatistics) -> Table[DecodeStatistics]:
+def decode_table(statistics: DecodeStatistics) -> Table[DecodeStatistics]:
     """TPOT, tokens per second, slope and jitter, over the requests."""
-    throughput = replace(_THROUGHPUT, header=f"tokens per second, batch of {found.batch}")
+    throughput = replace(_THROUGHPUT, header=f"tokens per second, batch of {statistics.batch}")
     cols = (
         *(_TPOT, _RATE, throughput, _SLOPE, _INTERVAL, _JITTER, _TOKENS),
         Col("requests", "n", COUNT, priority=4, value=_requests),
     )
-    notes = (_NOTES[found.source], *_line_notes(found))
-    conditions = holding({BATCHED: found.batch > 1})
-    return Table(_TITLES[found.source], cols, [found], notes=notes, conditions=conditions)
+    notes = (_NOTES[statistics.source], *_line_notes(statistics))
+    conditions = holding({BATCHED: statistics.batch > 1})
+    return Table(_TITLES[statistics.source], cols, [statistics], notes=notes, conditions=conditions)
 
 
-def _line_notes(found: DecodeStatistics) -> list[str]:
-    if found.slope is None:
+def _line_notes(statistics: DecodeStatistics) -> list[str]:
+    if statistics.slope is None:
         return [f"Slope and jitter require {MIN_FOR_LINE + 1} tokens per request."]
     notes = [
         "Slope: how much longer each token takes than the one before. Jitter: the spread around that line, in % of "
         "TPOT. A few slow tokens change neither."
     ]
-    if found.slope_interval_us is None:
+    if statistics.slope_interval_us is None:
         notes.append(f"The interval of the slope requires {MIN_FOR_INTERVAL + 1} tokens per request.")
-    elif found.slope_interval_us[0] <= 0 <= found.slope_interval_us[1]:
+    elif statistics.slope_interval_us[0] <= 0 <= statistics.slope_interval_us[1]:
         notes.append("The interval includes 0: nothing shows that tokens get slower or faster.")
     return notes
 
@@ -169,17 +169,17 @@ _STEP_COLS: Final = (
 )
 
 
-def token_table(found: DecodeStatistics) -> Table[_Step]:
+def token_table(statistics: DecodeStatistics) -> Table[_Step]:
     """The series: how long each token took, or each stretch of tokens where there are many."""
-    series = found.token_by_token(MOST_ROWS)
+    series = statistics.token_by_token(MOST_ROWS)
     most = max(step.intervals.median for step in series)
     steps = [_Step(step, step.intervals.median / most if most else 0.0) for step in series]
-    header = "step" if found.source == "steps" else "token"
+    header = "step" if statistics.source == "steps" else "token"
     first = Col("tokens", header, FIGURES, value=_tokens_text)
-    title = "Decode steps" if found.source == "steps" else "Decode, token by token"
+    title = "Decode steps" if statistics.source == "steps" else "Decode, token by token"
     return Table(title, (first, *_STEP_COLS), steps)
 
 
-def decode_record(found: DecodeStatistics) -> dict[str, Any]:
+def decode_record(statistics: DecodeStatistics) -> dict[str, Any]:
     """For JSON: all of it."""
-    return {col.key: col.raw(found) for col in DECODE_FILE}
+    return {col.key: col.raw(statistics) for col in DECODE_FILE}

@@ -49,27 +49,27 @@ DEVICE_COLS: Final = (
 """A row per device and stage, and one per device for all stages; means over the requests."""
 
 
-def device_table(found: Sequence[DeviceUse], requests: int, wall_ns: int) -> Table[DeviceLine]:
+def device_table(devices: Sequence[DeviceUse], requests: int, wall_ns: int) -> Table[DeviceLine]:
     """What each device did for every stage, and in all."""
     totals = {
         DEVICE.key: "all",
-        BUSY.key: sum(use.device_busy_ns for use in found),
-        SUM.key: sum(use.device_sum_ns for use in found),
-        COUNT.key: sum(use.activities for use in found),
+        BUSY.key: sum(use.device_busy_ns for use in devices),
+        SUM.key: sum(use.device_sum_ns for use in devices),
+        COUNT.key: sum(use.activities for use in devices),
     }
-    notes = (_note(found, requests),)
-    return Table("Devices", DEVICE_COLS, device_lines(found, wall_ns), totals, notes, per=requests)
+    notes = (_note(devices, requests),)
+    return Table("Devices", DEVICE_COLS, device_lines(devices, wall_ns), totals, notes, per=requests)
 
 
-def device_data(found: Sequence[DeviceUse]) -> Table[DeviceUse]:
+def device_data(devices: Sequence[DeviceUse]) -> Table[DeviceUse]:
     """For files: sums over the requests."""
-    return Table("Devices", DEVICE_FILE, found)
+    return Table("Devices", DEVICE_FILE, devices)
 
 
-def _note(found: Sequence[DeviceUse], requests: int) -> str:
+def _note(devices: Sequence[DeviceUse], requests: int) -> str:
     """What device busy is, with the figures of this trace."""
-    busy = {use.device: 0 for use in found}
-    for use in found:
+    busy = {use.device: 0 for use in devices}
+    for use in devices:
         busy[use.device] += use.device_busy_ns
     each = [f"{milliseconds(busy_ns / requests)} on {label_of_device(device)}" for device, busy_ns in busy.items()]
     note = "device busy is summed over the devices, which are busy independently of each other"

@@ -56,7 +56,7 @@ class Measured:
 
     @property
     def median(self) -> float:
-        """What it is sorted by."""
+        """The value that the page sorts by."""
         return self.side.median
 
 
@@ -208,7 +208,7 @@ INSIDE_COLS: Final = (
 
 
 def diff_report(
-    found: Sequence[TraceDiff],
+    diffs: Sequence[TraceDiff],
     unmatched: Sequence[str],
     source: Sequence[str],
     top: int | None = None,
@@ -225,20 +225,20 @@ def diff_report(
         remarks: what speaks against the figures, each a line.
     """
     said = [*(f"Not compared: {line}." for line in unmatched), *(f"Mind: {line}." for line in remarks)]
-    tables: list[Table[Any]] = [beside(found)] if is_against_one(found) else []
-    for pair in found:
-        tables.append(stages_table(pair, said if pair is found[-1] else ()))
+    tables: list[Table[Any]] = [beside(diffs)] if is_against_one(diffs) else []
+    for pair in diffs:
+        tables.append(stages_table(pair, said if pair is diffs[-1] else ()))
         tables += inside_tables(pair, MOST_ROWS if top is None else top, full_names=full_names)
-    every = [Compared(pair, change) for pair in found for change in (*pair.stages, *pair.inside)]
+    every = [Compared(pair, change) for pair in diffs for change in (*pair.stages, *pair.inside)]
     shown = list(_first_of_each(every, top)) if top else every
     return Report(
         command="diff",
         source=source,
         tables=tuple(tables),
         data=Table("Changes", DIFF_FILE, shown, rows_total=len(every)),
-        totals={"pairs": len(found), "changed": sum(len(pair.changed) for pair in found), "unmatched": list(unmatched)}
+        totals={"pairs": len(diffs), "changed": sum(len(pair.changed) for pair in diffs), "unmatched": list(unmatched)}
         | ({"remarks": list(remarks)} if remarks else {}),
-        health=_health(found),
+        health=_health(diffs),
     )
 
 
@@ -252,9 +252,9 @@ def _first_of_each(rows: Iterable[Compared], top: int) -> Iterable[Compared]:
             yield row
 
 
-def is_against_one(found: Sequence[TraceDiff]) -> bool:
+def is_against_one(diffs: Sequence[TraceDiff]) -> bool:
     """Whether several comparisons are of one baseline, so that one table can hold them all."""
-    return len(found) > 1 and all(pair.befores == found[0].befores for pair in found)
+    return len(diffs) > 1 and all(pair.befores == diffs[0].befores for pair in diffs)
 
 
 def _of_pair(place: int, col: Col, row: Mapping[int, Change]) -> Any:
@@ -269,32 +269,32 @@ def _any(col: Col, row: Mapping[int, Change]) -> Any:
     return col.raw(next(iter(row.values())))
 
 
-def beside(found: Sequence[TraceDiff]) -> Table[Mapping[int, Change]]:
+def beside(diffs: Sequence[TraceDiff]) -> Table[Mapping[int, Change]]:
     """Several comparisons with one baseline: a row per stage, columns for each run.
 
     Each row has a stage's changes by the place of their comparison.
     """
     rows: dict[str, dict[int, Change]] = {}
-    for place, pair in enumerate(found):
+    for place, pair in enumerate(diffs):
         for change in pair.stages:
             rows.setdefault(change.stage, {})[place] = change
     before, after = SIDES
     cols = [
         replace(STAGE_NAME, value=partial(_any, STAGE_NAME), unit=TEXT),
-        replace(before, header=found[0].names[0], value=partial(_any, before)),
+        replace(before, header=diffs[0].names[0], value=partial(_any, before)),
     ]
-    for place, pair in enumerate(found):
+    for place, pair in enumerate(diffs):
         for col, header in ((after, pair.names[1]), (RELATIVE.of(_relative), RELATIVE.header), (STATUS_COL, "")):
             cols.append(replace(col, key=f"{col.key} {place}", header=header, value=partial(_of_pair, place, col)))
-    title = f"{found[0].names[0]} → {', '.join(pair.names[1] for pair in found)}"
-    return Table(title, tuple(cols), list(rows.values()), notes=tuple(_method(found[0])))
+    title = f"{diffs[0].names[0]} → {', '.join(pair.names[1] for pair in diffs)}"
+    return Table(title, tuple(cols), list(rows.values()), notes=tuple(_method(diffs[0])))
 
 
-def _health(found: Sequence[TraceDiff]) -> Health:
+def _health(diffs: Sequence[TraceDiff]) -> Health:
     """The findings of all traces; those of a name that several have are told apart by their side."""
     sides = [
         (run, side)
-        for pair in found
+        for pair in diffs
         for side, runs in (("before", pair.befores), ("after", pair.afters))
         for run in runs
     ]

@@ -16,18 +16,18 @@ from gemma_trace.store import columns
 _NAME: Final = 60
 
 
-def rule_of(found: Binding) -> str:
+def rule_of(binding: Binding) -> str:
     """The rule that decided a verdict, with its thresholds."""
-    if found.bound is BoundBy.NOTHING:
+    if binding.bound is BoundBy.NOTHING:
         return "a stage that took no time has no verdict"
-    if found.bound is BoundBy.UNKNOWN:
-        return f"no verdict, since {DOUBTS[found.doubt]}"
+    if binding.bound is BoundBy.UNKNOWN:
+        return f"no verdict, since {DOUBTS[binding.doubt]}"
     decided = {
         BoundBy.CALLS: f"those calls decide, since they take {MOST_PCT}% or more",
         BoundBy.KIND: f"the largest kind decides, since it takes {MOST_PCT}% or more",
         BoundBy.MIXED: f"mixed, since no kind takes {MOST_PCT}%; kinds under 5% aren't named",
-    }[found.bound]
-    return decided if found.calls is None else f"{_calls_rule(found.calls)}; {decided}"
+    }[binding.bound]
+    return decided if binding.calls is None else f"{_calls_rule(binding.calls)}; {decided}"
 
 
 def _calls_rule(calls: LargeCalls) -> str:
@@ -41,12 +41,12 @@ def _calls_rule(calls: LargeCalls) -> str:
     return f"a long call is named where it takes {LARGE_CALL_PCT}%"
 
 
-def figures_of(found: Binding) -> str:
+def figures_of(binding: Binding) -> str:
     """The figures of a stage that verdicts rest on; "" where it took no time."""
-    reason = found.reason
+    reason = binding.reason
     if not reason.time_ns:
         return ""
-    kinds = [(kind.value, reason.by_kind_ns(kind)) for _, kind in found.shares]
+    kinds = [(kind.value, reason.by_kind_ns(kind)) for _, kind in binding.shares]
     parts = [f"{name} {_share(time_ns, reason.time_ns)}" for name, time_ns in kinds if time_ns]
     parts += [f"cold {_share(reason.cold_ns, reason.time_ns)}"] if reason.cold_ns else []
     if reason.longest:

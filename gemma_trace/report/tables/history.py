@@ -170,23 +170,23 @@ HISTORY_FILE: Final = (
 """A row per run of each series."""
 
 
-def history_report(found: History) -> Report:
+def history_report(history: History) -> Report:
     """The series and their changes; for files a row per run."""
-    changes = [_Row(series, change.first, change) for series in found.series for change in series.changes]
+    changes = [_Row(series, change.first, change) for series in history.series for change in series.changes]
     tables: list[Table[Any]] = [
-        Table(f"History of {found.store}", SERIES_COLS, found.series, notes=tuple(_notes(found, changes)))
+        Table(f"History of {history.store}", SERIES_COLS, history.series, notes=tuple(_notes(history, changes)))
     ]
     if changes:
         tables.append(Table("Changes", CHANGE_COLS, changes))
-    data: Table[Any] = Table("Runs", HISTORY_FILE, [row for series in found.series for row in _rows(series)])
+    data: Table[Any] = Table("Runs", HISTORY_FILE, [row for series in history.series for row in _rows(series)])
     totals = {
-        "series": len(found.series),
+        "series": len(history.series),
         "changes": len(changes),
-        "smaller_changes": sum(series.smaller for series in found.series),
-        "undated": found.undated,
-        "other_ranks": found.other_ranks,
+        "smaller_changes": sum(series.smaller for series in history.series),
+        "undated": history.undated,
+        "other_ranks": history.other_ranks,
     }
-    return Report("history", [found.store], tuple(tables), data, totals)
+    return Report("history", [history.store], tuple(tables), data, totals)
 
 
 def _rows(series: Series) -> Iterator[_Row]:
@@ -199,14 +199,14 @@ def _rows(series: Series) -> Iterator[_Row]:
         yield _Row(series, point, change, level)
 
 
-def _notes(found: History, changes: Sequence[_Row]) -> Iterator[str]:
+def _notes(history: History, changes: Sequence[_Row]) -> Iterator[str]:
     if not changes:
         yield "No change was found."
-    if smaller := sum(series.smaller for series in found.series):
-        yield f"{smaller:,} changes below {found.least_pct:g}% are not shown; --least-pct 0 shows them."
-    if found.undated:
-        yield f"{found.undated:,} runs are left out: their traces don't say when they were captured."
-    if found.other_ranks:
-        yield f"{found.other_ranks:,} runs are left out: they are ranks of a job, which its rank 0 stands for."
-    if short := sum(len(series.points) < FEWEST_RUNS for series in found.series):
+    if smaller := sum(series.smaller for series in history.series):
+        yield f"{smaller:,} changes below {history.least_pct:g}% are not shown; --least-pct 0 shows them."
+    if history.undated:
+        yield f"{history.undated:,} runs are left out: their traces don't say when they were captured."
+    if history.other_ranks:
+        yield f"{history.other_ranks:,} runs are left out: they are ranks of a job, which its rank 0 stands for."
+    if short := sum(len(series.points) < FEWEST_RUNS for series in history.series):
         yield f"{short:,} series have fewer than {FEWEST_RUNS} runs, too few to tell a change from noise."

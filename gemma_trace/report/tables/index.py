@@ -45,10 +45,10 @@ PRUNE_FILE: Final = (
 class _Counts:
     """The result as the one row of a table."""
 
-    def __init__(self, found: IndexResult) -> None:
-        self.indexed, self.known = found.counts[Status.INDEXED], found.counts[Status.KNOWN]
-        self.failed, self.read_bytes = found.failed, found.read_bytes
-        self.written_bytes, self.written_files = found.written_bytes, found.written_files
+    def __init__(self, result: IndexResult) -> None:
+        self.indexed, self.known = result.counts[Status.INDEXED], result.counts[Status.KNOWN]
+        self.failed, self.read_bytes = result.failed, result.read_bytes
+        self.written_bytes, self.written_files = result.written_bytes, result.written_files
 
 
 _COUNT_COLS: Final = (
@@ -59,40 +59,40 @@ _COUNT_COLS: Final = (
 )
 
 
-def index_report(found: IndexResult, source: Sequence[str]) -> Report:
+def index_report(result: IndexResult, source: Sequence[str]) -> Report:
     """What became of the traces: for people counts and the failures, for files a row per trace that is new or failed.
 
     Args:
         source: the paths as they were given.
     """
-    counts = _Counts(found)
-    tables: list[Table[Any]] = [Table(f"Store {found.store}", _COUNT_COLS, [counts], notes=tuple(_notes(found)))]
-    failures = [outcome for outcome in found.shown if outcome.status is Status.FAILED]
+    counts = _Counts(result)
+    tables: list[Table[Any]] = [Table(f"Store {result.store}", _COUNT_COLS, [counts], notes=tuple(_notes(result)))]
+    failures = [outcome for outcome in result.shown if outcome.status is Status.FAILED]
     if failures:
         tables.append(Table("Failed", (FILE, MESSAGE), failures).cut(MOST_SHOWN, "{} more in the table failures."))
-    data: Table[Any] = Table("Traces", OUTCOME_FILE, found.shown, rows_total=found.told)
-    if found.prune_after_s is not None:
-        data = Table("Raw traces that can be removed", PRUNE_FILE, found.prunable, rows_total=found.prunable_count)
-        tables += [data.cut(MOST_SHOWN, "{} more: --format csv lists them.")] if found.prunable else []
-    totals: dict[str, Any] = {"store": found.store, **vars(counts)}
-    if found.prune_after_s is not None:
-        totals |= {"prunable": found.prunable_count, "prunable_bytes": found.prunable_bytes}
-    if found.compaction:
-        totals["compaction"] = asdict(found.compaction)
+    data: Table[Any] = Table("Traces", OUTCOME_FILE, result.shown, rows_total=result.told)
+    if result.prune_after_s is not None:
+        data = Table("Raw traces that can be removed", PRUNE_FILE, result.prunable, rows_total=result.prunable_count)
+        tables += [data.cut(MOST_SHOWN, "{} more: --format csv lists them.")] if result.prunable else []
+    totals: dict[str, Any] = {"store": result.store, **vars(counts)}
+    if result.prune_after_s is not None:
+        totals |= {"prunable": result.prunable_count, "prunable_bytes": result.prunable_bytes}
+    if result.compaction:
+        totals["compaction"] = asdict(result.compaction)
     return Report("index", source, tuple(tables), data, totals)
 
 
-def _notes(found: IndexResult) -> list[str]:
+def _notes(result: IndexResult) -> list[str]:
     notes = []
-    if found.counts[Status.KNOWN]:
+    if result.counts[Status.KNOWN]:
         notes.append("known: the store already has a trace with the same content.")
-    if done := found.compaction:
+    if done := result.compaction:
         notes.append(
             f"Compacted {done.runs:,} runs of {done.days:,} days into {done.written_files:,} parts of "
             f"{done.written_bytes / 1e6:,.2f} MB; {done.removed_files:,} files are gone."
         )
-    if found.prune_after_s is not None:
+    if result.prune_after_s is not None:
         notes.append(
-            f"{found.prunable_count:,} raw traces of {found.prunable_bytes / 1e6:,.1f} MB can be removed; none was."
+            f"{result.prunable_count:,} raw traces of {result.prunable_bytes / 1e6:,.1f} MB can be removed; none was."
         )
     return notes

@@ -123,7 +123,7 @@ PAGE_COLS: Final = (KERNEL, SUM, SHARE, FAMILY, DEVICES, CALLS, MEDIAN, MEAN, LO
 def kernels_report(
     table: KernelTable, trace: Trace, health: Health, top: int | None = None, *, full_names: bool = False
 ) -> Report:
-    """The drilldown.
+    """The table of `gemma-trace kernels`: one row per kernel, op, module, layer, family or shape.
 
     Args:
         top: how many rows there are, 0 is all; None is `MOST_ROWS` for people, and all for files.

@@ -151,34 +151,34 @@ _STAGE_NOTE: Final = (
 )
 
 
-def memory_tables(found: MemoryUse, names: Mapping[int, str]) -> list[Table[Any]]:
+def memory_tables(use: MemoryUse, names: Mapping[int, str]) -> list[Table[Any]]:
     """A table of the allocators, and one of the stages of each device; of the host where there is no device.
 
     Args:
         names: marketing names of the devices, by index.
     """
-    return [allocator_table(found), *(stage_table(found, device, names) for device in shown_devices(found))]
+    return [allocator_table(use), *(stage_table(use, device, names) for device in shown_devices(use))]
 
 
-def allocator_table(found: MemoryUse) -> Table[AllocatorLine]:
+def allocator_table(use: MemoryUse) -> Table[AllocatorLine]:
     """A row per allocator."""
-    return Table("Memory", ALLOCATOR_COLS, allocator_lines(found), notes=tuple(_notes(found)))
+    return Table("Memory", ALLOCATOR_COLS, allocator_lines(use), notes=tuple(_notes(use)))
 
 
-def stage_table(found: MemoryUse, device: DeviceMemory, names: Mapping[int, str]) -> Table[StageMemoryLine]:
+def stage_table(use: MemoryUse, device: DeviceMemory, names: Mapping[int, str]) -> Table[StageMemoryLine]:
     """The stages that allocate or free anything: the largest peak of all requests, the mean of what comes and goes."""
-    is_told = any(row.activations_bytes is not None for row in found.stages if row.device == device.device)
+    is_told = any(row.activations_bytes is not None for row in use.stages if row.device == device.device)
     name = names.get(device.device, "")
     title = f"Memory by stage, {_name(device)}" + (f", {name}" if name else "")
     conditions = holding({TOLD_APART: is_told})
-    return Table(title, STAGE_COLS, stage_memory_lines(found, device), notes=(_STAGE_NOTE,), conditions=conditions)
+    return Table(title, STAGE_COLS, stage_memory_lines(use, device), notes=(_STAGE_NOTE,), conditions=conditions)
 
 
-def memory_record(found: MemoryUse) -> dict[str, Any]:
+def memory_record(use: MemoryUse) -> dict[str, Any]:
     """For JSON: all of it."""
     return {
-        "devices": Table("Allocators", ALLOCATOR_FILE, found.devices),
-        "stages": Table("Memory by stage", STAGE_FILE, found.stages),
+        "devices": Table("Allocators", ALLOCATOR_FILE, use.devices),
+        "stages": Table("Memory by stage", STAGE_FILE, use.stages),
     }
 
 

@@ -42,7 +42,7 @@ class StragglerRow:
 
 
 def ranks_report(job: Job, source: Sequence[str], top: int = 0) -> Report:
-    """All that is said of a job.
+    """Every table about a job.
 
     Args:
         top: how many rows of a table people see; 0 is all.

@@ -25,16 +25,16 @@ VERDICT: Final = Col(
 _SHARE: Final = Col("share_pct", "", PCT)
 
 
-def _by_kind(kind: Kind, found: Binding) -> int:
-    return found.reason.by_kind_ns(kind)
+def _by_kind(kind: Kind, binding: Binding) -> int:
+    return binding.reason.by_kind_ns(kind)
 
 
-def _longest(found: Binding) -> dict[str, Any] | None:
-    return asdict(found.reason.longest) if found.reason.longest else None
+def _longest(binding: Binding) -> dict[str, Any] | None:
+    return asdict(binding.reason.longest) if binding.reason.longest else None
 
 
-def _parts(found: Binding) -> list[dict[str, Any]]:
-    return [asdict(part) for part in found.reason.parts]
+def _parts(binding: Binding) -> list[dict[str, Any]]:
+    return [asdict(part) for part in binding.reason.parts]
 
 
 _KINDS: Final = {

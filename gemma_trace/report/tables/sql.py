@@ -33,21 +33,21 @@ _FLOAT: Final = Unit("", _value_text)
 _TEXT: Final = Unit("", _value_text, "left", "fold", "text")
 
 
-def sql_report(found: pa.Table, source: Sequence[str], top: int | None) -> Report:
+def sql_report(table: pa.Table, source: Sequence[str], top: int | None) -> Report:
     """A result with its columns as the query calls them.
 
     Args:
         top: so many rows are shown, and in files; 0 is all; None is all in files, and on a screen the first.
     """
-    cols = tuple(_col(place, name, kind) for place, (name, kind) in enumerate(zip(*_columns(found), strict=True)))
-    values = [column.to_pylist() for column in found.columns]
+    cols = tuple(_col(place, name, kind) for place, (name, kind) in enumerate(zip(*_columns(table), strict=True)))
+    values = [column.to_pylist() for column in table.columns]
     data: Table[Any] = Table("Result", cols, list(zip(*values, strict=True)))
     shown = data.cut(ON_A_SCREEN if top is None else top)
     return Report("sql", source, (shown,), data if top is None else shown)
 
 
-def _columns(found: pa.Table) -> tuple[list[str], list[pa.DataType]]:
-    return found.column_names, found.schema.types
+def _columns(table: pa.Table) -> tuple[list[str], list[pa.DataType]]:
+    return table.column_names, table.schema.types
 
 
 def _col(place: int, name: str, kind: pa.DataType) -> Col:

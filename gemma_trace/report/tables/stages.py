@@ -86,7 +86,7 @@ _TIMED_NOTE: Final = "timed: medians without the profiler, up to the first token
 
 
 def stages_report(
-    found: StageBreakdown,
+    breakdown: StageBreakdown,
     run: RunSummary,
     reasons: Sequence[StageReason],
     floors: Floors | None = None,
@@ -98,29 +98,29 @@ def stages_report(
     Requests whose device activities are missing are left out of means, and named.
 
     Args:
-        found: the trace's requests, or one of them.
+        breakdown: the trace's requests, or one of them.
         run: the same trace summed up, for its timed pass.
         reasons: why its stages take their time, of the same requests.
         floors: the least that they could take; None leaves it out.
         split: show the parts as well, not the verdicts alone.
     """
-    doubt = doubt_of(found, run.health)
-    measured = found.complete()
+    doubt = doubt_of(breakdown, run.health)
+    measured = breakdown.complete()
     wall_ns = measured.totals.wall_ns
     bindings = [binding(reason, doubt) for reason in reasons]
     lines = stage_lines(measured.summed(), wall_ns, run, bindings, floors.by_stage if floors else {})
-    title = f"Stages of {run.run}, {_window(found, measured)}"
+    title = f"Stages of {run.run}, {_window(breakdown, measured)}"
     stages = replace(
         lines_table(title, STAGE_COLS, lines, wall_ns, len(measured.requests), run, floors),
-        notes=tuple(_notes(found, measured, run, doubt, floors)),
+        notes=tuple(_notes(breakdown, measured, run, doubt, floors)),
     )
     return Report(
         command="stages",
         source=[str(run.source)],
         tables=(stages, why_table(lines, wall_ns), *((split_table(reasons),) if split else ())),
-        data=Table("Stages", STAGE_FILE, found.rows),
-        totals=asdict(found.totals)
-        | {"without_device": list(found.without_device), "reasons": reasons_data(bindings)}
+        data=Table("Stages", STAGE_FILE, breakdown.rows),
+        totals=asdict(breakdown.totals)
+        | {"without_device": list(breakdown.without_device), "reasons": reasons_data(bindings)}
         | (floor_totals(floors) if floors else {}),
         health=run.health,
     )
@@ -151,19 +151,19 @@ def lines_table(
     return Table(title, cols, lines, totals, conditions=holding(conditions), per=requests)
 
 
-def _window(found: StageBreakdown, measured: StageBreakdown) -> str:
-    count, every = len(measured.requests), len(found.requests)
+def _window(breakdown: StageBreakdown, measured: StageBreakdown) -> str:
+    count, every = len(measured.requests), len(breakdown.requests)
     if every == 1:
         return measured.requests[0].label
     return f"mean of {count} requests" if count == every else f"mean of {count} of {every} requests"
 
 
 def _notes(
-    found: StageBreakdown, measured: StageBreakdown, run: RunSummary, doubt: Doubt, floors: Floors | None
+    breakdown: StageBreakdown, measured: StageBreakdown, run: RunSummary, doubt: Doubt, floors: Floors | None
 ) -> list[str]:
     notes = [_TIME_NOTE]
-    if len(measured.requests) < len(found.requests):
-        notes.append(_left_out_note(found))
+    if len(measured.requests) < len(breakdown.requests):
+        notes.append(_left_out_note(breakdown))
     if doubt:
         notes.append(f"The split of the time can't be trusted: {DOUBTS[doubt]}.")
     if run.timing == "timed":
@@ -186,9 +186,9 @@ def _shared_notes(measured: StageBreakdown) -> list[str]:
     return [note]
 
 
-def _left_out_note(found: StageBreakdown) -> str:
+def _left_out_note(breakdown: StageBreakdown) -> str:
     """Which requests are in no mean."""
-    labels = [request.label for request in found.requests if request.index in found.without_device]
+    labels = [request.label for request in breakdown.requests if request.index in breakdown.without_device]
     more = len(labels) - MOST_LABELS
     named = ", ".join(labels[:MOST_LABELS]) + (f" and {more} more" if more > 0 else "")
     return f"Left out because their launches have no device activity in the trace: {named}."

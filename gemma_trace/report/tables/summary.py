@@ -244,7 +244,7 @@ def _config(row: tuple[str, tuple[str, ...]]) -> str:
 
 
 def study_report(runs: Sequence[RunSummary], source: Sequence[str]) -> Report:
-    """The same runs in exactly the reference study's tables, columns and cells."""
+    """The runs in exactly the tables, columns and cells of the reference study."""
     cols = (
         Col("config", "Config", TEXT, value=_config),
         *(Col(header, header, TEXT, value=partial(_study_cell, place)) for place, (header, _) in enumerate(COLUMNS)),

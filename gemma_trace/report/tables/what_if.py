@@ -48,18 +48,18 @@ _NOTES: Final = (
 )
 
 
-def what_if_report(found: WhatIf, source: str, health: Health) -> Report:
+def what_if_report(what_if: WhatIf, source: str, health: Health) -> Report:
     """The requests as they were and as they would be."""
-    conditions = holding({_FIRST_TOKENS: any(row.ttft_ns is not None for row in found.requests)})
-    title = f"What if {said(found)}"
-    table = Table(title, _COLS, found.requests, notes=(_mean(found.requests), *_NOTES), conditions=conditions)
-    totals = {"requests": len(found.requests), "mean_saved_ns": found.saved_ns}
-    return Report("what-if", [source], (table,), Table(title, WHAT_IF_FILE, found.requests), totals, health)
+    conditions = holding({_FIRST_TOKENS: any(row.ttft_ns is not None for row in what_if.requests)})
+    title = f"What if {said(what_if)}"
+    table = Table(title, _COLS, what_if.requests, notes=(_mean(what_if.requests), *_NOTES), conditions=conditions)
+    totals = {"requests": len(what_if.requests), "mean_saved_ns": what_if.saved_ns}
+    return Report("what-if", [source], (table,), Table(title, WHAT_IF_FILE, what_if.requests), totals, health)
 
 
-def said(found: WhatIf) -> str:
+def said(what_if: WhatIf) -> str:
     """The change, in words."""
-    change = found.change
+    change = what_if.change
     parts = [f"{pattern} took {factor:g} × its time" for pattern, factor in change.scale]
     parts += [f"{pattern} were not there" for pattern in change.remove]
     parts += [f"{pattern} ran beside all else" for pattern in change.overlap]
