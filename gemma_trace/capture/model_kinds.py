@@ -59,7 +59,7 @@ def check_assistant(model: str, label: str) -> None:
 
 def of_option(option: str, error: ModelError) -> ModelError:
     """An error of `--model`, as that of another option."""
-    return ModelError(str(error).replace("--model", option))
+    return ModelError(str(error.args[0]).replace("--model", option))
 
 
 def check_adapter(adapter: str) -> None:

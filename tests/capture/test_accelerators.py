@@ -86,7 +86,6 @@ def test_synchronised_stages_wait_for_what_the_profiler_does_not_see(calls: list
     assert timer.finish_request("").wall_ns > 0
 
 
-@pytest.mark.usefixtures("calls")
 def test_images_on_another_device_than_the_models_are_waited_for(
     calls: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,6 +113,7 @@ def test_images_on_another_device_than_the_models_are_waited_for(
     assert calls == [XPU, XPU], "at both ends of that stage, and at no other"
 
 
+@pytest.mark.usefixtures("calls")
 def test_what_is_not_known_of_a_device_is_said(tmp_path: Path) -> None:
     empty, exported = tmp_path / "empty.json", tmp_path / "exported.json"
     empty.touch()
