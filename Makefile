@@ -34,8 +34,8 @@ demo: $(VENV)/.capture
 	@echo "  $(BIN)/gemma-trace capture --image-backend pil                the other image processor, to compare"
 	@echo "  $(BIN)/gemma-trace report traces/demo                         one HTML file to look at and to mail"
 
-# In two processes; JOBS=0 is one, for a debugger.
-JOBS ?= 2
+# In three processes on two cores, since many tests wait for others; JOBS=0 is one, for a debugger.
+JOBS ?= 3
 
 # The types are checked meanwhile: mypy is one process, and what the two of the tests wait for is its time.
 test: style

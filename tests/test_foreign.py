@@ -93,7 +93,7 @@ def test_a_toml_file_that_cant_be_read_is_told_in_a_line(tmp_path: Path, content
     with pytest.raises(InputError, match=said) as raised:
         read_toml(file, "--rules")
     assert "\n" not in str(raised.value)
-    with pytest.raises(InputError, match="Is a directory; check --rules"):
+    with pytest.raises(InputError, match="Is a directory; check rules="):
         read_toml(tmp_path, "--rules")
 
 
@@ -129,7 +129,7 @@ def test_names_that_are_too_long_for_a_file_are_told_in_a_line(
     ):
         assert cli.main(command) == (1 if "-o" in command else 4)
         assert capsys.readouterr().err.startswith("gemma-trace: can't ")
-    with pytest.raises(OutputError, match="File name too long; check --output"):
+    with pytest.raises(OutputError, match="File name too long; check output="):
         cli.run(["export", file, "-o", name])
 
 

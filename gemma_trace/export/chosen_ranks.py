@@ -29,10 +29,10 @@ def parse_ranks(text: str) -> list[int]:
         first, dash, last = part.strip().partition("-")
         ends = (first, last if dash else first)
         if not all(end.isascii() and end.isdigit() and len(end) <= 7 for end in ends) or int(ends[1]) >= MOST_RANKS:
-            raise ConfigError(f"--ranks {text} is not a list of ranks; give e.g. --ranks 0,5 or --ranks 0-3")
+            raise ConfigError(f"--ranks {text!r} is not a list of ranks; give numbers and ranges, such as 0,5 or 0-3")
         found.update(range(int(ends[0]), int(ends[1]) + 1))
     if not found:
-        raise ConfigError(f"--ranks {text} names no rank; give the lower one of a range first")
+        raise ConfigError(f"--ranks {text!r} names no rank; give the lower one of a range first")
     return sorted(found)
 
 

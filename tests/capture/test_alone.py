@@ -135,8 +135,8 @@ def test_what_cannot_be_captured_is_one_line(given: dict[str, Any], message: str
         ({"processor": torch.nn.Linear(2, 2)}, r"the processor is Linear\(.*\); give the model's own, or none"),
         ({"sink": 3}, r"the sink is 3; give an object with begin\(name\) and end\(\), or none"),
         ({"stage_modules": 3}, "stage_modules is 3; it requires a list of texts"),
-        ({"stage_modules": {"tower": "0"}}, "stage_modules= 'tower=0' is not one of vision=PATH"),
-        ({"stage_modules": {"vision": ""}}, "stage_modules= 'vision=' is not one of vision=PATH"),
+        ({"stage_modules": {"tower": "0"}}, "stage_modules='tower=0' is not one of vision=PATH"),
+        ({"stage_modules": {"vision": ""}}, "stage_modules='vision=' is not one of vision=PATH"),
     ],
 )
 def test_what_cannot_be_annotated_is_one_line(given: dict[str, Any], message: str) -> None:

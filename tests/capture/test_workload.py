@@ -89,7 +89,7 @@ def test_what_is_left_out_of_a_file_is_said() -> None:
     few, named = request_warnings(config, requests)
     assert few == "10 of the 12 requests were run; give --runs 12 for all"
     assert named.endswith(
-        "passed over: option-0, option-1, option-2, option-3, option-4, option-5, option-6, option-7, …"
+        "were ignored: option-0, option-1, option-2, option-3, option-4, option-5, option-6, option-7, …"
     )
     assert request_warnings(config, [ChatRequest("1", ())] * 10) == ()
     assert request_warnings(replace(config, shuffle=1), [ChatRequest("1", ())] * 12) == (), "some are drawn"
@@ -101,7 +101,7 @@ def test_requests_with_what_captures_dont_send_are_one_line(tmp_path: Path) -> N
     for content, kind, message in (
         ([{"type": "image", "path": "notes.jpg"}], ImageError, "is not an image .*; give the request '1' a JPEG"),
         ([{"type": "video", "path": "notes.jpg"}], ConfigError, "'1' of .* has a part of type video; captures send"),
-        ([{"type": "image", "url": "http://localhost/a.jpg"}], ConfigError, "is on the network; give --online"),
+        ([{"type": "image", "url": "http://localhost/a.jpg"}], ConfigError, "is on the network; give online=True"),
     ):
         with pytest.raises(kind, match=message) as caught:
             build_requests(CaptureConfig(requests=file_of(tmp_path, content)), tmp_path)

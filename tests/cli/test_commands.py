@@ -16,7 +16,7 @@ from tests.trace_builder import TraceBuilder
 COMMANDS = ("capture", "sweep", "summarize", "stages", "kernels", "tree", "diff", "check", "doctor")
 KERNEL_KEYS = ["name", "family", "count", "sum_ns", "busy_ns", "min_ns", "median_ns", "max_ns", "share_pct"]
 STAGE_KEYS = ["request", "stage", "host_ns", "device_busy_ns", "device_sum_ns", "time_ns", "device_ns"]
-STAGE_KEYS += ["exposed_host_ns", "activities", "launches"]
+STAGE_KEYS += ["exposed_host_ns", "activities", "launches", "shared_ns"]
 
 
 @pytest.fixture
@@ -49,6 +49,7 @@ def test_stages_as_json_is_what_the_analysis_found(captured: Path, capsys: pytes
             "exposed_host_ns",
             "activities",
             "launches",
+            "shared_ns",
         ]
     )
     assert found["totals"]["wall_ns"] == sum(row["time_ns"] for row in found["rows"])

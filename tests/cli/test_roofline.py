@@ -60,7 +60,7 @@ def test_an_unknown_device_is_said_and_held_against_nothing(tmp_path: Path, caps
     path = str(device_trace(tmp_path, "Frobnicator 3000"))
     for command in (["kernels", path, "--roofline"], ["stages", path]):
         table = printed(capsys, *command)
-        assert "no peak rates are known of Frobnicator 3000: no floor" in table
+        assert "the peak rates of Frobnicator 3000 are unknown, so there is no floor" in table
         assert "% of peak" not in table
         assert "× floor" not in table
 
@@ -89,7 +89,7 @@ def test_peaks_of_another_device_are_not_taken(tmp_path: Path, capsys: pytest.Ca
     table = printed(capsys, "stages", SAMPLE, "--peaks", str(path))
     assert "× floor" not in table
     table = printed(capsys, "kernels", SAMPLE, "--peaks", str(path))
-    assert "--peaks has some other CPU: no floor" in table
+    assert "--peaks has some other CPU, so there is no floor" in table
 
 
 def test_a_bad_file_of_peaks_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

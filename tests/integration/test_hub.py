@@ -89,7 +89,7 @@ def test_a_gated_model_without_access_names_the_page_and_the_command(hub: Hub, f
         done = fetch(hub, tmp_path, token=token)
         assert done.returncode == 1
         page = f"{hub.endpoint}/{REPO}"
-        expected = f"{REPO} is gated: ask for access at {page}, then run: hf auth login; or use --weights random\n"
+        expected = f"{REPO} is gated: ask for access at {page}, then run: hf auth login; or use weights='random'\n"
         assert done.stderr == expected
 
 
@@ -120,5 +120,5 @@ def test_a_hub_out_of_reach_is_one_line(checkpoint: Path, fetch: Fetch, tmp_path
     gone = Hub(checkpoint, TOKEN, endpoint="http://127.0.0.1:9")
     done = fetch(gone, tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert f"can't get {REPO} from the Hub" in done.stderr
+    assert f"can't download {REPO} from the Hub" in done.stderr
     assert TOKEN not in done.stderr

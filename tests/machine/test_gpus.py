@@ -100,7 +100,7 @@ def test_a_gpu_is_found_by_its_bus_where_torch_knows_no_uuid(use: Callable[[Modu
     use(module)
     with opened_gpus([replace(FIRST, uuid="", bus=BUS), replace(FIRST, device="cuda:1", uuid="no")]) as opened:
         assert [gpu.device for gpu in opened.gpus] == ["cuda:0"]
-        assert opened.why_not == "NVML knows no cuda:1"
+        assert opened.why_not == "NVML does not know cuda:1"
     assert vars(module)["calls"] == ["init", "shutdown"]
 
 

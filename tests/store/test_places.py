@@ -129,5 +129,5 @@ def test_without_the_extra_a_url_is_one_line(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_url_of_no_known_kind_is_one_line() -> None:
     pytest.importorskip("fsspec", reason="needs the extra scale")
-    with pytest.raises(UnreadableError, match="nosuch://x is no URL that can be read"):
+    with pytest.raises(UnreadableError, match="nosuch://x is not a URL that can be read"):
         open_place("nosuch://x")

@@ -97,7 +97,7 @@ def test_streams_and_devices_that_differ_above_32_bits_are_apart(tmp_path: Path)
 )
 def test_spans_too_long_to_be_added_up_are_refused_in_one_line(tmp_path: Path, start_ns: int, length_ns: int) -> None:
     with pytest.raises(
-        TraceFormatError, match="lie over 36 years apart, or their lengths sum up to over 146"
+        TraceFormatError, match="they are over 36 years apart, or their lengths sum up to over 146"
     ) as caught:
         TraceBuilder().op("long", start_ns, length_ns).load(tmp_path)
     assert "\n" not in str(caught.value)
