@@ -145,7 +145,7 @@ def test_the_command_line_finds_the_ranks(tmp_path: Path, capsys: pytest.Capture
 
 @pytest.mark.parametrize("text", ["", "a", "0,", "3-1", "-1", "0-", "99999999", "²"])
 def test_what_is_no_list_of_ranks_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="^ranks="):
+    with pytest.raises(ConfigError, match=r"^ranks="):
         parse_ranks(text)
 
 
