@@ -151,10 +151,12 @@ def verdict(outcomes: Sequence[Outcome]) -> str:
     certain = all(lead.low_ms > 0 for lead in leads(together))
     places = [outcome.place for outcome in together]
     told = [place for place in places if place is not None]
-    order = "the same" if len(told) == len(places) and told == sorted(told) else "**another**"
+    order = "the same" if told == sorted(told) else "**another**"
+    missing = len(places) - len(told)
+    left_out = f" without {missing} of the {len(places)}" if missing else ""
     first = "is" if places[:1] == [1] else "**is not**"
     sure = "certain: each saves more than the next by more than the error" if certain else "**not certain**"
     return (
-        f"The order of the savings is {sure}. The advice has {order} order, and what saves most {first} its first "
-        "finding.\n"
+        f"The order of the savings is {sure}. The advice has {order} order{left_out}, and what saves most {first} "
+        "its first finding.\n"
     )

@@ -73,6 +73,8 @@ def test_the_order_is_certain_where_each_saves_more_in_the_same_passes() -> None
     assert "| 1 | 1 |" in together_table(found)
     turned = of(saved, advice(unfused_attention=900, image_load=800))
     assert "**another** order, and what saves most **is not** its first" in verdict(turned)
+    unseen = of(saved, advice(image_load=900))
+    assert "has the same order without 1 of the 2, and what saves most is its first" in verdict(unseen)
     alike = of({"loader": [100.0, 0.0] * 9, "attention": [0.0, 99.0] * 9}, advice(image_load=900))
     assert "**not certain**" in verdict(alike)
 
