@@ -111,7 +111,7 @@ def diff(
         typer.Option(
             min=0,
             metavar="N",
-            help="Show N families, ops and kernels; 0 shows all. By default people see 10, and CSV, JSON and "
+            help="Show N families, ops and kernels; 0 shows all. By default a table shows 10; CSV, JSON and "
             "Parquet have all.",
         ),
     ] = None,

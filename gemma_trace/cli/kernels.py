@@ -35,7 +35,7 @@ def kernels(
         typer.Option(
             min=0,
             metavar="N",
-            help="Show N rows; 0 shows all. By default people see 20, and CSV, JSON and Parquet have all.",
+            help="Show N rows; 0 shows all. By default a table shows 20; CSV, JSON and Parquet have all.",
         ),
     ] = None,
     form: FormatOption = None,

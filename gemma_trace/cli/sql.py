@@ -57,7 +57,7 @@ def sql(
         typer.Option(
             min=0,
             metavar="N",
-            help="Show N rows; 0 shows all. By default people see 100, and CSV, JSON and Parquet have all.",
+            help="Show N rows; 0 shows all. By default a table shows 100; CSV, JSON and Parquet have all.",
         ),
     ] = None,
     form: FormatOption = None,

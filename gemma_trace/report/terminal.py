@@ -21,6 +21,9 @@ from gemma_trace.report.text_table import TextColumn, TextTable
 LEAST_WIDTH = {"fold": 18, "ellipsis": 32}
 """What a column keeps whose cells may be folded or cut."""
 
+LONGEST_WORD = 40
+"""Words up to this are in one line wherever there is room: commands and options, which are copied."""
+
 GAP = 2
 _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "dim"}
 _BAR_STYLE = "cyan"
@@ -95,6 +98,8 @@ def column_widths(shown: TextTable, room: int) -> dict[int, int]:
     widths = {index: _least_width(shown, index) for index in kept}
     while _total(widths) > room and any(shown.columns[index].priority for index in widths):
         del widths[max(widths, key=lambda index: (shown.columns[index].priority, index))]
+    if _total(widths) > room:  # words are broken where nothing else gives way
+        widths = {index: _least_width(shown, index, longest_word=0) for index in widths}
     _widen(widths, {index: _longest_cell(shown, index) for index in widths}, room)
     _widen(widths, {index: len(shown.columns[index].header) for index in widths}, room)
     return widths
@@ -113,10 +118,18 @@ def _total(widths: Mapping[int, int]) -> int:
     return sum(width + GAP for width in widths.values())
 
 
-def _least_width(shown: TextTable, index: int) -> int:
-    """What a column can't do without: its cells, unless they may be cut, and the longest word of its header."""
+def _least_width(shown: TextTable, index: int, longest_word: int = LONGEST_WORD) -> int:
+    """What a column can't do without: its cells, unless they may be cut, and the longest word of its header.
+
+    Args:
+        longest_word: of cells that may be folded, words up to this length stay whole.
+    """
     cells = _longest_cell(shown, index)
-    cells = min(cells, LEAST_WIDTH.get(shown.columns[index].overflow, cells))
+    least = LEAST_WIDTH.get(shown.columns[index].overflow, cells)
+    if shown.columns[index].overflow == "fold":
+        words = (cell_len(word) for row in shown.rows for word in row[index].split())
+        least = max(least, min(longest_word, max(words, default=0)))
+    cells = min(cells, least)
     return max([cells, *map(len, shown.columns[index].header.split())])
 
 

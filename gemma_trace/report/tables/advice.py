@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from gemma_trace.advice.explaining import Explained, explained
@@ -186,6 +187,9 @@ ADVICE_COLS: Final = (
 )
 """The same for people."""
 
+_CHECK_COLS: Final = (replace(ADVICE_FILE[0], header="rule"), _CHECK)
+"""The commands in a table of their own on the terminal, where they are copied from."""
+
 ABSTENTION_FILE: Final = (
     Col("rule", "rule", definition="the rule that could not be applied; `all` if none could"),
     Col("missing", "what is missing", WORDS, definition="what the trace lacks"),
@@ -211,14 +215,16 @@ RULES_FILE: Final = (
     Col(
         "outcome",
         "outcome",
-        TEXT,
+        WORDS,
         definition=(
             "`advised`; `lower than the seven`: found, with a lower ceiling than those that are advised; `under the "
             "noise`: found, with a ceiling under `noise_ns`; `abstained`; `found nothing`"
         ),
         value=_outcome,
     ),
-    Col("ceiling_ns", "at most", MS, definition="the ceiling of what it found; empty where it found nothing"),
+    Col(
+        "ceiling_ns", "at most", MS, definition="the ceiling of what it found; empty where it found nothing", priority=1
+    ),
     Col("figures", "figures", WORDS, definition="the figures that it rests on, or what is missing"),
     Col("looks_for", "looks for", WORDS, definition="what it looks for, with its thresholds", value="rule.looks_for"),
     Col(
@@ -227,8 +233,9 @@ RULES_FILE: Final = (
         WORDS,
         definition="what would be left of that at the least, which makes the ceiling",
         value="rule.leaves",
+        priority=2,
     ),
-    Col("source", definition="where the rule is from", value="rule.source"),
+    Col("source", "source", WORDS, definition="where the rule is from", value="rule.source", priority=3),
 )
 """A row per rule and finding: those advised, those that aren't, those that abstained, and those that found nothing."""
 
@@ -250,7 +257,10 @@ def advice_report(advice: Advice, sources: Sequence[str], health: Health) -> Rep
         "under_noise": advice.under_noise,
         "abstentions": Table(_LACKING, ABSTENTION_FILE, advice.abstentions),
     }
-    return Report("advise", list(sources), advice_tables(advice), data, totals, health)
+    findings, *rest = advice_tables(advice)
+    apart = replace(findings, cols=tuple(col for col in findings.cols if col is not _CHECK))
+    checks = [Table("How to check them", _CHECK_COLS, advice.findings)] if advice.findings else []
+    return Report("advise", list(sources), (apart, *checks, *rest), data, totals, health)
 
 
 def advice_tables(advice: Advice) -> tuple[Table[Any], ...]:
