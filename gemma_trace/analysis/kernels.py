@@ -15,7 +15,8 @@ from gemma_trace.analysis.intervals import union_ns_by
 from gemma_trace.analysis.sharing import clients_at_once
 from gemma_trace.analysis.statistics import MIN_N_FOR_P90
 from gemma_trace.analysis.timeline import Request, busy_ns
-from gemma_trace.analysis.work_pieces import Groups, Work, families, group, requests_of_work, select, waiting_ns
+from gemma_trace.analysis.work_groups import Groups, families, group
+from gemma_trace.analysis.work_pieces import Work, requests_of_work, select, waiting_ns
 from gemma_trace.tabular import Tabular, fields_of
 from gemma_trace.trace.events import NONE, IntArray
 from gemma_trace.trace.trace import Trace

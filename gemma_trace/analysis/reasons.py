@@ -31,7 +31,8 @@ from gemma_trace.analysis.overhead import overhead_of
 from gemma_trace.analysis.pieces import Pieces, cut_all
 from gemma_trace.analysis.timeline import Request, rows_in_order
 from gemma_trace.analysis.window_line import WindowLine
-from gemma_trace.analysis.work_pieces import OUTSIDE_OPS, Work, device_work, families
+from gemma_trace.analysis.work_groups import OUTSIDE_OPS, families
+from gemma_trace.analysis.work_pieces import Work, device_work
 from gemma_trace.trace.events import NONE, BoolArray, IntArray
 from gemma_trace.trace.places import Places
 from gemma_trace.trace.trace import Trace

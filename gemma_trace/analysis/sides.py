@@ -17,7 +17,8 @@ from gemma_trace.analysis.grouping import By
 from gemma_trace.analysis.summary import RequestMeasures, RunSummary, profiled_requests, summarize
 from gemma_trace.analysis.timeline import UNLINKED
 from gemma_trace.analysis.tree import TreeNode, call_tree
-from gemma_trace.analysis.work_pieces import Work, device_work, group, host_work, request_of_work, stage_of_work
+from gemma_trace.analysis.work_groups import group
+from gemma_trace.analysis.work_pieces import Work, device_work, host_work, request_of_work, stage_of_work
 from gemma_trace.metadata import RunMetadata
 from gemma_trace.stages import Stage, place_of_stage
 from gemma_trace.trace.events import NONE

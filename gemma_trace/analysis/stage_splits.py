@@ -9,7 +9,8 @@ import numpy as np
 from gemma_trace.analysis.grouping import By
 from gemma_trace.analysis.kernels import KernelRow, KernelTable
 from gemma_trace.analysis.timeline import rows_in_order
-from gemma_trace.analysis.work_pieces import Groups, Work, group, stage_of_work
+from gemma_trace.analysis.work_groups import Groups, group
+from gemma_trace.analysis.work_pieces import Work, stage_of_work
 from gemma_trace.trace.trace import Trace
 
 

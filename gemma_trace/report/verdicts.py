@@ -6,7 +6,7 @@ from typing import Final
 
 from gemma_trace.analysis.bindings import Binding, BoundBy, Doubt, LargeCalls, binding
 from gemma_trace.analysis.reasons import Kind, StageReason
-from gemma_trace.analysis.work_pieces import OUTSIDE_OPS
+from gemma_trace.analysis.work_groups import OUTSIDE_OPS
 from gemma_trace.report.number_text import milliseconds
 from gemma_trace.report.short_names import folded
 from gemma_trace.stages import FRONT_END, HTTP, IDLE, QUEUE, RETURN

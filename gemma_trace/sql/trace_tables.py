@@ -108,7 +108,8 @@ def _roles(trace: Trace) -> npt.NDArray[np.int32]:
 
 def _activities(trace: Trace) -> Columns:
     from gemma_trace.analysis.timeline import UNLINKED
-    from gemma_trace.analysis.work_pieces import device_work, families, request_of_work, stage_of_work
+    from gemma_trace.analysis.work_groups import families
+    from gemma_trace.analysis.work_pieces import device_work, request_of_work, stage_of_work
 
     work = device_work(trace)
     family, names = families(trace, work) if len(work) else (work.span, [])

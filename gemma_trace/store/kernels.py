@@ -9,7 +9,8 @@ import numpy as np
 
 from gemma_trace.analysis.grouping import By
 from gemma_trace.analysis.timeline import UNLINKED
-from gemma_trace.analysis.work_pieces import Groups, Work, families, group, select, stage_of_work
+from gemma_trace.analysis.work_groups import Groups, families, group
+from gemma_trace.analysis.work_pieces import Work, select, stage_of_work
 from gemma_trace.trace.events import IntArray
 from gemma_trace.trace.trace import Trace
 

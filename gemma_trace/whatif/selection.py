@@ -14,7 +14,8 @@ import numpy as np
 
 from gemma_trace.analysis.taxonomy import FAMILIES
 from gemma_trace.analysis.timeline import UNLINKED
-from gemma_trace.analysis.work_pieces import Work, device_work, families
+from gemma_trace.analysis.work_groups import families
+from gemma_trace.analysis.work_pieces import Work, device_work
 from gemma_trace.errors import ConfigError, InputError
 from gemma_trace.trace.events import NONE, BoolArray, IntArray
 from gemma_trace.trace.near_names import nearest

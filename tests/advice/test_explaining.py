@@ -71,6 +71,9 @@ def test_the_command_shows_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert by_rule["low_occupancy"]["outcome"] == "found nothing"
     assert "fewer blocks than the device has multiprocessors" in by_rule["low_occupancy"]["looks_for"]
     assert cli.main(["advise", path, "--explain", "--no-cache"]) == 0
-    assert "What every rule made of it" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "What every rule made of it" in shown
+    assert all(f" {rule.name} " in shown for rule in RULES), "names are whole, however narrow the terminal is"
+    assert "How to check them" in shown
     assert cli.main(["advise", path, "--no-cache", "--format", "json"]) == 0
     assert "explanations" not in json.loads(capsys.readouterr().out)["totals"]

@@ -11,7 +11,8 @@ import pytest
 from gemma_trace.analysis.grouping import By
 from gemma_trace.analysis.kernels import KernelTable, kernel_table
 from gemma_trace.analysis.statistics import Distribution
-from gemma_trace.analysis.work_pieces import OUTSIDE_MODULES, OUTSIDE_OPS, WITHOUT_OP, device_work, families
+from gemma_trace.analysis.work_groups import OUTSIDE_MODULES, OUTSIDE_OPS, WITHOUT_OP, families
+from gemma_trace.analysis.work_pieces import device_work
 from gemma_trace.errors import ConfigError, InputError
 from gemma_trace.trace.trace import Trace
 from tests.conftest import real_trace

@@ -44,6 +44,32 @@ def test_columns_go_by_priority_and_are_named() -> None:
     assert not any("Hidden" in line for line in printed(TABLE, 400))
 
 
+SENTENCES = TextTable(
+    "",
+    (
+        TextColumn("rule", align="left"),
+        TextColumn("check", align="left", overflow="fold"),
+        TextColumn("why", 1, align="left", overflow="fold"),
+    ),
+    (("image_processor", "compare --set image_backend=pil,torchvision", "it takes most of the time of each request"),),
+)
+
+
+@pytest.mark.parametrize("width", [50, 80, 100])
+def test_words_of_sentences_stay_whole_where_there_is_room(width: int) -> None:
+    lines = printed(SENTENCES, width)
+    assert any("image_backend=pil,torchvision" in line for line in lines)
+    assert any("image_processor" in line for line in lines)
+
+
+def test_where_nothing_else_gives_way_words_are_broken_before_names_are_cut() -> None:
+    widths = column_widths(SENTENCES, 36)
+    assert (list(widths), widths[0]) == ([0, 1], len("image_processor"))
+    lines = printed(SENTENCES, 36)
+    assert max(map(len, lines)) <= 36
+    assert any("image_processor" in line for line in lines)
+
+
 def test_long_names_are_cut_and_numbers_never() -> None:
     lines = printed(TABLE, 60)
     row = next(line for line in lines if "xxx" in line)

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from gemma_trace.analysis.taxonomy import family_of
-from gemma_trace.analysis.work_pieces import shape_text
+from gemma_trace.analysis.work_groups import shape_text
 from gemma_trace.report.short_names import folded
 from gemma_trace.stages import FOREIGN_RULES
 from gemma_trace.trace.waiting import is_waiting

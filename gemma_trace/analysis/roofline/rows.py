@@ -14,7 +14,8 @@ import numpy as np
 
 from gemma_trace.analysis.kernels import KernelTable
 from gemma_trace.analysis.roofline.opcosts import FloatArray, OpCosts, op_costs
-from gemma_trace.analysis.work_pieces import Work, group, select
+from gemma_trace.analysis.work_groups import group
+from gemma_trace.analysis.work_pieces import Work, select
 from gemma_trace.peaks import Peaks
 from gemma_trace.trace.events import BoolArray
 from gemma_trace.trace.trace import Trace
