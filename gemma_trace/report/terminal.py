@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Mapping
 
@@ -23,6 +24,9 @@ LEAST_WIDTH = {"fold": 18, "ellipsis": 32}
 
 LONGEST_WORD = 40
 """Words up to this are in one line wherever there is room: commands and options, which are copied."""
+
+_UNBROKEN = re.compile(r"[^\s-]*-*")
+"""What `textwrap` keeps in one line: it breaks at spaces and behind hyphens."""
 
 GAP = 2
 _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "dim"}
@@ -127,7 +131,7 @@ def _least_width(shown: TextTable, index: int, longest_word: int = LONGEST_WORD)
     cells = _longest_cell(shown, index)
     least = LEAST_WIDTH.get(shown.columns[index].overflow, cells)
     if shown.columns[index].overflow == "fold":
-        words = (cell_len(word) for row in shown.rows for word in row[index].split())
+        words = (cell_len(word) for row in shown.rows for word in _UNBROKEN.findall(row[index]))
         least = max(least, min(longest_word, max(words, default=0)))
     cells = min(cells, least)
     return max([cells, *map(len, shown.columns[index].header.split())])
