@@ -275,6 +275,16 @@ class RunMetadata:
     no_energy: str = ""
     """Why there is none."""
 
+    def lighter_options(self) -> str:
+        """With which options the same capture has the profiler record less, e.g. "without --stacks, with --no-shapes".
+
+        Empty where it recorded as little as can be.
+        """
+        recorded = [f"without --{option}" for option in ("stacks", "memory") if self.config.get(option)]
+        recorded += ["with --no-shapes"] if self.config.get("shapes") else []
+        recorded += ["with --detail stage"] if self.config.get("detail") in ("layer", "module") else []
+        return ", ".join(recorded)
+
     def to_json(self) -> bytes:
         """As JSON, for the trace file."""
         return msgspec.json.encode(self)

@@ -19,9 +19,9 @@ from gemma_trace.analysis.distortion import StageDistortion, distortions
 from gemma_trace.analysis.energy import energy_of
 from gemma_trace.analysis.run_settings import Settings, settings_of
 from gemma_trace.analysis.statistics import Distribution, distribution_ms
-from gemma_trace.health.distortion import distortion_findings
+from gemma_trace.health.distortion import distortion_findings, inflation_findings
 from gemma_trace.health.examine import examine
-from gemma_trace.health.findings import Finding, Health, Severity
+from gemma_trace.health.findings import Health
 from gemma_trace.metadata import Energy, RequestSample, RunMetadata, StageSample
 from gemma_trace.stages import DEVICE_STAGES, PREPROCESSING_PARTS, Stage
 from gemma_trace.tabular import Tabular
@@ -58,9 +58,6 @@ MEASURES: Final = (
 
 
 _STAGES: Final = frozenset(stage.value for stage in Stage)
-
-NOTABLE_INFLATION: Final = 1.25
-"""A profiler that slows TTFT down by more than this changes where the time goes."""
 
 
 @dataclass(frozen=True)
@@ -219,27 +216,15 @@ def summarize(trace: Trace, profiled: StageBreakdown | None = None) -> RunSummar
         requests=tuple(requests),
         measures={name: measures.get(name) for name in MEASURES},
         inflation=inflation,
-        health=examine(trace).plus([*_inflation_findings(inflation), *distortion_findings(distorted)]),
+        health=examine(trace).plus(
+            [*inflation_findings(inflation, metadata), *distortion_findings(distorted, metadata)]
+        ),
         distortions=distorted,
         settings=settings_of(metadata),
         cold_start=cold_parts(metadata),
         energy=energy_of(metadata),
         drawn_from=str(metadata.config["requests"]) if metadata and metadata.config.get("shuffle") is not None else "",
     )
-
-
-def _inflation_findings(inflation: float | None) -> list[Finding]:
-    if inflation is None or inflation < NOTABLE_INFLATION:
-        return []
-    return [
-        Finding(
-            "profiler_inflation",
-            Severity.WARNING,
-            1,
-            f"the profiler made TTFT {inflation:.2f} times what it is without it",
-            "use the timed columns for times and the profiled ones for shares, or capture without --stacks",
-        )
-    ]
 
 
 def _timed(sample: RequestSample, metadata: RunMetadata) -> RequestMeasures:

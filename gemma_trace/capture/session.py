@@ -19,7 +19,7 @@ from torch import nn
 from torch.profiler import ProfilerActivity
 
 from gemma_trace.capture.accelerators import activity_of, wait_for
-from gemma_trace.capture.activation_memory import give_back, large_blocks_apart
+from gemma_trace.capture.activation_memory import APART_WARNING, profiled_heap
 from gemma_trace.capture.adapters import adapter_of
 from gemma_trace.capture.alone import alone_in_process, settings_warnings
 from gemma_trace.capture.annotate import annotate
@@ -321,7 +321,7 @@ class _Session:
         activity = activity_of(self._loaded.device)
         activities += [activity] if activity not in (None, ProfilerActivity.CPU) else []
         with (
-            large_blocks_apart(),
+            profiled_heap() as heap,
             self._annotated(ProfilerRanges(), detail=detail) as ranges,
             torch.profiler.profile(
                 activities=activities,
@@ -336,11 +336,13 @@ class _Session:
                 sent = self._send(self.request(max(index, 0)), ranges, _ignore_tokens)
                 self.profiled += [sent] if index >= 0 else []
                 wait_for(self._loaded.device)
-                give_back()
+                heap.after_request(config.profile_runs - 1 - index)
                 self._progress.step()
                 if index == config.profile_runs - 1:
                     self._progress.phase("collecting the profile", 1)
                 profiler.step()
+        if heap.apart:
+            self.warnings += (APART_WARNING,)
         return exported
 
     @contextmanager

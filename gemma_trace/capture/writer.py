@@ -28,7 +28,6 @@ from gemma_trace.trace.short_paths import PathScrubber
 LEFT_OUT: Final = re.compile(r"host|user|traceName", re.IGNORECASE)
 """Top-level keys of Kineto's that name this machine, its user or a path on it."""
 
-_ADVICE: Final = "try without --stacks"
 _TS = re.compile(rb'(?<!\\)("ts":\s*)[-0-9.eE+]+')
 _DUR = re.compile(rb'(?<!\\)("dur":\s*)[-0-9.eE+]+')
 _events = msgspec.json.Decoder(list[msgspec.Raw])
@@ -52,21 +51,26 @@ def write_trace(exported: Path, metadata: RunMetadata, path: Path, *, keep_paths
         OutputError: the file can't be written.
     """
     frames = FrameEdges()
-    header = {key: value for key, value in _streamed(exported, frames).items() if not LEFT_OUT.search(key)}
+    lighter = metadata.lighter_options()
+    advice = f"; try {lighter}" if lighter else ""
+    header = {key: value for key, value in _streamed(exported, frames, advice).items() if not LEFT_OUT.search(key)}
     header[METADATA_KEY] = msgspec.Raw(metadata.to_json())
     scrub = PathScrubber(keep_paths=keep_paths)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(path) as out:
             _write_header(out, header, scrub)
-            _streamed(exported, _EventWriter(out, scrub, frames.trimmed()))
+            _streamed(exported, _EventWriter(out, scrub, frames.trimmed()), advice)
             out.write(b"\n]\n}\n")
     except OSError as error:
         raise OutputError(f"can't write {path}: {error.strerror}; check --out-dir") from error
 
 
-def _streamed(exported: Path, sink: EventSink) -> dict[str, msgspec.Raw]:
+def _streamed(exported: Path, sink: EventSink, advice: str) -> dict[str, msgspec.Raw]:
     """Hand all events to a sink.
+
+    Args:
+        advice: ends what is said of an export that is not valid.
 
     Returns:
         The other top-level members.
@@ -77,12 +81,12 @@ def _streamed(exported: Path, sink: EventSink) -> dict[str, msgspec.Raw]:
     try:
         report = stream_events(exported, sink)
     except InputError as error:
-        raise CaptureError(f"the JSON that the profiler exported is not valid ({error}); {_ADVICE}") from error
+        raise CaptureError(f"the JSON that the profiler exported is not valid ({error}){advice}") from error
     if report.incomplete:
-        raise CaptureError(f"the JSON that the profiler exported is not valid (it ends too early); {_ADVICE}")
+        raise CaptureError(f"the JSON that the profiler exported is not valid (it ends too early){advice}")
     if wrong := {kind: count for kind, count in report.repairs.items() if count}:
         listed = ", ".join(f"{kind.replace('_', ' ')}: {count:,}" for kind, count in wrong.items())
-        raise CaptureError(f"the JSON that the profiler exported is not valid ({listed}); {_ADVICE}")
+        raise CaptureError(f"the JSON that the profiler exported is not valid ({listed}){advice}")
     return report.header
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from gemma_trace.errors import ConfigError
+from gemma_trace.trace.budget import resident_bytes
 
 if TYPE_CHECKING:
     import duckdb
@@ -117,11 +116,3 @@ def watched(connection: duckdb.DuckDBPyConnection, limits: Limits, give_up: Call
     finally:
         watch.end()
         thread.join()
-
-
-def resident_bytes() -> int:
-    """What this process has in memory; 0 where that can't be told."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError):
-        return 0

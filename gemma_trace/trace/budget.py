@@ -49,6 +49,14 @@ def available_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
+def resident_bytes() -> int:
+    """What this process has in memory; 0 where that can't be told."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
 def group_limits_bytes() -> list[int]:
     """What the control group leaves, if it has a limit; file caches of its own can be given up."""
     folder = Path("/sys/fs/cgroup")

@@ -13,7 +13,7 @@ from gemma_trace.analysis.longest import LongCall
 from gemma_trace.analysis.reasons import Kind, StageReason, stage_reasons
 from gemma_trace.analysis.summary import summarize
 from gemma_trace.health.examine import examine
-from gemma_trace.metadata import RequestSample, StageSample
+from gemma_trace.metadata import ConfigValue, RequestSample, StageSample
 from gemma_trace.report.html.build import view_of
 from gemma_trace.report.html.sections import run_of
 from gemma_trace.report.verdicts import verdict
@@ -278,10 +278,11 @@ def sample(image: str, prefill_ns: int, decode_ns: int) -> RequestSample:
     return RequestSample(100 * MS, 50 * MS, (50 * MS,), image, {}, stages)
 
 
-def captured(decode_ns: int) -> TraceBuilder:
+def captured(decode_ns: int, **config: ConfigValue) -> TraceBuilder:
     """Two profiled requests of 120 ms; timed ones with the same images took 40 and 20, and 60 and 20 ms."""
     metadata = replace(
         METADATA,
+        config=config,
         profiled_images=("a", "b"),
         timed_requests=(sample("a", 40 * MS, 20 * MS), sample("b", 60 * MS, 20 * MS), sample("a", 40 * MS, 20 * MS)),
     )
@@ -311,6 +312,52 @@ def test_the_stage_that_the_profiler_distorts_most_is_named(tmp_path: Path, caps
     printed = capsys.readouterr().out
     assert "The profiler distorts decode most." in printed
     assert ["decode", "20.00", "50.00", "2.50"] in [line.split() for line in printed.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("config", "lighter"),
+    [
+        (
+            {"stacks": False, "memory": False, "shapes": True, "detail": "layer"},
+            "with --no-shapes, with --detail stage",
+        ),
+        ({"stacks": True, "memory": True, "shapes": False, "detail": "stage"}, "without --stacks, without --memory"),
+        ({"stacks": False, "memory": False, "shapes": False, "detail": "stage"}, ""),
+    ],
+)
+def test_only_what_was_recorded_is_advised_against(
+    config: dict[str, ConfigValue], lighter: str, tmp_path: Path
+) -> None:
+    findings = {
+        each.code: each.advice for each in summarize(captured(50 * MS, **config).load(tmp_path)).health.findings
+    }
+    expected = f"use the timed columns, or capture {lighter}" if lighter else "use the timed columns"
+    assert findings["profiler_distortion"].endswith(expected)
+    expected = f"ones for shares, or capture {lighter}" if lighter else "ones for shares"
+    assert findings["profiler_inflation"].endswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("timed_ttft_ns", "codes"),
+    [
+        (100 * MS, ["profiler_distortion"]),  # the profiled one is 115 ms: × 1.15
+        (92 * MS, ["profiler_distortion", "profiler_inflation"]),  # × 1.25
+        (143 * MS, ["profiler_distortion"]),  # × 0.804
+        (144 * MS, ["profiler_distortion", "slower_without_profiler"]),
+    ],
+)
+def test_a_pass_that_the_profiler_cannot_have_made_quicker_is_a_finding(
+    timed_ttft_ns: int, codes: list[str], tmp_path: Path
+) -> None:
+    built = captured(50 * MS)
+    metadata = built.load(tmp_path).metadata
+    assert metadata
+    timed = tuple(replace(sample, ttft_ns=timed_ttft_ns) for sample in metadata.timed_requests)
+    trace = built.metadata(replace(metadata, timed_requests=timed)).load(tmp_path)
+    findings = {each.code: each.message for each in summarize(trace).health.findings}
+    assert sorted(set(findings) & {"profiler_distortion", "profiler_inflation", "slower_without_profiler"}) == codes
+    if "slower_without_profiler" in findings:
+        assert findings["slower_without_profiler"].startswith("TTFT took 1.25 times as long without the profiler as")
 
 
 def test_a_little_distortion_is_shown_and_no_finding(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,7 +27,7 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
             f"how long work on the host takes without the profiler: requests take {profiled / timed:.2f} times as "
             f"long with "
             f"it, {profiled / 1e6:,.3f} instead of {timed / 1e6:,.3f} ms, so ceilings may be too high by as much",
-            "less detail: gemma-trace capture without --stacks and --memory, with --no-shapes, and with --detail stage",
+            _lighter(case),
         )
         return
     held = _held_ns(case)
@@ -37,6 +37,11 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
             f"the profiler delayed it",
             "fewer steps at once, without stacks and shapes: torch.profiler with with_stack=False, record_shapes=False",
         )
+
+
+def _lighter(case: Case) -> str:
+    lighter = case.metadata.lighter_options() if case.metadata else ""
+    return f"less detail: gemma-trace capture {lighter}" if lighter else "more requests: gemma-trace capture --runs N"
 
 
 def _walls_ns(case: Case) -> tuple[float, float]:
