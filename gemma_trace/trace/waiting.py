@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from gemma_trace.trace.closed_pieces import PIECE
 from gemma_trace.trace.events import NONE, BoolArray, Role
 from gemma_trace.trace.requests import main_threads
 
@@ -45,13 +46,19 @@ def waiting_segments(trace: Trace) -> BoolArray:
     """
     spans, host, segments = trace.spans, trace.host, trace.segments
     named = np.array([is_waiting(name) for name in spans.names], dtype=bool)
-    is_frame = trace.roles.are(Role.PYTHON)
-    frames = is_frame[segments.owner]
-    length = segments.end_ns - segments.start_ns
-    extent = int(spans.ends_ns(host).max() - spans.ts_ns[host].min()) if len(host) else 0
+    pieces = (host[low : low + PIECE] for low in range(0, len(host), PIECE))
+    end_ns = max((int(spans.ends_ns(piece).max()) for piece in pieces), default=0)
+    extent = end_ns - int(spans.ts_ns[host[0]]) if len(host) else 0
     parents = np.zeros(len(spans), dtype=bool)
     parents[host[trace.nesting.parent[trace.nesting.parent != NONE]]] = True
-    mains = np.isin(spans.track[segments.owner], list(main_threads(trace).values()))
-    stuck = ~mains & ~parents[segments.owner] & (length >= WHOLE * extent)
-    waits: BoolArray = frames & (named[spans.name[segments.owner]] | stuck)
+    is_main = np.zeros(len(spans.tracks), dtype=bool)
+    is_main[list(main_threads(trace).values())] = True
+    is_frame = trace.roles.are(Role.PYTHON)
+    waits = np.zeros(len(segments.owner), dtype=bool)
+    for low in range(0, len(waits), PIECE):
+        piece = slice(low, low + PIECE)
+        owner = segments.owner[piece]
+        long = segments.end_ns[piece] - segments.start_ns[piece] >= WHOLE * extent
+        stuck = long & ~is_main[spans.track[owner]] & ~parents[owner]
+        waits[piece] = is_frame[owner] & (named[spans.name[owner]] | stuck)
     return waits

@@ -18,7 +18,7 @@ from gemma_trace.analysis.roofline.matrix_ops import MATRIX_OPS
 from gemma_trace.analysis.roofline.tensors import read_inputs
 from gemma_trace.analysis.roofline.vector_ops import VECTOR_OPS
 from gemma_trace.analysis.work_pieces import Work, device_work, host_work
-from gemma_trace.trace.events import NONE, BoolArray, IntArray
+from gemma_trace.trace.events import NONE, BoolArray, CodeArray, IntArray
 from gemma_trace.trace.trace import Trace
 
 FloatArray = npt.NDArray[np.float64]
@@ -120,24 +120,26 @@ def _costed(trace: Trace) -> tuple[IntArray, tuple[Cost, ...], IntArray]:
     return ops[cost >= 0], table, cost[cost >= 0]
 
 
-def _outermost(trace: Trace, wanted: IntArray) -> IntArray:
-    """int64 [n], for each span on the host the outermost wanted span around it, or itself; else `NONE`."""
+def _outermost(trace: Trace, wanted: IntArray) -> CodeArray:
+    """int32 [n], for each span on the host the outermost wanted span around it, or itself; else `NONE`."""
+    host, nesting = trace.host, trace.nesting
     is_wanted = np.zeros(len(trace.spans), dtype=bool)
     is_wanted[wanted] = True
     inner = trace.innermost(is_wanted)
-    parent = np.full(len(trace.spans), NONE, dtype=np.int64)
-    above = trace.nesting.parent
-    parent[trace.host] = np.where(above >= 0, trace.host[np.maximum(above, 0)], NONE)
-    up = np.where(parent >= 0, inner[np.maximum(parent, 0)], NONE)  # the wanted span around a wanted span
-    depth = np.zeros(len(trace.spans), dtype=np.int64)
-    depth[trace.host] = trace.nesting.depth
+    place = np.searchsorted(host, wanted)
+    above = nesting.parent[place]
+    over = np.where(above >= 0, inner[host[np.maximum(above, 0)]], NONE)  # the wanted span around a wanted span
     # `innermost` goes by time and `nesting` by clipped extents: of spans that cross, each may be around the other.
-    up = np.where(depth[np.maximum(up, 0)] < depth, up, NONE)
+    depth = nesting.depth[place]
+    depth_over = np.where(over >= 0, nesting.depth[np.searchsorted(host, np.maximum(over, 0))], 0)
+    up = np.full(len(trace.spans), NONE, dtype=np.int32)
+    up[wanted] = np.where(depth_over < depth, over, NONE)
     while True:
-        higher = np.where(inner >= 0, up[np.maximum(inner, 0)], NONE)
-        if not (higher >= 0).any():
+        higher = np.where(inner >= 0, up[inner], NONE)
+        found = higher >= 0
+        if not found.any():
             return inner
-        inner = np.where(higher >= 0, higher, inner)
+        np.copyto(inner, higher, where=found)
 
 
 def _by_names(trace: Trace, work: Work, owners: IntArray, ops: int) -> BoolArray:
