@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from gemma_trace.stages import LAYER_PREFIX, MODULE_PREFIX
-from gemma_trace.trace.events import NONE, BoolArray, CodeArray, Events, Flows, IntArray, MemoryEvents, Role, TrackNames
+from gemma_trace.trace.events import BoolArray, CodeArray, Events, Flows, IntArray, MemoryEvents, Role, TrackNames
 from gemma_trace.trace.links import link_launches
 from gemma_trace.trace.open_spans import innermost_of
 from gemma_trace.trace.places import Places
