@@ -42,7 +42,7 @@ class OpCosts:
         cost: int64 [k], index into `table`.
         without_tf32: bool [k], whether the kernels' names say that float32 is multiplied as such.
         work_ns: int64 [k], the sum of the lengths of the op's pieces of work, never 0.
-        owner: int64 [n], for each span on the host the costed op that it is in, an index into `op`; else `NONE`.
+        owner: int32 [n], for each span on the host the costed op that it is in, an index into `op`; else `NONE`.
     """
 
     on: Literal["device", "host"]
@@ -51,14 +51,14 @@ class OpCosts:
     cost: IntArray
     without_tf32: BoolArray
     work_ns: IntArray
-    owner: IntArray
+    owner: CodeArray
 
     def column(self, name: str) -> FloatArray:
         """float64 [k], a figure of `Cost`, e.g. `matrix_flops`."""
         return np.array([getattr(cost, name) for cost in self.table], dtype=np.float64)[self.cost]
 
-    def owner_of(self, trace: Trace, work: Work) -> IntArray:
-        """int64, for each piece of work the costed op it is of; `NONE` for none, and for copies and fills."""
+    def owner_of(self, trace: Trace, work: Work) -> CodeArray:
+        """int32, for each piece of work the costed op it is of; `NONE` for none, and for copies and fills."""
         found = np.where(work.caller >= 0, self.owner[np.maximum(work.caller, 0)], NONE)
         if work.on == "host":
             return found
@@ -79,9 +79,10 @@ def op_costs(trace: Trace, on: Literal["device", "host"] | None = None) -> OpCos
     on = on or ("device" if len(trace.activities) else "host")
     known, table, cost = _costed(trace)
     owner = _outermost(trace, known)
-    place = np.full(len(trace.spans), NONE, dtype=np.int64)
+    place = np.full(len(trace.spans) + 1, NONE, dtype=np.int32)  # the last is for no op
     place[known] = np.arange(len(known))
-    owner = np.where(owner >= 0, place[np.maximum(owner, 0)], NONE)
+    owner = place[owner]
+    del place
     everything = OpCosts(on, known, table, cost, np.zeros(len(known), bool), np.zeros(len(known), np.int64), owner)
     work = device_work(trace) if on == "device" else host_work(trace)
     owners = everything.owner_of(trace, work)
@@ -91,7 +92,7 @@ def op_costs(trace: Trace, on: Literal["device", "host"] | None = None) -> OpCos
         launching = np.where(trace.launch >= 0, owner[np.maximum(trace.launch, 0)], NONE)
         work_ns[launching[launching >= 0]] = 0
     worked = np.flatnonzero(work_ns)
-    renumbered = np.full(len(known) + 1, NONE, dtype=np.int64)
+    renumbered = np.full(len(known) + 1, NONE, dtype=np.int32)
     renumbered[worked] = np.arange(len(worked))
     plain = _by_names(trace, work, owners, len(known)) if on == "device" else np.zeros(len(known), bool)
     return OpCosts(on, known[worked], table, cost[worked], plain[worked], work_ns[worked], renumbered[owner])
@@ -142,7 +143,7 @@ def _outermost(trace: Trace, wanted: IntArray) -> CodeArray:
         np.copyto(inner, higher, where=found)
 
 
-def _by_names(trace: Trace, work: Work, owners: IntArray, ops: int) -> BoolArray:
+def _by_names(trace: Trace, work: Work, owners: CodeArray, ops: int) -> BoolArray:
     """bool [ops], whether an op has a kernel that multiplies float32 as such."""
     named = np.array([bool(_WITHOUT_TF32.search(name)) for name in trace.spans.names], dtype=bool)
     found = np.zeros(ops, dtype=bool)
