@@ -55,7 +55,7 @@ def test_a_request_that_is_not_there_is_refused(two: Trace, name: str, request_i
 def test_what_is_neither_an_index_nor_a_request_is_an_error_of_the_program(
     two: Trace, name: str, request_index: object
 ) -> None:
-    with pytest.raises(ConfigError, match="is neither an index nor a request of the trace$"):
+    with pytest.raises(ConfigError, match=r"is neither an index nor a request of the trace$"):
         FUNCTIONS[name](two, request_index)  # type: ignore[arg-type]
 
 
