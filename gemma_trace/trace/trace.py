@@ -33,7 +33,7 @@ from gemma_trace.trace.open_spans import OpenSpans
 from gemma_trace.trace.places import Places
 from gemma_trace.trace.plausible import plausible
 from gemma_trace.trace.reader import ReadReport, TraceFile, read_header, read_trace
-from gemma_trace.trace.requests import Request, requests_of
+from gemma_trace.trace.requests import Request, place_of, requests_of
 from gemma_trace.trace.rule_matches import first_stages, match_rules
 from gemma_trace.trace.tree import Segments
 from gemma_trace.trace.unusable import unusable
@@ -164,16 +164,16 @@ class Trace(Derived):
         """The requests that a function is asked for: one, by its index or as it is, or all of them for None.
 
         Raises:
-            InputError: there is no request of this index.
+            InputError: there is no request of this index, or it is another trace's.
+            ConfigError: it is neither an index nor a request.
         """
         if request is None:
             return self.requests
-        if isinstance(request, Request):
-            return (request,)
-        if not 0 <= request < len(self.requests):
-            known = f"requests 0 to {len(self.requests) - 1}" if len(self.requests) > 1 else "request 0 alone"
-            raise InputError(f"request {request} not found: {self.path} has {known}")
-        return (self.requests[request],)
+        index = request.index if isinstance(request, Request) else request
+        kept = self.requests[place_of(index, len(self.requests), str(self.path))]
+        if isinstance(request, Request) and request != kept:
+            raise InputError(f"{request.label} is of another trace than {self.path}; give its index")
+        return (kept,)
 
     @cached_property
     def windows(self) -> OpenSpans:
