@@ -68,7 +68,8 @@ def waiting_segments(trace: Trace) -> BoolArray:
 
 def _extents(spans: Events, host: IntArray, edges: IntArray) -> IntArray:
     """int64 [r], how long each recording is on the host."""
-    borders = [0, *np.searchsorted(spans.ts_ns, edges, sorter=host).tolist(), len(host)]
+    starts = spans.ts_ns[host] if len(edges) else spans.ts_ns[:0]  # of one recording no copy is made
+    borders = [0, *np.searchsorted(starts, edges).tolist(), len(host)]
     return np.array([_extent(spans, host[low:high]) for low, high in pairwise(borders)], dtype=np.int64)
 
 
