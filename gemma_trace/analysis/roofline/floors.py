@@ -24,6 +24,7 @@ from gemma_trace.analysis.timeline import StageTime
 from gemma_trace.analysis.window_line import expanded
 from gemma_trace.analysis.work_pieces import Work, device_work, host_work, requests_of_work
 from gemma_trace.peaks import Peaks
+from gemma_trace.tabular import Rows
 from gemma_trace.trace.events import IntArray
 from gemma_trace.trace.places import Places
 from gemma_trace.trace.trace import Trace
@@ -77,7 +78,7 @@ class _Least:
     floor_ns: float
 
 
-def stage_floors(trace: Trace, stages: StageBreakdown | None = None, peaks: Peaks | None = None) -> list[StageFloor]:
+def stage_floors(trace: Trace, stages: StageBreakdown | None = None, peaks: Peaks | None = None) -> Rows[StageFloor]:
     """The floor of every stage of these requests whose work is known, in the order of the rows.
 
     Args:
@@ -95,7 +96,7 @@ def stage_floors(trace: Trace, stages: StageBreakdown | None = None, peaks: Peak
             floor = _by_config(row, work, counted, peaks) if work else floor
         if floor is not None:
             floors.append(floor)
-    return floors
+    return Rows(floors)
 
 
 class _CountedStages:
