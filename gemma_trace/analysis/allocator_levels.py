@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gemma_trace.trace.events import NONE, Codes, IntArray
+from gemma_trace.trace.recordings import recording_at, recording_edges
 from gemma_trace.trace.trace import Trace
 
 
@@ -46,7 +47,7 @@ class AllocatorLevels:
             ts_ns=self.ts_ns[here],
             size=self.size[here],
             total=self.total[here],
-            before=int(self.total[first - 1]) if first else self.before,
+            before=int(self.total[first] - self.size[first]) if first < len(self.total) else int(self.total[-1]),
             freed_at=np.where(freed < last, freed, last) - first,
             stage=self.stage[here],
         )
@@ -78,8 +79,10 @@ def levels_of(trace: Trace, device: int) -> AllocatorLevels:
     size, total = memory.bytes[mine], memory.allocated_bytes[mine]
     if (total == NONE).all():  # older profilers give no totals
         total = np.cumsum(size)
-    freed_at, unmatched = _pair(memory.address[mine], size)
-    missing = int((total[1:] != total[:-1] + size[1:]).sum())
+    # Between two recordings blocks come and go unseen.
+    recording = recording_at(recording_edges(trace.spans), memory.ts_ns[mine])
+    freed_at, unmatched = _pair(memory.address[mine], size, recording)
+    missing = int(((total[1:] != total[:-1] + size[1:]) & (recording[1:] == recording[:-1])).sum())
     return AllocatorLevels(
         ts_ns=memory.ts_ns[mine],
         size=size,
@@ -92,16 +95,16 @@ def levels_of(trace: Trace, device: int) -> AllocatorLevels:
     )
 
 
-def _pair(address: IntArray, size: IntArray) -> tuple[IntArray, int]:
+def _pair(address: IntArray, size: IntArray, recording: IntArray) -> tuple[IntArray, int]:
     """The event that frees each block, and how many events don't go together.
 
     Returns:
-        int64 [k], the place of the next event at the same address; k for a block that stays.
+        int64 [k], the place of the next event at the same address in the recording; k for a block that stays.
     """
     k = len(address)
-    order = np.argsort(address, kind="stable")
+    order = np.lexsort((address, recording))
     following = np.full(k, k, dtype=np.int64)
-    same = address[order][1:] == address[order][:-1]
+    same = (np.diff(address[order]) == 0) & (np.diff(recording[order]) == 0)
     following[order[:-1][same]] = order[1:][same]
     pairs = np.flatnonzero(following < k)
     # An allocation is followed by a free of its size, a free by an allocation.

@@ -7,9 +7,11 @@ from typing import Final
 
 import numpy as np
 
-from gemma_trace.analysis.intervals import intersect, measure, union
+from gemma_trace.analysis.intervals import EMPTY, Intervals, intersect, measure, union
 from gemma_trace.health.findings import Finding, Severity
 from gemma_trace.stages import INTERLEAVED, REQUEST_CODE
+from gemma_trace.trace.closed_pieces import PIECE
+from gemma_trace.trace.events import IntArray
 from gemma_trace.trace.trace import Trace
 from gemma_trace.wording import counted
 
@@ -28,7 +30,7 @@ def thread_findings(trace: Trace) -> Iterator[Finding]:
     seen[trace.host] = True
     seen[trace.activities] = True
     seen[requests] = False
-    start, end, _, _ = intersect(windows, union(spans.ts_ns[seen], spans.ends_ns(seen)))
+    start, end, _, _ = intersect(windows, _covered(trace, np.flatnonzero(seen)))
     wall = measure(windows)
     unseen = 1 - int((end - start).sum()) / max(1, wall)
     if unseen > UNSEEN_SHARE:
@@ -41,6 +43,15 @@ def thread_findings(trace: Trace) -> Iterator[Finding]:
             "record all threads: torch.profiler.profile(experimental_config="
             "torch._C._profiler._ExperimentalConfig(profile_all_threads=True))",
         )
+
+
+def _covered(trace: Trace, spans: IntArray) -> Intervals:
+    """When any of these spans is open, put together piece by piece: few stretches are left of a piece."""
+    columns = trace.spans
+    pieces = [spans[low : low + PIECE] for low in range(0, len(spans), PIECE)]
+    parts = [EMPTY, *(union(columns.ts_ns[piece], columns.ends_ns(piece)) for piece in pieces)]
+    start, end = (np.concatenate(edges) for edges in zip(*parts, strict=True))
+    return union(start, end)
 
 
 def interleaving_findings(trace: Trace) -> Iterator[Finding]:

@@ -216,3 +216,20 @@ def test_requests_grow_by_the_sum_of_their_stages(tmp_path: Path) -> None:
     assert found is not None
     growth = [sum(row.growth_bytes for row in found.stages if row.request == one.index) for one in trace.requests]
     assert growth == [4, 60]
+
+
+def test_what_comes_and_goes_between_two_recordings_is_nobodys(tmp_path: Path) -> None:
+    """Cycles of the profiler: blocks of the first are freed unseen, and others are where they were."""
+    built = request(EVENTS[:-2])  # INPUTS and FEATURES outlive the recording
+    built.totals[0] = RESIDENT + 7  # what the next one begins with
+    for start in (0, 5000):
+        built.span("Trace", "PyTorch Profiler (0)", start, 1000, pid="Spans", tid="PyTorch Profiler")
+    built.range("request", 5000, 1000).range("prefill", 5300, 200).range("decode", 5600, 100).range("decode", 5800, 100)
+    for at_ns, size, address in EVENTS:
+        built.memory(5000 + at_ns, size, address)
+    found = use_of(built, tmp_path)
+    (device,) = found.devices
+    assert (device.missing, device.unmatched, device.resident_bytes) == (0, 0, RESIDENT)
+    assert [(cache.request, cache.cache_bytes) for cache in device.caches] == [(0, 210), (1, 210)]
+    starts = {row.request: row.start_bytes for row in found.stages if row.stage == "unattributed"}
+    assert starts == {0: RESIDENT, 1: RESIDENT + 7}
