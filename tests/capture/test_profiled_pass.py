@@ -8,12 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from gemma_trace.analysis.allocations import memory_use
 from gemma_trace.analysis.breakdown import breakdown
-from gemma_trace.capture import profiled_pass as room
 from gemma_trace.capture import session
 from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.cycles import cycle_lengths
@@ -24,6 +24,7 @@ from gemma_trace.capture.ranges import profiler_is_running
 from gemma_trace.capture.sending import Sent
 from gemma_trace.errors import CaptureError
 from gemma_trace.health.examine import examine
+from gemma_trace.trace.events import ANNOTATION_CATEGORIES, OP_CATEGORIES
 from gemma_trace.trace.trace import Trace, load
 
 CPU = torch.device("cpu")
@@ -110,7 +111,7 @@ def test_an_export_that_fails_in_the_second_cycle_is_what_is_raised(
             raise OSError(28, "No space left on device")
         return real(self, path)
 
-    monkeypatch.setattr(room.torch.profiler.profile, "export_chrome_trace", export)
+    monkeypatch.setattr(torch.profiler.profile, "export_chrome_trace", export)
     with pytest.raises(OSError, match="No space left"):
         passed(tmp_path)
     assert not profiler_is_running()
@@ -126,14 +127,13 @@ def captured(quick: LoadedModel, folder: Path, monkeypatch: pytest.MonkeyPatch, 
     return load(found.path)
 
 
-def kinds_of(trace: Trace) -> list[Counter[tuple[str, str]]]:
-    """By request, how many spans of each category and name it has; stages without times."""
+def kinds_of(trace: Trace) -> list[Counter[str]]:
+    """By request, how many ops, ranges and modules' frames it has of each name."""
     spans = trace.spans
+    is_module = np.array([name.startswith("nn.Module: ") for name in spans.names], dtype=bool)[spans.name]
+    shown = is_module | spans.in_categories(OP_CATEGORIES | ANNOTATION_CATEGORIES)
     inside = [(spans.ts_ns >= request.start_ns) & (spans.ts_ns < request.end_ns) for request in trace.requests]
-    return [
-        Counter((spans.cats[cat], spans.names[name]) for cat, name in zip(spans.cat[own], spans.name[own], strict=True))
-        for own in inside
-    ]
+    return [Counter(spans.names[name] for name in spans.name[shown & own]) for own in inside]
 
 
 def test_a_trace_of_two_cycles_is_one_of_one_cycle(
@@ -142,6 +142,7 @@ def test_a_trace_of_two_cycles_is_one_of_one_cycle(
     one = captured(quick, tmp_path / "one", monkeypatch, 2)
     two = captured(quick, tmp_path / "two", monkeypatch, 1)
     assert kinds_of(two) == kinds_of(one)
+    assert any("nn.Module: " in name for name in kinds_of(two)[1])
     for trace in (one, two):
         assert len(trace.requests) == 2
         assert trace.nesting.clipped == 0
@@ -165,7 +166,7 @@ def test_a_cycle_that_was_never_exported_is_one_line_and_no_file(
         if path.endswith("-0.json"):
             real(self, path)
 
-    monkeypatch.setattr(room.torch.profiler.profile, "export_chrome_trace", export)  # as Kineto does on a full disk
+    monkeypatch.setattr(torch.profiler.profile, "export_chrome_trace", export)  # as Kineto does on a full disk
     monkeypatch.setattr(session, "profiled_pass", partial(profiled_pass, longest_cycle=1))
     with pytest.raises(CaptureError, match="the JSON that the profiler exported is not valid"):
         session.profile(

@@ -4,6 +4,7 @@ import gzip
 import json
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -166,8 +167,10 @@ def cycle(folder: Path, number: int, **header: object) -> Path:
     built = TraceBuilder().names("process_name", "python", pid=1).names("thread_name", f"pool {number}", pid=1, tid=7)
     built.events = [event | {"ts": decimal_us(start)} for event in built.events]
     built.range("request", start + 100, 800)
-    built.span("python_function", f"enters {number}", start + 50, 60, **{"Python id": 1, "Python parent id": None})
-    built.span("python_function", "inside", start + 200, 50, **{"Python id": 2, "Python parent id": 1})
+    outer: dict[str, Any] = {"Python id": 1, "Python parent id": None}
+    inner: dict[str, Any] = {"Python id": 2, "Python parent id": 1}
+    built.span("python_function", f"enters {number}", start + 50, 60, **outer)
+    built.span("python_function", "inside", start + 200, 50, **inner)
     built.header |= {"baseTimeNanoseconds": 0, "trace_id": f"id {number}"} | header
     return built.write(folder / f"profiler-{number}.json")
 
