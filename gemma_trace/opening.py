@@ -11,7 +11,6 @@ import os
 import select
 import shutil
 import stat
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
@@ -69,7 +68,7 @@ def fetched_once(path: Path) -> Iterator[None]:
     if not isinstance(path, RemotePath) or not 0 < path.stat().st_size <= MAX_FETCHED_BYTES:
         yield
         return
-    with cast(BinaryIO, tempfile.TemporaryFile()) as copy:
+    with _nameless_file() as copy:
         with path.open() as file:
             shutil.copyfileobj(file, copy, _PIECE_BYTES)
         token = _fetched.set({**_fetched.get(), path: copy})
@@ -106,7 +105,7 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         yield kept[key]
         return
     with contextlib.ExitStack() as stack:
-        copy = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115  kept beyond this block
+        copy = _nameless_file()
         if kept is None:
             stack.enter_context(copy)
         else:
@@ -115,6 +114,12 @@ def opened(path: Path) -> Iterator[BinaryIO]:
             copy.write(piece)
         copy.seek(0)
         yield copy
+
+
+def _nameless_file() -> BinaryIO:
+    import tempfile  # which takes long to import, and few commands are given a pipe or a URL
+
+    return cast(BinaryIO, tempfile.TemporaryFile())
 
 
 def _pieces(path: Path) -> Iterator[bytes]:

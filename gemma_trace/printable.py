@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from os import PathLike, fspath
 from typing import Any, Final
 
+from gemma_trace.lazy_patterns import LazyPattern
+
 _CONTROLS: Final = r"\x00-\x1f\x7f-\x9f"
 _MARKS: Final = (
     r"\xad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180b-\u180f\u200b\u200c\u200e\u200f\u2028-\u202e"
@@ -29,10 +31,10 @@ _EMOJI: Final = r"\u2190-\u2bff\ufe0f\U0001f000-\U0001faff"
 _JOINER: Final = rf"(?<![{_EMOJI}])\u200d|\u200d(?![{_EMOJI}])"
 """A joiner of no width; between two emoji it makes one of them."""
 
-_UNSAFE: Final = re.compile(rf"[{_CONTROLS}{_MARKS}{_BLANKS}{_NOBODYS}]|{_JOINER}")
-_UNSAFE_RUN: Final = re.compile(rf"(?:{_UNSAFE.pattern})+")
-_UNSAFE_IN_JSON: Final = re.compile(rf"(?!\n)(?:{_UNSAFE.pattern})")
-_HALVES: Final = re.compile(r"[\ud800-\udfff]")
+_UNSAFE: Final = LazyPattern(rf"[{_CONTROLS}{_MARKS}{_BLANKS}{_NOBODYS}]|{_JOINER}")
+_UNSAFE_RUN: Final = LazyPattern(rf"(?:{_UNSAFE.pattern})+")
+_UNSAFE_IN_JSON: Final = LazyPattern(rf"(?!\n)(?:{_UNSAFE.pattern})")
+_HALVES: Final = LazyPattern(r"[\ud800-\udfff]")
 _SHORT: Final = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 
@@ -78,7 +80,8 @@ def path_text(path: str | PathLike[str]) -> str:
     >>> path_text("trace-\\udcff.json")
     'trace-\\\\xff.json'
     """
-    return _HALVES.sub(_shown, fspath(path))
+    text = fspath(path)
+    return text if text.isascii() else _HALVES.sub(_shown, text)
 
 
 def encodable(value: Any) -> Any:

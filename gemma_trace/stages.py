@@ -17,6 +17,8 @@ from gemma_trace.errors import ConfigError
 PREFIX: Final = "gemma_trace::"
 LAYER_PREFIX: Final = PREFIX + "layer::"
 MODULE_PREFIX: Final = PREFIX + "module::"
+INTERLEAVED: Final = PREFIX + "interleaved"
+"""A range of no length, at which a block began or ended that overlaps another one on its thread without nesting."""
 
 
 class Stage(StrEnum):

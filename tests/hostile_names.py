@@ -17,6 +17,7 @@ from types import FrameType, ModuleType
 from typing import Any, Final
 
 import gemma_trace
+from gemma_trace.lazy_patterns import LazyPattern
 from gemma_trace.stages import StageRule
 
 MANY: Final = 100
@@ -65,7 +66,9 @@ def patterns() -> Iterator[Pattern]:
 
 
 def _patterns_in(value: Any, depth: int = 0) -> Iterator[tuple[re.Pattern[Any], bool]]:
-    if isinstance(value, re.Pattern):
+    if isinstance(value, LazyPattern):
+        yield value.compiled, False
+    elif isinstance(value, re.Pattern):
         yield value, False
     elif isinstance(value, StageRule):
         yield re.compile(value.pattern, re.DOTALL), not value.anywhere

@@ -53,13 +53,13 @@ def look(trace: Trace, request: int | Request | None = None, peaks: Sequence[Pea
         return Looked(label, walls, (), (), (doubt,))
     rules, lacking = _rules_for(health)
     case = Case(trace, requests, Engine(trace, requests), peaks)
-    found: list[Finding] = []
+    findings: list[Finding] = []
     for rule in rules:
         for each in rule.look(case):
             if isinstance(each, Lacking):
                 lacking.append(Abstention(rule.name, each.missing, each.record))
             else:
-                found.append(
+                findings.append(
                     Finding(
                         rule.name,
                         each.change,
@@ -72,9 +72,9 @@ def look(trace: Trace, request: int | Request | None = None, peaks: Sequence[Pea
                         place_of(case, each.spans),
                     )
                 )
-    ttfts = [case.engine.replay(each).as_measured.ttft_ns for each in requests] if found else []
+    ttfts = [case.engine.replay(each).as_measured.ttft_ns for each in requests] if findings else []
     known = tuple(each for each in ttfts if each is not None)
-    return Looked(label, walls, known if len(known) == len(walls) else (), tuple(found), tuple(lacking))
+    return Looked(label, walls, known if len(known) == len(walls) else (), tuple(findings), tuple(lacking))
 
 
 def ceiling_of(case: Case, candidate: Candidate) -> Ceiling:

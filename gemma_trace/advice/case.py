@@ -19,7 +19,7 @@ from gemma_trace.analysis.taxonomy import family_of
 from gemma_trace.metadata import RunMetadata
 from gemma_trace.peaks import Peaks
 from gemma_trace.stages import Stage
-from gemma_trace.trace.events import NONE, BoolArray, IntArray
+from gemma_trace.trace.events import NONE, BoolArray, CodeArray, IntArray
 from gemma_trace.trace.places import Places
 from gemma_trace.trace.requests import Request
 from gemma_trace.trace.trace import Trace
@@ -84,8 +84,8 @@ class Case:
         return np.where(asked == NONE, len(trace.stage_names), trace.stage_at(asked))
 
     @cached_property
-    def innermost_line(self) -> IntArray:
-        """int64 [n], for each span of the host the innermost frame around it of a program or its model, or `NONE`."""
+    def innermost_line(self) -> CodeArray:
+        """int32 [n], for each span of the host the innermost frame around it of a program or its model, or `NONE`."""
         lines = np.array([is_line(name) for name in self.trace.spans.names], dtype=bool)
         return self.trace.innermost(lines[self.trace.spans.name] & self.trace.on_host)
 

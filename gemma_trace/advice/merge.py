@@ -51,15 +51,15 @@ class Looked:
 def advice_of(looked: Sequence[Looked]) -> Advice:
     """The advice on some traces: a finding's ceiling is over the requests of all, 0 in those that don't have it."""
     with_requests = [each for each in looked if each.walls_ns]
-    found = list(_merged(with_requests))
+    findings = list(_merged(with_requests))
     noise = _noise_ns([each.walls_ns for each in with_requests])
-    heard = ranked([finding for finding, is_heard in found if is_heard])
+    heard = ranked([finding for finding, is_heard in findings if is_heard])
     shown = heard[:MOST_FINDINGS]
-    unheard = ranked([finding for finding, is_heard in found if not is_heard])
+    unheard = ranked([finding for finding, is_heard in findings if not is_heard])
     return Advice(
         tuple(shown),
         len(heard) - len(shown),
-        len(found) - len(heard),
+        len(findings) - len(heard),
         noise,
         sum(len(each.walls_ns) for each in looked),
         _abstentions(looked),

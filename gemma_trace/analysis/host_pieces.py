@@ -63,8 +63,8 @@ class HostThreads:
     def __init__(self, trace: Trace) -> None:
         self._trace = trace
         tracks = trace.spans.track[trace.segments.owner]  # ascending, as the segments are
-        edges = np.flatnonzero(np.diff(tracks, prepend=NONE - 1, append=NONE - 1)).tolist()
-        self._on_track = {int(tracks[low]): slice(low, high) for low, high in pairwise(edges)}
+        edges = [0, *(np.flatnonzero(tracks[1:] != tracks[:-1]) + 1).tolist(), len(tracks)]
+        self._on_track = {int(tracks[low]): slice(low, high) for low, high in pairwise(edges) if high > low}
 
     def pieces(self, pieces: Pieces) -> HostPieces:
         """Cut requests' idle time where the innermost span changes on the thread whose stage answers for it.
@@ -133,10 +133,11 @@ class HostThreads:
     def _worked(self) -> npt.NDArray[np.float64]:
         """float64 [tracks], how long each thread works, in ns."""
         segments = self._trace.segments
-        length = np.where(self._trace.waits, 0, segments.end_ns - segments.start_ns)
-        tracks = self._trace.spans.track[segments.owner]
+        works = ~self._trace.waits
         worked = np.zeros(len(self._trace.process))
-        np.add.at(worked, tracks, length)
+        for track, own in self._on_track.items():
+            length = segments.end_ns[own] - segments.start_ns[own]
+            worked[track] = float(length.sum(where=works[own]))
         return worked
 
 

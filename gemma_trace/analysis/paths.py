@@ -52,7 +52,7 @@ class Layers:
         self._open = [
             OpenSpans(spans.ts_ns[chosen], spans.ends_ns(chosen), spans.track[chosen]) for chosen in self._chosen
         ]
-        self._inner = tuple(trace.innermost(wanted) for wanted in self._wanted)
+        self._inner = tuple(trace.innermost(wanted).astype(np.int64) for wanted in self._wanted)
         self.parent = tuple(self._parents(layer) for layer in range(len(self._wanted)))
 
     def _parents(self, layer: int) -> IntArray:

@@ -12,6 +12,7 @@ from functools import cache
 from typing import Final
 
 from gemma_trace.analysis.family_rules import EXTERNAL, FORMS, MARKS
+from gemma_trace.lazy_patterns import LazyPattern
 
 OTHER: Final = "other"
 
@@ -19,14 +20,10 @@ FAMILIES: Final = (*dict.fromkeys(family for family, _ in (*MARKS, *FORMS)), OTH
 """All families, in the order in which the rules look for them."""
 
 
-def _compiled(rules: tuple[tuple[str, str], ...]) -> tuple[tuple[str, re.Pattern[str]], ...]:
-    return tuple((family, re.compile(pattern)) for family, pattern in rules)
-
-
-_MARK_PATTERNS: Final = _compiled(MARKS)
-_FORM_PATTERNS: Final = _compiled(FORMS)
+_MARK_PATTERNS: Final = tuple((family, LazyPattern(pattern)) for family, pattern in MARKS)
+_FORM_PATTERNS: Final = tuple((family, LazyPattern(pattern)) for family, pattern in FORMS)
 _FUSED: Final = re.compile(r"triton_(?!tem_)[a-z_]+_fused_|(graph_\d+_)?cpp_fused_")
-_EXTERNAL: Final = re.compile(EXTERNAL)
+_EXTERNAL: Final = LazyPattern(EXTERNAL)
 _BACKWARD: Final = re.compile(r"^(?:autograd::engine::evaluate_function: )?(?:torch::autograd::)?(\w+?)backward\d+$")
 
 
@@ -56,7 +53,7 @@ def family_of(name: str, op: str = "") -> str:
     )
 
 
-def _first(rules: tuple[tuple[str, re.Pattern[str]], ...], text: str) -> str | None:
+def _first(rules: tuple[tuple[str, LazyPattern], ...], text: str) -> str | None:
     if not text:
         return None
     return next((family for family, pattern in rules if pattern.search(text)), None)

@@ -30,7 +30,7 @@ _REASONS: Final[dict[str, dict[str, str]]] = {
         "projector": "one encoder reads image and text together, as part of the prefill",
     },
     "vision-encoder-decoder": {"projector": _CROSS_ATTENTION},
-    "whisper": {"vision": "it reads neither images nor sound", "projector": _CROSS_ATTENTION},
+    "whisper": {"vision": "it reads sound and no images", "projector": _CROSS_ATTENTION},
 }
 """By model type and stage. A test builds every registered model and compares."""
 

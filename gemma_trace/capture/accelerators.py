@@ -27,8 +27,8 @@ def can_wait_for(device: torch.device) -> bool:
     """Whether torch has a way to wait for the device's work."""
     if device.type in ("cpu", "cuda"):
         return True
-    found = torch.accelerator.current_accelerator()
-    return found is not None and found.type == device.type
+    accelerator = torch.accelerator.current_accelerator()
+    return accelerator is not None and accelerator.type == device.type
 
 
 def wait_for(device: torch.device) -> None:

@@ -57,9 +57,10 @@ def annotate(
         profiler.export_chrome_trace("request.pt.trace.json")
 
     It never raises into the program; what goes wrong in a hook is logged. Several threads may use the model at once:
-    each has its own ranges. While no profiler runs nothing is recorded, so it can stay on. Inside of what torch.compile
-    compiled or a CUDA graph captured there are no ranges; there is one around it, or none where the program replays
-    graphs by itself: put `ranges.stage(...)` around that.
+    each has its own ranges. Requests that overlap on one thread, as those of asyncio's tasks do, are one range, and the
+    trace says so. While no profiler runs nothing is recorded, so it can stay on. Inside of what torch.compile compiled
+    or a CUDA graph captured there are no ranges; there is one around it, or none where the program replays graphs by
+    itself: put `ranges.stage(...)` around that.
 
     Args:
         model: a vision-language model of transformers; `generate` and a plain call both get their stages. It may be

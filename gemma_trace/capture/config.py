@@ -134,8 +134,8 @@ class CaptureConfig:
         prompt: the text that goes with the image.
         system: the system message that stands before it; None is none.
         prompt_tokens: lengthen the prompt to so many tokens, those of the images included; None leaves it as it is.
-        image_device: where images are processed, `cpu` or `cuda`; None is the processor's default, the CPU. Takes the
-            torchvision backend.
+        image_device: where images are processed, `cpu`, `cuda` (the model's own device where that is one) or `cuda:N`;
+            None is the processor's default, the CPU. Takes the torchvision backend.
         prefill_chunk: tokens of a forward of the prefill, which then makes several; None is all at once.
         compile: `stages` compiles vision tower, projector and decoder each by itself, so that their ranges survive;
             `decode` has transformers compile the forward of decode steps, on a static cache.

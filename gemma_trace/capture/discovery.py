@@ -141,18 +141,18 @@ def _at(wrappers: list[nn.Module], path: str) -> nn.Module:
 
 def _decoder(core: nn.Module) -> nn.Module | None:
     """What `get_decoder` returns; the model's base only if it has the layers itself."""
-    found = _answer(core, "get_decoder")
-    if found is None or found is core:
+    decoder = _answer(core, "get_decoder")
+    if decoder is None or decoder is core:
         return None
-    if found is getattr(core, "base_model", core):
-        return found if any(isinstance(child, nn.ModuleList) for child in found.children()) else None
-    return found
+    if decoder is getattr(core, "base_model", core):
+        return decoder if any(isinstance(child, nn.ModuleList) for child in decoder.children()) else None
+    return decoder
 
 
 def _vision_towers(core: nn.Module, decoder: nn.Module | None) -> tuple[nn.Module, ...]:
-    found = _towers(core, decoder, VISION_NAMES, _PIXELS)
-    tokenizers = () if found else _outermost(core, lambda name, _: name in IMAGE_TOKENIZERS)
-    return found or tuple(child for each in tokenizers for name, child in each.named_children() if name == "encoder")
+    towers = _towers(core, decoder, VISION_NAMES, _PIXELS)
+    tokenizers = () if towers else _outermost(core, lambda name, _: name in IMAGE_TOKENIZERS)
+    return towers or tuple(child for each in tokenizers for name, child in each.named_children() if name == "encoder")
 
 
 def _towers(
@@ -172,11 +172,11 @@ def _towers(
 
 def _outermost(core: nn.Module, wanted: Callable[[str, nn.Module], bool]) -> tuple[nn.Module, ...]:
     """The modules wanted, none of them inside of another one."""
-    found: dict[str, nn.Module] = {}
+    outermost: dict[str, nn.Module] = {}
     for path, module in core.named_modules():
-        if path and not any(path.startswith(f"{known}.") for known in found):
-            found |= {path: module} if wanted(path.rpartition(".")[2], module) else {}
-    return tuple(found.values())
+        if path and not any(path.startswith(f"{known}.") for known in outermost):
+            outermost |= {path: module} if wanted(path.rpartition(".")[2], module) else {}
+    return tuple(outermost.values())
 
 
 def _projectors(core: nn.Module, towers: tuple[nn.Module, ...]) -> tuple[nn.Module, ...]:
@@ -189,33 +189,33 @@ def _projectors(core: nn.Module, towers: tuple[nn.Module, ...]) -> tuple[nn.Modu
 
 def _children(owners: Iterable[nn.Module], names: frozenset[str], but: set[int]) -> list[nn.Module]:
     """The children of these names; of a list of modules its members, since it is they who are called."""
-    found: dict[int, nn.Module] = {}
+    children: dict[int, nn.Module] = {}
     for owner in owners:
         for name, child in owner.named_children():
             if name in names and id(child) not in but:
                 members = list(child) if isinstance(child, nn.ModuleList) else [child]
-                found |= {id(member): member for member in members}
-    return list(found.values())
+                children |= {id(member): member for member in members}
+    return list(children.values())
 
 
 def _text_encoders(core: nn.Module, towers: tuple[nn.Module, ...]) -> tuple[nn.Module, ...]:
     """The encoders of the prompt, of all encoder-decoders that generate in here."""
-    found: dict[int, nn.Module] = {}
+    encoders: dict[int, nn.Module] = {}
     for module in core.modules():
         config = getattr(module, "config", None)
         if not can_generate(module) or not getattr(config, "is_encoder_decoder", False):
             continue
         encoder = _answer(module, "get_encoder")
         if encoder is not None and not any(encoder is known for known in (module, *towers)):
-            found[id(encoder)] = encoder
-    return tuple(found.values())
+            encoders[id(encoder)] = encoder
+    return tuple(encoders.values())
 
 
 def _answer(module: nn.Module, name: str) -> nn.Module | None:
     """What an accessor of transformers returns; None where it doesn't know."""
     get: Any = getattr(module, name, None)
     try:
-        found = get() if callable(get) else None
+        answer = get() if callable(get) else None
     except (AttributeError, NotImplementedError, TypeError):
         return None
-    return found if isinstance(found, nn.Module) else None
+    return answer if isinstance(answer, nn.Module) else None

@@ -61,9 +61,9 @@ def _version(package: str) -> str | None:
 
 def _host_cpu() -> str:
     if _CPUINFO.exists():
-        found = re.search(r"^model name\s*:\s*(.+)$", _CPUINFO.read_text(errors="replace"), re.MULTILINE)
-        if found:
-            return found.group(1).strip()
+        match = re.search(r"^model name\s*:\s*(.+)$", _CPUINFO.read_text(errors="replace"), re.MULTILINE)
+        if match:
+            return match.group(1).strip()
     return platform.processor() or platform.machine()
 
 
@@ -83,8 +83,8 @@ def _host_memory_bytes() -> int:
 def _nvidia_driver() -> str | None:
     """By the kernel's own file where there is one, and else by nvidia-smi, which takes long where devices are many."""
     with contextlib.suppress(OSError):
-        if found := re.search(r"Kernel Module.*?\s([0-9]+\.[0-9.]+)", _NVIDIA_VERSION.read_text(errors="replace")):
-            return found[1]
+        if match := re.search(r"Kernel Module.*?\s([0-9]+\.[0-9.]+)", _NVIDIA_VERSION.read_text(errors="replace")):
+            return match[1]
     command = shutil.which("nvidia-smi")
     if command is None:
         return None
@@ -95,5 +95,5 @@ def _nvidia_driver() -> str | None:
         ).stdout.decode(errors="replace")
     except (OSError, subprocess.SubprocessError):  # it hangs, fails, or isn't a program: the capture goes on without
         return None
-    found = re.search(r"^\s*([0-9][0-9.]+)\s*$", answer, re.MULTILINE)
-    return found[1] if found else None
+    match = re.search(r"^\s*([0-9][0-9.]+)\s*$", answer, re.MULTILINE)
+    return match[1] if match else None

@@ -64,8 +64,9 @@ def read_given(model: Any, processor: Any) -> GivenModel:
             "which AutoProcessor.from_pretrained loads"
         )
     weights = next(model.parameters(), None)
-    if weights is None or weights.device.type == "meta":
-        raise ConfigError(f"the model has no weights{'' if weights is None else ', they are on the device meta'}")
+    if weights is None:
+        raise ConfigError("the model has no weights")
+    _refuse_absent_weights(model)
     *around, core = unwrapped(model)
     config = getattr(core, "config", None)
     return GivenModel(
@@ -76,6 +77,22 @@ def read_given(model: Any, processor: Any) -> GivenModel:
         attn=getattr(config, "_attn_implementation", None),
         image_backend=str(getattr(processor.image_processor, "backend", "unknown")),
     )
+
+
+def _refuse_absent_weights(model: nn.Module) -> None:
+    """Refuse a model of which weights are on no device while it doesn't run.
+
+    Raises:
+        ConfigError: they were never loaded, or accelerate fetches them for each call from the host or a disk.
+    """
+    if all(weights.device.type != "meta" for weights in model.parameters()):
+        return
+    if any(hasattr(module, "_hf_hook") for module in model.modules()):
+        raise ConfigError(
+            "parts of the model are offloaded, to the host's memory or a disk, and copied at each call; load all of it "
+            "onto its devices, or a smaller model"
+        )
+    raise ConfigError("the model has no weights, or not all: some are on the device meta; load them first")
 
 
 def check_devices(model: nn.Module, config: CaptureConfig) -> None:

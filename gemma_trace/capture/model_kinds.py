@@ -147,7 +147,7 @@ def _of_which(it_was: str) -> str:
 def _json(path: Path) -> dict[str, Any]:
     """A JSON object; empty where the file holds none, of which transformers has more to say."""
     try:
-        found = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}

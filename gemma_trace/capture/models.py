@@ -73,12 +73,20 @@ def resolve_device(name: str, option: str = "--device") -> torch.device:
     return device
 
 
+def image_device(config: CaptureConfig, device: torch.device) -> torch.device | None:
+    """Where images are processed: `cuda` without a number is the model's own device where that is one of CUDA's.
+
+    None is the processor's default.
+    """
+    if config.image_device is None or config.image_device == device.type:
+        return None if config.image_device is None else device
+    return resolve_device(config.image_device, "--image-device")
+
+
 def images_elsewhere(config: CaptureConfig, device: torch.device) -> torch.device | None:
     """Where images are processed, if on a device whose work neither the host's clock tells nor the model's device."""
-    if config.image_device is None:
-        return None
-    images_on = resolve_device(config.image_device, "--image-device")
-    return None if images_on.type == "cpu" or images_on == device else images_on
+    images_on = image_device(config, device)
+    return None if images_on is None or images_on.type == "cpu" or images_on == device else images_on
 
 
 def load_model(config: CaptureConfig, progress: Progress | None = None) -> LoadedModel:

@@ -96,9 +96,9 @@ def cpus_of(text: str, option: str = "--cpu-affinity") -> frozenset[int]:
     """
     cpus: set[int] = set()
     for part in text.split(","):
-        found = _CPUS.fullmatch(part.strip())
-        first = int(found[1]) if found else _MOST_CPU
-        last = int(found[2] or found[1]) if found else 0
+        match = _CPUS.fullmatch(part.strip())
+        first = int(match[1]) if match else _MOST_CPU
+        last = int(match[2] or match[1]) if match else 0
         if not first <= last < _MOST_CPU:
             raise ConfigError(f"{option} {text[:100]!r} is not a list of CPUs; give numbers and ranges, such as 0-3,8")
         cpus.update(range(first, last + 1))

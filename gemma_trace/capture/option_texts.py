@@ -46,8 +46,8 @@ def size_of(text: str) -> tuple[int, int]:
     >>> size_of("3500x2500")
     (3500, 2500)
     """
-    found = _SIZE.fullmatch(text)
-    width, height = (int(found[1]), int(found[2])) if found else (0, 0)
+    match = _SIZE.fullmatch(text)
+    width, height = (int(match[1]), int(match[2])) if match else (0, 0)
     if not 0 < width * height <= MAX_IMAGE_PIXELS or max(width, height) > MAX_IMAGE_SIDE:
         raise ConfigError(
             f"no image size {shown(text)}; give WIDTHxHEIGHT in pixels, such as 3500x2500, up to {MAX_IMAGE_PIXELS:,} "

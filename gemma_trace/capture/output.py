@@ -74,8 +74,8 @@ def make_folder(output: Path) -> None:
 def traces_in(folder: Path, worker: str = "*") -> list[Path]:
     """The traces of a run, those of one worker or of all."""
     try:
-        found = folder.glob(f"{worker}.*.pt.trace.json*")
-        return sorted(trace for trace in found if not trace.name.startswith("."))  # those are unfinished
+        traces = folder.glob(f"{worker}.*.pt.trace.json*")
+        return sorted(trace for trace in traces if not trace.name.startswith("."))  # those are unfinished
     except OSError:  # a name that is too long for a folder's
         return []
 

@@ -81,6 +81,6 @@ def quantization_of(model: nn.Module) -> dict[str, ConfigValue]:
     config = getattr(getattr(unwrapped(model)[-1], "config", None), "quantization_config", None)
     if config is None:
         return {}
-    found = config if isinstance(config, dict) else vars(config)
-    method = found.get("quant_method", "unknown")
+    settings = config if isinstance(config, dict) else vars(config)
+    method = settings.get("quant_method", "unknown")
     return {"quantization_method": str(getattr(method, "value", method))}

@@ -11,6 +11,8 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 import torch
@@ -22,7 +24,7 @@ from gemma_trace.capture.accelerators import wait_for
 from gemma_trace.capture.interception import is_running
 from gemma_trace.capture.natural_types import shown
 from gemma_trace.errors import ConfigError
-from gemma_trace.stages import Stage, stage_of_range
+from gemma_trace.stages import INTERLEAVED, Stage, stage_of_range
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -114,16 +116,56 @@ class SynchronizedRanges(threading.local):
             wait_for(device)
 
 
+@dataclass(eq=False)
+class _Block:
+    """A block of `RangeStack.stage` that is entered.
+
+    Attributes:
+        is_left: whether it ended on another thread than that on which it began.
+        is_told: whether it was said that it isn't nested with others.
+    """
+
+    is_left: bool = False
+    is_told: bool = False
+
+
+@dataclass(eq=False)
+class _Range:
+    """A range that is open.
+
+    Attributes:
+        owner: the module whose call the range is around, where it is hooks that end it.
+        blocks: those that it is of, in the order in which they were entered; none where hooks began it.
+    """
+
+    name: str
+    owner: nn.Module | None = None
+    blocks: list[_Block] = field(default_factory=list)
+
+    @property
+    def is_left(self) -> bool:
+        """Whether other threads have left all of its blocks."""
+        return bool(self.blocks) and all(block.is_left for block in self.blocks)
+
+
+_AROUND: Final[ContextVar[tuple[_Block, ...]]] = ContextVar("gemma_trace_blocks", default=())
+"""The blocks around the caller. A task of asyncio's or trio's has those of the one that started it, and its own."""
+
+
 class RangeStack(threading.local):
     """The ranges open on the calling thread. Keeps the sink's ranges nested, whatever the hooks see.
 
     What a sink raises is logged, since it would end the program that is annotated.
+
+    Ranges of one thread can't overlap without one being inside of the other. Where a program's blocks do, as those of
+    asyncio's tasks that wait for something inside of their request, requests that overlap have one range together,
+    from the beginning of the first to the end of the last. That is logged, and a range `INTERLEAVED` marks it.
     """
 
     def __init__(self, sink: RangeSink) -> None:
         self._sink = sink
-        self._names: list[str] = []
-        self._owners: list[nn.Module | None] = []
+        self._ranges: list[_Range] = []
+        self._is_logged = False
 
     def open(self, name: str, owner: nn.Module | None = None) -> None:
         """Begin a range; what an interrupt left open ends first, such as one of the same name.
@@ -132,18 +174,25 @@ class RangeStack(threading.local):
             owner: the module whose call the range is around, where it is hooks that end it.
         """
         self.close_interrupted()
-        if owner is not None and any(owner is known for known in self._owners):
+        if owner is not None and any(owner is known.owner for known in self._ranges):
             self._close_abandoned()  # an earlier call of it may have been interrupted, and so what was around that
-        if name in self._names:
-            self.close(name)
-        if _heard(self._sink.begin, name):
-            self._names.append(name)
-            self._owners.append(owner)
+        self.close(name)
+        self._begin(_Range(name, owner))
+
+    def _begin(self, opened: _Range) -> None:
+        if _heard(self._sink.begin, opened.name):
+            self._ranges.append(opened)
 
     def close_interrupted(self) -> None:
-        """End the ranges of calls that are over: a KeyboardInterrupt, or a SystemExit, tells no hook of a module."""
-        for place in reversed(range(len(self._owners))):
-            owner = self._owners[place]
+        """End the ranges of calls that are over: a KeyboardInterrupt, or a SystemExit, tells no hook of a module.
+
+        And those of blocks that another thread has left.
+        """
+        for opened in [each for each in self._ranges if each.is_left]:
+            self._tell(opened.blocks[0], _LEFT_ELSEWHERE)
+            self._take_out(opened)
+        for place in reversed(range(len(self._ranges))):
+            owner = self._ranges[place].owner
             if owner is None:
                 continue
             if is_running(owner):
@@ -152,35 +201,35 @@ class RangeStack(threading.local):
 
     def _close_abandoned(self) -> None:
         """End the ranges of calls that are over from the outermost on, since that of a module called anew goes on."""
-        for place, owner in enumerate(self._owners):
-            if owner is not None and not is_running(owner):
+        for place, opened in enumerate(self._ranges):
+            if opened.owner is not None and not is_running(opened.owner):
                 self.close_to(place)
                 return
 
     def close(self, name: str) -> None:
         """End the innermost range of this name and all that is still open inside it; none open: do nothing."""
-        if name in self._names:
-            self.close_to(len(self._names) - 1 - self._names[::-1].index(name))
+        place = self._place(name)
+        if place is not None:
+            self.close_to(place)
 
     def close_to(self, depth: int) -> None:
         """End ranges until so many are open."""
-        while len(self._names) > depth:
-            self._names.pop()
-            self._owners.pop()
+        while len(self._ranges) > depth:
+            self._ranges.pop()
             _heard(self._sink.end)
 
     @property
     def depth(self) -> int:
         """How many ranges are open on the calling thread."""
-        return len(self._names)
+        return len(self._ranges)
 
-    def is_open(self, name: str, depth: int | None = None) -> bool:
-        """Whether a range of this name is open on the calling thread.
+    def is_open(self, name: str) -> bool:
+        """Whether a range of this name is open on the calling thread."""
+        return self._place(name) is not None
 
-        Args:
-            depth: how many were open when it began, if it has to be that one.
-        """
-        return name in self._names if depth is None else self._names[depth : depth + 1] == [name]
+    def _place(self, name: str) -> int | None:
+        """Where the innermost range of this name is."""
+        return next((place for place in reversed(range(len(self._ranges))) if self._ranges[place].name == name), None)
 
     @contextmanager
     def stage(self, stage: Stage | str) -> Iterator[None]:
@@ -192,18 +241,68 @@ class RangeStack(threading.local):
         >>> with annotation.stage(Stage.TRANSFER):      # doctest: +SKIP
         ...     inputs = inputs.to("cuda")
         """
-        stage = _known(stage)
-        self.close_interrupted()
-        if self.is_open(stage.range_name):
-            yield
-            return
-        if stage is Stage.REQUEST:
-            self.close_to(0)  # what an interrupt left
-        self.open(stage.range_name)
+        block = _Block()
+        self._enter(block, _known(stage))
+        _AROUND.set((*_AROUND.get(), block))
         try:
             yield
         finally:
-            self.close(stage.range_name)
+            _AROUND.set(tuple(each for each in _AROUND.get() if each is not block))
+            self._leave(block)
+
+    def _enter(self, block: _Block, stage: Stage) -> None:
+        self.close_interrupted()
+        place = self._place(stage.range_name)
+        shared = None if place is None else self._ranges[place]
+        beside = self._ranges if stage is Stage.REQUEST else [shared] if shared else []
+        around = _AROUND.get()
+        if any(other not in around for each in beside for other in each.blocks):
+            self._tell(block, _OVERLAPS)
+        if shared is not None:
+            shared.blocks += [block] if shared.blocks else []  # or else hooks end it
+            return
+        if stage is Stage.REQUEST:
+            self.close_to(0)  # what an interrupt left
+        self._begin(_Range(stage.range_name, blocks=[block]))
+
+    def _leave(self, block: _Block) -> None:
+        block.is_left = True
+        place = next((place for place, each in enumerate(self._ranges) if block in each.blocks), None)
+        if place is None:
+            return  # it has ended, or it is another thread's, which looks for it
+        opened = self._ranges[place]
+        if opened.blocks[-1] is not block or any(above.blocks for above in self._ranges[place + 1 :]):
+            self._tell(block, _OVERLAPS)
+        opened.blocks.remove(block)
+        if not opened.blocks:
+            self._take_out(opened)
+
+    def _take_out(self, opened: _Range) -> None:
+        """End a range and all inside of it; what is inside and belongs to blocks that go on begins anew."""
+        place = self._ranges.index(opened)
+        inside = self._ranges[place + 1 :]
+        self.close_to(place)
+        for each in inside:
+            if each.blocks:
+                self._begin(each)
+
+    def _tell(self, block: _Block, what: str) -> None:
+        """Say once of a block, and in the log once in all, that it isn't nested with others."""
+        if block.is_told:
+            return
+        block.is_told = True
+        if _heard(self._sink.begin, INTERLEAVED):
+            _heard(self._sink.end)
+        if not self._is_logged:
+            self._is_logged = True
+            _LOG.warning("%s; the trace has a range %s at each such place", what, INTERLEAVED)
+
+
+_OVERLAPS: Final = (
+    "stages of several tasks or generators overlap on one thread, which a trace can't tell apart, so requests that "
+    "overlap have one range together: run one at a time, or each on a thread of its own"
+)
+_LEFT_ELSEWHERE: Final = "a range that began on one thread was left on another, so where it ends is not known"
 
 
 def _known(stage: Stage | str) -> Stage:

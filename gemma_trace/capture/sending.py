@@ -13,7 +13,7 @@ from PIL.Image import Image
 from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.generation import TokenClock, guesses_heard
 from gemma_trace.capture.images import load_image
-from gemma_trace.capture.models import LoadedModel
+from gemma_trace.capture.models import LoadedModel, image_device
 from gemma_trace.capture.ranges import RangeStack
 from gemma_trace.capture.request_memory import RequestShape, check_request
 from gemma_trace.capture.workload import check_length, largest, lengthened, prompt_text, with_images, with_prompt
@@ -57,6 +57,7 @@ class Sender:
     ) -> None:
         self._config = config
         self._loaded = loaded
+        self._images_on = image_device(config, loaded.device)
         self._assisted = bool(config.assistant or config.prompt_lookup)
         self._generations = {config.new_tokens: generation}
         if not config.cold:
@@ -138,7 +139,7 @@ class Sender:
 
     def _inputs(self, request: ChatRequest, images: list[Image], batch: int) -> Any:
         """What the processor makes of a request's text and its images, `batch` times the same."""
-        config, processor = self._config, self._loaded.processor
+        processor = self._loaded.processor
         text = prompt_text(processor, request, images)
         bos = getattr(processor.tokenizer, "bos_token", None)
         inputs = processor(
@@ -146,7 +147,7 @@ class Sender:
             images=[images] * batch if images else None,
             return_tensors="pt",
             add_special_tokens=not (bos and text.startswith(bos)),
-            **({"device": config.image_device} if config.image_device else {}),
+            **({"device": str(self._images_on)} if self._images_on else {}),
         )
         inputs.pop("labels", None)  # PaliGemma's; they are for training, and would add a loss to the prefill
         return inputs

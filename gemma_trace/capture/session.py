@@ -163,13 +163,13 @@ def _profiled(
     loaded = load_model(config, progress) if model is None else _in_hand(config, model, processor, run)
     load_ns = None if model is not None else time.perf_counter_ns() - began_ns
     modules = find_stage_modules(loaded.model, config.stage_module_paths)
-    images_on = [resolve_device(config.image_device)] if config.image_device else []
+    images_on = images_elsewhere(config, loaded.device)
     with (
         torch.inference_mode(),
         compiled_stages(modules, config.compile),
         greedy_generation(loaded.model, config) as generation,
         watched_decode(loaded.model) as decode_mode,
-        watched_devices((weights.device for weights in loaded.model.parameters()), *images_on) as watch,
+        watched_devices((weights.device for weights in loaded.model.parameters()), *filter(None, [images_on])) as watch,
     ):
         run = replace(run, weights=loaded.weights)
         session = _Session(config, loaded, generation, requests, progress)

@@ -10,10 +10,10 @@ _INSIDE = ("_orig_mod", "module", "_fsdp_wrapped_module")
 
 def unwrapped(model: nn.Module) -> list[nn.Module]:
     """The model and what it wraps, outermost first; the last one is the model of transformers itself."""
-    found = [model]
-    while (inner := _wrapped_in(found[-1])) is not None and not any(inner is known for known in found):
-        found.append(inner)
-    return found
+    layers = [model]
+    while (inner := _wrapped_in(layers[-1])) is not None and not any(inner is known for known in layers):
+        layers.append(inner)
+    return layers
 
 
 def can_generate(module: nn.Module) -> bool:

@@ -58,7 +58,7 @@ def advise(
     raw: RawOption = False,
     no_cache: NoCacheOption = False,
 ) -> None:
-    """Say what to change, and how much each change would bring at most.
+    """Say what to change, and what each change gains at most.
 
     It shows at most seven findings, the highest ceiling first. A ceiling is what a request would gain if the work in
     question were gone, found by replaying its dependency graph: a bound, not a forecast. Each finding has its evidence

@@ -95,7 +95,7 @@ def capture(
     ] = 1,
     batch: Annotated[int, typer.Option(min=1, metavar="N", help="The number of prompts in each request.")] = 1,
     image_device: Annotated[
-        str | None, typer.Option(metavar="DEVICE", help="Process the images on this device: cpu or cuda.")
+        str | None, typer.Option(metavar="DEVICE", help="Process the images on this device: cpu, cuda or cuda:N.")
     ] = None,
     prefill_chunk: Annotated[
         int | None, typer.Option(metavar="N", help="Split the prefill into forward passes of N tokens.")

@@ -21,7 +21,7 @@ def check(
     raw: RawOption = False,
     no_cache: NoCacheOption = False,
 ) -> None:
-    """Say whether a trace can be trusted, and what is wrong with it.
+    """Say whether a trace can be trusted, and what is wrong.
 
     Each finding comes with advice on what to do about it. Text that looks like a password or an access token is
     reported too, so that you know before you share the trace. The exit code is 1 if the trace has an error, e.g. if

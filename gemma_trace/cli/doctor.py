@@ -35,7 +35,7 @@ def doctor(
     force: ForceOption = False,
     raw: RawOption = False,
 ) -> None:
-    """Show what this machine can capture, and how to mend the rest.
+    """Show what this machine can capture, and how to do more.
 
     Without --hub, nothing uses the network.
 

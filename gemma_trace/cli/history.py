@@ -49,12 +49,12 @@ def history(
     force: ForceOption = False,
     raw: RawOption = False,
 ) -> None:
-    """Show how a measure developed over the runs of a store, and where it changed.
+    """Show how a measure changed over the runs of a store.
 
     There is one series per configuration: its runs in the order of their capture, each as the median over its requests.
-    A change is shown with its date, its size with a 95% interval, the first run after it, and the versions (driver,
-    torch and so on) that changed with that run. A series needs about 12 runs, at least three on each side of a change;
-    about 1 in 100 series without a change shows one.
+    Where the level of a series changes, that is shown with its date, its size with a 95% interval, the first run after
+    it, and the versions (driver, torch and so on) that changed with that run. A series needs about 12 runs, at least
+    three on each side of a change; about 1 in 100 series without a change shows one.
 
     Example: gemma-trace history store --measure ttft --measure vision_tower --since 90d --html history.html
     """

@@ -44,7 +44,7 @@ def hta(
     raw: RawOption = False,
     no_cache: NoCacheOption = False,
 ) -> None:
-    """Run Holistic Trace Analysis, and show its figures beside ours.
+    """Run Holistic Trace Analysis; show its figures beside ours.
 
     HTA runs in a separate process, on a copy of the trace without the things that HTA gets wrong. It requires
     gemma-trace[hta]. The work of each stage is analysed separately, so that there is one row per stage. --as-is gives

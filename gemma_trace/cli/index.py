@@ -13,6 +13,7 @@ import typer
 
 from gemma_trace.cli.everywhere import asked
 from gemma_trace.cli.output import ForceOption, FormatOption, OutputOption, RawOption, remark
+from gemma_trace.cli.rules import RuleOption, RulesOption
 from gemma_trace.errors import ConfigError, UnreadableError
 from gemma_trace.remote import RemotePath, is_url, path_of
 from gemma_trace.remote_errors import shown_url
@@ -37,6 +38,8 @@ def index(
     to: Annotated[
         str, typer.Option("--to", metavar="STORE", help="The store: a folder, or a URL such as s3://bucket/store.")
     ] = "",
+    rule: RuleOption = None,
+    rules: RulesOption = None,
     keep_names: Annotated[
         bool, typer.Option("--keep-names", help="Leave the names of runs, files, hosts, users and folders in.")
     ] = False,
@@ -73,11 +76,12 @@ def index(
     force: ForceOption = False,
     raw: RawOption = False,
 ) -> None:
-    """Add traces to a store of small Parquet files, which sql and history read.
+    """Add traces to a store of small files, for sql and history.
 
-    Each trace is read once. Its id is a hash of its content, so traces that the store already has are skipped, and an
-    index that was stopped continues where it was. A trace that can't be read does not stop the others: it becomes a row
-    of the table failures, and the exit code is 4. Several processes may add to one store at once.
+    The store has Parquet files, which other programs read too. Each trace is read once. Its id is a hash of its
+    content, so traces that the store already has are skipped, and an index that was stopped continues where it was. A
+    trace that can't be read does not stop the others: it becomes a row of the table failures, and the exit code is 4.
+    Several processes may add to one store at once. Stages defined with --rule apply to the traces that are new.
 
     Unless --keep-names is given, nothing in a store says who recorded a trace, or where.
 
@@ -85,6 +89,7 @@ def index(
     """
     from gemma_trace.cli.ages import age_s
     from gemma_trace.cli.output import emit
+    from gemma_trace.cli.rules import read_rules
     from gemma_trace.report.tables.index import index_report
     from gemma_trace.store.compact import compact as compacted
     from gemma_trace.store.indexing import job_for
@@ -92,10 +97,10 @@ def index(
 
     given = paths or []
     _refuse(given, to, compact=compact, watch=watch)
-    result = IndexResult(
-        shown_url(to), None if prune_raw_after is None else age_s(prune_raw_after, "--prune-raw-after")
-    )
-    job = job_for(to, keep_names=keep_names, retry=retry)
+    known = read_rules(rule, rules)
+    prune_after_s = None if prune_raw_after is None else age_s(prune_raw_after, "--prune-raw-after")
+    result = IndexResult(shown_url(to), prune_after_s, has_rules=bool(known))
+    job = job_for(to, keep_names=keep_names, retry=retry, rules=known)
     if given and not watch:
         _index(job, _traces(given, to), jobs, result, scheduler)
     elif watch:

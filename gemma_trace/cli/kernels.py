@@ -44,9 +44,9 @@ def kernels(
     raw: RawOption = False,
     no_cache: NoCacheOption = False,
 ) -> None:
-    """Show which kernels or ops take the time of a trace or a stage.
+    """Show which kernels or ops take the time of a trace.
 
-    Where nothing ran on a device, the rows are the ops on the CPU, by self time.
+    Those of one stage alone with --stage. Where nothing ran on a device, the rows are the ops on the CPU, by self time.
 
     Example: gemma-trace kernels traces/tiny-float32-cpu-torchvision --stage vision_tower --by family
     """

@@ -22,11 +22,11 @@ def mcp(
     rules: RulesOption = None,
     no_cache: NoCacheOption = False,
 ) -> None:
-    """Serve the tables to an agent, as tools of the Model Context Protocol.
+    """Serve the tables to an agent, as tools over MCP.
 
-    It answers on standard input and output, the way agents start such servers, until the input ends. The tools
-    (summarize, stages, kernels, tree, advise, what_if, diff, check, sql) only read, and they read nothing but the
-    traces and stores below the folders.
+    MCP is the Model Context Protocol. The server answers on standard input and output, the way agents start such
+    servers, until the input ends. The tools (summarize, stages, kernels, tree, advise, what_if, diff, check, sql) only
+    read, and they read nothing but the traces and stores below the folders.
 
     It requires gemma-trace[mcp]; the tool sql requires gemma-trace[scale].
 

@@ -33,7 +33,7 @@ def ranks(
     force: ForceOption = False,
     raw: RawOption = False,
 ) -> None:
-    """Show which rank of a job is late, where, and what the others wait for.
+    """Show which rank of a job is late, where, and who waits.
 
     The traces of all ranks are matched by their collectives. Each rank's time in a collective is split into its
     latency, the shortest duration over the ranks, and the wait for the rank that came last. What a stage takes without

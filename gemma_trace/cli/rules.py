@@ -91,7 +91,7 @@ def warn_of_rules(trace: Trace) -> None:
     from gemma_trace.health.rules import rule_findings
 
     for finding in rule_findings(trace):
-        say(f"gemma-trace: {finding.severity.value}: {finding.message}; {finding.advice}")
+        say(f"gemma-trace: {finding.severity.value}: {finding.line}")
 
 
 def own_peaks(file: Path | None) -> list[Peaks]:

@@ -95,7 +95,9 @@ def serve_capture(
     force: ForceOption = False,
     raw: RawOption = False,
 ) -> None:
-    """Drive an OpenAI-compatible server, and show where the time of each request went, through all of its processes.
+    """Drive an OpenAI-compatible server, and trace its requests.
+
+    The trace shows where the time of each request went, through all processes of the server.
 
     Requests are sent as streams, first without the profiler, then, with --traces, under the server's own: vLLM's or
     SGLang's. Their traces and what the client saw become one trace on one clock, which every other command reads by its

@@ -17,10 +17,10 @@ def skill(
     ] = None,
     force: ForceOption = False,
 ) -> None:
-    """Print or install the skill that tells a coding agent how to optimise a model with gemma-trace.
+    """Print or install a skill that teaches agents gemma-trace.
 
-    The skill has the open SKILL.md layout: how to capture, read and compare, and when to stop. Without --install its
-    main file is printed.
+    It tells a coding agent how to optimise a model. The skill has the open SKILL.md layout: how to capture, read and
+    compare, and when to stop. Without --install its main file is printed.
 
     Example: gemma-trace skill --install .agents/skills
     """

@@ -66,13 +66,13 @@ def sql(
     raw: RawOption = False,
     no_cache: NoCacheOption = False,
 ) -> None:
-    """Query a trace, a folder of traces or a store with SQL, in DuckDB.
+    """Query a trace, a folder of traces or a store with SQL.
 
     The tables of a trace are spans, activities, launches, ops, requests, stages, kernels, flows, memory, counters and
     metadata; the tables of several traces also have a column run, those of a job's ranks a column rank. The tables of a
     store are those that gemma-trace index makes. Times are whole nanoseconds.
 
-    One SELECT runs, on these tables alone: it writes nothing, and opens no file and no network connection.
+    One SELECT runs in DuckDB, on these tables alone: it writes nothing, and opens no file and no network connection.
 
     Example: gemma-trace sql "SELECT stage, sum(dur_ns) FROM activities GROUP BY stage" trace.json.gz
     """

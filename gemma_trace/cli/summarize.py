@@ -68,7 +68,7 @@ def summarize(
     raw: RawOption = False,
     no_cache: NoCacheOption = False,
 ) -> None:
-    """Show the time to first token and its parts, one row per run.
+    """Show time to first token and its parts, one row per run.
 
     The times are medians over the requests that ran without the profiler, with their spread. With --stage, the
     columns are that stage and TTFT. The ranks of one job are one run: of each request, the rank that took longest

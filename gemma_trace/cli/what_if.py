@@ -38,9 +38,10 @@ def what_if(
     raw: RawOption = False,
     no_cache: NoCacheOption = False,
 ) -> None:
-    """Say how long the requests would take if some of their work were shorter, gone, or run in parallel.
+    """Say how long requests would take with less or faster work.
 
-    The dependency graph of each request is replayed. A pattern is family:NAME, kernel:NAME, stage:NAME, op:NAME or
+    The dependency graph of each request is replayed with some of its work shorter, gone, or run in parallel. A
+    pattern is family:NAME, kernel:NAME, stage:NAME, op:NAME or
     span:NAME; in NAME, * stands for any text and ? for any character. op and span select everything inside these ops
     and spans, and the activities launched there. Without a device, family selects the self time of ops.
 

@@ -16,7 +16,7 @@ from gemma_trace.health.links import link_findings
 from gemma_trace.health.overhead import overhead_findings
 from gemma_trace.health.rules import rule_findings
 from gemma_trace.health.steps import step_findings
-from gemma_trace.health.threads import thread_findings
+from gemma_trace.health.threads import interleaving_findings, thread_findings
 from gemma_trace.health.times import time_findings
 from gemma_trace.health.viewers import viewer_findings
 from gemma_trace.trace.trace import Trace
@@ -27,6 +27,7 @@ _CHECKS: Final[tuple[Callable[[Trace], Iterator[Finding]], ...]] = (
     link_findings,
     correlation_findings,
     thread_findings,
+    interleaving_findings,
     launch_findings,
     time_findings,
     clock_findings,

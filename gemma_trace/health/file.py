@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gemma_trace import foreign
-from gemma_trace.health.findings import Finding, Severity
+from gemma_trace.health.findings import NOTHING_TO_DO, Finding, Severity
 from gemma_trace.trace import columns, others, reader, repair
 from gemma_trace.trace.trace import Trace
 
@@ -13,12 +13,12 @@ _REPAIRS: dict[str, tuple[Severity, str, str]] = {
     repair.CONTROL_CHARACTERS: (
         Severity.INFO,
         "control characters that stood bare in strings and were escaped",
-        "nothing to do",
+        NOTHING_TO_DO,
     ),
     repair.BROKEN_ESCAPES: (
         Severity.INFO,
         "backslashes that escape nothing and were taken as they stand",
-        "nothing to do",
+        NOTHING_TO_DO,
     ),
     repair.BAD_UTF8: (
         Severity.INFO,
@@ -35,7 +35,7 @@ _REPAIRS: dict[str, tuple[Severity, str, str]] = {
         "values that are not JSON, such as words without quotes: read as the number or the text that they spell",
         "check the program that wrote the file if a span that you need is affected",
     ),
-    repair.STRAY_COMMAS: (Severity.INFO, "commas that separate nothing and were passed over", "nothing to do"),
+    repair.STRAY_COMMAS: (Severity.INFO, "commas that separate nothing and were passed over", NOTHING_TO_DO),
     others.NOT_NUMERIC: (
         Severity.WARNING,
         "values of counters that are not numbers and were left out: the value before them continues",
@@ -45,7 +45,7 @@ _REPAIRS: dict[str, tuple[Severity, str, str]] = {
     others.TEXT_NUMBERS: (
         Severity.INFO,
         "numbers written as text, which were read exactly",
-        "nothing to do",
+        NOTHING_TO_DO,
     ),
     columns.NEGATIVE_DURATIONS: (
         Severity.WARNING,
@@ -123,5 +123,5 @@ def file_findings(trace: Trace) -> Iterator[Finding]:
             Severity.INFO,
             count,
             f"host spans that cross another span of their thread: {count:,}; they were clipped, ranges last of all",
-            "nothing to do",
+            NOTHING_TO_DO,
         )

@@ -37,6 +37,10 @@ class Severity(StrEnum):
     """Part of the trace is missing."""
 
 
+NOTHING_TO_DO: Final = "nothing to do"
+"""The advice where a finding only says what the figures take into account."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """One thing that is wrong.
@@ -71,6 +75,17 @@ class Finding:
             return self.message
         names = listed(self.traces)
         return f"{f'{len(self.traces)} traces ({names})' if len(self.traces) > 1 else names}: {self.message}"
+
+    @property
+    def line(self) -> str:
+        """What is wrong and what to do about it, in a line.
+
+        >>> Finding(code="odd", severity=Severity.INFO, count=2, message="it is odd", advice="look at it").line
+        'it is odd; look at it'
+        >>> Finding(code="odd", severity=Severity.INFO, count=2, message="it is odd", advice=NOTHING_TO_DO).line
+        'it is odd'
+        """
+        return self.said if self.advice == NOTHING_TO_DO else f"{self.said}; {self.advice}"
 
 
 def listed(names: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from gemma_trace.health.findings import Finding, Health, Severity, listed
+from gemma_trace.health.findings import NOTHING_TO_DO, Finding, Health, Severity, listed
 from gemma_trace.health.merge import merged
 from gemma_trace.ranks.calls import Calls
 from gemma_trace.ranks.clocks import Clock
@@ -139,7 +139,7 @@ def _of_clocks(members: Members, calls: Calls, clocks: Sequence[Clock]) -> Itera
             len(corrected),
             f"the clocks of {counted(len(corrected), 'rank')} were corrected by up to "
             f"{offset_ns / 1e3:,.3f} µs (spread up to {spread_ns / 1e3:,.3f} µs)",
-            "nothing to do",
+            NOTHING_TO_DO,
         )
     alone = [members.ranks[clock.rank].rank for clock in clocks if not clock.collectives][1:]
     if alone and len(calls):

@@ -25,6 +25,7 @@ from gemma_trace.ranks.summary import RankSummary
 from gemma_trace.ranks.waits import RankLine, Waits, rank_lines, waits_of
 from gemma_trace.stages import StageRule
 from gemma_trace.tabular import Tabular, fields_of
+from gemma_trace.trace.requests import place_of
 from gemma_trace.wording import counted
 
 
@@ -99,9 +100,7 @@ class Job(Tabular):
             InputError: there is no request of this index.
         """
         labels = labels_of(self.ranks)
-        if not 0 <= index < len(labels):
-            raise InputError(f"request {index} not found: the job has requests 0 to {len(labels) - 1}")
-        return replace(self, only=labels[index])
+        return replace(self, only=labels[place_of(index, len(labels), "the job")])
 
     @cached_property
     def stage_lines(self) -> tuple[RankStageLine, ...]:

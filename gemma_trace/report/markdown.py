@@ -29,8 +29,7 @@ def to_markdown(report: Report) -> str:
     """The tables, each under its title, and what is wrong with the trace as a list."""
     parts = [table_to_markdown(table.as_text()) for table in report.tables]
     findings = [
-        f"- **{finding.severity.value}**: {as_it_is(f'{finding.said}; {finding.advice}')}"
-        for finding in in_few_lines(report.health.findings)
+        f"- **{finding.severity.value}**: {as_it_is(finding.line)}" for finding in in_few_lines(report.health.findings)
     ]
     return "\n\n".join([*parts, *(["\n".join(findings)] if findings else [])]) + "\n"
 

@@ -49,7 +49,7 @@ def print_report(report: Report, console: Console) -> None:
         print_table(table.as_text(), console)
     for finding in in_few_lines(report.health.findings) if report.command != "check" else ():
         text = Text(f"{finding.severity.value}: ", style=_STYLES[finding.severity])
-        console.print(text.append(printable(f"{finding.said}; {finding.advice}"), style="default"))
+        console.print(text.append(printable(finding.line), style="default"))
 
 
 def print_table(shown: TextTable, console: Console) -> None:
@@ -73,8 +73,8 @@ def print_table(shown: TextTable, console: Console) -> None:
     if shown.rows:
         console.print(table)
     dropped = [column.header for index, column in enumerate(shown.columns) if index not in widths and column.header]
-    notes = [*shown.notes, *([f"Hidden columns: {', '.join(dropped)}."] if dropped else [])]
-    for note in notes:
+    hidden = [f"Hidden columns: {', '.join(dropped)}."] if dropped and shown.rows else []
+    for note in (*shown.notes, *hidden):
         console.print(Text(note, style="dim"))
 
 

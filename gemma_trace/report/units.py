@@ -117,7 +117,7 @@ def rising(value: float) -> str:
 
 def signed_share(value: float) -> str:
     """A difference in percent, always with its sign."""
-    return f"{value:+.1f}"
+    return f"{value:+,.1f}"
 
 
 def _giga(value: float) -> str:

@@ -22,12 +22,12 @@ def by_causality(requests: Sequence[ClientRequest], steps: Sequence[ServedStep])
     ordered = sorted(steps, key=attrgetter("end_ns"))
     tokens = _of_tokens(requests, ordered)
     parts = _of_earlier_parts(requests, ordered, [had[0] if had else None for had in tokens])
-    found: list[Chosen] = []
+    chosen: list[Chosen] = []
     for had, read in zip(tokens, parts, strict=True):
         own = sorted({at for at in had if at is not None} | set(read))
         places = {at: place for place, at in enumerate(own)}
-        found.append((tuple(ordered[at] for at in own), tuple(None if at is None else places[at] for at in had)))
-    return found
+        chosen.append((tuple(ordered[at] for at in own), tuple(None if at is None else places[at] for at in had)))
+    return chosen
 
 
 def _of_tokens(requests: Sequence[ClientRequest], steps: Sequence[ServedStep]) -> list[list[int | None]]:
@@ -35,7 +35,7 @@ def _of_tokens(requests: Sequence[ClientRequest], steps: Sequence[ServedStep]) -
     reading = [step.counts.context_requests for step in steps]
     generating = [step.counts.generation_requests for step in steps]
     ends = [step.end_ns for step in steps]
-    found: list[list[int | None]] = [[None] * len(request.token_ns) for request in requests]
+    places: list[list[int | None]] = [[None] * len(request.token_ns) for request in requests]
     last: list[int | None] = [None] * len(requests)
     order = sorted(
         (request.sent_unix_ns + ns, which, number)
@@ -49,10 +49,10 @@ def _of_tokens(requests: Sequence[ClientRequest], steps: Sequence[ServedStep]) -
             if steps[at].start_ns < requests[which].sent_unix_ns:
                 break
             if free != 0 and (before is None or steps[at].engine == steps[before].engine):
-                found[which][number] = last[which] = at
+                places[which][number] = last[which] = at
                 room[at] = None if free is None else free - 1
                 break
-    return found
+    return places
 
 
 def _of_earlier_parts(
@@ -64,7 +64,7 @@ def _of_earlier_parts(
         firsts: of each request the step that its first token came out of.
     """
     taken = [sum(first == at for first in firsts) for at in range(len(steps))]
-    found: list[list[int]] = [[] for _ in requests]
+    places: list[list[int]] = [[] for _ in requests]
     known = [(first, which) for which, first in enumerate(firsts) if first is not None]
     waiting = sorted((first, requests[which].sent_unix_ns, which) for first, which in known)
     left = [_unread(request, first, steps) for request, first in zip(requests, firsts, strict=True)]
@@ -77,12 +77,12 @@ def _of_earlier_parts(
             rest = left[which]
             if first <= at or sent_ns > step.start_ns or rest == 0 or step.engine != steps[first].engine:
                 continue
-            found[which].append(at)
+            places[which].append(at)
             free -= 1
             if rest is not None:
                 alone = step.counts.context_requests == 1
                 left[which] = max(0, rest - (step.counts.context_tokens or 0)) if alone else None
-    return found
+    return places
 
 
 def _unread(request: ClientRequest, first: int | None, steps: Sequence[ServedStep]) -> int | None:

@@ -214,14 +214,14 @@ def _new_tokens(record: ServedRecord) -> int:
 
 
 def _header(traces: Sequence[Trace], base_ns: int, metadata: RunMetadata | None) -> dict[str, msgspec.Raw]:
-    found: dict[str, msgspec.Raw] = {}
+    members: dict[str, msgspec.Raw] = {}
     for trace in sorted(traces, key=lambda trace: -len(trace.activities)):
         header = read_header(trace.path)
-        found |= {key: header[key] for key in _KEPT_HEADER if key in header and key not in found}
-    found[BASE_KEY] = msgspec.Raw(b"%d" % base_ns)
+        members |= {key: header[key] for key in _KEPT_HEADER if key in header and key not in members}
+    members[BASE_KEY] = msgspec.Raw(b"%d" % base_ns)
     if metadata is not None:
-        found[METADATA_KEY] = msgspec.Raw(metadata.to_json())
-    return found
+        members[METADATA_KEY] = msgspec.Raw(metadata.to_json())
+    return members
 
 
 class _Out:

@@ -46,7 +46,7 @@ def read_measures(server: Server) -> dict[str, float]:
         return {}
     if answer.status != 200:
         return {}
-    found: dict[str, float] = {}
+    measures: dict[str, float] = {}
     for line in answer.body.decode("utf-8", "replace").splitlines():
         sample = _LINE.fullmatch(line)
         if sample is None or not _OURS.fullmatch(sample[1]) or _LEFT_OUT.fullmatch(sample[1]):
@@ -58,8 +58,8 @@ def read_measures(server: Server) -> dict[str, float]:
             continue
         if math.isfinite(value):
             name = sample[1] + (labels if labels != "{}" else "")
-            found[name] = found.get(name, 0.0) + value
-    return found
+            measures[name] = measures.get(name, 0.0) + value
+    return measures
 
 
 def changed(before: Mapping[str, float], after: Mapping[str, float]) -> tuple[Measure, ...]:

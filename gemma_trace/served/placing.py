@@ -112,12 +112,12 @@ def _in_order(requests: Sequence[ClientRequest], scene: Scene) -> list[tuple[Str
     kinds: dict[str, list[Stretch]] = {}
     for call in scene.calls:
         kinds.setdefault(call.stage, []).append(call)
-    found: list[list[Stretch]] = [[] for _ in requests]
+    stretches: list[list[Stretch]] = [[] for _ in requests]
     for calls in kinds.values():
         if len(calls) != len(requests):
             continue
         for which, call in zip(order, calls, strict=True):
             inside = [each for each in scene.front if call.start_ns <= each.start_ns and each.end_ns <= call.end_ns]
             alone = sum(other.start_ns < call.end_ns and call.start_ns < other.end_ns for other in calls) == 1
-            found[which] += inside if alone else [call]
-    return [tuple(sorted(set(each))) for each in found]
+            stretches[which] += inside if alone else [call]
+    return [tuple(sorted(set(each))) for each in stretches]

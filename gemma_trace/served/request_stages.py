@@ -65,11 +65,11 @@ def _returns(placed: Placed) -> list[Stretch]:
 
 def _within(outer: Sequence[Stretch], inner: Sequence[Stretch]) -> list[Stretch]:
     """The parts of `inner`, by start, that lie in one of `outer`, but for those that begin before it."""
-    found: list[Stretch] = []
+    inside: list[Stretch] = []
     for around in outer:
         low, high = (bisect_left(inner, at, key=attrgetter("start_ns")) for at in (around.start_ns, around.end_ns))
-        found += [each._replace(end_ns=min(each.end_ns, around.end_ns)) for each in inner[low:high]]
-    return found
+        inside += [each._replace(end_ns=min(each.end_ns, around.end_ns)) for each in inner[low:high]]
+    return inside
 
 
 def _stages_of(step: ServedStep, *, reads: bool) -> list[Stretch]:
@@ -92,12 +92,12 @@ def _cut(painted: Sequence[Stretch], low: int, high: int) -> list[Stretch]:
     top = np.full(max(len(edges) - 1, 0), -1, dtype=np.int64)
     for place, (begin, stop) in enumerate(zip(first.tolist(), last.tolist(), strict=True)):
         top[begin:stop] = place  # nothing, where it ends before it starts
-    found: list[Stretch] = []
+    pieces: list[Stretch] = []
     previous = -1
     for place, start, end in zip(top.tolist(), edges[:-1].tolist(), edges[1:].tolist(), strict=True):
         if place == previous >= 0:
-            found[-1] = found[-1]._replace(end_ns=end)
+            pieces[-1] = pieces[-1]._replace(end_ns=end)
         elif place >= 0:
-            found.append(Stretch(start, end, painted[place].stage))
+            pieces.append(Stretch(start, end, painted[place].stage))
         previous = place
-    return found
+    return pieces

@@ -79,9 +79,11 @@ def scene_of(traces: Sequence[Trace], stamps: Sequence[Stamp] = ()) -> Scene:
 
 def _stretches(trace: Trace) -> list[Stretch]:
     """The stages of a trace's threads, cut where the innermost changes."""
-    found = trace.stage_segments
-    stages = [trace.stage_names[code] for code in trace.stage_of_ranges(found.owner).tolist()]
-    rows = zip((found.start_ns + trace.base_ns).tolist(), (found.end_ns + trace.base_ns).tolist(), stages, strict=True)
+    segments = trace.stage_segments
+    stages = [trace.stage_names[code] for code in trace.stage_of_ranges(segments.owner).tolist()]
+    rows = zip(
+        (segments.start_ns + trace.base_ns).tolist(), (segments.end_ns + trace.base_ns).tolist(), stages, strict=True
+    )
     return [Stretch(*row) for row in rows]
 
 
@@ -90,16 +92,16 @@ def _calls(trace: Trace) -> list[Stretch]:
     spans = trace.spans
     chosen = [trace.stage_names[code] in BEFORE_ENGINE for code in trace.stage_range[trace.stage_ranges].tolist()]
     ranges = trace.stage_ranges[np.array(chosen, dtype=bool)]
-    found: list[Stretch] = []
+    calls: list[Stretch] = []
     last_end: dict[int, int] = {}
     columns = (spans.ts_ns[ranges], spans.ends_ns(ranges), spans.track[ranges], ranges)
     rows = zip(*(column.tolist() for column in columns), strict=True)
     for start_ns, end_ns, track, index in rows:
         if end_ns > last_end.get(track, -1):
             stage = trace.stage_names[int(trace.stage_range[index])]
-            found.append(Stretch(start_ns + trace.base_ns, end_ns + trace.base_ns, stage))
+            calls.append(Stretch(start_ns + trace.base_ns, end_ns + trace.base_ns, stage))
             last_end[track] = end_ns
-    return found
+    return calls
 
 
 def _served(trace: Trace, steps: Sequence[EngineStep], stamps: Sequence[Stamp]) -> tuple[ServedStep, ...]:
@@ -107,7 +109,7 @@ def _served(trace: Trace, steps: Sequence[EngineStep], stamps: Sequence[Stamp]) 
     places = np.flatnonzero(trace.spans.track[segments.owner] == steps[0].track)
     start, end = segments.start_ns[places], segments.end_ns[places]
     stages = [trace.stage_names[code] for code in trace.stage_of_ranges(segments.owner[places]).tolist()]
-    base, found = trace.base_ns, []
+    base, served = trace.base_ns, []
     stamped = sorted(_own(trace, steps[0].track, [stamp for stamp in stamps if stamp.request_ids]))
     for step, following in zip(steps, [*(step.start_ns for step in steps[1:]), 2**62], strict=False):
         low, high = np.searchsorted(end, step.start_ns, side="right"), np.searchsorted(start, following)
@@ -120,8 +122,8 @@ def _served(trace: Trace, steps: Sequence[EngineStep], stamps: Sequence[Stamp]) 
             end_ns = max(end_ns, part_end)
         told = _told(stamped, base + step.start_ns, base + step.end_ns)
         ids, reading = (told.request_ids, told.reading_ids) if told else ((), ())
-        found.append(ServedStep(base + step.start_ns, base + end_ns, step.counts, tuple(parts), ids, reading))
-    return tuple(found)
+        served.append(ServedStep(base + step.start_ns, base + end_ns, step.counts, tuple(parts), ids, reading))
+    return tuple(served)
 
 
 def _own(trace: Trace, track: int, stamps: list[Stamp]) -> list[Stamp]:

@@ -60,10 +60,10 @@ def step_counts(name: str) -> StepCounts | None:
     >>> step_counts("step[MIXED bs=2 c=1 g=1 c_sq=5 c_sk=8 g_sq=1 g_sk=12]")
     StepCounts(context_requests=1, context_tokens=5, generation_requests=1, generation_tokens=1)
     """
-    if found := _VLLM.fullmatch(name):
-        return StepCounts(int(found[1]), _tokens(found[2]), int(found[3]), _tokens(found[4]))
-    if found := _SGLANG.fullmatch(name):
-        return _sglang_counts(found[1], {key: int(value) for key, value in _SGLANG_NUMBER.findall(found[2])})
+    if match := _VLLM.fullmatch(name):
+        return StepCounts(int(match[1]), _tokens(match[2]), int(match[3]), _tokens(match[4]))
+    if match := _SGLANG.fullmatch(name):
+        return _sglang_counts(match[1], {key: int(value) for key, value in _SGLANG_NUMBER.findall(match[2])})
     return None
 
 
@@ -82,8 +82,8 @@ def _tokens(text: str) -> int | None:
     """How many tokens are asked for: all there is in the short form, `sq` in the long one."""
     if text.isdecimal() and len(text) <= 9:
         return int(text)
-    found = _QUERY_TOKENS.match(text)
-    return int(found[1]) if found else None
+    match = _QUERY_TOKENS.match(text)
+    return int(match[1]) if match else None
 
 
 @dataclass(frozen=True)

@@ -33,17 +33,17 @@ def known_files(folder: Path) -> Known:
     Raises:
         UnreadableError: it can't be looked into.
     """
-    found: Known = {}
+    known: Known = {}
     folder = _afresh(folder)
     try:
         for path in sorted({path for pattern in _PATTERNS for path in folder.rglob(pattern)}):
             if path.is_file() and not path.name.startswith("."):
                 with suppress(FileNotFoundError):  # written under this name alone until it is whole
                     state = path.stat()
-                    found[path] = (state.st_size, state.st_mtime_ns)
+                    known[path] = (state.st_size, state.st_mtime_ns)
     except OSError as error:
         raise UnreadableError(f"can't read {folder}: {error.strerror}; check --traces") from error
-    return found
+    return known
 
 
 def _afresh(folder: Path) -> Path:

@@ -51,7 +51,7 @@ def engines_of(workers: Sequence[Worker]) -> list[list[Worker]]:
 def steps_of(engine: Sequence[Worker]) -> tuple[ServedStep, ...]:
     """An engine's steps: each from the first worker's start to the last one's end, with the stages of that one."""
     lead, *others = engine
-    found: list[ServedStep] = []
+    steps: list[ServedStep] = []
     for place, step in enumerate(lead.steps):
         same = [step]
         for other in others:
@@ -59,7 +59,7 @@ def steps_of(engine: Sequence[Worker]) -> tuple[ServedStep, ...]:
             match = _at(other, place, step) if in_turn else _overlapping(step, other.steps)
             same += [match] if match is not None else []
         last = max(same, key=attrgetter("end_ns"))
-        found.append(
+        steps.append(
             replace(
                 last,
                 start_ns=min(each.start_ns for each in same),
@@ -67,7 +67,7 @@ def steps_of(engine: Sequence[Worker]) -> tuple[ServedStep, ...]:
                 reading_ids=next((each.reading_ids for each in same if each.reading_ids), ()),
             )
         )
-    return tuple(found)
+    return tuple(steps)
 
 
 def _together(one: Worker, other: Worker) -> bool:
@@ -80,8 +80,8 @@ def _together(one: Worker, other: Worker) -> bool:
 
 
 def _rank(pattern: re.Pattern[str], name: str) -> int | None:
-    found = pattern.search(name)
-    return int(found[1]) if found else None
+    match = pattern.search(name)
+    return int(match[1]) if match else None
 
 
 def _at(worker: Worker, place: int, step: ServedStep) -> ServedStep | None:

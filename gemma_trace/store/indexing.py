@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Final
 
 from gemma_trace._version import __version__
-from gemma_trace.errors import GemmaTraceError, InputError, OutputError, UnreadableError
+from gemma_trace.errors import ConfigError, GemmaTraceError, InputError, OutputError, UnreadableError
 from gemma_trace.opening import fetched_once, opened
 from gemma_trace.remote_errors import shown_url
+from gemma_trace.stages import StageRule
 from gemma_trace.store.layout import Contents, contents, small_file
 from gemma_trace.store.places import Place, open_place
 from gemma_trace.store.private import Texts
@@ -73,6 +74,7 @@ class IndexJob:
         known: the ids of the runs that are in the store.
         failed: the ids of those that failed before, which aren't tried again.
         jobs: how many processes may read one file; None is as many as there are cores.
+        rules: which spans are ranges of which stage, on top of those that are known.
     """
 
     store: str
@@ -80,6 +82,7 @@ class IndexJob:
     known: frozenset[str] = field(default=frozenset(), repr=False)
     failed: frozenset[str] = field(default=frozenset(), repr=False)
     jobs: int | None = 1
+    rules: tuple[StageRule, ...] = ()
 
     @cached_property
     def place(self) -> Place:
@@ -87,11 +90,14 @@ class IndexJob:
         return open_place(self.store)
 
 
-def job_for(store: str | Path, *, keep_names: bool = False, retry: bool = False) -> IndexJob:
+def job_for(
+    store: str | Path, *, keep_names: bool = False, retry: bool = False, rules: Sequence[StageRule] = ()
+) -> IndexJob:
     """The job of adding traces to a store, as it is now.
 
     Args:
         retry: try again what failed before.
+        rules: which spans are ranges of which stage; see `stage_rule`.
 
     Raises:
         UnreadableError: the store can't be listed, or is of a newer gemma-trace.
@@ -99,7 +105,8 @@ def job_for(store: str | Path, *, keep_names: bool = False, retry: bool = False)
     place = open_place(store)
     found = _listed(store, place)
     place.tidy()
-    return IndexJob(str(store), keep_names, found.runs, frozenset() if retry else found.failures)
+    failed = frozenset[str]() if retry else found.failures
+    return IndexJob(str(store), keep_names, found.runs, failed, rules=tuple(rules))
 
 
 def _listed(store: str | Path, place: Place) -> Contents:
@@ -114,6 +121,7 @@ def index_file(job: IndexJob, path: Path) -> Outcome:
 
     Raises:
         OutputError: the store can't be written.
+        ConfigError: a rule can't be held against the trace's names within its time.
     """
     with contextlib.ExitStack() as copies:
         try:
@@ -134,11 +142,13 @@ def _index(job: IndexJob, path: Path, found: _Content) -> Outcome:
         file = read_trace(path, jobs=job.jobs)
         if file.content != found.fingerprint:
             return found.outcome(path, Status.FAILED, message=f"{path} changed while it was read; index it again")
-        rows = rows_of(found.run_id, Trace(file, path), file, keep_names=job.keep_names)
+        rows = rows_of(found.run_id, Trace(file, path, job.rules), file, keep_names=job.keep_names)
         files = small_files(found.run_id, rows)
     except MemoryError:  # says nothing of the trace
         message = f"there is not enough memory for {path}; close other programs, or set GEMMA_TRACE_JOBS=1"
         return found.outcome(path, Status.FAILED, message=message)
+    except ConfigError:  # says nothing of the trace either
+        raise
     except Exception as error:
         return _failed(job, path, found, error, file)
     for name, data in files.items():

@@ -47,6 +47,7 @@ class IndexResult(Tabular):
         prunable: the first of those that are in the store, and older than `prune_after_s`.
         prunable_count, prunable_bytes: all of those.
         compaction: what was merged, if that was asked for.
+        has_rules: whether stages were defined for these traces.
     """
 
     store: str
@@ -60,6 +61,7 @@ class IndexResult(Tabular):
     prunable_count: int = 0
     prunable_bytes: int = 0
     compaction: Compaction | None = None
+    has_rules: bool = False
     _now_s: float = field(default_factory=time.time)
 
     def add(self, outcome: Outcome) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from gemma_trace.remote import is_url, path_of
 from gemma_trace.remote_errors import shown_url
+from gemma_trace.stages import StageRule
 from gemma_trace.store.compact import Compaction, compact
 from gemma_trace.store.engine import outcomes
 from gemma_trace.store.indexing import Outcome, job_for
@@ -39,6 +40,7 @@ class Store:
     def index(
         self,
         paths: str | Path | Sequence[str | Path],
+        rules: Sequence[StageRule] = (),
         *,
         keep_names: bool = False,
         retry: bool = False,
@@ -49,6 +51,8 @@ class Store:
 
         Args:
             paths: files, or folders with all that lies below them; also as URLs.
+            rules: which spans are ranges of which stage, on top of those that are known; see `stage_rule`. Traces that
+                are in the store already keep the stages that they have there.
             keep_names: leave the names of runs, hosts, users and folders in.
             retry: try again what failed before.
             jobs: how many processes; None as GEMMA_TRACE_JOBS says, else one a core.
@@ -57,13 +61,15 @@ class Store:
         Raises:
             UnreadableError: there is no trace at the paths, or the store can't be read.
             OutputError: the store can't be written.
+            ConfigError: a rule can't be held against a trace's names within its time.
         """
         from gemma_trace.trace.folders import find_traces
 
         given = [paths] if isinstance(paths, str | Path) else paths
         found = without_own(find_traces([path_of(path) for path in given]), self.path)
-        result = IndexResult(shown_url(self.path))
-        for outcome in outcomes(job_for(self.path, keep_names=keep_names, retry=retry), found, jobs):
+        result = IndexResult(shown_url(self.path), has_rules=bool(rules))
+        job = job_for(self.path, keep_names=keep_names, retry=retry, rules=rules)
+        for outcome in outcomes(job, found, jobs):
             result.add(outcome)
             if on_outcome:
                 on_outcome(outcome)

@@ -49,11 +49,9 @@ def asking_ranges(trace: Trace) -> CodeArray:
     """int32 [n], the index of the stage range that asked for each span of the host; see `Trace.asking_range`."""
     innermost = trace.innermost_range
     backward, forward = link_backward(trace.spans, trace.flows, np.flatnonzero(trace.is_op))
-    gradient = np.full(len(trace.spans), NONE, dtype=np.int64)
-    if len(backward):
-        asked = np.zeros(len(trace.spans), dtype=bool)
-        asked[backward] = True
-        gradient = trace.innermost(asked)
+    asked = np.zeros(len(trace.spans), dtype=bool)
+    asked[backward] = True
+    gradient = trace.innermost(asked)
     missing = np.flatnonzero(trace.on_host & (innermost == NONE) & (trace.is_call | (gradient >= 0)))
     if not len(missing) or not len(trace.stage_ranges):
         return innermost

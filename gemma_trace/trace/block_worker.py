@@ -72,11 +72,11 @@ def block_of(answer: bytes, slot: memoryview) -> Block:
     Args:
         slot: of shared memory.
     """
-    found = msgspec.msgpack.decode(answer, type=BlockAnswer)
+    decoded = msgspec.msgpack.decode(answer, type=BlockAnswer)
     parts: dict[str, dict[str, npt.NDArray[Any]]] = {"spans": {}, "flows": {}, "memory": {}}
-    for each in found.columns:
+    for each in decoded.columns:
         parts[each.part][each.name] = np.frombuffer(slot, each.dtype, each.count, TEXT_BYTES + each.offset)
-    rest: dict[str, Any] = {name: getattr(found, name) for name in found.__struct_fields__ if name != "columns"}
+    rest: dict[str, Any] = {name: getattr(decoded, name) for name in decoded.__struct_fields__ if name != "columns"}
     return Block(spans=parts["spans"], flows=parts["flows"], memory=parts["memory"], **rest)
 
 

@@ -18,7 +18,7 @@ PIECE: Final = 1 << 18
 """Pieces have no more spans than this, where their thread allows it."""
 
 
-def closed_pieces(ts_ns: IntArray, end_ns: IntArray, track: Codes) -> Iterator[IntArray]:
+def closed_pieces(ts_ns: IntArray, end_ns: IntArray, track: Codes, rows: IntArray | None = None) -> Iterator[IntArray]:
     """Places of spans, piece by piece: by track, and in a track as they are given.
 
     No span overlaps or touches one of its track in another piece. A piece is whole tracks, or a part of one.
@@ -26,28 +26,33 @@ def closed_pieces(ts_ns: IntArray, end_ns: IntArray, track: Codes) -> Iterator[I
     Args:
         ts_ns, end_ns: int64 [n], starts and ends; those of one track ascend by start.
         track: integer [n].
+        rows: int64 [n], where in longer columns of starts and tracks the spans are.
 
     Yields:
         int64, places.
     """
-    order = stable_order(track)
+    of_rows = track if rows is None else track[rows]
+    order: Codes = stable_order(of_rows)
     if len(order) <= PIECE:
         if len(order):
             yield order
         return
-    cuts = _cuts(order, ts_ns, end_ns, track)
+    order = order.astype(np.int32)  # half the memory; columns have fewer rows than that counts
+    cuts = _cuts(order, ts_ns, end_ns, of_rows, rows)
+    del of_rows
     low = 0
     while low < len(order):
         place = int(np.searchsorted(cuts, low + PIECE, side="right")) - 1
         high = int(cuts[place]) if cuts[place] > low else int(cuts[place + 1])
-        yield order[low:high]
+        yield order[low:high].astype(np.int64)
         low = high
 
 
-def _cuts(order: IntArray, ts_ns: IntArray, end_ns: IntArray, track: Codes) -> IntArray:
+def _cuts(order: Codes, ts_ns: IntArray, end_ns: IntArray, track: Codes, rows: IntArray | None) -> IntArray:
     """int64, the places in `order` where nothing of their track is open, ascending; the last is behind all spans."""
     cuts = np.ones(len(order) + 1, dtype=bool)
-    cuts[1:-1] = np.diff(track[order]) != 0
+    ordered = track[order]
+    cuts[1:-1] = ordered[1:] != ordered[:-1]
     edges = np.flatnonzero(cuts).tolist()
     for begin, stop in pairwise(edges):
         if stop - begin <= PIECE:
@@ -55,7 +60,7 @@ def _cuts(order: IntArray, ts_ns: IntArray, end_ns: IntArray, track: Codes) -> I
         highest = np.iinfo(np.int64).min
         for low in range(begin, stop, PIECE):
             own = order[low : min(low + PIECE, stop)]
-            start = ts_ns[own]
+            start = ts_ns[own if rows is None else rows[own]]
             reach = np.append(highest, np.maximum(start, end_ns[own]))
             np.maximum.accumulate(reach, out=reach)
             cuts[low : low + len(own)] |= start > reach[:-1]

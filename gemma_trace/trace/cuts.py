@@ -35,9 +35,9 @@ def cuts_of(pending: bytearray) -> list[int]:
     looked = _FIRST_LOOK_BYTES
     while CUTS_TRIED:
         begin = max(0, len(pending) - looked)
-        found = deque(_EVENT_START.finditer(pending, begin), CUTS_TRIED)
-        if found or not begin:
-            return [match.start(1) for match in reversed(found)]
+        starts = deque(_EVENT_START.finditer(pending, begin), CUTS_TRIED)
+        if starts or not begin:
+            return [match.start(1) for match in reversed(starts)]
         looked *= 8
     return []
 

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from gemma_trace.stages import LAYER_PREFIX, MODULE_PREFIX
-from gemma_trace.trace.events import NONE, BoolArray, CodeArray, Events, Flows, IntArray, MemoryEvents, Role, TrackNames
+from gemma_trace.trace.events import BoolArray, CodeArray, Events, Flows, IntArray, MemoryEvents, Role, TrackNames
 from gemma_trace.trace.links import link_launches
 from gemma_trace.trace.open_spans import innermost_of
 from gemma_trace.trace.places import Places
@@ -83,9 +83,7 @@ class Derived:
     @cached_property
     def segments(self) -> Segments:
         """The host's time, each stretch with its innermost span; `owner` indexes the spans, not `host`."""
-        host = self.host
-        found = innermost_segments(self.spans.ts_ns[host], self.spans.track[host], self.nesting)
-        return Segments(found.start_ns, found.end_ns, host.astype(np.int32)[found.owner])
+        return innermost_segments(self.spans.ts_ns, self.spans.track, self.nesting, self.host)
 
     @cached_property
     def launch(self) -> IntArray:
@@ -121,7 +119,7 @@ class Derived:
         on_host[self.host] = True
         return on_host
 
-    def innermost(self, wanted: BoolArray) -> IntArray:
+    def innermost(self, wanted: BoolArray) -> CodeArray:
         """For each span of the host, the innermost wanted span open where it starts, or itself if it is wanted.
 
         Of several open on its thread that is the one that started last, whatever crosses it.
@@ -130,27 +128,21 @@ class Derived:
             wanted: bool [n], e.g. `is_op`.
 
         Returns:
-            int64 [n], indices of spans; `NONE` where there is none, and for all that isn't on the host.
+            int32 [n], indices of spans; `NONE` where there is none, and for all that isn't on the host.
         """
-        return self._innermost(wanted).astype(np.int64)
-
-    def _innermost(self, wanted: BoolArray) -> CodeArray:
-        """`innermost` in half the memory, for what is kept."""
-        spans, host = self.spans, self.host
-        result = np.full(len(spans), NONE, dtype=np.int32)
-        result[host] = innermost_of(host, spans.ts_ns, spans.end_ns, spans.track, wanted, self.is_call)
-        return result
+        spans = self.spans
+        return innermost_of(self.host, spans.ts_ns, spans.dur_ns, spans.track, wanted, self.is_call)
 
     @cached_property
     def innermost_op(self) -> CodeArray:
         """int32 [n], for each span of the host the innermost op around it; see `innermost`."""
-        return self._innermost(self.is_op)
+        return self.innermost(self.is_op)
 
     @cached_property
     def innermost_module(self) -> CodeArray:
         """int32 [n], for each span of the host the innermost `nn.Module` frame or module range around it."""
         is_module = np.array([name.startswith(_MODULE_PREFIXES) for name in self.spans.names], dtype=bool)
-        return self._innermost(is_module[self.spans.name])
+        return self.innermost(is_module[self.spans.name])
 
     @cached_property
     def innermost_layer(self) -> CodeArray:
@@ -159,7 +151,7 @@ class Derived:
         A layer's frame is an `nn.Module` whose class ends in Layer or Block, e.g. `Owlv2EncoderLayer_3`.
         """
         is_layer = np.array([bool(_LAYER.match(name)) for name in self.spans.names], dtype=bool)
-        return self._innermost(is_layer[self.spans.name])
+        return self.innermost(is_layer[self.spans.name])
 
     @cached_property
     def process(self) -> IntArray:

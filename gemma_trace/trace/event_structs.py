@@ -272,8 +272,8 @@ def tightened(event: LooseEvent, unread: Counter[str]) -> ExactEvent:
     elif event.args is not None and bytes(event.args).startswith(b"{"):  # one of them can't be decoded
         values: dict[str, Any] = {}
         for key, raw in members_of(event.args, unread).items():
-            if (found := _ARGUMENTS.get(key)) is not None:
-                values[found[0]] = raw if found[1] else _integer(value_of(raw, unread), unread)
+            if (argument := _ARGUMENTS.get(key)) is not None:
+                values[argument[0]] = raw if argument[1] else _integer(value_of(raw, unread), unread)
         args = Args(**values)
     return ExactEvent(
         ph=text(event.ph),

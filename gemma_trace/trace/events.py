@@ -61,7 +61,7 @@ past and present, those of 2021, HIP's, and Enflame's fork."""
 
 
 def _of_role(role: Role) -> frozenset[str]:
-    return frozenset(category for category, found in ROLES.items() if found is role)
+    return frozenset(category for category, its_role in ROLES.items() if its_role is role)
 
 
 DEVICE_CATEGORIES: Final = _of_role(Role.DEVICE)

@@ -77,10 +77,10 @@ def output_file(path: Path, advice: str = "check --output") -> Iterator[BinaryIO
 def clear_partials(folder: Path, prefix: str = ".") -> None:
     """Remove the unfinished files of this prefix whose writer was killed."""
     with contextlib.suppress(OSError):
-        for found in folder.glob(f"{glob.escape(prefix)}*{PARTIAL_SUFFIX}"):
-            with if_abandoned(found) as abandoned, contextlib.suppress(OSError):
+        for partial in folder.glob(f"{glob.escape(prefix)}*{PARTIAL_SUFFIX}"):
+            with if_abandoned(partial) as abandoned, contextlib.suppress(OSError):
                 if abandoned:
-                    found.unlink()
+                    partial.unlink()
 
 
 def _partial_prefix(path: Path) -> str:

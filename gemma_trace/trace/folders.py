@@ -28,13 +28,13 @@ def find_traces(paths: Sequence[Path]) -> list[Path]:
     Raises:
         InputError: a path doesn't exist or can't be looked into, or a folder holds no trace.
     """
-    found: list[Path] = []
+    files: list[Path] = []
     for path in paths:
         try:
-            found += _traces_of(path)
+            files += _traces_of(path)
         except OSError as error:
             raise UnreadableError(f"can't read {path}: {error.strerror}; check the path") from error
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(files))
 
 
 def _traces_of(path: Path) -> list[Path]:
@@ -60,12 +60,12 @@ def one_trace(path: Path) -> Path:
     Raises:
         InputError: there is none, or there are several.
     """
-    found = find_traces([path])
-    if len(found) > 1:
-        is_served = any(".async_llm." in each.name for each in found)  # what vLLM calls its front end's
+    files = find_traces([path])
+    if len(files) > 1:
+        is_served = any(".async_llm." in each.name for each in files)  # what vLLM calls its front end's
         merged = f", or merge them: gemma-trace serve-capture --merge {path}" if is_served else ""
-        raise InputError(f"{path} has {len(found)} traces in it; give one of them, e.g. {found[0]}{merged}")
-    return found[0]
+        raise InputError(f"{path} has {len(files)} traces in it; give one of them, e.g. {files[0]}{merged}")
+    return files[0]
 
 
 def _below(folder: Path, patterns: Sequence[str]) -> list[Path]:

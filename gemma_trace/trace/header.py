@@ -134,6 +134,6 @@ def _devices(header: dict[str, msgspec.Raw]) -> dict[int, dict[str, Any]]:
     """What is said of the machine's devices, by index."""
     raw = header.get(DEVICES_KEY, b"[]")
     listed = list_of(bytes(raw).decode("utf-8", "replace"))
-    found = {integer(device.get("id", 0)): device for device in listed if isinstance(device, dict)}
-    found.pop(NONE, None)
-    return found
+    devices = {integer(device.get("id", 0)): device for device in listed if isinstance(device, dict)}
+    devices.pop(NONE, None)
+    return devices

@@ -54,6 +54,8 @@ def link_backward(events: Events, flows: Flows, ops: IntArray) -> tuple[IntArray
     is_gradient = np.array([cat in FORWARD_BACKWARD for cat in flows.cats], dtype=bool)
     chosen = is_gradient[flows.cat] if len(flows) else np.zeros(0, dtype=bool)
     sources, targets = _arrows(flows, chosen)
+    if not len(targets):
+        return targets, targets
     at = SpanFinder(events, ops)
     backward = at.find(flows.track[targets], flows.ts_ns[targets])
     forward = at.find(flows.track[sources], flows.ts_ns[sources])

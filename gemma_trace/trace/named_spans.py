@@ -20,5 +20,5 @@ def named(events: Events, spans: IntArray, pattern: re.Pattern[str]) -> BoolArra
     """
     used, place = np.unique(events.name[spans], return_inverse=True)
     fits = [pattern.fullmatch(events.names[code]) is not None for code in used.tolist()]
-    found: BoolArray = np.array(fits, dtype=bool)[place]
-    return found
+    is_named: BoolArray = np.array(fits, dtype=bool)[place]
+    return is_named

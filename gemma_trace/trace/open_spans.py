@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from gemma_trace.trace.closed_pieces import closed_pieces
-from gemma_trace.trace.events import NONE, BoolArray, Codes, IntArray
+from gemma_trace.trace import closed_pieces
+from gemma_trace.trace.events import NONE, BoolArray, CodeArray, Codes, IntArray
 from gemma_trace.trace.places import Places
 from gemma_trace.trace.tree import Segments, innermost_segments, nest
 
@@ -62,39 +62,63 @@ class OpenSpans:
 
 
 def innermost_of(
-    spans: IntArray, ts_ns: IntArray, end_ns: IntArray, track: Codes, wanted: BoolArray, by_time: BoolArray
-) -> IntArray:
+    spans: IntArray, ts_ns: IntArray, dur_ns: IntArray, track: Codes, wanted: BoolArray, by_time: BoolArray
+) -> CodeArray:
     """For each span of a set the innermost wanted one that is open where it starts on its track, or itself if wanted.
 
     A wanted span that starts at the same instant and is the shorter one is inside, not around; but for those spans
     that stand for an instant.
 
+    The set is gone through piece by piece, with those wanted spans that are still open where a piece begins: the
+    others answer for nothing in it. So it takes little memory beside its result.
+
     Args:
         spans: int64 [k], the spans asked for, indices into the columns, ascending.
-        ts_ns, end_ns, track: [n], the columns.
+        ts_ns, dur_ns, track: [n], the columns, sorted by start, the longer first.
         wanted: bool [n].
         by_time: bool [n], spans that stand for the instant at which they start, e.g. launching calls.
 
     Returns:
-        int64 [k], indices of spans; `NONE` where none is open.
+        int32 [n], indices of spans; `NONE` where none is open, and for all that isn't asked for.
     """
-    found = np.full(len(spans), NONE, dtype=np.int64)
-    is_wanted = wanted[spans]
-    if is_wanted.any():
-        start = ts_ns[spans]
-        for piece in closed_pieces(start, np.where(is_wanted, end_ns[spans], start), track[spans]):
-            found[piece] = _innermost_of(spans[piece], ts_ns, end_ns, track, is_wanted[piece], by_time)
+    found = np.full(len(ts_ns), NONE, dtype=np.int32)
+    held = spans[:0]
+    low = 0
+    while low < len(spans):
+        high = _end_of_piece(spans, ts_ns, low, max(closed_pieces.PIECE, len(held)))
+        piece = spans[low:high]
+        is_wanted = wanted[piece]
+        held = np.append(held, piece[is_wanted])
+        if len(held):
+            found[piece] = _innermost_of(piece, held, ts_ns, dur_ns, track, is_wanted, by_time)
+        if high < len(spans):
+            held = held[ts_ns[held] + dur_ns[held] >= ts_ns[spans[high]]]
+        low = high
     return found
 
 
+def _end_of_piece(spans: IntArray, ts_ns: IntArray, low: int, size: int) -> int:
+    """Where a piece of some size ends that begins at `low`: spans that start together are in one piece."""
+    high = low + size
+    if high >= len(spans):
+        return len(spans)
+    at = ts_ns[spans[high]]
+    earlier = low + int(np.searchsorted(ts_ns[spans[low:high]], at))
+    return earlier if earlier > low else int(np.searchsorted(spans, np.searchsorted(ts_ns, at, side="right")))
+
+
 def _innermost_of(
-    spans: IntArray, ts_ns: IntArray, end_ns: IntArray, track: Codes, is_wanted: BoolArray, by_time: BoolArray
+    spans: IntArray,
+    chosen: IntArray,
+    ts_ns: IntArray,
+    dur_ns: IntArray,
+    track: Codes,
+    is_wanted: BoolArray,
+    by_time: BoolArray,
 ) -> IntArray:
-    """`innermost_of` at once, of spans that ascend on each track; `is_wanted` runs along them."""
-    chosen = spans[is_wanted]
-    if not len(chosen):
-        return np.full(len(spans), NONE, dtype=np.int64)
-    opened = OpenSpans(ts_ns[chosen], end_ns[chosen], track[chosen])
+    """`innermost_of` at once, int64 [k], of those that are chosen; `is_wanted` runs along the spans."""
+    start = ts_ns[chosen]
+    opened = OpenSpans(start, start + dur_ns[chosen], track[chosen])
     place = opened.at(track[spans], ts_ns[spans])
     inside = np.flatnonzero((place >= 0) & ~by_time[spans])
     while len(inside := inside[chosen[place[inside]] > spans[inside]]):

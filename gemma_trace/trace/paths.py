@@ -161,16 +161,16 @@ def shortened(text: str, on_path: Callable[[], None], keep: int = 0, *, absolute
             cut = _kept(folders, keep)
             if cut != folders:
                 on_path()
-            return cut + _FOLDERS.sub(lambda found: _cut(found, on_path, 0), frame["rest"])
+            return cut + _FOLDERS.sub(lambda match: _cut(match, on_path, 0), frame["rest"])
     return _FOLDERS.sub(
-        lambda found: found[0] if absolute_only and _HOME.fullmatch(found[0]) else _cut(found, on_path, keep), text
+        lambda match: match[0] if absolute_only and _HOME.fullmatch(match[0]) else _cut(match, on_path, keep), text
     )
 
 
-def _cut(found: re.Match[str], on_path: Callable[[], None], keep: int) -> str:
-    if found["url"] is not None:
-        return found[0]
-    folders, text, end = found[0], found.string, found.end()
+def _cut(match: re.Match[str], on_path: Callable[[], None], keep: int) -> str:
+    if match["url"] is not None:
+        return match[0]
+    folders, text, end = match[0], match.string, match.end()
     ends_here = end == len(text) or not re.match(r"[^\s\"'`:;|<>*?,)\]}]", text[end])
     cut = _kept(folders, keep + ends_here)
     if cut != folders:

@@ -239,9 +239,9 @@ class _Reader:
             if len(text) > begin and not text.startswith(b"{", begin):
                 raise TraceFormatError(f"{self.path} is not a trace: it is neither a JSON object nor a list of events")
             key = EVENTS_KEY.encode()
-            found = find_array(text[begin : begin + _HEAD_BYTES], key) or find_array(text[begin:], key)
-            if found:
-                return text[begin : begin + found[0]], bytearray(memoryview(text)[begin + found[1] - 1 :])
+            array = find_array(text[begin : begin + _HEAD_BYTES], key) or find_array(text[begin:], key)
+            if array:
+                return text[begin : begin + array[0]], bytearray(memoryview(text)[begin + array[1] - 1 :])
             if len(text) > MAX_HEADER_BYTES:
                 raise TraceFormatError(
                     f"{self.path} is not a trace: there is no {EVENTS_KEY} in its first {len(text) >> 20} MiB"

@@ -177,15 +177,15 @@ def split_objects(text: bytes) -> Iterator[tuple[int, int]]:
     """
     depth, opened = 0, np.zeros(0, dtype=np.int64)
     characters = np.frombuffer(text, np.uint8)
-    for found in brackets(without_escapes(text)):
+    for part in brackets(without_escapes(text)):
         # What closes nothing takes the level below all before it; from there on it counts as zero.
-        level = found.levels(depth)
+        level = part.levels(depth)
         lowest = np.minimum.accumulate(np.minimum(level, 0))
         stray = np.diff(lowest, prepend=0) < 0
         level -= lowest
-        closing = found.place[stray & (characters[found.place] == _BRACKET)]
-        known = int(np.searchsorted(found.place, closing[0])) if len(closing) else len(level)
-        level, opens, place = level[:known], found.opens[:known], found.place[:known]
+        closing = part.place[stray & (characters[part.place] == _BRACKET)]
+        known = int(np.searchsorted(part.place, closing[0])) if len(closing) else len(level)
+        level, opens, place = level[:known], part.opens[:known], part.place[:known]
         opened = np.append(opened, place[opens & (level == 1)])
         ended = place[~opens & (level == 0) & ~stray[:known]] + 1
         yield from zip(opened.tolist(), ended.tolist(), strict=False)
@@ -205,13 +205,13 @@ def find_array(text: bytes, key: bytes) -> tuple[int, int] | None:
     plain = without_escapes(text)
     candidates = re.finditer(rb'"%b"[^"{}\[\]]*+\[' % key, plain)
     ahead, depth = next(candidates, None), 0
-    for found in brackets(plain) if ahead else ():
-        level, starts = found.levels(depth), {}
-        while ahead and ahead.end() <= found.place.max(initial=-1) + 1:
+    for part in brackets(plain) if ahead else ():
+        level, starts = part.levels(depth), {}
+        while ahead and ahead.end() <= part.place.max(initial=-1) + 1:
             starts[ahead.end()] = ahead.start()
             ahead = next(candidates, None)
         ends = np.array(list(starts), dtype=np.int64)
-        inside = np.intersect1d(found.place[found.opens & (level == 2)] + 1, ends, assume_unique=True)
+        inside = np.intersect1d(part.place[part.opens & (level == 2)] + 1, ends, assume_unique=True)
         if len(inside):
             return starts[int(inside[0])], int(inside[0])
         depth = int(level[-1]) if len(level) else depth

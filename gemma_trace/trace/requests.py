@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from gemma_trace.errors import ConfigError, InputError
 from gemma_trace.stages import REQUEST_CODE
 from gemma_trace.trace.events import NONE, IntArray, Track
 from gemma_trace.trace.places import Places
@@ -44,6 +46,27 @@ class Request:
     def wall_ns(self) -> int:
         """The window's length."""
         return self.end_ns - self.start_ns
+
+
+def place_of(index: int, count: int, owner: str) -> int:
+    """The index of a request, once it is known to be one.
+
+    Args:
+        count: how many requests there are.
+        owner: what has them, for the message.
+
+    Raises:
+        ConfigError: it is no whole number.
+        InputError: there is no request of this index.
+    """
+    try:
+        place = operator.index(index)
+    except TypeError:
+        raise ConfigError(f"request={index!r} is neither an index nor a request of the trace") from None
+    if not 0 <= place < count:
+        known = f"requests 0 to {count - 1}" if count > 1 else "request 0 alone"
+        raise InputError(f"request {place} not found: {owner} has {known}")
+    return place
 
 
 def is_step_name(name: str) -> bool:

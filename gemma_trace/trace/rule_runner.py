@@ -25,8 +25,8 @@ def main() -> None:
             signal.setitimer(signal.ITIMER_VIRTUAL, plan["limit_s"])
         compiled = re.compile(pattern, re.DOTALL)
         matches = compiled.search if anywhere else compiled.fullmatch
-        found = [place for place, name in enumerate(plan["names"]) if matches(name)]
-        print(json.dumps(found), flush=True)
+        matching = [place for place, name in enumerate(plan["names"]) if matches(name)]
+        print(json.dumps(matching), flush=True)
 
 
 if __name__ == "__main__":

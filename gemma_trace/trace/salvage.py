@@ -232,11 +232,11 @@ def _mended(events: list[bytes], mends: Counter[str]) -> list[bytes]:
 
 def _ended(text: bytes, start: int) -> int:
     """Behind the last comma or stray brace before an object begins."""
-    found = _QUOTE_OR_OPENING.search(text, start)
-    if found and found.group() == b'"':
+    bracket = _QUOTE_OR_OPENING.search(text, start)
+    if bracket and bracket.group() == b'"':
         ended = _ENDED.match(text, start)
         return ended.end() if ended else start
-    end = found.start() if found else len(text)
+    end = bracket.start() if bracket else len(text)
     return max(text.rfind(b",", start, end) + 1, text.rfind(b"}", start, end) + 1, start)
 
 

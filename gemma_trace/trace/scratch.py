@@ -31,10 +31,10 @@ def scratch_folder() -> Iterator[Path]:
 def clear_abandoned() -> None:
     """Remove the scratch folders whose process was killed."""
     with contextlib.suppress(OSError):
-        for found in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-            with if_abandoned(found) as abandoned:
-                if abandoned and found.is_dir():
-                    shutil.rmtree(found, ignore_errors=True)
+        for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+            with if_abandoned(folder) as abandoned:
+                if abandoned and folder.is_dir():
+                    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _make() -> tuple[Path, int]:

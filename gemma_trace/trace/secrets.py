@@ -139,15 +139,15 @@ def find_secrets(text: str) -> list[Secret]:
 
 def secrets_within(text: str, start: int, end: int) -> list[Secret]:
     """What begins in a part of a text, as `find_secrets` has it; what is around the part is looked at too."""
-    found: list[Secret] = []
+    secrets: list[Secret] = []
     while start < end and (match := _START.search(text, start, min(len(text), end + MAX_VALUE))):
         if match.start() >= end:
             break
         secret = _secret_at(text, match)
-        if secret is not None and secret.start >= (found[-1].end if found else 0):
-            found.append(secret)
+        if secret is not None and secret.start >= (secrets[-1].end if secrets else 0):
+            secrets.append(secret)
         start = max(match.start() + 1, secret.end if secret else 0)
-    return found
+    return secrets
 
 
 def readable(text: str) -> str:
@@ -159,10 +159,10 @@ def readable(text: str) -> str:
     return _ESCAPE.sub(_plain, text) if "\\" in text else text
 
 
-def _plain(found: re.Match[str]) -> str:
-    if found["code"]:
-        return chr(int(found["code"], 16))
-    return " " if found["space"] else found["itself"]
+def _plain(match: re.Match[str]) -> str:
+    if match["code"]:
+        return chr(int(match["code"], 16))
+    return " " if match["space"] else match["itself"]
 
 
 def _secret_at(text: str, start: re.Match[str]) -> Secret | None:
@@ -177,10 +177,10 @@ def _secret_at(text: str, start: re.Match[str]) -> Secret | None:
     return _named(text, keyword) if keyword else None
 
 
-def _formed(text: str, found: re.Match[str]) -> Secret | None:
-    kind = next(kind for place, (kind, _) in enumerate(_FORMS) if found[f"form{place}"] is not None)
-    group = next((name for name in _INNER if found[name] is not None), None)
-    start, end = found.span(group or 0)
+def _formed(text: str, match: re.Match[str]) -> Secret | None:
+    kind = next(kind for place, (kind, _) in enumerate(_FORMS) if match[f"form{place}"] is not None)
+    group = next((name for name in _INNER if match[name] is not None), None)
+    start, end = match.span(group or 0)
     value = text[start:end]
     if kind == "private key":
         closing = _END_OF_KEY.search(text, end, end + 4 * MAX_VALUE)

@@ -74,9 +74,9 @@ class PathScrubber:
             name = f"{short} ~{count}"
         return name
 
-    def _changed(self, found: re.Match[bytes]) -> bytes:
-        text = found[0]
-        if found.string[found.end() : found.end() + 1] == b":":
+    def _changed(self, match: re.Match[bytes]) -> bytes:
+        text = match[0]
+        if match.string[match.end() : match.end() + 1] == b":":
             return _changed_json(text, self.distinct)
         made = self._known.get(text)
         if made is None:

@@ -33,7 +33,7 @@ from gemma_trace.trace.open_spans import OpenSpans
 from gemma_trace.trace.places import Places
 from gemma_trace.trace.plausible import plausible
 from gemma_trace.trace.reader import ReadReport, TraceFile, read_header, read_trace
-from gemma_trace.trace.requests import Request, requests_of
+from gemma_trace.trace.requests import Request, place_of, requests_of
 from gemma_trace.trace.rule_matches import first_stages, match_rules
 from gemma_trace.trace.tree import Segments
 from gemma_trace.trace.unusable import unusable
@@ -116,19 +116,21 @@ class Trace(Derived):
         Our own ranges; then, on any other span of the host, the rules given to `load`; and in a process that has no
         range of ours, the rules for foreign traces, on annotations and Python frames.
         """
-        ours = self._codes([stage_named_by(name) for name in self.spans.names], self.is_annotation)
-        found = self._codes(first_stages(self.rules, self.rule_matches, len(self.spans.names)), self.on_host)
-        framed = (self.is_annotation | self.roles.are(Role.PYTHON)) & ~self._in_our_process
+        ranges = self._codes([stage_named_by(name) for name in self.spans.names], self.is_annotation)
+        framed = (self.is_annotation | self.roles.are(Role.PYTHON)) & ~self._in_our_process()
         if framed.any():
             foreign = self._codes([_first_match(FOREIGN_RULES, name) for name in self.spans.names], framed)
-            ours = np.where(ours == NONE, foreign, ours)
-        return np.where((found == NONE) | self.is_ours, ours, found)
+            np.copyto(ranges, foreign, where=ranges == NONE)
+        if self.rules:
+            found = self._codes(first_stages(self.rules, self.rule_matches, len(self.spans.names)), self.on_host)
+            np.copyto(ranges, found, where=(found != NONE) & ~self.is_ours)
+        return ranges
 
-    @cached_property
     def _in_our_process(self) -> BoolArray:
         """bool [n], which spans are of a process that has ranges of ours."""
-        process = self.process[self.spans.track]
-        return np.isin(process, process[self.is_ours])
+        track = self.spans.track
+        ours = np.isin(self.process, self.process[np.unique(track[self.is_ours])])
+        return ours[track]
 
     @cached_property
     def is_ours(self) -> BoolArray:
@@ -162,16 +164,16 @@ class Trace(Derived):
         """The requests that a function is asked for: one, by its index or as it is, or all of them for None.
 
         Raises:
-            InputError: there is no request of this index.
+            InputError: there is no request of this index, or it is another trace's.
+            ConfigError: it is neither an index nor a request.
         """
         if request is None:
             return self.requests
-        if isinstance(request, Request):
-            return (request,)
-        if not 0 <= request < len(self.requests):
-            known = f"requests 0 to {len(self.requests) - 1}" if len(self.requests) > 1 else "request 0 alone"
-            raise InputError(f"request {request} not found: {self.path} has {known}")
-        return (self.requests[request],)
+        index = request.index if isinstance(request, Request) else request
+        kept = self.requests[place_of(index, len(self.requests), str(self.path))]
+        if isinstance(request, Request) and request != kept:
+            raise InputError(f"{request.label} is of another trace than {self.path}; give its index")
+        return (kept,)
 
     @cached_property
     def windows(self) -> OpenSpans:
@@ -232,7 +234,7 @@ class Trace(Derived):
 
         `NONE` outside of all stage ranges, and for all that isn't on the host.
         """
-        return self._innermost(self.stage_range != NONE)
+        return self.innermost(self.stage_range != NONE)
 
     @cached_property
     def asking_range(self) -> CodeArray:

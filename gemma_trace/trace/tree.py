@@ -223,7 +223,7 @@ class Segments:
     owner: CodeArray
 
 
-def innermost_segments(ts_ns: IntArray, track: Codes, nesting: Nesting) -> Segments:
+def innermost_segments(ts_ns: IntArray, track: Codes, nesting: Nesting, rows: IntArray | None = None) -> Segments:
     """Cut each track at every start and end: what a span keeps for itself when its children are taken out.
 
     The segments of one owner add up to its length less that of its children; those of one track are disjoint.
@@ -231,11 +231,15 @@ def innermost_segments(ts_ns: IntArray, track: Codes, nesting: Nesting) -> Segme
     Args:
         ts_ns: int64 [n], starts, as given to `nest`.
         track: integer [n], as given to `nest`.
+        rows: int64 [n], where in longer columns of starts and tracks the spans given to `nest` are, so that nobody has
+            to copy them; `owner` is one of these then.
     """
     columns = [GrowingColumn(dtype) for dtype in (np.int64, np.int64, np.int32)]
-    for piece in closed_pieces(ts_ns, nesting.end_ns, track):
-        found = _segments_of(ts_ns, track, nesting, piece[nesting.end_ns[piece] > ts_ns[piece]])
-        for column, values in zip(columns, found, strict=True):
+    for piece in closed_pieces(ts_ns, nesting.end_ns, track, rows):
+        real = piece[nesting.end_ns[piece] > ts_ns[piece if rows is None else rows[piece]]]
+        here = real if rows is None else rows[real]
+        start, end, owner = _segments_of(ts_ns[here], track[here], nesting, real)
+        for column, values in zip(columns, (start, end, owner if rows is None else rows[owner]), strict=True):
             column.extend(values)
     return Segments(*(column.take() for column in columns))
 
@@ -243,9 +247,13 @@ def innermost_segments(ts_ns: IntArray, track: Codes, nesting: Nesting) -> Segme
 def _segments_of(
     ts_ns: IntArray, track: Codes, nesting: Nesting, real: IntArray
 ) -> tuple[IntArray, IntArray, IntArray]:
-    """The segments of some spans that aren't empty, with all that is in them and around them: start, end, owner."""
-    time = np.concatenate((ts_ns[real], nesting.end_ns[real]))
-    tracks = np.tile(track[real], 2)
+    """The segments of some spans that aren't empty, with all that is in them and around them: start, end, owner.
+
+    Args:
+        ts_ns, track: of these spans.
+    """
+    time = np.concatenate((ts_ns, nesting.end_ns[real]))
+    tracks = np.tile(track, 2)
     # At one instant spans end before others start, inner ones end first, outer ones start first.
     depth = nesting.depth[real]
     order = np.lexsort((np.concatenate((depth, -1 - depth)), time, tracks))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from gemma_trace.trace.closed_pieces import PIECE
 from gemma_trace.trace.events import NONE, BoolArray, Events, IntArray, Role
 from gemma_trace.trace.recordings import recording_at, recording_edges
 from gemma_trace.trace.requests import main_threads
@@ -47,22 +48,33 @@ def waiting_segments(trace: Trace) -> BoolArray:
     """
     spans, host, segments = trace.spans, trace.host, trace.segments
     named = np.array([is_waiting(name) for name in spans.names], dtype=bool)
-    is_frame = trace.roles.are(Role.PYTHON)
-    frames = is_frame[segments.owner]
-    length = segments.end_ns - segments.start_ns
     edges = recording_edges(spans)
-    extent = _extents(spans, host, edges)[recording_at(edges, segments.start_ns)]
+    extents = _extents(spans, host, edges)
     parents = np.zeros(len(spans), dtype=bool)
     parents[host[trace.nesting.parent[trace.nesting.parent != NONE]]] = True
-    mains = np.isin(spans.track[segments.owner], list(main_threads(trace).values()))
-    stuck = ~mains & ~parents[segments.owner] & (length >= WHOLE * extent)
-    waits: BoolArray = frames & (named[spans.name[segments.owner]] | stuck)
+    is_main = np.zeros(len(spans.tracks), dtype=bool)
+    is_main[list(main_threads(trace).values())] = True
+    is_frame = trace.roles.are(Role.PYTHON)
+    waits = np.zeros(len(segments.owner), dtype=bool)
+    for low in range(0, len(waits), PIECE):
+        piece = slice(low, low + PIECE)
+        owner = segments.owner[piece]
+        start = segments.start_ns[piece]
+        long = segments.end_ns[piece] - start >= WHOLE * extents[recording_at(edges, start)]
+        stuck = long & ~is_main[spans.track[owner]] & ~parents[owner]
+        waits[piece] = is_frame[owner] & (named[spans.name[owner]] | stuck)
     return waits
 
 
 def _extents(spans: Events, host: IntArray, edges: IntArray) -> IntArray:
     """int64 [r], how long each recording is on the host."""
-    starts, ends = spans.ts_ns[host], spans.ends_ns(host)
-    borders = [0, *np.searchsorted(starts, edges).tolist(), len(host)]
-    lengths = [int(ends[low:high].max() - starts[low]) if high > low else 0 for low, high in pairwise(borders)]
-    return np.array(lengths, dtype=np.int64)
+    borders = [0, *np.searchsorted(spans.ts_ns, edges, sorter=host).tolist(), len(host)]
+    return np.array([_extent(spans, host[low:high]) for low, high in pairwise(borders)], dtype=np.int64)
+
+
+def _extent(spans: Events, host: IntArray) -> int:
+    """From the first one's start to the last end, in ns."""
+    if not len(host):
+        return 0
+    ends = (int(spans.ends_ns(host[low : low + PIECE]).max()) for low in range(0, len(host), PIECE))
+    return max(ends) - int(spans.ts_ns[host[0]])

@@ -1,4 +1,4 @@
-"""Every function that takes a request's index refuses one that isn't there."""
+"""Every function that takes a request refuses one that isn't there."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from gemma_trace.analysis.critical_path import critical_path
 from gemma_trace.analysis.kernels import kernel_table
 from gemma_trace.analysis.lanes import stage_lanes
 from gemma_trace.analysis.reasons import stage_reasons
+from gemma_trace.analysis.roofline.floor_sums import request_floors
 from gemma_trace.analysis.timeline import partition, ttft_ns
 from gemma_trace.analysis.tree import call_tree
 from gemma_trace.analysis.work_pieces import select
-from gemma_trace.errors import InputError
+from gemma_trace.errors import ConfigError, InputError
 from gemma_trace.trace.trace import Trace
 from tests.trace_builder import TraceBuilder
 
@@ -30,6 +31,7 @@ FUNCTIONS: dict[str, Callable[[Trace, int], object]] = {
     "kernel_table": lambda trace, request: kernel_table(trace, request=request),
     "select": lambda trace, request: select(trace, request=request),
     "stage_reasons": stage_reasons,
+    "request_floors": lambda trace, request: request_floors(trace, request),
 }
 
 
@@ -49,8 +51,26 @@ def test_a_request_that_is_not_there_is_refused(two: Trace, name: str, request_i
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_the_last_request_is_there(two: Trace, name: str) -> None:
+@pytest.mark.parametrize("request_index", [1.0, "1", (1,)])
+def test_what_is_neither_an_index_nor_a_request_is_an_error_of_the_program(
+    two: Trace, name: str, request_index: object
+) -> None:
+    with pytest.raises(ConfigError, match=r"is neither an index nor a request of the trace$"):
+        FUNCTIONS[name](two, request_index)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_request_of_another_trace_is_refused(two: Trace, name: str, tmp_path: Path) -> None:
+    other = TraceBuilder().range("request", 50, 900).range("request", 1050, 900).load(tmp_path)
+    for request in other.requests:
+        with pytest.raises(InputError, match=f"^request {request.index} is of another trace than .*built.json; give"):
+            FUNCTIONS[name](two, request)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_last_request_is_there_by_its_index_and_as_it_is(two: Trace, name: str) -> None:
     assert FUNCTIONS[name](two, 1)
+    assert repr(FUNCTIONS[name](two, two.requests[1])) == repr(FUNCTIONS[name](two, 1))  # type: ignore[arg-type]
 
 
 def test_one_is_alone_and_none_is_all(two: Trace) -> None:

@@ -5,21 +5,25 @@ from __future__ import annotations
 import itertools
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch.profiler import ProfilerActivity
 
-from gemma_trace.capture import accelerators
+from gemma_trace.capture import accelerators, models
 from gemma_trace.capture.accelerators import activity_of, can_wait_for, event_now, name_of, wait_for
 from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.device_watch import watched_devices
-from gemma_trace.capture.models import images_elsewhere
+from gemma_trace.capture.distributed import Rank
+from gemma_trace.capture.models import LoadedModel, images_elsewhere
 from gemma_trace.capture.ranges import SynchronizedRanges
+from gemma_trace.capture.sending import Sender
 from gemma_trace.capture.session import _warnings
 from gemma_trace.capture.timers import StageTimer
 from gemma_trace.metadata import StageSample
+from gemma_trace.requests_file import ChatRequest, Text, Turn
 from gemma_trace.stages import Stage
 
 XPU, MPS, CPU = torch.device("xpu", 1), torch.device("mps"), torch.device("cpu")
@@ -100,7 +104,9 @@ def test_images_on_another_device_than_the_models_are_waited_for(
         ("cuda:1", second, None),
         ("cuda", CPU, first),
         ("cuda:1", first, second),
-        ("cuda", second, first),
+        ("cuda", second, None),  # its own
+        ("cuda:0", second, first),
+        ("cpu", CPU, None),
     ):
         assert images_elsewhere(CaptureConfig(image_device=option), model_on) == waited, (option, model_on)
     timer = StageTimer(CPU)
@@ -111,6 +117,35 @@ def test_images_on_another_device_than_the_models_are_waited_for(
     ranges.end()
     ranges.end()
     assert calls == [XPU, XPU], "at both ends of that stage, and at no other"
+
+
+@pytest.mark.parametrize(
+    ("option", "model_on", "asked"),
+    [("cuda", "cuda:1", "cuda:1"), ("cuda", "cpu", "cuda:1"), ("cuda:0", "cuda:1", "cuda:0"), ("cpu", "cuda:1", "cpu")],
+)
+@pytest.mark.parametrize("batch", [1, 3])
+def test_the_processor_is_asked_for_the_very_device_that_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, option: str, model_on: str, asked: str, batch: int
+) -> None:
+    """On the second rank of a machine `cuda` is the second device, whichever one is torch's current one."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(models, "this_rank", lambda: Rank(1, 1, 2, 2))
+    given: dict[str, Any] = {}
+
+    def processor(**options: Any) -> dict[str, Any]:
+        given.update(options)
+        return {}
+
+    part: Any = processor
+    part.tokenizer = SimpleNamespace(bos_token=None)
+    config = CaptureConfig(image_device=option, cold=True, batch=batch)
+    loaded = LoadedModel(torch.nn.Linear(1, 1), part, torch.device(model_on), "random")
+    request = ChatRequest("text alone", (Turn("user", (Text("Why?"),)),))
+    Sender(config, loaded, None, [request])._inputs(request, [], batch)
+    assert (given["device"], given["images"], len(given["text"])) == (asked, None, batch)
+    elsewhere = images_elsewhere(config, loaded.device)
+    assert elsewhere in (None, torch.device(asked))
 
 
 @pytest.mark.usefixtures("calls")

@@ -81,8 +81,31 @@ def test_what_is_no_model_or_no_processor_is_refused(quick: LoadedModel) -> None
         read_given(quick.model, quick.processor.tokenizer)
     with torch.device("meta"):
         empty = type(quick.model)(quick.model.config)
-    with pytest.raises(ConfigError, match="the model has no weights, they are on the device meta"):
+    with pytest.raises(ConfigError, match=r"the model has no weights, or not all: some are on the device meta"):
         read_given(empty, quick.processor)
+    with pytest.raises(ConfigError, match=r"the model has no weights$"):
+        read_given(nothing := Hollow(), quick.processor)
+    nothing.layer = nn.Linear(2, 2)
+    read_given(nothing, quick.processor)
+
+
+class Hollow(nn.Module):  # type: ignore[misc]
+    def generate(self) -> None:
+        """Nothing."""
+
+
+@pytest.mark.parametrize("part", ["first", "last"])
+def test_a_model_that_is_offloaded_is_refused_whichever_part_of_it(
+    quick: LoadedModel, part: str, tmp_path: Path
+) -> None:
+    """By accelerate's own means, onto a disk: its weights are on no device until a call fetches them."""
+    from accelerate import disk_offload  # type: ignore[import-untyped]
+
+    model: Any = Hollow()
+    model.first, model.last = nn.Linear(2, 2), nn.Linear(2, 2)
+    disk_offload(getattr(model, part), str(tmp_path), execution_device=torch.device("cpu"))
+    with pytest.raises(ConfigError, match=r"parts of the model are offloaded, .*; load all of it onto its devices"):
+        read_given(model, quick.processor)
 
 
 def test_what_no_clock_tells_is_refused() -> None:

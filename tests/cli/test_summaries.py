@@ -21,6 +21,13 @@ def test_a_summary_is_the_first_sentence_of_its_command(command: str) -> None:
     assert said.partition(". ")[0].removesuffix(".") + "." == SUMMARIES[command]
 
 
+def test_no_summary_is_cut_on_a_terminal_of_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert {command: text for command, text in SUMMARIES.items() if not any(text in line for line in lines)} == {}
+    assert max(map(len, lines)) <= 80
+
+
 def test_help_without_the_commands_is_the_help_with_them(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

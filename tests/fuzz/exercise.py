@@ -280,8 +280,8 @@ def _fitting(command: str, options: Sequence[str]) -> list[str]:
     """Those of the options that a command has."""
     without = {
         "--peaks": ("check", "tree", "diff", "summarize", "ranks", "report", "export", "index", *_ADVISING),
-        "--rules": ("index",),
-        "--rule": ("index",),
+        "--rules": (),
+        "--rule": (),
         "--stage": ("check", "summarize", "ranks", "report", "export", "index", *_ADVISING),
         "--request": ("check", "diff", "summarize", "ranks", "report", "export", "index"),
     }

@@ -78,3 +78,15 @@ def test_requests_in_unseen_threads_are_a_finding(tmp_path: Path) -> None:
     assert "profile_all_threads=True" in found["unseen_threads"].advice
     seen = examine(built.op("aten::mm", 100, 500, tid=9).load(tmp_path))
     assert "unseen_threads" not in {each.code for each in seen.findings}
+
+
+def test_requests_that_overlapped_on_a_thread_are_a_finding(tmp_path: Path) -> None:
+    built = TraceBuilder().range("request", 0, 1000).op("aten::mm", 10, 980)
+    assert "interleaved_requests" not in {each.code for each in examine(built.load(tmp_path)).findings}
+    for start in (100, 400):
+        built.range("interleaved", start, 1)
+    trace = built.load(tmp_path)
+    (said,) = [each for each in examine(trace).findings if each.code == "interleaved_requests"]
+    assert (said.severity, said.count) == ("warning", 2)
+    assert "2 blocks of stages overlapped" in said.message
+    assert by_stages(trace)["unattributed"].time_ns == 1000, "the mark is no stage"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -42,6 +43,7 @@ def test_columns_go_by_priority_and_are_named() -> None:
     assert list(column_widths(TABLE, 10)) == [0, 1], "what has no priority stays"
     assert "Hidden columns: count, rare thing." in printed(TABLE, 44)
     assert not any("Hidden" in line for line in printed(TABLE, 400))
+    assert not any("Hidden" in line for line in printed(replace(TABLE, rows=()), 44)), "nothing is hidden"
 
 
 SENTENCES = TextTable(

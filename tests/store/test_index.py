@@ -107,6 +107,44 @@ def test_no_names_unless_they_are_to_be_kept(tmp_path: Path) -> None:
     assert kept["failures"][0]["file"] == str(bad)
 
 
+def test_rules_define_stages_of_what_is_new_and_of_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def foreign(mark: int) -> Path:
+        trace = TraceBuilder().op("aten::mm", 0, 900 + mark).frame("experts(3)", 100, 400)
+        return trace.write(tmp_path / f"{mark}.json")
+
+    store, first, second = tmp_path / "store", foreign(0), foreign(1)
+    rules = tmp_path / "rules.toml"
+    rules.write_text('[stages]\nmoe = "experts"\n')
+    assert main(["index", str(first), "--to", str(store)]) == 0
+    assert "moe" not in set(gemma_trace.Store(store).stages().stage)
+    assert main(["index", str(first), str(second), "--to", str(store), "--rules", str(rules)]) == 0
+    assert "The rules don't change traces that the store has" in capsys.readouterr().out
+    stages = gemma_trace.Store(store).stages()
+    assert set(stages[stages.stage == "moe"].run_id) == {run_id_of(second)}
+    assert main(["index", str(first), "--to", str(tmp_path / "new"), "--rule", "moe=experts"]) == 0
+    assert "The rules" not in capsys.readouterr().out
+    of_program = gemma_trace.Store(tmp_path / "third")
+    of_program.index([first, second], [gemma_trace.stage_rule("moe", "experts")])
+    assert list(of_program.stages().stage).count("moe") == 2
+    assert list(gemma_trace.Store(tmp_path / "new").stages().stage).count("moe") == 1
+
+
+def test_a_rule_that_takes_too_long_is_no_fault_of_the_trace(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_long(*_: Any) -> None:
+        raise ConfigError("the rule takes too long")
+
+    monkeypatch.setattr("gemma_trace.trace.trace.match_rules", too_long)
+    trace, store = built(tmp_path / "a.json"), tmp_path / "store"
+    assert main(["index", str(trace), "--to", str(store), "--rule", "moe=(a+)+$"]) == 2
+    assert capsys.readouterr().err == "gemma-trace: the rule takes too long\n"
+    monkeypatch.undo()
+    assert main(["index", str(trace), "--to", str(store)]) == 0
+
+
 def test_a_full_disk_is_one_line_and_costs_nothing_that_is_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -41,7 +41,7 @@ def everything(spans: list[tuple[int, int, int]], wanted: np.ndarray, ranks: np.
     nesting = nest(start, end, track, ranks[: len(start)])
     segments = innermost_segments(start, track, nesting)
     none = np.zeros(len(start), dtype=bool)
-    inner = innermost_of(np.arange(len(start)), start, end, track, wanted[: len(start)], none)
+    inner = innermost_of(np.arange(len(start)), start, end - start, track, wanted[: len(start)], none)
     found: list[np.ndarray] = [nesting.parent, nesting.depth, nesting.end_ns, nesting.self_ns, inner]
     found += [segments.start_ns, segments.end_ns, segments.owner, np.array([nesting.clipped])]
     return [column.tolist() for column in found]

@@ -46,11 +46,11 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
         )
         return
     for stage in heavy:
-        found = case.floors.by_stage.get(stage)
-        if found is None or found.bound != "memory" or not found.measured_ns:
+        floor = case.floors.by_stage.get(stage)
+        if floor is None or floor.bound != "memory" or not floor.measured_ns:
             continue
-        moving_ns = found.bytes / peaks.bytes_per_ns
-        if not LEAST_MOVING <= moving_ns / found.measured_ns <= MOST_MOVING:
+        moving_ns = floor.bytes / peaks.bytes_per_ns
+        if not LEAST_MOVING <= moving_ns / floor.measured_ns <= MOST_MOVING:
             continue
         spans = case.in_stage(stage) & work
         yield Candidate(
@@ -60,9 +60,9 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
             ),
             where=stage,
             evidence=(
-                f"its bytes, {found.mean_bytes / 1e9:,.3f} GB, take {moving_ns / found.requests / 1e6:,.3f} ms at the "
-                f"memory's peak rate, {100 * moving_ns / found.measured_ns:.0f}% of the "
-                f"{found.measured_ns / found.requests / 1e6:,.3f} ms of its work"
+                f"its bytes, {floor.mean_bytes / 1e9:,.3f} GB, take {moving_ns / floor.requests / 1e6:,.3f} ms at the "
+                f"memory's peak rate, {100 * moving_ns / floor.measured_ns:.0f}% of the "
+                f"{floor.measured_ns / floor.requests / 1e6:,.3f} ms of its work"
             ),
             spans=spans,
             confidence=Confidence.MEDIUM,

@@ -10,6 +10,7 @@ from gemma_trace.analysis.breakdown import StageBreakdown, breakdown
 from gemma_trace.analysis.roofline.devices import DevicePeaks, device_peaks
 from gemma_trace.analysis.roofline.floors import StageFloor, stage_floors
 from gemma_trace.peaks import Peaks
+from gemma_trace.trace.requests import Request
 from gemma_trace.trace.trace import Trace
 
 
@@ -118,8 +119,12 @@ def floors_of(trace: Trace, breakdown: StageBreakdown, own: Sequence[Peaks] = ()
     return Floors(floors, device, tuple(summed_floors(floors)))
 
 
-def request_floors(trace: Trace, request: int | None = None, own: Sequence[Peaks] = ()) -> Floors:
-    """The floors of one request's stages; of all requests for None."""
+def request_floors(trace: Trace, request: int | Request | None = None, own: Sequence[Peaks] = ()) -> Floors:
+    """The floors of one request's stages; of all requests for None.
+
+    Raises:
+        InputError: there is no such request.
+    """
     return floors_of(trace, breakdown(trace, request), own)
 
 

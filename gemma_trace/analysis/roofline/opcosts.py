@@ -18,7 +18,7 @@ from gemma_trace.analysis.roofline.matrix_ops import MATRIX_OPS
 from gemma_trace.analysis.roofline.tensors import read_inputs
 from gemma_trace.analysis.roofline.vector_ops import VECTOR_OPS
 from gemma_trace.analysis.work_pieces import Work, device_work, host_work
-from gemma_trace.trace.events import NONE, BoolArray, IntArray
+from gemma_trace.trace.events import NONE, BoolArray, CodeArray, IntArray
 from gemma_trace.trace.trace import Trace
 
 FloatArray = npt.NDArray[np.float64]
@@ -42,7 +42,7 @@ class OpCosts:
         cost: int64 [k], index into `table`.
         without_tf32: bool [k], whether the kernels' names say that float32 is multiplied as such.
         work_ns: int64 [k], the sum of the lengths of the op's pieces of work, never 0.
-        owner: int64 [n], for each span on the host the costed op that it is in, an index into `op`; else `NONE`.
+        owner: int32 [n], for each span on the host the costed op that it is in, an index into `op`; else `NONE`.
     """
 
     on: Literal["device", "host"]
@@ -51,14 +51,14 @@ class OpCosts:
     cost: IntArray
     without_tf32: BoolArray
     work_ns: IntArray
-    owner: IntArray
+    owner: CodeArray
 
     def column(self, name: str) -> FloatArray:
         """float64 [k], a figure of `Cost`, e.g. `matrix_flops`."""
         return np.array([getattr(cost, name) for cost in self.table], dtype=np.float64)[self.cost]
 
-    def owner_of(self, trace: Trace, work: Work) -> IntArray:
-        """int64, for each piece of work the costed op it is of; `NONE` for none, and for copies and fills."""
+    def owner_of(self, trace: Trace, work: Work) -> CodeArray:
+        """int32, for each piece of work the costed op it is of; `NONE` for none, and for copies and fills."""
         found = np.where(work.caller >= 0, self.owner[np.maximum(work.caller, 0)], NONE)
         if work.on == "host":
             return found
@@ -79,9 +79,10 @@ def op_costs(trace: Trace, on: Literal["device", "host"] | None = None) -> OpCos
     on = on or ("device" if len(trace.activities) else "host")
     known, table, cost = _costed(trace)
     owner = _outermost(trace, known)
-    place = np.full(len(trace.spans), NONE, dtype=np.int64)
+    place = np.full(len(trace.spans) + 1, NONE, dtype=np.int32)  # the last is for no op
     place[known] = np.arange(len(known))
-    owner = np.where(owner >= 0, place[np.maximum(owner, 0)], NONE)
+    owner = place[owner]
+    del place
     everything = OpCosts(on, known, table, cost, np.zeros(len(known), bool), np.zeros(len(known), np.int64), owner)
     work = device_work(trace) if on == "device" else host_work(trace)
     owners = everything.owner_of(trace, work)
@@ -91,7 +92,7 @@ def op_costs(trace: Trace, on: Literal["device", "host"] | None = None) -> OpCos
         launching = np.where(trace.launch >= 0, owner[np.maximum(trace.launch, 0)], NONE)
         work_ns[launching[launching >= 0]] = 0
     worked = np.flatnonzero(work_ns)
-    renumbered = np.full(len(known) + 1, NONE, dtype=np.int64)
+    renumbered = np.full(len(known) + 1, NONE, dtype=np.int32)
     renumbered[worked] = np.arange(len(worked))
     plain = _by_names(trace, work, owners, len(known)) if on == "device" else np.zeros(len(known), bool)
     return OpCosts(on, known[worked], table, cost[worked], plain[worked], work_ns[worked], renumbered[owner])
@@ -120,27 +121,29 @@ def _costed(trace: Trace) -> tuple[IntArray, tuple[Cost, ...], IntArray]:
     return ops[cost >= 0], table, cost[cost >= 0]
 
 
-def _outermost(trace: Trace, wanted: IntArray) -> IntArray:
-    """int64 [n], for each span on the host the outermost wanted span around it, or itself; else `NONE`."""
+def _outermost(trace: Trace, wanted: IntArray) -> CodeArray:
+    """int32 [n], for each span on the host the outermost wanted span around it, or itself; else `NONE`."""
+    host, nesting = trace.host, trace.nesting
     is_wanted = np.zeros(len(trace.spans), dtype=bool)
     is_wanted[wanted] = True
     inner = trace.innermost(is_wanted)
-    parent = np.full(len(trace.spans), NONE, dtype=np.int64)
-    above = trace.nesting.parent
-    parent[trace.host] = np.where(above >= 0, trace.host[np.maximum(above, 0)], NONE)
-    up = np.where(parent >= 0, inner[np.maximum(parent, 0)], NONE)  # the wanted span around a wanted span
-    depth = np.zeros(len(trace.spans), dtype=np.int64)
-    depth[trace.host] = trace.nesting.depth
+    place = np.searchsorted(host, wanted)
+    above = nesting.parent[place]
+    over = np.where(above >= 0, inner[host[np.maximum(above, 0)]], NONE)  # the wanted span around a wanted span
     # `innermost` goes by time and `nesting` by clipped extents: of spans that cross, each may be around the other.
-    up = np.where(depth[np.maximum(up, 0)] < depth, up, NONE)
+    depth = nesting.depth[place]
+    depth_over = np.where(over >= 0, nesting.depth[np.searchsorted(host, np.maximum(over, 0))], 0)
+    up = np.full(len(trace.spans), NONE, dtype=np.int32)
+    up[wanted] = np.where(depth_over < depth, over, NONE)
     while True:
-        higher = np.where(inner >= 0, up[np.maximum(inner, 0)], NONE)
-        if not (higher >= 0).any():
+        higher = np.where(inner >= 0, up[inner], NONE)
+        found = higher >= 0
+        if not found.any():
             return inner
-        inner = np.where(higher >= 0, higher, inner)
+        np.copyto(inner, higher, where=found)
 
 
-def _by_names(trace: Trace, work: Work, owners: IntArray, ops: int) -> BoolArray:
+def _by_names(trace: Trace, work: Work, owners: CodeArray, ops: int) -> BoolArray:
     """bool [ops], whether an op has a kernel that multiplies float32 as such."""
     named = np.array([bool(_WITHOUT_TF32.search(name)) for name in trace.spans.names], dtype=bool)
     found = np.zeros(ops, dtype=bool)

@@ -100,14 +100,14 @@ def _of_captures(base: CaptureConfig, changes: Sequence[str], pythons: Sequence[
             raise ConfigError(f"--set {text!r} is not OPTION=VALUE,VALUE, e.g. image_backend=torchvision,pil")
         name = field_of(name)
         axes[name] = values_of(name, values)
-    found = [_python(python) for python in pythons] or [sys.executable]
+    interpreters = [_python(python) for python in pythons] or [sys.executable]
     arms: list[Arm] = []
-    for place, combination in product(range(len(found)), product(*axes.values())):
+    for place, combination in product(range(len(interpreters)), product(*axes.values())):
         chosen = dict(zip(axes, combination, strict=True))
         parts = [f"{name}-{value}" for name, value in chosen.items() if len(axes[name]) > 1]
-        parts += [f"python-{place + 1}"] if len(found) > 1 else []
+        parts += [f"python-{place + 1}"] if len(interpreters) > 1 else []
         label = _as_label("-".join(parts) or "capture")
-        arms.append(Arm(len(arms), label, replace(base, **chosen), found[place]))
+        arms.append(Arm(len(arms), label, replace(base, **chosen), interpreters[place]))
     return arms
 
 
@@ -128,10 +128,10 @@ def _of_commands(commands: Sequence[str]) -> list[Arm]:
 
 def _python(given: str) -> str:
     """The absolute path of a Python, whose links aren't followed: a virtual environment's is one."""
-    found = shutil.which(given)
-    if found is None:
+    program = shutil.which(given)
+    if program is None:
         raise ConfigError(f"--python {given} is not a program that can be run")
-    return str(Path(found).absolute())
+    return str(Path(program).absolute())
 
 
 def _as_label(text: str) -> str:

@@ -110,13 +110,13 @@ def drift_remark(times_ms: Mapping[str, Sequence[tuple[int, float]]]) -> str | N
 
 
 def _numbers(folder: str, pattern: str) -> list[float]:
-    found = []
+    numbers = []
     for path in Path(folder).glob(pattern):
         try:
-            found.append(float(path.read_text()))
+            numbers.append(float(path.read_text()))
         except (OSError, ValueError):  # a sensor that is there and can't be read says nothing
             continue
-    return found
+    return numbers
 
 
 def _gpu() -> tuple[float | None, float | None]:

@@ -147,9 +147,9 @@ def _run_locked(
 def trace_in(folder: Path) -> Path | None:
     """The trace that a trial wrote: the only one, or the newest."""
     for pattern in _TRACES:
-        found = [path for path in folder.rglob(pattern) if path.is_file() and not path.name.startswith(".")]
-        if found:
-            return max(found, key=lambda path: path.stat().st_mtime_ns)
+        traces = [path for path in folder.rglob(pattern) if path.is_file() and not path.name.startswith(".")]
+        if traces:
+            return max(traces, key=lambda path: path.stat().st_mtime_ns)
     return None
 
 

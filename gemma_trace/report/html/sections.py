@@ -15,6 +15,7 @@ from gemma_trace.report.html.tables import page_changes, page_runs, page_stages
 from gemma_trace.report.number_text import milliseconds, percent, significant, spread
 from gemma_trace.report.table import Table
 from gemma_trace.report.tables.diff import stage_notes
+from gemma_trace.report.tables.summary import timing_notes
 from gemma_trace.report.verdicts import sentence
 from gemma_trace.stages import Stage
 
@@ -249,15 +250,7 @@ def _longest_ms(run: RunView, basis: Literal["ttft", "wall"]) -> float:
 
 
 def _overview_notes(runs: Sequence[RunView]) -> Iterable[str]:
-    if all(run.headline.timing == "profiled" for run in runs):
-        yield "Medians ± half the interquartile range over the profiled requests; no run has a timed pass."
-    else:
-        yield (
-            "Medians ± half the interquartile range over the requests that ran without the profiler; only the "
-            "profiled TTFT is under it."
-        )
-        if profiled := [run.label for run in runs if run.headline.timing == "profiled"]:
-            yield f"These runs have no timed pass, so their figures are under the profiler: {', '.join(profiled)}."
+    yield from timing_notes([(run.label, run.headline.timing, run.overview.runs) for run in runs])
     if random := [run.label for run in runs if run.weights == "random"]:
         yield f"Random weights: {', '.join(random)}. Times depend on the shapes, not on the values."
 

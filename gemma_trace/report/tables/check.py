@@ -9,7 +9,7 @@ from gemma_trace.analysis.summary import RunSummary
 from gemma_trace.report.table import Col, Report, Table
 from gemma_trace.report.units import COUNT, MS, RATIO, STATUS, WORDS
 
-CODE: Final = Col("code", "finding", definition="the kind of finding; see below", priority=1)
+CODE: Final = Col("code", "finding", definition="the kind of finding; see below", priority=2)
 SEVERITY: Final = Col(
     "severity",
     "severity",
@@ -21,10 +21,10 @@ SEVERITY: Final = Col(
     ),
 )
 AFFECTED: Final = Col(
-    "count", "count", COUNT, definition="how many events, requests or whatever else the code counts", priority=1
+    "count", "count", COUNT, definition="how many events, requests or whatever else the code counts", priority=3
 )
 MESSAGE: Final = Col("message", "what", WORDS, definition="what is wrong")
-ADVICE: Final = Col("advice", "what to do", WORDS, definition="what to do about it", priority=2)
+ADVICE: Final = Col("advice", "what to do", WORDS, definition="what to do about it", priority=1)
 TRACES: Final = Col(
     "traces", definition="in JSON's `health`, for several traces: the labels of those that have the finding"
 )

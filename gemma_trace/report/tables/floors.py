@@ -106,7 +106,7 @@ def floor_notes(floors: Floors) -> tuple[str, ...]:
     return (
         _FLOOR_NOTE if floors.on_device else _HOST_FLOOR_NOTE,
         *((_CONFIG_NOTE.format(stages=", ".join(by_config)),) if by_config else ()),
-        floors.device.note,
+        f"Peak rates: {floors.device.note}",
     )
 
 

@@ -86,6 +86,8 @@ def _notes(result: IndexResult) -> list[str]:
     notes = []
     if result.counts[Status.KNOWN]:
         notes.append("known: the store already has a trace with the same content.")
+        if result.has_rules:
+            notes.append("The rules don't change traces that the store has; index them into a new store for that.")
     if done := result.compaction:
         notes.append(
             f"Compacted {done.runs:,} runs of {done.days:,} days into {done.written_files:,} parts of "

@@ -210,7 +210,7 @@ def _notes(use: MemoryUse) -> list[str]:
             "No cache was found: it may have been allocated before the profiler started, or outlive the request."
         )
     if any(device.device != NONE for device in use.devices) and any(d.device == NONE for d in use.devices):
-        notes.append("The host's stages are in JSON.")
+        notes.append("The stages of the host's allocator are in the JSON (--format json).")
     return notes
 
 

@@ -25,6 +25,7 @@ from gemma_trace.report.tables.rank_cols import (
     STAGE_COLS,
     STRAGGLER_COLS,
 )
+from gemma_trace.wording import counted
 
 MOST_RANKS: Final = 16
 """So many ranks are shown to people, those that wait longest first and those that are waited for."""
@@ -75,7 +76,7 @@ def stage_table(job: Job) -> Table[RankStageLine]:
     counts = (walls > 0).sum(axis=1)
     wall_ns = float((walls.sum(axis=1) / counts.clip(1)).mean())
     return Table(
-        f"Stages of {job.label}, {_window(job)} over {len(job.ranks)} ranks",
+        f"Stages of {job.label}, {_window(job)} over {counted(len(job.ranks), 'rank')}",
         STAGE_COLS,
         job.stage_lines,
         {"stage": "wall", "mean_ns": wall_ns},

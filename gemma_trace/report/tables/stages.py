@@ -18,7 +18,7 @@ from gemma_trace.report.tables.floors import DISTANCE, FLOOR, HAS_FLOOR, floor_n
 from gemma_trace.report.tables.reasons import WHY, reasons_data, split_table, why_table
 from gemma_trace.report.units import BAR, COUNT, MEASURE_MS, MS, PCT, STAGE
 from gemma_trace.report.verdicts import DOUBTS
-from gemma_trace.stages import SERVED_STAGES
+from gemma_trace.stages import SERVED_STAGES, Stage
 from gemma_trace.store import columns
 
 MOST_LABELS: Final = 10
@@ -79,8 +79,11 @@ PAGE_COLS: Final = (
 )
 """A row per stage of one request, as the page shows them."""
 
-_TIME_NOTE: Final = (
-    "time: the part of the wall time that a stage accounts for; preprocessing does not include the stages below it."
+_TIME_NOTE: Final = "time: the part of the wall time that a stage accounts for"
+_NESTED_NOTE: Final = "; preprocessing does not include the stages below it"
+_NO_STAGES_NOTE: Final = (
+    "No span of this trace is known as a stage. --rule NAME=REGEX defines stages by the names of spans, which "
+    "gemma-trace tree shows."
 )
 _TIMED_NOTE: Final = "timed: medians without the profiler, up to the first token; for decode, of one step."
 
@@ -161,7 +164,10 @@ def _window(breakdown: StageBreakdown, measured: StageBreakdown) -> str:
 def _notes(
     breakdown: StageBreakdown, measured: StageBreakdown, run: RunSummary, doubt: Doubt, floors: Floors | None
 ) -> list[str]:
-    notes = [_TIME_NOTE]
+    stages = {row.stage for row in measured.rows}
+    notes = [f"{_TIME_NOTE}{_NESTED_NOTE if Stage.PREPROCESSING in stages else ''}."]
+    if all(set(request.stages_ns) <= {Stage.UNATTRIBUTED} for request in run.requests):
+        notes.append(_NO_STAGES_NOTE)
     if len(measured.requests) < len(breakdown.requests):
         notes.append(_left_out_note(breakdown))
     if doubt:
@@ -170,7 +176,7 @@ def _notes(
         notes.append(_TIMED_NOTE)
     ttft_ns = measured.totals.ttft_ns
     if ttft_ns is not None:
-        is_served = any(row.stage in SERVED_STAGES for row in measured.rows)
+        is_served = not stages.isdisjoint(SERVED_STAGES)
         notes.append(_ttft_note(ttft_ns / len(measured.requests), run, is_served=is_served))
     return [*notes, *_shared_notes(measured), *(floor_notes(floors) if floors else ())]
 

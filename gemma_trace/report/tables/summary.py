@@ -176,17 +176,12 @@ def summary_report(runs: Sequence[RunSummary], source: Sequence[str]) -> Report:
     """The TTFT table: one row per run."""
     labels = told_apart([run.run for run in runs], [run.source for run in runs])
     lines = [RunLine(label, run) for label, run in zip(labels, runs, strict=True)]
-    notes = [
-        "Medians ± half the interquartile range over the requests that ran without the profiler; only the "
-        "profiled TTFT is under it."
-    ]
-    if profiled := [line.label for line in lines if line.run.timing == "profiled"]:
-        notes.append(f"These runs have no timed pass, so their figures are under the profiler: {listed(profiled)}.")
+    notes = [*timing_notes([(line.label, run.timing, run.runs) for line, run in zip(lines, runs, strict=True)])]
     notes += energy_notes(runs)
     return Report(
         command="summarize",
         source=source,
-        tables=(Table("Time to first token", run_cols(runs, _SHOWN, PROFILED_TTFT), lines, notes=tuple(notes)),),
+        tables=(Table("Time to first token", run_cols(runs, (*_SHOWN, PROFILED_TTFT)), lines, notes=tuple(notes)),),
         data=Table("Time to first token", SUMMARY_FILE, runs),
         totals={"runs": len(runs)},
         health=health_of(runs),
@@ -206,32 +201,45 @@ def stage_summary_report(runs: Sequence[RunSummary], source: Sequence[str], stag
         raise InputError(f"no run has a stage {stage!r}; they have {', '.join(known) or 'none'}")
     ttft = TTFT.of(partial(_measure, "ttft_ms")).within("run")
     shown = (RUN.of("label"), replace(STAGE_MS, header=stage), ttft, *(col.within("run") for col in (INFLATION, RUNS)))
-    notes = ["Medians ± half the interquartile range over the requests that ran without the profiler."]
-    if profiled := [line.label for line in lines if line.run.timing == "profiled"]:
-        notes.append(f"These runs have no timed pass, so their figures are under the profiler: {listed(profiled)}.")
+    notes = timing_notes([(line.label, run.timing, run.runs) for line, run in zip(lines, runs, strict=True)])
     return Report(
         command="summarize",
         source=source,
-        tables=(Table(f"The stage {stage}", shown, lines, notes=tuple(notes)),),
+        tables=(Table(f"The stage {stage}", shown, lines, notes=notes),),
         data=Table(f"The stage {stage}", (*(col.within("run") for col in RUN_FILE), STAGE, STAGE_MS, ttft), lines),
         totals={"runs": len(runs)},
         health=health_of(runs),
     )
 
 
-def run_cols(runs: Sequence[RunSummary], measures: Sequence[Col], *always: Col) -> tuple[Col, ...]:
-    """The columns of a table of `RunLine`s: those of the measures that a run has.
+def timing_notes(runs: Sequence[tuple[str, str, int]]) -> tuple[str, ...]:
+    """What the measures of runs are of.
 
     Args:
-        always: measures that are shown even where no run has them.
+        runs: of each the label, the timing, and over how many requests its measures were taken.
     """
+    profiled = [label for label, timing, _ in runs if timing == "profiled"]
+    is_one = all(requests == 1 for _, _, requests in runs)
+    measures = "The figures are those of" if is_one else "Medians ± half the interquartile range over"
+    if len(profiled) == len(runs):
+        requests = "one profiled request per run" if is_one else "the profiled requests"
+        return (f"{measures} {requests}; no run has a timed pass.",)
+    requests = "one request per run that" if is_one else "the requests that"
+    note = f"{measures} {requests} ran without the profiler; only the profiled TTFT is under it."
+    without = f"These runs have no timed pass, so their figures are under the profiler: {listed(profiled)}."
+    return (note, without) if profiled else (note,)
+
+
+def run_cols(runs: Sequence[RunSummary], measures: Sequence[Col]) -> tuple[Col, ...]:
+    """The columns of a table of `RunLine`s: those of the measures that a run has."""
     known = [col for col in measures if any(run.measures[col.key] for run in runs)]
     energy = ENERGY_SHOWN if any(run.energy for run in runs) else ()
+    inflation = (INFLATION,) if any(run.inflation for run in runs) else ()
     several = (RANKS,) if any(run.ranks > 1 for run in runs) else ()
     return (
         RUN.of("label"),
-        *(col.of(partial(_measure, col.key)).within("run") for col in (*known, *always)),
-        *(col.within("run") for col in (*energy, INFLATION, *several, RUNS)),
+        *(col.of(partial(_measure, col.key)).within("run") for col in known),
+        *(col.within("run") for col in (*energy, *inflation, *several, RUNS)),
     )
 
 
