@@ -35,7 +35,7 @@ from gemma_trace.analysis.work_groups import OUTSIDE_OPS, families
 from gemma_trace.analysis.work_pieces import Work, device_work
 from gemma_trace.tabular import Rows
 from gemma_trace.trace.events import NONE, BoolArray, IntArray
-from gemma_trace.trace.places import Places
+from gemma_trace.trace.places import Places, distinct
 from gemma_trace.trace.trace import Trace
 
 _BLOCKING: Final = re.compile(r"(?>\w*?Synchronize)\w*", re.I)
@@ -150,7 +150,7 @@ def stage_reasons(trace: Trace, request: int | Request | None = None) -> StageRe
                 time_ns=sum(part.time_ns for part in split),
                 parts=tuple(sorted(split, key=lambda part: -part.time_ns)),
                 activities=len(own),
-                launches=len(np.unique(trace.launch[own][trace.launch[own] >= 0])),
+                launches=len(distinct(trace.launch[own][trace.launch[own] >= 0])),
                 median_activity_ns=float(np.median(trace.spans.dur_ns[trace.activities[own]])) if len(own) else None,
                 requests=len(requests),
                 cold_ns=int(cold[row]),
@@ -194,7 +194,7 @@ class _Splitter:
         blocking = np.array([bool(_BLOCKING.fullmatch(name)) for name in spans.names], dtype=bool)
         self._waits = blocking[spans.name] & trace.is_call
         self._threads = HostThreads(trace)
-        calls = np.unique(launch[launch >= 0])
+        calls = distinct(launch[launch >= 0])
         self._called = {track: spans.ts_ns[calls[mine]] for track, mine in Places(spans.track[calls])}
         self.long = long_calls(trace)
 

@@ -25,8 +25,8 @@ from gemma_trace.analysis.window_line import expanded
 from gemma_trace.analysis.work_pieces import Work, device_work, host_work, requests_of_work
 from gemma_trace.peaks import Peaks
 from gemma_trace.tabular import Rows
-from gemma_trace.trace.events import IntArray
-from gemma_trace.trace.places import Places
+from gemma_trace.trace.events import Codes, IntArray
+from gemma_trace.trace.places import Places, distinct
 from gemma_trace.trace.trace import Trace
 
 LEAST_COVERED_PCT: Final = 50.0
@@ -134,7 +134,7 @@ class _CountedStages:
 
     def devices(self, row: StageTime) -> int:
         """On how many devices a stage's work ran; the host is one."""
-        return len(np.unique(self._piece_device[self.pieces(row)]))
+        return len(distinct(self._piece_device[self.pieces(row)]))
 
     def covered_pct(self, row: StageTime) -> float:
         """The share of a stage's work that ops with a cost take."""
@@ -205,11 +205,11 @@ class _Parts(NamedTuple):
     share: FloatArray
 
 
-def _parts_by_device(owner: IntArray, device: IntArray, length_ns: IntArray, work_ns: IntArray) -> _Parts:
+def _parts_by_device(owner: Codes, device: IntArray, length_ns: IntArray, work_ns: IntArray) -> _Parts:
     """The ops' work by device.
 
     Args:
-        owner: int64 [n], the costed op of each piece of work; `NONE` for none.
+        owner: integer [n], the costed op of each piece of work; `NONE` for none.
         device, length_ns: int64 [n], of each piece.
         work_ns: int64 [k], the length of each op's pieces.
     """
