@@ -25,7 +25,10 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 SAMPLES = ROOT / "traces" / "samples"
 
-REPEATING = ("fuzz/", "browser/", "integration/test_hta.py", "export/test_perfetto.py", "trace/test_garbage.py")
+REPEATING = (
+    *("fuzz/", "browser/", "integration/test_hta.py", "integration/test_notebooks.py"),
+    *("export/test_perfetto.py", "trace/test_garbage.py"),
+)
 """Tests that put many inputs through what other tests reach too."""
 
 HUNG_S = 3600

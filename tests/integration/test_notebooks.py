@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import importlib
 import importlib.util
 import re
 import runpy
 import socket
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -31,11 +33,13 @@ def path(request: pytest.FixtureRequest) -> Path:
     return found
 
 
-def read(path: Path) -> Any:
-    """The notebook. Importing what reads it takes seconds, which each process of the tests would take."""
-    import nbformat
+def nbformat() -> ModuleType:
+    """What reads notebooks: importing it takes seconds, which each process of the tests would take at its begin."""
+    return importlib.import_module("nbformat")
 
-    return nbformat.read(path, as_version=4)
+
+def read(path: Path) -> Any:
+    return nbformat().read(path, as_version=4)
 
 
 def texts(notebook: Any) -> list[tuple[str, str, str]]:
@@ -83,12 +87,10 @@ def test_it_runs_and_says_what_is_stored(path: Path) -> None:
 
 
 def test_it_is_stored_as_it_ran_with_nothing_of_the_machine(path: Path) -> None:
-    import nbformat
-
     script = runpy.run_path(str(ANALYSIS / "execute_notebooks.py"))
     written = path.read_text()
     stored = read(path)
-    assert written == nbformat.writes(script["bare"](read(path))) + "\n"
+    assert written == nbformat().writes(script["bare"](read(path))) + "\n"
     code = [cell for cell in stored.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1)), "in one go, from the top"
     assert not any(output.get("name") == "stderr" for cell in code for output in cell.outputs)
