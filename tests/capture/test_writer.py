@@ -137,8 +137,8 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.Mon
 )
 def test_an_export_that_is_no_json_is_refused(text: bytes, wrong: str, tmp_path: Path) -> None:
     (tmp_path / "profiler.json").write_bytes(text)
-    with_stacks = replace(METADATA, config={"stacks": True})
-    for metadata, advice in ((METADATA, r"\)$"), (with_stacks, r"\); try without stacks=True$")):
+    lightest, with_stacks = replace(METADATA, config={}), replace(METADATA, config={"stacks": True})
+    for metadata, advice in ((lightest, r"\)$"), (with_stacks, r"\); try without stacks=True$")):
         with pytest.raises(CaptureError, match=rf"is not valid \(.*{wrong}.*{advice}"):
             write_trace([tmp_path / "profiler.json"], metadata, tmp_path / "out" / "a.json.gz")
     assert not list(tmp_path.glob("out/*"))
