@@ -42,11 +42,15 @@ class ProfiledHeap:
         self._resident_bytes = resident_bytes()
         self._keep_apart_if(self._resident_bytes // 2 > host_free_bytes())
 
+    def begin_cycle(self) -> None:
+        """Look at the heap as it is, after what the profiler has collected and freed: that is no request's growth."""
+        self._resident_bytes = resident_bytes()
+
     def after_request(self, still_to_come: int) -> None:
         """Look how far the heap has grown since the last look.
 
         Args:
-            still_to_come: how many requests will be profiled yet.
+            still_to_come: how many requests will be profiled yet before the profiler frees its records.
         """
         resident = resident_bytes()
         grown = resident - self._resident_bytes

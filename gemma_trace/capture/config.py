@@ -153,7 +153,7 @@ class CaptureConfig:
         new_tokens: tokens to generate; the stage `decode` appears from 2 on.
         warmup: requests before the timed pass, not counted; each that is measured comes once at least, unless it is 0.
         runs: requests timed without the profiler.
-        profile_runs: requests recorded by the profiler, after one more that warms it up.
+        profile_runs: requests recorded by the profiler, in cycles (`cycles.py`), each after one more that warms it up.
         detail: how deep the ranges go: `stage`, `layer`, `module`.
         stacks: record Python's stack frames.
         shapes: record the shapes of the ops' inputs.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -16,10 +16,8 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "6")
 
 import torch
 from torch import nn
-from torch.profiler import ProfilerActivity
 
-from gemma_trace.capture.accelerators import activity_of, wait_for
-from gemma_trace.capture.activation_memory import APART_WARNING, profiled_heap
+from gemma_trace.capture.accelerators import activity_of
 from gemma_trace.capture.adapters import adapter_of
 from gemma_trace.capture.alone import alone_in_process, settings_warnings
 from gemma_trace.capture.annotate import annotate
@@ -39,6 +37,7 @@ from gemma_trace.capture.one_line_errors import as_capture_error
 from gemma_trace.capture.options import check_field
 from gemma_trace.capture.output import lock_output, lock_run, made, previous_traces
 from gemma_trace.capture.phases import NoProgress, Progress
+from gemma_trace.capture.profiled_pass import MODULES_WARNING, profiled_pass
 from gemma_trace.capture.quantization import quantization_of
 from gemma_trace.capture.ranges import ProfilerRanges, RangeSink, RangeStack, SynchronizedRanges
 from gemma_trace.capture.sending import Sender, Sent
@@ -155,8 +154,8 @@ def _profiled(
     device: torch.device,
     progress: Progress,
     scratch: Path,
-) -> tuple[Path, RunMetadata]:
-    """The profiler's own JSON, in the scratch folder, and what the trace is to say of itself."""
+) -> tuple[tuple[Path, ...], RunMetadata]:
+    """The profiler's own JSON by cycle, in the scratch folder, and what the trace is to say of itself."""
     environment = describe_environment(device)  # whatever it takes, no pass is lost
     requests = build_requests(config, scratch)
     progress.phase(f"loading {run.model}", 1)
@@ -307,43 +306,31 @@ class _Session:
                 self._progress.step()
         return samples
 
-    def profile_requests(self, scratch: Path) -> Path:
-        """The profiled pass; one more request first, which the profiler throws away.
+    def profile_requests(self, scratch: Path) -> tuple[Path, ...]:
+        """The profiled pass.
 
         Returns:
-            The file with the profiler's own JSON.
+            The files with the profiler's own JSON, one a cycle.
         """
-        config = self._config
-        self._progress.phase("profiling", config.profile_runs + 1)
-        exported = scratch / "profiler.json"
-        detail = config.detail if config.compile == "off" else "stage"  # hooks inside would have it compiled once more
-        activities = [ProfilerActivity.CPU]
-        activity = activity_of(self._loaded.device)
-        activities += [activity] if activity not in (None, ProfilerActivity.CPU) else []
-        with (
-            profiled_heap() as heap,
-            self._annotated(ProfilerRanges(), detail=detail) as ranges,
-            torch.profiler.profile(
-                activities=activities,
-                schedule=torch.profiler.schedule(wait=0, warmup=1, active=config.profile_runs, repeat=1),
-                on_trace_ready=lambda profiler: profiler.export_chrome_trace(str(exported)),
-                record_shapes=config.shapes,
-                profile_memory=config.memory,
-                with_stack=config.stacks,
-            ) as profiler,
-        ):
-            for index in range(-1, config.profile_runs):
-                sent = self._send(self.request(max(index, 0)), ranges, _ignore_tokens)
-                self.profiled += [sent] if index >= 0 else []
-                wait_for(self._loaded.device)
-                heap.after_request(config.profile_runs - 1 - index)
-                self._progress.step()
-                if index == config.profile_runs - 1:
-                    self._progress.phase("collecting the profile", 1)
-                profiler.step()
-        if heap.apart:
-            self.warnings += (APART_WARNING,)
-        return exported
+        detail = self._config.detail if self._config.compile == "off" else "stage"  # hooks inside would be compiled
+        with self._annotated(ProfilerRanges(), detail=detail) as ranges:
+            found = profiled_pass(
+                self._config,
+                self._loaded.device,
+                lambda index: self._send(self.request(index), ranges, _ignore_tokens),
+                self._progress,
+                scratch,
+            )
+        self.profiled += found.sent
+        self.warnings += found.warnings
+        if self._config.stacks and len(found.exported) > 1 and self._only_some_have_images():
+            self.warnings += (MODULES_WARNING,)
+        return found.exported
+
+    def _only_some_have_images(self) -> bool:
+        """Whether some of the profiled requests have images and others don't."""
+        profiled = map(self.request, range(self._config.profile_runs))
+        return len({bool(self._image_numbers[request.id]) for request in profiled}) > 1
 
     @contextmanager
     def _annotated(self, sink: RangeSink, detail: str) -> Iterator[RangeStack]:
@@ -380,11 +367,11 @@ def _ignore_tokens(count: int) -> None:
     """Nobody times these tokens."""
 
 
-def _warnings(device: torch.device, exported: Path) -> tuple[str, ...]:
+def _warnings(device: torch.device, exported: Iterable[Path]) -> tuple[str, ...]:
     if activity_of(device) is None:
         unseen = f"this torch's profiler records no activity of {device.type}"
         return (f"{unseen}: the stages waited for it, but no kernel is known",)
-    if device.type != "cpu" and not _holds(exported, b'"cat": "kernel"'):
+    if device.type != "cpu" and not any(_holds(file, b'"cat": "kernel"') for file in exported):
         return ("the profiler recorded no device activity; run with KINETO_LOG_LEVEL=1 to see what CUPTI says",)
     return ()
 

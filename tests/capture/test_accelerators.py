@@ -153,11 +153,11 @@ def test_what_is_not_known_of_a_device_is_said(tmp_path: Path) -> None:
     empty, exported = tmp_path / "empty.json", tmp_path / "exported.json"
     empty.touch()
     exported.write_bytes(b'"cat": "kernel"')
-    assert _warnings(MPS, empty) == (
+    assert _warnings(MPS, [empty]) == (
         "this torch's profiler records no activity of mps: the stages waited for it, but no kernel is known",
     )
-    assert "no device activity" in _warnings(XPU, empty)[0]
-    assert _warnings(XPU, exported) == _warnings(CPU, empty) == ()
+    assert "no device activity" in _warnings(XPU, [empty])[0]
+    assert _warnings(XPU, [empty, exported]) == _warnings(CPU, [empty]) == ()
     with watched_devices([XPU]) as watch:
         watch.start()
         watch.finish(1, 1)

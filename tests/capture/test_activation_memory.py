@@ -75,6 +75,19 @@ def test_large_tensors_are_kept_apart_only_once_memory_would_run_out(
     assert thresholds == ([LARGE_BYTES, 32 * 2**20] if any(apart) else [])
 
 
+def test_what_the_profiler_collects_between_two_cycles_is_no_requests_growth(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = iter([1 * GB, 2 * GB, 3 * GB, 8 * GB, 8 * GB, 8 * GB])
+    monkeypatch.setattr(activation_memory, "resident_bytes", lambda: next(held))
+    monkeypatch.setattr(activation_memory, "host_free_bytes", lambda: 10 * GB)
+    with profiled_heap() as heap:
+        heap.after_request(1)
+        heap.after_request(0)
+        heap.begin_cycle()  # 5 GB more than at the last request's end
+        heap.after_request(2)
+        heap.after_request(1)
+    assert not heap.apart
+
+
 def test_nothing_is_kept_apart_where_the_c_library_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(activation_memory, "host_free_bytes", lambda: 0)
     monkeypatch.setattr(activation_memory, "_set_threshold", lambda _: False)

@@ -79,7 +79,7 @@ def content(path: Path) -> str:
 
 
 def test_a_capture_has_no_folders_of_this_machine(tmp_path: Path) -> None:
-    write_trace(built().write(tmp_path / "profiler.json"), METADATA, tmp_path / "a.json.gz")
+    write_trace([built().write(tmp_path / "profiler.json")], METADATA, tmp_path / "a.json.gz")
     text = content(tmp_path / "a.json.gz")
     for private in ("srv", "acme", "home", "plan", "clients"):
         assert private not in text
@@ -90,7 +90,7 @@ def test_a_capture_has_no_folders_of_this_machine(tmp_path: Path) -> None:
 
 
 def test_paths_can_be_kept(tmp_path: Path) -> None:
-    write_trace(built().write(tmp_path / "profiler.json"), METADATA, tmp_path / "a.json.gz", keep_paths=True)
+    write_trace([built().write(tmp_path / "profiler.json")], METADATA, tmp_path / "a.json.gz", keep_paths=True)
     names = set(load(tmp_path / "a.json.gz").spans.names)
     assert {ACME, "~/run.py(3): main", "~/secret/plan/run.py(4): main"} <= names
     assert CaptureConfig(keep_paths=True).record() == CaptureConfig().record(), "a sweep's traces stay what they are"
