@@ -144,8 +144,8 @@ class _Range:
 
     @property
     def is_left(self) -> bool:
-        """Whether other threads have left all of its blocks."""
-        return bool(self.blocks) and all(block.is_left for block in self.blocks)
+        """Whether other threads have left all of its blocks, of which it has one at least."""
+        return all(block.is_left for block in self.blocks)
 
 
 _AROUND: Final[ContextVar[tuple[_Block, ...]]] = ContextVar("gemma_trace_blocks", default=())
@@ -188,7 +188,7 @@ class RangeStack(threading.local):
 
         And those of blocks that another thread has left.
         """
-        for opened in [each for each in self._ranges if each.is_left]:
+        for opened in [each for each in self._ranges if each.blocks and each.is_left]:
             self._tell(opened.blocks[0], _LEFT_ELSEWHERE)
             self._take_out(opened)
         for place in reversed(range(len(self._ranges))):
@@ -229,7 +229,10 @@ class RangeStack(threading.local):
 
     def _place(self, name: str) -> int | None:
         """Where the innermost range of this name is."""
-        return next((place for place in reversed(range(len(self._ranges))) if self._ranges[place].name == name), None)
+        for place in range(len(self._ranges) - 1, -1, -1):
+            if self._ranges[place].name == name:
+                return place
+        return None
 
     @contextmanager
     def stage(self, stage: Stage | str) -> Iterator[None]:
