@@ -19,6 +19,9 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-v
 # A plain path in a .pth file: the finder that is the default costs 8 ms at every start.
 EDITABLE := --config-settings editable_mode=compat --editable
 
+# Programs that are started many times are compiled once, whatever the environment says.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-all tests test-lowest serve-test lint style types browser fuzz bench models picture notebooks docs clean
 .DEFAULT_GOAL := demo
 

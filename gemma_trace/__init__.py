@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from gemma_trace.analysis.diff import diff
     from gemma_trace.analysis.kernels import KernelTable, kernel_table
     from gemma_trace.analysis.lanes import StageLanes, device_lanes, stage_lanes
-    from gemma_trace.analysis.reasons import StageReason, stage_reasons
+    from gemma_trace.analysis.reasons import StageReason, StageReasons, stage_reasons
     from gemma_trace.analysis.roofline.floors import StageFloor, stage_floors
     from gemma_trace.analysis.statistics import Distribution
     from gemma_trace.analysis.summary import RunSummary, summarize
@@ -94,6 +94,7 @@ __all__ = [
     "StageFloor",
     "StageLanes",
     "StageReason",
+    "StageReasons",
     "StageRule",
     "StageTime",
     "Store",
@@ -155,6 +156,7 @@ _HOME = {
     "StageFloor": "gemma_trace.analysis.roofline.floors",
     "StageLanes": "gemma_trace.analysis.lanes",
     "StageReason": "gemma_trace.analysis.reasons",
+    "StageReasons": "gemma_trace.analysis.reasons",
     "StageRule": "gemma_trace.stages",
     "StageTime": "gemma_trace.analysis.timeline",
     "Store": "gemma_trace.store.store",

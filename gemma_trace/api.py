@@ -192,6 +192,11 @@ class Trace(tracing.Trace):
         )
         return f"<Trace {self.label}: {', '.join(parts)}>"
 
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<p>{escape(repr(self)[1:-1])}</p>"
+
 
 def load(
     source: str | Path,

@@ -1,4 +1,4 @@
-"""Regular expressions that are compiled when they are first used: compiling the long ones takes longer than a start."""
+"""Regular expressions that are compiled when they are first used, since compiling long ones takes its time."""
 
 from __future__ import annotations
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from gemma_trace.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -14,6 +16,8 @@ HEAD: Final = 8
 """So many rows of a result are shown where it is printed."""
 
 _WIDEST: Final = 44
+
+Row = TypeVar("Row")
 
 
 class Tabular:
@@ -50,6 +54,18 @@ class Tabular:
         from html import escape
 
         return f"<p>{escape(self.headline())}</p>{self.to_frame().to_html(max_rows=2 * HEAD, notebook=True)}"
+
+
+class Rows(Tabular, list[Row]):
+    """A list of results of one kind, each a dataclass, which is a table of a row each as well."""
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """One row per result, with its fields."""
+        return (dict(fields_of(row)) for row in self)
+
+    def headline(self) -> str:
+        """How many there are, of what."""
+        return f"{counted(len(self), 'row')} of {type(self[0]).__name__}" if self else type(self).__name__
 
 
 def fields_of(row: object) -> Iterator[tuple[str, Any]]:

@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gemma_trace.trace import trace as tracing
+from tests.uncounted import uncounted
 from tests.warm import hold, start
 
 if TYPE_CHECKING:
@@ -24,7 +25,10 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 SAMPLES = ROOT / "traces" / "samples"
 
-REPEATING = ("fuzz/", "browser/", "integration/test_hta.py", "export/test_perfetto.py", "trace/test_garbage.py")
+REPEATING = (
+    *("fuzz/", "browser/", "integration/test_hta.py", "integration/test_notebooks.py"),
+    *("export/test_perfetto.py", "trace/test_garbage.py"),
+)
 """Tests that put many inputs through what other tests reach too."""
 
 HUNG_S = 3600
@@ -54,13 +58,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The folders with the slowest tests come first, so that no process is left alone with one of them at the end.
 
     What does the same thing many times over is left out of the coverage, since counting its lines would take longer
-    than all else.
+    than all else; and what reaches nothing that quicker tests don't reach, unless it is just that which is measured.
     """
+    left_out = uncounted() if items and not items[0].config.getoption("cov_context", None) else frozenset()
     items.sort(key=lambda item: SLOW.isdisjoint(item.path.relative_to(ROOT).parts))
     for item in items:
         draws = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
-        if draws or item.nodeid.removeprefix("tests/").startswith(REPEATING):
-            item.add_marker("no_cover")
+        if draws or item.nodeid in left_out or item.nodeid.removeprefix("tests/").startswith(REPEATING):
+            item.add_marker("uncounted")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """What is left out of the coverage is left out with its fixtures; pytest-cov's own mark leaves those in."""
+    plugin = item.config.pluginmanager.getplugin("_cov")
+    counting = plugin and plugin.cov_controller
+    if not counting or not item.get_closest_marker("uncounted"):
+        return (yield)
+    counting.pause()
+    try:
+        return (yield)
+    finally:
+        counting.resume()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

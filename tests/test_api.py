@@ -89,6 +89,24 @@ def test_results_show_their_rows(trace: gemma_trace.Trace) -> None:
     assert "<table" in trace.stages()._repr_html_()
 
 
+def test_parts_of_a_trace_are_lists_and_tables(trace: gemma_trace.Trace) -> None:
+    reasons = gemma_trace.stage_reasons(trace)
+    frame = reasons.to_frame()
+    assert list(frame.stage) == [reason.stage for reason in reasons]
+    kinds = [f"{kind}_ns" for kind in ("device", "transfer", "launch", "sync", "host", "profiler")]
+    assert (frame[kinds].sum(axis=1) == frame.time_ns).all()
+    assert repr(reasons).startswith(f"{len(reasons)} rows of StageReason\n")
+    floors = gemma_trace.stage_floors(trace)
+    assert list(floors.to_frame().get("floor_ns", [])) == [floor.floor_ns for floor in floors]
+    lanes = gemma_trace.stage_lanes(trace, 0)
+    rows = lanes.to_frame()
+    assert (rows.end_ns - rows.start_ns)[rows.lane == "time"].sum() == trace.requests[0].wall_ns
+    assert lanes.headline() == "The lanes of request 0"
+    for shown in (reasons, floors, lanes, trace):
+        assert shown._repr_html_().startswith("<p>")
+    assert "<Trace" not in trace._repr_html_(), "a browser would take it for a tag"
+
+
 def test_every_result_is_a_frame(trace: gemma_trace.Trace) -> None:
     results = (
         trace.stages(),

@@ -20,7 +20,7 @@ from gemma_trace.metadata import RunMetadata
 from gemma_trace.peaks import Peaks
 from gemma_trace.stages import Stage
 from gemma_trace.trace.events import NONE, BoolArray, CodeArray, IntArray
-from gemma_trace.trace.places import Places
+from gemma_trace.trace.places import Places, distinct
 from gemma_trace.trace.requests import Request
 from gemma_trace.trace.trace import Trace
 from gemma_trace.whatif.engine import Engine
@@ -93,7 +93,7 @@ class Case:
     def family(self) -> list[str]:
         """By the code of a name the family of an activity or op of that name; "" of all other names."""
         trace, spans = self.trace, self.trace.spans
-        used = set(np.unique(spans.name[trace.is_op | trace.is_activity]).tolist())
+        used = set(distinct(spans.name[trace.is_op | trace.is_activity]).tolist())
         return [family_of(name) if code in used else "" for code, name in enumerate(spans.names)]
 
     def named(self, pattern: str, among: BoolArray) -> BoolArray:

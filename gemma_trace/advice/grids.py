@@ -11,6 +11,7 @@ import numpy as np
 from gemma_trace.advice.rule import Lacking
 from gemma_trace.foreign import numbers_of
 from gemma_trace.trace.events import BoolArray, Codes, IntArray
+from gemma_trace.trace.places import distinct
 from gemma_trace.trace.trace import Trace
 
 MOST_BLOCKS: Final = 1 << 40
@@ -42,7 +43,7 @@ def _volumes(trace: Trace, column: Codes) -> IntArray:
         column: codes of their texts.
     """
     by_code = np.zeros(len(trace.spans.texts) + 1, dtype=np.int64)  # the last is for no text
-    for code in np.unique(column[column >= 0]).tolist():
+    for code in distinct(column[column >= 0]).tolist():
         sides = numbers_of(trace.spans.texts[code])
         volume = prod(sides) if len(sides) == 3 and min(sides) > 0 else 0
         by_code[code] = volume if volume <= MOST_BLOCKS else 0

@@ -15,6 +15,7 @@ from gemma_trace.report.tables.reasons import WHY
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from gemma_trace.analysis.reasons import StageReason
     from gemma_trace.analysis.tree import TreeNode
     from gemma_trace.analysis.tree_lines import TreeLine
 
@@ -36,7 +37,7 @@ def stages_tool(desk: Desk, asked: Stages) -> Found:
     everything = breakdown(trace)
     shown = everything if asked.request is None else breakdown(trace, asked.request)
     whole = shown.complete()
-    reasons = stage_reasons(trace, asked.request)
+    reasons: list[StageReason] = stage_reasons(trace, asked.request)
     if asked.stage:
         if asked.stage not in (present := dict.fromkeys(row.stage for row in shown.rows)):
             raise no_such_stage(trace, asked.stage, present)

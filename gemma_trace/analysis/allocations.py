@@ -26,6 +26,7 @@ from gemma_trace.analysis.timeline import Request, host_segments, ranges_in
 from gemma_trace.stages import UNATTRIBUTED_CODE, Stage
 from gemma_trace.tabular import Tabular, fields_of
 from gemma_trace.trace.events import NONE, BoolArray, IntArray
+from gemma_trace.trace.places import distinct
 from gemma_trace.trace.trace import Trace
 from gemma_trace.wording import counted
 
@@ -138,7 +139,7 @@ def memory_use(trace: Trace, requests: Sequence[Request] | None = None) -> Memor
         return None
     everything = trace.requests
     chosen = everything if requests is None else requests
-    found = np.unique(trace.memory.device).tolist()
+    found = distinct(trace.memory.device).tolist()
     devices, stages = [], []
     for device in sorted(found, key=lambda index: (index == NONE, index)):
         levels = levels_of(trace, device)
@@ -243,7 +244,7 @@ def _stage_rows(
     first_ns = np.full(rows, _NEVER, dtype=np.int64)
     np.minimum.at(first_ns, whole_row, whole[0])
     start_bytes = levels.at(first_ns, levels.total, levels.before)
-    shown = np.unique(np.concatenate((whole_row, row, stage))).tolist()
+    shown = distinct(np.concatenate((whole_row, row, stage))).tolist()
     order = [*(code for code in shown if code != UNATTRIBUTED_CODE), UNATTRIBUTED_CODE]
     return [
         StageMemory(
@@ -271,7 +272,7 @@ def _activations(
     told = start < beside.until_ns
     start, end, row = start[told], np.minimum(end[told], beside.until_ns), row[told]
     highest = _highest(levels.peaks(start, end, beside.level, beside.before), row, rows)
-    return {code: int(highest[code]) for code in np.unique(row).tolist()}
+    return {code: int(highest[code]) for code in distinct(row).tolist()}
 
 
 def _highest(values: IntArray, row: IntArray, rows: int) -> IntArray:

@@ -17,6 +17,7 @@ from gemma_trace.analysis.intervals import intersect
 from gemma_trace.analysis.lanes import Lane, stage_lanes_of
 from gemma_trace.analysis.timeline import Request, rows_in_order
 from gemma_trace.trace.events import NONE, IntArray
+from gemma_trace.trace.places import distinct
 from gemma_trace.trace.trace import Trace
 
 FloatArray = npt.NDArray[np.float64]
@@ -120,7 +121,7 @@ def _source(trace: Trace, pid: str) -> str:
     """Whose counter it is: the device whose activities are drawn in the same process, else the process."""
     spans = trace.spans
     here = np.array([track.pid == pid for track in spans.tracks], dtype=bool)
-    on = np.unique(spans.device[trace.activities[here[spans.track[trace.activities]]]]).tolist()
+    on = distinct(spans.device[trace.activities[here[spans.track[trace.activities]]]]).tolist()
     if len(on) == 1 and on[0] != NONE:
         return f"device {on[0]}"
     named = trace.names.processes.get(pid) or trace.names.labels.get(pid)

@@ -30,7 +30,7 @@ from gemma_trace.analysis.window_line import WindowLine, lines
 from gemma_trace.stages import UNATTRIBUTED_CODE
 from gemma_trace.tabular import Tabular
 from gemma_trace.trace.events import NONE, BoolArray, CodeArray, IntArray
-from gemma_trace.trace.places import Places
+from gemma_trace.trace.places import Places, distinct
 from gemma_trace.trace.trace import Trace
 
 
@@ -282,7 +282,7 @@ def _cut_by_stage(trace: Trace, line: WindowLine, steps: _Steps) -> _Cut:
     elsewhere = np.flatnonzero(~of_device & ~is_own_thread)
     for track, mine in Places(steps.track[elsewhere]):
         chosen = elsewhere[mine]
-        windows = line.taken(np.unique(steps.window[chosen]))
+        windows = line.taken(distinct(steps.window[chosen]))
         cut(chosen, stage_stretches(trace, windows.looking_at(track)))
     joined = _Cut(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
     order = np.argsort(joined.start, kind="stable")

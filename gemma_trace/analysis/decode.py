@@ -27,6 +27,7 @@ from gemma_trace.stages import IDLE, REQUEST_CODE, Stage
 from gemma_trace.tabular import Tabular
 from gemma_trace.trace.clients import client_tokens_ns
 from gemma_trace.trace.events import NONE, IntArray
+from gemma_trace.trace.places import distinct
 from gemma_trace.trace.trace import Trace
 from gemma_trace.trace.tree import nest
 from gemma_trace.wording import counted
@@ -286,11 +287,11 @@ def _token_ns(trace: Trace, window: Request) -> IntArray:
     sampling = ranges[stage == _SAMPLING]
     forwards = np.sort(spans.ts_ns[ranges[(stage == _PREFILL) | (stage == _DECODE)]])
     before = np.searchsorted(forwards, spans.ts_ns[sampling], side="right")
-    if len(np.unique(before)) < 2:  # forwards that tell nothing, or one token
+    if len(distinct(before)) < 2:  # forwards that tell nothing, or one token
         return np.sort(spans.ends_ns(sampling))
     ends = np.zeros(len(forwards) + 1, dtype=np.int64)
     np.maximum.at(ends, before, spans.ends_ns(sampling))
-    last: IntArray = ends[np.unique(before)]
+    last: IntArray = ends[distinct(before)]
     return last
 
 

@@ -11,6 +11,7 @@ from gemma_trace.analysis.intervals import union_ns_by
 from gemma_trace.analysis.pieces import cut_all
 from gemma_trace.analysis.timeline import Request, rows_in_order
 from gemma_trace.trace.events import NONE
+from gemma_trace.trace.places import distinct
 from gemma_trace.trace.trace import Trace
 
 
@@ -37,7 +38,7 @@ class DeviceUse:
 
 def devices_of(trace: Trace) -> list[int]:
     """The indices of the devices that ran anything; `NONE` where activities don't say which they ran on."""
-    found: list[int] = np.unique(trace.spans.device[trace.activities]).tolist()
+    found: list[int] = distinct(trace.spans.device[trace.activities]).tolist()
     return found
 
 

@@ -16,7 +16,7 @@ from gemma_trace.analysis.pieces import Pieces
 from gemma_trace.analysis.window_line import WindowLine
 from gemma_trace.stages import UNATTRIBUTED_CODE
 from gemma_trace.trace.events import NONE, BoolArray, IntArray
-from gemma_trace.trace.places import Places
+from gemma_trace.trace.places import Places, distinct
 from gemma_trace.trace.trace import Trace
 from gemma_trace.trace.tree import Segments
 
@@ -83,7 +83,7 @@ class HostThreads:
 
     def _on(self, given: HostPieces, track: int, line: WindowLine) -> HostPieces:
         """Pieces cut where a thread's innermost span changes; where it is in none, they keep their thread."""
-        near = line.taken(np.unique(line.at(given.interval[0])))
+        near = line.taken(distinct(line.at(given.interval[0])))
         segments = self._near(track, near)
         window, place = near.overlaps(segments.start_ns, segments.end_ns)
         low, high = near.clipped(window, segments.start_ns[place], segments.end_ns[place])
@@ -104,7 +104,7 @@ class HostThreads:
             mine = np.flatnonzero(may[window])
             if not len(mine):
                 continue
-            looked[self._windows_of(track, line, np.unique(window[mine]))] += 1
+            looked[self._windows_of(track, line, distinct(window[mine]))] += 1
             rest = bare.taken(np.flatnonzero(~may[window]))
             cut = self._on(bare.taken(mine), track, line)
             yield cut.taken(np.flatnonzero(~cut.bare))
@@ -118,7 +118,8 @@ class HostThreads:
         near = line.taken(windows)
         segments = self._near(track, near)
         window, _ = near.overlaps(segments.start_ns, segments.end_ns)
-        return windows[np.unique(window)]
+        inside: IntArray = windows[distinct(window)]
+        return inside
 
     def _near(self, track: int, line: WindowLine) -> Segments:
         """A thread's stretches from the first window's start to the last one's end: views, nothing is copied."""

@@ -19,6 +19,7 @@ from gemma_trace.analysis.work_groups import Groups, families, group
 from gemma_trace.analysis.work_pieces import Work, requests_of_work, select, waiting_ns
 from gemma_trace.tabular import Tabular, fields_of
 from gemma_trace.trace.events import NONE, IntArray
+from gemma_trace.trace.places import distinct
 from gemma_trace.trace.trace import Trace
 
 
@@ -145,7 +146,7 @@ def kernel_table(
     # A stage that ran on the host alone is held against the host's time of the request.
     whole_ns = int(whole.length_ns.sum()) if whole.on == work.on else 0
     groups = group(trace, work, by)
-    rows = dict(zip(np.unique(groups.code).tolist(), _rows(trace, work, groups, whole_ns), strict=True))
+    rows = dict(zip(distinct(groups.code).tolist(), _rows(trace, work, groups, whole_ns), strict=True))
     order = sorted(rows, key=lambda code: _rank(rows[code], sort))
     on_device = work.on == "device"
     length = int(work.length_ns.sum())

@@ -61,8 +61,8 @@ class Lane(Tabular):
         return {self.stages[code]: int(sums[code]) for code in np.flatnonzero(sums)}
 
 
-@dataclass(frozen=True)
-class StageLanes:
+@dataclass(frozen=True, repr=False)
+class StageLanes(Tabular):
     """One request's lanes, each within its window.
 
     Attributes:
@@ -76,6 +76,15 @@ class StageLanes:
     host: Lane
     device: Lane
     time: Lane
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """One row per stretch of each lane."""
+        for name in ("host", "device", "time"):
+            yield from ({"lane": name, **row} for row in getattr(self, name).records())
+
+    def headline(self) -> str:
+        """Whose lanes they are."""
+        return f"The lanes of {self.request.label}"
 
 
 def device_lanes(trace: Trace, request: int | Request) -> dict[int, Lane]:

@@ -18,6 +18,7 @@ from gemma_trace.analysis.intervals import union
 from gemma_trace.analysis.timeline import Request
 from gemma_trace.trace.events import NONE, BoolArray, CodeArray, IntArray
 from gemma_trace.trace.named_spans import named
+from gemma_trace.trace.places import distinct
 from gemma_trace.trace.trace import Trace
 
 MOST_AT_THE_EDGE: Final = 5
@@ -154,7 +155,7 @@ def _captured(trace: Trace, call: IntArray, process: IntArray) -> BoolArray:
     if not len(begins) and not len(ends):
         return inside
     number = _processes(trace)[spans.track]
-    for own in np.unique(number[np.concatenate((begins, ends))]).tolist():
+    for own in distinct(number[np.concatenate((begins, ends))]).tolist():
         begun, ended = (np.sort(spans.ts_ns[chosen[number[chosen] == own]]) for chosen in (begins, ends))
         last = int(spans.ts_ns[-1]) + 1
         place = np.searchsorted(ended, begun)
@@ -177,7 +178,7 @@ def _marked(trace: Trace, parts: Sequence[str]) -> IntArray:
 def _at_the_edge(process: IntArray, found: BoolArray, captured: BoolArray) -> BoolArray:
     """bool [k], which calls have no activity and are among the few first or last of their process."""
     edge = np.zeros(len(process), dtype=bool)
-    for own in np.unique(process).tolist():
+    for own in distinct(process).tolist():
         mine = np.flatnonzero((process == own) & ~captured)
         hits = np.flatnonzero(found[mine])
         few = max(1, min(MOST_AT_THE_EDGE, len(mine) // 10), int(EDGE_SHARE * len(mine)))

@@ -8,6 +8,7 @@ import numpy as np
 
 from gemma_trace.analysis.intervals import Intervals, first_come
 from gemma_trace.trace.events import IntArray
+from gemma_trace.trace.places import distinct
 from gemma_trace.trace.trace import Trace
 
 OVERHEAD_CATEGORIES: Final = frozenset({"overhead"})
@@ -30,7 +31,7 @@ def overhead_of(trace: Trace, track: int) -> tuple[Intervals, IntArray]:
     overhead = np.flatnonzero(spans.in_categories(OVERHEAD_CATEGORIES))
     if not len(overhead):
         return first_come(overhead, overhead), overhead
-    host = np.unique(spans.track[trace.host])
+    host = distinct(spans.track[trace.host])
     processes = {spans.tracks[code].pid for code in host.tolist()}
     process = spans.tracks[track].pid
     holds_up = np.array(

@@ -16,6 +16,7 @@ from gemma_trace.analysis.window_line import WindowLine, lines
 from gemma_trace.stages import UNATTRIBUTED_CODE
 from gemma_trace.trace.clients import works_for
 from gemma_trace.trace.events import BoolArray, IntArray
+from gemma_trace.trace.places import distinct
 from gemma_trace.trace.requests import Request
 from gemma_trace.trace.trace import Trace
 
@@ -128,7 +129,7 @@ def _activities(trace: Trace, line: WindowLine, stretches: Stretches) -> tuple[I
     linked = trace.launch_order
     launched, which = line.starts(spans.ts_ns[trace.launch[linked]])
     pairs = np.append(window, launched) * len(activities) + np.append(place, linked[which])
-    window, place = np.divmod(np.unique(pairs), max(len(activities), 1))
+    window, place = np.divmod(distinct(pairs), max(len(activities), 1))
     is_client = trace.client_tracks[line.track[window]]
     if not is_client.any():
         return window, place

@@ -15,10 +15,10 @@ A stage that gives the device nothing has `host` time, and the profiler's, alone
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -33,8 +33,9 @@ from gemma_trace.analysis.timeline import Request, rows_in_order
 from gemma_trace.analysis.window_line import WindowLine
 from gemma_trace.analysis.work_groups import OUTSIDE_OPS, families
 from gemma_trace.analysis.work_pieces import Work, device_work
+from gemma_trace.tabular import Rows
 from gemma_trace.trace.events import NONE, BoolArray, IntArray
-from gemma_trace.trace.places import Places
+from gemma_trace.trace.places import Places, distinct
 from gemma_trace.trace.trace import Trace
 
 _BLOCKING: Final = re.compile(r"(?>\w*?Synchronize)\w*", re.I)
@@ -96,7 +97,18 @@ class StageReason:
         return sum(part.time_ns for part in self.parts if part.kind is kind)
 
 
-def stage_reasons(trace: Trace, request: int | Request | None = None) -> list[StageReason]:
+class StageReasons(Rows[StageReason]):
+    """Why each stage takes its time; as a table the parts are summed up by their kind."""
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """One row per stage."""
+        for reason in self:
+            kinds_ns = {f"{kind.value}_ns": reason.by_kind_ns(kind) for kind in Kind}
+            counts = {"activities": reason.activities, "launches": reason.launches, "requests": reason.requests}
+            yield {"stage": reason.stage, "time_ns": reason.time_ns, **kinds_ns, **counts, "cold_ns": reason.cold_ns}
+
+
+def stage_reasons(trace: Trace, request: int | Request | None = None) -> StageReasons:
     """Split every stage's time, in the order a request goes through them.
 
     Args:
@@ -138,14 +150,14 @@ def stage_reasons(trace: Trace, request: int | Request | None = None) -> list[St
                 time_ns=sum(part.time_ns for part in split),
                 parts=tuple(sorted(split, key=lambda part: -part.time_ns)),
                 activities=len(own),
-                launches=len(np.unique(trace.launch[own][trace.launch[own] >= 0])),
+                launches=len(distinct(trace.launch[own][trace.launch[own] >= 0])),
                 median_activity_ns=float(np.median(trace.spans.dur_ns[trace.activities[own]])) if len(own) else None,
                 requests=len(requests),
                 cold_ns=int(cold[row]),
                 longest=longest.get(row),
             )
         )
-    return reasons
+    return StageReasons(reasons)
 
 
 def _chosen(trace: Trace, request: int | Request | None) -> Sequence[Request]:
@@ -182,7 +194,7 @@ class _Splitter:
         blocking = np.array([bool(_BLOCKING.fullmatch(name)) for name in spans.names], dtype=bool)
         self._waits = blocking[spans.name] & trace.is_call
         self._threads = HostThreads(trace)
-        calls = np.unique(launch[launch >= 0])
+        calls = distinct(launch[launch >= 0])
         self._called = {track: spans.ts_ns[calls[mine]] for track, mine in Places(spans.track[calls])}
         self.long = long_calls(trace)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from gemma_trace.analysis.summary import summarize
 from gemma_trace.health.examine import examine
 from gemma_trace.health.findings import Health
 from gemma_trace.trace.trace import Trace
@@ -14,4 +13,8 @@ def run_health(trace: Trace) -> Health:
     Of a capture of ours the timed pass tells how much the profiler slowed it down; of other traces there is nothing
     to add to what is wrong with them, so they aren't summed up.
     """
-    return summarize(trace).health if trace.metadata else examine(trace)
+    if trace.metadata is None:
+        return examine(trace)
+    from gemma_trace.analysis.summary import summarize  # and much that nothing else of a kernel table needs
+
+    return summarize(trace).health

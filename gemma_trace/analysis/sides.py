@@ -22,6 +22,7 @@ from gemma_trace.analysis.work_pieces import Work, device_work, host_work, reque
 from gemma_trace.metadata import RunMetadata
 from gemma_trace.stages import Stage, place_of_stage
 from gemma_trace.trace.events import NONE
+from gemma_trace.trace.places import distinct
 from gemma_trace.trace.trace import Trace
 
 Level = Literal["stage", "family", "op", "kernel", "structure"]
@@ -100,7 +101,7 @@ def side_of(trace: Trace, *, structure: bool = False) -> Side:
         profiled_ms=stage_values(profiled_requests(breakdown(trace).complete())),
         requests=len(requests),
         wall_ms=sum(request.wall_ns for request in requests) / len(requests) / 1e6,
-        device_stages=frozenset(stage_names[code] for code in np.unique(stage_of_work(trace, device)).tolist()),
+        device_stages=frozenset(stage_names[code] for code in distinct(stage_of_work(trace, device)).tolist()),
         device={level: _costs(trace, device, by) for level, by in INSIDE},
         # The host has no kernels; its ops are listed.
         host={level: _costs(trace, host, by) for level, by in INSIDE if level != "kernel"},
@@ -138,6 +139,6 @@ def _costs(trace: Trace, work: Work, by: By) -> Costs:
     np.add.at(sums, (request[inside], row), work.length_ns[inside])
     call = groups.call[inside]
     base = int(call.max(initial=0)) + 1
-    calls = np.unique(row * base + call) // base
+    calls = distinct(row * base + call) // base
     keys = [(stage_names[pair // len(groups.names)], groups.names[pair % len(groups.names)]) for pair in pairs.tolist()]
     return Costs({key: place for place, key in enumerate(keys)}, sums, np.bincount(calls, minlength=len(pairs)))

@@ -11,6 +11,7 @@ from gemma_trace.analysis.window_line import WindowLine
 from gemma_trace.stages import UNATTRIBUTED_CODE
 from gemma_trace.trace.clients import works_for
 from gemma_trace.trace.events import NONE, IntArray
+from gemma_trace.trace.places import distinct
 from gemma_trace.trace.trace import Trace
 
 
@@ -77,7 +78,7 @@ def earliest_opened(lanes: list[Stretches]) -> Stretches:
 
 def _earlier(first: Stretches, second: Stretches) -> Stretches:
     both = _joined(first, second)
-    edges = np.unique(np.concatenate((both.start_ns, both.end_ns)))
+    edges = distinct(np.concatenate((both.start_ns, both.end_ns)))
     one, other = first.at(edges[:-1]), second.at(edges[:-1])
     ahead = (other == NONE) | ((one != NONE) & (first.opened_ns[one] <= second.opened_ns[other]))
     chosen = np.where(ahead, one, np.where(other == NONE, NONE, other + len(first)))
@@ -93,7 +94,7 @@ def overlaid(stretches: Stretches, others: Stretches, waiting: Intervals) -> Str
         waiting: disjoint intervals by start.
     """
     both = _joined(stretches, others)
-    edges = np.unique(np.concatenate((both.start_ns, both.end_ns, *waiting)))
+    edges = distinct(np.concatenate((both.start_ns, both.end_ns, *waiting)))
     own, other = stretches.at(edges[:-1]), others.at(edges[:-1])
     place = np.searchsorted(waiting[0], edges[:-1], side="right") - 1
     waits = (place >= 0) & (edges[:-1] < np.append(waiting[1], 0)[place])
@@ -110,7 +111,7 @@ def working_for(trace: Trace, stretches: Stretches, lanes: list[Stretches]) -> S
     found = stretches
     for lane in lanes:
         both = _joined(found, lane)
-        edges = np.unique(np.concatenate((both.start_ns, both.end_ns)))
+        edges = distinct(np.concatenate((both.start_ns, both.end_ns)))
         own, other, client = found.at(edges[:-1]), lane.at(edges[:-1]), stretches.at(edges[:-1])
         rows, tracks = (stretches.row[client], lane.row[other]), (stretches.track[client], lane.track[other])
         works = (client != NONE) & (other != NONE) & works_for(trace, rows[0], tracks[0], rows[1], tracks[1])

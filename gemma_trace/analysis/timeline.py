@@ -23,6 +23,7 @@ from gemma_trace.analysis.window_line import WindowLine
 from gemma_trace.stages import REQUEST_CODE, UNATTRIBUTED_CODE, Stage, place_of_stage
 from gemma_trace.trace.clients import client_tokens_ns
 from gemma_trace.trace.events import NONE, IntArray
+from gemma_trace.trace.places import distinct
 from gemma_trace.trace.requests import WHOLE_TRACE, Request, is_step_name
 from gemma_trace.trace.trace import Trace
 from gemma_trace.trace.tree import nest
@@ -143,7 +144,7 @@ def _rows(trace: Trace, pieces: Pieces) -> Iterator[StageTime]:
     activities = trace.activities[pieces.activity[own]]
     launch = trace.launch[pieces.activity[own]]
     linked = launch >= 0
-    calls = np.unique(cell[linked] * len(trace.spans) + launch[linked]) // max(len(trace.spans), 1)
+    calls = distinct(cell[linked] * len(trace.spans) + launch[linked]) // max(len(trace.spans), 1)
     host = _summed(line, pieces.stretches, pieces.stretch_row, rows)
     device = _sum_by(pieces.window * rows + pieces.device_row, pieces.device[1] - pieces.device[0], cells)
     exposed = _summed(line, pieces.idle, pieces.idle_row, rows)

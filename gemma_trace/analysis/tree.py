@@ -22,6 +22,7 @@ from gemma_trace.stages import LAYER_PREFIX, MODULE_PREFIX, Stage
 from gemma_trace.tabular import Tabular
 from gemma_trace.trace.events import NONE, BoolArray, Codes, IntArray
 from gemma_trace.trace.open_spans import OpenSpans
+from gemma_trace.trace.places import distinct
 from gemma_trace.trace.trace import Trace
 
 OTHER_THREADS: Final = "other threads"
@@ -227,7 +228,7 @@ class _Builder:
         kinds = [NodeKind.REQUEST] + [NodeKind.REST] * (len(self.ROOTS) - 1) + [NodeKind.STAGE] * len(trace.stage_names)
         known = {(kind, label): place for place, (kind, label) in enumerate(zip(kinds, labels, strict=True))}
         is_op = np.zeros(len(trace.spans.names), dtype=bool)
-        is_op[np.unique(trace.spans.name[trace.is_op])] = True
+        is_op[distinct(trace.spans.name[trace.is_op])] = True
         self._of_name = np.zeros(len(trace.spans.names), dtype=np.int64)
         for code, name in enumerate(trace.spans.names):
             kind, label = _kind_and_label(name, is_op=bool(is_op[code]))
@@ -251,7 +252,7 @@ class _Builder:
     def _count_spans(self, node: IntArray, span: IntArray) -> None:
         """A node counts the spans that are the innermost of its paths."""
         spans = max(1, len(self._trace.spans))
-        counted = np.unique(node * spans + span) // spans
+        counted = distinct(node * spans + span) // spans
         self._count = np.bincount(counted, minlength=len(self._parent)).tolist()
 
     def _in_windows(self, when: IntArray) -> BoolArray:

@@ -16,7 +16,7 @@ from gemma_trace.stages import REQUEST_CODE, UNATTRIBUTED_CODE, Stage
 from gemma_trace.trace.events import NONE, BoolArray, IntArray
 from gemma_trace.trace.near_names import no_such_stage
 from gemma_trace.trace.open_spans import OpenSpans
-from gemma_trace.trace.places import Places
+from gemma_trace.trace.places import Places, distinct
 from gemma_trace.trace.trace import Trace
 
 
@@ -98,7 +98,7 @@ def _cut_at_stages(
     on_track = Places(tracks)
     for code, there in Places(of_stage):
         here = on_track.of(code)
-        edges = np.union1d(stages.start_ns[there], stages.end_ns[there])
+        edges = distinct(np.concatenate((stages.start_ns[there], stages.end_ns[there])))
         order = here[np.argsort(start_ns[here], kind="stable")]
         place = np.searchsorted(start_ns[order], edges, side="left") - 1
         inside = (place >= 0) & (edges < end_ns[order[np.maximum(place, 0)]]) if len(order) else place >= 0
@@ -234,7 +234,7 @@ def _on_device(trace: Trace, work: Work, device: int) -> Work:
     ran_on = trace.spans.device[work.span]
     chosen: BoolArray = ran_on == device
     if not chosen.any():
-        known = ", ".join(label_of_device(index) for index in np.unique(ran_on).tolist())
+        known = ", ".join(label_of_device(index) for index in distinct(ran_on).tolist())
         raise InputError(f"nothing that was selected ran on device {device}; it ran on {known}")
     return work.taken(chosen)
 
@@ -251,7 +251,7 @@ def _stage_codes(trace: Trace, stage: str | None) -> list[int]:
 
 def _present(trace: Trace) -> list[str]:
     """The stages of which the trace has a range."""
-    codes = np.unique(trace.stage_range[trace.stage_range != NONE])
+    codes = distinct(trace.stage_range[trace.stage_range != NONE])
     return [trace.stage_names[code] for code in codes if code != REQUEST_CODE]
 
 

@@ -68,7 +68,7 @@ class StageModules:
     def layers(self, model: nn.Module) -> list[nn.Module]:
         """The layers of the towers and of the text model, which is `model` itself where no decoder was found."""
         before = (*self.vision_tower, *self.audio_tower, *self.text_encoder)
-        text = find_layers(self.decoder or model, but=before)
+        text = find_layers(model if self.decoder is None else self.decoder, but=before)
         return [*(layer for module in before for layer in find_layers(module)), *text]
 
 
@@ -88,7 +88,7 @@ def find_stage_modules(model: nn.Module, given: Mapping[str, str] | None = None)
     wrappers = unwrapped(model)
     core = wrappers[-1]
     chosen = {name: _at(wrappers, path) for name, path in (given or {}).items()}
-    decoder = chosen.get("decoder") or _decoder(core)
+    decoder = chosen["decoder"] if "decoder" in chosen else _decoder(core)  # by itself it may be neither true nor false
     vision = (chosen["vision"],) if "vision" in chosen else _vision_towers(core, decoder)
     audio = _towers(core, decoder, AUDIO_NAMES, _SOUND)
     projector = (chosen["projector"],) if "projector" in chosen else _projectors(core, (*vision, *audio))
@@ -113,7 +113,7 @@ def missing_stages(modules: StageModules) -> list[str]:
         else f"no {consequences[name][0]} was found in this model: {consequences[name][1]}; "
         f"name it with --stage-module {name}=PATH"
         for name, module in found.items()
-        if not module
+        if module is None or module == ()
     ]
 
 

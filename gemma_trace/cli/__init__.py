@@ -179,7 +179,8 @@ def _answered(given: list[str]) -> int:
         if asked().debug:
             import traceback
 
-            say(traceback.format_exc().rstrip())
+            for line in traceback.format_exc().splitlines():
+                say(line)
             return error.exit_code if isinstance(error, GemmaTraceError) else FAULT
         return _said(error)
     finally:

@@ -78,7 +78,7 @@ def stages(
     loaded = open_trace(one_trace(trace), read_rules(rule, rules), cached=not no_cache)
     everything = breakdown(loaded)
     shown = everything if request is None else breakdown(loaded, request)
-    reasons = stage_reasons(loaded, request)
+    reasons: list[StageReason] = stage_reasons(loaded, request)
     if chosen is not None:
         if chosen not in (present := dict.fromkeys(row.stage for row in shown.rows)):
             raise no_such_stage(loaded, chosen, present)

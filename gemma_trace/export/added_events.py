@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
-import numpy as np
 
 from gemma_trace.analysis.counters import Series, allocated_bytes, busy_pct, queue_depth
 from gemma_trace.analysis.devices import devices_of
@@ -14,6 +13,7 @@ from gemma_trace.export.ids import ViewerIds, metadata_event
 from gemma_trace.export.stage_tracks import StageTrack, stage_tracks
 from gemma_trace.trace.clock import ns_to_decimal_us
 from gemma_trace.trace.events import NONE
+from gemma_trace.trace.places import distinct
 from gemma_trace.trace.trace import Trace
 
 PROCESS: Final = "stages"
@@ -47,7 +47,7 @@ class AddedEvents:
             name = "device" if device == NONE else f"device {device}"
             yield self._counter(f"{name} busy", "%", busy_pct(self._trace, device))
             yield self._counter(f"{name} launch queue", "depth", queue_depth(self._trace, device))
-        for device in np.unique(self._trace.memory.device).tolist():
+        for device in distinct(self._trace.memory.device).tolist():
             name = "host" if device == NONE else f"device {device}"
             allocated, reserved = allocated_bytes(self._trace, device)
             yield self._counter(f"{name} memory allocated", "bytes", allocated)

@@ -17,7 +17,7 @@ from gemma_trace.analysis.devices import devices_of, label_of_device
 from gemma_trace.analysis.lanes import Lane, device_lanes_of, stage_lanes_of
 from gemma_trace.analysis.timeline import Request, ranges_in
 from gemma_trace.trace.events import IntArray
-from gemma_trace.trace.places import Places
+from gemma_trace.trace.places import Places, distinct
 from gemma_trace.trace.trace import Trace
 from gemma_trace.trace.tree import nest
 
@@ -78,7 +78,7 @@ def _host_tracks(trace: Trace, requests: Sequence[Request], name: str) -> Iterat
         mine = spans.track[ranges] == request.track
         parts.append(_nested(trace, name, ranges[mine], request))
         others.append(ranges[~mine])
-    elsewhere = np.unique(np.concatenate(others))
+    elsewhere = distinct(np.concatenate(others))
     yield _joined(name, parts)
     for thread, own in Places(spans.track[elsewhere]):
         yield _nested(trace, f"{name}, thread {spans.tracks[thread].tid}", elsewhere[own])

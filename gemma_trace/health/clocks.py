@@ -15,6 +15,7 @@ import numpy as np
 from gemma_trace.health.findings import CLOCK_SHIFT, Finding, Severity
 from gemma_trace.trace.events import NONE, IntArray
 from gemma_trace.trace.named_spans import named
+from gemma_trace.trace.places import distinct
 from gemma_trace.trace.trace import Trace
 
 TOLERANCE_NS: Final = 10_000
@@ -136,10 +137,10 @@ def _after_synchronising(trace: Trace) -> IntArray:
     calls = np.flatnonzero(trace.is_call)
     for_device, for_stream = named(spans, calls, _FOR_DEVICE), named(spans, calls, _FOR_STREAM)
     stream = _streams_of(trace, calls)
-    for own in np.unique(process[spans.track[launch[linked]]]).tolist():
+    for own in distinct(process[spans.track[launch[linked]]]).tolist():
         mine = linked[process[spans.track[launch[linked]]] == own]
         called = process[spans.track[calls]] == own
-        devices, streams = np.unique(spans.device[activities[mine]]), np.unique(spans.stream[activities[mine]])
+        devices, streams = distinct(spans.device[activities[mine]]), distinct(spans.stream[activities[mine]])
         if len(devices) == 1:  # of several it isn't known which one a call waits for
             _bound(trace, returned, mine, calls[called & for_device])
             for code in streams.tolist():

@@ -14,7 +14,7 @@ from gemma_trace.analysis.timeline import Request
 from gemma_trace.health.findings import COLD_START, Finding, Severity
 from gemma_trace.health.times import span_text
 from gemma_trace.trace.events import IntArray
-from gemma_trace.trace.places import Places
+from gemma_trace.trace.places import Places, distinct
 from gemma_trace.trace.trace import Trace
 
 NOTABLE_OVERHEAD: Final = 0.05
@@ -46,7 +46,7 @@ def _profiler(trace: Trace, requests: Sequence[Request], wall_ns: int) -> Iterat
         held, span = overhead_of(trace, track)
         low, high, which, _ = intersect(held, windows)
         total_ns += int((high - low).sum())
-        events += len(np.unique(span[which]))
+        events += len(distinct(span[which]))
     share = total_ns / wall_ns
     if share < WORTH_KNOWING:
         return

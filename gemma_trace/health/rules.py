@@ -10,6 +10,7 @@ import numpy as np
 from gemma_trace.health.findings import Finding, Severity
 from gemma_trace.stages import StageRule
 from gemma_trace.trace.near_names import near_said
+from gemma_trace.trace.places import distinct
 from gemma_trace.trace.trace import Trace
 
 _ADVICE: Final = "correct the rule; its regular expression may match anywhere in the name of a host span"
@@ -27,7 +28,7 @@ def rule_findings(trace: Trace) -> Iterator[Finding]:
     near = _MOST_NEAR
     for place, (rule, names) in enumerate(zip(trace.rules, trace.rule_matches, strict=True)):
         fresh = names[taken[names] < 0]
-        before = dict.fromkeys(trace.rules[earlier] for earlier in np.unique(taken[names]).tolist() if earlier >= 0)
+        before = dict.fromkeys(trace.rules[earlier] for earlier in distinct(taken[names]).tolist() if earlier >= 0)
         taken[fresh] = place
         matched = np.isin(spans.name, names)
         counted = matched & on_host & ~trace.is_ours

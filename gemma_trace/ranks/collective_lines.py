@@ -13,7 +13,7 @@ from gemma_trace.ranks.kinds import COMMS, Comm, bus_factor
 from gemma_trace.ranks.matching import joined
 from gemma_trace.ranks.waits import Waits
 from gemma_trace.trace.events import IntArray
-from gemma_trace.trace.places import Places
+from gemma_trace.trace.places import Places, distinct
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def _line(calls: Calls, waits: Waits, rows: IntArray, size: int, numbers: Sequen
     latencies = waits.latency_ns[matched[place]]
     latency = int(np.median(latencies)) if len(latencies) else None
     rate = size / latency if latency and size > 0 else None
-    ranks = group.size if group.size > 0 else len(np.unique(calls.rank[matched]))
+    ranks = group.size if group.size > 0 else len(distinct(calls.rank[matched]))
     factor = bus_factor(kind, ranks)
     last, last_count = _last(calls, waits, matched, numbers)
     return CollectiveLine(

@@ -14,6 +14,7 @@ from gemma_trace.ranks.summary import RankSummary
 from gemma_trace.ranks.waits import Waits, rows_of_rank
 from gemma_trace.stages import UNATTRIBUTED_CODE, Stage
 from gemma_trace.trace.events import BoolArray, IntArray
+from gemma_trace.trace.places import distinct
 
 Array3 = npt.NDArray[np.int64]
 
@@ -103,7 +104,7 @@ def _place(stages: Sequence[str], name: str) -> int:
 def _stages_in_order(ranks: Sequence[RankSummary]) -> list[str]:
     """The stages that some rank has, in the order of a request; `unattributed` and `unlinked` last."""
     names = [(*rank.stage_names, UNLINKED) for rank in ranks]
-    used = {names[number][code] for number, rank in enumerate(ranks) for code in np.unique(rank.cells.stage).tolist()}
+    used = {names[number][code] for number, rank in enumerate(ranks) for code in distinct(rank.cells.stage).tolist()}
     last = (Stage.UNATTRIBUTED.value, UNLINKED)
     every = dict.fromkeys(name for known in names for name in known if name not in last)
     return [name for name in (*every, *last) if name in used]

@@ -11,7 +11,7 @@ from gemma_trace.foreign import NONE
 from gemma_trace.ranks.aligning import by_their_ends
 from gemma_trace.ranks.kinds import COMMS, PAIRWISE, Comm
 from gemma_trace.trace.events import BoolArray, IntArray
-from gemma_trace.trace.places import Places
+from gemma_trace.trace.places import Places, distinct
 
 _PAIRWISE: Final = np.array([kind in PAIRWISE for kind in COMMS])
 _SEND: Final = COMMS.index(Comm.SEND)
@@ -109,7 +109,7 @@ def _odd_ones(code: IntArray, columns: Mapping[str, IntArray], known: BoolArray)
     odd = np.zeros(len(code), dtype=bool)
     signature = joined(np.where(_PAIRWISE[columns["kind"]], NONE, columns["kind"]), columns["dtype"])
     pair, inverse, count = np.unique(joined(code, signature)[known], return_inverse=True, return_counts=True)
-    if len(pair) == len(np.unique(code[known])):
+    if len(pair) == len(distinct(code[known])):
         return odd
     most = np.zeros(int(code.max()) + 1, dtype=np.int64)
     np.maximum.at(most, code[known], count[inverse])

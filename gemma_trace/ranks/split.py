@@ -16,6 +16,7 @@ import numpy as np
 from gemma_trace.foreign import NONE
 from gemma_trace.trace.events import BoolArray, Events, IntArray
 from gemma_trace.trace.header import DistributedInfo
+from gemma_trace.trace.places import distinct
 from gemma_trace.trace.trace import Trace
 
 _RANK: Final = re.compile(r"\brank[-_ #:]*(\d{1,7})(?!\d)", re.IGNORECASE)
@@ -24,7 +25,7 @@ _RANK: Final = re.compile(r"\brank[-_ #:]*(\d{1,7})(?!\d)", re.IGNORECASE)
 def ranks_in(trace: Trace) -> dict[int, list[str]]:
     """The ids of the processes of each rank, by rank; empty where fewer than two ranks have named processes."""
     ranks: dict[int, list[str]] = {}
-    hosts = {trace.spans.tracks[code].pid for code in np.unique(trace.spans.track[trace.host]).tolist()}
+    hosts = {trace.spans.tracks[code].pid for code in distinct(trace.spans.track[trace.host]).tolist()}
     for pid in sorted(hosts):
         named = _RANK.search(f"{trace.names.processes.get(pid, '')} {trace.names.labels.get(pid, '')}")
         if named:

@@ -18,6 +18,7 @@ from gemma_trace.health.findings import Finding, Severity
 from gemma_trace.ranks.collectives import Collectives, collectives_of, communication_activities, first_of
 from gemma_trace.ranks.identity import RankIdentity, identity_of
 from gemma_trace.trace.events import CodeArray, IntArray
+from gemma_trace.trace.places import distinct
 from gemma_trace.trace.requests import Request
 from gemma_trace.trace.trace import Trace
 
@@ -111,7 +112,7 @@ def summarize_rank(trace: Trace) -> RankSummary:
     stages = breakdown(trace)
     kept = _requests_that_fit(stages.rows, requests)
     collectives = collectives_of(trace)
-    devices = np.unique(trace.spans.device[trace.activities]).tolist()
+    devices = distinct(trace.spans.device[trace.activities]).tolist()
     device = devices[0] if len(devices) == 1 else NONE
     computing = np.setdiff1d(trace.activities, communication_activities(trace))
     spans = trace.spans

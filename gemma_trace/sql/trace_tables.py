@@ -12,6 +12,7 @@ import numpy.typing as npt
 from gemma_trace.printable import encodable
 from gemma_trace.sql.schema import TRACE_TABLES
 from gemma_trace.trace.events import NONE, TEXT_COLUMNS, Role
+from gemma_trace.trace.places import distinct
 from gemma_trace.trace.trace import Trace
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def _activities(trace: Trace) -> Columns:
 
 def _launches(trace: Trace) -> Columns:
     launched = trace.launch[trace.launch >= 0]
-    rows = np.union1d(np.flatnonzero(trace.is_call), launched)
+    rows = distinct(np.concatenate((np.flatnonzero(trace.is_call), launched)))
     return _span_columns(trace, rows) | {
         "activities": _numbers(np.bincount(launched, minlength=len(trace.spans))[rows].astype(np.int64)),
         "stage": _coded(trace.stage_at(rows), trace.stage_names),

@@ -190,10 +190,20 @@ def _encode(file: TraceFile, out: Any) -> None:
         header={name: bytes(text) for name, text in file.header.items() if name in KEPT_MEMBERS},
         report=file.report,
     )
-    rows = {name: pa.LargeListArray.from_arrays([0, len(column)], column) for name, column in arrays.items()}
+    # A list of one, made of buffers: pa.array would import pandas to see whether it is given any of it.
+    ends = {name: np.array([0, len(column)], dtype=np.int64) for name, column in arrays.items()}
+    rows = {name: pa.LargeListArray.from_arrays(_as_arrow(ends[name]), _as_arrow(arrays[name])) for name in arrays}
     table = pa.table(rows).replace_schema_metadata({_TABLES: msgspec.msgpack.encode(tables)})
     with pa.ipc.new_file(out, table.schema) as writer:
         writer.write_table(table)
+
+
+def _as_arrow(column: np.ndarray) -> Any:
+    """A column as an Arrow array of the same memory."""
+    import pyarrow as pa
+
+    values = pa.py_buffer(np.ascontiguousarray(column))
+    return pa.Array.from_buffers(pa.from_numpy_dtype(column.dtype), len(column), [None, values])
 
 
 def _columns_of(file: TraceFile) -> dict[str, np.ndarray]:

@@ -32,14 +32,14 @@ def closed_pieces(ts_ns: IntArray, end_ns: IntArray, track: Codes, rows: IntArra
         int64, places.
     """
     of_rows = track if rows is None else track[rows]
-    order: Codes = stable_order(of_rows)
-    if len(order) <= PIECE:
-        if len(order):
-            yield order
+    whole = stable_order(of_rows)
+    if len(whole) <= PIECE:
+        if len(whole):
+            yield whole
         return
-    order = order.astype(np.int32)  # half the memory; columns have fewer rows than that counts
+    order = whole.astype(np.int32)  # half the memory; columns have fewer rows than that counts
     cuts = _cuts(order, ts_ns, end_ns, of_rows, rows)
-    del of_rows
+    del whole, of_rows
     low = 0
     while low < len(order):
         place = int(np.searchsorted(cuts, low + PIECE, side="right")) - 1

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gemma_trace.trace.events import LAUNCH_CATEGORIES, NONE, BoolArray, Codes, Events, Flows, IntArray
-from gemma_trace.trace.places import Places
+from gemma_trace.trace.places import Places, distinct
 
 FORWARD_BACKWARD: frozenset[str] = frozenset({"fwdbwd"})
 """Category of the arrows from an op to the op of the autograd thread that computes its gradient."""
@@ -84,7 +84,7 @@ def _with_correlation(events: Events, host: IntArray) -> IntArray:
     calls = host[events.correlation[host] > 0]
     is_launch = events.in_categories(LAUNCH_CATEGORIES)[calls]
     if not is_launch.all():
-        launched = np.unique(events.correlation[calls[is_launch]])
+        launched = distinct(events.correlation[calls[is_launch]])
         calls = calls[is_launch | ~np.isin(events.correlation[calls], launched)]
     calls = calls[np.argsort(events.correlation[calls], kind="stable")]  # of one id they ascend by start
     again = np.flatnonzero(np.diff(events.correlation[calls]) == 0)
@@ -97,9 +97,12 @@ def repeated_ids(events: Events, host: IntArray) -> tuple[int, int]:
     """How many correlation ids have launches in two processes or more, and how many others have several in one."""
     calls = _with_correlation(events, host)
     ids = events.correlation[calls]
-    repeated = np.unique(ids[1:][np.diff(ids) == 0])
-    pairs = np.unique(np.stack((ids, _process(events, calls))), axis=1)[0]
-    several = np.unique(pairs[1:][np.diff(pairs) == 0])
+    repeated = distinct(ids[1:][np.diff(ids) == 0])
+    process = _process(events, calls)
+    order = np.lexsort((process, ids))
+    fresh = np.append(True, (np.diff(ids[order]) != 0) | (np.diff(process[order]) != 0))[: len(order)]
+    pairs = ids[order][fresh]
+    several = distinct(pairs[1:][np.diff(pairs) == 0])
     return len(several), len(repeated) - len(several)
 
 
@@ -118,7 +121,7 @@ def _latest_before(events: Events, activities: IntArray, calls: IntArray) -> Int
     process = _process(events, calls)
     device_process = _process_of_activities(events, activities, calls, process)
     latest = np.full(len(activities), NONE, dtype=np.int64)
-    for number in np.unique(device_process).tolist():
+    for number in distinct(device_process).tolist():
         mine = np.flatnonzero(device_process == number)
         candidates = calls if number == NONE else calls[process == number]
         latest[mine] = _latest(events, activities[mine], candidates)
@@ -154,7 +157,7 @@ def _process_of_activities(events: Events, activities: IntArray, calls: IntArray
     the process most of whose calls come before its activities; where processes are alike in that, the first in the
     file to the first device.
     """
-    numbers = np.unique(process).tolist()
+    numbers = distinct(process).tolist()
     if not 1 < len(numbers) <= MOST_PROCESSES:
         return np.full(len(activities), NONE, dtype=np.int64)
     place = events.place.astype(np.int64)

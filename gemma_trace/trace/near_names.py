@@ -7,10 +7,9 @@ from collections.abc import Iterable, Sequence
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
 from gemma_trace.errors import InputError
 from gemma_trace.stages import StageRule
+from gemma_trace.trace.places import distinct
 
 if TYPE_CHECKING:
     from gemma_trace.trace.trace import Trace
@@ -36,7 +35,7 @@ def names_like(trace: Trace, pattern: str) -> list[str]:
     """
     spans = trace.spans
     alike: dict[str, str] = {}
-    for code in np.unique(spans.name[trace.host]).tolist():
+    for code in distinct(spans.name[trace.host]).tolist():
         name = spans.names[code][:_READ]
         alike.setdefault(_NUMBER.sub("#", name), name)
     return [_shown(name) for name in nearest(spelled(pattern), list(alike.values()))]

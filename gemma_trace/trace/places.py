@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import numpy.typing as npt
 
 from gemma_trace.trace.closed_pieces import stable_order
 from gemma_trace.trace.events import Codes, IntArray
@@ -34,3 +35,14 @@ class Places:
         if place == len(self._values) or self._values[place] != value:
             return self._order[:0]
         return self._order[self._starts[place] : self._stops[place]]
+
+
+def distinct(values: npt.ArrayLike) -> IntArray:
+    """The distinct values of a column of integers, ascending: `np.unique`, which would import `numpy.ma` first.
+
+    >>> distinct([7, 3, 7]).tolist()
+    [3, 7]
+    """
+    ascending = np.sort(np.asarray(values), axis=None)
+    found: IntArray = ascending[np.append(True, ascending[1:] != ascending[:-1])[: len(ascending)]]
+    return found

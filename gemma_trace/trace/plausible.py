@@ -14,6 +14,7 @@ import numpy as np
 
 from gemma_trace.trace.events import DEVICE_CATEGORIES, LAUNCH_CATEGORIES, BoolArray, Events, IntArray
 from gemma_trace.trace.named_spans import named
+from gemma_trace.trace.places import distinct
 
 YEAR_NS: Final = 365 * 86_400 * 10**9
 """What lies further from the rest than this isn't of the same trace, and no span lasts as long."""
@@ -220,8 +221,8 @@ def _waited_for(events: Events, activities: IntArray) -> IntArray:
     """
     far = np.full(len(activities), _FAR)
     calls = np.flatnonzero(events.in_categories(LAUNCH_CATEGORIES))
-    processes = {events.tracks[code].pid for code in np.unique(events.track[calls]).tolist()}
-    if len(processes) != 1 or len(np.unique(events.device[activities])) != 1:
+    processes = {events.tracks[code].pid for code in distinct(events.track[calls]).tolist()}
+    if len(processes) != 1 or len(distinct(events.device[activities])) != 1:
         return far
     calls = calls[named(events, calls, _WAITS_FOR_ALL)]
     if not len(calls):

@@ -88,7 +88,7 @@ def requests_of(trace: Trace) -> tuple[Request, ...]:
     steps = np.flatnonzero(is_step[spans.name] & trace.is_annotation)
     if len(steps):
         return tuple(_on_the_thread_of_its_work(trace, _windows(trace, steps, "{name}")))
-    everything = np.union1d(trace.host, trace.activities)
+    everything = np.flatnonzero(trace.on_host | trace.is_activity)
     start, end = int(spans.ts_ns[everything].min()), int(spans.ends_ns(everything).max())
     threads = main_threads(trace)
     return (Request(0, WHOLE_TRACE, start, end, next(iter(threads.values()), int(spans.track[everything[0]]))),)

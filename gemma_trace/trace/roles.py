@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from gemma_trace.stages import PREFIX
 from gemma_trace.trace.events import NONE, ROLES, BoolArray, CodeArray, Events, IntArray, Role, TrackNames
+from gemma_trace.trace.places import distinct
 
 RoleArray = npt.NDArray[np.int8]
 
@@ -116,14 +117,14 @@ def roles_of(spans: Events, names: TrackNames) -> Roles:
 def _first_matches(rules: Sequence[tuple[re.Pattern[str], Role]], texts: Sequence[str], codes: CodeArray) -> RoleArray:
     """The role by the first rule that matches each text; `_UNSURE` where none does."""
     found = np.full(len(texts), _UNSURE, dtype=np.int8)
-    for code in np.unique(codes).tolist():
+    for code in distinct(codes).tolist():
         found[code] = next((role for pattern, role in rules if pattern.fullmatch(texts[code])), _UNSURE)
     return found[codes]
 
 
 def _by_track(spans: Events, chosen: IntArray, names: TrackNames) -> RoleArray:
     """The roles of some spans by what their tracks are called; `_UNSURE` where that tells nothing."""
-    used = {code: spans.tracks[code] for code in np.unique(spans.track[chosen]).tolist()}
+    used = {code: spans.tracks[code] for code in distinct(spans.track[chosen]).tolist()}
     threads: dict[str, list[str]] = {}
     for track in used.values():
         threads.setdefault(track.pid, []).append(names.threads.get((track.pid, track.tid), track.tid))

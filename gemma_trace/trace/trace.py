@@ -30,7 +30,7 @@ from gemma_trace.trace.derived import Derived
 from gemma_trace.trace.events import NONE, BoolArray, CodeArray, Codes, IntArray, Role
 from gemma_trace.trace.header import base_ns_of, device_multiprocessors, device_names, distributed_of, metadata_of
 from gemma_trace.trace.open_spans import OpenSpans
-from gemma_trace.trace.places import Places
+from gemma_trace.trace.places import Places, distinct
 from gemma_trace.trace.plausible import plausible
 from gemma_trace.trace.reader import ReadReport, TraceFile, read_header, read_trace
 from gemma_trace.trace.requests import Request, place_of, requests_of
@@ -129,7 +129,7 @@ class Trace(Derived):
     def _in_our_process(self) -> BoolArray:
         """bool [n], which spans are of a process that has ranges of ours."""
         track = self.spans.track
-        ours = np.isin(self.process, self.process[np.unique(track[self.is_ours])])
+        ours = np.isin(self.process, self.process[distinct(track[self.is_ours])])
         return ours[track]
 
     @cached_property

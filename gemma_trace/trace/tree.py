@@ -11,6 +11,7 @@ import numpy.typing as npt
 from gemma_trace.trace.closed_pieces import closed_pieces, stable_order
 from gemma_trace.trace.events import NONE, CodeArray, Codes, IntArray
 from gemma_trace.trace.growing import GrowingColumn
+from gemma_trace.trace.places import distinct
 
 Ranks = npt.NDArray[np.int8] | IntArray
 
@@ -105,7 +106,7 @@ def _nest_line(start: IntArray, end: IntArray, rank: Ranks | None) -> tuple[IntA
         crossing = (parent >= 0) & (end > end[parent])
         if not crossing.any():
             break
-        edges = np.union1d(edges, end[parent[crossing]])
+        edges = distinct(np.concatenate((edges, end[parent[crossing]])))
         chosen = _at_edges(start, original, edges) if left else np.arange(len(start))
         end = _clipped(start, original, chosen)  # from the start: with an edge missing, others were clipped too late
         depth, parent = _levels(start, end)
@@ -151,7 +152,7 @@ def _clipped(start: IntArray, end: IntArray, chosen: IntArray) -> IntArray:
 def _cut_at_ranked(start: IntArray, end: IntArray, rank: Ranks) -> IntArray:
     """The ends once every span is clipped to the first later one that crosses it and that it has to give way to."""
     cut = end.copy()
-    for level in np.unique(rank[rank > 0])[::-1].tolist():
+    for level in distinct(rank[rank > 0])[::-1].tolist():
         keeper = np.flatnonzero(rank == level)
         yields = np.flatnonzero(rank <= level)
         first = np.searchsorted(keeper, yields, side="right")

@@ -68,7 +68,8 @@ def waiting_segments(trace: Trace) -> BoolArray:
 
 def _extents(spans: Events, host: IntArray, edges: IntArray) -> IntArray:
     """int64 [r], how long each recording is on the host."""
-    borders = [0, *np.searchsorted(spans.ts_ns, edges, sorter=host).tolist(), len(host)]
+    inner = np.searchsorted(spans.ts_ns[host], edges).tolist() if len(edges) else []
+    borders = [0, *inner, len(host)]
     return np.array([_extent(spans, host[low:high]) for low, high in pairwise(borders)], dtype=np.int64)
 
 

@@ -8,7 +8,7 @@ from gemma_trace.analysis.intervals import union, union_ns
 from gemma_trace.analysis.timeline import first_token_ns, ranges_in
 from gemma_trace.stages import Stage
 from gemma_trace.trace.events import NONE, BoolArray, IntArray
-from gemma_trace.trace.places import Places
+from gemma_trace.trace.places import Places, distinct
 from gemma_trace.trace.requests import WHOLE_TRACE, Request
 from gemma_trace.whatif.cuts import Boundaries, Cuts
 from gemma_trace.whatif.facts import Facts, Stretch, WaitStretches, places_of
@@ -68,7 +68,7 @@ class _Builder:
         self._returned = trace.spans.ends_ns(call) - request.start_ns
         self._is_here = self._linked & (self._called >= 0) & (self._called <= self._start)
         track = trace.spans.track[call].astype(np.int64)
-        others = np.setdiff1d(np.unique(track[self._is_here]), [request.track])
+        others = np.setdiff1d(distinct(track[self._is_here]), [request.track])
         self._tracks = (request.track, *others.tolist())
         line_of = {code: line for line, code in enumerate(self._tracks)}
         self._line = np.array([line_of.get(code, OWN) for code in track.tolist()], dtype=np.int64)

@@ -11,7 +11,7 @@ import numpy as np
 from gemma_trace.analysis.dependencies import Waits, activity_before, outermost_starts, previous_on_stream
 from gemma_trace.analysis.dependencies import waits_for_device as waits_of
 from gemma_trace.trace.events import NONE, BoolArray, IntArray
-from gemma_trace.trace.places import Places
+from gemma_trace.trace.places import Places, distinct
 from gemma_trace.trace.requests import Request
 from gemma_trace.trace.trace import Trace
 
@@ -77,7 +77,7 @@ class Facts:
         """int64, where outermost spans of a thread begin within a request, from its start on."""
         roots = self.roots.get(track, _NOTHING)
         first, stop = np.searchsorted(roots, (request.start_ns, request.end_ns), side="right")
-        found: IntArray = np.unique(roots[first:stop] - request.start_ns)
+        found: IntArray = distinct(roots[first:stop] - request.start_ns)
         return found
 
     def waits_in(self, track: int, request: Request, chosen: IntArray) -> WaitStretches:

@@ -19,6 +19,7 @@ from gemma_trace.analysis.work_pieces import Work, device_work
 from gemma_trace.errors import ConfigError, InputError
 from gemma_trace.trace.events import NONE, BoolArray, IntArray
 from gemma_trace.trace.near_names import nearest
+from gemma_trace.trace.places import distinct
 from gemma_trace.trace.trace import Trace
 from gemma_trace.whatif.graph import Graph
 
@@ -113,7 +114,7 @@ class Selector:
 
     def _named(self, pattern: Pattern, among: BoolArray) -> BoolArray:
         spans = self._trace.spans
-        used = np.unique(spans.name[among]).tolist()
+        used = distinct(spans.name[among]).tolist()
         names = [spans.names[code] for code in used]
         fits = np.zeros(len(spans.names), dtype=bool)
         fits[used] = pattern.matches(names)
@@ -147,7 +148,7 @@ class Selector:
         fits = np.array(pattern.matches(names), dtype=bool)
         chosen = fits[code] if len(code) else np.zeros(0, dtype=bool)
         if not chosen.any():
-            present = [names[each] for each in np.unique(code).tolist()]
+            present = [names[each] for each in distinct(code).tolist()]
             raise self._nothing(pattern, present if any(pattern.matches(FAMILIES)) else [*present, *FAMILIES])
         found[where] = chosen
         return found
@@ -169,8 +170,8 @@ class Selector:
         track = np.full(len(at), graph.request.track, dtype=np.int64)
         stage[own] = trace.stage_of_ranges(trace.stage_range_at(track, at, after=True))
         fits = np.array(pattern.matches(names), dtype=bool)
-        if not fits[np.union1d(self._stage, stage)].any():
-            raise self._nothing(pattern, [names[code] for code in np.unique(self._stage).tolist()])
+        if not fits[distinct(np.concatenate((self._stage, stage)))].any():
+            raise self._nothing(pattern, [names[code] for code in distinct(self._stage).tolist()])
         found: BoolArray = fits[stage]
         return found
 

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from gemma_trace.capture import environment
+from gemma_trace.capture import environment, session
+from gemma_trace.capture.models import LoadedModel
+from gemma_trace.errors import CaptureError
 
 
 @pytest.fixture
@@ -70,3 +73,23 @@ def test_a_process_that_may_use_some_cores_alone_says_so(monkeypatch: pytest.Mon
     monkeypatch.setattr("os.sched_getaffinity", lambda process: {3, 8, 9})
     found = environment.describe_environment(torch.device("cpu"))
     assert (found.host_cores, found.usable_cores) == (64, 3)
+
+
+def test_the_environment_is_asked_for_before_any_request_is_sent(
+    quick: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a program that hangs or fails costs no pass."""
+    happened: list[str] = []
+
+    def describe(device: torch.device) -> None:
+        happened.append(f"environment of {device}")
+
+    def warm_up(_: Any) -> None:
+        happened.append("passes")
+        raise InterruptedError
+
+    monkeypatch.setattr(session, "describe_environment", describe)
+    monkeypatch.setattr(session._Session, "warm_up", warm_up)
+    with pytest.raises(CaptureError):
+        session.profile(model=quick.model, processor=quick.processor, output=tmp_path, image_sizes="8x8")
+    assert happened == ["environment of cpu", "passes"]

@@ -51,6 +51,10 @@ def odd_images(folder: Path) -> list[Path]:
     Image.new("1", (8, 6), 1).save(folder / "bits.png")
     Image.new("CMYK", (8, 6), (9, 7, 5, 3)).save(folder / "cmyk.jpg")
     Image.new("F", (8, 6), 0.5).save(folder / "float.tiff")
+    Image.new("I;16B", (8, 6), 40_000).save(folder / "big-endian.tiff")
+    frames = [Image.effect_noise((8, 6), 90).convert("RGB") for _ in range(3)]
+    for form in ("gif", "webp", "png", "tiff"):  # of what moves or has pages the first is taken
+        frames[0].save(folder / f"moving.{form}", save_all=True, append_images=frames[1:])
     return sorted(folder.iterdir())
 
 
@@ -60,7 +64,8 @@ def test_images_are_decoded_as_transformers_decodes_them(tmp_path: Path) -> None
     from transformers.image_utils import load_image as of_transformers
 
     for path in odd_images(tmp_path):
-        ours, theirs = load_image(at(path)), of_transformers(str(path))
+        with Image.open(path) as opened:  # given a path, it leaves open what moves
+            ours, theirs = load_image(at(path)), of_transformers(opened)
         assert (ours.mode, ours.size) == (theirs.mode, theirs.size), path.name
         assert ours.tobytes() == theirs.tobytes(), path.name
     sizes = [load_image(at(tmp_path / f"exif-{orientation}.png")).size for orientation in range(1, 9)]
@@ -159,6 +164,10 @@ def a_dds_of_no_known_format() -> bytes:
     return bytes(data)
 
 
+HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100)
+"""As telephones write it, which Pillow can't read by itself."""
+
+
 def a_damaged(form: str) -> bytes:
     out = io.BytesIO()
     Image.effect_noise((64, 64), 50).convert("RGB").save(out, form)
@@ -167,7 +176,8 @@ def a_damaged(form: str) -> bytes:
 
 @pytest.mark.parametrize(
     "data",
-    [a_dds_of_no_known_format(), *(a_damaged(form) for form in ("JPEG2000", "PNG", "JPEG", "TIFF", "GIF", "WEBP"))],
+    [a_dds_of_no_known_format(), HEIC, b""]
+    + [a_damaged(form) for form in ("JPEG2000", "PNG", "JPEG", "TIFF", "GIF", "WEBP")],
 )
 def test_what_a_decoder_makes_of_it_is_one_line(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "image"

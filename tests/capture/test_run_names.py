@@ -19,6 +19,7 @@ from gemma_trace.capture.sweep import Cell, plan, run_sweep, settled
 from gemma_trace.errors import ConfigError, OutputError
 from gemma_trace.trace.files import atomic_file
 from tests.capture.test_writer import METADATA
+from tests.conftest import tries
 from tests.trace_builder import TraceBuilder
 
 
@@ -59,7 +60,7 @@ def test_names_are_one_a_cell_bounded_and_without_paths(tmp_path: Path, axes: di
 
 def test_random_prompts_never_share_a_folder(tmp_path: Path) -> None:
     draw = random.Random(10)
-    prompts = ["".join(draw.choices("aA -_./\\?é\n", k=draw.randrange(1, 8))) + "a" for _ in range(300)]
+    prompts = ["".join(draw.choices("aA -_./\\?é\n", k=draw.randrange(1, 8))) + "a" for _ in range(tries(400))]
     cells = plan(matrix(prompt=prompts), tmp_path)
     assert len({cell.name.casefold() for cell in cells}) == len(set(prompts))
 

@@ -16,9 +16,11 @@ from torch import nn
 
 from gemma_trace.capture.annotate import annotate
 from gemma_trace.capture.compiled_stages import watched_decode
+from gemma_trace.capture.discovery import find_stage_modules, missing_stages
 from gemma_trace.capture.ranges import RangeStack
 from gemma_trace.capture.text_model import extends_cache_by_one
 from gemma_trace.capture.torchvision_ops import declare_missing_operators
+from gemma_trace.capture.wrappers import unwrapped
 from gemma_trace.stages import Stage
 from tests.capture.recorder import Recorder
 from tests.conftest import HUNG_S
@@ -50,14 +52,29 @@ def compiled(model: Any) -> Any:
     return torch.compile(model, backend="eager")
 
 
+def parallel_and_adapted(model: Any) -> Any:
+    return nn.DataParallel(adapted(model))
+
+
+def compiled_and_parallel(model: Any) -> Any:
+    return compiled(nn.DataParallel(model))
+
+
+def adapted_and_compiled(model: Any) -> Any:
+    return adapted(compiled(model))
+
+
+WRAPS = [adapted, compiled, nn.DataParallel, parallel_and_adapted, compiled_and_parallel, adapted_and_compiled]
+
+
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # PEFT asks transformers for what it has renamed
-@pytest.mark.parametrize("wrap", [adapted, compiled, nn.DataParallel], ids=lambda wrap: wrap.__name__)
+@pytest.mark.parametrize("wrap", WRAPS, ids=lambda wrap: wrap.__name__)
 def test_a_wrapped_models_steps_are_decode(llava: Any, wrap: Callable[[Any], Any]) -> None:
     model, inputs = llava
     wrapped, recorder = wrap(model), Recorder()
     with annotate(wrapped, sink=recorder), torch.inference_mode():
-        generate = wrapped.module.generate if wrap is nn.DataParallel else wrapped.generate
-        generate(**inputs, **GREEDY)
+        outermost = next(each for each in unwrapped(wrapped) if hasattr(each, "generate"))
+        outermost.generate(**inputs, **GREEDY)
     assert recorder.text_stages == THREE_TOKENS
     names = {name.strip() for name in recorder.heard}
     assert {"vision_tower", "projector", "layer::model.language_model.layers.1"} <= names, (
@@ -74,6 +91,20 @@ def test_a_plain_call_of_a_wrapped_model_is_one_prefill(llava: Any, wrap: Callab
     with annotate(wrapped, detail="stage", sink=recorder), torch.inference_mode():
         wrapped(**inputs)
     assert recorder.heard == ["prefill", "  vision_tower", "  projector"]
+
+
+@pytest.mark.parametrize("part", ["language_model", "vision_tower", "multi_modal_projector"])
+def test_a_part_that_is_compiled_by_itself_has_its_stage_around(llava: Any, part: str) -> None:
+    model, inputs = llava
+    setattr(model.model, part, compiled(getattr(model.model, part)))
+    recorder = Recorder()
+    with annotate(model, sink=recorder), torch.inference_mode():
+        model.generate(**inputs, **GREEDY)
+    assert recorder.text_stages == THREE_TOKENS
+    names = [name.strip() for name in recorder.heard]
+    assert (names.count("vision_tower"), names.count("projector")) == (1, 1)
+    assert missing_stages(find_stage_modules(model)) == []
+    assert recorder.depth == 0
 
 
 @pytest.mark.parametrize("name", ["blip2", "blip2_t5", "kosmos2"])

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import json
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -136,9 +137,11 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.Mon
 )
 def test_an_export_that_is_no_json_is_refused(text: bytes, wrong: str, tmp_path: Path) -> None:
     (tmp_path / "profiler.json").write_bytes(text)
-    with pytest.raises(CaptureError, match=rf"is not valid \(.*{wrong}.*without stacks=True"):
-        write_trace([tmp_path / "profiler.json"], METADATA, tmp_path / "out" / "a.json.gz")
-    assert not (tmp_path / "out").exists()
+    lightest, with_stacks = replace(METADATA, config={}), replace(METADATA, config={"stacks": True})
+    for metadata, advice in ((lightest, r"\)$"), (with_stacks, r"\); try without stacks=True$")):
+        with pytest.raises(CaptureError, match=rf"is not valid \(.*{wrong}.*{advice}"):
+            write_trace([tmp_path / "profiler.json"], metadata, tmp_path / "out" / "a.json.gz")
+    assert not list(tmp_path.glob("out/*"))
 
 
 def test_metadata_stands_before_the_events(tmp_path: Path) -> None:

@@ -47,7 +47,10 @@ def test_quiet_leaves_out_remarks(trace: Path, tmp_path: Path, capsys: pytest.Ca
 
 def test_debug_prints_the_traceback_of_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["stages", str(tmp_path / "none.json"), "--debug"]) == 4
-    assert capsys.readouterr().err.startswith("Traceback (most recent call last):")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert lines[-1].startswith("gemma_trace.errors.UnreadableError: no file")
+    assert not any("\\n" in line for line in lines), "its lines are lines"
 
 
 def test_a_trace_alone_shows_its_stages(trace: Path, capsys: pytest.CaptureFixture[str]) -> None:

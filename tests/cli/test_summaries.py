@@ -11,7 +11,10 @@ from gemma_trace import cli
 from gemma_trace.cli.summaries import SUMMARIES
 from tests.benchmarks.measure import ROOT
 
-FOR_SOME = ("gemma_trace.capture", "gemma_trace.metadata", "gemma_trace.hta", "msgspec", "numpy", "rich", "tomllib")
+FOR_SOME = (
+    *("gemma_trace.capture", "gemma_trace.metadata", "gemma_trace.hta"),
+    *("msgspec", "numpy", "rich", "tempfile", "tomllib"),
+)
 """What the help of all commands has no use for."""
 
 

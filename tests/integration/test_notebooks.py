@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import importlib
+import importlib.util
 import re
 import runpy
 import socket
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,9 +18,9 @@ import gemma_trace
 from tests import foreign_trace
 from tests.conftest import ROOT, thorough
 
-nbformat = pytest.importorskip("nbformat", reason="needs the notebooks extra")
-pytest.importorskip("nbclient", reason="needs the notebooks extra")
-pytest.importorskip("matplotlib", reason="needs the notebooks extra")
+pytestmark = pytest.mark.skipif(
+    not all(map(importlib.util.find_spec, ("nbformat", "nbclient", "matplotlib"))), reason="needs the notebooks extra"
+)
 
 ANALYSIS = ROOT / "analysis"
 NOTEBOOKS = sorted(ANALYSIS.glob("*.ipynb"))
@@ -28,6 +31,15 @@ MAX_BYTES = 200_000
 def path(request: pytest.FixtureRequest) -> Path:
     found: Path = request.param
     return found
+
+
+def nbformat() -> ModuleType:
+    """What reads notebooks: importing it takes seconds, which each process of the tests would take at its begin."""
+    return importlib.import_module("nbformat")
+
+
+def read(path: Path) -> Any:
+    return nbformat().read(path, as_version=4)
 
 
 def texts(notebook: Any) -> list[tuple[str, str, str]]:
@@ -41,7 +53,7 @@ def texts(notebook: Any) -> list[tuple[str, str, str]]:
 
 
 def code(path: Path) -> str:
-    return "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code")
+    return "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "code")
 
 
 def test_there_are_five() -> None:
@@ -68,7 +80,7 @@ def test_its_foreign_trace_is_as_it_is_built_and_has_nothing_of_ours() -> None:
 
 @pytest.mark.parametrize("path", [NOTEBOOKS[0], *thorough(NOTEBOOKS[1:])], ids=lambda path: path.stem)
 def test_it_runs_and_says_what_is_stored(path: Path) -> None:
-    stored = nbformat.read(path, as_version=4)
+    stored = read(path)
     fresh = runpy.run_path(str(ANALYSIS / "execute_notebooks.py"))["execute"](path)
     assert len(texts(stored)) >= 5
     assert texts(fresh) == texts(stored), "run: make notebooks"
@@ -77,8 +89,8 @@ def test_it_runs_and_says_what_is_stored(path: Path) -> None:
 def test_it_is_stored_as_it_ran_with_nothing_of_the_machine(path: Path) -> None:
     script = runpy.run_path(str(ANALYSIS / "execute_notebooks.py"))
     written = path.read_text()
-    stored = nbformat.read(path, as_version=4)
-    assert written == nbformat.writes(script["bare"](nbformat.read(path, as_version=4))) + "\n"
+    stored = read(path)
+    assert written == nbformat().writes(script["bare"](read(path))) + "\n"
     code = [cell for cell in stored.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1)), "in one go, from the top"
     assert not any(output.get("name") == "stderr" for cell in code for output in cell.outputs)
@@ -91,7 +103,7 @@ def test_it_is_stored_as_it_ran_with_nothing_of_the_machine(path: Path) -> None:
 
 
 def test_its_figures_are_drawn_and_its_links_lead_somewhere(path: Path) -> None:
-    stored = nbformat.read(path, as_version=4)
+    stored = read(path)
     pictures = [
         output for cell in stored.cells for output in cell.get("outputs", []) if "image/png" in output.get("data", {})
     ]

@@ -95,7 +95,7 @@ def of_worker(run: str) -> dict[str, str]:
     return {"run": run, "worker": "rank0", "span": "1"}
 
 
-def test_it_finds_every_run_its_worker_and_its_views(get: Get, traces: dict[str, Trace]) -> None:
+def finds_every_run_its_worker_and_its_views(get: Get, traces: dict[str, Trace]) -> None:
     assert get("plugins_listing")["pytorch_profiler"]["enabled"]
     found = get("plugin/pytorch_profiler/runs")
     assert (sorted(found["runs"]), found["loading"]) == (sorted(traces), False)
@@ -106,7 +106,7 @@ def test_it_finds_every_run_its_worker_and_its_views(get: Get, traces: dict[str,
             assert get("plugin/pytorch_profiler/workers", run=run, view=view) == ["rank0"]
 
 
-def test_the_overview_has_our_steps_with_their_lengths(get: Get, traces: dict[str, Trace]) -> None:
+def has_our_steps_with_their_lengths(get: Get, traces: dict[str, Trace]) -> None:
     for run, trace in traces.items():
         overview = get("plugin/pytorch_profiler/overview", **of_worker(run))
         (average,) = overview["performance"]
@@ -128,7 +128,7 @@ def counted_as_the_plugin_does(trace: Trace) -> dict[str, int]:
     return Counter(trace.spans.names[code] for code in name[is_op & ~same].tolist())
 
 
-def test_the_operators_are_counted_as_we_count_them(get: Get, traces: dict[str, Trace]) -> None:
+def counts_the_operators_as_we_count_them(get: Get, traces: dict[str, Trace]) -> None:
     for run, trace in traces.items():
         table = get("plugin/pytorch_profiler/operation/table", **of_worker(run), group_by="Operation")
         theirs = {row["name"]: row for row in table["data"]}
@@ -138,3 +138,11 @@ def test_the_operators_are_counted_as_we_count_them(get: Get, traces: dict[str, 
         assert {"aten::addmm", "aten::_scaled_dot_product_flash_attention_for_cpu"} <= alike.keys()
         for name, row in alike.items():
             assert theirs[name]["host_self_duration"] == pytest.approx(row.sum_ns / 1000, abs=0.01 * row.count + 1)
+
+
+@pytest.mark.uncounted
+def test_the_plugin_shows_what_we_show(get: Get, traces: dict[str, Trace]) -> None:
+    """One test, since TensorBoard takes 15 s of processor time, and tests are shared among processes."""
+    finds_every_run_its_worker_and_its_views(get, traces)
+    has_our_steps_with_their_lengths(get, traces)
+    counts_the_operators_as_we_count_them(get, traces)

@@ -109,7 +109,7 @@ def _here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader, "block_workers", lambda path, count: contextlib.nullcontext(workers[:count]))
 
 
-@pytest.mark.no_cover
+@pytest.mark.uncounted
 @pytest.mark.parametrize("path", quick_first(REAL, is_small), ids=lambda path: path.name)
 @pytest.mark.usefixtures("_here")
 def test_every_trace_there_is_gives_the_same_columns(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

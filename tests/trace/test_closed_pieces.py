@@ -59,6 +59,43 @@ def test_pieces_change_nothing(spans: list[tuple[int, int, int]], size: int, see
 
 
 @settings(max_examples=tries(100), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(spans=SPANS, size=st.integers(1, 6), seed=st.integers(0, 1000))
+def test_rows_of_longer_columns_are_cut_as_their_copies_are(
+    spans: list[tuple[int, int, int]], size: int, seed: int
+) -> None:
+    cut_to(size)
+    random = np.random.default_rng(seed)
+    start, end, track = columns(spans)
+    rows = np.flatnonzero(random.random(len(start)) < 0.6)
+    nesting = nest(start[rows], end[rows], track[rows])
+    copied = innermost_segments(start[rows], track[rows], nesting)
+    taken = innermost_segments(start, track, nesting, rows)
+    assert taken.owner.dtype == np.int32
+    assert taken.owner.tolist() == rows[copied.owner].tolist()
+    assert (taken.start_ns.tolist(), taken.end_ns.tolist()) == (copied.start_ns.tolist(), copied.end_ns.tolist())
+
+
+@settings(max_examples=tries(100), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(spans=SPANS, size=st.integers(1, 6), seed=st.integers(0, 1000))
+def test_the_innermost_is_what_a_search_finds(spans: list[tuple[int, int, int]], size: int, seed: int) -> None:
+    cut_to(size)
+    random = np.random.default_rng(seed)
+    start, end, track = columns(spans)
+    asked, wanted, by_time = (random.random(len(start)) < share for share in (0.7, 0.5, 0.3))
+    found = innermost_of(np.flatnonzero(asked), start, end - start, track, wanted, by_time)
+    for row, owner in enumerate(found.tolist()):
+        if not asked[row]:
+            assert owner == -1
+        elif wanted[row]:
+            assert owner == row
+        elif by_time[row]:  # of those open at its instant the one that started last
+            at = start[row]
+            is_open = (start <= at) & ((end > at) | ((end == start) & (start == at)))
+            holders = np.flatnonzero(asked & wanted & (track == track[row]) & is_open)
+            assert owner == (holders[-1] if len(holders) else -1)
+
+
+@settings(max_examples=tries(100), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(spans=SPANS, size=st.integers(1, 6))
 def test_each_span_is_in_one_piece_and_pieces_are_apart(spans: list[tuple[int, int, int]], size: int) -> None:
     cut_to(size)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-import numpy as np
-
 from gemma_trace.advice.case import Case
 from gemma_trace.advice.findings import Confidence
 from gemma_trace.advice.rule import AGAIN, Candidate, Lacking, Rule
 from gemma_trace.foreign import list_of
 from gemma_trace.stages import Stage
+from gemma_trace.trace.places import distinct
 
 LEAST_SHARE: Final = 0.1
 """Where the prefill takes a smaller share of the requests, it isn't asked how long their prompts are."""
@@ -66,7 +65,7 @@ def _prompts(case: Case) -> int:
     spans = case.trace.spans
     lookups = case.named(_EMBEDDING, case.trace.is_op) & case.in_stage(Stage.PREFILL) & (spans.input_dims >= 0)
     rows = [0]
-    for code in np.unique(spans.input_dims[lookups]).tolist():
+    for code in distinct(spans.input_dims[lookups]).tolist():
         dims = list_of(spans.texts[code])
         if len(dims) > 1 and isinstance(dims[1], list) and len(dims[1]) == 2 and type(dims[1][0]) is int:
             rows.append(dims[1][0])

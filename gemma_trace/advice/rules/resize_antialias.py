@@ -11,6 +11,7 @@ from gemma_trace.advice.case import Case
 from gemma_trace.advice.findings import Confidence
 from gemma_trace.advice.rule import AGAIN, Candidate, Lacking, Rule
 from gemma_trace.trace.events import BoolArray
+from gemma_trace.trace.places import distinct
 
 _RESIZES: Final = r"^aten::_upsample_\w+2d_aa$"
 _BYTES: Final = '"unsigned char"'
@@ -52,7 +53,7 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
 def _of_bytes(case: Case) -> BoolArray:
     """bool [n], the spans of which an input is of bytes."""
     spans = case.trace.spans
-    used = np.unique(spans.input_types[spans.input_types >= 0])
+    used = distinct(spans.input_types[spans.input_types >= 0])
     by_code = np.zeros(len(spans.texts) + 1, dtype=bool)
     for code in used.tolist():
         by_code[code] = _BYTES in spans.texts[code]

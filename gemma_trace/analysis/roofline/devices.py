@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-import numpy as np
-
 from gemma_trace.analysis.roofline.device_table import DEVICES
 from gemma_trace.peaks import ANY_DEVICE, Peaks
+from gemma_trace.trace.places import distinct
 from gemma_trace.trace.trace import Trace
 
 _BY_NAME: Final = {name: peaks for peaks in DEVICES for name in peaks.names}
@@ -86,7 +85,7 @@ def _names(trace: Trace, on: str) -> list[str]:
     metadata = trace.metadata
     if on == "host":
         return [metadata.environment.host_cpu] if metadata else []
-    used = set(np.unique(trace.spans.device[trace.activities]).tolist())
+    used = set(distinct(trace.spans.device[trace.activities]).tolist())
     named = [name for index, name in sorted(trace.devices.items()) if index in used]
     if not named and len(set(trace.devices.values())) == 1:  # listed by another numbering, but all of one kind
         named = [*trace.devices.values()]

@@ -24,8 +24,9 @@ from gemma_trace.analysis.timeline import StageTime
 from gemma_trace.analysis.window_line import expanded
 from gemma_trace.analysis.work_pieces import Work, device_work, host_work, requests_of_work
 from gemma_trace.peaks import Peaks
-from gemma_trace.trace.events import IntArray
-from gemma_trace.trace.places import Places
+from gemma_trace.tabular import Rows
+from gemma_trace.trace.events import Codes, IntArray
+from gemma_trace.trace.places import Places, distinct
 from gemma_trace.trace.trace import Trace
 
 LEAST_COVERED_PCT: Final = 50.0
@@ -77,7 +78,7 @@ class _Least:
     floor_ns: float
 
 
-def stage_floors(trace: Trace, stages: StageBreakdown | None = None, peaks: Peaks | None = None) -> list[StageFloor]:
+def stage_floors(trace: Trace, stages: StageBreakdown | None = None, peaks: Peaks | None = None) -> Rows[StageFloor]:
     """The floor of every stage of these requests whose work is known, in the order of the rows.
 
     Args:
@@ -95,7 +96,7 @@ def stage_floors(trace: Trace, stages: StageBreakdown | None = None, peaks: Peak
             floor = _by_config(row, work, counted, peaks) if work else floor
         if floor is not None:
             floors.append(floor)
-    return floors
+    return Rows(floors)
 
 
 class _CountedStages:
@@ -133,7 +134,7 @@ class _CountedStages:
 
     def devices(self, row: StageTime) -> int:
         """On how many devices a stage's work ran; the host is one."""
-        return len(np.unique(self._piece_device[self.pieces(row)]))
+        return len(distinct(self._piece_device[self.pieces(row)]))
 
     def covered_pct(self, row: StageTime) -> float:
         """The share of a stage's work that ops with a cost take."""
@@ -204,11 +205,11 @@ class _Parts(NamedTuple):
     share: FloatArray
 
 
-def _parts_by_device(owner: IntArray, device: IntArray, length_ns: IntArray, work_ns: IntArray) -> _Parts:
+def _parts_by_device(owner: Codes, device: IntArray, length_ns: IntArray, work_ns: IntArray) -> _Parts:
     """The ops' work by device.
 
     Args:
-        owner: int64 [n], the costed op of each piece of work; `NONE` for none.
+        owner: integer [n], the costed op of each piece of work; `NONE` for none.
         device, length_ns: int64 [n], of each piece.
         work_ns: int64 [k], the length of each op's pieces.
     """

@@ -14,6 +14,7 @@ from gemma_trace.metadata import Environment, GpuRecord, RunMetadata, Workload
 from gemma_trace.printable import path_text
 from gemma_trace.report.html.model import Fact, Facts
 from gemma_trace.report.html.text import bytes_text, counted, public_label, utc_text
+from gemma_trace.trace.places import distinct
 from gemma_trace.trace.trace import Trace
 
 _OPTIONS: Final = (
@@ -143,11 +144,11 @@ def _trace(trace: Trace) -> Iterable[Fact]:
     yield Fact("file", public_label(path_text(trace.path.name)))
     yield Fact("JSON", bytes_text(trace.read_report.inflated_bytes))
     yield Fact("spans", f"{len(spans):,}")
-    yield Fact("host threads", f"{len(np.unique(spans.track[trace.host])):,}")
+    yield Fact("host threads", f"{len(distinct(spans.track[trace.host])):,}")
     yield Fact("device activities", f"{len(trace.activities):,}")
     if len(trace.activities):
         own = trace.activities
-        yield Fact("devices", f"{len(np.unique(spans.device[own])):,}")
+        yield Fact("devices", f"{len(distinct(spans.device[own])):,}")
         streams = np.unique(np.stack((spans.device[own], spans.stream[own])), axis=1)
         yield Fact("streams", f"{streams.shape[1]:,}")
 
