@@ -14,6 +14,7 @@ from gemma_trace.capture.accelerators import activity_of, wait_for
 from gemma_trace.capture.activation_memory import APART_WARNING, profiled_heap
 from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.cycles import CYCLE_REQUESTS, cycle_lengths
+from gemma_trace.capture.models import images_elsewhere
 from gemma_trace.capture.phases import Progress
 from gemma_trace.capture.sending import Sent
 
@@ -88,9 +89,9 @@ def _profiler(
         length: how many requests it records.
         exported: where it writes what it has recorded.
     """
-    activity = activity_of(device)
-    activities = [ProfilerActivity.CPU]
-    activities += [activity] if activity not in (None, ProfilerActivity.CPU) else []
+    images_on = images_elsewhere(config, device)
+    recorded = [activity_of(each) for each in (device, images_on) if each is not None]
+    activities = list(dict.fromkeys([ProfilerActivity.CPU, *filter(None, recorded)]))
     steps = torch.profiler.schedule(wait=0, warmup=1, active=length, repeat=1)
     profiler = torch.profiler.profile(
         activities=activities,

@@ -14,6 +14,7 @@ import torch
 
 from gemma_trace.analysis.allocations import memory_use
 from gemma_trace.analysis.breakdown import breakdown
+from gemma_trace.capture import profiled_pass as profiled_pass_module
 from gemma_trace.capture import session
 from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.cycles import cycle_lengths
@@ -180,3 +181,30 @@ def test_a_cycle_that_was_never_exported_is_one_line_and_no_file(
             image_sizes="32x24",
         )
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("images_on", "activities"),
+    [
+        (None, [torch.profiler.ProfilerActivity.CPU]),
+        ("cuda:1", [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]),
+    ],
+)
+def test_the_device_that_processes_images_is_recorded_too(
+    images_on: str | None, activities: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    class AskedError(Exception):
+        """Nothing is recorded: there is no such device here."""
+
+    def profile(**options: Any) -> Any:
+        asked.append(options["activities"])
+        raise AskedError
+
+    device = None if images_on is None else torch.device(images_on)
+    monkeypatch.setattr(profiled_pass_module, "images_elsewhere", lambda *_: device)
+    monkeypatch.setattr(torch.profiler, "profile", profile)
+    with pytest.raises(AskedError):
+        passed(tmp_path)
+    assert asked == [activities]
