@@ -85,6 +85,16 @@ def test_only_stages_are_synchronised(monkeypatch: pytest.MonkeyPatch) -> None:
     assert heard.log == [wait, "+gemma_trace::prefill", f"+{layer}", "-", wait, "-"]
 
 
+def test_each_of_several_devices_is_waited_for_at_both_ends_of_a_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = Heard()
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: heard.log.append(f"wait {device}"))
+    sink = SynchronizedRanges(heard, torch.device("cuda", 0), torch.device("cpu"), torch.device("cuda", 2))
+    sink.begin(Stage.VISION_TOWER.range_name)
+    sink.end()
+    waits = ["wait cuda:0", "wait cuda:2"]
+    assert heard.log == [*waits, "+gemma_trace::vision_tower", *waits, "-"]
+
+
 def test_without_a_profiler_nothing_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     entered: list[str] = []
 
