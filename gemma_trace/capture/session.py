@@ -21,6 +21,7 @@ from gemma_trace.capture.accelerators import activity_of
 from gemma_trace.capture.adapters import adapter_of
 from gemma_trace.capture.alone import alone_in_process, settings_warnings
 from gemma_trace.capture.annotate import annotate
+from gemma_trace.capture.collection import frozen_objects
 from gemma_trace.capture.compiled_stages import MOST_WARMUPS, compilations, compiled_stages, watched_decode
 from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.device_watch import DeviceWatch, watched_devices
@@ -174,8 +175,9 @@ def _profiled(
         run = replace(run, weights=loaded.weights)
         session = _Session(config, loaded, generation, requests, progress)
         session.warm_up()
-        timed = session.time_requests(watch)
-        exported = session.profile_requests(scratch)
+        with frozen_objects():
+            timed = session.time_requests(watch)
+            exported = session.profile_requests(scratch)
     metadata = RunMetadata(
         schema_version=SCHEMA_VERSION,
         created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
