@@ -183,11 +183,12 @@ class Trace(tracing.Trace):
     def __repr__(self) -> str:
         wall_ms = sum(request.wall_ns for request in self.requests) / 1e6
         devices = len(set(self.spans.device[self.activities].tolist()))
+        activities = counted(len(self.activities), "activity", "activities")
         parts = (
-            f"{len(self.spans):,} spans",
+            counted(len(self.spans), "span"),
             counted(len(self.requests), "request"),
             f"{wall_ms:,.1f} ms wall",
-            f"{counted(devices, 'device')} with {len(self.activities):,} activities" if devices else "no device",
+            f"{counted(devices, 'device')} with {activities}" if devices else "no device",
             f"check: {self.check().verdict}",
         )
         return f"<Trace {self.label}: {', '.join(parts)}>"

@@ -62,7 +62,7 @@ def write_trace(exported: Sequence[Path], metadata: RunMetadata, path: Path, *, 
     """
     lighter = metadata.lighter_options()
     advice = f"; try {lighter}" if lighter else ""
-    cycles = (_Cycle(file, advice) for file in exported)
+    cycles = (_Cycle(file, advice, len(exported) > 1) for file in exported)
     first = next(cycles)
     header = {key: value for key, value in first.header.items() if not LEFT_OUT.search(key)}
     header[METADATA_KEY] = msgspec.Raw(metadata.to_json())
@@ -87,6 +87,7 @@ class _Cycle:
 
     Args:
         advice: ends what is said of an export that is not valid.
+        one_of_several: whether its ids may be those of another one.
 
     Attributes:
         header: its top-level members but for the events.
@@ -96,8 +97,9 @@ class _Cycle:
         CaptureError: not all of it is JSON.
     """
 
-    def __init__(self, file: Path, advice: str) -> None:
+    def __init__(self, file: Path, advice: str, one_of_several: bool) -> None:
         self.file, self.ids = file, CycleIds()
+        self._one_of_several = one_of_several
         self._frames = FrameEdges()
         self.header = _streamed(file, self, advice)
         self.trimmed = self._frames.trimmed()
@@ -106,7 +108,8 @@ class _Cycle:
         """Take the events of a JSON array; False, and nothing is taken, where it doesn't decode."""
         if not self._frames.decode(array):
             return False
-        self.ids.take(bytes(array))
+        if self._one_of_several:
+            self.ids.take(bytes(array))
         return True
 
 

@@ -13,6 +13,7 @@ from gemma_trace.cli.output import ForceOption, NoCacheOption, answer, remark, s
 from gemma_trace.cli.rules import RuleOption, RulesOption
 from gemma_trace.errors import ConfigError
 from gemma_trace.report.formats import Format
+from gemma_trace.wording import counted
 
 if TYPE_CHECKING:
     from gemma_trace.export.part import ExportResult
@@ -173,7 +174,7 @@ def said(done: ExportResult) -> str:
     """What was written, in a line."""
     record, written = done.record, dict(done.written)
     spans, arrows = written.pop("X", 0), sum(written.pop(phase, 0) for phase in "stf")
-    parts = [f"{spans:,} spans", f"{arrows:,} flow events", f"{sum(written.values()):,} other events"]
+    parts = [counted(spans, "span"), counted(arrows, "flow event"), counted(sum(written.values()), "other event")]
     parts += [f"{done.added:,} added for stages, counters and names"]
     if record.moved_spans:
         parts.append(f"{record.moved_spans:,} that cross others on tracks of their own")

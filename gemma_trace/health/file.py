@@ -8,6 +8,7 @@ from gemma_trace import foreign
 from gemma_trace.health.findings import NOTHING_TO_DO, Finding, Severity
 from gemma_trace.trace import columns, others, reader, repair
 from gemma_trace.trace.trace import Trace
+from gemma_trace.wording import counted
 
 _REPAIRS: dict[str, tuple[Severity, str, str]] = {
     repair.CONTROL_CHARACTERS: (
@@ -103,7 +104,7 @@ def file_findings(trace: Trace) -> Iterator[Finding]:
             "damaged",
             Severity.ERROR,
             1,
-            f"the compressed data is broken; {len(trace.spans):,} spans before the break were read",
+            f"the compressed data is broken; {counted(len(trace.spans), 'span')} before the break could be read",
             "copy the file again from where it was captured",
         )
     if report.truncated and not report.damaged:
@@ -111,7 +112,7 @@ def file_findings(trace: Trace) -> Iterator[Finding]:
             "truncated",
             Severity.ERROR,
             1,
-            f"the file ends before the trace does; {len(trace.spans):,} spans were read",
+            f"the file ends before the trace does; {counted(len(trace.spans), 'span')} could be read",
             "copy it again, or let the profiler finish its export",
         )
     for kind, count in report.repairs.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Mapping
+from typing import Final
 
 from rich import box
 from rich.cells import cell_len
@@ -52,6 +53,10 @@ def print_report(report: Report, console: Console) -> None:
         console.print(text.append(printable(finding.line), style="default"))
 
 
+NOTHING: Final = "None."
+"""What stands under the title of a table that has neither rows nor notes."""
+
+
 def print_table(shown: TextTable, console: Console) -> None:
     """Print one table."""
     shown = shown.mapped(printable)
@@ -74,7 +79,8 @@ def print_table(shown: TextTable, console: Console) -> None:
         console.print(table)
     dropped = [column.header for index, column in enumerate(shown.columns) if index not in widths and column.header]
     hidden = [f"Hidden columns: {', '.join(dropped)}."] if dropped and shown.rows else []
-    for note in (*shown.notes, *hidden):
+    nothing = [] if shown.rows or shown.notes else [NOTHING]
+    for note in (*shown.notes, *hidden, *nothing):
         console.print(Text(note, style="dim"))
 
 

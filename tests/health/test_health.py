@@ -89,7 +89,7 @@ def test_a_file_that_ends_early_is_an_error(tmp_path: Path) -> None:
     trace = written(tmp_path, data[: data.rindex(b"}", 0, -5)])
     assert found(trace) == [("truncated", "error", 1)]
     assert examine(trace).verdict == "error"
-    assert "1 spans were read" in examine(trace).findings[0].message
+    assert "; 1 span could be read" in examine(trace).findings[0].message
 
 
 def test_a_compressed_file_that_ends_early_is_an_error(tmp_path: Path) -> None:

@@ -86,6 +86,12 @@ def test_names_that_look_like_markup_are_shown_as_they_are() -> None:
     assert "[bold]T[/]" in printed(table, 80)
 
 
+def test_a_table_without_rows_and_notes_says_that_there_are_none() -> None:
+    empty = TextTable("Why", (TextColumn("stage", align="left"),), ())
+    assert printed(empty, 80) == ["Why", "None."]
+    assert printed(replace(empty, notes=("No stage is known.",)), 80) == ["Why", "No stage is known."]
+
+
 def test_findings_are_printed_under_the_tables() -> None:
     finding = Finding("truncated", Severity.ERROR, 1, "the file ends early", "copy it again")
     table = Table("T", (Col("name", "name", value=str),), ["a"])

@@ -8,6 +8,7 @@ from gemma_trace.analysis.distortion import StageDistortion
 from gemma_trace.analysis.summary import RunSummary
 from gemma_trace.report.table import Col, Report, Table
 from gemma_trace.report.units import COUNT, MS, RATIO, STATUS, WORDS
+from gemma_trace.wording import counted
 
 CODE: Final = Col("code", "finding", definition="the kind of finding; see below", priority=2)
 SEVERITY: Final = Col(
@@ -65,7 +66,7 @@ def check_report(run: RunSummary, spans: int) -> Report:
         spans: how many the trace has.
     """
     findings = run.health.findings
-    title = f"{run.run}: {run.health.verdict}, {spans:,} spans"
+    title = f"{run.run}: {run.health.verdict}, {counted(spans, 'span')}"
     distorted = run.distortions
     return Report(
         command="check",

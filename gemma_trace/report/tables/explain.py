@@ -12,6 +12,7 @@ from gemma_trace.report.tables.reasons import VERDICT
 from gemma_trace.report.units import WORDS
 from gemma_trace.report.verdicts import DOUBTS
 from gemma_trace.store import columns
+from gemma_trace.wording import counted
 
 _NAME: Final = 60
 
@@ -53,7 +54,8 @@ def figures_of(binding: Binding) -> str:
         name = folded(reason.longest.name)[:_NAME]
         parts.append(f"longest call {_share(reason.longest.time_ns, reason.time_ns)} ({name})")
     if reason.activities:
-        parts.append(f"{reason.activities:,} activities by {reason.launches:,} launches")
+        activities = counted(reason.activities, "activity", "activities")
+        parts.append(f"{activities} by {counted(reason.launches, 'launch', 'launches')}")
     return ", ".join(parts)
 
 
