@@ -6,6 +6,7 @@ import os
 import signal
 import stat
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,11 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_the_block_as_ctrl_c_does(number: signal.Signals, temporary: Path) -> None:
+def test_a_signal_ends_the_block_as_ctrl_c_does(
+    number: signal.Signals, temporary: Path, request: pytest.FixtureRequest
+) -> None:
+    # Under nohup the tests ignore SIGHUP, and an ignored signal stays ignored.
+    request.addfinalizer(partial(signal.signal, number, signal.signal(number, signal.SIG_DFL)))
     before = signal.getsignal(number)
     with pytest.raises(Ended) as ended, cleared_up_on_signals(), scratch_folder():  # noqa: PT012
         assert len(list(temporary.iterdir())) == 1
