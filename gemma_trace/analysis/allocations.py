@@ -23,6 +23,7 @@ import numpy as np
 
 from gemma_trace.analysis.allocator_levels import AllocatorLevels, levels_of
 from gemma_trace.analysis.timeline import Request, host_segments, ranges_in
+from gemma_trace.arguments import checked
 from gemma_trace.stages import UNATTRIBUTED_CODE, Stage
 from gemma_trace.tabular import Tabular, fields_of
 from gemma_trace.trace.events import NONE, BoolArray, IntArray
@@ -129,6 +130,7 @@ class MemoryUse(Tabular):
         yield from (dict(fields_of(row)) for row in self.stages)
 
 
+@checked
 def memory_use(trace: Trace, requests: Sequence[Request] | None = None) -> MemoryUse | None:
     """What the allocators gave out; None where memory wasn't profiled.
 

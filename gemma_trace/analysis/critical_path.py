@@ -27,6 +27,7 @@ from gemma_trace.analysis.pieces import answering_stretches
 from gemma_trace.analysis.stretches import Stretches, stage_stretches
 from gemma_trace.analysis.timeline import Request, rows_in_order
 from gemma_trace.analysis.window_line import WindowLine, lines
+from gemma_trace.arguments import checked
 from gemma_trace.stages import UNATTRIBUTED_CODE
 from gemma_trace.tabular import Tabular
 from gemma_trace.trace.events import NONE, BoolArray, CodeArray, IntArray
@@ -115,6 +116,7 @@ class CriticalPath(Tabular):
             }
 
 
+@checked
 def critical_path(trace: Trace, request: int | Request) -> CriticalPath:
     """Walk a request's critical path.
 

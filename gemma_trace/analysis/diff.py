@@ -19,6 +19,7 @@ from gemma_trace.analysis.noise import NoiseFloor
 from gemma_trace.analysis.sides import INSIDE, Costs, Level, Side, side_of
 from gemma_trace.analysis.statistics import Distribution
 from gemma_trace.analysis.structure import merged_trees, paired_trees
+from gemma_trace.arguments import checked
 from gemma_trace.errors import ConfigError
 from gemma_trace.metadata import RunMetadata
 from gemma_trace.trace.trace import Trace
@@ -37,6 +38,7 @@ _ENVIRONMENT: Final = ("torch", "torchvision", "transformers", "python", "device
 _INCIDENTAL: Final = frozenset({"output", "name", "force", "quiet"})
 
 
+@checked
 def diff(before: Trace | Sequence[Trace], after: Trace | Sequence[Trace], *, paired: bool = False) -> TraceDiff:
     """Compare two traces, or several processes of one configuration with several of another.
 

@@ -17,6 +17,7 @@ from gemma_trace.analysis.statistics import MIN_N_FOR_P90
 from gemma_trace.analysis.timeline import Request, busy_ns
 from gemma_trace.analysis.work_groups import Groups, families, group
 from gemma_trace.analysis.work_pieces import Work, requests_of_work, select, waiting_ns
+from gemma_trace.arguments import checked
 from gemma_trace.tabular import Tabular, fields_of
 from gemma_trace.trace.events import NONE, IntArray
 from gemma_trace.trace.places import distinct
@@ -117,6 +118,7 @@ class KernelTable(Tabular):
         yield from (dict(fields_of(row)) for row in self.rows)
 
 
+@checked
 def kernel_table(
     trace: Trace,
     stage: str | None = None,

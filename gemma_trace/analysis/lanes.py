@@ -18,6 +18,7 @@ from gemma_trace.analysis.intervals import first_come
 from gemma_trace.analysis.pieces import cut_all
 from gemma_trace.analysis.timeline import Request, rows_in_order
 from gemma_trace.analysis.window_line import WindowLine
+from gemma_trace.arguments import checked
 from gemma_trace.tabular import Tabular
 from gemma_trace.trace.events import CodeArray, IntArray
 from gemma_trace.trace.places import Places
@@ -87,6 +88,7 @@ class StageLanes(Tabular):
         return f"The lanes of {self.request.label}"
 
 
+@checked
 def device_lanes(trace: Trace, request: int | Request) -> dict[int, Lane]:
     """By device what each works for: the stage of the activity that it runs, of several the earliest started.
 
@@ -121,6 +123,7 @@ def _places(trace: Trace) -> tuple[CodeArray, tuple[str, ...]]:
     return place, tuple(name for _, name in rows)
 
 
+@checked
 def stage_lanes(trace: Trace, request: int | Request) -> StageLanes:
     """Draw up a request's lanes."""
     return stage_lanes_of(trace, trace.chosen(request))[0]

@@ -33,6 +33,7 @@ from gemma_trace.analysis.timeline import Request, rows_in_order
 from gemma_trace.analysis.window_line import WindowLine
 from gemma_trace.analysis.work_groups import OUTSIDE_OPS, families
 from gemma_trace.analysis.work_pieces import Work, device_work
+from gemma_trace.arguments import checked
 from gemma_trace.tabular import Rows
 from gemma_trace.trace.events import NONE, BoolArray, IntArray
 from gemma_trace.trace.places import Places, distinct
@@ -108,6 +109,7 @@ class StageReasons(Rows[StageReason]):
             yield {"stage": reason.stage, "time_ns": reason.time_ns, **kinds_ns, **counts, "cold_ns": reason.cold_ns}
 
 
+@checked
 def stage_reasons(trace: Trace, request: int | Request | None = None) -> StageReasons:
     """Split every stage's time, in the order a request goes through them.
 

@@ -18,6 +18,7 @@ import numpy as np
 from gemma_trace.analysis.paths import FRAME, Layers, Paths, paths
 from gemma_trace.analysis.timeline import UNLINKED, Request
 from gemma_trace.analysis.work_pieces import host_work
+from gemma_trace.arguments import checked
 from gemma_trace.stages import LAYER_PREFIX, MODULE_PREFIX, Stage
 from gemma_trace.tabular import Tabular
 from gemma_trace.trace.events import NONE, BoolArray, Codes, IntArray
@@ -106,6 +107,7 @@ class TreeNode(Tabular):
             }
 
 
+@checked
 def call_tree(trace: Trace, request: int | Request | None = None, *, each_layer: bool = False) -> TreeNode:
     """The tree of a trace, its requests as one.
 

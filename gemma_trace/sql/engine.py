@@ -107,7 +107,7 @@ def _connected(limits: Limits) -> duckdb.DuckDBPyConnection:
         "allow_unsigned_extensions": "false",
         "python_enable_replacements": "false",
         "temp_directory": "",
-        "memory_limit": f"{max(1, limits.memory_bytes // 10**6)}MB",
+        "memory_limit": f"{max(1, int(limits.memory_bytes // 10**6))}MB",
     }
     connection: duckdb.DuckDBPyConnection = _duckdb().connect(":memory:", config=config)
     return connection

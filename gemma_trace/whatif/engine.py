@@ -6,10 +6,11 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import numpy as np
 
+from gemma_trace.arguments import is_number, shown
 from gemma_trace.errors import ConfigError
 from gemma_trace.tabular import Tabular
 from gemma_trace.trace.events import BoolArray, IntArray
@@ -221,9 +222,8 @@ def _patterns(given: Patterns) -> tuple[Pattern, ...]:
 
 
 def _checked(text: str, factor: float) -> float:
-    is_number = isinstance(cast("object", factor), int | float)
-    if not (is_number and math.isfinite(factor) and 0 <= factor <= MOST):
-        raise ConfigError(f"{text}={factor!r}: the factor must be from 0 to {MOST:,.0f}")
+    if not (is_number(factor) and math.isfinite(factor) and 0 <= factor <= MOST):
+        raise ConfigError(f"{text}={shown(factor)}: the factor must be from 0 to {MOST:,.0f}")
     return factor
 
 

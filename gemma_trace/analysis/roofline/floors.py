@@ -23,6 +23,7 @@ from gemma_trace.analysis.roofline.rows import Bound, roofs_of
 from gemma_trace.analysis.timeline import StageTime
 from gemma_trace.analysis.window_line import expanded
 from gemma_trace.analysis.work_pieces import Work, device_work, host_work, requests_of_work
+from gemma_trace.arguments import checked
 from gemma_trace.peaks import Peaks
 from gemma_trace.tabular import Rows
 from gemma_trace.trace.events import Codes, IntArray
@@ -78,6 +79,7 @@ class _Least:
     floor_ns: float
 
 
+@checked
 def stage_floors(trace: Trace, stages: StageBreakdown | None = None, peaks: Peaks | None = None) -> Rows[StageFloor]:
     """The floor of every stage of these requests whose work is known, in the order of the rows.
 
