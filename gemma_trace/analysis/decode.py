@@ -262,8 +262,8 @@ def decode_statistics(trace: Trace, requests: Sequence[Request] | None = None) -
         series = [[ns] for ns in sampled]
     else:
         series = [_split(trace, ns, ns) for ns in sampled]
-    found = _statistics("profiled", batch if isinstance(batch, int) else 1, series)
-    return found or _statistics("steps", 1, _step_series(trace, windows))
+    statistics = _statistics("profiled", batch if isinstance(batch, int) else 1, series)
+    return statistics or _statistics("steps", 1, _step_series(trace, windows))
 
 
 def _statistics(source: TokenSource, batch: int, instants: Sequence[Sequence[IntArray]]) -> DecodeStatistics | None:

@@ -274,6 +274,6 @@ def _settings(first: RunMetadata | None, second: RunMetadata | None) -> Iterable
     known = {name for name, _, _ in pairs} | _INCIDENTAL
     options = [name for name in dict.fromkeys([*first.config, *second.config]) if name not in known]
     pairs += [(name, first.config.get(name), second.config.get(name)) for name in options]
-    for name, one, other in pairs:
-        if one != other:
-            yield f"{name}: {'none' if one is None else one} → {'none' if other is None else other}"
+    for name, earlier, later in pairs:
+        if earlier != later:
+            yield f"{name}: {'none' if earlier is None else earlier} → {'none' if later is None else later}"

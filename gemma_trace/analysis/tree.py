@@ -79,14 +79,14 @@ class TreeNode(Tabular):
 
     def find(self, kind: NodeKind, name: str) -> list[TreeNode]:
         """The topmost nodes of a kind and a name."""
-        found, below = [], -1
+        matches, below = [], -1
         for depth, node in self.walk():
             if below < 0 or depth <= below:
                 below = -1
                 if node.kind is kind and node.name == name:
-                    found.append(node)
+                    matches.append(node)
                     below = depth
-        return found
+        return matches
 
     def headline(self) -> str:
         """What the result is, in a line."""
@@ -194,8 +194,8 @@ class _Builder:
             (self._layers.at(track, work.start_ns), self._root_of(work.start_ns, track)),
             (asked, self._root_of(spans.ts_ns[launch], asking)),
         )
-        found = paths(self._layers, [group[0] for group in groups], [group[1] for group in groups], self._starts_under)
-        _, host_node, launch_node = self._nodes_of(found, [len(group[1]) for group in groups])
+        parts = paths(self._layers, [group[0] for group in groups], [group[1] for group in groups], self._starts_under)
+        _, host_node, launch_node = self._nodes_of(parts, [len(group[1]) for group in groups])
         self._host = self._sums(host_node, work.length_ns)
         launch_node[trace.launch < 0] = self.ROOTS.index(UNLINKED)
         kernels, device = self._kernels(launch_node)
