@@ -28,6 +28,6 @@ def capture_findings(trace: Trace) -> Iterator[Finding]:
             "no_warmup",
             Severity.WARNING,
             1,
-            "no request ran before the timed ones; a first request can take 20 times as long",
+            "no request ran before the timed ones, and a first request can take 20 times as long",
             "capture with --warmup 10",
         )

@@ -64,8 +64,8 @@ def clock_findings(trace: Trace) -> Iterator[Finding]:
             Severity.WARNING,
             len(early.place),
             f"device activities that start before the call that launched them: {len(early.place):,}, by up to "
-            f"{early.by_ns.max() / 1e3:,.3f} µs; the clocks of host and device disagree",
-            "shares near stage boundaries may be off; capture again with a newer driver",
+            f"{early.by_ns.max() / 1e3:,.3f} µs, so the clocks of host and device disagree",
+            "shares near stage boundaries may be off: capture again with a newer driver",
         )
 
 
@@ -73,25 +73,28 @@ def _shift(trace: Trace, early: _Off, late: _Off) -> Finding:
     behind_ns, ahead_ns = early.least_shift_ns(), late.least_shift_ns()
     facts, least_ns = [], max(behind_ns, ahead_ns)
     if len(early.place):
-        facts.append(f"{len(early.place):,} activities start before the call that launched them")
+        facts.append(f"{len(early.place):,} start before the call that launched them")
     if len(late.place):
         facts.append(f"{len(late.place):,} end after a call that waited for them had returned")
     if behind_ns > TOLERANCE_NS and ahead_ns > TOLERANCE_NS:
-        how = f"by {behind_ns / 1e6:,.3f} ms one way and {ahead_ns / 1e6:,.3f} ms the other, so no shift corrects both"
+        how = (
+            f"the clocks of host and device disagree by {behind_ns / 1e6:,.3f} ms one way and {ahead_ns / 1e6:,.3f} ms "
+            "the other, so that no shift corrects both"
+        )
     else:
         which = "behind" if behind_ns >= ahead_ns else "ahead of"
-        how = f"the device's is {which} the host's by at least {least_ns / 1e6:,.3f} ms"
+        how = f"the device's clock is {which} the host's by at least {least_ns / 1e6:,.3f} ms"
     walls = [request.wall_ns for request in trace.requests]
     meaningless = least_ns > MEANINGLESS_SHARE * float(np.median(walls))
     return Finding(
         CLOCK_SHIFT,
         Severity.ERROR if meaningless else Severity.WARNING,
         len(early.place) + len(late.place),
-        f"the clocks of host and device disagree, {how}: {', '.join(facts)}, of {len(trace.activities):,}",
-        "do not trust the figures of idle time, waits and launches, or the split of time between host, device and "
-        "stages; sums of kernels are right. Capture again with a newer driver"
+        f"{how}: of {len(trace.activities):,} device activities, {' and '.join(facts)}",
+        "capture again with a newer driver: only sums of kernels are right, not idle times, waits, launches, or how "
+        "time is split between host, device and stages"
         if meaningless
-        else "shares near stage boundaries may be off by as much; capture again with a newer driver",
+        else "shares near stage boundaries may be off by as much: capture again with a newer driver",
     )
 
 

@@ -17,16 +17,16 @@ def correlation_findings(trace: Trace) -> Iterator[Finding]:
             "correlation_in_processes",
             Severity.WARNING,
             processes,
-            f"correlation ids with launches in two processes or more: {processes:,}; an activity was given to the "
-            "latest launch before it in the process that its device belongs to",
-            "read one file per rank; in a merged file their ids can't be told apart for certain",
+            f"correlation ids with launches in two processes or more: {processes:,}, so that an activity counts for "
+            "the latest launch before it in the process that its device belongs to",
+            "read one file per rank, since a merged file doesn't tell their ids apart for certain",
         )
     if sessions:
         yield Finding(
             "correlation_in_sessions",
             Severity.INFO,
             sessions,
-            f"correlation ids with several launches in one process: {sessions:,}, as of several profiler sessions; an "
-            "activity was given to the latest launch before it",
-            "nothing to do; export each session to a file of its own to be certain",
+            f"correlation ids with several launches in one process: {sessions:,}, as of several profiler sessions, so "
+            "that an activity counts for the latest launch before it",
+            "to be certain, export each session to a file of its own",
         )

@@ -44,7 +44,7 @@ def inflation_findings(inflation: float | None, metadata: RunMetadata | None) ->
             1,
             f"TTFT took {1 / inflation:.2f} times as long without the profiler as under it, so the machine was slower "
             "in the timed pass",
-            "capture again while nothing else runs; with --runs N, more requests are timed",
+            "capture again while nothing else runs, with more timed requests (--runs N)",
         )
 
 
@@ -62,7 +62,7 @@ def distortion_findings(distortions: Sequence[StageDistortion], metadata: RunMet
         f"the profiler distorts {most.stage} most: it takes {most.factor:.2f} times as long as without it, "
         f"{most.profiled_ns / 1e6:,.3f} instead of {most.timed_ns / 1e6:,.3f} ms "
         f"({counted(most.requests, 'request')}){others}",
-        "its share of the profiled time is too large; use the timed columns" + _or_lighter(metadata),
+        "its share of the profiled time is too large: use the timed columns" + _or_lighter(metadata),
     )
 
 

@@ -33,13 +33,13 @@ _REPAIRS: dict[str, tuple[Severity, str, str]] = {
     ),
     repair.BARE_VALUES: (
         Severity.WARNING,
-        "values that are not JSON, such as words without quotes: read as the number or the text that they spell",
+        "values that are not JSON, such as words without quotes, and were read as the number or text that they spell",
         "check the program that wrote the file if a span that you need is affected",
     ),
     repair.STRAY_COMMAS: (Severity.INFO, "commas that separate nothing and were passed over", NOTHING_TO_DO),
     others.NOT_NUMERIC: (
         Severity.WARNING,
-        "values of counters that are not numbers and were left out: the value before them continues",
+        "values of counters that are not numbers and were left out, so that the value before them continues",
         "check the program that sampled the counters if their means matter",
     ),
     repair.STRAY_BRACES: (Severity.WARNING, "closing braces that close nothing", "look at the file around them"),
@@ -51,12 +51,12 @@ _REPAIRS: dict[str, tuple[Severity, str, str]] = {
     columns.NEGATIVE_DURATIONS: (
         Severity.WARNING,
         "spans of negative length, which count as 0",
-        "the profiler's clocks disagreed: capture again with a newer torch or driver",
+        "capture again with a newer torch or driver, since the profiler's clocks disagreed",
     ),
     columns.MISSING_DURATIONS: (
         Severity.WARNING,
         "spans without a length, which count as 0",
-        "the profiler stopped while they were open; stop it outside the region of interest",
+        "stop the profiler outside the region of interest: it stopped while they were open",
     ),
     columns.UNDECODABLE_EVENTS: (
         Severity.ERROR,
@@ -65,7 +65,7 @@ _REPAIRS: dict[str, tuple[Severity, str, str]] = {
     ),
     foreign.UNREADABLE_VALUES: (
         Severity.WARNING,
-        "arguments of events that couldn't be read and count as missing: nested too deep, or with too large numbers",
+        "arguments of events that are nested too deep, or have too large numbers, and count as missing",
         "check the program that wrote the file if shapes, streams or links are missing",
     ),
     foreign.NUMBERS_TOO_LARGE: (
@@ -81,7 +81,7 @@ _REPAIRS: dict[str, tuple[Severity, str, str]] = {
     reader.UNREAD_BYTES: (
         Severity.ERROR,
         "bytes that were not read, after an event or header that is too long, or too many unreadable events",
-        "check the program that wrote the file; the events before them were read",
+        "check the program that wrote the file: only the events before them were read",
     ),
     columns.UNPAIRED_BEGINS: (
         Severity.WARNING,
@@ -104,7 +104,7 @@ def file_findings(trace: Trace) -> Iterator[Finding]:
             "damaged",
             Severity.ERROR,
             1,
-            f"the compressed data is broken; {counted(len(trace.spans), 'span')} before the break could be read",
+            f"the compressed data is broken: only {counted(len(trace.spans), 'span')} before the break could be read",
             "copy the file again from where it was captured",
         )
     if report.truncated and not report.damaged:
@@ -112,7 +112,7 @@ def file_findings(trace: Trace) -> Iterator[Finding]:
             "truncated",
             Severity.ERROR,
             1,
-            f"the file ends before the trace does; {counted(len(trace.spans), 'span')} could be read",
+            f"the file ends before the trace does: only {counted(len(trace.spans), 'span')} could be read",
             "copy it again, or let the profiler finish its export",
         )
     for kind, count in report.repairs.items():
@@ -123,6 +123,6 @@ def file_findings(trace: Trace) -> Iterator[Finding]:
             "crossing_spans",
             Severity.INFO,
             count,
-            f"host spans that cross another span of their thread: {count:,}; they were clipped, ranges last of all",
+            f"host spans that cross another span of their thread and were clipped: {count:,}",
             NOTHING_TO_DO,
         )

@@ -48,8 +48,8 @@ class Finding:
     Attributes:
         code: for programs.
         count: of events, or of whatever the message speaks of.
-        message: what is wrong.
-        advice: what to do.
+        message: what is wrong, as one sentence without a full stop.
+        advice: what to do, as another.
         traces: the labels of the traces that have it, where several were read; see `merge.merged`.
     """
 
@@ -78,14 +78,14 @@ class Finding:
 
     @property
     def line(self) -> str:
-        """What is wrong and what to do about it, in a line.
+        """What is wrong and what to do about it: one sentence each.
 
         >>> Finding(code="odd", severity=Severity.INFO, count=2, message="it is odd", advice="look at it").line
-        'it is odd; look at it'
+        'it is odd. Look at it'
         >>> Finding(code="odd", severity=Severity.INFO, count=2, message="it is odd", advice=NOTHING_TO_DO).line
         'it is odd'
         """
-        return self.said if self.advice == NOTHING_TO_DO else f"{self.said}; {self.advice}"
+        return self.said if self.advice == NOTHING_TO_DO else f"{self.said}. {self.advice[:1].upper()}{self.advice[1:]}"
 
 
 def listed(names: Sequence[str]) -> str:

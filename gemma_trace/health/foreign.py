@@ -44,7 +44,7 @@ def _counters(trace: Trace) -> Iterator[Finding]:
             Severity.INFO,
             len(found),
             f"values of counters (phase C): {len(found):,}, of {len(found.table):,} series: {names}",
-            "gemma-trace stages shows their means by stage",
+            "see their means by stage with gemma-trace stages",
         )
 
 
@@ -60,13 +60,13 @@ def _passed_over(trace: Trace) -> Iterator[Finding]:
             "passed_over",
             Severity.WARNING,
             sum(report.passed_over.values()),
-            f"not understood: {told}; they cover {length_ns / 1e6:.3f} ms, beside spans over {whole_ns / 1e6:.3f} ms",
-            "no figure includes them; write events that should be included as complete events (phase X)",
+            f"not understood: {told}, which cover {length_ns / 1e6:.3f} ms beside spans over {whole_ns / 1e6:.3f} ms",
+            "no figure includes them: write events that should be included as complete events (phase X)",
         )
     else:
         count = sum(report.passed_over.values())
         yield Finding(
-            "passed_over", Severity.INFO, count, f"not understood: {told}; none has a length", "nothing to do"
+            "passed_over", Severity.INFO, count, f"not understood: {told}, none with a length", "nothing to do"
         )
 
 
@@ -85,25 +85,22 @@ def _unrecognised(trace: Trace) -> Iterator[Finding]:
         Severity.ERROR if unknown.all() else Severity.WARNING,
         len(guessed),
         f"spans of a category that torch.profiler does not write: {len(guessed):,} of {len(spans):,} ({told}), over "
-        f"{share:.1f}% of the time that spans cover; {_taken_for(trace, guessed)}",
-        "check that torch.profiler wrote this trace, and what was guessed, before you trust a figure",
+        f"{share:.1f}% of the time that spans cover",
+        f"before you trust a figure, check what they were taken for: {_taken_for(trace, guessed)}",
     )
 
 
 def _taken_for(trace: Trace, guessed: IntArray) -> str:
-    """What was made of spans, e.g. "by their names or tracks taken for ops (4)"."""
+    """What was made of spans, e.g. "ops (4), by their names or tracks"."""
     roles = trace.roles
     unknown = int((roles.source[guessed] == RoleSource.NOTHING).sum())
     told = roles.role[guessed[roles.source[guessed] != RoleSource.NOTHING]]
     codes, counts = np.unique(told, return_counts=True)
     taken = {_ROLE_NAMES[Role(code)]: count for code, count in zip(codes.tolist(), counts.tolist(), strict=True)}
-    parts = [f"by their names or tracks taken for {_named_counts(taken)}"] if taken else []
-    return "; ".join(
-        [
-            *parts,
-            *([f"counted as work of the host, because nothing tells what they are: {unknown:,}"] if unknown else []),
-        ]
-    )
+    parts = [f"{_named_counts(taken)}, by their names or tracks"] if taken else []
+    if unknown:
+        parts.append(f"work of the host ({unknown:,}), since nothing tells what they are")
+    return ", and ".join(parts)
 
 
 def _named_counts(counts: Mapping[str, int]) -> str:

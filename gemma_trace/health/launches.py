@@ -19,8 +19,8 @@ MOST_NAMED: Final = 10
 """So many steps are named in a message."""
 
 _ADVICE: Final = (
-    "capture again: profile CPU and device together, one profiler at a time, and let the device finish "
-    "(torch.cuda.synchronize()) before the profiler stops"
+    "capture CPU and device together, with one profiler at a time, and call torch.cuda.synchronize() before the "
+    "profiler stops"
 )
 
 
@@ -34,10 +34,9 @@ def launch_findings(trace: Trace) -> Iterator[Finding]:
             "graph_capture",
             Severity.INFO,
             captured,
-            f"launches that were captured into a graph instead of being run: {captured:,} of {len(launched):,}; "
-            f"they have no "
-            "activity of their own",
-            "the device's work is in the replays of the graph; steps with a capture say nothing about the device",
+            f"launches that were captured into a graph instead of being run, and so have no activity: {captured:,} of "
+            f"{len(launched):,}",
+            "look at the replays of the graph, since steps with a capture say nothing about the device",
         )
     requests = trace.requests
     places = lacking(trace, launched, requests)
@@ -56,22 +55,24 @@ def launch_findings(trace: Trace) -> Iterator[Finding]:
 def _missing(trace: Trace, launches: Launches, requests: Sequence[Request], places: Sequence[int]) -> Finding:
     lost, known = max(0, int(launches.missing.sum()) - len(launches.unlinked_ns)), int((~launches.captured).sum())
     if lost == known:
-        what = f"no launch has its device activity in the trace ({lost:,} launches): the device's side is missing"
-        return Finding(
-            MISSING_DEVICE_WORK, Severity.ERROR, lost, what, f"there are no figures of the device; {_ADVICE}"
+        what = (
+            f"no launch has its device activity in the trace ({lost:,} launches), so there are no figures of the device"
         )
+        return Finding(MISSING_DEVICE_WORK, Severity.ERROR, lost, what, _ADVICE)
     what = f"launches without their device activity in the trace: {lost:,} of {known:,} ({100 * lost / known:.1f}%)"
     if places and len(requests) > 1:
         labels = _listed([requests[place].label for place in places])
-        what += f"; the device's side is missing, or has holes, in {len(places)} of {len(requests)} steps: {labels}"
-        left_out = "means leave these out" if len(places) < len(requests) else "no step is complete"
-        return Finding(MISSING_DEVICE_WORK, Severity.ERROR, lost, what, f"{left_out}; {_ADVICE}")
-    what += f"; {_longest_run(trace, launches)}"
+        if len(places) < len(requests):
+            what += f", in {len(places)} of {len(requests)} steps, which no mean includes: {labels}"
+        else:
+            what += f", so that none of {len(requests)} steps is complete"
+        return Finding(MISSING_DEVICE_WORK, Severity.ERROR, lost, what, _ADVICE)
+    what += f", so that the device's figures are too small ({_longest_run(trace, launches)})"
     if lost < NOTABLE_SHARE * known:
         severity = Severity.INFO
     else:
         severity = Severity.WARNING if 2 * lost < known else Severity.ERROR
-    return Finding(MISSING_DEVICE_WORK, severity, lost, what, f"figures of the device are too small; {_ADVICE}")
+    return Finding(MISSING_DEVICE_WORK, severity, lost, what, _ADVICE)
 
 
 def _listed(labels: Sequence[str]) -> str:

@@ -28,8 +28,8 @@ def link_findings(trace: Trace) -> Iterator[Finding]:
             Severity.WARNING,
             len(unlinked),
             f"device activities without their launch in the trace: {len(unlinked):,} of {len(activities):,} "
-            f"({share:.1f}% of device time)",
-            "they are shown as the row unlinked; start the profiler, or its warm-up, earlier",
+            f"({share:.1f}% of device time), shown as the row unlinked",
+            "start the profiler, or its warm-up, earlier",
         )
     linked = activities[trace.launch != NONE]
     launch = trace.launch[trace.launch != NONE]
@@ -41,8 +41,9 @@ def link_findings(trace: Trace) -> Iterator[Finding]:
             "launched_outside_stages",
             Severity.INFO,
             len(outside),
-            f"device activities launched outside of all stages: {len(outside):,} ({share:.1f}% of device time)",
-            "they count as unattributed; name their ranges with --rule NAME=REGEX",
+            f"device activities launched outside of all stages: {len(outside):,} ({share:.1f}% of device time), which "
+            "count as unattributed",
+            "name their ranges with --rule NAME=REGEX",
         )
     is_graph = np.array([bool(_GRAPH_LAUNCH.search(name)) for name in spans.names], dtype=bool)
     replayed = int(is_graph[spans.name[launch]].sum()) if len(launch) else 0
@@ -51,7 +52,7 @@ def link_findings(trace: Trace) -> Iterator[Finding]:
             "graph_replays",
             Severity.INFO,
             replayed,
-            f"device activities replayed by a graph: {replayed:,} of {len(activities):,}; stages, layers and ops "
-            f"inside a graph can't be told apart: a whole replay counts for the stage that launched it",
-            "to see the ops, capture without graphs (vLLM: enforce_eager)",
+            f"device activities replayed by a graph: {replayed:,} of {len(activities):,}, each replay as a whole for "
+            "the stage that launched it",
+            "to see stages, layers and ops inside, capture without graphs (vLLM: enforce_eager)",
         )

@@ -57,8 +57,8 @@ def _profiler(trace: Trace, requests: Sequence[Request], wall_ns: int) -> Iterat
         events,
         f"the profiler itself held the program up for {total_ns / 1e6:,.3f} ms, {100 * share:.1f}% of the time "
         f"({events:,} events of its own overhead)",
-        "do not count it as time of the program (stages --why shows it separately); profile fewer steps, or without "
-        "stacks and shapes"
+        "do not count it as the program's time (stages --why shows it), and profile fewer steps, or without stacks and "
+        "shapes"
         if notable
         else "nothing to do",
     )
@@ -85,7 +85,7 @@ def _cold_start(trace: Trace, requests: Sequence[Request], wall_ns: int) -> Iter
         Severity.WARNING if share >= COLD_SHARE else Severity.INFO,
         len(calls.span),
         f"first calls of their kind, and calls that make memory, streams or code, take {total_ns / 1e6:,.1f} ms, "
-        f"{100 * share:.0f}% of the time; the longest is one {span_text(trace, span)} of {longest_ns / 1e6:,.1f} ms"
+        f"{100 * share:.0f}% of the time, the longest being one {span_text(trace, span)} of {longest_ns / 1e6:,.1f} ms"
         f"{usual}",
         "run some steps before the profiler starts (schedule(wait=…, warmup=…)), or look at later steps only",
     )

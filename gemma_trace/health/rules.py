@@ -13,7 +13,7 @@ from gemma_trace.trace.near_names import near_said
 from gemma_trace.trace.places import distinct
 from gemma_trace.trace.trace import Trace
 
-_ADVICE: Final = "correct the rule; its regular expression may match anywhere in the name of a host span"
+_ADVICE: Final = "correct the rule: its regular expression may match anywhere in the name of a host span"
 
 _MOST_NEAR: Final = 5
 """For how many rules the nearest names are looked up, which takes a while in a trace of many names."""
@@ -39,7 +39,7 @@ def rule_findings(trace: Trace) -> Iterator[Finding]:
             advice = "match what launches them instead: an op, a range, a module's frame"
             yield _without_match(rule, "matches only spans of the device or the profiler, which are not ranges", advice)
         elif not counted.any():
-            advice = "the ranges of a capture keep their stage; match other spans"
+            advice = "match other spans, since the ranges of a capture keep their stage"
             yield _without_match(rule, "matches only gemma-trace's own ranges", advice)
         elif not len(fresh) and any(other.stage != rule.stage for other in before):
             advice = "put the rule before those"

@@ -38,8 +38,8 @@ def secret_findings(scanner: SecretScanner) -> Iterator[Finding]:
             "secrets_not_searched",
             Severity.WARNING,
             scanner.passed_over,
-            f"{scanner.looked_at + scanner.passed_over:,} places of this file may begin a token, a key or a password; "
-            f"the last {scanner.passed_over:,} of them were not looked at",
+            f"{scanner.looked_at + scanner.passed_over:,} places of this file may begin a token, a key or a password, "
+            f"and the last {scanner.passed_over:,} of them were not looked at",
             "no trace has so many: find out what wrote them before you share the file",
         )
     if not scanner.counts:
@@ -52,7 +52,7 @@ def secret_findings(scanner: SecretScanner) -> Iterator[Finding]:
         Severity.WARNING,
         scanner.counts.total(),
         f"this file contains what looks like {listed}",
-        "do not share the file as it is: gemma-trace export --redact writes a copy without it; and revoke it",
+        "revoke it, and share a copy without it, which gemma-trace export --redact writes",
     )
 
 

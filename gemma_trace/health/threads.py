@@ -65,6 +65,6 @@ def interleaving_findings(trace: Trace) -> Iterator[Finding]:
             Severity.WARNING,
             marks,
             f"{counted(marks, 'block')} of stages overlapped another one on the same thread, as asyncio's tasks do: "
-            f"requests that overlapped are one request here, from the first's begin to the last's end",
+            "requests that overlapped are read as one, from the first's begin to the last's end",
             "run requests one after the other, or each on a thread of its own",
         )

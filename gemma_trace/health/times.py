@@ -23,10 +23,9 @@ def time_findings(trace: Trace) -> Iterator[Finding]:
             "displaced_spans",
             Severity.ERROR,
             count,
-            f"spans at time zero, or over a year long or away from all others: {count:,}, of them "
-            f"{implausible.displaced_activities:,} device activities; no figure includes them",
-            "the profiler lost their times, so no figure includes their work; capture again with a newer torch or "
-            "driver",
+            f"spans at time zero, or over a year long or away from all others, which no figure includes: {count:,}, of "
+            f"them {implausible.displaced_activities:,} device activities",
+            "the profiler lost their times: capture again with a newer torch or driver",
         )
     if overlong := implausible.overlong:
         worst = overlong[0]
@@ -35,11 +34,10 @@ def time_findings(trace: Trace) -> Iterator[Finding]:
             "impossible_durations",
             Severity.WARNING,
             len(overlong),
-            f"device activities of impossible recorded length: {len(overlong):,}; they run over {over:,} later ones "
-            f"of their stream, by {overlap_ns / 1e6:.3f} ms together. The longest is {span_text(trace, worst.span)} of "
-            f"{worst.recorded_ns / 1e6:,.3f} ms, which counts {worst.counted_ns / 1e6:,.3f} ms: up to the next one's "
-            "start, or to the end of a call that waited for it",
-            "all figures and shares use the shortened lengths, not the recorded ones",
+            f"device activities of impossible recorded length: {len(overlong):,}, over {over:,} later ones of their "
+            f"stream by {overlap_ns / 1e6:.3f} ms together (the longest: {span_text(trace, worst.span)} of "
+            f"{worst.recorded_ns / 1e6:,.3f} ms, which counts {worst.counted_ns / 1e6:,.3f} ms)",
+            "all figures use lengths that were cut where the next one starts, or a call that waited for it ends",
         )
     found = overlaps(trace.spans, trace.activities)
     covered_ns = int(found.covered_ns.sum())
@@ -51,9 +49,9 @@ def time_findings(trace: Trace) -> Iterator[Finding]:
             Severity.WARNING,
             count,
             f"device activities that an earlier one of their stream runs over: {count:,}, by {covered_ns / 1e6:.3f} ms "
-            f"together; most of them by {span_text(trace, worst_span)} of {trace.spans.dur_ns[worst_span] / 1e6:,.3f} "
-            f"ms ({int(found.over.max()):,})",
-            "sums count the overlap twice; the busy columns do not",
+            f"together ({int(found.over.max()):,} of them by {span_text(trace, worst_span)} of "
+            f"{trace.spans.dur_ns[worst_span] / 1e6:,.3f} ms)",
+            "use the busy columns, since sums count the overlap twice",
         )
 
 

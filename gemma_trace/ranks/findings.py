@@ -60,7 +60,7 @@ def _of_files(members: Members) -> Iterator[Finding]:
             "unnamed_ranks",
             Severity.WARNING,
             len(members.numbered),
-            f"neither the header nor the name of {listed(members.numbered)} says which rank it is; "
+            f"neither the header nor the name of {listed(members.numbered)} says which rank it is, so "
             "ranks were given in the order of the names",
             "name the files rank0, rank1 and so on",
         )
@@ -92,7 +92,7 @@ def _of_collectives(members: Members, calls: Calls) -> Iterator[Finding]:
         )
     unmatched = int((~calls.is_matched).sum())
     if unmatched and len(members.ranks) > 1:
-        odd = f"; {calls.mismatched:,} of them are at places where another rank has another kind, type or size" * bool(
+        odd = f" ({calls.mismatched:,} of them where another rank has another kind, type or size)" * bool(
             calls.mismatched
         )
         yield Finding(
@@ -127,7 +127,7 @@ def _of_clocks(members: Members, calls: Calls, clocks: Sequence[Clock]) -> Itera
             f"the clocks of {counted(len(unsure), 'rank')} are not corrected: their offsets (up to "
             f"{max(abs(clock.offset_ns) for clock in unsure) / 1e3:,.1f} µs) are within the spread of the estimate "
             f"(up to {worst.spread_ns / 1e3:,.1f} µs)",
-            "waits don't depend on clocks; only the order of events across ranks does",
+            "only the order of events across ranks depends on clocks, not the waits",
         )
     corrected = [clock for clock in clocks if clock.is_corrected]
     if corrected:

@@ -47,23 +47,23 @@ def test_a_device_clock_that_is_ahead_shows_in_waits(tmp_path: Path, capsys: pyt
     # 5 ms late: all ten kernels end behind the return of the call that waited for them; the last ends 4.99 ms after.
     trace = shifted(5_000 * US).load(tmp_path)
     assert codes(trace) == [("clock_shift", "error", 10)]
-    assert "the device's is ahead of the host's by at least 4.990 ms" in message(trace)
-    assert "10 end after a call that waited for them had returned, of 10" in message(trace)
+    assert "the device's clock is ahead of the host's by at least 4.990 ms" in message(trace)
+    assert "of 10 device activities, 10 end after a call that waited for them had returned" in message(trace)
     assert cli.main(["stages", str(tmp_path / "built.json")]) == 0
     printed = capsys.readouterr().out
     assert "no verdict: the clocks of host and device disagree" in printed
     assert "The split of the time can't be trusted: the clocks of host and device disagree." in printed
     assert cli.main(["check", str(tmp_path / "built.json")]) == 1
     assert cli.main(["kernels", str(tmp_path / "built.json")]) == 0
-    assert "error: the clocks of host and device disagree" in capsys.readouterr().out
+    assert "error: the device's clock is ahead of the host's" in capsys.readouterr().out
 
 
 def test_a_device_clock_that_is_behind_shows_in_launches(tmp_path: Path) -> None:
     # 520 µs early: each kernel starts 500 µs before its launch does.
     trace = shifted(-520 * US).load(tmp_path)
     assert codes(trace) == [("clock_shift", "error", 10)]
-    assert "the device's is behind the host's by at least 0.500 ms" in message(trace)
-    assert "10 activities start before the call that launched them, of 10" in message(trace)
+    assert "the device's clock is behind the host's by at least 0.500 ms" in message(trace)
+    assert "of 10 device activities, 10 start before the call that launched them" in message(trace)
 
 
 def test_the_least_shift_is_given_where_only_some_activities_show_it(tmp_path: Path) -> None:

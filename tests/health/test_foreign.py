@@ -56,7 +56,7 @@ def test_phases_without_time_are_worth_knowing(tmp_path: Path) -> None:
     for at in range(1200):
         built.raw(ph="P", name="sample", pid=1, tid=1, ts=at)
     told = finding(built.raw(ph="", name="x", pid=1, ts=1).load(tmp_path), "passed_over")
-    assert told.message == ("not understood: 1,200 events of phase P, 1 events without a phase; none has a length")
+    assert told.message == ("not understood: 1,200 events of phase P, 1 events without a phase, none with a length")
     assert (told.count, told.severity.value) == (1201, "info")
 
 
@@ -66,7 +66,7 @@ def test_phases_that_cover_time_are_a_warning(tmp_path: Path) -> None:
         built.raw(ph=phase, cat="x", id=1, name="n", pid=1, tid=1, ts=decimal_us(at_ns))
     told = finding(built.load(tmp_path), "passed_over")
     assert told.message == (
-        "not understood: 1 events of phase b, 1 events of phase e; they cover 0.250 ms, beside spans over 0.400 ms"
+        "not understood: 1 events of phase b, 1 events of phase e, which cover 0.250 ms beside spans over 0.400 ms"
     )
     assert told.severity.value == "warning"
 
@@ -77,7 +77,11 @@ def test_a_category_nobody_knows_is_a_warning_with_its_share(tmp_path: Path) -> 
     told = finding(built.load(tmp_path), "unrecognised_spans")
     assert told.message == (
         "spans of a category that torch.profiler does not write: 2 of 3 (2 of 'mine'), over 75.0% of the time that "
-        "spans cover; counted as work of the host, because nothing tells what they are: 2"
+        "spans cover"
+    )
+    assert told.advice == (
+        "before you trust a figure, check what they were taken for: work of the host (2), since nothing tells what "
+        "they are"
     )
     assert (told.count, told.severity.value) == (2, "warning")
 
@@ -88,8 +92,11 @@ def test_what_was_guessed_is_said(tmp_path: Path) -> None:
     told = finding(built.load(tmp_path), "unrecognised_spans")
     assert told.message == (
         "spans of a category that torch.profiler does not write: 4 of 4 (3 without a category, 1 of 'cuda'), over "
-        "100.0% of the time that spans cover; by their names or tracks taken for ops (2), device activities (1); "
-        "counted as work of the host, because nothing tells what they are: 1"
+        "100.0% of the time that spans cover"
+    )
+    assert told.advice == (
+        "before you trust a figure, check what they were taken for: ops (2), device activities (1), by their names or "
+        "tracks, and work of the host (1), since nothing tells what they are"
     )
     assert told.severity.value == "warning"
 

@@ -89,7 +89,7 @@ def test_a_file_that_ends_early_is_an_error(tmp_path: Path) -> None:
     trace = written(tmp_path, data[: data.rindex(b"}", 0, -5)])
     assert found(trace) == [("truncated", "error", 1)]
     assert examine(trace).verdict == "error"
-    assert "; 1 span could be read" in examine(trace).findings[0].message
+    assert ": only 1 span could be read" in examine(trace).findings[0].message
 
 
 def test_a_compressed_file_that_ends_early_is_an_error(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_replays_of_a_graph_are_worth_knowing(tmp_path: Path) -> None:
     trace = built.kernel("b", 30, 5, correlation=2).kernel("c", 40, 5, correlation=2).load(tmp_path)
     assert found(trace) == [("graph_replays", "info", 2)]
     message = examine(trace).findings[0].message
-    assert "2 of 3; stages, layers and ops inside a graph can't be told apart" in message
+    assert "2 of 3, each replay as a whole for the stage that launched it" in message
 
 
 def test_an_activity_before_its_launch_is_a_warning(tmp_path: Path) -> None:

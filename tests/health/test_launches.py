@@ -51,7 +51,7 @@ def test_steps_without_activities_are_named_and_left_out_of_means(
     assert (finding.severity.value, finding.count) == ("error", 30)
     assert "30 of 40 (75.0%)" in finding.message
     named = ", ".join(f"ProfilerStep#{step}" for step in range(2, 8))
-    assert f"in 6 of 8 steps: {named}" in finding.message
+    assert f"in 6 of 8 steps, which no mean includes: {named}" in finding.message
     everything = breakdown(trace)
     assert everything.without_device == (2, 3, 4, 5, 6, 7)
     assert [request.label for request in everything.complete().requests] == ["ProfilerStep#0", "ProfilerStep#1"]
@@ -109,7 +109,7 @@ def test_a_last_step_that_lacks_everything_is_named_however_short(tmp_path: Path
     trace = steps(12, 1, without={11}).load(tmp_path)
     finding = found(trace)
     assert finding is not None
-    assert "in 1 of 12 steps: ProfilerStep#11" in finding.message
+    assert "in 1 of 12 steps, which no mean includes: ProfilerStep#11" in finding.message
     assert breakdown(trace).without_device == (11,)
 
 
@@ -204,7 +204,9 @@ def test_a_stream_whose_activities_are_missing_is_a_share_of_all(tmp_path: Path)
     finding = found(built.load(tmp_path))
     assert finding is not None
     assert (finding.severity.value, finding.count) == ("warning", 10)
-    assert "10 of 40 (25.0%); 1 of them one after another" in finding.message
+    assert (
+        "10 of 40 (25.0%), so that the device's figures are too small (1 of them one after another" in finding.message
+    )
 
 
 def test_a_session_whose_activities_are_missing_is_found_without_steps(tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_summarize_in_every_format(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = [f"same [f{place}/same.json]" for place in range(1, 5)]
-    line = f"4 traces ({', '.join(names)}): host spans that cross another span of their thread: 1 to 4"
+    line = f"4 traces ({', '.join(names)}): host spans that cross another span of their thread and were clipped: 1 to 4"
     for form, expected in (("table", line), ("markdown", as_it_is(line))):
         assert cli.main(["summarize", str(folder), "-f", form]) == 0
         assert expected in " ".join(capsys.readouterr().out.split())
@@ -127,7 +127,10 @@ def test_summarize_in_every_format(folder: Path, tmp_path: Path, capsys: pytest.
 def test_diff_tells_two_sides_of_one_name_apart(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sides = [str(folder / name / "same.json") for name in ("f0", "f3")]
     assert cli.main(["diff", *sides, "-f", "markdown"]) == 0
-    assert "**: same after: host spans that cross another span of their thread: 3" in capsys.readouterr().out
+    assert (
+        "**: same after: host spans that cross another span of their thread and were clipped: 3"
+        in capsys.readouterr().out
+    )
 
 
 def test_one_trace_alone_is_not_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -142,7 +142,7 @@ def test_a_cold_launch_is_named_with_its_time(tmp_path: Path, capsys: pytest.Cap
     )
     finding = next(each for each in examine(trace).findings if each.code == "cold_start")
     assert finding.severity.value == "warning"
-    assert "80% of the time; the longest is one cudaLaunchKernel of 8.0 ms (the others: 10.0 µs, median)" in (
+    assert "80% of the time, the longest being one cudaLaunchKernel of 8.0 ms (the others: 10.0 µs, median)" in (
         finding.message
     )
     assert cli.main(["stages", str(tmp_path / "built.json")]) == 0

@@ -72,7 +72,7 @@ def test_advice_is_shown_where_there_is_some_and_before_the_count_goes(
     crossing = TraceBuilder().op("aten::a", 0, 500).op("aten::b", 300, 900).write(tmp_path / "crossing.json")
     assert main(["stages", str(crossing)]) == 0
     said = capsys.readouterr()
-    assert "they were clipped" in said.out + said.err
+    assert "and were clipped" in said.out + said.err
     assert "nothing to do" not in said.out + said.err
     monkeypatch.setenv("COLUMNS", "60")
     assert main(["check", str(crossing)]) == 0
