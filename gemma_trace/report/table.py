@@ -113,6 +113,7 @@ class Table(Generic[Row]):
     Attributes:
         totals: a last row set apart: values by the column's key.
         notes: the lines under the table.
+        about: of the notes that speak of some columns alone, the keys of these columns.
         conditions: which of the columns' `when` hold.
         per: how many requests the sums in its columns are of.
         rows_total: how many rows there were before some were left out; None where all are there.
@@ -129,6 +130,7 @@ class Table(Generic[Row]):
     conditions: frozenset[str] = frozenset()
     per: float = 1
     rows_total: int | None = None
+    about: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if unknown := set(self.totals) - {col.key for col in self.cols}:
@@ -172,7 +174,11 @@ class Table(Generic[Row]):
         shown = self.shown
         rows = [self.texts(row) for row in self.rows]
         measures = [place for place, col in enumerate(shown) if col.unit.holds == "measure"]
-        is_noisy = any(row[place].endswith(NOISY_MARK) for row in rows for place in measures)
+        noisy = frozenset(place for place in measures if any(row[place].endswith(NOISY_MARK) for row in rows))
+        about = {
+            note: frozenset(place for place, col in enumerate(shown) if col.key in keys)
+            for note, keys in self.about.items()
+        }
         return TextTable(
             self.title,
             tuple(
@@ -180,7 +186,8 @@ class Table(Generic[Row]):
             ),
             tuple(_ungrouped(shown, rows)),
             self.footer(),
-            (*self.notes, *((NOISY_NOTE,) if is_noisy else ())),
+            (*self.notes, *((NOISY_NOTE,) if noisy else ())),
+            {**about, NOISY_NOTE: noisy},
         )
 
     def records(self) -> list[dict[str, Any]]:

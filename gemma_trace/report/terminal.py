@@ -80,7 +80,7 @@ def print_table(shown: TextTable, console: Console) -> None:
     dropped = [column.header for index, column in enumerate(shown.columns) if index not in widths and column.header]
     hidden = [f"Hidden columns: {', '.join(dropped)}."] if dropped and shown.rows else []
     nothing = [] if shown.rows or shown.notes else [NOTHING]
-    for note in (*shown.notes, *hidden, *nothing):
+    for note in (*shown.notes_beside(widths), *hidden, *nothing):
         console.print(Text(note, style="dim"))
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 Align = Literal["left", "right"]
@@ -37,6 +37,7 @@ class TextTable:
     Attributes:
         footer: a last row set apart, e.g. the sum.
         notes: the lines under the table.
+        about: of the notes that speak of some columns alone, the places of these columns.
 
     Raises:
         ValueError: a row has more or fewer cells than there are columns.
@@ -47,11 +48,22 @@ class TextTable:
     rows: tuple[tuple[str, ...], ...]
     footer: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
+    about: Mapping[str, frozenset[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for row in (*self.rows, *([self.footer] if self.footer else [])):
             if len(row) != len(self.columns):
                 raise ValueError(f"a row of {len(row)} cells in a table of {len(self.columns)} columns")
+
+    def notes_beside(self, kept: Container[int]) -> tuple[str, ...]:
+        """The notes without those that speak of columns alone of which none is kept.
+
+        Args:
+            kept: the places of the columns that there is room for.
+        """
+        return tuple(
+            note for note in self.notes if note not in self.about or any(place in kept for place in self.about[note])
+        )
 
     def mapped(self, change: Callable[[str], str]) -> TextTable:
         """The table with every text in it changed."""
@@ -61,4 +73,5 @@ class TextTable:
             tuple(tuple(map(change, row)) for row in self.rows),
             None if self.footer is None else tuple(map(change, self.footer)),
             tuple(map(change, self.notes)),
+            {change(note): places for note, places in self.about.items()},
         )

@@ -83,7 +83,7 @@ def _shown(name: str) -> str:
 def near_said(trace: Trace, rule: StageRule) -> str:
     """What a message that a rule matches nothing goes on with."""
     near = names_like(trace, rule.pattern)
-    return f"; the nearest names are {', '.join(map(repr, near))}" if near else ", and no name is similar"
+    return f", and the nearest names are {', '.join(map(repr, near))}" if near else ", and no name is similar"
 
 
 def no_such_stage(trace: Trace, stage: str, present: Iterable[str]) -> InputError:

@@ -2,15 +2,19 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
+from gemma_trace.analysis.statistics import Distribution
 from gemma_trace.health.findings import Finding, Health, Severity
 from gemma_trace.report.markdown import table_to_markdown
+from gemma_trace.report.number_text import NOISY_NOTE
 from gemma_trace.report.table import Col, Report, Table
 from gemma_trace.report.terminal import column_widths, print_report, print_table
 from gemma_trace.report.text_table import TextColumn, TextTable
+from gemma_trace.report.units import MEASURE_MS
 
 TABLE = TextTable(
     "Title",
@@ -44,6 +48,23 @@ def test_columns_go_by_priority_and_are_named() -> None:
     assert "Hidden columns: count, rare thing." in printed(TABLE, 44)
     assert not any("Hidden" in line for line in printed(TABLE, 400))
     assert not any("Hidden" in line for line in printed(replace(TABLE, rows=()), 44)), "nothing is hidden"
+
+
+def test_a_note_about_columns_alone_goes_with_the_last_of_them() -> None:
+    noted = replace(TABLE, notes=("of all", "of two"), about={"of two": frozenset({1, 3}), "unsaid": frozenset()})
+    assert "of two" in printed(noted, 44), "sum is there"
+    noted = replace(noted, about={"of two": frozenset({2, 3})})
+    assert [line for line in printed(noted, 44) if line.startswith("of ")] == ["of all"]
+    assert [line for line in printed(noted, 52) if line.startswith("of ")] == ["of all", "of two"]
+
+
+def test_a_mark_is_explained_where_it_is_seen() -> None:
+    cols = (Col("name", "name"), Col("measured", "measured", MEASURE_MS, priority=1, value="distribution"))
+    row = SimpleNamespace(name="prefill", distribution=Distribution((1e6, 2e6, 9e6), "ns"))
+    table = Table("T", cols, [row]).as_text()
+    assert table.notes == (NOISY_NOTE,)
+    assert any("noisy" in line for line in printed(table, 40))
+    assert not any("noisy" in line for line in printed(table, 12))
 
 
 SENTENCES = TextTable(
@@ -98,7 +119,7 @@ def test_findings_are_printed_under_the_tables() -> None:
     report = Report("stages", ["x"], (table,), table, health=Health((finding,)))
     out = io.StringIO()
     print_report(report, Console(file=out, width=100))
-    assert "error: the file ends early; copy it again" in out.getvalue()
+    assert "error: the file ends early. Copy it again" in out.getvalue()
 
 
 def test_markdown_escapes_what_would_break_it() -> None:

@@ -161,7 +161,7 @@ def test_a_rule_that_matches_nothing_names_what_is_near(path: Path) -> None:
     assert found(trace) == [
         (
             "rule_without_match",
-            "the rule moe='MoEBlok' matches no span; the nearest names are 'nn.Module: Qwen3MoeBlock_3'",
+            "the rule moe='MoEBlok' matches no span, and the nearest names are 'nn.Module: Qwen3MoeBlock_3'",
         ),
         ("rule_without_match", "the rule odd='zzz+' matches no span, and no name is similar"),
     ]
@@ -204,7 +204,7 @@ def test_every_command_that_takes_rules_tells(
     monkeypatch.chdir(tmp_path)
     rules = tmp_path / "rules.toml"
     rules.write_text('[stages]\nmoe = "MoEBlok"\n')
-    said = "the rule moe='MoEBlok' matches no span; the nearest names are 'nn.Module: Qwen3MoeBlock_3'"
+    said = "the rule moe='MoEBlok' matches no span, and the nearest names are 'nn.Module: Qwen3MoeBlock_3'"
     for command in (["stages"], ["summarize"], ["tree"], ["kernels"], ["diff", str(path)], ["export"]):
         code = cli.main([*command, str(path), "--rules", str(rules)])
         out, err = capsys.readouterr()

@@ -80,6 +80,9 @@ LATENCY: Final = Col(
     priority=6,
     when=ON_DEVICE,
 )
+_LAUNCH_SHAPES: Final = "+n: there are n more pairs of grid and block; the most common one is shown."
+_SUMMED: Final = "busy is summed over the devices."
+
 GRID: Final = Col(
     "grid", "grid", FIGURES, definition="the most common dimensions of the launches' grids", priority=9, when=HAS_GRID
 )
@@ -171,6 +174,7 @@ def kernels_table(table: KernelTable, trace: Trace, top: int, *, full_names: boo
         totals,
         _notes(table, shown, has_devices=has_devices),
         holding(conditions),
+        about={_LAUNCH_SHAPES: (GRID.key, BLOCK.key), _SUMMED: (BUSY.key,)},
     ).cut(top)
 
 
@@ -197,9 +201,9 @@ def title_of(table: KernelTable, trace: Trace) -> str:
 def _notes(table: KernelTable, shown: Sequence[KernelRow], *, has_devices: bool) -> tuple[str, ...]:
     notes = []
     if any(row.launch_shapes > 1 for row in shown):
-        notes.append("+n: there are n more pairs of grid and block; the most common one is shown.")
+        notes.append(_LAUNCH_SHAPES)
     if has_devices and table.device is None:
-        notes.append("busy is summed over the devices.")
+        notes.append(_SUMMED)
     if table.totals.waiting_ns:
         waiting = milliseconds(table.totals.waiting_ns)
         notes.append(f"Other threads wait for {waiting} ms; that is not work and is in no row.")
