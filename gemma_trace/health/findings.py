@@ -85,7 +85,10 @@ class Finding:
         >>> Finding(code="odd", severity=Severity.INFO, count=2, message="it is odd", advice=NOTHING_TO_DO).line
         'it is odd'
         """
-        return self.said if self.advice == NOTHING_TO_DO else f"{self.said}. {self.advice[:1].upper()}{self.advice[1:]}"
+        if self.advice == NOTHING_TO_DO:
+            return self.said
+        first, space, others = self.advice.partition(" ")
+        return f"{self.said}. {first.capitalize() if first.islower() and first.isalpha() else first}{space}{others}"
 
 
 def listed(names: Sequence[str]) -> str:

@@ -32,7 +32,10 @@ def test_no_message_and_no_advice_has_a_third_part(path: Path) -> None:
     [
         ("the file ends early", "copy it again", "the file ends early. Copy it again"),
         ("the file ends early", NOTHING_TO_DO, "the file ends early"),
-        ("slow", "--runs 10 times more", "slow. --runs 10 times more"),
+        ("slow", "--runs 10 says more", "slow. --runs 10 says more"),
+        ("slow", "gemma-trace tree shows where", "slow. gemma-trace tree shows where"),
+        ("slow", "ProfilerStep#2 is not", "slow. ProfilerStep#2 is not"),
+        ("slow", "TTFT is not", "slow. TTFT is not"),
     ],
 )
 def test_a_line_is_the_message_and_the_advice(message: str, advice: str, line: str) -> None:

@@ -46,7 +46,7 @@ def page_of(name: str) -> str:
     table = Table(
         name, (Col("name", name, value=str), Col("n", "n", value=len)), [name], {"name": name, "n": 1}, (name,)
     )
-    finding = Finding("odd", Severity.INFO, 1, name, name)
+    finding = Finding("odd", Severity.INFO, 1, name, f"look at {name}")
     return to_markdown(Report("stages", ["x"], (table,), table, health=Health((finding,))))
 
 
