@@ -75,13 +75,13 @@ def _host_tracks(trace: Trace, requests: Sequence[Request], name: str) -> Iterat
     parts, others = [], []
     for request in requests:
         ranges = ranges_in(trace, request)
-        mine = spans.track[ranges] == request.track
-        parts.append(_nested(trace, name, ranges[mine], request))
-        others.append(ranges[~mine])
+        on_own_thread = spans.track[ranges] == request.track
+        parts.append(_nested(trace, name, ranges[on_own_thread], request))
+        others.append(ranges[~on_own_thread])
     elsewhere = distinct(np.concatenate(others))
     yield _joined(name, parts)
-    for thread, own in Places(spans.track[elsewhere]):
-        yield _nested(trace, f"{name}, thread {spans.tracks[thread].tid}", elsewhere[own])
+    for thread, on_thread in Places(spans.track[elsewhere]):
+        yield _nested(trace, f"{name}, thread {spans.tracks[thread].tid}", elsewhere[on_thread])
 
 
 def _nested(trace: Trace, name: str, ranges: IntArray, within: Request | None = None) -> StageTrack:

@@ -39,17 +39,17 @@ def time_findings(trace: Trace) -> Iterator[Finding]:
             f"{worst.recorded_ns / 1e6:,.3f} ms, which counts {worst.counted_ns / 1e6:,.3f} ms)",
             "all figures use lengths that were cut where the next one starts, or a call that waited for it ends",
         )
-    found = overlaps(trace.spans, trace.activities)
-    covered_ns = int(found.covered_ns.sum())
+    covered = overlaps(trace.spans, trace.activities)
+    covered_ns = int(covered.covered_ns.sum())
     if covered_ns >= LEAST_OVERLAP_NS:
-        count = int((found.covered_ns > 0).sum())
-        worst_span = int(trace.activities[int(np.argmax(found.over))])
+        count = int((covered.covered_ns > 0).sum())
+        worst_span = int(trace.activities[int(np.argmax(covered.over))])
         yield Finding(
             "overlaps_on_a_stream",
             Severity.WARNING,
             count,
             f"device activities that an earlier one of their stream runs over: {count:,}, by {covered_ns / 1e6:.3f} ms "
-            f"together ({int(found.over.max()):,} of them by {span_text(trace, worst_span)} of "
+            f"together ({int(covered.over.max()):,} of them by {span_text(trace, worst_span)} of "
             f"{trace.spans.dur_ns[worst_span] / 1e6:,.3f} ms)",
             "use the busy columns, since sums count the overlap twice",
         )

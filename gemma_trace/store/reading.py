@@ -74,8 +74,8 @@ def _joined(table: StoreTable, files: Sequence[str], place: Place, where: Mappin
     import pyarrow as pa
 
     schema = table.arrow_schema().append(pa.field(DAY, pa.string(), nullable=False))
-    found = [schema.empty_table(), *(each.cast(schema) for each in _with_days(table, files, place, where))]
-    return pa.concat_tables(found).sort_by("run_id")
+    parts = [schema.empty_table(), *(each.cast(schema) for each in _with_days(table, files, place, where))]
+    return pa.concat_tables(parts).sort_by("run_id")
 
 
 def _with_days(table: StoreTable, files: Iterable[str], place: Place, where: Mapping[str, str]) -> Iterator[pa.Table]:

@@ -68,11 +68,11 @@ class Store:
         """
         from gemma_trace.trace.folders import find_traces
 
-        given = [paths] if isinstance(paths, str | Path) else paths
-        found = without_own(find_traces([path_of(path) for path in given]), self.path)
+        sources = [paths] if isinstance(paths, str | Path) else paths
+        files = without_own(find_traces([path_of(path) for path in sources]), self.path)
         result = IndexResult(shown_url(self.path), has_rules=bool(rules))
         job = job_for(self.path, keep_names=keep_names, retry=retry, rules=rules)
-        for outcome in outcomes(job, found, jobs):
+        for outcome in outcomes(job, files, jobs):
             result.add(outcome)
             if on_outcome:
                 on_outcome(outcome)
@@ -110,8 +110,8 @@ class Store:
         """
 
         # A column of integers that has NULLs stays one: as floats they would lose their last digits.
-        found: pd.DataFrame = read_table(self.path, name, where).to_pandas(types_mapper=nullable)
-        return found
+        frame: pd.DataFrame = read_table(self.path, name, where).to_pandas(types_mapper=nullable)
+        return frame
 
     @checked
     def sql(self, query: str, *, timeout_s: float = 60.0, memory_limit_bytes: float = 2_000_000_000) -> pd.DataFrame:
@@ -161,5 +161,5 @@ def without_own(paths: Sequence[Path], store: str) -> list[Path]:
     if is_url(store):
         below = f"{shown_url(store).rstrip('/')}/{VERSION}/"
         return [path for path in paths if not str(path).startswith(below)]
-    own = os.path.join(os.path.abspath(store), VERSION, "")  # noqa: PTH100, PTH118  a million of paths are many
-    return [path for path in paths if not os.path.abspath(path).startswith(own)]  # noqa: PTH100
+    inside = os.path.join(os.path.abspath(store), VERSION, "")  # noqa: PTH100, PTH118  a million of paths are many
+    return [path for path in paths if not os.path.abspath(path).startswith(inside)]  # noqa: PTH100

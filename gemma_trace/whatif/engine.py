@@ -202,7 +202,7 @@ class Engine:
             np.where(device, spans.stream[span], 0),
         )
         _, code = np.unique(np.stack(columns), axis=1, return_inverse=True)
-        return max((int(work_ns[moved[mine]].sum()) for _, mine in Places(code.reshape(-1))), default=0)
+        return max((int(work_ns[moved[rows]].sum()) for _, rows in Places(code.reshape(-1))), default=0)
 
 
 def what_if(trace: Trace, change: Change, request: int | Request | None = None) -> WhatIf:
@@ -227,9 +227,9 @@ def _checked(text: str, factor: float) -> float:
     return factor
 
 
-def _any(found: list[BoolArray], graph: Graph) -> BoolArray:
+def _any(masks: list[BoolArray], graph: Graph) -> BoolArray:
     none = np.zeros(len(graph.work_ns), dtype=bool)
-    combined: BoolArray = np.logical_or.reduce([none, *found])
+    combined: BoolArray = np.logical_or.reduce([none, *masks])
     return combined
 
 
