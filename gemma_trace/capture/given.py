@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -24,17 +25,22 @@ class GivenModel:
         label: the model's class, that of transformers within whatever wraps it.
         wrappers: the classes around it, outermost first (PEFT's, torch.compile's).
         devices: all that its weights are on, that of the first ones first.
-        dtype: as torch names it, without "torch.".
-        attn: its attention implementation; None where it names none.
+        dtypes: of its weights, as torch names them without "torch.", that of most of them first.
+        attn: its attention implementation, of each part where they differ; None where it names none.
         image_backend: `torchvision`, `pil`, or what else its image processor says.
     """
 
     label: str
     wrappers: tuple[str, ...]
     devices: tuple[torch.device, ...]
-    dtype: str
+    dtypes: tuple[str, ...]
     attn: str | None
     image_backend: str
+
+    @property
+    def dtype(self) -> str:
+        """That of most of its weights."""
+        return self.dtypes[0]
 
     @property
     def device(self) -> torch.device:
@@ -42,7 +48,7 @@ class GivenModel:
         return working_devices(self.devices)[0]
 
     def record(self) -> dict[str, ConfigValue]:
-        """The options of a capture that the objects decided, as they are; of several devices the first."""
+        """The options of a capture that the objects decided, as they are, and of several devices or dtypes all."""
         record: dict[str, ConfigValue] = {
             "model": self.label,
             "wrappers": list(self.wrappers),
@@ -53,7 +59,11 @@ class GivenModel:
             "image_backend": self.image_backend,
             "seed": None,
         }
-        return record | ({"devices": [str(device) for device in self.devices]} if len(self.devices) > 1 else {})
+        if len(self.devices) > 1:
+            record["devices"] = [str(device) for device in self.devices]
+        if len(self.dtypes) > 1:
+            record["dtypes"] = list(self.dtypes)
+        return record
 
 
 def read_given(model: Any, processor: Any) -> GivenModel:
@@ -75,15 +85,38 @@ def read_given(model: Any, processor: Any) -> GivenModel:
         raise ConfigError("the model has no weights")
     _refuse_absent_weights(model)
     *around, core = unwrapped(model)
-    config = getattr(core, "config", None)
     return GivenModel(
         label=type(core).__name__,
         wrappers=tuple(type(wrapper).__name__ for wrapper in around),
         devices=devices_of(model),
-        dtype=str(getattr(core, "dtype", weights.dtype)).removeprefix("torch."),
-        attn=getattr(config, "_attn_implementation", None),
+        dtypes=_dtypes(core),
+        attn=_attention(getattr(core, "config", None)),
         image_backend=str(getattr(processor.image_processor, "backend", "unknown")),
     )
+
+
+def _dtypes(model: nn.Module) -> tuple[str, ...]:
+    """Those that the model works in: of its weights of at least 16 bits, for quantised ones are made such first."""
+    counts: Counter[torch.dtype] = Counter()
+    for weights in model.parameters():
+        if weights.is_floating_point() and weights.dtype.itemsize > 1:
+            counts[weights.dtype] += weights.numel()
+    found = [dtype for dtype, _ in counts.most_common()] or [getattr(model, "dtype", next(model.parameters()).dtype)]
+    return tuple(str(dtype).removeprefix("torch.") for dtype in found)
+
+
+def _attention(config: Any) -> str | None:
+    """The implementation of all parts of a model; `text-eager+vision-sdpa` where they differ."""
+    get_text = getattr(config, "get_text_config", None)
+    parts = {"text": get_text() if callable(get_text) else config}
+    for name in getattr(config, "sub_configs", ()):
+        part = getattr(config, name, None)
+        if part is not None and part is not parts["text"]:
+            parts[name.removesuffix("_config")] = part
+    found = {name: getattr(part, "_attn_implementation", None) for name, part in parts.items()}
+    named = {name: str(attn) for name, attn in found.items() if attn is not None}
+    differ = len(set(named.values())) > 1
+    return "+".join(map("-".join, named.items())) if differ else next(iter(named.values()), None)
 
 
 def _refuse_absent_weights(model: nn.Module) -> None:

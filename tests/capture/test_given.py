@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +21,7 @@ from gemma_trace.capture.models import LoadedModel
 from gemma_trace.capture.session import profile
 from gemma_trace.errors import ConfigError, DeviceError
 
-GIVEN = GivenModel("Gemma3", (), (torch.device("cpu"),), "bfloat16", "eager", "pil")
+GIVEN = GivenModel("Gemma3", (), (torch.device("cpu"),), ("bfloat16",), "eager", "pil")
 
 
 @pytest.mark.parametrize(
@@ -73,6 +74,24 @@ def test_what_is_recorded_is_what_the_objects_are(quick: LoadedModel, quick_gemm
     }
     assert (metadata.config["image_backend"], metadata.config["decode_mode"]) == ("pil", "eager")
     assert metadata.timed_requests[0].stages["decode"].count == 1, "the wrapper's generate is the model's own"
+
+
+def test_parts_that_are_not_alike_are_told(quick: LoadedModel) -> None:
+    model: Any = copy.deepcopy(quick.model)
+    plain = read_given(model, quick.processor)
+    assert (plain.attn, plain.dtypes, "dtypes" in plain.record()) == ("sdpa", ("float32",), False)
+    model.set_attn_implementation({"text_config": "eager"})
+    model.model.multi_modal_projector.to(torch.bfloat16)
+    found = read_given(model, quick.processor)
+    assert (found.attn, found.dtype) == ("text-eager+vision-sdpa", "float32")
+    assert found.record()["dtypes"] == ["float32", "bfloat16"], "the most first, whichever part is in front"
+    for options in ({"attn": "sdpa"}, {"dtype": "bfloat16"}):
+        with pytest.raises(ConfigError, match="does not apply to a model in hand"):
+            check_applies(CaptureConfig(**options), found, options)
+    model.set_attn_implementation({"vision_config": "eager"})
+    assert read_given(model, quick.processor).attn == "eager", "whatever stands over both"
+    model.model.language_model.to(torch.bfloat16)
+    assert read_given(model, quick.processor).dtypes == ("bfloat16", "float32")
 
 
 def test_what_is_no_model_or_no_processor_is_refused(quick: LoadedModel) -> None:

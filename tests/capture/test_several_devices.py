@@ -177,7 +177,14 @@ def waiting(gpus: Gpus, put: Callable[..., None]) -> Callable[..., None]:
 
 
 def captured(spread: LoadedModel, folder: Path, **options: Any) -> RunSummary:
-    least: dict[str, Any] = {"warmup": 0, "runs": 1, "profile_runs": 1, "new_tokens": 2, "output": folder, "image_sizes": "32x24"}
+    least: dict[str, Any] = {
+        "warmup": 0,
+        "runs": 1,
+        "profile_runs": 1,
+        "new_tokens": 2,
+        "output": folder,
+        "image_sizes": "32x24",
+    }
     result = profile(model=spread.model, processor=spread.processor, **least | options)
     assert result.metadata.config["devices"] == ["cuda:0", "cuda:1"]
     return summarize(load(result.path))
