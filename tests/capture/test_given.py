@@ -34,6 +34,8 @@ GIVEN = GivenModel("Gemma3", (), (torch.device("cpu"),), ("bfloat16",), "eager",
         ({"image_backend": "torchvision"}, "image_backend='torchvision' .*, whose image processor's backend is pil"),
         ({"seed": 3}, "seed=3 .*, whose weights are drawn already"),
         ({"model": "4b"}, "model='4b' .*, whose class is Gemma3"),
+        ({"quantize": "int8"}, "quantize='int8' .*, whose weights are what they are"),
+        ({"adapter": "a/b"}, "adapter='a/b' .*, whose adapters are what they are"),
     ],
 )
 def test_an_option_that_a_model_in_hand_cannot_follow_is_refused(options: dict[str, Any], says: str) -> None:
