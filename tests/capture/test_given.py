@@ -87,7 +87,8 @@ def test_parts_that_are_not_alike_are_told(quick: LoadedModel) -> None:
     found = read_given(model, quick.processor)
     assert (found.attn, found.dtype) == ("text-eager+vision-sdpa", "float32")
     assert found.record()["dtypes"] == ["float32", "bfloat16"], "the most first, whichever part is in front"
-    for options in ({"attn": "sdpa"}, {"dtype": "bfloat16"}):
+    asked: list[dict[str, Any]] = [{"attn": "sdpa"}, {"dtype": "bfloat16"}]
+    for options in asked:
         with pytest.raises(ConfigError, match="does not apply to a model in hand"):
             check_applies(CaptureConfig(**options), found, options)
     model.set_attn_implementation({"vision_config": "eager"})
