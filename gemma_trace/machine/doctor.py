@@ -9,13 +9,12 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
-from enum import StrEnum
 from importlib import metadata, util
 from typing import Final
 
 from gemma_trace._version import __version__
 from gemma_trace.errors import ConfigError
+from gemma_trace.machine.checks import Check, CheckStatus
 
 EXTRAS: Final = {
     "capture": ("torch", "torchvision", "transformers", "pillow", "huggingface_hub", "accelerate", "nvidia-ml-py"),
@@ -31,35 +30,6 @@ EXTRAS: Final = {
     "adapter": ("peft",),
 }
 """The packages that each extra brings."""
-
-
-class CheckStatus(StrEnum):
-    """How a check went."""
-
-    OK = "ok"
-    MISSING = (
-        "missing"
-        """A capture needs it."""
-    )
-    ABSENT = (
-        "absent"
-        """Nothing needs it, but something more could be done with it."""
-    )
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that was looked at.
-
-    Attributes:
-        found: what is there, or what isn't.
-        mend: the command or the step that mends it; "" where there is nothing to mend.
-    """
-
-    name: str
-    status: CheckStatus
-    found: str
-    mend: str = ""
 
 
 def examine_machine(*, ask_hub: bool = False) -> list[Check]:
