@@ -25,8 +25,8 @@ _NO_NUMBER: Final = ("correlation", "external_id", "device", "stream", "bytes", 
 def trace_table(trace: Trace, name: str) -> pa.Table:
     """One of the tables of a trace.
 
-    Columns of times and codes are those of the trace, without a copy; numbers that it keeps in 32 bits where they fit are
-    widened. What is absent, `NONE` there, is NULL.
+    Columns of times and codes are those of the trace, without a copy; numbers that it keeps in 32 bits where they fit
+    are widened. What is absent, `NONE` there, is NULL.
 
     Raises:
         KeyError: there is no such table.
