@@ -6,9 +6,8 @@
 # make bench  speed and memory beside the peers
 # make models  analysis/models.md: which stages are found in which models
 # make serve-test  the real vLLM on the CPU, driven and compared with what it says; 1.5 GB the first time
-# make docs   the documentation as a site, in build/site
 # make browser  Debian's Chromium, for the tests that open our pages; without it they are skipped
-# make docs   the tables of columns in analysis/README.md, from the columns themselves
+# make docs   the tables of columns and the list of files, from the code; then the documentation as a site, in build/site
 # All set up .venv themselves and are quick when run again.
 
 PYTHON ?= python3
@@ -139,6 +138,7 @@ notebooks: $(VENV)/.dev
 # The column tables of analysis/README.md from the columns' own definitions, then the site.
 docs: $(VENV)/.docs
 	$(BIN)/python analysis/write_definitions.py
+	$(BIN)/python analysis/write_layout.py
 	$(BIN)/python -m mkdocs build --quiet --strict
 	@echo "The site is at build/site/index.html"
 

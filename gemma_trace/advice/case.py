@@ -6,13 +6,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from gemma_trace.advice.checking import compare_command
-from gemma_trace.advice.places import is_line
-from gemma_trace.advice.rule import AGAIN
+from gemma_trace.advice.checking import AGAIN, compare_command
 from gemma_trace.analysis.breakdown import breakdown
 from gemma_trace.analysis.roofline.floor_sums import Floors, floors_of
 from gemma_trace.analysis.taxonomy import family_of
@@ -24,6 +23,12 @@ from gemma_trace.trace.places import Places, distinct
 from gemma_trace.trace.requests import Request
 from gemma_trace.trace.trace import Trace
 from gemma_trace.whatif.engine import Engine
+
+_FRAME: Final = re.compile(r"\.py\(\d+\): ")
+_LIBRARY: Final = re.compile(
+    r"(^|/)(torch|torchvision|torchao|numpy|scipy|PIL|triton)/|(^|/)(contextlib|functools|typing|threading|enum|abc)\.py\("
+)
+"""Frames of what a program stands on, which nobody changes."""
 
 
 @dataclass
@@ -219,3 +224,12 @@ class Case:
         """
         command = compare_command(self.metadata.config, option, after, before) if self.metadata else ""
         return command or AGAIN
+
+
+def is_line(name: str) -> bool:
+    """Whether a frame is of a program or its model, and not of what these stand on.
+
+    >>> is_line("model.py(12): forward"), is_line("torch/nn/functional.py(9): linear"), is_line("aten::mm")
+    (True, False, False)
+    """
+    return _FRAME.search(name) is not None and _LIBRARY.search(name) is None

@@ -14,6 +14,9 @@ from gemma_trace.capture.options import option_names
 from gemma_trace.errors import ConfigError
 from gemma_trace.metadata import ConfigValue
 
+AGAIN: Final = "record a trace with the change, then: gemma-trace diff BEFORE AFTER"
+"""How to check what no option of a capture changes."""
+
 RECORDING: Final = frozenset(
     {"warmup", "runs", "profile_runs", "detail", "stacks", "shapes", "memory", "cold", "keep_paths"}
 )

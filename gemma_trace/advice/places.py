@@ -17,11 +17,6 @@ if TYPE_CHECKING:
 LEAST_SHARE: Final = 0.25
 """A layer, op or line with a smaller share of the work isn't where it is."""
 
-_FRAME: Final = re.compile(r"\.py\(\d+\): ")
-_LIBRARY: Final = re.compile(
-    r"(^|/)(torch|torchvision|torchao|numpy|scipy|PIL|triton)/|(^|/)(contextlib|functools|typing|threading|enum|abc)\.py\("
-)
-"""Frames of what a program stands on, which nobody changes."""
 _FOLDERS: Final = re.compile(r"^[^()]*[/\\](?=[^/\\()]*\.py\()")
 _LAYER_PREFIX: Final = re.compile(rf"^(?:{re.escape(LAYER_PREFIX)}|nn\.Module: )")
 _NUMBER: Final = re.compile(r"([_.])\d+$")
@@ -75,15 +70,6 @@ def place_of(case: Case, spans: BoolArray) -> Place:
         _heaviest(_by_name(case, ops, work_ns), total_ns),
         _heaviest(_by_name(case, frames, work_ns), total_ns),
     )
-
-
-def is_line(name: str) -> bool:
-    """Whether a frame is of a program or its model, and not of what these stand on.
-
-    >>> is_line("model.py(12): forward"), is_line("torch/nn/functional.py(9): linear"), is_line("aten::mm")
-    (True, False, False)
-    """
-    return _FRAME.search(name) is not None and _LIBRARY.search(name) is None
 
 
 def _by_name(case: Case, around: IntArray, work_ns: IntArray) -> dict[str, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +14,6 @@ from gemma_trace.trace.events import BoolArray
 
 if TYPE_CHECKING:
     from gemma_trace.advice.case import Case
-
-AGAIN: Final = "record a trace with the change, then: gemma-trace diff BEFORE AFTER"
-"""How to check what no option of a capture changes."""
 
 
 @dataclass(frozen=True)

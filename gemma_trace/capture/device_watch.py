@@ -9,8 +9,9 @@ from dataclasses import replace
 import torch
 
 from gemma_trace.machine.energy import EnergyWatch, gpu_meter, host_meter
+from gemma_trace.machine.gpu_types import Gpu, GpuAddress
 from gemma_trace.machine.gpu_warnings import gpu_warnings
-from gemma_trace.machine.gpus import Gpu, GpuAddress, opened_gpus
+from gemma_trace.machine.gpus import opened_gpus
 from gemma_trace.metadata import Energy, GpuRecord, GpuState
 
 

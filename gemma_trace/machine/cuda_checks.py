@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
-from gemma_trace.machine.doctor import Check, CheckStatus
+from gemma_trace.machine.checks import Check, CheckStatus
 from gemma_trace.metadata import GpuState
 
 PARAMETERS: Final = Path("/proc/driver/nvidia/params")

@@ -9,13 +9,12 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
-from enum import StrEnum
 from importlib import metadata, util
 from typing import Final
 
 from gemma_trace._version import __version__
 from gemma_trace.errors import ConfigError
+from gemma_trace.machine.checks import Check, CheckStatus
 
 EXTRAS: Final = {
     "capture": ("torch", "torchvision", "transformers", "pillow", "huggingface_hub", "accelerate", "nvidia-ml-py"),
@@ -31,35 +30,6 @@ EXTRAS: Final = {
     "adapter": ("peft",),
 }
 """The packages that each extra brings."""
-
-
-class CheckStatus(StrEnum):
-    """How a check went."""
-
-    OK = "ok"
-    MISSING = (
-        "missing"
-        """A capture needs it."""
-    )
-    ABSENT = (
-        "absent"
-        """Nothing needs it, but something more could be done with it."""
-    )
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that was looked at.
-
-    Attributes:
-        found: what is there, or what isn't.
-        mend: the command or the step that mends it; "" where there is nothing to mend.
-    """
-
-    name: str
-    status: CheckStatus
-    found: str
-    mend: str = ""
 
 
 def examine_machine(*, ask_hub: bool = False) -> list[Check]:
@@ -183,11 +153,12 @@ def _sizes() -> Check:
     except RuntimeError:  # no process of ours may use it
         device = torch.device("cpu")
         free = free_bytes(device)
+    counts = {size: parameter_count(gemma3_config(size)) for size in SHAPES}
     fits = [
         f"{size} in {dtype}"
-        for size in SHAPES
+        for size, parameters in counts.items()
         for dtype in ("bfloat16", "float32")
-        if needed_bytes(parameter_count(gemma3_config(size)), dtype, device.type) <= free
+        if needed_bytes(parameters, dtype, device.type) <= free
     ]
     found = f"on {device}: tiny, {', '.join(fits)}" if fits else f"on {device}: tiny only"
     return Check("models that fit", CheckStatus.OK, found)

@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final, Protocol
 
-from gemma_trace.machine.gpus import Gpu
+from gemma_trace.machine.gpu_types import Gpu
 from gemma_trace.metadata import Energy
 
 POWERCAP: Final = Path("/sys/class/powercap")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any, Final
 
-from gemma_trace.machine.gpus import GpuAddress, OpenedGpus, others_among
+from gemma_trace.machine.gpu_types import GpuAddress, OpenedGpus, others_among
 from gemma_trace.metadata import GpuState
 
 THROTTLING: Final = {

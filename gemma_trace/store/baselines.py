@@ -140,7 +140,7 @@ def _unreadable(store: str | Path, error: OSError) -> UnreadableError:
 
 
 def _ids(store: str | Path, given: Sequence[str]) -> list[str]:
-    from gemma_trace.store.sides import rows_of_store
+    from gemma_trace.store.rows_by_run import rows_of_store
 
     rows = rows_of_store(store, "runs")
     found = [_run(row, rows, store) for row in given]

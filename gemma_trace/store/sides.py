@@ -6,7 +6,7 @@ Of what is inside of the stages a store has sums over the trace and no values pe
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -17,6 +17,7 @@ from gemma_trace.errors import InputError
 from gemma_trace.health.findings import Finding, Health, Severity
 from gemma_trace.metadata import RunMetadata
 from gemma_trace.store.baselines import PREFIX, baseline_of
+from gemma_trace.store.rows_by_run import rows_of_store
 
 _RUN: Final = ("model", "weights", "dtype", "device", "image_backend")
 _ENVIRONMENT: Final = ("torch", "transformers", "python", "device_name", "driver", "cuda")
@@ -35,24 +36,6 @@ class StoredSide:
 
     side: Side
     settings: Settings
-
-
-def rows_of_store(store: str | Path, table: str, runs: Sequence[str] | None = None) -> list[dict[str, Any]]:
-    """The rows of a table, of some runs or, for None, of all.
-
-    Raises:
-        UnreadableError: the store can't be read.
-    """
-    import pyarrow.compute as pc
-
-    from gemma_trace.sql.sources import StoreSource
-
-    found = StoreSource(store).opened([table])[table]
-    if runs is not None:
-        found = found.filter(pc.field("run_id").isin(list(runs)))
-    found = found if hasattr(found, "to_pylist") else found.to_table()
-    rows: list[dict[str, Any]] = found.to_pylist()
-    return rows
 
 
 def stored_sides(store: str | Path, name: str) -> list[StoredSide]:

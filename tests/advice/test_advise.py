@@ -14,9 +14,8 @@ import gemma_trace
 from gemma_trace import cli
 from gemma_trace.advice.advise import advise
 from gemma_trace.advice.case import Case
-from gemma_trace.advice.checking import RECORDING, compare_command
+from gemma_trace.advice.checking import AGAIN, RECORDING, compare_command
 from gemma_trace.advice.findings import Ceiling, Confidence, Finding, ranked
-from gemma_trace.advice.rule import AGAIN
 from gemma_trace.capture.compare.arms import plan_arms
 from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.options import option_names

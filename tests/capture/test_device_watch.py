@@ -20,7 +20,7 @@ from gemma_trace.capture.models import LoadedModel
 from gemma_trace.capture.session import CaptureResult, profile
 from gemma_trace.cli import main
 from gemma_trace.machine.energy import NoMeter
-from gemma_trace.machine.gpus import GpuAddress
+from gemma_trace.machine.gpu_types import GpuAddress
 from gemma_trace.metadata import GpuRecord, GpuState, RunMetadata
 from gemma_trace.report.html.environment import _devices, public_settings
 from tests.machine import fakes

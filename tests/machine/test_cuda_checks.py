@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gemma_trace.machine import cuda_checks, doctor
-from gemma_trace.machine.doctor import Check, CheckStatus
+from gemma_trace.machine.checks import Check, CheckStatus
 from tests.machine import fakes
 from tests.machine.fakes import UUID, FakeGpu, processes
 

@@ -15,8 +15,10 @@ import pytest
 
 from gemma_trace.cli import main
 from gemma_trace.machine import doctor
+from gemma_trace.machine.checks import Check, CheckStatus
 from gemma_trace.machine.cuda_checks import cuda_checks
-from gemma_trace.machine.doctor import Check, CheckStatus, examine_machine, is_capable
+from gemma_trace.machine.doctor import examine_machine, is_capable
+from gemma_trace.report.tables.doctor import CHECK_FILE
 from tests.conftest import HUNG_S, ROOT
 
 TOKEN = "hf_madeUpForTheDoctor0123456789"
@@ -53,6 +55,11 @@ def test_what_is_missing_has_the_command_that_mends_it(monkeypatch: pytest.Monke
     assert checks["extra scale"].status is CheckStatus.ABSENT
     assert checks["extra hta"].status is CheckStatus.OK
     assert not is_capable(list(checks.values()))
+
+
+def test_a_status_is_a_word_that_the_columns_definition_explains() -> None:
+    (definition,) = (col.definition for col in CHECK_FILE if col.key == "status")
+    assert set(re.findall(r"`(\w+)`", definition)) == {str(status) for status in CheckStatus}
 
 
 def test_the_token_is_a_yes_or_no(

@@ -10,8 +10,9 @@ from types import ModuleType
 
 import pytest
 
+from gemma_trace.machine.gpu_types import GpuAddress
 from gemma_trace.machine.gpu_warnings import gpu_warnings
-from gemma_trace.machine.gpus import GpuAddress, opened_gpus
+from gemma_trace.machine.gpus import opened_gpus
 from gemma_trace.metadata import GpuRecord, GpuState
 from tests.machine import fakes
 from tests.machine.fakes import BUS, UUID, FakeGpu, NVMLError, processes

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from gemma_trace.advice.case import Case
+from gemma_trace.advice.checking import AGAIN
 from gemma_trace.advice.findings import Confidence
-from gemma_trace.advice.rule import AGAIN, Candidate, Lacking, Rule
+from gemma_trace.advice.rule import Candidate, Lacking, Rule
 
 LOADER: Final = r"^enumerate\(DataLoader\)#"
 """What torch.utils.data calls the ranges in which a batch is asked for."""

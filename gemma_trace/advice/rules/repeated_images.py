@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from gemma_trace.advice.case import Case
+from gemma_trace.advice.checking import AGAIN
 from gemma_trace.advice.findings import Confidence
-from gemma_trace.advice.rule import AGAIN, Candidate, Lacking, Rule
+from gemma_trace.advice.rule import Candidate, Lacking, Rule
 from gemma_trace.stages import Stage
 
 LEAST_SHARE: Final = 0.1

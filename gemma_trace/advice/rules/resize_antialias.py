@@ -8,8 +8,9 @@ from typing import Final
 import numpy as np
 
 from gemma_trace.advice.case import Case
+from gemma_trace.advice.checking import AGAIN
 from gemma_trace.advice.findings import Confidence
-from gemma_trace.advice.rule import AGAIN, Candidate, Lacking, Rule
+from gemma_trace.advice.rule import Candidate, Lacking, Rule
 from gemma_trace.trace.events import BoolArray
 from gemma_trace.trace.places import distinct
 

@@ -8,9 +8,10 @@ from typing import Final
 import numpy as np
 
 from gemma_trace.advice.case import Case
+from gemma_trace.advice.checking import AGAIN
 from gemma_trace.advice.findings import Confidence
 from gemma_trace.advice.grids import blocks_of, multiprocessors_of, what_grids_lack
-from gemma_trace.advice.rule import AGAIN, Candidate, Lacking, Rule
+from gemma_trace.advice.rule import Candidate, Lacking, Rule
 
 MOST_FULL: Final = 0.75
 """Products whose waves are fuller than this lose too little."""

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from gemma_trace.advice.case import Case
+from gemma_trace.advice.checking import AGAIN
 from gemma_trace.advice.findings import Confidence
-from gemma_trace.advice.rule import AGAIN, Candidate, Lacking, Rule
+from gemma_trace.advice.rule import Candidate, Lacking, Rule
 
 LEFT: Final = 1 / 8
 """What is left at most savings: the A100's TF32 rate is 156 TFLOP/s, its float32 rate 19.5 (NVIDIA A100 data sheet)."""

@@ -9,7 +9,7 @@ from gemma_trace.report.table import Col, Report, Table
 from gemma_trace.report.units import STATUS, WORDS
 
 if TYPE_CHECKING:
-    from gemma_trace.machine.doctor import Check
+    from gemma_trace.machine.checks import Check
 
 CHECK_FILE: Final = (
     Col("name", "check", definition="what was looked at"),
