@@ -149,8 +149,8 @@ def _compilations(trace: Trace) -> LongCalls:
     compiles = np.array(
         [hint and bool(_COMPILES.search(name)) for hint, name in zip(hinted, spans.names, strict=True)], dtype=bool
     )
-    found = trace.host[compiles[spans.name[trace.host]]] if compiles.any() else np.zeros(0, dtype=np.int64)
-    return LongCalls(found, np.ones(len(found), dtype=bool), np.full(len(found), np.nan))
+    compilations = trace.host[compiles[spans.name[trace.host]]] if compiles.any() else np.zeros(0, dtype=np.int64)
+    return LongCalls(compilations, np.ones(len(compilations), dtype=bool), np.full(len(compilations), np.nan))
 
 
 def _median_of_others(kind: Codes, length: IntArray) -> FloatArray:

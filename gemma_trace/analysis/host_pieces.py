@@ -53,8 +53,8 @@ class HostPieces:
     @property
     def bare(self) -> BoolArray:
         """bool, which pieces lie in no stage and in no span."""
-        found: BoolArray = (self.span == NONE) & (self.row == UNATTRIBUTED_CODE)
-        return found
+        is_bare: BoolArray = (self.span == NONE) & (self.row == UNATTRIBUTED_CODE)
+        return is_bare
 
 
 class HostThreads:
@@ -74,7 +74,7 @@ class HostThreads:
         """
         nothing = np.full(len(pieces.idle_row), NONE, dtype=np.int64)
         idle = HostPieces(pieces.idle, pieces.idle_row, pieces.gap, pieces.idle_track, nothing)
-        cut = _joined(self._on(idle.taken(mine), track, pieces.line) for track, mine in Places(pieces.idle_track))
+        cut = _joined(self._on(idle.taken(rows), track, pieces.line) for track, rows in Places(pieces.idle_track))
         if cut.bare.any():
             bare = np.flatnonzero(cut.bare)
             cut = _joined([cut.taken(np.flatnonzero(~cut.bare)), *self._elsewhere(cut.taken(bare), pieces.line)])
@@ -102,12 +102,12 @@ class HostThreads:
         for track in np.argsort(-self._worked, kind="stable")[: int((self._worked > 0).sum())].tolist():
             window = line.at(bare.interval[0])
             may = (process[line.track] == process[track]) & (line.track != track) & (looked < MOST_THREADS)
-            mine = np.flatnonzero(may[window])
-            if not len(mine):
+            bare_rows = np.flatnonzero(may[window])
+            if not len(bare_rows):
                 continue
-            looked[self._windows_of(track, line, distinct(window[mine]))] += 1
+            looked[self._windows_of(track, line, distinct(window[bare_rows]))] += 1
             rest = bare.taken(np.flatnonzero(~may[window]))
-            cut = self._on(bare.taken(mine), track, line)
+            cut = self._on(bare.taken(bare_rows), track, line)
             yield cut.taken(np.flatnonzero(~cut.bare))
             bare = _joined([rest, cut.taken(np.flatnonzero(cut.bare))])
             if not len(bare.row):
@@ -124,10 +124,10 @@ class HostThreads:
 
     def _near(self, track: int, line: WindowLine) -> Segments:
         """A thread's stretches from the first window's start to the last one's end: views, nothing is copied."""
-        segments, own = self._trace.segments, self._on_track.get(track, slice(0, 0))
-        starts, ends = segments.start_ns[own], segments.end_ns[own]  # both ascend: they are disjoint
-        low = own.start + int(np.searchsorted(ends, line.start_ns.min(initial=_LATEST), side="right"))
-        high = own.start + int(np.searchsorted(starts, line.end_ns.max(initial=-_LATEST)))
+        segments, on_track = self._trace.segments, self._on_track.get(track, slice(0, 0))
+        starts, ends = segments.start_ns[on_track], segments.end_ns[on_track]  # both ascend: they are disjoint
+        low = on_track.start + int(np.searchsorted(ends, line.start_ns.min(initial=_LATEST), side="right"))
+        high = on_track.start + int(np.searchsorted(starts, line.end_ns.max(initial=-_LATEST)))
         near = slice(low, max(low, high))
         return Segments(segments.start_ns[near], segments.end_ns[near], segments.owner[near])
 
@@ -137,9 +137,9 @@ class HostThreads:
         segments = self._trace.segments
         works = ~self._trace.waits
         worked = np.zeros(len(self._trace.process))
-        for track, own in self._on_track.items():
-            length = segments.end_ns[own] - segments.start_ns[own]
-            worked[track] = float(length.sum(where=works[own]))
+        for track, on_track in self._on_track.items():
+            length = segments.end_ns[on_track] - segments.start_ns[on_track]
+            worked[track] = float(length.sum(where=works[on_track]))
         return worked
 
 

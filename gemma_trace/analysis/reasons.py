@@ -33,6 +33,7 @@ from gemma_trace.analysis.timeline import Request, rows_in_order
 from gemma_trace.analysis.window_line import WindowLine
 from gemma_trace.analysis.work_groups import OUTSIDE_OPS, families
 from gemma_trace.analysis.work_pieces import Work, device_work
+from gemma_trace.arguments import checked
 from gemma_trace.tabular import Rows
 from gemma_trace.trace.events import NONE, BoolArray, IntArray
 from gemma_trace.trace.places import Places, distinct
@@ -108,6 +109,7 @@ class StageReasons(Rows[StageReason]):
             yield {"stage": reason.stage, "time_ns": reason.time_ns, **kinds_ns, **counts, "cold_ns": reason.cold_ns}
 
 
+@checked
 def stage_reasons(trace: Trace, request: int | Request | None = None) -> StageReasons:
     """Split every stage's time, in the order a request goes through them.
 
@@ -166,7 +168,7 @@ def _chosen(trace: Trace, request: int | Request | None) -> Sequence[Request]:
     if request is not None:
         return everything
     without = set(lacking(trace, launches(trace), everything))
-    return [found for place, found in enumerate(everything) if place not in without] or everything
+    return [reason for place, reason in enumerate(everything) if place not in without] or everything
 
 
 class _Held(NamedTuple):
@@ -195,7 +197,7 @@ class _Splitter:
         self._waits = blocking[spans.name] & trace.is_call
         self._threads = HostThreads(trace)
         calls = distinct(launch[launch >= 0])
-        self._called = {track: spans.ts_ns[calls[mine]] for track, mine in Places(spans.track[calls])}
+        self._called = {track: spans.ts_ns[calls[rows]] for track, rows in Places(spans.track[calls])}
         self.long = long_calls(trace)
 
     def split(self, pieces: Pieces) -> tuple[Sequence[tuple[int, Kind, str, int]], Idle]:
@@ -205,9 +207,9 @@ class _Splitter:
 
     def _device(self, pieces: Pieces) -> list[tuple[int, Kind, str, int]]:
         length = pieces.device[1] - pieces.device[0]
-        found = _summed(pieces.device_row, self._device_family[pieces.activity], length, len(self._device_names))
+        sums = _summed(pieces.device_row, self._device_family[pieces.activity], length, len(self._device_names))
         kinds = [Kind.TRANSFER if copy else Kind.DEVICE for copy in self._is_copy.tolist()]
-        return [(row, kinds[family], self._device_names[family], time_ns) for row, family, time_ns in found]
+        return [(row, kinds[family], self._device_names[family], time_ns) for row, family, time_ns in sums]
 
     def _idle(self, pieces: Pieces) -> tuple[list[tuple[int, Kind, str, int]], Idle]:
         held = self._with_overhead(self._threads.pieces(pieces), pieces.line)
@@ -227,10 +229,10 @@ class _Splitter:
         spoken, which = np.unique(self._trace.spans.name[overhead[overhead >= 0]], return_inverse=True)
         family[overhead >= 0] = len(names) + which
         names = [*names, *(self._trace.spans.names[code] for code in spoken.tolist())]
-        found = _summed(row * len(kinds) + kind, family, length, len(names))
+        sums = _summed(row * len(kinds) + kind, family, length, len(names))
         own_time = np.isin(kind, [kinds.index(Kind.HOST), kinds.index(Kind.LAUNCH)])
         return (
-            [(code // len(kinds), kinds[code % len(kinds)], names[name], time_ns) for code, name, time_ns in found],
+            [(code // len(kinds), kinds[code % len(kinds)], names[name], time_ns) for code, name, time_ns in sums],
             Idle((idle[0][own_time], idle[1][own_time]), row[own_time], held.track[own_time]),
         )
 
@@ -279,13 +281,13 @@ class _Splitter:
         op = np.where(span >= 0, trace.innermost_op[np.maximum(span, 0)], NONE).astype(np.int64)
         ops = np.flatnonzero(np.bincount(op[op >= 0], minlength=1))
         launches = np.zeros(len(ops), dtype=bool)
-        for track, mine in Places(spans.track[ops]):
+        for track, rows in Places(spans.track[ops]):
             called = self._called.get(track, np.zeros(0, np.int64))
             first, last = (
-                np.searchsorted(called, spans.ts_ns[ops[mine]]),
-                np.searchsorted(called, spans.ends_ns(ops[mine])),
+                np.searchsorted(called, spans.ts_ns[ops[rows]]),
+                np.searchsorted(called, spans.ends_ns(ops[rows])),
             )
-            launches[mine] = last > first
+            launches[rows] = last > first
         zero = np.zeros(len(ops), np.int64)
         family, names = families(trace, Work("host", zero, zero, ops, ops))
         real = np.array([name != _OVERHEAD for name in names], dtype=bool)[family] if len(ops) else False

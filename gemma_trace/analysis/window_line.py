@@ -143,9 +143,9 @@ class WindowLine:
         """
         parts = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]
         for track, windows in Places(self.track):
-            own = known.of(track)
-            window, place = self.taken(windows).overlaps(start_ns[own], end_ns[own])
-            parts.append((windows[window], own[place]))
+            on_track = known.of(track)
+            window, place = self.taken(windows).overlaps(start_ns[on_track], end_ns[on_track])
+            parts.append((windows[window], on_track[place]))
         window, place = (np.concatenate(columns) for columns in zip(*parts, strict=True))
         order = np.argsort(window, kind="stable")
         return window[order], place[order]

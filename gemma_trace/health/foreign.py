@@ -36,14 +36,14 @@ def foreign_findings(trace: Trace) -> Iterator[Finding]:
 
 
 def _counters(trace: Trace) -> Iterator[Finding]:
-    found = trace.counters
-    if len(found):
-        names = _named(list(dict.fromkeys(series.name for series in found.table)))
+    counters = trace.counters
+    if len(counters):
+        names = _named(list(dict.fromkeys(series.name for series in counters.table)))
         yield Finding(
             "counters",
             Severity.INFO,
-            len(found),
-            f"values of counters (phase C): {len(found):,}, of {len(found.table):,} series: {names}",
+            len(counters),
+            f"values of counters (phase C): {len(counters):,}, of {len(counters.table):,} series: {names}",
             "gemma-trace stages shows their means by stage",
         )
 

@@ -41,18 +41,18 @@ def time_findings(trace: Trace) -> Iterator[Finding]:
             "start, or to the end of a call that waited for it",
             "all figures and shares use the shortened lengths, not the recorded ones",
         )
-    found = overlaps(trace.spans, trace.activities)
-    covered_ns = int(found.covered_ns.sum())
+    covered = overlaps(trace.spans, trace.activities)
+    covered_ns = int(covered.covered_ns.sum())
     if covered_ns >= LEAST_OVERLAP_NS:
-        count = int((found.covered_ns > 0).sum())
-        worst_span = int(trace.activities[int(np.argmax(found.over))])
+        count = int((covered.covered_ns > 0).sum())
+        worst_span = int(trace.activities[int(np.argmax(covered.over))])
         yield Finding(
             "overlaps_on_a_stream",
             Severity.WARNING,
             count,
             f"device activities that an earlier one of their stream runs over: {count:,}, by {covered_ns / 1e6:.3f} ms "
             f"together; most of them by {span_text(trace, worst_span)} of {trace.spans.dur_ns[worst_span] / 1e6:,.3f} "
-            f"ms ({int(found.over.max()):,})",
+            f"ms ({int(covered.over.max()):,})",
             "sums count the overlap twice; the busy columns do not",
         )
 

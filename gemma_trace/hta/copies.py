@@ -108,9 +108,9 @@ class Copier:
         is_call = spans.in_categories(LAUNCH_CATEGORIES)
         ids = np.where(is_call, np.maximum(correlation, 0), 0)
         ids[is_call & np.isin(correlation, correlation[calls])] = 0
-        own = correlation[calls]
+        recorded = correlation[calls]
         fresh = int(correlation.max(initial=0)) + 1 + np.arange(len(calls))
-        ids[calls] = np.where(own > 0, own, fresh)
+        ids[calls] = np.where(recorded > 0, recorded, fresh)
         ids[self._trace.activities] = np.where(launch >= 0, ids[launch], 0)
         return ids
 

@@ -185,11 +185,11 @@ def _records(name: str, rows: Sequence[Mapping[str, Any]]) -> Columns:
     """Columns of rows that are few."""
     import pyarrow as pa
 
-    found: Columns = {}
+    arrays: Columns = {}
     for field in TRACE_TABLES[name].arrow_schema():
         values = [row.get(field.name) for row in rows]
-        found[field.name] = _texts(values) if pa.types.is_string(field.type) else pa.array(values, field.type)
-    return found
+        arrays[field.name] = _texts(values) if pa.types.is_string(field.type) else pa.array(values, field.type)
+    return arrays
 
 
 def _flows(trace: Trace) -> Columns:
@@ -224,10 +224,10 @@ def _metadata(trace: Trace) -> Columns:
     told = {key: None if value == NONE else value for key, value in told.items()}
     told |= {f"device.{index}": name for index, name in trace.devices.items()}
     if trace.metadata:
-        own = asdict(trace.metadata)
-        told |= {key: own[key] for key in ("schema_version", "created_utc", "warnings", "profiled_images")}
+        ours = asdict(trace.metadata)
+        told |= {key: ours[key] for key in ("schema_version", "created_utc", "warnings", "profiled_images")}
         for part in ("run", "environment", "workload", "config"):
-            told |= {f"{part}.{key}": value for key, value in own[part].items()}
+            told |= {f"{part}.{key}": value for key, value in ours[part].items()}
     return {"key": _texts(told), "value": _texts(map(_value_text, told.values()))}
 
 

@@ -132,9 +132,9 @@ def test_all_requests_at_once_are_what_each_is_alone(
         for name in ("host", "device", "time"):
             assert rows(getattr(all_lanes, name)) == rows(getattr(alone, name))
         assert all_lanes.time.start_ns[0] == request.start_ns
-    for request, by_device in zip(requests, device_lanes_of(trace, requests), strict=True):
-        assert {key: rows(lane) for key, lane in by_device.items()} == {
-            key: rows(lane) for key, lane in device_lanes(trace, request).items()
+    for request, lanes in zip(requests, device_lanes_of(trace, requests), strict=True):
+        assert {key: rows(lane) for key, lane in lanes.by_device.items()} == {
+            key: rows(lane) for key, lane in device_lanes(trace, request).by_device.items()
         }
     for request, path in zip(requests, critical_paths(trace, requests), strict=True):
         assert path.length_ns == request.wall_ns
