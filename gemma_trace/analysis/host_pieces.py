@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from gemma_trace.analysis.intervals import Intervals, intersect
+from gemma_trace.analysis.intervals import EMPTY, Intervals, intersect
 from gemma_trace.analysis.pieces import Pieces
 from gemma_trace.analysis.window_line import WindowLine
 from gemma_trace.stages import UNATTRIBUTED_CODE
@@ -74,26 +74,27 @@ class HostThreads:
         """
         nothing = np.full(len(pieces.idle_row), NONE, dtype=np.int64)
         idle = HostPieces(pieces.idle, pieces.idle_row, pieces.gap, pieces.idle_track, nothing)
-        by_track = [self._on(idle.taken(rows), track, pieces.line) for track, rows in Places(pieces.idle_track)]
-        cut = _joined([*by_track, idle.taken(np.zeros(0, np.int64))])
+        cut = _joined(self._on(idle.taken(rows), track, pieces.line) for track, rows in Places(pieces.idle_track))
         if cut.bare.any():
             bare = np.flatnonzero(cut.bare)
             cut = _joined([cut.taken(np.flatnonzero(~cut.bare)), *self._elsewhere(cut.taken(bare), pieces.line)])
-        return cut.taken(np.argsort(cut.interval[0], kind="stable"))
+        start = cut.interval[0]
+        return cut if (start[1:] >= start[:-1]).all() else cut.taken(np.argsort(start, kind="stable"))
 
     def _on(self, given: HostPieces, track: int, line: WindowLine) -> HostPieces:
         """Pieces cut where a thread's innermost span changes; where it is in none, they keep their thread."""
         near = line.taken(distinct(line.at(given.interval[0])))
         segments = self._near(track, near)
         window, place = near.overlaps(segments.start_ns, segments.end_ns)
-        low, high = near.clipped(window, segments.start_ns[place], segments.end_ns[place])
-        bare = near.gaps((low, high))
-        order = np.argsort(np.concatenate((low, bare[0])), kind="stable")
-        span = np.concatenate((segments.owner[place], np.full(len(bare[0]), NONE)))[order]
-        cuts = (np.concatenate((low, bare[0]))[order], np.concatenate((high, bare[1]))[order])
+        cuts, span = near.clipped(window, segments.start_ns[place], segments.end_ns[place]), segments.owner[place]
+        bare = near.gaps(cuts)
+        if len(bare[0]):
+            order = np.argsort(np.concatenate((cuts[0], bare[0])), kind="stable")
+            span = np.concatenate((span, np.full(len(bare[0]), NONE, dtype=np.int32)))[order]
+            cuts = (np.concatenate((cuts[0], bare[0]))[order], np.concatenate((cuts[1], bare[1]))[order])
         start, end, piece, stretch = intersect(given.interval, cuts)
         on = np.where(span[stretch] >= 0, track, given.track[piece])
-        return HostPieces((start, end), given.row[piece], given.gap[piece], on, span[stretch])
+        return HostPieces((start, end), given.row[piece], given.gap[piece], on, span[stretch].astype(np.int64))
 
     def _elsewhere(self, bare: HostPieces, line: WindowLine) -> Iterator[HostPieces]:
         """Pieces in no span, cut by what other threads of the request's process do, the busiest first."""
@@ -142,9 +143,14 @@ class HostThreads:
         return worked
 
 
-def _joined(parts: list[HostPieces]) -> HostPieces:
-    if len(parts) == 1:
-        return parts[0]
-    rows = zip(*((*part.interval, part.row, part.gap, part.track, part.span) for part in parts), strict=True)
+def _joined(parts: Iterable[HostPieces]) -> HostPieces:
+    """One after the other; what is all of it isn't copied."""
+    filled = [part for part in parts if len(part.row)]
+    if len(filled) == 1:
+        return filled[0]
+    rows = zip(*((*part.interval, part.row, part.gap, part.track, part.span) for part in [_NONE, *filled]), strict=True)
     start, end, row, gap, track, span = (np.concatenate(columns) for columns in rows)
     return HostPieces((start, end), row, gap, track, span)
+
+
+_NONE: Final = HostPieces(EMPTY, *(np.zeros(0, np.int64) for _ in range(4)))

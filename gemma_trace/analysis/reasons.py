@@ -239,6 +239,9 @@ class _Splitter:
     def _with_overhead(self, pieces: HostPieces, line: WindowLine) -> _Held:
         """The pieces cut where the profiler begins or ceases to hold the request up."""
         held, by = self._held_up(line)
+        if not len(by):
+            none = np.full(len(pieces.row), NONE)
+            return _Held(pieces.interval, pieces.row, pieces.gap, pieces.track, pieces.span, none)
         free = line.gaps(held)
         start = np.concatenate((held[0], free[0]))
         order = np.argsort(start, kind="stable")

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from gemma_trace.health.findings import CLOCK_SHIFT, Finding, Severity
-from gemma_trace.trace.events import NONE, IntArray
+from gemma_trace.trace.events import NONE, Codes, IntArray
 from gemma_trace.trace.named_spans import named
 from gemma_trace.trace.places import distinct
 from gemma_trace.trace.trace import Trace
@@ -167,8 +167,8 @@ def _bound(trace: Trace, returned: IntArray, places: IntArray, calls: IntArray) 
     returned[places] = np.minimum(returned[places], end_ns)
 
 
-def _streams_of(trace: Trace, calls: IntArray) -> IntArray:
-    """int64, the stream that each call names, itself or in the span of its wait on the device; `NONE` for none."""
+def _streams_of(trace: Trace, calls: IntArray) -> Codes:
+    """The stream that each call names, itself or in the span of its wait on the device; `NONE` for none."""
     spans = trace.spans
     waits = np.flatnonzero(spans.in_categories(frozenset({"cuda_sync"})) & (spans.correlation > 0))
     stream = spans.stream[calls].copy()

@@ -101,7 +101,7 @@ class Copier:
         Two calls never share an id in the copy, as an outer and an inner call into the driver do in some traces.
         """
         spans, launch = self._trace.spans, self._trace.launch
-        correlation = spans.correlation
+        correlation = spans.correlation.astype(np.int64)
         if correlation.max(initial=0) > _MOST_CORRELATION:
             correlation = np.unique(np.maximum(correlation, 0), return_inverse=True)[1] + (correlation.min() > 0)
         calls = np.unique(launch[launch >= 0])

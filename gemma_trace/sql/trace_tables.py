@@ -25,7 +25,8 @@ _NO_NUMBER: Final = ("correlation", "external_id", "device", "stream", "bytes", 
 def trace_table(trace: Trace, name: str) -> pa.Table:
     """One of the tables of a trace.
 
-    Columns of times and codes are those of the trace, without a copy; what is absent, `NONE` there, is NULL.
+    Columns of times and codes are those of the trace, without a copy; numbers that it keeps in 32 bits where they fit
+    are widened. What is absent, `NONE` there, is NULL.
 
     Raises:
         KeyError: there is no such table.
@@ -34,9 +35,16 @@ def trace_table(trace: Trace, name: str) -> pa.Table:
 
     columns = _MAKERS[name](trace)
     schema = TRACE_TABLES[name].arrow_schema()
-    arrays = [columns[key] for key in schema.names]
+    arrays = [_as_declared(columns[key], kind) for key, kind in zip(schema.names, schema.types, strict=True)]
     fields = [pa.field(key, array.type) for key, array in zip(schema.names, arrays, strict=True)]
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+
+
+def _as_declared(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    """A column in the type that its table has for it; texts stay codes."""
+    import pyarrow as pa
+
+    return column.cast(kind) if pa.types.is_integer(kind) else column
 
 
 def _numbers(values: npt.NDArray[Any]) -> pa.Array:

@@ -198,7 +198,7 @@ class Engine:
         device = graph.is_device[moved]
         span = graph.span[moved]
         columns = (
-            np.where(device, -2 - spans.device[span], graph.cuts.line[moved]),
+            np.where(device, -2 - spans.device[span].astype(np.int64), graph.cuts.line[moved]),
             np.where(device, spans.stream[span], 0),
         )
         _, code = np.unique(np.stack(columns), axis=1, return_inverse=True)

@@ -207,12 +207,13 @@ class _Parts(NamedTuple):
     share: FloatArray
 
 
-def _parts_by_device(owner: Codes, device: IntArray, length_ns: IntArray, work_ns: IntArray) -> _Parts:
+def _parts_by_device(owner: Codes, device: Codes, length_ns: IntArray, work_ns: IntArray) -> _Parts:
     """The ops' work by device.
 
     Args:
         owner: integer [n], the costed op of each piece of work; `NONE` for none.
-        device, length_ns: int64 [n], of each piece.
+        device: integer [n], of each piece.
+        length_ns: int64 [n], of each piece.
         work_ns: int64 [k], the length of each op's pieces.
     """
     owned = owner >= 0
