@@ -34,8 +34,8 @@ def time_findings(trace: Trace) -> Iterator[Finding]:
             "impossible_durations",
             Severity.WARNING,
             len(overlong),
-            f"device activities of impossible recorded length: {len(overlong):,}, which run over {over:,} later ones of "
-            f"their stream by {overlap_ns / 1e6:.3f} ms together (the longest: {span_text(trace, worst.span)} of "
+            f"device activities of impossible recorded length: {len(overlong):,}, which run over {over:,} later ones "
+            f"of their stream by {overlap_ns / 1e6:.3f} ms together (the longest: {span_text(trace, worst.span)} of "
             f"{worst.recorded_ns / 1e6:,.3f} ms, which counts {worst.counted_ns / 1e6:,.3f} ms)",
             "all figures use lengths that were cut where the next one starts, or a call that waited for it ends",
         )
