@@ -137,23 +137,25 @@ def stage_reasons(trace: Trace, request: int | Request | None = None) -> StageRe
         for row, call in longest_calls(trace, pieces.line, idle, splitter.long, rows).items():
             if row not in longest or call.time_ns > longest[row].time_ns:
                 longest[row] = call
-        own = np.flatnonzero(pieces.own)
-        for row, mine in Places(pieces.device_row[own]):
-            launched.setdefault(row, []).append(pieces.activity[own[mine]])
+        answering = np.flatnonzero(pieces.own)
+        for row, of_row in Places(pieces.device_row[answering]):
+            launched.setdefault(row, []).append(pieces.activity[answering[of_row]])
     reasons = []
     for row, stage in rows_in_order(trace):
         if row not in sums:
             continue
         split = [Part(kind, name, time_ns) for (kind, name), time_ns in sums[row].items()]
-        own = np.concatenate(launched.get(row, [np.zeros(0, np.int64)]))
+        activities = np.concatenate(launched.get(row, [np.zeros(0, np.int64)]))
         reasons.append(
             StageReason(
                 stage=stage,
                 time_ns=sum(part.time_ns for part in split),
                 parts=tuple(sorted(split, key=lambda part: -part.time_ns)),
-                activities=len(own),
-                launches=len(distinct(trace.launch[own][trace.launch[own] >= 0])),
-                median_activity_ns=float(np.median(trace.spans.dur_ns[trace.activities[own]])) if len(own) else None,
+                activities=len(activities),
+                launches=len(distinct(trace.launch[activities][trace.launch[activities] >= 0])),
+                median_activity_ns=float(np.median(trace.spans.dur_ns[trace.activities[activities]]))
+                if len(activities)
+                else None,
                 requests=len(requests),
                 cold_ns=int(cold[row]),
                 longest=longest.get(row),
@@ -224,8 +226,8 @@ class _Splitter:
         kind[overhead >= 0] = kinds.index(Kind.PROFILER)
         family, names = self._host_families(idle, span)
         names = [*names, Kind.LAUNCH.value, Kind.SYNC.value, "calls that copy"]
-        for place, own in enumerate((Kind.LAUNCH, Kind.SYNC, Kind.TRANSFER)):
-            family = np.where(kind == kinds.index(own), len(names) - 3 + place, family)
+        for place, waiting in enumerate((Kind.LAUNCH, Kind.SYNC, Kind.TRANSFER)):
+            family = np.where(kind == kinds.index(waiting), len(names) - 3 + place, family)
         spoken, which = np.unique(self._trace.spans.name[overhead[overhead >= 0]], return_inverse=True)
         family[overhead >= 0] = len(names) + which
         names = [*names, *(self._trace.spans.names[code] for code in spoken.tolist())]

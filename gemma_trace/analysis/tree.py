@@ -172,10 +172,10 @@ class _Builder:
         self._label = list(range(len(self.ROOTS)))
         self._count: list[int] = []
         columns = [(request.start_ns, request.end_ns, request.track) for request in requests]
-        start, end, own = np.array(columns, dtype=np.int64).T
+        start, end, track = np.array(columns, dtype=np.int64).T
         self._windows, self._own_windows = (
             OpenSpans(start, end, np.zeros(len(start), np.int64)),
-            OpenSpans(start, end, own),
+            OpenSpans(start, end, track),
         )
 
     def build(self) -> TreeNode:
