@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import importlib.util
 import os
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,15 +71,53 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+    """What is imported stays, so that Python need not look through it for garbage, now or while a test runs."""
+    if not IN_A_WORKER:
+        return (yield)
+    gc.disable()
+    try:
+        _import_others(session.config)
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def _import_others(config: pytest.Config) -> None:
+    """Import what the tests import of others: while lines are counted, that takes twice as long."""
+    if importlib.util.find_spec("torch") is None or importlib.util.find_spec("transformers") is None:
+        return
+    with _not_counted(config):
+        importlib.import_module("torch")
+    from gemma_trace.capture.torchvision_ops import declare_missing_operators
+
+    declare_missing_operators()
+    with _not_counted(config):
+        for name in ("configuration", "modeling", "image_processing", "image_processing_pil", "processing"):
+            importlib.import_module(f"transformers.models.gemma3.{name}_gemma3")
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """What is left out of the coverage is left out with its fixtures; pytest-cov's own mark leaves those in."""
-    plugin = item.config.pluginmanager.getplugin("_cov")
-    counting = plugin and plugin.cov_controller
-    if not counting or not item.get_closest_marker("uncounted"):
+    if not item.get_closest_marker("uncounted"):
         return (yield)
+    with _not_counted(item.config):
+        return (yield)
+
+
+@contextmanager
+def _not_counted(config: pytest.Config) -> Iterator[None]:
+    """What runs meanwhile is left out of the coverage."""
+    plugin = config.pluginmanager.getplugin("_cov")
+    counting = plugin and plugin.cov_controller
+    if not counting:
+        yield
+        return
     counting.pause()
     try:
-        return (yield)
+        yield
     finally:
         counting.resume()
 

@@ -11,9 +11,14 @@ from gemma_trace.capture.collection import frozen_objects
 
 
 @pytest.fixture(autouse=True)
-def _nothing_stays_frozen() -> Iterator[None]:
+def _nothing_is_frozen() -> Iterator[None]:
+    """What the tests froze themselves is not; see `tests/conftest.py::pytest_collection`."""
+    was_frozen = gc.get_freeze_count() > 0
+    gc.unfreeze()
     yield
     gc.unfreeze()
+    if was_frozen:
+        gc.freeze()
 
 
 def seen_by_a_full_collection() -> int:

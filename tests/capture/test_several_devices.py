@@ -15,6 +15,7 @@ from torch import nn
 from gemma_trace import load
 from gemma_trace.analysis.summary import RunSummary, summarize
 from gemma_trace.capture import given, models, session
+from gemma_trace.capture.accelerators import DeviceClock
 from gemma_trace.capture.generation import TokenClock
 from gemma_trace.capture.models import LoadedModel
 from gemma_trace.capture.ranges import RangeSink, SynchronizedRanges
@@ -138,6 +139,12 @@ def test_stages_inside_of_others_are_taken_off(gpus: Gpus) -> None:
     assert found == {"vision_tower": 20 - 10, "prefill": 50 - 5 - 10}, (
         "from 5 to 50 ms, of which from 10 to 20 the tower"
     )
+
+
+def test_all_devices_are_waited_for(gpus: Gpus) -> None:
+    gpus.work(1, 5)
+    DeviceClock(*gpus.devices).wait()
+    assert gpus.now_ns == 5 * MS
 
 
 @pytest.fixture
