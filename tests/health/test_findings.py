@@ -44,8 +44,8 @@ def test_a_line_is_the_message_and_the_advice(message: str, advice: str, line: s
     assert Finding("code", Severity.INFO, 1, message, advice, ("a", "b")).line == f"2 traces (a, b): {line}"
 
 
-def test_lines_about_odd_traces_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four lines of 80 columns, with the names of kernels and steps that they have."""
+def test_lines_about_odd_traces_are_short() -> None:
+    """Little more than four lines of 80 columns, the names of kernels and steps included."""
     if not SHARED.is_dir():
         pytest.skip("needs ../shared/cases, traces that tools of others choke on")
     lines = [
