@@ -234,7 +234,7 @@ def test_torch_is_set_while_a_capture_runs(quick: LoadedModel, tmp_path: Path, m
     assert torch.backends.cudnn.benchmark == before[1]
 
 
-@pytest.mark.parametrize(("cache", "kind"), [("static", "StaticCache"), ("dynamic", "DynamicCache")])
+@pytest.mark.parametrize(("cache", "kind"), [("static", "StaticCache"), *thorough([("dynamic", "DynamicCache")])])
 def test_keys_and_values_are_kept_as_asked_for(quick: LoadedModel, tmp_path: Path, cache: str, kind: str) -> None:
     kept: set[str] = set()
     drawn: set[bool] = set()
