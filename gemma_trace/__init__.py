@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from gemma_trace.analysis.decode import DecodeStatistics, decode_statistics
     from gemma_trace.analysis.diff import diff
     from gemma_trace.analysis.kernels import KernelTable, kernel_table
-    from gemma_trace.analysis.lanes import StageLanes, device_lanes, stage_lanes
+    from gemma_trace.analysis.lanes import DeviceLanes, StageLanes, device_lanes, stage_lanes
     from gemma_trace.analysis.reasons import StageReason, StageReasons, stage_reasons
     from gemma_trace.analysis.roofline.floors import StageFloor, stage_floors
     from gemma_trace.analysis.statistics import Distribution
@@ -76,6 +76,7 @@ __all__ = [
     "ConfigError",
     "CriticalPath",
     "DecodeStatistics",
+    "DeviceLanes",
     "Distribution",
     "Finding",
     "FolderDiff",
@@ -138,6 +139,7 @@ _HOME = {
     "ConfigError": "gemma_trace.errors",
     "CriticalPath": "gemma_trace.analysis.critical_path",
     "DecodeStatistics": "gemma_trace.analysis.decode",
+    "DeviceLanes": "gemma_trace.analysis.lanes",
     "Distribution": "gemma_trace.analysis.statistics",
     "Finding": "gemma_trace.health.findings",
     "FolderDiff": "gemma_trace.api",

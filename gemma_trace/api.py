@@ -5,11 +5,13 @@ It stands on top of everything; nothing in the package imports it but the packag
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gemma_trace.arguments import checked
 from gemma_trace.errors import OutputError
 from gemma_trace.remote import path_of
 from gemma_trace.tabular import Tabular
@@ -94,6 +96,7 @@ class Trace(tracing.Trace):
 
         return critical_path(self, request)
 
+    @checked
     def what_if(
         self,
         *,
@@ -139,7 +142,8 @@ class Trace(tracing.Trace):
         """What is missing, damaged or odd, and what to do about it."""
         return self.summary().health
 
-    def sql(self, query: str, *, timeout_s: float = 60.0, memory_limit_bytes: int = 2_000_000_000) -> pd.DataFrame:
+    @checked
+    def sql(self, query: str, *, timeout_s: float = 60.0, memory_limit_bytes: float = 2_000_000_000) -> pd.DataFrame:
         """The result of a SELECT on the tables that `gemma-trace sql --schema` lists; times are int64 ns.
 
         Args:
@@ -157,6 +161,7 @@ class Trace(tracing.Trace):
 
         return sql_frame(TraceSource(self), query, Limits(timeout_s, memory_limit_bytes))
 
+    @checked
     def report(self, path: str | Path, *, force: bool = False) -> Path:
         """Write the HTML page of this trace.
 
@@ -172,7 +177,7 @@ class Trace(tracing.Trace):
         from gemma_trace.trace.files import output_file
 
         path = Path(path)
-        if path.exists() and not force:
+        if not force and os.path.lexists(path):
             raise OutputError(f"{path} exists already; give --force to overwrite it")
         view = view_of(self, detail_for(1))
         page = render_page(PageContent(view.label, (view,)))
@@ -199,6 +204,7 @@ class Trace(tracing.Trace):
         return f"<p>{escape(repr(self)[1:-1])}</p>"
 
 
+@checked
 def load(
     source: str | Path,
     rules: Sequence[StageRule] = (),
@@ -227,6 +233,7 @@ def load(
     return _read(one_trace(path_of(source)), rules, on_bytes, cache, jobs)
 
 
+@checked
 def load_all(folder: str | Path, rules: Sequence[StageRule] = ()) -> list[Trace]:
     """Read all traces below a folder, by path.
 
@@ -238,6 +245,7 @@ def load_all(folder: str | Path, rules: Sequence[StageRule] = ()) -> list[Trace]
     return [_read(path, rules, None, None, None) for path in find_traces([path_of(folder)])]
 
 
+@checked
 def advise_all(folder: str | Path, rules: Sequence[StageRule] = (), peaks: Sequence[Peaks] = ()) -> Advice:
     """What to change in all traces below a folder, the highest mean ceiling first; they are read one after another.
 
@@ -260,6 +268,7 @@ def advise_all(folder: str | Path, rules: Sequence[StageRule] = (), peaks: Seque
     return advice_of([each.called(label) for each, label in zip(looked, labels, strict=True)])
 
 
+@checked
 def load_ranks(source: str | Path | Sequence[str | Path], rules: Sequence[StageRule] = ()) -> Job:
     """Read the traces of a job's ranks, one process per core: of a folder, or of some files.
 
@@ -310,6 +319,7 @@ class FolderDiff(Tabular):
             yield from ({"comparison": pair.label, **record} for record in pair.records())
 
 
+@checked
 def diff_folders(
     before: str | Path, after: str | Path, rules: Sequence[StageRule] = (), *, repeats: bool = False
 ) -> FolderDiff:

@@ -115,18 +115,18 @@ def members_of(data: bytes | msgspec.Raw, unread: Counter[str] | None = None) ->
         unread: counts what is no object, as `UNREADABLE_VALUES`.
     """
     try:
-        found: dict[str, msgspec.Raw] = decoded(data, dict[str, msgspec.Raw])
+        members: dict[str, msgspec.Raw] = decoded(data, dict[str, msgspec.Raw])
     except UnreadableValueError:
         if unread is not None:
             unread[UNREADABLE_VALUES] += 1
         return {}
-    return found
+    return members
 
 
 def list_of(data: bytes | str | msgspec.Raw) -> list[Any]:
     """The entries of a JSON list; none where it is no list or one of them can't be read."""
-    found = value_of(data)
-    return found if isinstance(found, list) else []
+    value = value_of(data)
+    return value if isinstance(value, list) else []
 
 
 def integer(value: Any) -> int:

@@ -43,8 +43,9 @@ class StageSample:
 
     Attributes:
         host_ns: on the host's clock (`time.perf_counter_ns`).
-        device_ns: between CUDA events at the stage's ends, so idle time of the device inside the stage counts;
-            None where there is no CUDA device.
+        device_ns: between events of the device at the stage's ends, so idle time of the device inside the stage counts;
+            of a model over several devices from when all had done what was asked for before the stage until all had
+            done what it asked for; None where there are no events.
         count: how many ranges of the stage the request had (`decode` has one a token).
     """
 

@@ -90,16 +90,16 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         copy.seek(0)
         yield copy
         return
-    found = path.stat()
+    state = path.stat()
     for is_kind, kind in _KINDS:
-        if is_kind(found.st_mode):
+        if is_kind(state.st_mode):
             raise UnreadableError(f"{path} is {kind}; give a file, or a pipe that something writes into")
-    if not stat.S_ISFIFO(found.st_mode):
+    if not stat.S_ISFIFO(state.st_mode):
         with path.open("rb") as file:
             yield file
         return
     kept = _piped.get()
-    key = (found.st_dev, found.st_ino)
+    key = (state.st_dev, state.st_ino)
     if kept is not None and key in kept:
         kept[key].seek(0)
         yield kept[key]

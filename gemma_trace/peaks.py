@@ -48,7 +48,7 @@ class Peaks:
                 a trace doesn't say whether TF32 was allowed, and a bound has to hold either way.
         """
         rates = dict(self.tflops)
-        found = rates.get(dtype)
+        rate = rates.get(dtype)
         if dtype == "float32" and not without_tf32 and "tf32" in rates:
-            found = max(found or 0.0, rates["tf32"])
-        return None if found is None else found * 1e3
+            rate = max(rate or 0.0, rates["tf32"])
+        return None if rate is None else rate * 1e3

@@ -95,8 +95,8 @@ def encodable(value: Any) -> Any:
     return value
 
 
-def _shown(found: re.Match[str]) -> str:
-    character = found[0]
+def _shown(match: re.Match[str]) -> str:
+    character = match[0]
     code = ord(character)
     if 0xDC80 <= code <= 0xDCFF:  # how Python holds a byte of a file's name that is no UTF-8
         code -= 0xDC00
@@ -105,6 +105,6 @@ def _shown(found: re.Match[str]) -> str:
     return rf"\u{code:04x}" if code < 0x10000 else rf"\U{code:08x}"
 
 
-def _escaped_in_json(found: re.Match[str]) -> str:
-    units = found[0].encode("utf-16-be", "surrogatepass")
+def _escaped_in_json(match: re.Match[str]) -> str:
+    units = match[0].encode("utf-16-be", "surrogatepass")
     return "".join(rf"\u{units[place]:02x}{units[place + 1]:02x}" for place in range(0, len(units), 2))

@@ -65,23 +65,23 @@ class RemotePath(PosixPath):
 
     Args:
         url: as it was given, secrets and all; `str()` gives it without.
-        found: what a listing said of it.
+        state: what a listing said of it.
     """
 
     url: str
 
-    def __new__(cls, url: str, found: os.stat_result | None = None) -> RemotePath:  # noqa: D102
+    def __new__(cls, url: str, state: os.stat_result | None = None) -> RemotePath:  # noqa: D102
         return super().__new__(cls, shown_url(url))
 
-    def __init__(self, url: str, found: os.stat_result | None = None) -> None:
+    def __init__(self, url: str, state: os.stat_result | None = None) -> None:
         if sys.version_info >= (3, 12):
             super().__init__(shown_url(url))
         self.url = url
-        self._found = found
+        self._state = state
         self._files: list[RemotePath] | None = None
 
     def __reduce__(self) -> tuple[type[RemotePath], tuple[str, os.stat_result | None]]:
-        return RemotePath, (self.url, self._found)
+        return RemotePath, (self.url, self._state)
 
     def __str__(self) -> str:
         return shown_url(self.url)
@@ -131,14 +131,14 @@ class RemotePath(PosixPath):
 
     def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
         """Its kind, its size in bytes (0 where that isn't known) and the time of its last change."""
-        if self._found is None:
+        if self._state is None:
             if self._is_page():
-                self._found = _stat_of({"type": "directory"})
+                self._state = _stat_of({"type": "directory"})
             else:
                 with _in_one_line(self):
                     files, name = files_of(self.url)
-                    self._found = _stat_of(files.info(name))
-        return self._found
+                    self._state = _stat_of(files.info(name))
+        return self._state
 
     def exists(self, *, follow_symlinks: bool = True) -> bool:
         """Whether anything is there."""

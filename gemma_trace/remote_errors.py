@@ -59,7 +59,7 @@ def reason_of(error: Exception) -> str | None:
     """Why something can't be read, and what to do; None where it isn't there."""
     chain = list(_chain(error))
     names = {kind.__name__ for each in chain for kind in type(each).__mro__}
-    status = next((found for each in chain if (found := _status(each))), 0)
+    status = next((number for each in chain if (number := _status(each))), 0)
     told: tuple[tuple[bool, str], ...] = (
         (bool(names & _NO_CREDENTIALS), "there are no credentials; set them up as its provider says"),
         (status in _FORBIDDEN, "access is denied; check the credentials in its provider's configuration"),
@@ -80,7 +80,7 @@ def reason_of(error: Exception) -> str | None:
     if names & _DENIED:
         return "access is denied; check the credentials in its provider's configuration"
     lines = str(error).strip().splitlines() or [""]
-    text = re.sub(r"\S+://\S+", lambda found: shown_url(found[0]), lines[0])
+    text = re.sub(r"\S+://\S+", lambda number: shown_url(number[0]), lines[0])
     return f"{type(error).__name__}: {printable(text)[:200]}; check the URL"
 
 
@@ -92,9 +92,9 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def _status(error: BaseException) -> int:
     """The code of HTTP that a server has answered with, as aiohttp and botocore keep it; 0 where there is none."""
-    found = getattr(error, "status", None)
-    if not isinstance(found, int):
+    status = getattr(error, "status", None)
+    if not isinstance(status, int):
         response = getattr(error, "response", None)
         meta = response.get("ResponseMetadata") if isinstance(response, dict) else None
-        found = meta.get("HTTPStatusCode") if isinstance(meta, dict) else getattr(response, "status_code", 0)
-    return found if isinstance(found, int) else 0
+        status = meta.get("HTTPStatusCode") if isinstance(meta, dict) else getattr(response, "status_code", 0)
+    return status if isinstance(status, int) else 0

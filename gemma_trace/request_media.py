@@ -103,8 +103,8 @@ def media_at(kind: MediaKind, address: str, folder: Path, *, online: bool) -> Me
         ConfigError: it is an http(s) URL, and `online` isn't set.
         UnreadableError: there is no such file, or it can't be told what is meant.
     """
-    found = _SCHEME.match(address[:40])
-    scheme = found[1].lower() if found else ""
+    scheme_match = _SCHEME.match(address[:40])
+    scheme = scheme_match[1].lower() if scheme_match else ""
     if scheme in WEB:
         if not _host(address):
             raise UnreadableError(f"{shown_url(address)[:200]!r} names no server; check it")
@@ -163,13 +163,13 @@ def _file(kind: MediaKind, address: str, folder: Path) -> Path:
         raise UnreadableError(f"the path of the {kind} is empty")
     path = folder / address
     try:
-        found = path.stat()
+        state = path.stat()
     except (OSError, ValueError) as error:  # ValueError: a path with a zero byte in it
         reason = getattr(error, "strerror", None) or "no file has such a name"
         raise UnreadableError(f"no {kind} at {shown!r} ({reason}); paths are taken from the file's folder") from None
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(state.st_mode):
         raise UnreadableError(f"{shown!r} is a folder or a device, not {kind}; give a file")
-    if found.st_size > MAX_MEDIA_BYTES:
+    if state.st_size > MAX_MEDIA_BYTES:
         raise UnreadableError(f"{shown!r} is over {MAX_MEDIA_BYTES >> 30} GiB, which is too large")
     return path
 

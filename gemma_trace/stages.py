@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from gemma_trace.arguments import check_argument, checked
 from gemma_trace.errors import ConfigError
 
 PREFIX: Final = "gemma_trace::"
@@ -188,12 +189,19 @@ class StageRule:
         pattern: a regular expression; `re` compiles it when it is needed, and keeps it.
         hint: a part of every name that matches, which is looked for first: most names have none of them.
         anywhere: whether it is enough that a part of the name matches.
+
+    Raises:
+        ConfigError: a value is no text.
     """
 
     stage: str
     pattern: str
     hint: str = ""
     anywhere: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("stage", "pattern", "hint"):
+            check_argument(name, getattr(self, name), "str")
 
     def __str__(self) -> str:
         """As it is written on the command line, shortened."""
@@ -205,6 +213,7 @@ class StageRule:
         return self.hint in name and find(self.pattern, name, re.DOTALL) is not None
 
 
+@checked
 def stage_rule(stage: str, pattern: str) -> StageRule:
     """A rule; the pattern may match anywhere in a span's name.
 

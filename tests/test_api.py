@@ -102,7 +102,15 @@ def test_parts_of_a_trace_are_lists_and_tables(trace: gemma_trace.Trace) -> None
     rows = lanes.to_frame()
     assert (rows.end_ns - rows.start_ns)[rows.lane == "time"].sum() == trace.requests[0].wall_ns
     assert lanes.headline() == "The lanes of request 0"
-    for shown in (reasons, floors, lanes, trace):
+    devices = gemma_trace.device_lanes(trace, 0)
+    assert devices.to_frame().to_dict("list") == {
+        "device": [0],
+        "stage": ["prefill"],
+        "start_ns": [200],
+        "end_ns": [500],
+    }
+    assert repr(devices).splitlines()[0] == "The lanes of 1 device in request 0"
+    for shown in (reasons, floors, lanes, devices, trace):
         assert shown._repr_html_().startswith("<p>")
     assert "<Trace" not in trace._repr_html_(), "a browser would take it for a tag"
 

@@ -73,12 +73,12 @@ class Case:
     @cached_property
     def work_ns(self) -> IntArray:
         """int64 [n], the own time of each span within the requests; without what a thread waits for the device."""
-        found = np.zeros(len(self.trace.spans), dtype=np.int64)
+        sums_ns = np.zeros(len(self.trace.spans), dtype=np.int64)
         for request in self.requests:
             graph = self.engine.replay(request).graph
             known = graph.span >= 0
-            np.add.at(found, graph.span[known], graph.work_ns[known])
-        return found
+            np.add.at(sums_ns, graph.span[known], graph.work_ns[known])
+        return sums_ns
 
     @cached_property
     def stage(self) -> IntArray:
@@ -103,8 +103,8 @@ class Case:
 
     def named(self, pattern: str, among: BoolArray) -> BoolArray:
         """bool [n], the spans among some whose name a regular expression of ours is found in."""
-        found = re.compile(pattern)
-        fits = np.array([found.search(name) is not None for name in self.trace.spans.names], dtype=bool)
+        expression = re.compile(pattern)
+        fits = np.array([expression.search(name) is not None for name in self.trace.spans.names], dtype=bool)
         spans: BoolArray = fits[self.trace.spans.name] & among
         return spans
 
@@ -125,9 +125,9 @@ class Case:
     def launching(self, activities: BoolArray) -> BoolArray:
         """bool [n], the calls that launched some activities."""
         launch = self.trace.launch[activities[self.trace.activities]]
-        found = np.zeros(len(self.trace.spans), dtype=bool)
-        found[launch[launch >= 0]] = True
-        return found
+        launches = np.zeros(len(self.trace.spans), dtype=bool)
+        launches[launch[launch >= 0]] = True
+        return launches
 
     def by_request(self, values: Mapping[int, float]) -> npt.NDArray[np.float64]:
         """float64 [n], of each span the value of the request that it or its launch lies in; 1 outside of all.
@@ -135,14 +135,14 @@ class Case:
         Args:
             values: by the index of a request; those that aren't in it have 1.
         """
-        trace, found = self.trace, np.ones(len(self.trace.spans))
-        asked = np.arange(len(found))
+        trace, factor = self.trace, np.ones(len(self.trace.spans))
+        asked = np.arange(len(factor))
         asked[trace.activities] = trace.launch
         at = trace.spans.ts_ns[np.maximum(asked, 0)]
         for request in self.requests:
             inside = (asked >= 0) & (at >= request.start_ns) & (at < request.end_ns)
-            found[inside] = values.get(request.index, 1.0)
-        return found
+            factor[inside] = values.get(request.index, 1.0)
+        return factor
 
     @property
     def only(self) -> Request | None:
@@ -153,18 +153,18 @@ class Case:
         """int64, those of some spans that lie in no other of them on their thread, by start."""
         chosen = np.flatnonzero(wanted)
         kept = np.ones(len(chosen), dtype=bool)
-        for _, mine in Places(self.trace.spans.track[chosen]):
-            end = np.maximum.accumulate(self.trace.spans.ends_ns(chosen[mine]))
-            kept[mine[1:]] = self.trace.spans.ts_ns[chosen[mine[1:]]] >= end[:-1]
-        found: IntArray = chosen[kept]
-        return found
+        for _, rows in Places(self.trace.spans.track[chosen]):
+            end = np.maximum.accumulate(self.trace.spans.ends_ns(chosen[rows]))
+            kept[rows[1:]] = self.trace.spans.ts_ns[chosen[rows[1:]]] >= end[:-1]
+        outer: IntArray = chosen[kept]
+        return outer
 
     def in_stage(self, *stages: Stage | str) -> BoolArray:
         """bool [n], the spans of some stages, and the activities that they launched."""
         names = [str(stage) for stage in stages]
         codes = [code for code, name in enumerate(self.trace.stage_names) if name in names]
-        found: BoolArray = np.isin(self.stage, codes)
-        return found
+        is_in: BoolArray = np.isin(self.stage, codes)
+        return is_in
 
     def stage_name(self, spans: BoolArray) -> str:
         """The stage in which most of the time of some spans lies; "" for none."""
@@ -202,11 +202,11 @@ class Case:
     def in_requests(self) -> BoolArray:
         """bool [n], the spans that begin within a request."""
         start = self.trace.spans.ts_ns
-        found = np.zeros(len(start), dtype=bool)
+        is_in = np.zeros(len(start), dtype=bool)
         for request in self.requests:
             first, last = np.searchsorted(start, (request.start_ns, request.end_ns))
-            found[first:last] = True
-        return found
+            is_in[first:last] = True
+        return is_in
 
     @property
     def larger_batch(self) -> str:

@@ -32,8 +32,8 @@ def blocks_of(trace: Trace) -> IntArray:
     if not of_threads.any():
         return grid
     block = _volumes(trace, spans.block)
-    found: IntArray = np.where(of_threads, np.where(block > 0, -(-grid // np.maximum(block, 1)), 0), grid)
-    return found
+    blocks: IntArray = np.where(of_threads, np.where(block > 0, -(-grid // np.maximum(block, 1)), 0), grid)
+    return blocks
 
 
 def _volumes(trace: Trace, column: Codes) -> IntArray:
@@ -47,17 +47,17 @@ def _volumes(trace: Trace, column: Codes) -> IntArray:
         sides = numbers_of(trace.spans.texts[code])
         volume = prod(sides) if len(sides) == 3 and min(sides) > 0 else 0
         by_code[code] = volume if volume <= MOST_BLOCKS else 0
-    found: IntArray = by_code[column]
-    return found
+    volumes: IntArray = by_code[column]
+    return volumes
 
 
 def multiprocessors_of(trace: Trace) -> IntArray:
     """int64 [n], how many multiprocessors the device of each activity has; 0 where that isn't known."""
     device = trace.spans.device
-    found = np.zeros(len(device), dtype=np.int64)
+    counts = np.zeros(len(device), dtype=np.int64)
     for index, count in trace.multiprocessors.items():
-        found[device == index] = count
-    return found
+        counts[device == index] = count
+    return counts
 
 
 def what_grids_lack(trace: Trace, kernels: BoolArray) -> Lacking | None:

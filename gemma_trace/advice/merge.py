@@ -78,10 +78,10 @@ def _merged(looked: Sequence[Looked]) -> Iterator[tuple[Finding, bool]]:
         yield from ((finding, finding.ceiling.mean_ns >= noise[0]) for finding in looked[0].findings)
         return
     in_trace = [dict(each.by_key()) for each in looked]
-    for key in dict.fromkeys(key for found in in_trace for key in found):
-        own = [found.get(key) for found in in_trace]
-        said = max((each for each in own if each), key=lambda each: each.ceiling.mean_ns)
-        ceilings = [each.ceiling if each else _nothing(of) for each, of in zip(own, looked, strict=True)]
+    for key in dict.fromkeys(key for by_key in in_trace for key in by_key):
+        findings = [by_key.get(key) for by_key in in_trace]
+        said = max((each for each in findings if each), key=lambda each: each.ceiling.mean_ns)
+        ceilings = [each.ceiling if each else _nothing(of) for each, of in zip(findings, looked, strict=True)]
         heard = [ceiling.mean_ns >= least for ceiling, least in zip(ceilings, noise, strict=True)]
         labels = tuple(of.label for of, is_heard in zip(looked, heard, strict=True) if is_heard)
         yield replace(said, ceiling=_together(ceilings), traces=labels), bool(labels)

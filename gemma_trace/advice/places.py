@@ -56,8 +56,8 @@ def place_of(case: Case, spans: BoolArray) -> Place:
     host, work_ns = asked[chosen], case.work_ns[chosen]
     linked = host >= 0
     around, ops, frames = (
-        np.where(linked, found[np.maximum(host, 0)], NONE)
-        for found in (trace.innermost_layer, trace.innermost_op, case.innermost_line)
+        np.where(linked, innermost[np.maximum(host, 0)], NONE)
+        for innermost in (trace.innermost_layer, trace.innermost_op, case.innermost_line)
     )
     layers = {_LAYER_PREFIX.sub("", name): time_ns for name, time_ns in _by_name(case, around, work_ns).items()}
     total_ns = int(work_ns.sum())

@@ -50,9 +50,9 @@ def _rates(trace: Trace, costs: OpCosts, others: BoolArray, peaks: Sequence[Peak
     Args:
         others: bool [k], the products that show what a CPU does.
     """
-    found = device_peaks(trace, peaks, costs.on).peaks
-    if found is not None:
-        rates = [found.flops_per_ns(cost.dtype) or np.inf for cost in costs.table]
+    device = device_peaks(trace, peaks, costs.on).peaks
+    if device is not None:
+        rates = [device.flops_per_ns(cost.dtype) or np.inf for cost in costs.table]
     elif costs.on == "host":
         achieved = costs.column("bound_flops") / costs.work_ns
         dtypes = np.array([cost.dtype for cost in costs.table])

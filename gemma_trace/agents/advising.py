@@ -30,20 +30,20 @@ def advise_tool(desk: Desk, asked: Advise) -> Found:
             f"that folder has {len(files):,} traces, and advice covers {MOST_ADVISED} at most; give one of them, or a "
             "folder below it, as summarize shows them"
         )
-    found, health, unreadable = _advice(desk, files, asked.request)
-    table: Table[Any] = advice_tables(found)[0]
+    advice, health, unreadable = _advice(desk, files, asked.request)
+    table: Table[Any] = advice_tables(advice)[0]
     notes = table.notes
     if asked.part == "abstentions":
-        table, notes = abstention_table(found), ()
+        table, notes = abstention_table(advice), ()
     else:
         table = Table(table.title, (ADVICE_FILE[0], *table.cols), table.rows, conditions=table.conditions)
     facts = {
         "traces": len(files) - unreadable,
         **({"unreadable": unreadable} if unreadable else {}),
-        "requests": found.requests,
-        "noise_ms": round(found.noise_ns / 1e6, 3),
-        "more_findings": found.more,
-        "abstentions": len(found.abstentions),
+        "requests": advice.requests,
+        "noise_ms": round(advice.noise_ns / 1e6, 3),
+        "more_findings": advice.more,
+        "abstentions": len(advice.abstentions),
     }
     return Found([asked.path], table, by_columns("rule", "where", "missing"), facts, health, notes)
 
@@ -72,8 +72,8 @@ def _advice(desk: Desk, files: Sequence[Path], request: int | None) -> tuple[Adv
     if not read:
         raise failures[-1]
     labels = told_apart([each.label for each in looked], read)
-    found = advice_of([each.called(label) for each, label in zip(looked, labels, strict=True)])
-    return found, merged(healths, labels), len(failures)
+    advice = advice_of([each.called(label) for each, label in zip(looked, labels, strict=True)])
+    return advice, merged(healths, labels), len(failures)
 
 
 def what_if_tool(desk: Desk, asked: WhatIf) -> Found:
@@ -86,9 +86,9 @@ def what_if_tool(desk: Desk, asked: WhatIf) -> Found:
         raise ConfigError('nothing would change; give scale, e.g. {"family:attention": 0.5}, remove or overlap')
     change = Change.of(asked.remove, asked.scale, asked.overlap)
     trace = desk.trace(asked.path)
-    found = what_if(trace, change, asked.request)
+    answer = what_if(trace, change, asked.request)
     health = run_health(trace)
-    (drawn,) = what_if_report(found, "", health).tables
+    (drawn,) = what_if_report(answer, "", health).tables
     table = Table(drawn.title, WHAT_IF_FILE, drawn.rows, conditions=drawn.conditions)
-    facts = {"requests": len(found.requests), "saved_ms_each": round(found.saved_ns / 1e6, 3)}
+    facts = {"requests": len(answer.requests), "saved_ms_each": round(answer.saved_ns / 1e6, 3)}
     return Found([asked.path], table, by_columns("request"), facts, health, drawn.notes)

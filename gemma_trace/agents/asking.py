@@ -48,15 +48,17 @@ def sql_tool(desk: Desk, asked: Sql) -> Found:
         return _tables(shown, files, of_store=of_store, of_job=of_job)
     order = Order(path if of_store else None, files, desk.rules, asked.query, LIMITS, MOST_ROWS, of_job, desk.is_cached)
     try:
-        found = _asked(order)
+        result = _asked(order)
     except InputError as error:
         raise InputError(str(error).replace(_ADVICE, _OWN_ADVICE)) from None
-    rows = [(place, *row) for place, row in enumerate(found["rows"], 1)]
-    cols = tuple(Col(name, unit=TEXT, value=itemgetter(place)) for place, name in enumerate(found["columns"], 1))
-    notes = [f"Left out: {desk.roots.without_folders(line)}" for line in found["lost"]]
-    if found["total"] > len(rows):
-        notes.append(f"The result has {found['total']:,} rows, of which the first {len(rows):,} are here; add a LIMIT.")
-    facts = {"rows_of_result": found["total"]}
+    rows = [(place, *row) for place, row in enumerate(result["rows"], 1)]
+    cols = tuple(Col(name, unit=TEXT, value=itemgetter(place)) for place, name in enumerate(result["columns"], 1))
+    notes = [f"Left out: {desk.roots.without_folders(line)}" for line in result["lost"]]
+    if result["total"] > len(rows):
+        notes.append(
+            f"The result has {result['total']:,} rows, of which the first {len(rows):,} are here; add a LIMIT."
+        )
+    facts = {"rows_of_result": result["total"]}
     return Found([shown], Table("Result", cols, rows), _place, facts, notes=notes, all_columns=True)
 
 
@@ -105,7 +107,7 @@ def _asked(order: Order) -> dict[str, Any]:
                 process.stdin.close()
     if not answer:
         raise InputError("the query was stopped, because memory ran out or it took too long; ask for less")
-    found: dict[str, Any] = msgspec.json.decode(answer)
-    if "error" in found:
-        raise InputError(str(found["error"]))
-    return found
+    decoded_answer: dict[str, Any] = msgspec.json.decode(answer)
+    if "error" in decoded_answer:
+        raise InputError(str(decoded_answer["error"]))
+    return decoded_answer

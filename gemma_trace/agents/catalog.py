@@ -157,8 +157,8 @@ def error_line(desk: Desk, error: Exception) -> str:
 def _mark(desk: Desk, tool: Tool, asked: Asked) -> str:
     """What tells a call, and the state of the traces that it is about, from all others."""
     said = {name: getattr(asked, name) for name in asked.__struct_fields__ if name not in _OF_THE_PAGE}
-    found = [desk.roots.path(said[name]) for name in tool.paths]
-    stamps = [stamp_of([path, *_inside(desk, path)]) for path in found]
+    paths = [desk.roots.path(said[name]) for name in tool.paths]
+    stamps = [stamp_of([path, *_inside(desk, path)]) for path in paths]
     return digest_of(tool.name, json.dumps(said), *stamps)
 
 

@@ -42,8 +42,8 @@ def header_of(col: Col) -> str:
     ending, _ = _scale(col)
     if ending is not None:
         return tame(f"{col.key.rpartition('_')[0]}{ending}")
-    own = _ENDINGS.get(col.unit.suffix, "")
-    return tame(col.key if col.key.endswith(own) else f"{col.key}{own}")
+    unit_ending = _ENDINGS.get(col.unit.suffix, "")
+    return tame(col.key if col.key.endswith(unit_ending) else f"{col.key}{unit_ending}")
 
 
 def cell_of(col: Col, row: Any, per: float = 1, *, full: bool = False, longest: int = LONGEST) -> Any:
@@ -80,5 +80,5 @@ def number(value: float) -> float | int | None:
 
 def _scale(col: Col) -> tuple[str | None, float]:
     _, _, last = col.key.rpartition("_")
-    found = _SCALES.get((f"_{last}", col.unit.suffix))
-    return found or (None, 1.0)
+    scale = _SCALES.get((f"_{last}", col.unit.suffix))
+    return scale or (None, 1.0)

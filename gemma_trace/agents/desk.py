@@ -43,14 +43,14 @@ class Desk:
         Raises:
             InputError: there is none, or it lies outside of the roots, or there are too many.
         """
-        found = self.roots.traces(self.roots.path(given))
-        if len(found) > MOST_FILES:
-            example = self.roots.shown(found[0].parent)
+        traces = self.roots.traces(self.roots.path(given))
+        if len(traces) > MOST_FILES:
+            example = self.roots.shown(traces[0].parent)
             raise InputError(
-                f"that folder has {len(found):,} traces, more than {MOST_FILES:,}; give a folder below it, e.g. "
+                f"that folder has {len(traces):,} traces, more than {MOST_FILES:,}; give a folder below it, e.g. "
                 f"{example}, or ask a store of them, which gemma-trace index makes, with sql"
             )
-        return found
+        return traces
 
     def trace(self, given: str) -> Trace:
         """The one trace that a path names.
@@ -88,8 +88,8 @@ class Desk:
             call: what tells the call, and the state of its traces, from all others.
         """
         if call not in self._answers:
-            found = find()
-            self._answers[call] = found
+            answer = find()
+            self._answers[call] = answer
             while len(self._answers) > MOST_ANSWERS:
                 self._answers.popitem(last=False)
         self._answers.move_to_end(call)
@@ -110,7 +110,7 @@ def stamp_of(files: Sequence[Path]) -> str:
         InputError: one of them has gone.
     """
     try:
-        found = [(str(file), file.stat()) for file in files]
+        states = [(str(file), file.stat()) for file in files]
     except OSError as error:
         raise InputError(f"a trace has gone: {error.strerror}; summarize shows what is there") from None
-    return repr([(name, state.st_size, state.st_mtime_ns) for name, state in found])
+    return repr([(name, state.st_size, state.st_mtime_ns) for name, state in states])

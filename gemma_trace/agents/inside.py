@@ -110,11 +110,11 @@ def kernels_tool(desk: Desk, asked: Kernels) -> Found:
     from gemma_trace.report.tables.kernels import kernels_table
 
     trace = desk.trace(asked.path)
-    found = kernel_table(trace, asked.stage or None, asked.request, asked.by, asked.sort, asked.device)
-    table = kernels_table(found, trace, 0)
+    kernels = kernel_table(trace, asked.stage or None, asked.request, asked.by, asked.sort, asked.device)
+    table = kernels_table(kernels, trace, 0)
     facts = {
-        "rows_are": "activities of a device" if found.on == "device" else "ops of the host, by self time",
-        "sum_ms": round(sum(row.sum_ns for row in found.rows) / 1e6, 3),
+        "rows_are": "activities of a device" if kernels.on == "device" else "ops of the host, by self time",
+        "sum_ms": round(sum(row.sum_ns for row in kernels.rows) / 1e6, 3),
         "requests": len(trace.requests) if asked.request is None else 1,
     }
     notes = ("Times and counts are sums over the requests.", *table.notes)

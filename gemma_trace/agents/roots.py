@@ -55,15 +55,15 @@ class Roots:
             raise InputError("the path has .. in it; give a path below the roots, as summarize shows it")
         for place in self._places(given):
             try:
-                found = place.resolve(strict=True)
-                mode = found.stat().st_mode
+                resolved = place.resolve(strict=True)
+                mode = resolved.stat().st_mode
             except (OSError, RuntimeError, ValueError):  # a ring of links; a text that is no path
                 continue
-            if not any(found.is_relative_to(folder) for folder in self._folders):
+            if not any(resolved.is_relative_to(folder) for folder in self._folders):
                 raise InputError("the path leads out of the roots; give a path below them, as summarize shows it")
             if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
                 raise InputError("the path is neither a file nor a folder; summarize shows the traces that are there")
-            return found
+            return resolved
         raise UnreadableError("nothing is at that path below the roots; summarize with path . shows what is there")
 
     def traces(self, path: Path) -> list[Path]:
@@ -72,20 +72,20 @@ class Roots:
         Raises:
             InputError: there is none, or one of them is a link that leads out of the roots.
         """
-        found = find_traces([path])
-        if not all(self.holds(file) for file in found):
+        files = find_traces([path])
+        if not all(self.holds(file) for file in files):
             raise InputError("that folder has links to files outside of the roots; give one trace, or another folder")
-        return found
+        return files
 
     def holds(self, path: Path) -> bool:
         """Whether a path leads to something below a root, whatever links are on its way."""
         if isinstance(path, RemotePath):
             return any(path.url == root or path.url.startswith(f"{root}/") for root in self._urls.values())
         try:
-            found = path.resolve(strict=True)
+            resolved = path.resolve(strict=True)
         except (OSError, RuntimeError, ValueError):
             return False
-        return any(found.is_relative_to(folder) for folder in self._folders)
+        return any(resolved.is_relative_to(folder) for folder in self._folders)
 
     def refuse_links(self, folder: Path) -> None:
         """Raise where anything below a folder leads out of the roots.

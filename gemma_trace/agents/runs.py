@@ -193,17 +193,17 @@ def diff_tool(desk: Desk, asked: Diff) -> Found:
     lost = [f"Mind: {line}." for pairing in pairings for line in pairing.lost]
     said = [*(f"Not compared: {line}." for line in unmatched), *lost]
     if asked.part == "stages":
-        own: tuple[Col, ...] = diff.STAGE_COLS
+        level_cols: tuple[Col, ...] = diff.STAGE_COLS
         rows = [ChangeRow(pair, change) for pair in shown for change in pair.stages]
     else:
-        own = (diff.LEVEL, *diff.INSIDE_COLS)
+        level_cols = (diff.LEVEL, *diff.INSIDE_COLS)
         rows = [ChangeRow(pair, change) for pair in shown for change in pair.inside if change.status != "same"]
     between = tuple(col.within("pair") for col in _PAIR) if len(pairs) > 1 else ()
     read = [run for pair in pairs for run in (*pair.befores, *pair.afters)]
     health = merged([run.health for run in read], told_apart([run.run for run in read], [run.source for run in read]))
     return Found(
         [asked.before, asked.after],
-        Table("Changes", (*between, *(col.within("change") for col in own)), rows),
+        Table("Changes", (*between, *(col.within("change") for col in level_cols)), rows),
         by_columns("before_run", "after_run", "level", "stage", "name"),
         {"comparisons": len(pairs), "changed": sum(len(pair.changed) for pair in shown)},
         health,

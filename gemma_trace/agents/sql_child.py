@@ -109,10 +109,10 @@ def answered(order: Order, give_up: Any = lambda reason: None) -> dict[str, Any]
 
     refuse_all_but_one_select(order.sql)  # before a large trace is read
     lost: list[str] = []
-    found = query(_source(order, lost), order.sql, order.limits, give_up)
-    columns = [column.to_pylist() for column in found.slice(0, order.most_rows).columns]
+    result = query(_source(order, lost), order.sql, order.limits, give_up)
+    columns = [column.to_pylist() for column in result.slice(0, order.most_rows).columns]
     rows = [[_cell(value) for value in row] for row in zip(*columns, strict=True)]
-    return {"columns": found.column_names, "rows": rows, "total": found.num_rows, "lost": lost}
+    return {"columns": result.column_names, "rows": rows, "total": result.num_rows, "lost": lost}
 
 
 def _source(order: Order, lost: list[str]) -> Source:

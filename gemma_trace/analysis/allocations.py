@@ -23,6 +23,7 @@ import numpy as np
 
 from gemma_trace.analysis.allocator_levels import AllocatorLevels, levels_of
 from gemma_trace.analysis.timeline import Request, host_segments, ranges_in
+from gemma_trace.arguments import checked
 from gemma_trace.stages import UNATTRIBUTED_CODE, Stage
 from gemma_trace.tabular import Tabular, fields_of
 from gemma_trace.trace.events import NONE, BoolArray, IntArray
@@ -129,6 +130,7 @@ class MemoryUse(Tabular):
         yield from (dict(fields_of(row)) for row in self.stages)
 
 
+@checked
 def memory_use(trace: Trace, requests: Sequence[Request] | None = None) -> MemoryUse | None:
     """What the allocators gave out; None where memory wasn't profiled.
 
@@ -139,9 +141,8 @@ def memory_use(trace: Trace, requests: Sequence[Request] | None = None) -> Memor
         return None
     everything = trace.requests
     chosen = everything if requests is None else requests
-    found = distinct(trace.memory.device).tolist()
     devices, stages = [], []
-    for device in sorted(found, key=lambda index: (index == NONE, index)):
+    for device in sorted(distinct(trace.memory.device).tolist(), key=lambda index: (index == NONE, index)):
         levels = levels_of(trace, device)
         caches: list[CacheMemory] = []
         for request in chosen:
@@ -287,14 +288,14 @@ def _device(
     place = int(levels.total.argmax())
     at_ns = int(levels.ts_ns[place])
     request = next((each for each in requests if each.start_ns <= at_ns < each.end_ns), None)
-    mine = trace.memory_on.of(device)
-    on_device = device != NONE and not (trace.memory.allocated_bytes[mine] == NONE).all()
+    events = trace.memory_on.of(device)
+    on_device = device != NONE and not (trace.memory.allocated_bytes[events] == NONE).all()
     return DeviceMemory(
         device=device,
         events=len(levels.ts_ns),
         resident_bytes=levels.before if on_device else None,
         peak_bytes=max(int(levels.total[place]), levels.before),
-        peak_reserved_bytes=max(int(trace.memory.reserved_bytes[mine].max()), 0),
+        peak_reserved_bytes=max(int(trace.memory.reserved_bytes[events].max()), 0),
         peak_request=request.index if request else None,
         peak_stage=trace.stage_names[int(levels.stage[place])] if request else "",
         peak_ns=at_ns - (request.start_ns if request else int(levels.ts_ns[0])),

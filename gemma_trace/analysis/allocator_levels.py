@@ -74,22 +74,22 @@ class AllocatorLevels:
 def levels_of(trace: Trace, device: int) -> AllocatorLevels:
     """One device's events with the level after each. They belong to the innermost stage of their own threads."""
     memory = trace.memory
-    mine = trace.memory_on.of(device)
-    mine = mine[np.argsort(memory.ts_ns[mine], kind="stable")]
-    size, total = memory.bytes[mine], memory.allocated_bytes[mine]
+    events = trace.memory_on.of(device)
+    events = events[np.argsort(memory.ts_ns[events], kind="stable")]
+    size, total = memory.bytes[events], memory.allocated_bytes[events]
     if (total == NONE).all():  # older profilers give no totals
         total = np.cumsum(size)
     # Between two recordings blocks come and go unseen.
-    recording = recording_at(recording_edges(trace.spans), memory.ts_ns[mine])
-    freed_at, unmatched = _pair(memory.address[mine], size, recording)
+    recording = recording_at(recording_edges(trace.spans), memory.ts_ns[events])
+    freed_at, unmatched = _pair(memory.address[events], size, recording)
     missing = int(((total[1:] != total[:-1] + size[1:]) & (recording[1:] == recording[:-1])).sum())
     return AllocatorLevels(
-        ts_ns=memory.ts_ns[mine],
+        ts_ns=memory.ts_ns[events],
         size=size,
         total=total,
         before=int(total[0] - size[0]),
         freed_at=freed_at,
-        stage=_stage_of_events(trace, memory.ts_ns[mine], memory.track[mine]),
+        stage=_stage_of_events(trace, memory.ts_ns[events], memory.track[events]),
         missing=missing,
         unmatched=unmatched,
     )

@@ -10,6 +10,7 @@ from typing import Any, Final
 from gemma_trace.analysis.launched import lacking, launches
 from gemma_trace.analysis.sharing import engine_ns
 from gemma_trace.analysis.timeline import UNLINKED, Request, StageTime, partition_all, ttft_ns
+from gemma_trace.arguments import checked
 from gemma_trace.stages import STAGE_ORDER, Stage
 from gemma_trace.tabular import Tabular, fields_of
 from gemma_trace.trace.trace import Trace
@@ -105,6 +106,7 @@ class StageBreakdown(Tabular):
         yield from (dict(fields_of(row)) for row in self.rows)
 
 
+@checked
 def breakdown(trace: Trace, request: int | Request | None = None) -> StageBreakdown:
     """Break the requests of a trace down into stages.
 

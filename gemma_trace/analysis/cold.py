@@ -115,8 +115,8 @@ def _first_ops(trace: Trace) -> LongCalls:
     """
     spans = trace.spans
     ops = np.flatnonzero(trace.is_op) if len(trace.activities) else np.zeros(0, dtype=np.int64)
-    kind = spans.name[ops].astype(np.int64) * (len(spans.texts) + 1) + spans.input_dims[ops] + 1
-    _, kind = np.unique(kind, return_inverse=True)
+    ops = _of_kinds_with_a_long_one(spans, ops)
+    _, kind = np.unique(_kinds(spans, ops), return_inverse=True)
     first = np.zeros(len(ops), dtype=bool)
     first[np.unique(kind, return_index=True)[1]] = True
     long = first & (spans.dur_ns[ops] >= LEAST_NS)
@@ -127,6 +127,21 @@ def _first_ops(trace: Trace) -> LongCalls:
     return LongCalls(ops[chosen], first[chosen], usual[chosen])
 
 
+def _kinds(spans: Events, ops: IntArray) -> IntArray:
+    """int64, a number for the name and the shape of each op."""
+    kinds: IntArray = spans.name[ops].astype(np.int64) * (len(spans.texts) + 1) + spans.input_dims[ops] + 1
+    return kinds
+
+
+def _of_kinds_with_a_long_one(spans: Events, ops: IntArray) -> IntArray:
+    """Those of some ops of whose name and shape one is long: most ops are of none, and need not be sorted by it."""
+    long = ops[spans.dur_ns[ops] >= LEAST_NS]
+    named = np.zeros(len(spans.names), dtype=bool)
+    named[spans.name[long]] = True
+    ops = ops[named[spans.name[ops]]]
+    return ops[np.isin(_kinds(spans, ops), _kinds(spans, long))]
+
+
 def _compilations(trace: Trace) -> LongCalls:
     """Frames and ranges that compile or tune."""
     spans = trace.spans
@@ -134,8 +149,8 @@ def _compilations(trace: Trace) -> LongCalls:
     compiles = np.array(
         [hint and bool(_COMPILES.search(name)) for hint, name in zip(hinted, spans.names, strict=True)], dtype=bool
     )
-    found = trace.host[compiles[spans.name[trace.host]]] if compiles.any() else np.zeros(0, dtype=np.int64)
-    return LongCalls(found, np.ones(len(found), dtype=bool), np.full(len(found), np.nan))
+    compilations = trace.host[compiles[spans.name[trace.host]]] if compiles.any() else np.zeros(0, dtype=np.int64)
+    return LongCalls(compilations, np.ones(len(compilations), dtype=bool), np.full(len(compilations), np.nan))
 
 
 def _median_of_others(kind: Codes, length: IntArray) -> FloatArray:

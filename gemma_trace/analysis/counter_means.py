@@ -68,20 +68,20 @@ def counter_use(trace: Trace, requests: Sequence[Request]) -> list[CounterUse]:
     counters = trace.counters
     if not len(counters):
         return []
-    lanes = [found.time for found in stage_lanes_of(trace, requests)]
+    lanes = [each.time for each in stage_lanes_of(trace, requests)]
     names = [name for _, name in rows_in_order(trace)]
     order = np.lexsort((np.arange(len(counters)), counters.ts_ns, counters.series))
     bounds = np.searchsorted(counters.series[order], np.arange(len(counters.table) + 1))
-    found = []
+    uses = []
     for code, series in enumerate(counters.table):
-        mine = order[bounds[code] : bounds[code + 1]]
+        values = order[bounds[code] : bounds[code + 1]]
         sums = _Sums(len(names))
         for lane in lanes:
-            sums.add(lane, counters.ts_ns[mine], counters.value[mine])
+            sums.add(lane, counters.ts_ns[values], counters.value[values])
         used = {name: sums.mean([row]) for row, name in enumerate(names) if sums.time_ns[row]}
         total = sums.mean(list(range(len(names))))
-        found.append(CounterUse(series.name, _source(trace, series.pid), len(mine), total, used))
-    return found
+        uses.append(CounterUse(series.name, _source(trace, series.pid), len(values), total, used))
+    return uses
 
 
 class _Sums:

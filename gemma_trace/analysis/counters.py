@@ -61,8 +61,8 @@ def queue_depth(trace: Trace, device: int) -> Series:
     Returns:
         int64 counts, at each change.
     """
-    own = trace.on_device.of(device)
-    chosen, launch = trace.activities[own], trace.launch[own]
+    places = trace.on_device.of(device)
+    chosen, launch = trace.activities[places], trace.launch[places]
     spans = trace.spans
     linked = launch >= 0
     launched, started = spans.ts_ns[launch[linked]], spans.ts_ns[chosen[linked]]
@@ -85,10 +85,10 @@ def allocated_bytes(trace: Trace, device: int) -> tuple[Series, Series]:
         int64 bytes, at each of the allocator's events.
     """
     memory = trace.memory
-    mine = trace.memory_on.of(device)
-    mine = mine[np.argsort(memory.ts_ns[mine], kind="stable")]
-    return Series(memory.ts_ns[mine], memory.allocated_bytes[mine]), Series(
-        memory.ts_ns[mine], memory.reserved_bytes[mine]
+    events = trace.memory_on.of(device)
+    events = events[np.argsort(memory.ts_ns[events], kind="stable")]
+    return Series(memory.ts_ns[events], memory.allocated_bytes[events]), Series(
+        memory.ts_ns[events], memory.reserved_bytes[events]
     )
 
 

@@ -27,6 +27,7 @@ from gemma_trace.analysis.pieces import answering_stretches
 from gemma_trace.analysis.stretches import Stretches, stage_stretches
 from gemma_trace.analysis.timeline import Request, rows_in_order
 from gemma_trace.analysis.window_line import WindowLine, lines
+from gemma_trace.arguments import checked
 from gemma_trace.stages import UNATTRIBUTED_CODE
 from gemma_trace.tabular import Tabular
 from gemma_trace.trace.events import NONE, BoolArray, CodeArray, IntArray
@@ -115,6 +116,7 @@ class CriticalPath(Tabular):
             }
 
 
+@checked
 def critical_path(trace: Trace, request: int | Request) -> CriticalPath:
     """Walk a request's critical path.
 
@@ -202,10 +204,10 @@ class _Walker:
         now, track, activity = request.end_ns, request.track, NONE
         while now > request.start_ns:
             if activity == NONE:
-                found, track, activity = self._on_host(request, now, track)
+                back, track, activity = self._on_host(request, now, track)
             else:
-                found, track, activity = self._on_device(request, now, activity)
-            for step in found:
+                back, track, activity = self._on_device(request, now, activity)
+            for step in back:
                 if step.start_ns < step.end_ns:
                     steps.append(step)
                 now = min(now, step.start_ns)
@@ -214,12 +216,12 @@ class _Walker:
 
     def _on_host(self, request: Request, now: int, track: int) -> tuple[list[_Step], int, int]:
         """Back on a thread to where it waited, and onto what it waited for; or to where it begins."""
-        own = request.track
-        begins = request.start_ns if track == own else self._root_start(request, now, track)
+        home = request.track
+        begins = request.start_ns if track == home else self._root_start(request, now, track)
         waits = self._waits.get(track)
         place = int(np.searchsorted(waits.ended_ns, now)) - 1 if waits else -1
         if waits is None or place < 0 or waits.ended_ns[place] <= begins:
-            return [_Step(PathKind.HOST, begins, now, NONE, track)], own, NONE
+            return [_Step(PathKind.HOST, begins, now, NONE, track)], home, NONE
         ended, activity, call = (int(column[place]) for column in waits)
         returned = min(int(self._trace.spans.ts_ns[call] + self._trace.spans.dur_ns[call]), now)
         waited = _Step(PathKind.SYNC, ended, returned, call, track)
@@ -262,8 +264,9 @@ class _Cut(NamedTuple):
 def _is_of_device(kind: CodeArray) -> BoolArray:
     """bool, which steps belong to the stage that launched an activity."""
     kinds = list(PathKind)
-    found: BoolArray = np.isin(kind, [kinds.index(own) for own in (PathKind.DEVICE, PathKind.GAP, PathKind.LAUNCH)])
-    return found
+    of_device = [kinds.index(path_kind) for path_kind in (PathKind.DEVICE, PathKind.GAP, PathKind.LAUNCH)]
+    answer: BoolArray = np.isin(kind, of_device)
+    return answer
 
 
 def _cut_by_stage(trace: Trace, line: WindowLine, steps: _Steps) -> _Cut:
@@ -280,8 +283,8 @@ def _cut_by_stage(trace: Trace, line: WindowLine, steps: _Steps) -> _Cut:
     is_own_thread = ~of_device & (steps.track == line.track[steps.window])
     cut(np.flatnonzero(is_own_thread), answering_stretches(trace, line))
     elsewhere = np.flatnonzero(~of_device & ~is_own_thread)
-    for track, mine in Places(steps.track[elsewhere]):
-        chosen = elsewhere[mine]
+    for track, rows in Places(steps.track[elsewhere]):
+        chosen = elsewhere[rows]
         windows = line.taken(distinct(steps.window[chosen]))
         cut(chosen, stage_stretches(trace, windows.looking_at(track)))
     joined = _Cut(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from gemma_trace.analysis.intervals import intersect, union
 from gemma_trace.analysis.statistics import BOOTSTRAP_RESAMPLES, Distribution, distribution_ms
 from gemma_trace.analysis.timeline import Request, ranges_in
+from gemma_trace.arguments import checked
 from gemma_trace.metadata import RunMetadata
 from gemma_trace.stages import IDLE, REQUEST_CODE, Stage
 from gemma_trace.tabular import Tabular
@@ -242,6 +243,7 @@ class DecodeStatistics(Tabular):
             yield {"token": token.first, "median_ms": token.intervals.median, "n": token.intervals.n}
 
 
+@checked
 def decode_statistics(trace: Trace, requests: Sequence[Request] | None = None) -> DecodeStatistics | None:
     """The tokens after the first, from the best that a trace has to tell; None where it has no two tokens.
 
@@ -260,8 +262,8 @@ def decode_statistics(trace: Trace, requests: Sequence[Request] | None = None) -
         series = [[ns] for ns in sampled]
     else:
         series = [_split(trace, ns, ns) for ns in sampled]
-    found = _statistics("profiled", batch if isinstance(batch, int) else 1, series)
-    return found or _statistics("steps", 1, _step_series(trace, windows))
+    statistics = _statistics("profiled", batch if isinstance(batch, int) else 1, series)
+    return statistics or _statistics("steps", 1, _step_series(trace, windows))
 
 
 def _statistics(source: TokenSource, batch: int, instants: Sequence[Sequence[IntArray]]) -> DecodeStatistics | None:

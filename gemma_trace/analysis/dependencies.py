@@ -84,15 +84,15 @@ def waits_for_device(trace: Trace) -> dict[int, Waits]:
     )
     within = np.flatnonzero((launch >= 0) & (end <= spans.end_ns[np.maximum(launch, 0)]))
     activity, call = np.append(last[real], within), np.append(calls[real], launch[within])
-    found = {}
-    for track, mine in Places(spans.track[call]):
-        mine = mine[np.argsort(end[activity[mine]], kind="stable")]
-        found[track] = Waits(end[activity[mine]], activity[mine], call[mine])
-    return found
+    waits = {}
+    for track, rows in Places(spans.track[call]):
+        rows = rows[np.argsort(end[activity[rows]], kind="stable")]
+        waits[track] = Waits(end[activity[rows]], activity[rows], call[rows])
+    return waits
 
 
 def outermost_starts(trace: Trace) -> dict[int, IntArray]:
     """By thread, where the spans that lie in no other begin."""
     host = trace.host[trace.nesting.parent == NONE]
     start, track = trace.spans.ts_ns[host], trace.spans.track[host]
-    return {code: start[own] for code, own in Places(track)}
+    return {code: start[rows] for code, rows in Places(track)}

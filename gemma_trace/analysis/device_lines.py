@@ -40,8 +40,10 @@ def device_lines(devices: Sequence[DeviceUse], wall_ns: int) -> list[DeviceLine]
     """
     lines = []
     for device in dict.fromkeys(use.device for use in devices):
-        own = [use for use in devices if use.device == device]
-        lines += [DeviceLine(use, wall_ns) for use in ([*own, summed_use(own, ALL_STAGES)] if len(own) > 1 else own)]
+        uses = [use for use in devices if use.device == device]
+        lines += [
+            DeviceLine(use, wall_ns) for use in ([*uses, summed_use(uses, ALL_STAGES)] if len(uses) > 1 else uses)
+        ]
     return lines
 
 

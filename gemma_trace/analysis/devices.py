@@ -38,8 +38,8 @@ class DeviceUse:
 
 def devices_of(trace: Trace) -> list[int]:
     """The indices of the devices that ran anything; `NONE` where activities don't say which they ran on."""
-    found: list[int] = distinct(trace.spans.device[trace.activities]).tolist()
-    return found
+    devices: list[int] = distinct(trace.spans.device[trace.activities]).tolist()
+    return devices
 
 
 def device_use(trace: Trace, requests: Sequence[Request]) -> list[DeviceUse]:

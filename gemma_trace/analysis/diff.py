@@ -19,6 +19,7 @@ from gemma_trace.analysis.noise import NoiseFloor
 from gemma_trace.analysis.sides import INSIDE, Costs, Level, Side, side_of
 from gemma_trace.analysis.statistics import Distribution
 from gemma_trace.analysis.structure import merged_trees, paired_trees
+from gemma_trace.arguments import checked
 from gemma_trace.errors import ConfigError
 from gemma_trace.metadata import RunMetadata
 from gemma_trace.trace.trace import Trace
@@ -37,6 +38,7 @@ _ENVIRONMENT: Final = ("torch", "torchvision", "transformers", "python", "device
 _INCIDENTAL: Final = frozenset({"output", "name", "force", "quiet"})
 
 
+@checked
 def diff(before: Trace | Sequence[Trace], after: Trace | Sequence[Trace], *, paired: bool = False) -> TraceDiff:
     """Compare two traces, or several processes of one configuration with several of another.
 
@@ -272,6 +274,6 @@ def _settings(first: RunMetadata | None, second: RunMetadata | None) -> Iterable
     known = {name for name, _, _ in pairs} | _INCIDENTAL
     options = [name for name in dict.fromkeys([*first.config, *second.config]) if name not in known]
     pairs += [(name, first.config.get(name), second.config.get(name)) for name in options]
-    for name, one, other in pairs:
-        if one != other:
-            yield f"{name}: {'none' if one is None else one} → {'none' if other is None else other}"
+    for name, earlier, later in pairs:
+        if earlier != later:
+            yield f"{name}: {'none' if earlier is None else earlier} → {'none' if later is None else later}"

@@ -47,10 +47,10 @@ def distortions(metadata: RunMetadata, profiled: StageBreakdown) -> tuple[StageD
             times = [sample.stages[row.stage].host_ns for sample in alike if row.stage in sample.stages]
             if row.request == request.index and times and median(times) >= max(1, LEAST_SHARE * wall_ns):
                 pairs.setdefault(row.stage, []).append((median(times), row.host_ns))
-    found = []
+    distorted = []
     for stage, of_stage in pairs.items():
         timed_ns, profiled_ns = (median(values) for values in zip(*of_stage, strict=True))
         factor = median(under / without for without, under in of_stage)
         added = (profiled_ns - timed_ns) / median(walls)
-        found.append(StageDistortion(stage, timed_ns, profiled_ns, factor, added, len(of_stage)))
-    return tuple(sorted(found, key=lambda each: -each.factor))
+        distorted.append(StageDistortion(stage, timed_ns, profiled_ns, factor, added, len(of_stage)))
+    return tuple(sorted(distorted, key=lambda each: -each.factor))

@@ -30,9 +30,9 @@ def differing_gpus(before: Iterable[RunMetadata | None], after: Iterable[RunMeta
     if clocks[0] and clocks[1] and any(map(_differ, clocks[0], clocks[1])):
         yield f"GPU clock: {_range(clocks[0])} → {_range(clocks[1])}"
     for name, told in _SETTINGS.items():
-        one, other = ([*dict.fromkeys(value for gpu in gpus if (value := told(gpu)) is not None)] for gpus in sides)
-        if one and other and set(one) != set(other):
-            yield f"{name}: {', '.join(one)} → {', '.join(other)}"
+        earlier, later = ([*dict.fromkeys(value for gpu in gpus if (value := told(gpu)) is not None)] for gpus in sides)
+        if earlier and later and set(earlier) != set(later):
+            yield f"{name}: {', '.join(earlier)} → {', '.join(later)}"
 
 
 def _clocks(gpus: Sequence[GpuRecord]) -> tuple[int, int] | None:
@@ -43,8 +43,8 @@ def _clocks(gpus: Sequence[GpuRecord]) -> tuple[int, int] | None:
     return (min(least), max(most)) if least and most else None
 
 
-def _differ(one: int, other: int) -> bool:
-    return abs(one - other) > CLOCK_SHARE * max(one, other)
+def _differ(before: int, after: int) -> bool:
+    return abs(before - after) > CLOCK_SHARE * max(before, after)
 
 
 def _range(clocks: tuple[int, int]) -> str:

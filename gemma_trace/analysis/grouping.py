@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TypeVar
 
+from gemma_trace.arguments import shown
 from gemma_trace.errors import ConfigError
 
 
@@ -50,4 +51,4 @@ def parsed_choice(choices: type[_Choice], value: str) -> _Choice:
     try:
         return choices(value)
     except ValueError:
-        raise ConfigError(f"{choices.__name__.lower()}={value!r} is none of {', '.join(choices)}") from None
+        raise ConfigError(f"{choices.__name__.lower()}={shown(value)} is none of {', '.join(choices)}") from None

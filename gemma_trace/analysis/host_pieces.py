@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from gemma_trace.analysis.intervals import Intervals, intersect
+from gemma_trace.analysis.intervals import EMPTY, Intervals, intersect
 from gemma_trace.analysis.pieces import Pieces
 from gemma_trace.analysis.window_line import WindowLine
 from gemma_trace.stages import UNATTRIBUTED_CODE
@@ -53,8 +53,8 @@ class HostPieces:
     @property
     def bare(self) -> BoolArray:
         """bool, which pieces lie in no stage and in no span."""
-        found: BoolArray = (self.span == NONE) & (self.row == UNATTRIBUTED_CODE)
-        return found
+        is_bare: BoolArray = (self.span == NONE) & (self.row == UNATTRIBUTED_CODE)
+        return is_bare
 
 
 class HostThreads:
@@ -74,26 +74,27 @@ class HostThreads:
         """
         nothing = np.full(len(pieces.idle_row), NONE, dtype=np.int64)
         idle = HostPieces(pieces.idle, pieces.idle_row, pieces.gap, pieces.idle_track, nothing)
-        by_track = [self._on(idle.taken(mine), track, pieces.line) for track, mine in Places(pieces.idle_track)]
-        cut = _joined([*by_track, idle.taken(np.zeros(0, np.int64))])
+        cut = _joined(self._on(idle.taken(rows), track, pieces.line) for track, rows in Places(pieces.idle_track))
         if cut.bare.any():
             bare = np.flatnonzero(cut.bare)
             cut = _joined([cut.taken(np.flatnonzero(~cut.bare)), *self._elsewhere(cut.taken(bare), pieces.line)])
-        return cut.taken(np.argsort(cut.interval[0], kind="stable"))
+        start = cut.interval[0]
+        return cut if (start[1:] >= start[:-1]).all() else cut.taken(np.argsort(start, kind="stable"))
 
     def _on(self, given: HostPieces, track: int, line: WindowLine) -> HostPieces:
         """Pieces cut where a thread's innermost span changes; where it is in none, they keep their thread."""
         near = line.taken(distinct(line.at(given.interval[0])))
         segments = self._near(track, near)
         window, place = near.overlaps(segments.start_ns, segments.end_ns)
-        low, high = near.clipped(window, segments.start_ns[place], segments.end_ns[place])
-        bare = near.gaps((low, high))
-        order = np.argsort(np.concatenate((low, bare[0])), kind="stable")
-        span = np.concatenate((segments.owner[place], np.full(len(bare[0]), NONE)))[order]
-        cuts = (np.concatenate((low, bare[0]))[order], np.concatenate((high, bare[1]))[order])
+        cuts, span = near.clipped(window, segments.start_ns[place], segments.end_ns[place]), segments.owner[place]
+        bare = near.gaps(cuts)
+        if len(bare[0]):
+            order = np.argsort(np.concatenate((cuts[0], bare[0])), kind="stable")
+            span = np.concatenate((span, np.full(len(bare[0]), NONE, dtype=np.int32)))[order]
+            cuts = (np.concatenate((cuts[0], bare[0]))[order], np.concatenate((cuts[1], bare[1]))[order])
         start, end, piece, stretch = intersect(given.interval, cuts)
         on = np.where(span[stretch] >= 0, track, given.track[piece])
-        return HostPieces((start, end), given.row[piece], given.gap[piece], on, span[stretch])
+        return HostPieces((start, end), given.row[piece], given.gap[piece], on, span[stretch].astype(np.int64))
 
     def _elsewhere(self, bare: HostPieces, line: WindowLine) -> Iterator[HostPieces]:
         """Pieces in no span, cut by what other threads of the request's process do, the busiest first."""
@@ -101,12 +102,12 @@ class HostThreads:
         for track in np.argsort(-self._worked, kind="stable")[: int((self._worked > 0).sum())].tolist():
             window = line.at(bare.interval[0])
             may = (process[line.track] == process[track]) & (line.track != track) & (looked < MOST_THREADS)
-            mine = np.flatnonzero(may[window])
-            if not len(mine):
+            bare_rows = np.flatnonzero(may[window])
+            if not len(bare_rows):
                 continue
-            looked[self._windows_of(track, line, distinct(window[mine]))] += 1
+            looked[self._windows_of(track, line, distinct(window[bare_rows]))] += 1
             rest = bare.taken(np.flatnonzero(~may[window]))
-            cut = self._on(bare.taken(mine), track, line)
+            cut = self._on(bare.taken(bare_rows), track, line)
             yield cut.taken(np.flatnonzero(~cut.bare))
             bare = _joined([rest, cut.taken(np.flatnonzero(cut.bare))])
             if not len(bare.row):
@@ -123,10 +124,10 @@ class HostThreads:
 
     def _near(self, track: int, line: WindowLine) -> Segments:
         """A thread's stretches from the first window's start to the last one's end: views, nothing is copied."""
-        segments, own = self._trace.segments, self._on_track.get(track, slice(0, 0))
-        starts, ends = segments.start_ns[own], segments.end_ns[own]  # both ascend: they are disjoint
-        low = own.start + int(np.searchsorted(ends, line.start_ns.min(initial=_LATEST), side="right"))
-        high = own.start + int(np.searchsorted(starts, line.end_ns.max(initial=-_LATEST)))
+        segments, on_track = self._trace.segments, self._on_track.get(track, slice(0, 0))
+        starts, ends = segments.start_ns[on_track], segments.end_ns[on_track]  # both ascend: they are disjoint
+        low = on_track.start + int(np.searchsorted(ends, line.start_ns.min(initial=_LATEST), side="right"))
+        high = on_track.start + int(np.searchsorted(starts, line.end_ns.max(initial=-_LATEST)))
         near = slice(low, max(low, high))
         return Segments(segments.start_ns[near], segments.end_ns[near], segments.owner[near])
 
@@ -136,15 +137,20 @@ class HostThreads:
         segments = self._trace.segments
         works = ~self._trace.waits
         worked = np.zeros(len(self._trace.process))
-        for track, own in self._on_track.items():
-            length = segments.end_ns[own] - segments.start_ns[own]
-            worked[track] = float(length.sum(where=works[own]))
+        for track, on_track in self._on_track.items():
+            length = segments.end_ns[on_track] - segments.start_ns[on_track]
+            worked[track] = float(length.sum(where=works[on_track]))
         return worked
 
 
-def _joined(parts: list[HostPieces]) -> HostPieces:
-    if len(parts) == 1:
-        return parts[0]
-    rows = zip(*((*part.interval, part.row, part.gap, part.track, part.span) for part in parts), strict=True)
+def _joined(parts: Iterable[HostPieces]) -> HostPieces:
+    """One after the other; what is all of it isn't copied."""
+    filled = [part for part in parts if len(part.row)]
+    if len(filled) == 1:
+        return filled[0]
+    rows = zip(*((*part.interval, part.row, part.gap, part.track, part.span) for part in [_NONE, *filled]), strict=True)
     start, end, row, gap, track, span = (np.concatenate(columns) for columns in rows)
     return HostPieces((start, end), row, gap, track, span)
+
+
+_NONE: Final = HostPieces(EMPTY, *(np.zeros(0, np.int64) for _ in range(4)))

@@ -90,9 +90,14 @@ def intersect(first: Intervals, second: Intervals) -> tuple[IntArray, IntArray, 
     # Those of the second set that begin before the end of one of the first and end after its start.
     low = np.searchsorted(second[1], first[0], side="right")
     count = np.maximum(np.searchsorted(second[0], first[1], side="left") - low, 0)
-    mine = np.repeat(np.arange(len(low)), count)
-    other = np.arange(len(mine)) + np.repeat(low - np.cumsum(count) + count, count)
-    return np.maximum(first[0][mine], second[0][other]), np.minimum(first[1][mine], second[1][other]), mine, other
+    in_first = np.repeat(np.arange(len(low)), count)
+    in_second = np.arange(len(in_first)) + np.repeat(low - np.cumsum(count) + count, count)
+    return (
+        np.maximum(first[0][in_first], second[0][in_second]),
+        np.minimum(first[1][in_first], second[1][in_second]),
+        in_first,
+        in_second,
+    )
 
 
 def first_come(start: IntArray, end: IntArray) -> Intervals:

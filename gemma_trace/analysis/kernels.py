@@ -17,6 +17,7 @@ from gemma_trace.analysis.statistics import MIN_N_FOR_P90
 from gemma_trace.analysis.timeline import Request, busy_ns
 from gemma_trace.analysis.work_groups import Groups, families, group
 from gemma_trace.analysis.work_pieces import Work, requests_of_work, select, waiting_ns
+from gemma_trace.arguments import checked
 from gemma_trace.tabular import Tabular, fields_of
 from gemma_trace.trace.events import NONE, IntArray
 from gemma_trace.trace.places import distinct
@@ -117,6 +118,7 @@ class KernelTable(Tabular):
         yield from (dict(fields_of(row)) for row in self.rows)
 
 
+@checked
 def kernel_table(
     trace: Trace,
     stage: str | None = None,
@@ -294,12 +296,12 @@ def _launch_latencies(trace: Trace, work: Work, code: IntArray, groups: int) -> 
 
 def _launch_shapes(trace: Trace, work: Work, code: IntArray, groups: int) -> list[tuple[str | None, str | None, int]]:
     """The commonest grid and block of each group, and how many different ones it has."""
-    found: list[tuple[str | None, str | None, int]] = [(None, None, 0)] * groups
+    shapes: list[tuple[str | None, str | None, int]] = [(None, None, 0)] * groups
     spans = trace.spans
     grid, block = (column[work.span].astype(np.int64) for column in (spans.grid, spans.block))
     known = (grid >= 0) & (block >= 0)
     if work.on == "host" or not known.any():
-        return found
+        return shapes
     texts = len(spans.texts)
     keys, counts = np.unique((code[known] * texts + grid[known]) * texts + block[known], return_counts=True)
     owners = keys // texts**2
@@ -307,12 +309,12 @@ def _launch_shapes(trace: Trace, work: Work, code: IntArray, groups: int) -> lis
     first = best[np.append(True, np.diff(owners[best]) != 0)]
     for index, owner in zip(first.tolist(), owners[first].tolist(), strict=True):
         _, pair = divmod(int(keys[index]), texts**2)
-        found[owner] = (
+        shapes[owner] = (
             _dimensions(spans.texts[pair // texts]),
             _dimensions(spans.texts[pair % texts]),
             int((owners == owner).sum()),
         )
-    return found
+    return shapes
 
 
 def _devices(trace: Trace, work: Work, code: IntArray, groups: int) -> list[str]:

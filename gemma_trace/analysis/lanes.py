@@ -7,7 +7,7 @@ those of `time` are `time_ns`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -18,6 +18,7 @@ from gemma_trace.analysis.intervals import first_come
 from gemma_trace.analysis.pieces import cut_all
 from gemma_trace.analysis.timeline import Request, rows_in_order
 from gemma_trace.analysis.window_line import WindowLine
+from gemma_trace.arguments import checked
 from gemma_trace.tabular import Tabular
 from gemma_trace.trace.events import CodeArray, IntArray
 from gemma_trace.trace.places import Places
@@ -87,15 +88,42 @@ class StageLanes(Tabular):
         return f"The lanes of {self.request.label}"
 
 
-def device_lanes(trace: Trace, request: int | Request) -> dict[int, Lane]:
-    """By device what each works for: the stage of the activity that it runs, of several the earliest started.
+@dataclass(frozen=True, repr=False)
+class DeviceLanes(Tabular):
+    """What each device works for during one request.
 
-    Of one device it is the lane `StageLanes.device`; of several those overlap.
+    Attributes:
+        by_device: by the device's index the stage of the activity that it runs, of several the one that started
+            first; gaps are idle. Of one device it is the lane `StageLanes.device`; those of several overlap.
+    """
+
+    request: Request
+    by_device: Mapping[int, Lane]
+
+    def __len__(self) -> int:
+        return len(self.by_device)
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """One row per stretch of each device's lane."""
+        for device, lane in self.by_device.items():
+            yield from ({"device": device, **row} for row in lane.records())
+
+    def headline(self) -> str:
+        """Whose lanes they are, and of how many devices."""
+        return f"The lanes of {counted(len(self), 'device')} in {self.request.label}"
+
+
+@checked
+def device_lanes(trace: Trace, request: int | Request) -> DeviceLanes:
+    """Draw up what each device works for during a request.
+
+    Raises:
+        InputError: there is no such request.
     """
     return device_lanes_of(trace, trace.chosen(request))[0]
 
 
-def device_lanes_of(trace: Trace, requests: Sequence[Request]) -> list[dict[int, Lane]]:
+def device_lanes_of(trace: Trace, requests: Sequence[Request]) -> list[DeviceLanes]:
     """The device lanes of several requests, found in one pass."""
     spans, (place, names) = trace.spans, _places(trace)
     by_request: list[dict[int, Lane]] = []
@@ -105,11 +133,11 @@ def device_lanes_of(trace: Trace, requests: Sequence[Request]) -> list[dict[int,
         on = Places(spans.device[index])
         parts = {}
         for device, _ in trace.on_device:
-            mine = on.of(device)
-            whole = _lane(*first_come(start[mine], end[mine]), place[pieces.device_row[mine]], names)
+            rows = on.of(device)
+            whole = _lane(*first_come(start[rows], end[rows]), place[pieces.device_row[rows]], names)
             parts[device] = _by_window(whole, pieces.line)
         by_request += [{device: lanes[window] for device, lanes in parts.items()} for window in range(len(pieces.line))]
-    return by_request
+    return [DeviceLanes(request, lanes) for request, lanes in zip(requests, by_request, strict=True)]
 
 
 def _places(trace: Trace) -> tuple[CodeArray, tuple[str, ...]]:
@@ -121,8 +149,13 @@ def _places(trace: Trace) -> tuple[CodeArray, tuple[str, ...]]:
     return place, tuple(name for _, name in rows)
 
 
+@checked
 def stage_lanes(trace: Trace, request: int | Request) -> StageLanes:
-    """Draw up a request's lanes."""
+    """Draw up a request's lanes.
+
+    Raises:
+        InputError: there is no such request.
+    """
     return stage_lanes_of(trace, trace.chosen(request))[0]
 
 
@@ -139,7 +172,7 @@ def stage_lanes_of(trace: Trace, requests: Sequence[Request]) -> list[StageLanes
             _lane(start, end, np.concatenate((device, idle)), names),
         )
         lanes += zip(*(_by_window(lane, pieces.line) for lane in whole), strict=True)
-    return [StageLanes(request, *found) for request, found in zip(requests, lanes, strict=True)]
+    return [StageLanes(request, *parts) for request, parts in zip(requests, lanes, strict=True)]
 
 
 def _by_window(lane: Lane, line: WindowLine) -> list[Lane]:

@@ -84,21 +84,23 @@ def launches(trace: Trace) -> Launches:
     outermost = np.append(True, np.diff(group) != 0)[: len(calls)]
     asked = np.zeros(len(spans), dtype=bool)
     asked[trace.launch[trace.launch >= 0]] = True
-    found = np.zeros(int(group.max(initial=-1)) + 1, dtype=bool)
-    np.logical_or.at(found, group, asked[calls])
+    has_activity = np.zeros(int(group.max(initial=-1)) + 1, dtype=bool)
+    np.logical_or.at(has_activity, group, asked[calls])
     call = calls[outermost]
     order = np.argsort(call, kind="stable")
-    call, found = call[order], found[order]
+    call, has_activity = call[order], has_activity[order]
     process = _processes(trace)[spans.track[call]]
-    captured = np.zeros(len(call), dtype=bool) if found.all() else _captured(trace, call, process) & ~found
+    captured = (
+        np.zeros(len(call), dtype=bool) if has_activity.all() else _captured(trace, call, process) & ~has_activity
+    )
     unlinked = trace.activities[trace.launch == NONE]
     kernels = ~spans.in_categories(_COPIES_AND_FILLS)
     return Launches(
         call=call,
         process=process,
-        found=found,
+        found=has_activity,
         captured=captured,
-        at_the_edge=_at_the_edge(process, found, captured),
+        at_the_edge=_at_the_edge(process, has_activity, captured),
         unlinked_ns=spans.ts_ns[unlinked[kernels[unlinked]]],
     )
 
@@ -155,8 +157,8 @@ def _captured(trace: Trace, call: IntArray, process: IntArray) -> BoolArray:
     if not len(begins) and not len(ends):
         return inside
     number = _processes(trace)[spans.track]
-    for own in distinct(number[np.concatenate((begins, ends))]).tolist():
-        begun, ended = (np.sort(spans.ts_ns[chosen[number[chosen] == own]]) for chosen in (begins, ends))
+    for pid in distinct(number[np.concatenate((begins, ends))]).tolist():
+        begun, ended = (np.sort(spans.ts_ns[chosen[number[chosen] == pid]]) for chosen in (begins, ends))
         last = int(spans.ts_ns[-1]) + 1
         place = np.searchsorted(ended, begun)
         until = np.where(place < len(ended), ended[np.minimum(place, len(ended) - 1)] if len(ended) else last, last)
@@ -165,7 +167,7 @@ def _captured(trace: Trace, call: IntArray, process: IntArray) -> BoolArray:
         start, end = union(begun, until)
         at = spans.ts_ns[call]
         within = np.searchsorted(start, at, side="right") > np.searchsorted(end, at, side="right")
-        inside |= (process == own) & within
+        inside |= (process == pid) & within
     return inside
 
 
@@ -175,16 +177,16 @@ def _marked(trace: Trace, parts: Sequence[str]) -> IntArray:
     return trace.host[fits[trace.spans.name[trace.host]]] if fits.any() else np.zeros(0, dtype=np.int64)
 
 
-def _at_the_edge(process: IntArray, found: BoolArray, captured: BoolArray) -> BoolArray:
+def _at_the_edge(process: IntArray, has_activity: BoolArray, captured: BoolArray) -> BoolArray:
     """bool [k], which calls have no activity and are among the few first or last of their process."""
     edge = np.zeros(len(process), dtype=bool)
-    for own in distinct(process).tolist():
-        mine = np.flatnonzero((process == own) & ~captured)
-        hits = np.flatnonzero(found[mine])
-        few = max(1, min(MOST_AT_THE_EDGE, len(mine) // 10), int(EDGE_SHARE * len(mine)))
+    for pid in distinct(process).tolist():
+        calls = np.flatnonzero((process == pid) & ~captured)
+        hits = np.flatnonzero(has_activity[calls])
+        few = max(1, min(MOST_AT_THE_EDGE, len(calls) // 10), int(EDGE_SHARE * len(calls)))
         if not len(hits):
             continue
-        for outside in (mine[: hits[0]], mine[hits[-1] + 1 :]):
+        for outside in (calls[: hits[0]], calls[hits[-1] + 1 :]):
             if len(outside) <= few:
                 edge[outside] = True
     return edge

@@ -49,13 +49,13 @@ def cold_ns(trace: Trace, line: WindowLine, idle: Idle, calls: LongCalls, rows: 
     """int64 [rows], by stage code what of the time lies in calls that are the first of their kind."""
     sums, spans = np.zeros(rows, dtype=np.int64), trace.spans
     cold = calls.span[calls.cold]
-    for track, own in Places(idle.track) if len(cold) else ():
-        mine = cold[spans.track[cold] == track]
-        start, end = union(spans.ts_ns[mine], spans.ends_ns(mine))
+    for track, its_pieces in Places(idle.track) if len(cold) else ():
+        on_track = cold[spans.track[cold] == track]
+        start, end = union(spans.ts_ns[on_track], spans.ends_ns(on_track))
         window, place = line.overlaps(start, end)
-        pieces = (idle.interval[0][own], idle.interval[1][own])
+        pieces = (idle.interval[0][its_pieces], idle.interval[1][its_pieces])
         low, high, piece, _ = intersect(pieces, line.clipped(window, start[place], end[place]))
-        np.add.at(sums, idle.row[own[piece]], high - low)
+        np.add.at(sums, idle.row[its_pieces[piece]], high - low)
     return sums
 
 
@@ -80,12 +80,14 @@ def longest_calls(trace: Trace, line: WindowLine, idle: Idle, calls: LongCalls, 
 
     What lies around a call that takes nearly all of its time is long because of that call, and isn't named.
     """
-    found = [_of_thread(trace, line, idle, calls, track, own, rows) for track, own in Places(idle.track)]
+    by_thread = [
+        _of_thread(trace, line, idle, calls, track, its_pieces, rows) for track, its_pieces in Places(idle.track)
+    ]
     longest: dict[int, LongCall] = {}
-    for candidates in found:
+    for candidates in by_thread:
         kept = np.flatnonzero(_stands(trace, calls, candidates))
-        for row, own in Places(candidates.row[kept]):
-            best = kept[own[candidates.time_ns[kept[own]].argmax()]]
+        for row, in_row in Places(candidates.row[kept]):
+            best = kept[in_row[candidates.time_ns[kept[in_row]].argmax()]]
             time_ns, call = int(candidates.time_ns[best]), int(candidates.call[best])
             if row not in longest or time_ns > longest[row].time_ns:
                 usual = float(calls.usual_ns[call])
@@ -95,21 +97,21 @@ def longest_calls(trace: Trace, line: WindowLine, idle: Idle, calls: LongCalls, 
 
 
 def _of_thread(
-    trace: Trace, line: WindowLine, idle: Idle, calls: LongCalls, track: int, own: IntArray, rows: int
+    trace: Trace, line: WindowLine, idle: Idle, calls: LongCalls, track: int, pieces: IntArray, rows: int
 ) -> _Candidates:
     """The longest calls on a thread, those in the extent of each request's idle pieces there.
 
     Args:
-        own: int64, the thread's pieces.
+        pieces: int64, the thread's pieces.
     """
     spans = trace.spans
-    start, end, row = idle.interval[0][own], idle.interval[1][own], idle.row[own]
+    start, end, row = idle.interval[0][pieces], idle.interval[1][pieces], idle.row[pieces]
     windows, first = np.unique(line.at(start), return_index=True)
     extent = line.taken(windows)
-    low, high = start[first], end[np.append(first[1:], len(own)) - 1]
-    mine = np.flatnonzero(spans.track[calls.span] == track)
-    window, place = extent.overlaps(spans.ts_ns[calls.span[mine]], spans.ends_ns(calls.span[mine]))
-    call = mine[place]
+    low, high = start[first], end[np.append(first[1:], len(pieces)) - 1]
+    on_track = np.flatnonzero(spans.track[calls.span] == track)
+    window, place = extent.overlaps(spans.ts_ns[calls.span[on_track]], spans.ends_ns(calls.span[on_track]))
+    call = on_track[place]
     begin, stop = extent.clipped(window, spans.ts_ns[calls.span[call]], spans.ends_ns(calls.span[call]))
     near = (begin < high[window]) & (stop > low[window])
     window, call, begin, stop = window[near], call[near], begin[near], stop[near]

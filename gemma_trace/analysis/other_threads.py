@@ -41,10 +41,10 @@ def host_ns_of_others(trace: Trace, line: WindowLine, rows: int) -> IntArray:
     Returns:
         int64 [w · rows], window by window.
     """
-    window, found = _elsewhere(trace, line, same_process=False)
-    real = (found.row != UNATTRIBUTED_CODE) & ~trace.client_tracks[line.track[window]]
+    window, others = _elsewhere(trace, line, same_process=False)
+    real = (others.row != UNATTRIBUTED_CODE) & ~trace.client_tracks[line.track[window]]
     sums = np.zeros(len(line) * rows, dtype=np.int64)
-    np.add.at(sums, window[real] * rows + found.row[real], (found.end_ns - found.start_ns)[real])
+    np.add.at(sums, window[real] * rows + others.row[real], (others.end_ns - others.start_ns)[real])
     return sums
 
 
@@ -70,8 +70,8 @@ def _elsewhere(trace: Trace, line: WindowLine, *, same_process: bool) -> tuple[I
     if same_process:
         chosen &= trace.process[track] == trace.process[line.track[window]]
     window, place, track = window[chosen], place[chosen], track[chosen]
-    theirs = ~_held_by_others(trace, line.index[window], segments.start_ns[place], track)
-    window, place, track = window[theirs], place[theirs], track[theirs]
+    is_free = ~_held_by_others(trace, line.index[window], segments.start_ns[place], track)
+    window, place, track = window[is_free], place[is_free], track[is_free]
     start, end = line.clipped(window, segments.start_ns[place], segments.end_ns[place])
     owner = segments.owner[place]
     return window, Stretches(start, end, trace.stage_of_ranges(owner), track, spans.ts_ns[owner])

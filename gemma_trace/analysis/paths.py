@@ -77,11 +77,11 @@ class Layers:
 
     def at(self, track: Codes, ts_ns: IntArray) -> Columns:
         """What is open on threads from these instants on."""
-        found = []
+        innermost = []
         for chosen, opened in zip(self._chosen, self._open, strict=True):
             place = opened.at(track, ts_ns, after=True)
-            found.append(np.where(place >= 0, chosen[place], NONE) if len(chosen) else place)
-        return tuple(found)
+            innermost.append(np.where(place >= 0, chosen[place], NONE) if len(chosen) else place)
+        return tuple(innermost)
 
     def innermost_layer(self, columns: Columns) -> IntArray:
         """int64, the layer of the innermost span of each path: what started last, another thread's stage first of all.
@@ -162,13 +162,13 @@ class _Distinct:
 
     def add(self, rows: IntArray) -> IntArray:
         """int64 [k], the numbers of rows, int64 [k, width]; `NONE` for those with nothing open."""
-        found = np.full(len(rows), NONE, dtype=np.int64)
+        codes = np.full(len(rows), NONE, dtype=np.int64)
         real = np.flatnonzero((rows[:, :-1] >= 0).any(axis=1))
         keys = np.ascontiguousarray(rows[real]).view(f"V{8 * self._width}").reshape(-1).tolist()
         before, numbers = len(self._numbers), self._numbers
-        found[real] = [numbers.setdefault(key, len(numbers)) for key in keys]
+        codes[real] = [numbers.setdefault(key, len(numbers)) for key in keys]
         self._fresh += list(islice(numbers, before, None)) if len(numbers) > before else []
-        return found
+        return codes
 
     def fresh(self) -> IntArray:
         """int64 [f, width], the rows that came since this was asked last, by number."""

@@ -150,18 +150,18 @@ def _is_for_client(
     asked_ns = trace.spans.ts_ns[asked]
     inside = (line.start_ns[window] <= asked_ns) & (asked_ns < line.end_ns[window])
     stretch = stretches.at(line.places(asked_ns, window))
-    theirs = np.where(launch >= 0, trace.stage_at(launch), len(trace.stage_names))
-    own, client = stretches.row[stretch], line.track[window]
-    return inside & (stretch >= 0) & works_for(trace, own, client, theirs, trace.spans.track[asked])
+    asked_for = np.where(launch >= 0, trace.stage_at(launch), len(trace.stage_names))
+    in_row, client = stretches.row[stretch], line.track[window]
+    return inside & (stretch >= 0) & works_for(trace, in_row, client, asked_for, trace.spans.track[asked])
 
 
-def answering_stretches(trace: Trace, line: WindowLine, own: Stretches | None = None) -> Stretches:
+def answering_stretches(trace: Trace, line: WindowLine, known: Stretches | None = None) -> Stretches:
     """Whose time each instant is while all devices are idle: the request thread's stages, and others' in between.
 
     Args:
-        own: what `stage_stretches` says, if it is known.
+        known: what `stage_stretches` says, if it is known.
     """
-    stretches = stage_stretches(trace, line) if own is None else own
+    stretches = stage_stretches(trace, line) if known is None else known
     if trace.client_tracks[line.track].any():
         stretches = working_for(trace, stretches, lanes_elsewhere(trace, line))
     others = stages_of_others(trace, line)

@@ -76,14 +76,14 @@ def _slowest(ranks: Sequence[Values]) -> Values:
     walls = [values.get("wall", ()) for values in ranks]
     count = min(map(len, walls), default=0)
     slowest = [int(np.argmax([wall[place] for wall in walls])) for place in range(count)]
-    found: dict[str, tuple[float, ...]] = {}
+    slowest_ms: dict[str, tuple[float, ...]] = {}
     for name in names:
         having = [values[name] for values in ranks if name in values]
         if len(having) == len(ranks) and all(len(values) >= count for values in having) and count:
-            found[name] = tuple(having[rank][place] for place, rank in enumerate(slowest))
+            slowest_ms[name] = tuple(having[rank][place] for place, rank in enumerate(slowest))
         else:
-            found[name] = tuple(map(max, zip(*having, strict=False)))
-    return found
+            slowest_ms[name] = tuple(map(max, zip(*having, strict=False)))
+    return slowest_ms
 
 
 def _mean(ranks: Sequence[Costs]) -> Costs:

@@ -33,6 +33,7 @@ from gemma_trace.analysis.timeline import Request, rows_in_order
 from gemma_trace.analysis.window_line import WindowLine
 from gemma_trace.analysis.work_groups import OUTSIDE_OPS, families
 from gemma_trace.analysis.work_pieces import Work, device_work
+from gemma_trace.arguments import checked
 from gemma_trace.tabular import Rows
 from gemma_trace.trace.events import NONE, BoolArray, IntArray
 from gemma_trace.trace.places import Places, distinct
@@ -108,6 +109,7 @@ class StageReasons(Rows[StageReason]):
             yield {"stage": reason.stage, "time_ns": reason.time_ns, **kinds_ns, **counts, "cold_ns": reason.cold_ns}
 
 
+@checked
 def stage_reasons(trace: Trace, request: int | Request | None = None) -> StageReasons:
     """Split every stage's time, in the order a request goes through them.
 
@@ -135,23 +137,25 @@ def stage_reasons(trace: Trace, request: int | Request | None = None) -> StageRe
         for row, call in longest_calls(trace, pieces.line, idle, splitter.long, rows).items():
             if row not in longest or call.time_ns > longest[row].time_ns:
                 longest[row] = call
-        own = np.flatnonzero(pieces.own)
-        for row, mine in Places(pieces.device_row[own]):
-            launched.setdefault(row, []).append(pieces.activity[own[mine]])
+        answering = np.flatnonzero(pieces.own)
+        for row, of_row in Places(pieces.device_row[answering]):
+            launched.setdefault(row, []).append(pieces.activity[answering[of_row]])
     reasons = []
     for row, stage in rows_in_order(trace):
         if row not in sums:
             continue
         split = [Part(kind, name, time_ns) for (kind, name), time_ns in sums[row].items()]
-        own = np.concatenate(launched.get(row, [np.zeros(0, np.int64)]))
+        activities = np.concatenate(launched.get(row, [np.zeros(0, np.int64)]))
         reasons.append(
             StageReason(
                 stage=stage,
                 time_ns=sum(part.time_ns for part in split),
                 parts=tuple(sorted(split, key=lambda part: -part.time_ns)),
-                activities=len(own),
-                launches=len(distinct(trace.launch[own][trace.launch[own] >= 0])),
-                median_activity_ns=float(np.median(trace.spans.dur_ns[trace.activities[own]])) if len(own) else None,
+                activities=len(activities),
+                launches=len(distinct(trace.launch[activities][trace.launch[activities] >= 0])),
+                median_activity_ns=float(np.median(trace.spans.dur_ns[trace.activities[activities]]))
+                if len(activities)
+                else None,
                 requests=len(requests),
                 cold_ns=int(cold[row]),
                 longest=longest.get(row),
@@ -166,7 +170,7 @@ def _chosen(trace: Trace, request: int | Request | None) -> Sequence[Request]:
     if request is not None:
         return everything
     without = set(lacking(trace, launches(trace), everything))
-    return [found for place, found in enumerate(everything) if place not in without] or everything
+    return [reason for place, reason in enumerate(everything) if place not in without] or everything
 
 
 class _Held(NamedTuple):
@@ -195,7 +199,7 @@ class _Splitter:
         self._waits = blocking[spans.name] & trace.is_call
         self._threads = HostThreads(trace)
         calls = distinct(launch[launch >= 0])
-        self._called = {track: spans.ts_ns[calls[mine]] for track, mine in Places(spans.track[calls])}
+        self._called = {track: spans.ts_ns[calls[rows]] for track, rows in Places(spans.track[calls])}
         self.long = long_calls(trace)
 
     def split(self, pieces: Pieces) -> tuple[Sequence[tuple[int, Kind, str, int]], Idle]:
@@ -205,9 +209,9 @@ class _Splitter:
 
     def _device(self, pieces: Pieces) -> list[tuple[int, Kind, str, int]]:
         length = pieces.device[1] - pieces.device[0]
-        found = _summed(pieces.device_row, self._device_family[pieces.activity], length, len(self._device_names))
+        sums = _summed(pieces.device_row, self._device_family[pieces.activity], length, len(self._device_names))
         kinds = [Kind.TRANSFER if copy else Kind.DEVICE for copy in self._is_copy.tolist()]
-        return [(row, kinds[family], self._device_names[family], time_ns) for row, family, time_ns in found]
+        return [(row, kinds[family], self._device_names[family], time_ns) for row, family, time_ns in sums]
 
     def _idle(self, pieces: Pieces) -> tuple[list[tuple[int, Kind, str, int]], Idle]:
         held = self._with_overhead(self._threads.pieces(pieces), pieces.line)
@@ -222,21 +226,24 @@ class _Splitter:
         kind[overhead >= 0] = kinds.index(Kind.PROFILER)
         family, names = self._host_families(idle, span)
         names = [*names, Kind.LAUNCH.value, Kind.SYNC.value, "calls that copy"]
-        for place, own in enumerate((Kind.LAUNCH, Kind.SYNC, Kind.TRANSFER)):
-            family = np.where(kind == kinds.index(own), len(names) - 3 + place, family)
+        for place, waiting in enumerate((Kind.LAUNCH, Kind.SYNC, Kind.TRANSFER)):
+            family = np.where(kind == kinds.index(waiting), len(names) - 3 + place, family)
         spoken, which = np.unique(self._trace.spans.name[overhead[overhead >= 0]], return_inverse=True)
         family[overhead >= 0] = len(names) + which
         names = [*names, *(self._trace.spans.names[code] for code in spoken.tolist())]
-        found = _summed(row * len(kinds) + kind, family, length, len(names))
+        sums = _summed(row * len(kinds) + kind, family, length, len(names))
         own_time = np.isin(kind, [kinds.index(Kind.HOST), kinds.index(Kind.LAUNCH)])
         return (
-            [(code // len(kinds), kinds[code % len(kinds)], names[name], time_ns) for code, name, time_ns in found],
+            [(code // len(kinds), kinds[code % len(kinds)], names[name], time_ns) for code, name, time_ns in sums],
             Idle((idle[0][own_time], idle[1][own_time]), row[own_time], held.track[own_time]),
         )
 
     def _with_overhead(self, pieces: HostPieces, line: WindowLine) -> _Held:
         """The pieces cut where the profiler begins or ceases to hold the request up."""
         held, by = self._held_up(line)
+        if not len(by):
+            none = np.full(len(pieces.row), NONE)
+            return _Held(pieces.interval, pieces.row, pieces.gap, pieces.track, pieces.span, none)
         free = line.gaps(held)
         start = np.concatenate((held[0], free[0]))
         order = np.argsort(start, kind="stable")
@@ -276,13 +283,13 @@ class _Splitter:
         op = np.where(span >= 0, trace.innermost_op[np.maximum(span, 0)], NONE).astype(np.int64)
         ops = np.flatnonzero(np.bincount(op[op >= 0], minlength=1))
         launches = np.zeros(len(ops), dtype=bool)
-        for track, mine in Places(spans.track[ops]):
+        for track, rows in Places(spans.track[ops]):
             called = self._called.get(track, np.zeros(0, np.int64))
             first, last = (
-                np.searchsorted(called, spans.ts_ns[ops[mine]]),
-                np.searchsorted(called, spans.ends_ns(ops[mine])),
+                np.searchsorted(called, spans.ts_ns[ops[rows]]),
+                np.searchsorted(called, spans.ends_ns(ops[rows])),
             )
-            launches[mine] = last > first
+            launches[rows] = last > first
         zero = np.zeros(len(ops), np.int64)
         family, names = families(trace, Work("host", zero, zero, ops, ops))
         real = np.array([name != _OVERHEAD for name in names], dtype=bool)[family] if len(ops) else False

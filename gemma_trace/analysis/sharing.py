@@ -51,9 +51,9 @@ def for_clients(
         low, high = np.searchsorted(asked_ns[order], (request.start_ns, request.end_ns))
         inside = order[low:high]
         client = np.full(len(inside), request.track)
-        own = trace.stage_of_ranges(trace.stage_range_at(client, asked_ns[inside], after=True))
-        chosen = works_for(trace, own, client, stage[inside], track[inside])
-        known = np.where(stage[inside] < len(trace.stage_names), own, stage[inside])
+        clients_stage = trace.stage_of_ranges(trace.stage_range_at(client, asked_ns[inside], after=True))
+        chosen = works_for(trace, clients_stage, client, stage[inside], track[inside])
+        known = np.where(stage[inside] < len(trace.stage_names), clients_stage, stage[inside])
         parts.append(Asked(inside[chosen], np.full(int(chosen.sum()), request.index), known[chosen]))
     return Asked(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
@@ -92,9 +92,9 @@ def shared_ns(
     shared = _on_line(trace, line)
     engine = np.append(engine_stages(trace), True)
     for intervals, row in pieces:
-        start, end, mine, _ = intersect(intervals, shared)
-        real = engine[row[mine]] & (end > start)
-        np.add.at(sums, line.at(start[real]) * rows + row[mine[real]], (end - start)[real])
+        start, end, interval, _ = intersect(intervals, shared)
+        real = engine[row[interval]] & (end > start)
+        np.add.at(sums, line.at(start[real]) * rows + row[interval[real]], (end - start)[real])
     return sums
 
 
@@ -118,9 +118,9 @@ def _on_line(trace: Trace, line: WindowLine) -> Intervals:
 def _shared(trace: Trace, engine: int) -> Intervals:
     """When several clients are in stages of an engine, on the trace's clock."""
     segments = trace.stage_segments
-    mine = _in_engine(trace, np.flatnonzero(trace.client_tracks & (trace.engines == engine)))
-    edges = np.concatenate((segments.start_ns[mine], segments.end_ns[mine]))
-    steps = np.repeat((1, -1), len(mine))
+    in_engine = _in_engine(trace, np.flatnonzero(trace.client_tracks & (trace.engines == engine)))
+    edges = np.concatenate((segments.start_ns[in_engine], segments.end_ns[in_engine]))
+    steps = np.repeat((1, -1), len(in_engine))
     order = np.argsort(edges, kind="stable")
     edges, open_now = edges[order], np.cumsum(steps[order])
     several = np.flatnonzero(open_now[:-1] > 1)
@@ -135,4 +135,4 @@ def _in_engine(trace: Trace, tracks: IntArray) -> IntArray:
 
 
 def _by(places: IntArray, values: IntArray) -> dict[int, IntArray]:
-    return {value: places[mine] for value, mine in Places(values)}
+    return {value: places[rows] for value, rows in Places(values)}

@@ -60,8 +60,8 @@ def size_curve(runs: Sequence[SizedRun]) -> list[SizePoint]:
     names = told_apart(list(by_series))
     points: list[SizePoint] = []
     for (_, requests), name in zip(by_series.items(), names, strict=True):
-        found = _points(name, requests)
-        points += found if _is_curve(found) else []
+        series = _points(name, requests)
+        points += series if _is_curve(series) else []
     return points
 
 

@@ -58,7 +58,7 @@ def stage_lines(
         bindings: what binds the stages, of the same requests.
         floors: by stage.
     """
-    bound = {found.reason.stage: found for found in bindings}
+    bound = {binding.reason.stage: binding for binding in bindings}
     return tuple(
         StageLine(
             row,

@@ -60,8 +60,8 @@ def kernel_lines(trace: Trace, work: Work, table: KernelTable, top: int) -> tupl
     groups = group(trace, work, By.KERNEL)
     splits = _splits(trace, work, groups)
     # A name alone may be two groups': a trace can call a kernel what we call a rest.
-    found = {(name, split.sum_ns): split for name, split in zip(groups.names, splits, strict=True)}
-    return tuple(KernelLine(row, found[row.name, row.sum_ns]) for row in table.rows[:top])
+    by_row = {(name, split.sum_ns): split for name, split in zip(groups.names, splits, strict=True)}
+    return tuple(KernelLine(row, by_row[row.name, row.sum_ns]) for row in table.rows[:top])
 
 
 def _splits(trace: Trace, work: Work, groups: Groups) -> list[Split]:

@@ -51,13 +51,13 @@ class Stretches:
 def stage_stretches(trace: Trace, line: WindowLine) -> Stretches:
     """Each window's thread from its start to its end, cut where the innermost open stage changes; without gaps."""
     segments = trace.stage_segments
-    window, own = line.on_tracks(trace.stage_segments_on, segments.start_ns, segments.end_ns)
-    start, end = line.clipped(window, segments.start_ns[own], segments.end_ns[own])
+    window, segment = line.on_tracks(trace.stage_segments_on, segments.start_ns, segments.end_ns)
+    start, end = line.clipped(window, segments.start_ns[segment], segments.end_ns[segment])
     bare = line.gaps((start, end))
-    row = trace.stage_of_ranges(segments.owner[own])
+    row = trace.stage_of_ranges(segments.owner[segment])
     none = np.full(len(bare[0]), UNATTRIBUTED_CODE)
     order = np.argsort(np.concatenate((start, bare[0])), kind="stable")
-    opened = np.concatenate((trace.spans.ts_ns[segments.owner[own]], bare[0]))
+    opened = np.concatenate((trace.spans.ts_ns[segments.owner[segment]], bare[0]))
     track = np.concatenate((line.track[window], line.track[line.at(bare[0])]))
     return Stretches(
         np.concatenate((start, bare[0]))[order],
@@ -79,9 +79,9 @@ def earliest_opened(lanes: list[Stretches]) -> Stretches:
 def _earlier(first: Stretches, second: Stretches) -> Stretches:
     both = _joined(first, second)
     edges = distinct(np.concatenate((both.start_ns, both.end_ns)))
-    one, other = first.at(edges[:-1]), second.at(edges[:-1])
-    ahead = (other == NONE) | ((one != NONE) & (first.opened_ns[one] <= second.opened_ns[other]))
-    chosen = np.where(ahead, one, np.where(other == NONE, NONE, other + len(first)))
+    in_first, in_second = first.at(edges[:-1]), second.at(edges[:-1])
+    ahead = (in_second == NONE) | ((in_first != NONE) & (first.opened_ns[in_first] <= second.opened_ns[in_second]))
+    chosen = np.where(ahead, in_first, np.where(in_second == NONE, NONE, in_second + len(first)))
     return _pieces(both, edges, chosen)
 
 
@@ -95,11 +95,11 @@ def overlaid(stretches: Stretches, others: Stretches, waiting: Intervals) -> Str
     """
     both = _joined(stretches, others)
     edges = distinct(np.concatenate((both.start_ns, both.end_ns, *waiting)))
-    own, other = stretches.at(edges[:-1]), others.at(edges[:-1])
+    below, above = stretches.at(edges[:-1]), others.at(edges[:-1])
     place = np.searchsorted(waiting[0], edges[:-1], side="right") - 1
     waits = (place >= 0) & (edges[:-1] < np.append(waiting[1], 0)[place])
-    free = (stretches.row[own] == UNATTRIBUTED_CODE) | waits
-    return _pieces(both, edges, np.where((other != NONE) & free, other + len(stretches), own))
+    free = (stretches.row[below] == UNATTRIBUTED_CODE) | waits
+    return _pieces(both, edges, np.where((above != NONE) & free, above + len(stretches), below))
 
 
 def working_for(trace: Trace, stretches: Stretches, lanes: list[Stretches]) -> Stretches:
@@ -108,15 +108,15 @@ def working_for(trace: Trace, stretches: Stretches, lanes: list[Stretches]) -> S
     Args:
         lanes: of other threads, within the same windows.
     """
-    found = stretches
+    current = stretches
     for lane in lanes:
-        both = _joined(found, lane)
+        both = _joined(current, lane)
         edges = distinct(np.concatenate((both.start_ns, both.end_ns)))
-        own, other, client = found.at(edges[:-1]), lane.at(edges[:-1]), stretches.at(edges[:-1])
+        worker, other, client = current.at(edges[:-1]), lane.at(edges[:-1]), stretches.at(edges[:-1])
         rows, tracks = (stretches.row[client], lane.row[other]), (stretches.track[client], lane.track[other])
         works = (client != NONE) & (other != NONE) & works_for(trace, rows[0], tracks[0], rows[1], tracks[1])
-        found = _pieces(both, edges, np.where(works, other + len(found), own))
-    return replace(found, row=stretches.row[stretches.at(found.start_ns)])
+        current = _pieces(both, edges, np.where(works, other + len(current), worker))
+    return replace(current, row=stretches.row[stretches.at(current.start_ns)])
 
 
 def _joined(first: Stretches, second: Stretches) -> Stretches:
@@ -131,5 +131,5 @@ def _pieces(source: Stretches, edges: IntArray, chosen: IntArray) -> Stretches:
     fresh = np.ones(len(kept), dtype=bool)
     fresh[1:] = (chosen[1:] != chosen[:-1]) | (start[1:] != end[:-1])
     last = np.append(np.flatnonzero(fresh)[1:] - 1, len(kept) - 1) if len(kept) else np.zeros(0, dtype=np.int64)
-    found = source.taken(chosen[fresh])
-    return Stretches(start[fresh], end[last], found.row, found.track, found.opened_ns)
+    pieces = source.taken(chosen[fresh])
+    return Stretches(start[fresh], end[last], pieces.row, pieces.track, pieces.opened_ns)

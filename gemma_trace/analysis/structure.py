@@ -127,9 +127,9 @@ def _paired(before: _Node, after: _Node, path: tuple[str, ...]) -> Iterator[Work
 
 def _parts(node: _Node) -> list[_Node]:
     """What a node's time is made of: its children, or, where it has none, itself."""
-    own = node.ns - sum(child.ns for child in node.children)
+    self_ns = node.ns - sum(child.ns for child in node.children)
     kept = list(node.children)
-    return [*kept, _Node(NodeKind.REST, SELF, own, 0, ())] if own else kept
+    return [*kept, _Node(NodeKind.REST, SELF, self_ns, 0, ())] if self_ns else kept
 
 
 def _looked_through(first: list[_Node], second: list[_Node]) -> tuple[list[_Node], list[_Node]]:
@@ -138,36 +138,36 @@ def _looked_through(first: list[_Node], second: list[_Node]) -> tuple[list[_Node
     changed = True
     while changed:
         changed = False
-        for mine, other in ((0, 1), (1, 0)):
-            theirs = {node.key for node in sides[other]}
-            here = {node.key for node in sides[mine]}
-            wanted = theirs - here
+        for side, other in ((0, 1), (1, 0)):
+            there = {node.key for node in sides[other]}
+            here = {node.key for node in sides[side]}
+            wanted = there - here
             opened = [
                 node
-                for node in sides[mine]
-                if node.key not in theirs
+                for node in sides[side]
+                if node.key not in there
                 and node.kind in _TRANSPARENT
                 and any(child.key in wanted for child in node.children)
             ]
             if opened:
                 names = {node.key for node in opened}
                 inner = [child for node in opened for child in _parts(node)]
-                sides[mine] = _by_name([node for node in sides[mine] if node.key not in names] + inner)
+                sides[side] = _by_name([node for node in sides[side] if node.key not in names] + inner)
                 changed = True
     return sides[0], sides[1]
 
 
 def _by_name(nodes: Sequence[_Node]) -> list[_Node]:
     """Nodes of one name as one."""
-    found: dict[tuple[NodeKind, str], _Node] = {}
+    by_key: dict[tuple[NodeKind, str], _Node] = {}
     for node in nodes:
-        known = found.get(node.key)
+        known = by_key.get(node.key)
         if known is None:
-            found[node.key] = node
+            by_key[node.key] = node
         else:
             children = tuple(_by_name([*known.children, *node.children]))
-            found[node.key] = replace(known, ns=known.ns + node.ns, count=known.count + node.count, children=children)
-    return list(found.values())
+            by_key[node.key] = replace(known, ns=known.ns + node.ns, count=known.count + node.count, children=children)
+    return list(by_key.values())
 
 
 def _leaf_count(node: _Node) -> int:

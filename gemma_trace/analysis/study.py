@@ -79,11 +79,11 @@ def study_sections(runs: Sequence[RunSummary]) -> list[StudySection]:
         loads.setdefault(key, []).append(run)
     sections: dict[str, list[tuple[str, tuple[str, ...]]]] = {}
     told = Counter(_config_of(first) for first, *_ in loads.values())
-    for own in loads.values():
-        title, config = _config_of(own[0])
+    for load in loads.values():
+        title, config = _config_of(load[0])
         if told[title, config] > 1:  # runs that differ in what the study has no column for
-            config += f" ({own[0].run})"
-        cells = tuple(_cell([value(request) for run in own for request in run.requests]) for _, value in COLUMNS)
+            config += f" ({load[0].run})"
+        cells = tuple(_cell([value(request) for run in load for request in run.requests]) for _, value in COLUMNS)
         sections.setdefault(title, []).append((config, cells))
     return [StudySection(title, tuple(rows)) for title, rows in sections.items()]
 
@@ -98,5 +98,5 @@ def _cell(values: Sequence[float | None]) -> str:
     known = tuple(value for value in values if value is not None)
     if not known:
         return NO_CELL
-    found = Distribution(known, "")
-    return f"{found.median:.3g} {found.population_std:.3g} {found.max_deviation:.3g}"
+    distribution = Distribution(known, "")
+    return f"{distribution.median:.3g} {distribution.population_std:.3g} {distribution.max_deviation:.3g}"

@@ -19,6 +19,7 @@ from gemma_trace.analysis.distortion import StageDistortion, distortions
 from gemma_trace.analysis.energy import energy_of
 from gemma_trace.analysis.run_settings import Settings, settings_of
 from gemma_trace.analysis.statistics import Distribution, distribution_ms
+from gemma_trace.arguments import checked
 from gemma_trace.health.distortion import distortion_findings, inflation_findings
 from gemma_trace.health.examine import examine
 from gemma_trace.health.findings import Health
@@ -183,6 +184,7 @@ class RunSummary(Tabular):
                 }
 
 
+@checked
 def summarize(trace: Trace, profiled: StageBreakdown | None = None) -> RunSummary:
     """Sum a trace up as a row of the TTFT table.
 

@@ -139,10 +139,10 @@ def _rows(trace: Trace, pieces: Pieces) -> Iterator[StageTime]:
     """The rows of the requests of some pieces."""
     line, rows = pieces.line, len(trace.stage_names) + 1
     cells = len(line) * rows
-    own = np.flatnonzero(pieces.own)
-    cell = pieces.window[own] * rows + pieces.device_row[own]
-    activities = trace.activities[pieces.activity[own]]
-    launch = trace.launch[pieces.activity[own]]
+    answering = np.flatnonzero(pieces.own)
+    cell = pieces.window[answering] * rows + pieces.device_row[answering]
+    activities = trace.activities[pieces.activity[answering]]
+    launch = trace.launch[pieces.activity[answering]]
     linked = launch >= 0
     calls = distinct(cell[linked] * len(trace.spans) + launch[linked]) // max(len(trace.spans), 1)
     host = _summed(line, pieces.stretches, pieces.stretch_row, rows)
@@ -218,8 +218,8 @@ def host_segments(trace: Trace, request: int | Request) -> tuple[IntArray, IntAr
     Returns:
         int64 [s] each: starts, ends, rows.
     """
-    found = stage_stretches(trace, WindowLine.of(trace.chosen(request)))
-    return found.start_ns, found.end_ns, found.row
+    stretches = stage_stretches(trace, WindowLine.of(trace.chosen(request)))
+    return stretches.start_ns, stretches.end_ns, stretches.row
 
 
 def _sum_by(row: IntArray, values: IntArray, rows: int) -> IntArray:

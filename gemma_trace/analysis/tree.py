@@ -18,6 +18,7 @@ import numpy as np
 from gemma_trace.analysis.paths import FRAME, Layers, Paths, paths
 from gemma_trace.analysis.timeline import UNLINKED, Request
 from gemma_trace.analysis.work_pieces import host_work
+from gemma_trace.arguments import checked
 from gemma_trace.stages import LAYER_PREFIX, MODULE_PREFIX, Stage
 from gemma_trace.tabular import Tabular
 from gemma_trace.trace.events import NONE, BoolArray, Codes, IntArray
@@ -78,14 +79,14 @@ class TreeNode(Tabular):
 
     def find(self, kind: NodeKind, name: str) -> list[TreeNode]:
         """The topmost nodes of a kind and a name."""
-        found, below = [], -1
+        matches, below = [], -1
         for depth, node in self.walk():
             if below < 0 or depth <= below:
                 below = -1
                 if node.kind is kind and node.name == name:
-                    found.append(node)
+                    matches.append(node)
                     below = depth
-        return found
+        return matches
 
     def headline(self) -> str:
         """What the result is, in a line."""
@@ -106,6 +107,7 @@ class TreeNode(Tabular):
             }
 
 
+@checked
 def call_tree(trace: Trace, request: int | Request | None = None, *, each_layer: bool = False) -> TreeNode:
     """The tree of a trace, its requests as one.
 
@@ -170,10 +172,10 @@ class _Builder:
         self._label = list(range(len(self.ROOTS)))
         self._count: list[int] = []
         columns = [(request.start_ns, request.end_ns, request.track) for request in requests]
-        start, end, own = np.array(columns, dtype=np.int64).T
+        start, end, track = np.array(columns, dtype=np.int64).T
         self._windows, self._own_windows = (
             OpenSpans(start, end, np.zeros(len(start), np.int64)),
-            OpenSpans(start, end, own),
+            OpenSpans(start, end, track),
         )
 
     def build(self) -> TreeNode:
@@ -192,8 +194,8 @@ class _Builder:
             (self._layers.at(track, work.start_ns), self._root_of(work.start_ns, track)),
             (asked, self._root_of(spans.ts_ns[launch], asking)),
         )
-        found = paths(self._layers, [group[0] for group in groups], [group[1] for group in groups], self._starts_under)
-        _, host_node, launch_node = self._nodes_of(found, [len(group[1]) for group in groups])
+        parts = paths(self._layers, [group[0] for group in groups], [group[1] for group in groups], self._starts_under)
+        _, host_node, launch_node = self._nodes_of(parts, [len(group[1]) for group in groups])
         self._host = self._sums(host_node, work.length_ns)
         launch_node[trace.launch < 0] = self.ROOTS.index(UNLINKED)
         kernels, device = self._kernels(launch_node)

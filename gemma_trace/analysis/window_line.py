@@ -76,9 +76,14 @@ class WindowLine:
 
     def clipped(self, window: IntArray, start_ns: IntArray, end_ns: IntArray) -> Intervals:
         """Intervals of the trace's clock cut to their windows, on the line; what lies outside becomes empty."""
-        low, high, shift = self.start_ns[window], self.end_ns[window], (self.begin - self.start_ns)[window]
-        start = np.clip(start_ns, low, high)
-        return start + shift, np.maximum(np.clip(end_ns, low, high), start) + shift
+        low, high, shift = self.start_ns, self.end_ns, self.begin - self.start_ns
+        if len(self) > 1:
+            low, high, shift = low[window], high[window], shift[window]
+        start, end = np.clip(start_ns, low, high), np.clip(end_ns, low, high)
+        np.maximum(end, start, out=end)
+        start += shift
+        end += shift
+        return start, end
 
     def places(self, instants: IntArray, window: IntArray) -> IntArray:
         """int64, instants of the trace's clock as places of the line, each in its window."""
@@ -90,6 +95,8 @@ class WindowLine:
 
     def gaps(self, busy: Intervals) -> Intervals:
         """What disjoint intervals inside the windows, by start, leave of them."""
+        if len(self) == 1:
+            return gaps(busy, int(self.begin[0]), int(self.stop[0]))
         start = np.concatenate((busy[0], self.stop[:-1]))
         end = np.concatenate((busy[1], self.begin[1:]))
         order = np.argsort(start, kind="stable")
@@ -104,6 +111,11 @@ class WindowLine:
         Returns:
             int64 [p] each: the window and the interval of each pair, by window and in it by interval.
         """
+        if len(self) == 1:
+            near = slice(int(np.searchsorted(start_ns, self.end_ns[0])))
+            inside = np.minimum(end_ns[near], self.end_ns) > np.maximum(start_ns[near], self.start_ns)
+            place = np.flatnonzero(inside)
+            return np.zeros(len(place), dtype=np.int64), place
         window, place = expanded(*(np.searchsorted(start_ns, edge) for edge in (self.start_ns, self.end_ns)))
         by_start = np.argsort(self.start_ns, kind="stable")
         ascending = self.start_ns[by_start]
@@ -131,9 +143,9 @@ class WindowLine:
         """
         parts = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]
         for track, windows in Places(self.track):
-            own = known.of(track)
-            window, place = self.taken(windows).overlaps(start_ns[own], end_ns[own])
-            parts.append((windows[window], own[place]))
+            on_track = known.of(track)
+            window, place = self.taken(windows).overlaps(start_ns[on_track], end_ns[on_track])
+            parts.append((windows[window], on_track[place]))
         window, place = (np.concatenate(columns) for columns in zip(*parts, strict=True))
         order = np.argsort(window, kind="stable")
         return window[order], place[order]

@@ -78,9 +78,9 @@ def waiting_ns(trace: Trace) -> int:
 
 def _waits_elsewhere(trace: Trace) -> BoolArray:
     """bool, along `trace.segments`; what a stage waits for is that stage's time."""
-    own = [request.track for request in trace.requests]
+    request_tracks = [request.track for request in trace.requests]
     track = trace.spans.track[trace.segments.owner]
-    waits = np.flatnonzero(trace.waits & ~np.isin(track, own))
+    waits = np.flatnonzero(trace.waits & ~np.isin(track, request_tracks))
     outside = trace.stage_range_at(track[waits], trace.segments.start_ns[waits], after=True) == NONE
     elsewhere = np.zeros(len(track), dtype=bool)
     elsewhere[waits[outside]] = True
@@ -125,9 +125,9 @@ def stage_of_work(trace: Trace, work: Work) -> IntArray:
     """
     if work.on == "device":
         return np.where(work.caller >= 0, trace.stage_at(work.caller), len(trace.stage_names))
-    own = trace.stage_range_at(trace.spans.track[work.span], work.start_ns, after=True)
+    at_start = trace.stage_range_at(trace.spans.track[work.span], work.start_ns, after=True)
     asked = np.where(trace.innermost_range[work.caller] == NONE, trace.asking_range[work.caller], NONE)
-    return trace.stage_of_ranges(np.where(own >= 0, own, asked))
+    return trace.stage_of_ranges(np.where(at_start >= 0, at_start, asked))
 
 
 def request_of_work(trace: Trace, work: Work, requests: Sequence[Request]) -> IntArray:
@@ -142,11 +142,11 @@ def request_of_work(trace: Trace, work: Work, requests: Sequence[Request]) -> In
     everywhere = np.zeros(len(work), dtype=np.int64)
     asked_at = _asked_at(trace, work)
     place = OpenSpans(start, end, np.zeros(len(start), np.int64)).at(everywhere, asked_at, after=True)
-    found: IntArray = np.append(index, NONE)[place]
+    of_request: IntArray = np.append(index, NONE)[place]
     if clients_at_once(trace):
         shared = for_clients(trace, requests, _asked_on(trace, work), asked_at, stage_of_work(trace, work))
-        found[shared.piece] = shared.request
-    return found
+        of_request[shared.piece] = shared.request
+    return of_request
 
 
 def requests_of_work(trace: Trace, work: Work, requests: Sequence[Request]) -> Asked:
@@ -164,9 +164,9 @@ def requests_of_work(trace: Trace, work: Work, requests: Sequence[Request]) -> A
     request = request_of_work(trace, work, trace.requests)
     rest = np.setdiff1d(np.flatnonzero(request != NONE), shared.piece)
     both = (shared, Asked(rest, request[rest], stage[rest]))
-    found = Asked(*(np.concatenate(columns) for columns in zip(*both, strict=True)))
-    chosen = np.isin(found.request, [each.index for each in requests])
-    return Asked(*(column[chosen] for column in found))
+    asked = Asked(*(np.concatenate(columns) for columns in zip(*both, strict=True)))
+    chosen = np.isin(asked.request, [each.index for each in requests])
+    return Asked(*(column[chosen] for column in asked))
 
 
 def select(
@@ -185,9 +185,9 @@ def select(
     codes = _stage_codes(trace, stage)
     requests = trace.chosen(request)
     of_one = request is not None
-    found = _chosen(trace, device_work(trace), codes, requests if of_one else None, of_one=of_one)
-    if len(found):
-        return found if device is None else _on_device(trace, found, device)
+    pieces = _chosen(trace, device_work(trace), codes, requests if of_one else None, of_one=of_one)
+    if len(pieces):
+        return pieces if device is None else _on_device(trace, pieces, device)
     if device is not None:
         raise InputError(f"nothing that was selected ran on a device; leave out --device {device}")
     if stage is not None and not _has_ranges(trace, codes):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any, Protocol
 
 import torch
+from torch import nn
 from torch.profiler import ProfilerActivity, supported_activities
 
 
@@ -39,18 +42,66 @@ def wait_for(device: torch.device) -> None:
         torch.accelerator.synchronize(device)
 
 
-def event_now(device: torch.device) -> TimedEvent | None:
-    """An event at the end of the device's current stream; a CPU has none, nor has a device that isn't profiled."""
-    if device.type == "cpu" or activity_of(device) is None:
-        return None
-    recorded: TimedEvent
+def devices_of(model: nn.Module) -> tuple[torch.device, ...]:
+    """Every device that has weights or buffers of a model, that of its first weights first; `meta` is none."""
+    held = chain(model.parameters(), model.buffers())
+    return tuple(dict.fromkeys(each.device for each in held if each.device.type != "meta"))
+
+
+def working_devices(devices: Sequence[torch.device]) -> tuple[torch.device, ...]:
+    """Those of a model's devices whose clocks time its stages: the accelerators, or the CPU where there are none."""
+    return tuple(device for device in devices if device.type != "cpu") or tuple(devices)
+
+
+class DeviceClock:
+    """Instants in the queues of devices. It has none on a CPU, of devices that aren't profiled, or of several kinds.
+
+    On one device an instant is when that has done all that its current stream was asked for. On several it is when all
+    have: a stream of the first device's own, on which nothing else runs, waits for the current stream of each, and
+    keeps the time. So two instants are read off one device's clock, and no device waits for another because of them.
+    Between two instants lies what was asked for in between, each moment once; what overlaps with earlier work counts
+    for that.
+    """
+
+    def __init__(self, *devices: torch.device) -> None:
+        self._all = devices
+        timed = [device for device in devices if device.type != "cpu" and activity_of(device) is not None]
+        self._timed = timed if len({device.type for device in timed}) == 1 else []
+        self._meeting = _new_stream(self._timed[0]) if len(self._timed) > 1 else None
+        self._passed = [_new_event(device) for device in self._timed] if self._meeting else []
+
+    def now(self) -> TimedEvent | None:
+        """The instant at which all that was asked for up to now is done."""
+        if not self._timed:
+            return None
+        stream = self._meeting or _current_stream(self._timed[0])
+        for device, passed in zip(self._timed, self._passed, strict=False):  # of a single device there are none
+            passed.record(_current_stream(device))
+            stream.wait_event(passed)  # as it is now: it can be recorded anew
+        event = _new_event(self._timed[0], timed=True)
+        event.record(stream)
+        instant: TimedEvent = event
+        return instant
+
+    def wait(self) -> None:
+        """Return once all devices have done all that they have been asked for."""
+        for device in self._all:
+            wait_for(device)
+
+
+def _current_stream(device: torch.device) -> Any:
+    module: Any = torch.cuda if device.type == "cuda" else torch.accelerator
+    return module.current_stream(device)
+
+
+def _new_stream(device: torch.device) -> Any:
+    return torch.cuda.Stream(device) if device.type == "cuda" else torch.Stream(device)
+
+
+def _new_event(device: torch.device, *, timed: bool = False) -> Any:
     if device.type == "cuda":
-        recorded = event = torch.cuda.Event(enable_timing=True)
-        event.record(torch.cuda.current_stream(device))
-    else:
-        recorded = other = torch.Event(device, enable_timing=True)
-        other.record(torch.accelerator.current_stream(device))
-    return recorded
+        return torch.cuda.Event(enable_timing=timed)
+    return torch.Event(device, enable_timing=timed)
 
 
 def name_of(device: torch.device) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -37,12 +37,12 @@ def alone_in_process() -> Iterator[None]:
         _RUNNING.release()
 
 
-def settings_warnings(model: nn.Module, device: torch.device) -> tuple[str, ...]:
-    """What the program around a capture has set that changes what its model does, a line each."""
+def settings_warnings(model: nn.Module, devices: Iterable[torch.device]) -> tuple[str, ...]:
+    """What the program around a capture has set that changes what its model does on these devices, a line each."""
     said = []
     if model.training:
         said.append("the model is in training mode, so that dropout ran; call model.eval() before the capture")
-    if torch.is_autocast_enabled(device.type):
-        dtype = str(torch.get_autocast_dtype(device.type)).removeprefix("torch.")
+    for kind in sorted({device.type for device in devices if torch.is_autocast_enabled(device.type)}):
+        dtype = str(torch.get_autocast_dtype(kind)).removeprefix("torch.")
         said.append(f"torch.autocast was on, so that ops ran in {dtype}, whatever the weights' dtype is")
     return tuple(said)

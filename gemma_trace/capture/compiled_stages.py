@@ -11,6 +11,7 @@ from typing import Any, Final
 import torch
 from torch import nn
 
+from gemma_trace.capture.accelerators import devices_of, working_devices
 from gemma_trace.capture.discovery import StageModules
 from gemma_trace.capture.interception import Call, listen_to_calls
 from gemma_trace.capture.wrappers import can_generate, unwrapped
@@ -80,7 +81,7 @@ def watched_decode(model: nn.Module) -> Iterator[DecodeMode]:
     With a static cache and on a device it compiles them, as a rule into CUDA graphs. In those are no ranges: `decode`
     is then one range around each step, and has no layers.
     """
-    mode = DecodeMode(device=next((weights.device.type for weights in model.parameters()), "cpu"))
+    mode = DecodeMode(device=next((device.type for device in working_devices(devices_of(model))), "cpu"))
     with ExitStack() as undo:
         for module in unwrapped(model)[-1].modules():
             if can_generate(module) and hasattr(module, "get_compiled_call"):

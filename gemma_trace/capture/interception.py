@@ -41,13 +41,16 @@ _COMPILED_CALL: Final = "_compiled_call_impl"
 
 
 def inside_graph() -> bool:
-    """Whether torch.compile traces the caller, or a CUDA graph is being captured: no place for a range.
+    """Whether torch.compile traces the caller, or a graph of CUDA's or of an XPU's is captured: no place for a range.
 
     In the first it would break the graph, in the second it would be recorded once and never be heard of again.
     """
     if torch.compiler.is_compiling():
         return True
-    return bool(torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing())
+    if torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing():
+        return True
+    xpu_captures = getattr(torch.xpu, "is_current_stream_capturing", None)  # not in every torch
+    return bool(torch.xpu.is_initialized() and xpu_captures is not None and xpu_captures())
 
 
 def listen_to_calls(owner: Any, name: str, wrap: Wrap, undo: ExitStack) -> None:
@@ -144,9 +147,6 @@ class _Hook:
     def __call__(self, *args: Any) -> None:
         if not inside_graph():
             _tell(self._heard, *args)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Callable[..., None]:
-        return _nothing
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _no_hook, ()

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from gemma_trace.capture import hub
+from gemma_trace.capture.accelerators import devices_of, working_devices
 from gemma_trace.capture.adapters import adapter_of, with_adapter
 from gemma_trace.capture.config import CaptureConfig, Dtype
 from gemma_trace.capture.distributed import same_verdict, this_rank
@@ -32,6 +33,7 @@ class LoadedModel:
     """A model that is ready to generate.
 
     Attributes:
+        device: where its inputs go.
         weights: `random` or `pretrained`.
         warnings: what has to be said of it, a line each.
         assistance: what `generate` is given for assisted decoding.
@@ -45,6 +47,11 @@ class LoadedModel:
     warnings: tuple[str, ...] = ()
     assistance: Mapping[str, Any] = field(default_factory=dict)
     record: Mapping[str, ConfigValue] = field(default_factory=dict)
+
+    @property
+    def devices(self) -> tuple[torch.device, ...]:
+        """Those whose work is its own: all accelerators that it is on, or the CPU."""
+        return working_devices(devices_of(self.model))
 
 
 def resolve_device(name: str, option: str = "--device") -> torch.device:
@@ -83,10 +90,15 @@ def image_device(config: CaptureConfig, device: torch.device) -> torch.device | 
     return resolve_device(config.image_device, "--image-device")
 
 
-def images_elsewhere(config: CaptureConfig, device: torch.device) -> torch.device | None:
-    """Where images are processed, if on a device whose work neither the host's clock tells nor the model's device."""
+def images_elsewhere(config: CaptureConfig, device: torch.device, *others: torch.device) -> torch.device | None:
+    """Where images are processed, if on a device whose work neither the host's clock tells nor the model's devices.
+
+    Args:
+        device: where the model's inputs go.
+        others: what else it is on.
+    """
     images_on = image_device(config, device)
-    return None if images_on is None or images_on.type == "cpu" or images_on == device else images_on
+    return None if images_on is None or images_on.type == "cpu" or images_on in (device, *others) else images_on
 
 
 def load_model(config: CaptureConfig, progress: Progress | None = None) -> LoadedModel:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -14,7 +14,6 @@ from gemma_trace.capture.accelerators import activity_of, wait_for
 from gemma_trace.capture.activation_memory import APART_WARNING, profiled_heap
 from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.cycles import CYCLE_REQUESTS, cycle_lengths
-from gemma_trace.capture.models import images_elsewhere
 from gemma_trace.capture.phases import Progress
 from gemma_trace.capture.sending import Sent
 
@@ -43,7 +42,7 @@ class ProfiledPass:
 
 def profiled_pass(
     config: CaptureConfig,
-    device: torch.device,
+    devices: Sequence[torch.device],
     send: Callable[[int], Sent],
     progress: Progress,
     scratch: Path,
@@ -52,7 +51,7 @@ def profiled_pass(
     """Record requests; before each cycle one more is sent, which the profiler throws away.
 
     Args:
-        device: where the model is.
+        devices: those that work, for the model or for images.
         send: sends the request of a number, from 0 on, and comes back with its last token on the host.
         scratch: where the exports go.
         longest_cycle: how many requests a cycle may have.
@@ -65,11 +64,12 @@ def profiled_pass(
         for length in lengths:
             exported.append(scratch / f"profiler-{len(exported)}.json")
             heap.begin_cycle()
-            with _profiler(config, device, len(sent) + len(exported) - 1, length, exported[-1]) as profiler:
+            with _profiler(config, devices, len(sent) + len(exported) - 1, length, exported[-1]) as profiler:
                 for still_to_come in range(length, -1, -1):
                     found = send(len(sent))
                     sent += [found] if still_to_come < length else []
-                    wait_for(device)
+                    for device in devices:
+                        wait_for(device)
                     heap.after_request(still_to_come)
                     progress.step()
                     if len(sent) == config.profile_runs:
@@ -80,7 +80,7 @@ def profiled_pass(
 
 
 def _profiler(
-    config: CaptureConfig, device: torch.device, first_step: int, length: int, exported: Path
+    config: CaptureConfig, devices: Sequence[torch.device], first_step: int, length: int, exported: Path
 ) -> torch.profiler.profile:
     """The profiler of one cycle. Each has its own: one that goes on to the next can't be left by an exception.
 
@@ -89,9 +89,7 @@ def _profiler(
         length: how many requests it records.
         exported: where it writes what it has recorded.
     """
-    images_on = images_elsewhere(config, device)
-    recorded = [activity_of(each) for each in (device, images_on) if each is not None]
-    activities = list(dict.fromkeys([ProfilerActivity.CPU, *filter(None, recorded)]))
+    activities = list(dict.fromkeys([ProfilerActivity.CPU, *filter(None, map(activity_of, devices))]))
     steps = torch.profiler.schedule(wait=0, warmup=1, active=length, repeat=1)
     profiler = torch.profiler.profile(
         activities=activities,

@@ -75,20 +75,21 @@ def request_bytes(config: Any, shape: RequestShape, element_bytes: int) -> dict[
     return max(prefill, images, key=lambda parts: sum(parts.values()))
 
 
-def check_request(config: Any, shape: RequestShape, dtype: torch.dtype, device: torch.device) -> None:
-    """Refuse a request that is too large for its device.
+def check_request(config: Any, shape: RequestShape, dtype: torch.dtype, *devices: torch.device) -> None:
+    """Refuse a request that is too large for its devices, of which each holds a part of what it takes.
 
     Raises:
         DeviceError: it needs more than is free.
     """
     parts = request_bytes(config, shape, dtype.itemsize)
-    needed, free = sum(parts.values()), own_bytes(device)
+    needed, free = sum(parts.values()), sum(map(own_bytes, devices))
     if needed > free:
         most = max(parts, key=parts.__getitem__)
         tokens = f"{shape.prompts * shape.prompt_tokens:,} tokens and {shape.prompts * shape.images:,} images"
+        where = f"{' and '.join(map(str, devices))} {'has' if len(devices) == 1 else 'have'}"
         raise DeviceError(
             f"a request of {tokens} needs {needed / 1e9:,.1f} GB, {parts[most] / 1e9:,.1f} of them for {most}, and "
-            f"{device} has {free / 1e9:,.1f} GB free; lower --prompt-tokens, --batch or --images-per-request, "
+            f"{where} {free / 1e9:,.1f} GB free; lower --prompt-tokens, --batch or --images-per-request, "
             "shorten --prompt, or give --prefill-chunk"
         )
 

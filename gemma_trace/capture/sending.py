@@ -63,7 +63,7 @@ class Sender:
         if not config.cold:
             shape = self._shape(largest(requests), max(map(self.new_tokens, requests)))
             check_length(loaded.model, shape.prompt_tokens, shape.new_tokens)
-            check_request(loaded.model.config, shape, loaded.model.dtype, loaded.device)
+            check_request(loaded.model.config, shape, loaded.model.dtype, *loaded.devices)
         self.requests = list(requests)
         if config.prompt_tokens:
             prompt = self._lengthened_prompt(requests[0], config.prompt_tokens)

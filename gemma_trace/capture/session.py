@@ -164,13 +164,13 @@ def _profiled(
     loaded = load_model(config, progress) if model is None else _in_hand(config, model, processor, run)
     load_ns = None if model is not None else time.perf_counter_ns() - began_ns
     modules = find_stage_modules(loaded.model, config.stage_module_paths)
-    images_on = images_elsewhere(config, loaded.device)
+    images_on = images_elsewhere(config, loaded.device, *loaded.devices)
     with (
         torch.inference_mode(),
         compiled_stages(modules, config.compile),
         greedy_generation(loaded.model, config) as generation,
         watched_decode(loaded.model) as decode_mode,
-        watched_devices((weights.device for weights in loaded.model.parameters()), *filter(None, [images_on])) as watch,
+        watched_devices(loaded.devices, *filter(None, [images_on])) as watch,
     ):
         run = replace(run, weights=loaded.weights)
         session = _Session(config, loaded, generation, requests, progress)
@@ -187,7 +187,7 @@ def _profiled(
         config=config.record()
         | ({"device": str(device)} if model is None else read_given(model, processor).record())
         | {"decode_mode": decode_mode.name}
-        | ({"images_waited_for": True} if images_elsewhere(config, device) else {})
+        | ({"images_waited_for": True} if images_on is not None else {})
         | dict(loaded.record),
         timed_requests=tuple(timed),
         profiled_images=tuple(session.request(index).id for index in range(config.profile_runs)),
@@ -195,7 +195,7 @@ def _profiled(
         profiled_step_guesses=tuple(sent.step_guesses for sent in session.profiled if sent.step_tokens),
         warnings=(
             *(*loaded.warnings, *session.warnings, *watch.warnings, *decode_mode.warnings),
-            *(*missing_stages(modules), *settings_warnings(loaded.model, device), *_warnings(device, exported)),
+            *(*missing_stages(modules), *settings_warnings(loaded.model, loaded.devices), *_warnings(device, exported)),
             *assistance_warnings(config, timed),
         ),
         cold_start=ColdStart(import_ns(), load_ns, tuple(session.cold_requests)) if config.cold else None,
@@ -226,7 +226,7 @@ class _Session:
         self._config = config
         self._loaded = loaded
         self._progress = progress
-        self._images_on = images_elsewhere(config, loaded.device)
+        self._images_on = images_elsewhere(config, loaded.device, *loaded.devices)
         self._sender = Sender(config, loaded, generation, requests)
         self._sent: dict[str, Sent] = {}
         numbers = image_numbers(self._sender.requests)  # now, as images that are made here are gone afterwards
@@ -278,7 +278,7 @@ class _Session:
         self.warnings += (f"torch.compile was still compiling after {MOST_WARMUPS} rounds of requests",)
 
     def time_requests(self, watch: DeviceWatch) -> list[RequestSample]:
-        """The timed pass: stages on the host's clock and CUDA's events, no profiler.
+        """The timed pass: stages on the host's clock and the devices' events, no profiler.
 
         Args:
             watch: looks at the devices before, after and in between.
@@ -295,7 +295,7 @@ class _Session:
         Args:
             between: called once each of them is over and its times are taken.
         """
-        timer = StageTimer(self._loaded.device)
+        timer = StageTimer(*self._loaded.devices)
         samples = []
         with self._annotated(timer, detail="stage") as ranges:
             for index in range(count):
@@ -318,7 +318,7 @@ class _Session:
         with self._annotated(ProfilerRanges(), detail=detail) as ranges:
             found = profiled_pass(
                 self._config,
-                self._loaded.device,
+                (*self._loaded.devices, *filter(None, [self._images_on])),
                 lambda index: self._send(self.request(index), ranges, _ignore_tokens),
                 self._progress,
                 scratch,
@@ -339,8 +339,7 @@ class _Session:
         if self._images_on is not None:
             sink = SynchronizedRanges(sink, self._images_on, only=Stage.IMAGE_PROCESSING)
         if self._config.sync_stages:
-            devices = dict.fromkeys(weights.device for weights in self._loaded.model.parameters())
-            sink = SynchronizedRanges(sink, *devices)
+            sink = SynchronizedRanges(sink, *self._loaded.devices)
         with annotate(
             self._loaded.model,
             self._loaded.processor,

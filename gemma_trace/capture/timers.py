@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from gemma_trace.capture.accelerators import TimedEvent, event_now, wait_for
+from gemma_trace.capture.accelerators import DeviceClock, TimedEvent
 from gemma_trace.metadata import RequestSample, StageSample
 from gemma_trace.stages import Stage, stage_of_range
 
@@ -26,10 +26,13 @@ class StageTimer:
     """Listens to the stage ranges of one request at a time; ranges that are no stage's cost nothing.
 
     Use from one thread. `start_request` forgets what came before, `finish_request` sums up.
+
+    Args:
+        devices: those that work for the model.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
+    def __init__(self, *devices: torch.device) -> None:
+        self._devices = DeviceClock(*devices)
         self.start_request()
 
     def start_request(self) -> None:
@@ -46,7 +49,7 @@ class StageTimer:
             return
         parent = next((index for index in reversed(self._open) if index is not None), -1)
         self._open.append(len(self._spans))
-        event = event_now(self._device)
+        event = self._devices.now()
         self._spans.append(_Span(stage, parent, time.perf_counter_ns(), event))
 
     def end(self) -> None:
@@ -55,7 +58,7 @@ class StageTimer:
         index = self._open.pop()
         if index is not None:
             self._spans[index].end_ns = now
-            self._spans[index].end_event = event_now(self._device)
+            self._spans[index].end_event = self._devices.now()
 
     def tokens_on_host(self, count: int = 1) -> None:
         """Token ids of each sequence have reached the host, so many at once."""
@@ -64,7 +67,7 @@ class StageTimer:
     def finish_request(
         self, image: str, prompt_tokens: int | None = None, image_pixels: tuple[int, ...] = ()
     ) -> RequestSample:
-        """The request as a sample; waits for the device, after all clocks have been read.
+        """The request as a sample; waits for the devices, after all clocks have been read.
 
         Args:
             image: the label of the request's image, or of the request.
@@ -74,7 +77,7 @@ class StageTimer:
         Raises:
             ValueError: no request range was closed, or no token arrived.
         """
-        wait_for(self._device)
+        self._devices.wait()
         root = next((span for span in self._spans if span.stage is Stage.REQUEST), None)
         if root is None or not self._tokens_ns:
             raise ValueError("a request needs its range and at least one token")

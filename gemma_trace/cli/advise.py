@@ -79,17 +79,17 @@ def advise(
     from gemma_trace.trace.folders import find_traces
 
     files = find_traces(paths)
-    own = tuple(own_peaks(peaks))
-    work = partial(look_at, request=request, rules=read_rules(rule, rules), peaks=own, cached=not no_cache)
+    user_peaks = tuple(own_peaks(peaks))
+    work = partial(look_at, request=request, rules=read_rules(rule, rules), peaks=user_peaks, cached=not no_cache)
     done = list(zip(files, map_files(work, files), strict=True))
     failures = [result for _, result in done if isinstance(result, InputError)]
     read = [(file, *result) for file, result in done if not isinstance(result, InputError)]
     if read:
-        labels = told_apart([found.label for _, found, _ in read], [file for file, _, _ in read])
-        found = advice_of([found.called(label) for (_, found, _), label in zip(read, labels, strict=True)])
+        labels = told_apart([looked.label for _, looked, _ in read], [file for file, _, _ in read])
+        advice = advice_of([looked.called(label) for (_, looked, _), label in zip(read, labels, strict=True)])
         health = merged([health for *_, health in read], labels)
-        report = advice_report(found, [str(path) for path in paths], health)
-        report = with_rules(report, found) if explain else report
+        report = advice_report(advice, [str(path) for path in paths], health)
+        report = with_rules(report, advice) if explain else report
         emit(report, form, output, force=force, raw=raw)
     for failure in failures[:-1]:
         say(f"gemma-trace: {failure}")

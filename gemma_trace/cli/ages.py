@@ -47,8 +47,8 @@ def instant_ns(text: str, option: str) -> int:
     if _AGE.fullmatch(text):
         return time.time_ns() - age_s(text, option) * 10**9
     try:
-        found = datetime.fromisoformat(text)
-        since = (found if found.tzinfo else found.replace(tzinfo=UTC)) - _START
+        instant = datetime.fromisoformat(text)
+        since = (instant if instant.tzinfo else instant.replace(tzinfo=UTC)) - _START
     except (ValueError, OverflowError):
         message = f"{option} {text!r} is neither a date nor an age; give one like 2026-11-01, or 30d"
         raise ConfigError(message) from None

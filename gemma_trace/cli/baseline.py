@@ -63,11 +63,11 @@ def baseline(
             f"{action.value} has no RUN" if given else "set requires the RUNs that the baseline consists of"
         )
     if action is Action.LIST:
-        found = baselines(store)
+        shown = baselines(store)
     elif action is Action.SET:
-        found = [set_baseline(store, name, given, force=force)]
+        shown = [set_baseline(store, name, given, force=force)]
     elif action is Action.SHOW:
-        found = [baseline_of(store, name)]
+        shown = [baseline_of(store, name)]
     else:
-        found = [remove_baseline(store, name)]
-    emit(baseline_report(found, shown_url(store)), form, output, force=force, raw=raw)
+        shown = [remove_baseline(store, name)]
+    emit(baseline_report(shown, shown_url(store)), form, output, force=force, raw=raw)

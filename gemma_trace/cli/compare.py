@@ -130,15 +130,15 @@ def compare(
             plan_trials(arms, rounds, out_dir, seed), out_dir, seed, on_change=watch, is_enough=is_enough
         )
     require_enough(trials)
-    found = comparisons(trials, taken)
+    pairs = comparisons(trials, taken)
     said = [*remarks([t.conditions for t in trials if t.seconds], os.cpu_count() or 1), *trial_remarks(trials, taken)]
-    report = diff_report(found, (), [str(out_dir)], top, remarks=said)
-    verdicts = [gate.judge(pair) for pair in found] if gate else []
+    report = diff_report(pairs, (), [str(out_dir)], top, remarks=said)
+    verdicts = [gate.judge(pair) for pair in pairs] if gate else []
     if gate:
         report = report.extended((), {"gate": gate_record(verdicts, ())})
     emit(report, form, output, force=force, raw=raw)
     if gate:
-        hold(found, verdicts, (), lenient=inconclusive is OnInconclusive.OK)
+        hold(pairs, verdicts, (), lenient=inconclusive is OnInconclusive.OK)
 
 
 def differing(varied: Sequence[str], pythons: Sequence[str]) -> list[str]:
@@ -178,13 +178,13 @@ def comparisons(trials: Sequence[Trial], taken: dict[Path, Side]) -> list[TraceD
             done[trial.arm.label][trial.round] = trial.trace
     labels = [trial.arm.label for trial in sorted(trials, key=lambda trial: trial.arm.order)]
     first, *others = dict.fromkeys(labels)
-    found = []
+    diffs = []
     for other in others:
         both = [number for number in done[first] if number in done[other]]
         sides = [[side_at(done[label][number], taken) for number in both] for label in (first, other)]
         if both:
-            found.append(diff_sides(*sides, paired=True, names=(first, other)))
-    return found
+            diffs.append(diff_sides(*sides, paired=True, names=(first, other)))
+    return diffs
 
 
 def side_at(path: Path, taken: dict[Path, Side]) -> Side:

@@ -211,11 +211,11 @@ class SideReader:
         if not any(stored):
             return diff_sides(*sides, paired=pairing.is_paired, noise=noise, names=pairing.names)
         alone = [[stages_alone(side) for side in each] for each in sides]
-        found = diff_sides(*alone, paired=pairing.is_paired, noise=noise, names=pairing.names)
+        changed = diff_sides(*alone, paired=pairing.is_paired, noise=noise, names=pairing.names)
         known = [
             told.settings if told else settings_of(side[0].metadata) for told, side in zip(stored, sides, strict=True)
         ]
-        return replace(found, settings=tuple(differing(*known)))
+        return replace(changed, settings=tuple(differing(*known)))
 
 
 def paired(before: Path, afters: Sequence[Path], runs: Runs, *, repeats: bool) -> tuple[list[Pairing], list[str]]:

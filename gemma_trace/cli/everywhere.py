@@ -52,9 +52,9 @@ def asked() -> Everywhere:
 def taken_out(arguments: Sequence[str]) -> tuple[list[str], Everywhere]:
     """Arguments without these options, wherever they stand before a `--`; and the options."""
     end = list(arguments).index("--") if "--" in arguments else len(arguments)
-    found = {_FLAGS[argument] for argument in arguments[:end] if argument in _FLAGS}
+    flags = {_FLAGS[argument] for argument in arguments[:end] if argument in _FLAGS}
     rest = [argument for argument in arguments[:end] if argument not in _FLAGS] + list(arguments[end:])
-    return rest, Everywhere(**{field.name: field.name in found for field in fields(Everywhere)})
+    return rest, Everywhere(**{field.name: field.name in flags for field in fields(Everywhere)})
 
 
 @contextmanager

@@ -70,13 +70,13 @@ def history(
     names = tuple(dict.fromkeys(part.strip() for part in by.split(",") if part.strip())) if by is not None else BY
     measures = [measure_named(name) for name in dict.fromkeys(measure or ["ttft"])]
     since_ns = None if since is None else instant_ns(since, "--since")
-    found = history_of(store, measures, by=names, since_ns=since_ns, least_pct=least_pct)
-    emit(history_report(found), form, output, force=force, raw=raw)
+    followed = history_of(store, measures, by=names, since_ns=since_ns, least_pct=least_pct)
+    emit(history_report(followed), form, output, force=force, raw=raw)
     if html is not None:
         from gemma_trace.report.html.history_page import render_history
         from gemma_trace.trace.files import output_file
 
-        page = render_history(found)
+        page = render_history(followed)
         with output_file(html) as file:
             file.write(page)
         remark(f"The page is at {html}.")

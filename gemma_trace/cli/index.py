@@ -194,13 +194,13 @@ def _watch(job: IndexJob, paths: Sequence[Path], jobs: int | None, result: Index
 
 def _states(paths: Sequence[Path], to: str) -> dict[Path, tuple[int, int]]:
     """The size and the time of the last change of the traces that are there."""
-    found: dict[Path, tuple[int, int]] = {}
+    states: dict[Path, tuple[int, int]] = {}
     for path in paths:
         try:
             anew = RemotePath(path.url) if isinstance(path, RemotePath) else path  # it remembers what it was told
             for trace in _traces([anew], to):
                 state = trace.stat()
-                found[trace] = (state.st_size, state.st_mtime_ns)
+                states[trace] = (state.st_size, state.st_mtime_ns)
         except (OSError, UnreadableError):  # nothing is there yet, or something has just gone
             continue
-    return found
+    return states

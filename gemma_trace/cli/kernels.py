@@ -58,7 +58,7 @@ def kernels(
     from gemma_trace.report.tables.kernels import kernels_report
     from gemma_trace.trace.folders import one_trace
 
-    own = own_peaks(peaks)
+    user_peaks = own_peaks(peaks)
     chosen = chosen_stage(stage)
     loaded = open_trace(one_trace(trace), read_rules(rule, rules), cached=not no_cache)
     table = kernel_table(loaded, chosen, request, by, sort, device)
@@ -69,7 +69,7 @@ def kernels(
         from gemma_trace.analysis.roofline.rows import row_rooflines
         from gemma_trace.report.tables.roofline import with_rooflines
 
-        held_against = device_peaks(loaded, own, table.on)
+        held_against = device_peaks(loaded, user_peaks, table.on)
         rows = achieved_rows(table, row_rooflines(loaded, table, held_against.peaks))
         report = with_rooflines(report, table, rows, held_against, top, full_names=full_names)
     emit(report, form, output, force=force, raw=raw)

@@ -138,11 +138,11 @@ def format_for(form: Format | None, output: Path | None, option: str = "--output
     Raises:
         ConfigError: the file's name tells no format.
     """
-    found = form or (Format.TABLE if output is None else format_of(output))
-    if found is None:
+    chosen = form or (Format.TABLE if output is None else format_of(output))
+    if chosen is None:
         known = ", ".join(EXTENSIONS)
         raise ConfigError(f"{option} {output}: the name tells no format; end it with {known}, or give --format")
-    return found
+    return chosen
 
 
 def emit(report: Report, form: Format | None, output: Path | None, *, force: bool, raw: bool = False) -> None:

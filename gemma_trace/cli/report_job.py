@@ -134,8 +134,8 @@ def draw_file(
     from gemma_trace.trace.trace import load
 
     trace = load(path, rules, cache=TraceCache() if cached else None, jobs=1)
-    found = (lanes_of(part, rank, request) for rank, part in _parts(trace, wanted[path]))
-    return [lanes for lanes in found if lanes is not None]
+    drawn = (lanes_of(part, rank, request) for rank, part in _parts(trace, wanted[path]))
+    return [lanes for lanes in drawn if lanes is not None]
 
 
 def _parts(trace: Trace, numbers: Sequence[int]) -> Iterator[tuple[int, Trace]]:

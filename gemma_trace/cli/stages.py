@@ -71,7 +71,7 @@ def stages(
     from gemma_trace.trace.folders import one_trace
     from gemma_trace.trace.near_names import no_such_stage
 
-    own, chosen = own_peaks(peaks), chosen_stage(stage)
+    user_peaks, chosen = own_peaks(peaks), chosen_stage(stage)
     if report := of_ranks(trace, request, chosen, read_rules(rule, rules)):
         emit(report, form, output, force=force, raw=raw)
         return
@@ -83,7 +83,7 @@ def stages(
         if chosen not in (present := dict.fromkeys(row.stage for row in shown.rows)):
             raise no_such_stage(loaded, chosen, present)
         shown, reasons = shown.of_stage(chosen), [reason for reason in reasons if reason.stage == chosen]
-    floors = floors_of(loaded, shown.complete(), own)
+    floors = floors_of(loaded, shown.complete(), user_peaks)
     run = summarize(loaded, everything)
     report = stages_report(shown, run, reasons, floors, split=why)
     if explain:
@@ -138,9 +138,9 @@ def with_devices(report: Report, trace: Trace, shown: StageBreakdown) -> Report:
 
     if len(devices_of(trace)) < 2:
         return report
-    found = device_use(trace, shown.requests)
-    table = device_table(found, len(shown.requests), shown.totals.wall_ns)
-    return report.extended([table], {"devices": device_data(found)})
+    uses = device_use(trace, shown.requests)
+    table = device_table(uses, len(shown.requests), shown.totals.wall_ns)
+    return report.extended([table], {"devices": device_data(uses)})
 
 
 def with_critical_path(report: Report, trace: Trace, requests: Sequence[Request]) -> Report:
@@ -182,10 +182,10 @@ def with_counters(report: Report, trace: Trace, requests: Sequence[Request]) -> 
     from gemma_trace.analysis.counter_means import counter_use
     from gemma_trace.report.tables.counters import counter_data, counter_table
 
-    found = counter_use(trace, requests)
-    if not found:
+    uses = counter_use(trace, requests)
+    if not uses:
         return report
-    return report.extended([counter_table(found)], {"counters": counter_data(found)})
+    return report.extended([counter_table(uses)], {"counters": counter_data(uses)})
 
 
 def with_steps(report: Report, trace: Trace) -> Report:
@@ -193,9 +193,10 @@ def with_steps(report: Report, trace: Trace) -> Report:
     from gemma_trace.report.tables.steps import steps_data, steps_table
     from gemma_trace.served.steps import engine_steps, hides_encoder
 
-    found = engine_steps(trace)
-    if not found:
+    served_steps = engine_steps(trace)
+    if not served_steps:
         return report
     return report.extended(
-        [steps_table(found, encoder_hidden=hides_encoder(trace, found))], {"steps": steps_data(found)}
+        [steps_table(served_steps, encoder_hidden=hides_encoder(trace, served_steps))],
+        {"steps": steps_data(served_steps)},
     )

@@ -60,8 +60,8 @@ def what_if(
         raise ConfigError("nothing would change; give --scale PATTERN=X, --remove PATTERN or --overlap PATTERN")
     change = Change.of(remove or (), dict(map(scaled, scale or ())), overlap or ())
     loaded = open_trace(one_trace(trace), read_rules(rule, rules), cached=not no_cache)
-    found = replayed(loaded, change, request)
-    emit(what_if_report(found, str(loaded.path), run_health(loaded)), form, output, force=force, raw=raw)
+    answer = replayed(loaded, change, request)
+    emit(what_if_report(answer, str(loaded.path), run_health(loaded)), form, output, force=force, raw=raw)
 
 
 def scaled(text: str) -> tuple[str, float]:

@@ -24,16 +24,16 @@ def parse_ranks(text: str) -> list[int]:
     >>> parse_ranks("5,0-2")
     [0, 1, 2, 5]
     """
-    found: set[int] = set()
+    ranks: set[int] = set()
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         ends = (first, last if dash else first)
         if not all(end.isascii() and end.isdigit() and len(end) <= 7 for end in ends) or int(ends[1]) >= MOST_RANKS:
             raise ConfigError(f"--ranks {text!r} is not a list of ranks; give numbers and ranges, such as 0,5 or 0-3")
-        found.update(range(int(ends[0]), int(ends[1]) + 1))
-    if not found:
+        ranks.update(range(int(ends[0]), int(ends[1]) + 1))
+    if not ranks:
         raise ConfigError(f"--ranks {text!r} names no rank; give the lower one of a range first")
-    return sorted(found)
+    return sorted(ranks)
 
 
 def rank_files(paths: Sequence[Path], wanted: Sequence[int]) -> dict[int, Path]:
@@ -44,7 +44,7 @@ def rank_files(paths: Sequence[Path], wanted: Sequence[int]) -> dict[int, Path]:
     Raises:
         InputError: a rank has no file.
     """
-    found: dict[int, Path] = {}
+    by_rank: dict[int, Path] = {}
     for path in paths:
         try:
             header = read_header(path)
@@ -52,11 +52,11 @@ def rank_files(paths: Sequence[Path], wanted: Sequence[int]) -> dict[int, Path]:
             header = {}
         rank = identity_of(distributed_of(header), path).rank
         if rank != NONE:
-            found.setdefault(rank, path)
+            by_rank.setdefault(rank, path)
     for rank in wanted:
-        if rank not in found:
-            listed = ", ".join(map(str, sorted(found)[:_MOST_NAMED])) + (", …" if len(found) > _MOST_NAMED else "")
+        if rank not in by_rank:
+            listed = ", ".join(map(str, sorted(by_rank)[:_MOST_NAMED])) + (", …" if len(by_rank) > _MOST_NAMED else "")
             raise InputError(
-                f"rank {rank} not found: there are traces of " + (f"ranks {listed}" if found else "no rank")
+                f"rank {rank} not found: there are traces of " + (f"ranks {listed}" if by_rank else "no rank")
             )
-    return {rank: found[rank] for rank in wanted}
+    return {rank: by_rank[rank] for rank in wanted}

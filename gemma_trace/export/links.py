@@ -46,5 +46,5 @@ class LinkNumbers:
         """A span's arguments, as JSON text."""
         return msgspec.Raw(_CORRELATION.sub(self._moved, args) if self._rank else args)
 
-    def _moved(self, found: re.Match[bytes]) -> bytes:
-        return b"%b%d" % (found[1], (self._rank or 0) * RANK_STEP + int(found[2]))
+    def _moved(self, number: re.Match[bytes]) -> bytes:
+        return b"%b%d" % (number[1], (self._rank or 0) * RANK_STEP + int(number[2]))

@@ -231,8 +231,8 @@ def is_private_name(name: str) -> bool:
 
 def host_of_file(name: str) -> str | None:
     """The host in a file name of torch.profiler's TensorBoard handler."""
-    found = _HANDLER.search(name)
-    return found["host"] if found else None
+    handler = _HANDLER.search(name)
+    return handler["host"] if handler else None
 
 
 class PrivateNames(EventSink):
@@ -282,10 +282,10 @@ class PrivateNames(EventSink):
                 self._seen.add(told)
             self._of_text(key)
             try:
-                found = list(_walk(key, decoded(raw)))
+                texts = list(_walk(key, decoded(raw)))
             except UnreadableValueError:  # it isn't copied either
                 continue
-            for name, text in found:
+            for name, text in texts:
                 self._of_pair(name, text)
 
     def _of_pair(self, key: str, text: str) -> None:
@@ -296,8 +296,8 @@ class PrivateNames(EventSink):
 
     def _of_text(self, text: str) -> None:
         if "/" in text or "\\" in text:
-            for found in _HOME.finditer(text):
-                name = found["several"] or found["user"]
+            for home in _HOME.finditer(text):
+                name = home["several"] or home["user"]
                 if name:
                     self._add(USERS, name)
         if "=" in text or ":" in text:

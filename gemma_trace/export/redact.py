@@ -14,6 +14,7 @@ from typing import BinaryIO, Final
 
 import msgspec
 
+from gemma_trace.arguments import checked
 from gemma_trace.export.private_names import PrivateNames
 from gemma_trace.export.redacted_json import JsonRedactor, Members
 from gemma_trace.foreign import UnreadableValueError, decoded, members_of
@@ -54,6 +55,7 @@ class Redaction:
     incomplete: bool
 
 
+@checked
 def redact(path: str | Path, output: str | Path, on_bytes: Callable[[int], None] | None = None) -> Redaction:
     """Write a copy of a trace without tokens, environment blocks, names of users and hosts, and folders.
 

@@ -88,10 +88,10 @@ class JsonRedactor:
             return ((key, raw),)
         if len(raw) > _LONGEST_CACHED:
             return self._member(key, raw, distinct=distinct, ours=ours)
-        found: Members = self._remembered(
+        members: Members = self._remembered(
             (key, raw, distinct), lambda: self._member(key, raw, distinct=distinct, ours=ours)
         )
-        return found
+        return members
 
     def is_plain(self, key: str) -> bool:
         """Whether a member with this key is kept unchanged if it is not text."""
@@ -206,8 +206,8 @@ class JsonRedactor:
         kept, flag = [], ""
         for each in value:
             kept.append(self._walk(flag or key, each, depth + 1))
-            found = _FLAG.fullmatch(each) if isinstance(each, str) else None
-            flag = found["name"] if found else ""
+            option = _FLAG.fullmatch(each) if isinstance(each, str) else None
+            flag = option["name"] if option else ""
         if all(after is before for after, before in zip(kept, value, strict=True)):
             return value
         return [each for each in kept if each is not _GONE]

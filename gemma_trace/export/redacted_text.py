@@ -60,11 +60,11 @@ _TEMPORARY: Final = r"(?<=torchinductor_)"
 
 def says_user_or_host(text: str) -> list[tuple[str, str]]:
     """(kind, name) of every user and host that a text declares, as in `USER=me` or `hostname: box`."""
-    found = []
+    told = []
     for match in _VARIABLE.finditer(text):
         kind = HOSTS if re.search(r"host|node|computer|domain", match["name"], re.IGNORECASE) else USERS
-        found.append((kind, match["value"]))
-    return found
+        told.append((kind, match["value"]))
+    return told
 
 
 def is_environment_text(text: str) -> bool:
@@ -145,18 +145,18 @@ class TextRedactor:
         if "\\" in text:
             plain = readable(text)  # JSON in text, whose escapes hide where a secret stands
             text = plain if len(find_secrets(plain)) > len(find_secrets(text)) else text
-        found = find_secrets(text)
-        for secret in reversed(found):
+        secrets = find_secrets(text)
+        for secret in reversed(secrets):
             text = text[: secret.start] + MARKS[SECRETS] + text[secret.end :]
-        self._removed[SECRETS] += len(found)
+        self._removed[SECRETS] += len(secrets)
         return text
 
-    def _variable(self, found: re.Match[str]) -> str:
-        ((kind, value),) = says_user_or_host(found[0])
+    def _variable(self, assignment: re.Match[str]) -> str:
+        ((kind, value),) = says_user_or_host(assignment[0])
         if value.isdigit() or value.lower() in ("none", "null", "true", "false"):
-            return found[0]
+            return assignment[0]
         self._removed[kind] += 1
-        return found["name"] + found["sign"] + MARKS[kind]
+        return assignment["name"] + assignment["sign"] + MARKS[kind]
 
     def _address(self, match: re.Match[str]) -> str:
         if match["url"]:

@@ -95,10 +95,10 @@ def _profiles(trace: Trace, frames: _Frames) -> Iterator[_Profile]:
     by_row = np.argsort(layout.row, kind="stable")
     edges = np.searchsorted(layout.row[by_row], np.arange(len(layout.rows) + 1))
     for row, begin, stop in zip(layout.rows, edges[:-1].tolist(), edges[1:].tolist(), strict=True):
-        mine = by_row[begin:stop]
-        start = spans.ts_ns[mine]
+        rows = by_row[begin:stop]
+        start = spans.ts_ns[rows]
         name = _name_of(trace, row, on_device=row.track in on_device)
-        yield _Profile(name, start, start + layout.dur_ns[mine], spans.name[mine].astype(np.int64))
+        yield _Profile(name, start, start + layout.dur_ns[rows], spans.name[rows].astype(np.int64))
 
 
 def _name_of(trace: Trace, row: Row, *, on_device: bool) -> str:

@@ -52,9 +52,9 @@ def stage_tracks(trace: Trace) -> Iterator[StageTrack]:
         yield from _host_tracks(trace, requests, HOST + suffix)
         lanes = stage_lanes_of(trace, requests)
         if len(trace.activities):
-            yield _lane_track(DEVICE + suffix, [found.device for found in lanes])
+            yield _lane_track(DEVICE + suffix, [each.device for each in lanes])
             yield from _device_tracks(trace, requests, suffix)
-        yield _lane_track(TIME + suffix, [found.time for found in lanes])
+        yield _lane_track(TIME + suffix, [each.time for each in lanes])
         if len(trace.activities):  # without a device it is what the host did
             yield _joined(
                 CRITICAL_PATH + suffix, [_path_track(trace, path) for path in critical_paths(trace, requests)]
@@ -63,10 +63,10 @@ def stage_tracks(trace: Trace) -> Iterator[StageTrack]:
 
 def _device_tracks(trace: Trace, requests: Sequence[Request], suffix: str) -> Iterator[StageTrack]:
     """One track per device if there are several, with the stages that each device works for."""
-    found = device_lanes_of(trace, requests)
-    devices = list(found[0])
+    lanes = [of_request.by_device for of_request in device_lanes_of(trace, requests)]
+    devices = list(lanes[0])
     for device in devices if len(devices) > 1 else ():
-        yield _lane_track(f"{DEVICE} {label_of_device(device)}{suffix}", [lanes[device] for lanes in found])
+        yield _lane_track(f"{DEVICE} {label_of_device(device)}{suffix}", [by_device[device] for by_device in lanes])
 
 
 def _host_tracks(trace: Trace, requests: Sequence[Request], name: str) -> Iterator[StageTrack]:
@@ -75,13 +75,13 @@ def _host_tracks(trace: Trace, requests: Sequence[Request], name: str) -> Iterat
     parts, others = [], []
     for request in requests:
         ranges = ranges_in(trace, request)
-        mine = spans.track[ranges] == request.track
-        parts.append(_nested(trace, name, ranges[mine], request))
-        others.append(ranges[~mine])
+        on_own_thread = spans.track[ranges] == request.track
+        parts.append(_nested(trace, name, ranges[on_own_thread], request))
+        others.append(ranges[~on_own_thread])
     elsewhere = distinct(np.concatenate(others))
     yield _joined(name, parts)
-    for thread, own in Places(spans.track[elsewhere]):
-        yield _nested(trace, f"{name}, thread {spans.tracks[thread].tid}", elsewhere[own])
+    for thread, on_thread in Places(spans.track[elsewhere]):
+        yield _nested(trace, f"{name}, thread {spans.tracks[thread].tid}", elsewhere[on_thread])
 
 
 def _nested(trace: Trace, name: str, ranges: IntArray, within: Request | None = None) -> StageTrack:

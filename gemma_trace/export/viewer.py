@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+from gemma_trace.arguments import checked
 from gemma_trace.export.ids import ViewerIds
 from gemma_trace.export.links import LinkNumbers
 from gemma_trace.export.part import ExportResult, TracePart
@@ -23,6 +24,7 @@ _KEPT: Final = ("schemaVersion", "deviceProperties", METADATA_KEY)
 """The top-level members that go into the export. Others are nobody's business: some name a host, a user, a token."""
 
 
+@checked
 def export_trace(
     trace: Trace, output: str | Path, on_bytes: Callable[[int], None] | None = None, *, keep_paths: bool = False
 ) -> ExportResult:

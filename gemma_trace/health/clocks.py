@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from gemma_trace.health.findings import CLOCK_SHIFT, Finding, Severity
-from gemma_trace.trace.events import NONE, IntArray
+from gemma_trace.trace.events import NONE, Codes, IntArray
 from gemma_trace.trace.named_spans import named
 from gemma_trace.trace.places import distinct
 from gemma_trace.trace.trace import Trace
@@ -137,16 +137,19 @@ def _after_synchronising(trace: Trace) -> IntArray:
     calls = np.flatnonzero(trace.is_call)
     for_device, for_stream = named(spans, calls, _FOR_DEVICE), named(spans, calls, _FOR_STREAM)
     stream = _streams_of(trace, calls)
-    for own in distinct(process[spans.track[launch[linked]]]).tolist():
-        mine = linked[process[spans.track[launch[linked]]] == own]
-        called = process[spans.track[calls]] == own
-        devices, streams = distinct(spans.device[activities[mine]]), distinct(spans.stream[activities[mine]])
+    for its_process in distinct(process[spans.track[launch[linked]]]).tolist():
+        of_process = linked[process[spans.track[launch[linked]]] == its_process]
+        called = process[spans.track[calls]] == its_process
+        devices, streams = (
+            distinct(spans.device[activities[of_process]]),
+            distinct(spans.stream[activities[of_process]]),
+        )
         if len(devices) == 1:  # of several it isn't known which one a call waits for
-            _bound(trace, returned, mine, calls[called & for_device])
+            _bound(trace, returned, of_process, calls[called & for_device])
             for code in streams.tolist():
                 alone = (stream == NONE) & (spans.dur_ns[calls] > SURE_WAIT_NS) & (len(streams) == 1)
                 chosen = calls[called & for_stream & ((stream == code) | alone)]
-                _bound(trace, returned, mine[spans.stream[activities[mine]] == code], chosen)
+                _bound(trace, returned, of_process[spans.stream[activities[of_process]] == code], chosen)
     return returned
 
 
@@ -157,12 +160,12 @@ def _bound(trace: Trace, returned: IntArray, places: IntArray, calls: IntArray) 
     spans = trace.spans
     ends = np.minimum.accumulate(spans.ends_ns(calls)[::-1])[::-1]
     place = np.searchsorted(spans.ts_ns[calls], spans.ends_ns(trace.launch[places]), side="left")
-    found = np.where(place < len(calls), ends[np.minimum(place, len(calls) - 1)], _FAR)
-    returned[places] = np.minimum(returned[places], found)
+    end_ns = np.where(place < len(calls), ends[np.minimum(place, len(calls) - 1)], _FAR)
+    returned[places] = np.minimum(returned[places], end_ns)
 
 
-def _streams_of(trace: Trace, calls: IntArray) -> IntArray:
-    """int64, the stream that each call names, itself or in the span of its wait on the device; `NONE` for none."""
+def _streams_of(trace: Trace, calls: IntArray) -> Codes:
+    """The stream that each call names, itself or in the span of its wait on the device; `NONE` for none."""
     spans = trace.spans
     waits = np.flatnonzero(spans.in_categories(frozenset({"cuda_sync"})) & (spans.correlation > 0))
     stream = spans.stream[calls].copy()

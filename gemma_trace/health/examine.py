@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from gemma_trace.arguments import checked
 from gemma_trace.health.capture import capture_findings
 from gemma_trace.health.clocks import clock_findings
 from gemma_trace.health.correlation import correlation_findings
@@ -39,6 +40,7 @@ _CHECKS: Final[tuple[Callable[[Trace], Iterator[Finding]], ...]] = (
 )
 
 
+@checked
 def examine(trace: Trace) -> Health:
     """Find what is wrong with a trace."""
     return Health().plus(finding for check in _CHECKS for finding in check(trace))

@@ -123,6 +123,6 @@ def file_findings(trace: Trace) -> Iterator[Finding]:
             "crossing_spans",
             Severity.INFO,
             count,
-            f"host spans that cross another span of their thread: {count:,}; they were clipped, ranges last of all",
+            f"host spans that cross another span of their thread: {count:,}; they were clipped",
             NOTHING_TO_DO,
         )

@@ -36,14 +36,14 @@ def foreign_findings(trace: Trace) -> Iterator[Finding]:
 
 
 def _counters(trace: Trace) -> Iterator[Finding]:
-    found = trace.counters
-    if len(found):
-        names = _named(list(dict.fromkeys(series.name for series in found.table)))
+    counters = trace.counters
+    if len(counters):
+        names = _named(list(dict.fromkeys(series.name for series in counters.table)))
         yield Finding(
             "counters",
             Severity.INFO,
-            len(found),
-            f"values of counters (phase C): {len(found):,}, of {len(found.table):,} series: {names}",
+            len(counters),
+            f"values of counters (phase C): {len(counters):,}, of {len(counters.table):,} series: {names}",
             "gemma-trace stages shows their means by stage",
         )
 
@@ -78,32 +78,29 @@ def _unrecognised(trace: Trace) -> Iterator[Finding]:
     share = 100 * union_ns(spans.ts_ns[guessed], spans.ends_ns(guessed)) / max(1, union_ns(spans.ts_ns, spans.end_ns))
     codes, counts = np.unique(spans.cat[guessed], return_counts=True)
     categories = {spans.cats[code]: count for code, count in zip(codes.tolist(), counts.tolist(), strict=True)}
-    told = _named([f"{count:,} {_in_category(cat)}" for cat, count in _most_first(categories)])
+    told = _named([f"{_category(cat)} ({count:,})" for cat, count in _most_first(categories)])
     unknown = roles.source == RoleSource.NOTHING
     yield Finding(
         "unrecognised_spans",
         Severity.ERROR if unknown.all() else Severity.WARNING,
         len(guessed),
-        f"spans of a category that torch.profiler does not write: {len(guessed):,} of {len(spans):,} ({told}), over "
-        f"{share:.1f}% of the time that spans cover; {_taken_for(trace, guessed)}",
-        "check that torch.profiler wrote this trace, and what was guessed, before you trust a figure",
+        f"{len(guessed):,} of {len(spans):,} spans, {share:.1f}% of the time, have a category that torch.profiler does "
+        f"not write: {told}. {_taken_for(trace, guessed)}",
+        "check that torch.profiler wrote this trace before you trust a figure",
     )
 
 
 def _taken_for(trace: Trace, guessed: IntArray) -> str:
-    """What was made of spans, e.g. "by their names or tracks taken for ops (4)"."""
+    """What was made of spans, as a sentence without its full stop."""
     roles = trace.roles
     unknown = int((roles.source[guessed] == RoleSource.NOTHING).sum())
     told = roles.role[guessed[roles.source[guessed] != RoleSource.NOTHING]]
     codes, counts = np.unique(told, return_counts=True)
     taken = {_ROLE_NAMES[Role(code)]: count for code, count in zip(codes.tolist(), counts.tolist(), strict=True)}
-    parts = [f"by their names or tracks taken for {_named_counts(taken)}"] if taken else []
-    return "; ".join(
-        [
-            *parts,
-            *([f"counted as work of the host, because nothing tells what they are: {unknown:,}"] if unknown else []),
-        ]
-    )
+    if not taken:
+        return "Nothing else says what they are, so they count as work of the host"
+    others = f", and {unknown:,} more as work of the host" if unknown else ""
+    return f"By their names and tracks they count as {_named_counts(taken)}{others}"
 
 
 def _named_counts(counts: Mapping[str, int]) -> str:
@@ -114,8 +111,8 @@ def _of_phase(phase: str) -> str:
     return "without a phase" if phase == NO_PHASE else f"of phase {phase[:8]}"
 
 
-def _in_category(category: str) -> str:
-    return f"of {category[:40]!r}" if category else "without a category"
+def _category(category: str) -> str:
+    return repr(category[:40]) if category else "none"
 
 
 def _most_first(counts: Mapping[str, int]) -> list[tuple[str, int]]:

@@ -26,12 +26,12 @@ def merged(healths: Sequence[Health], labels: Sequence[str]) -> Health:
     """
     if len(healths) == 1:
         return healths[0]
-    found: dict[tuple[str, ...], list[tuple[str, Finding]]] = {}
+    alike: dict[tuple[str, ...], list[tuple[str, Finding]]] = {}
     for label, health in zip(labels, healths, strict=True):
         for finding in health.findings:
             texts = (_NUMBER.sub("#", text) for text in (finding.message, finding.advice))
-            found.setdefault((finding.code, finding.severity.value, *texts), []).append((label, finding))
-    return Health().plus(_as_one(group) for group in found.values())
+            alike.setdefault((finding.code, finding.severity.value, *texts), []).append((label, finding))
+    return Health().plus(_as_one(group) for group in alike.values())
 
 
 def in_few_lines(findings: Sequence[Finding]) -> list[Finding]:
@@ -101,7 +101,7 @@ def told_apart(labels: Sequence[str], paths: Sequence[Path]) -> list[str]:
     >>> told_apart(["run", "run", "other"], [Path("a/x.json"), Path("b/x.json"), Path("c.json")])
     ['run [a/x.json]', 'run [b/x.json]', 'other']
     """
-    found = list(labels)
+    names = list(labels)
     for label in dict.fromkeys(labels):
         alike = [place for place, other in enumerate(labels) if other == label]
         if len(alike) == 1:
@@ -112,5 +112,5 @@ def told_apart(labels: Sequence[str], paths: Sequence[Path]) -> list[str]:
             tail = "/".join(part[-depth:])
             # The same file twice.
             again = f" {number}" if len({p[-depth:] for p in parts}) < len(parts) else ""
-            found[place] = f"{label} [{tail}{again}]"
-    return found
+            names[place] = f"{label} [{tail}{again}]"
+    return names

@@ -73,8 +73,8 @@ def _cold_start(trace: Trace, requests: Sequence[Request], wall_ns: int) -> Iter
     total_ns = 0
     on_track = Places(trace.spans.track[calls.span])
     for track, windows in _windows(requests).items():
-        mine = calls.span[on_track.of(track)]
-        total_ns += _beyond(trace, mine, elsewhere, windows)
+        on_thread = calls.span[on_track.of(track)]
+        total_ns += _beyond(trace, on_thread, elsewhere, windows)
     share = total_ns / wall_ns
     if share < COLD_WORTH_KNOWING:
         return
@@ -96,8 +96,8 @@ def _elsewhere(trace: Trace) -> Intervals:
     spans = trace.spans
     waits = np.array(["Synchronize" in name or "Memcpy" in name for name in spans.names], dtype=bool)
     calls = np.flatnonzero(waits[spans.name] & trace.is_call)
-    own = np.flatnonzero(spans.in_categories(frozenset({"overhead"})))
-    everything = np.concatenate((trace.activities, calls, own))
+    overhead = np.flatnonzero(spans.in_categories(frozenset({"overhead"})))
+    everything = np.concatenate((trace.activities, calls, overhead))
     return union(spans.ts_ns[everything], spans.ends_ns(everything))
 
 
@@ -106,14 +106,14 @@ def _windows(requests: Sequence[Request]) -> dict[int, Intervals]:
     windows: dict[int, list[tuple[int, int]]] = {}
     for request in requests:
         windows.setdefault(request.track, []).append((request.start_ns, request.end_ns))
-    return {track: union(*np.array(mine, dtype=np.int64).T) for track, mine in windows.items()}
+    return {track: union(*np.array(edges, dtype=np.int64).T) for track, edges in windows.items()}
 
 
 def _beyond(trace: Trace, calls: IntArray, elsewhere: Intervals, windows: Intervals) -> int:
     """How much of these windows the calls fill beyond what else is going on."""
     start, end = trace.spans.ts_ns[calls], trace.spans.ends_ns(calls)
     both = union(np.concatenate((start, elsewhere[0])), np.concatenate((end, elsewhere[1])))
-    with_calls, without = (intersect(found, windows) for found in (both, elsewhere))
+    with_calls, without = (intersect(intervals, windows) for intervals in (both, elsewhere))
     return int((with_calls[1] - with_calls[0]).sum() - (without[1] - without[0]).sum())
 
 

@@ -25,10 +25,10 @@ def without_secrets(health: Health, path: Path, on_bytes: Callable[[int], None] 
     Returns:
         The findings, and what takes secrets out of other texts about the trace.
     """
-    found = scan_secrets(path, on_bytes, keep=_REMEMBERED)
-    mask = Mask(found.values)
+    secrets = scan_secrets(path, on_bytes, keep=_REMEMBERED)
+    mask = Mask(secrets.values)
     masked = [replace(each, message=mask(each.message), advice=mask(each.advice)) for each in health.findings]
-    return Health(tuple(masked)).plus(secret_findings(found)), mask
+    return Health(tuple(masked)).plus(secret_findings(secrets)), mask
 
 
 def secret_findings(scanner: SecretScanner) -> Iterator[Finding]:

@@ -35,24 +35,25 @@ def time_findings(trace: Trace) -> Iterator[Finding]:
             "impossible_durations",
             Severity.WARNING,
             len(overlong),
-            f"device activities of impossible recorded length: {len(overlong):,}; they run over {over:,} later ones "
-            f"of their stream, by {overlap_ns / 1e6:.3f} ms together. The longest is {span_text(trace, worst.span)} of "
-            f"{worst.recorded_ns / 1e6:,.3f} ms, which counts {worst.counted_ns / 1e6:,.3f} ms: up to the next one's "
-            "start, or to the end of a call that waited for it",
-            "all figures and shares use the shortened lengths, not the recorded ones",
+            f"device activities that are recorded as longer than they can be: {len(overlong):,}, by "
+            f"{overlap_ns / 1e6:.3f} ms into {over:,} later ones of their stream. The longest, "
+            f"{span_text(trace, worst.span)}, is recorded with {worst.recorded_ns / 1e6:,.3f} ms and counts "
+            f"{worst.counted_ns / 1e6:,.3f} ms",
+            "all figures use the shortened lengths, which end where the next activity starts or where a call that "
+            "waited for this one ends",
         )
-    found = overlaps(trace.spans, trace.activities)
-    covered_ns = int(found.covered_ns.sum())
+    covered = overlaps(trace.spans, trace.activities)
+    covered_ns = int(covered.covered_ns.sum())
     if covered_ns >= LEAST_OVERLAP_NS:
-        count = int((found.covered_ns > 0).sum())
-        worst_span = int(trace.activities[int(np.argmax(found.over))])
+        count = int((covered.covered_ns > 0).sum())
+        worst_span = int(trace.activities[int(np.argmax(covered.over))])
         yield Finding(
             "overlaps_on_a_stream",
             Severity.WARNING,
             count,
             f"device activities that an earlier one of their stream runs over: {count:,}, by {covered_ns / 1e6:.3f} ms "
             f"together; most of them by {span_text(trace, worst_span)} of {trace.spans.dur_ns[worst_span] / 1e6:,.3f} "
-            f"ms ({int(found.over.max()):,})",
+            f"ms ({int(covered.over.max()):,})",
             "sums count the overlap twice; the busy columns do not",
         )
 

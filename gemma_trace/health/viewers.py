@@ -22,7 +22,7 @@ def viewer_findings(trace: Trace) -> Iterator[Finding]:
             dropped,
             f"slices that Perfetto up to v56 drops silently, because they cross another on their track: "
             f"about {dropped:,}",
-            "do not rely on what Perfetto leaves out; the figures here include it",
+            "the figures here include them, those of Perfetto do not",
         )
     negative = sum(track.tid.startswith("-") for track in trace.spans.tracks)
     if negative:

@@ -143,12 +143,12 @@ def _of_length(sums: Floats, length: int) -> Floats:
         sums: float64 […, n + 1], sums of the first values, which add up to 0.
     """
     n = sums.shape[-1] - 1
-    found: Floats = (sums[..., length:] - sums[..., :-length]) ** 2 * (n / (length * (n - length)))
-    left = found.shape[-1]
+    statistic: Floats = (sums[..., length:] - sums[..., :-length]) ** 2 * (n / (length * (n - length)))
+    left = statistic.shape[-1]
     for rest in range(1, FEWEST):  # too few values would be left at an end
-        found[..., rest : rest + 1] = -1
-        found[..., left - 1 - rest : left - rest] = -1
-    return found
+        statistic[..., rest : rest + 1] = -1
+        statistic[..., left - 1 - rest : left - rest] = -1
+    return statistic
 
 
 def _best_stretch(centred: Floats) -> tuple[float, int, int]:
@@ -156,9 +156,9 @@ def _best_stretch(centred: Floats) -> tuple[float, int, int]:
     sums = np.append(0.0, np.cumsum(centred))
     best = (-1.0, 0, 0)
     for length in _lengths(len(centred)):
-        found = _of_length(sums, length)
-        start = int(np.argmax(found))
-        best = max(best, (float(found[start]), start, start + length))
+        statistic = _of_length(sums, length)
+        start = int(np.argmax(statistic))
+        best = max(best, (float(statistic[start]), start, start + length))
     return best
 
 

@@ -61,14 +61,14 @@ def values_of(store: str | Path, measure: Measure) -> pd.DataFrame:
         UnreadableError: the store can't be read.
     """
     if measure.name == PEAK_MEMORY:
-        found = _peaks(store)
+        frame = _peaks(store)
     elif measure.name.startswith((FAMILY, KERNEL)):
-        found = _work(store, *measure.name.split(":", 1))
+        frame = _work(store, *measure.name.split(":", 1))
     else:
-        found = _samples(store, measure.name)
-    if found.empty:
+        frame = _samples(store, measure.name)
+    if frame.empty:
         raise InputError(f"no run in {shown_url(str(store))} has the measure {measure.name!r}; {_known(store)}")
-    return found[VALUE]
+    return frame[VALUE]
 
 
 def _samples(store: str | Path, name: str) -> pd.DataFrame:
@@ -101,8 +101,8 @@ def _peaks(store: str | Path) -> pd.DataFrame:
 
 
 def _single(values: pd.Series) -> pd.DataFrame:
-    found = values.rename("value").astype("float64").reset_index()
-    return found.assign(timing="profiled", low=found["value"], high=found["value"], samples=1)
+    frame = values.rename("value").astype("float64").reset_index()
+    return frame.assign(timing="profiled", low=frame["value"], high=frame["value"], samples=1)
 
 
 def _known(store: str | Path) -> str:

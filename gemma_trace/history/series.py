@@ -174,12 +174,12 @@ def history_of(
         raise InputError(
             f"no run in {shown_url(str(store))} is that recent: the last one is from {last} (UTC); check --since"
         )
-    found = [
+    measured = [
         series
         for measure in measures
         for series in _series_of(recent, values_of(store, measure), measure, by, least_pct)
     ]
-    return History(shown_url(str(store)), tuple(found), len(runs) - len(dated), len(dated) - len(chosen), least_pct)
+    return History(shown_url(str(store)), tuple(measured), len(runs) - len(dated), len(dated) - len(chosen), least_pct)
 
 
 def date_text(created_ns: int) -> str:
@@ -197,8 +197,8 @@ def _series_of(
     groups = [group for _, group in rows.groupby([*known, "timing"], sort=True)]
     for group in sorted(groups, key=len, reverse=True):
         points = tuple(_points(group))
-        found = shifts(np.array([point.value for point in points]))
-        changes = [ChangePoint(each, points[each.place], _newer(points, each.place)) for each in found]
+        shifted = shifts(np.array([point.value for point in points]))
+        changes = [ChangePoint(each, points[each.place], _newer(points, each.place)) for each in shifted]
         shown = tuple(each for each in changes if abs(each.pct) >= least_pct)
         configuration = {name: str(group[name].iloc[0]) for name in known}
         yield Series(measure, configuration, group["timing"].iloc[0], points, shown, len(changes) - len(shown))

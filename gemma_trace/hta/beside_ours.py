@@ -58,7 +58,7 @@ class Own:
         busy = union_ns(self._start, self._end)
         extent = int(self._end.max() - self._start.min()) if len(self._rows) else 0
         calls = self._launch[linked]
-        found: dict[tuple[Analysis, str], float] = {
+        values: dict[tuple[Analysis, str], float] = {
             (Analysis.TEMPORAL, "busy_ns"): busy,
             (Analysis.TEMPORAL, "compute_ns"): measure(self._computing),
             (Analysis.TEMPORAL, "idle_ns"): extent - busy,
@@ -71,7 +71,7 @@ class Own:
         if len(calls):
             length = self._end[linked] - self._start[linked]
             delay = np.maximum(self._start[linked] - spans.ends_ns(calls), 0)
-            found |= {
+            values |= {
                 (Analysis.LAUNCHES, "call_median_ns"): float(np.median(spans.dur_ns[calls])),
                 (Analysis.LAUNCHES, "activity_median_ns"): float(np.median(length)),
                 (Analysis.LAUNCHES, "delay_median_ns"): float(np.median(delay)),
@@ -80,8 +80,8 @@ class Own:
         communicating = union(self._start[self._communicates], self._end[self._communicates])
         if len(communicating[0]):
             start, end, _, _ = intersect(communicating, self._computing)
-            found[Analysis.OVERLAP, "overlapped_pct"] = 100 * int((end - start).sum()) / measure(communicating)
-        return found
+            values[Analysis.OVERLAP, "overlapped_pct"] = 100 * int((end - start).sum()) / measure(communicating)
+        return values
 
     @cached_property
     def _communicates(self) -> BoolArray:
@@ -102,11 +102,11 @@ class Own:
         count = np.bincount(place, minlength=len(codes))
         total = np.zeros(len(codes), dtype=np.int64)
         np.add.at(total, place, self._end - self._start)
-        found: dict[tuple[str, str], float] = {}
+        values: dict[tuple[str, str], float] = {}
         for code, number, length in zip(codes.tolist(), count.tolist(), total.tolist(), strict=True):
-            found[spans.names[code], "count"] = number
-            found[spans.names[code], "sum_ns"] = length
-        return found
+            values[spans.names[code], "count"] = number
+            values[spans.names[code], "sum_ns"] = length
+        return values
 
     @cached_property
     def _by_stream(self) -> dict[tuple[Analysis, str, str], float]:
@@ -114,18 +114,18 @@ class Own:
         every = self._trace.activities
         many = len(np.unique(spans.device[every])) > 1
         pairs = np.stack((spans.device[self._rows], spans.stream[self._rows]))
-        found: dict[tuple[Analysis, str, str], float] = {}
+        values: dict[tuple[Analysis, str, str], float] = {}
         for device, stream in sorted(set(zip(*pairs.tolist(), strict=True))):
-            mine = (pairs[0] == device) & (pairs[1] == stream)
-            name, start, end = stream_name(device, stream, many=many), self._start[mine], self._end[mine]
+            on_stream = (pairs[0] == device) & (pairs[1] == stream)
+            name, start, end = stream_name(device, stream, many=many), self._start[on_stream], self._end[on_stream]
             extent = int(end.max() - start.min())
-            found[Analysis.IDLE, name, "idle_ns"] = extent - union_ns(start, end)
-            launch = self._launch[mine]
+            values[Analysis.IDLE, name, "idle_ns"] = extent - union_ns(start, end)
+            launch = self._launch[on_stream]
             linked = launch >= 0
             if linked.any():
                 longest = _longest_queue(spans.ts_ns[launch[linked]], start[linked])
-                found[Analysis.QUEUE, name, "length_max"] = longest
-        return found
+                values[Analysis.QUEUE, name, "length_max"] = longest
+        return values
 
 
 def _longest_queue(launched_ns: IntArray, started_ns: IntArray) -> int:
@@ -152,9 +152,9 @@ class Causes:
             return ""
         return "; ".join(self._known(figure)) or "unknown"
 
-    def compared(self, figure: Figure, own: Own) -> Figure:
+    def compared(self, figure: Figure, ours: Own) -> Figure:
         """The figure with ours beside it, and the cause where they differ."""
-        beside = replace(figure, ours=own.value(figure))
+        beside = replace(figure, ours=ours.value(figure))
         return replace(beside, cause=self.of(beside))
 
     def _known(self, figure: Figure) -> list[str]:

@@ -101,16 +101,16 @@ class Copier:
         Two calls never share an id in the copy, as an outer and an inner call into the driver do in some traces.
         """
         spans, launch = self._trace.spans, self._trace.launch
-        correlation = spans.correlation
+        correlation = spans.correlation.astype(np.int64)
         if correlation.max(initial=0) > _MOST_CORRELATION:
             correlation = np.unique(np.maximum(correlation, 0), return_inverse=True)[1] + (correlation.min() > 0)
         calls = np.unique(launch[launch >= 0])
         is_call = spans.in_categories(LAUNCH_CATEGORIES)
         ids = np.where(is_call, np.maximum(correlation, 0), 0)
         ids[is_call & np.isin(correlation, correlation[calls])] = 0
-        own = correlation[calls]
+        recorded = correlation[calls]
         fresh = int(correlation.max(initial=0)) + 1 + np.arange(len(calls))
-        ids[calls] = np.where(own > 0, own, fresh)
+        ids[calls] = np.where(recorded > 0, recorded, fresh)
         ids[self._trace.activities] = np.where(launch >= 0, ids[launch], 0)
         return ids
 

@@ -55,11 +55,11 @@ def _temporal(answer: Answer) -> _Values:
 
 def _idle(answer: Answer) -> _Values:
     table, unit_ns = answer.frames["idle"], answer.task.unit_ns
-    found: dict[str, dict[str, float]] = {}
+    by_stream: dict[str, dict[str, float]] = {}
     for stream, kind, length in zip(table["stream"], table["idle_category"], table["idle_time"], strict=True):
-        waits = found.setdefault(_stream(answer, stream), dict.fromkeys(_WAITS, 0.0))
+        waits = by_stream.setdefault(_stream(answer, stream), dict.fromkeys(_WAITS, 0.0))
         waits[kind] += unit_ns * float(length)
-    for stream, waits in found.items():
+    for stream, waits in by_stream.items():
         yield stream, "idle_ns", sum(waits.values())
         yield from ((stream, f"{kind}_ns", length) for kind, length in waits.items())
 

@@ -108,8 +108,8 @@ def _temporal(loaded: Any, unit_ns: int) -> _Frames:
 
 def _idle(loaded: Any, unit_ns: int) -> _Frames:
     delay = KERNEL_WAIT_NS // unit_ns
-    found = loaded.get_idle_time_breakdown(visualize=False, visualize_pctg=False, consecutive_kernel_delay=delay)
-    return {"idle": found[0]}
+    answer = loaded.get_idle_time_breakdown(visualize=False, visualize_pctg=False, consecutive_kernel_delay=delay)
+    return {"idle": answer[0]}
 
 
 def _kernels(loaded: Any, unit_ns: int) -> _Frames:
@@ -142,11 +142,11 @@ def _sequences(loaded: Any, unit_ns: int, *, operators: list[str], shortest: int
         analysis._overlay_frequent_patterns_with_trace = classmethod(lambda *_, **__: {})
         loaded.t.write_raw_trace = lambda *_, **__: None
     for operator in operators:
-        found = loaded.get_frequent_cuda_kernel_sequences(
+        sequences = loaded.get_frequent_cuda_kernel_sequences(
             operator_name=operator, output_dir=folder, min_pattern_len=shortest, rank=0, top_k=1, visualize=False
         )
-        if len(found):
-            return {"sequences": found}
+        if len(sequences):
+            return {"sequences": sequences}
     return {}
 
 
@@ -154,10 +154,10 @@ def _critical_path(loaded: Any, unit_ns: int, *, annotation: str, instance: int)
     module: Any = importlib.import_module("hta.analyzers.critical_path_analysis")
     if hasattr(module, "KERNEL_KERNEL_DELAY_THRESHOLD_US"):  # from 0.6 on; a longer gap is no delay between kernels
         module.KERNEL_KERNEL_DELAY_THRESHOLD_US = KERNEL_GAP_NS / unit_ns
-    found = loaded.critical_path_analysis(rank=0, annotation=annotation, instance_id=instance)
-    if not found or not found[1]:
+    path = loaded.critical_path_analysis(rank=0, annotation=annotation, instance_id=instance)
+    if not path or not path[1]:
         raise ValueError("no path through its graph")
-    edges = found[0].get_critical_path_breakdown()
+    edges = path[0].get_critical_path_breakdown()
     return {"path": edges.groupby("bound_by")[["duration"]].sum()}
 
 

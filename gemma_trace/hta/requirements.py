@@ -120,8 +120,8 @@ class Requirements:
     @cached_property
     def _is_sized_copy(self) -> BoolArray:
         spans, rows = self._trace.spans, self._trace.activities
-        found: BoolArray = spans.in_categories(_COPIES)[rows] & (spans.bytes[rows] > 0) & (spans.dur_ns[rows] > 0)
-        return found
+        is_copy: BoolArray = spans.in_categories(_COPIES)[rows] & (spans.bytes[rows] > 0) & (spans.dur_ns[rows] > 0)
+        return is_copy
 
     @cached_property
     def _communicates(self) -> BoolArray:

@@ -253,8 +253,8 @@ class _Run:
                     Declined(analysis, scope, self._requirements.explained(error, as_is=self._wanted.as_is))
                 )
                 continue
-            mine = by_task.setdefault(id(answer.task), Own(self._trace, answer.task.chosen))
-            figures += [causes.compared(figure, mine) for figure in read]
+            ours = by_task.setdefault(id(answer.task), Own(self._trace, answer.task.chosen))
+            figures += [causes.compared(figure, ours) for figure in read]
         return figures
 
 

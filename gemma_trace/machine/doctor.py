@@ -153,11 +153,12 @@ def _sizes() -> Check:
     except RuntimeError:  # no process of ours may use it
         device = torch.device("cpu")
         free = free_bytes(device)
+    counts = {size: parameter_count(gemma3_config(size)) for size in SHAPES}
     fits = [
         f"{size} in {dtype}"
-        for size in SHAPES
+        for size, parameters in counts.items()
         for dtype in ("bfloat16", "float32")
-        if needed_bytes(parameter_count(gemma3_config(size)), dtype, device.type) <= free
+        if needed_bytes(parameters, dtype, device.type) <= free
     ]
     found = f"on {device}: tiny, {', '.join(fits)}" if fits else f"on {device}: tiny only"
     return Check("models that fit", CheckStatus.OK, found)

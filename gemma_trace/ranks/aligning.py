@@ -34,28 +34,31 @@ def by_their_ends(signature: IntArray, end_ns: IntArray, others: IntArray, other
         end_ns, others_end_ns: int64, when each was over, on either rank's clock.
     """
     places = np.full(len(signature), NONE)
-    theirs = Places(others)
-    pairs = [(own, theirs.of(value)) for value, own in Places(signature) if len(theirs.of(value))]
+    others_rows = Places(others)
+    pairs = [(rows, others_rows.of(value)) for value, rows in Places(signature) if len(others_rows.of(value))]
     if not pairs:
         return places
     apart = _most_apart(pairs, end_ns, others_end_ns)
-    offset = _common_difference([_differences(end_ns[own], others_end_ns[other]) for own, other in pairs], apart)
-    for own, other in pairs:
+    offset = _common_difference([_differences(end_ns[rows], others_end_ns[other]) for rows, other in pairs], apart)
+    for rows, other in pairs:
         # The nearest of theirs, in the order of their ends.
         order = np.argsort(others_end_ns[other], kind="stable")
         ascending = others_end_ns[other][order]
-        wanted = end_ns[own] - offset
+        wanted = end_ns[rows] - offset
         after = np.clip(np.searchsorted(ascending, wanted), 1, max(len(ascending) - 1, 1))
         left, right = after - 1, np.minimum(after, len(ascending) - 1)
         nearest = np.where(wanted - ascending[left] <= ascending[right] - wanted, left, right)
         fits = np.abs(ascending[nearest] - wanted) <= apart
-        places[own[fits]] = other[order[nearest[fits]]]
+        places[rows[fits]] = other[order[nearest[fits]]]
     return places
 
 
 def _most_apart(pairs: list[tuple[IntArray, IntArray]], end_ns: IntArray, others_end_ns: IntArray) -> int:
     gaps = [
-        np.diff(np.sort(ends)) for own, other in pairs for ends in (end_ns[own], others_end_ns[other]) if len(ends) > 1
+        np.diff(np.sort(ends))
+        for rows, other in pairs
+        for ends in (end_ns[rows], others_end_ns[other])
+        if len(ends) > 1
     ]
     shortest = min((int(gap.min()) for gap in gaps), default=SHARE_OF_GAP * MOST_APART_NS)
     return min(max(shortest // SHARE_OF_GAP, 1), MOST_APART_NS)

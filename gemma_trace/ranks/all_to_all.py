@@ -54,7 +54,7 @@ class AllToAllLine:
 def all_to_all_lines(calls: Calls, ranks: Sequence[RankSummary]) -> list[AllToAllLine]:
     """One line per group that has all-to-alls, by the time in them."""
     chosen = np.flatnonzero(calls.kind == COMMS.index(Comm.ALL_TO_ALL))
-    lines = [_line(calls, chosen[own], ranks) for _, own in Places(calls.group[chosen])]
+    lines = [_line(calls, chosen[rows], ranks) for _, rows in Places(calls.group[chosen])]
     return sorted(lines, key=lambda line: -line.mean_ns * line.ranks)
 
 
@@ -91,8 +91,8 @@ def _the_one(values: IntArray, value: int, places: IntArray, ranks: Sequence[Ran
 
 def _split_imbalance(calls: Calls, rows: IntArray, ranks: Sequence[RankSummary]) -> float | None:
     ratios: list[float] = []
-    for number, own in Places(calls.rank[rows]):
-        wanted = calls.place[rows[own]]
+    for number, its_rows in Places(calls.rank[rows]):
+        wanted = calls.place[rows[its_rows]]
         splits = ranks[number].collectives.splits
         splits = splits[np.isin(splits[:, 0], wanted) & (splits[:, 1] > 0)]
         ratios += (splits[:, 2] / splits[:, 1]).tolist()

@@ -92,22 +92,22 @@ def _table(ranks: Sequence[RankSummary]) -> dict[str, IntArray]:
     groups = dtypes = 0
     parts: dict[str, list[IntArray]] = {}
     for number, rank in enumerate(ranks):
-        found = rank.collectives
+        collectives = rank.collectives
         columns = {
-            "rank": np.full(len(found), number),
-            "place": np.arange(len(found)),
-            "kind": found.kind.astype(np.int64),
-            "dtype": found.dtype.astype(np.int64) + dtypes,
-            "group": found.group.astype(np.int64) + groups,
-            "size_bytes": found.size_bytes,
-            "start_ns": found.start_ns + rank.base_ns,
-            "dur_ns": found.dur_ns,
-            "seq": found.seq,
-            "peer": found.peer.astype(np.int64),
+            "rank": np.full(len(collectives), number),
+            "place": np.arange(len(collectives)),
+            "kind": collectives.kind.astype(np.int64),
+            "dtype": collectives.dtype.astype(np.int64) + dtypes,
+            "group": collectives.group.astype(np.int64) + groups,
+            "size_bytes": collectives.size_bytes,
+            "start_ns": collectives.start_ns + rank.base_ns,
+            "dur_ns": collectives.dur_ns,
+            "seq": collectives.seq,
+            "peer": collectives.peer.astype(np.int64),
         }
         for name, values in columns.items():
             parts.setdefault(name, []).append(values)
-        groups, dtypes = groups + len(found.groups), dtypes + len(found.dtypes)
+        groups, dtypes = groups + len(collectives.groups), dtypes + len(collectives.dtypes)
     return {name: np.concatenate(values) for name, values in parts.items()}
 
 

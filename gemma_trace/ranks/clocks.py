@@ -157,24 +157,24 @@ class _Ends:
 def _differences(calls: Calls) -> list[tuple[int, dict[int, _Ends]]]:
     """By group, the largest first, when each of its ranks left which synchronous collective."""
     chosen = np.flatnonzero(calls.is_matched & _SYNCHRONOUS[calls.kind])
-    found = []
-    for group, own in Places(calls.group[chosen]):
-        places = chosen[own]
+    differences = []
+    for group, of_group in Places(calls.group[chosen]):
+        places = chosen[of_group]
         members = {}
         for rank, part in Places(calls.rank[places]):
             rows = places[part]
             match, first = np.unique(calls.match[rows], return_index=True)
             members[rank] = _Ends(match, calls.end_ns[rows[first]])
-        found.append((group, members))
-    return sorted(found, key=lambda each: -len(each[1]))
+        differences.append((group, members))
+    return sorted(differences, key=lambda each: -len(each[1]))
 
 
 def _beside(base: Clock, base_ends: _Ends, clock: Clock, ends: _Ends) -> Clock:
     """A clock from that of another rank of its group."""
-    _, mine, others = np.intersect1d(ends.match, base_ends.match, assume_unique=True, return_indices=True)
-    if not len(mine):
+    _, its_rows, others = np.intersect1d(ends.match, base_ends.match, assume_unique=True, return_indices=True)
+    if not len(its_rows):
         return clock
-    at = ends.end_ns[mine]
+    at = ends.end_ns[its_rows]
     other = base_ends.end_ns[others]
     # On the clock of the first rank of all; `is_corrected` is not decided yet.
     difference = at - (other - replace(base, is_corrected=base.collectives > 0).ahead_ns(other))
@@ -220,8 +220,8 @@ def _pooled(clocks: Sequence[Clock]) -> list[Clock]:
     The machine of the rank that all others are held against has no offset.
     """
     pooled = list(clocks)
-    for _, own in Places(np.array([clock.host for clock in clocks])):
-        machine = [clocks[place] for place in own.tolist()]
+    for _, places in Places(np.array([clock.host for clock in clocks])):
+        machine = [clocks[place] for place in places.tolist()]
         members = [clock for clock in machine if clock.collectives]
         if not members:
             continue

@@ -73,8 +73,8 @@ def collective_lines(calls: Calls, waits: Waits, numbers: Sequence[int]) -> list
         return []
     sizes = _common_size(calls)
     line = joined(calls.kind, calls.group, calls.dtype, sizes)
-    found = [_line(calls, waits, rows, int(sizes[rows[0]]), numbers) for _, rows in Places(line)]
-    return sorted(found, key=lambda each: -each.calls * (each.exposed_ns + each.overlapped_ns))
+    lines = [_line(calls, waits, rows, int(sizes[rows[0]]), numbers) for _, rows in Places(line)]
+    return sorted(lines, key=lambda each: -each.calls * (each.exposed_ns + each.overlapped_ns))
 
 
 def _common_size(calls: Calls) -> IntArray:

@@ -21,9 +21,9 @@ ODD_SPREAD: Final = 0.05
 
 def job_health(members: Members, calls: Calls, clocks: Sequence[Clock]) -> Health:
     """All findings: those of the job, then those of its traces, each with the ranks that have it."""
-    own = [*_of_files(members), *_of_collectives(members, calls), *_of_clocks(members, calls, clocks)]
+    of_job = [*_of_files(members), *_of_collectives(members, calls), *_of_clocks(members, calls, clocks)]
     healths = [Health().plus(rank.findings) for rank in members.ranks]
-    return merged(healths, [f"rank {rank.rank}" for rank in members.ranks]).plus(own)
+    return merged(healths, [f"rank {rank.rank}" for rank in members.ranks]).plus(of_job)
 
 
 def _of_files(members: Members) -> Iterator[Finding]:

@@ -115,16 +115,16 @@ def _exposed(calls: Calls, waits: Waits, rank: RankSummary, number: int) -> list
 
     A collective that was launched in another request, or in none, is unattributed here, as in the partition.
     """
-    found = rank.collectives
-    wait_end = (found.start_ns + waits.wait_ns[rows_of_rank(calls, number)])[found.part]
+    collectives = rank.collectives
+    wait_end = (collectives.start_ns + waits.wait_ns[rows_of_rank(calls, number)])[collectives.part]
     answer = []
     for begin, end in zip(rank.request_start_ns.tolist(), rank.request_end_ns.tolist(), strict=True):
-        low, high = np.maximum(found.part_start_ns, begin), np.minimum(found.part_end_ns, end)
+        low, high = np.maximum(collectives.part_start_ns, begin), np.minimum(collectives.part_end_ns, end)
         inside = np.flatnonzero(high > low)
-        part = found.part[inside]
-        launched = (begin <= found.launch_ns[part]) & (found.launch_ns[part] < end)
-        unlinked = found.stage[part] == len(rank.stage_names)
-        row = np.where(launched | unlinked, found.stage[part], UNATTRIBUTED_CODE)
+        part = collectives.part[inside]
+        launched = (begin <= collectives.launch_ns[part]) & (collectives.launch_ns[part] < end)
+        unlinked = collectives.stage[part] == len(rank.stage_names)
+        row = np.where(launched | unlinked, collectives.stage[part], UNATTRIBUTED_CODE)
         waited = np.maximum(np.minimum(high[inside], wait_end[inside]) - low[inside], 0)
         answer.append((row, high[inside] - low[inside], waited))
     return answer

@@ -38,10 +38,10 @@ def host_calls(trace: Trace, ranges: IntArray) -> IntArray:
     calls_of = dict(Places(kinds[spans.name[calls]]))
     for kind, places in Places(kinds[spans.name[ranges]]):
         if kind in calls_of:
-            own = calls[calls_of[kind]]
-            found = _in_order(spans.ts_ns[own], spans.ts_ns[ranges[places]])
-            known = found != NONE
-            called[places[known]] = own[found[known]]
+            of_kind = calls[calls_of[kind]]
+            place = _in_order(spans.ts_ns[of_kind], spans.ts_ns[ranges[places]])
+            known = place != NONE
+            called[places[known]] = of_kind[place[known]]
     return called
 
 

@@ -55,9 +55,9 @@ def matched(columns: Mapping[str, IntArray], numbers: IntArray) -> tuple[IntArra
 
 def _key_pairs(key: Sequence[IntArray], columns: Mapping[str, IntArray], numbers: IntArray, calls: IntArray) -> None:
     """A send is the receive of the other rank that has the same place among those of its direction."""
-    own, peer = numbers[columns["rank"][calls]], columns["peer"][calls]
+    rank, peer = numbers[columns["rank"][calls]], columns["peer"][calls]
     sends = columns["kind"][calls] == _SEND
-    source, target = np.where(sends, own, peer), np.where(sends, peer, own)
+    source, target = np.where(sends, rank, peer), np.where(sends, peer, rank)
     key[2][calls], key[3][calls] = source, target
     key[4][calls] = _nth(joined(columns["rank"][calls], columns["group"][calls], source, target))
 
@@ -93,14 +93,14 @@ def _aligned(columns: Mapping[str, IntArray], calls: IntArray) -> IntArray:
     size = np.where(_UNEQUAL[kind], NONE, columns["size_bytes"][calls])
     signature = joined(kind, columns["dtype"][calls], size)
     end = columns["start_ns"][calls] + columns["dur_ns"][calls]
-    by_rank = [own for _, own in Places(columns["rank"][calls])]
+    by_rank = [rows for _, rows in Places(columns["rank"][calls])]
     longest = max(by_rank, key=len)
     order = np.empty(len(calls), dtype=np.int64)
-    for own in by_rank:
-        if np.array_equal(signature[own], signature[longest]):
-            order[own] = np.arange(len(own))
+    for rows in by_rank:
+        if np.array_equal(signature[rows], signature[longest]):
+            order[rows] = np.arange(len(rows))
         else:
-            order[own] = by_their_ends(signature[own], end[own], signature[longest], end[longest])
+            order[rows] = by_their_ends(signature[rows], end[rows], signature[longest], end[longest])
     return order
 
 

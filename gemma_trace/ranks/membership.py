@@ -52,10 +52,10 @@ def members_of(files: Sequence[ReadFile]) -> Members:
     read = [rank for file in files for rank in file.ranks]
     world_size = _world_size(read)
     strangers = [rank for rank in read if rank.identity.world_size not in (NONE, world_size)]
-    own = [rank for rank in read if rank.identity.world_size in (NONE, world_size)]
+    members = [rank for rank in read if rank.identity.world_size in (NONE, world_size)]
     by_rank: dict[int, RankSummary] = {}
     duplicates, nameless = [], []
-    for rank in own:
+    for rank in members:
         if rank.rank == NONE:
             nameless.append(rank)
         elif rank.rank in by_rank:
@@ -63,7 +63,7 @@ def members_of(files: Sequence[ReadFile]) -> Members:
         else:
             by_rank[rank.rank] = rank
     for rank in nameless:
-        number = next(free for free in range(len(own) + 1) if free not in by_rank)
+        number = next(free for free in range(len(members) + 1) if free not in by_rank)
         by_rank[number] = replace(rank, identity=RankIdentity(number, rank.identity.world_size, ""))
     size = world_size if world_size != NONE else max(by_rank, default=-1) + 1
     return Members(
@@ -72,7 +72,7 @@ def members_of(files: Sequence[ReadFile]) -> Members:
         missing=tuple(number for number in range(size) if number not in by_rank),
         duplicates=tuple(duplicates),
         strangers=tuple(rank.file for rank in strangers),
-        numbered=tuple(rank.file for rank in nameless) if len(own) > 1 else (),
+        numbered=tuple(rank.file for rank in nameless) if len(members) > 1 else (),
         unreadable=tuple((file.file, file.error) for file in files if file.error),
         lost_activities=sum(file.lost_activities for file in files),
     )

@@ -64,21 +64,21 @@ def request_stage_lines(grid: Grid, numbers: Sequence[int]) -> Iterator[RequestS
             present = np.flatnonzero(there[stage][:, request])
             if not len(present):
                 continue
-            own = grid.own_ns[present, request, stage]
-            place = int(np.argmax(own))
-            slowest, most = int(present[place]), int(own[place])
+            own_ns = grid.own_ns[present, request, stage]
+            place = int(np.argmax(own_ns))
+            slowest, most = int(present[place]), int(own_ns[place])
             over = int(excess[stage][slowest, request])
-            next_ns = int(np.delete(own, place).max(initial=0)) if len(present) > 1 else most
+            next_ns = int(np.delete(own_ns, place).max(initial=0)) if len(present) > 1 else most
             each = [int(part[slowest, request]) for part in parts[stage]]
             yield RequestStageLine(
                 request=label,
                 stage=grid.stages[stage],
                 ranks=len(present),
                 median_ns=float(np.median(grid.time_ns[present, request, stage])),
-                own_min_ns=int(own.min()),
-                own_median_ns=float(np.median(own)),
+                own_min_ns=int(own_ns.min()),
+                own_median_ns=float(np.median(own_ns)),
                 own_max_ns=most,
-                spread_ns=most - int(own.min()),
+                spread_ns=most - int(own_ns.min()),
                 slowest_rank=numbers[slowest],
                 excess_ns=over,
                 cause=tuple(Cause)[int(np.argmax(each))].value if max(each) > 0 else "",

@@ -51,7 +51,7 @@ def rank_stage_lines(grid: Grid, numbers: Sequence[int]) -> Iterator[RankStageLi
     wall = grid.wall_ns.sum(axis=1) / requests
     for place, stage in enumerate(grid.stages):
         having = np.flatnonzero(grid.is_there[:, :, place].any(axis=1))
-        time, own, communication, wait = (
+        time, own_ns, communication, wait = (
             values[having, :, place].sum(axis=1) / requests[having]
             for values in (grid.time_ns, grid.own_ns, grid.communication_ns, grid.wait_ns)
         )
@@ -66,9 +66,9 @@ def rank_stage_lines(grid: Grid, numbers: Sequence[int]) -> Iterator[RankStageLi
             max_ns=float(time.max()),
             min_rank=numbers[int(having[np.argmin(time)])],
             max_rank=numbers[int(having[np.argmax(time)])],
-            own_mean_ns=float(own.mean()),
-            own_max_ns=float(own.max()),
-            own_max_rank=numbers[int(having[np.argmax(own)])],
+            own_mean_ns=float(own_ns.mean()),
+            own_max_ns=float(own_ns.max()),
+            own_max_rank=numbers[int(having[np.argmax(own_ns)])],
             communication_ns=float(communication.mean()),
             wait_ns=float(wait.mean()),
             share=float(time.sum()) / whole if whole else None,

@@ -85,8 +85,8 @@ class Straggler:
 
 def stragglers_of(grid: Grid) -> list[Straggler]:
     """The stragglers of a job, those with the largest gain first."""
-    found = [each for stage in range(len(grid.stages)) for each in _of_stage(grid, stage)]
-    return sorted(found, key=lambda each: (-each.gain_ns * each.requests, -each.excess_ns, each.rank))
+    stragglers = [each for stage in range(len(grid.stages)) for each in _of_stage(grid, stage)]
+    return sorted(stragglers, key=lambda each: (-each.gain_ns * each.requests, -each.excess_ns, each.rank))
 
 
 def over_others(values: Array3, there: BoolArray) -> npt.NDArray[np.int64]:
@@ -125,12 +125,12 @@ def _of_stage(grid: Grid, stage: int) -> Iterator[Straggler]:
     there = grid.is_there[:, :, stage]
     if (there.sum(axis=0) < 2).all():
         return
-    own = grid.own_ns[:, :, stage]
-    excess = over_others(own, there)
+    own_ns = grid.own_ns[:, :, stage]
+    excess = over_others(own_ns, there)
     wall = float(np.median(grid.wall_ns.max(axis=0)))
-    floor = max(MIN_SHARE_OF_REQUEST * wall, MIN_SHARE_OF_STAGE * float(np.median(own[there])))
+    floor = max(MIN_SHARE_OF_REQUEST * wall, MIN_SHARE_OF_STAGE * float(np.median(own_ns[there])))
     stages, ranks = len(grid.stages), int(there.any(axis=1).sum())
-    scatters = Scatters(own, there)
+    scatters = Scatters(own_ns, there)
     out = np.zeros(there.shape, dtype=bool)
     singles: dict[int, float] = {}
     for rank in np.flatnonzero(there.any(axis=1)).tolist():
@@ -155,9 +155,9 @@ def _straggler(
         int(np.median(over_others(part[:, :, stage], there)[rank, requests]))
         for part in (grid.compute_ns, grid.launch_ns, grid.network_ns)
     ]
-    own = np.where(there, grid.own_ns[:, :, stage], 0)
-    others = np.delete(own, rank, axis=0)[:, requests].max(axis=0)
-    gain = np.clip(np.minimum(own[rank, requests] - others, excess[rank, requests]), 0, None)
+    own_ns = np.where(there, grid.own_ns[:, :, stage], 0)
+    others = np.delete(own_ns, rank, axis=0)[:, requests].max(axis=0)
+    gain = np.clip(np.minimum(own_ns[rank, requests] - others, excess[rank, requests]), 0, None)
     wall = grid.wall_ns[:, requests].max(axis=0)
     middle = int(np.argsort(wall, kind="stable")[(len(wall) - 1) // 2])
     wall_ns = int(wall[middle])

@@ -134,7 +134,7 @@ def summarize_rank(trace: Trace) -> RankSummary:
         collective_ns=int(collectives.dur_ns.sum()),
         left_out_requests=len(requests) - kept,
         left_out_collectives=0,
-        findings=tuple(found for found in examine(trace).findings if found.severity is not Severity.INFO),
+        findings=tuple(finding for finding in examine(trace).findings if finding.severity is not Severity.INFO),
     )
     return _fitted(summary)
 
@@ -160,11 +160,11 @@ def _cells(trace: Trace, rows: Sequence[StageTime], kept: int) -> StageCells:
 
 def _fitted(summary: RankSummary) -> RankSummary:
     """The summary with as many of its first collectives as it has a place for."""
-    found = summary.collectives
-    each, part = _column_bytes(first_of(found, 1)), 3 * np.dtype(np.int64).itemsize
-    parts = np.bincount(found.part, minlength=len(found))
-    free = MOST_BYTES - (summary.nbytes - _column_bytes(found))
+    collectives = summary.collectives
+    each, part = _column_bytes(first_of(collectives, 1)), 3 * np.dtype(np.int64).itemsize
+    parts = np.bincount(collectives.part, minlength=len(collectives))
+    free = MOST_BYTES - (summary.nbytes - _column_bytes(collectives))
     kept = int(np.searchsorted(np.cumsum(each + part * parts), free, side="right"))
-    if kept >= len(found):
+    if kept >= len(collectives):
         return summary
-    return replace(summary, collectives=first_of(found, kept), left_out_collectives=len(found) - kept)
+    return replace(summary, collectives=first_of(collectives, kept), left_out_collectives=len(collectives) - kept)

@@ -91,11 +91,11 @@ def waits_of(calls: Calls, ranks: Sequence[RankSummary], clocks: Sequence[Clock]
     start = calls.start_ns.copy()
     for number, rank in enumerate(ranks):
         rows = rows_of_rank(calls, number)
-        found = rank.collectives
-        exposed[rows] = found.exposed_ns
-        wait_end = (found.start_ns + wait[rows])[found.part]
-        waited = np.minimum(found.part_end_ns, wait_end) - found.part_start_ns
-        np.add.at(exposed_wait, np.arange(rows.start, rows.stop)[found.part], np.maximum(waited, 0))
+        collectives = rank.collectives
+        exposed[rows] = collectives.exposed_ns
+        wait_end = (collectives.start_ns + wait[rows])[collectives.part]
+        waited = np.minimum(collectives.part_end_ns, wait_end) - collectives.part_start_ns
+        np.add.at(exposed_wait, np.arange(rows.start, rows.stop)[collectives.part], np.maximum(waited, 0))
         start[rows] -= clocks[number].ahead_ns(calls.start_ns[rows])
     first = np.full(len(calls.parts), np.iinfo(np.int64).max)
     np.minimum.at(first, calls.match[matched], start[matched])

@@ -158,11 +158,11 @@ def with_tables(text: str) -> str:
     Raises:
         ValueError: a marker names no table, or a table has no marker or several.
     """
-    names = [found[2] for found in _MARKED.finditer(text)]
+    names = [marked[2] for marked in _MARKED.finditer(text)]
     if sorted(names) != sorted(README_TABLES):
         wrong = sorted(set(names) ^ set(README_TABLES)) or sorted(name for name in names if names.count(name) > 1)
         raise ValueError(f"markers and tables differ: {', '.join(wrong)}; see README_TABLES in {__name__}")
-    return _MARKED.sub(lambda found: f"{found[1]}{_markdown(*README_TABLES[found[2]])}{found[3]}", text)
+    return _MARKED.sub(lambda marked: f"{marked[1]}{_markdown(*README_TABLES[marked[2]])}{marked[3]}", text)
 
 
 def _markdown(head: str, defined: Sequence[Defined]) -> str:

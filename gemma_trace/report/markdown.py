@@ -67,9 +67,9 @@ def as_it_is(text: str) -> str:
     shown = _ENTITY.sub("&amp;", shown)
     parts: list[str] = []
     done = 0
-    for found in _LINKS.finditer(shown):
-        parts += [_escaped(shown[done : found.end()]), _APART]
-        done = found.end()
+    for link in _LINKS.finditer(shown):
+        parts += [_escaped(shown[done : link.end()]), _APART]
+        done = link.end()
     return "".join([*parts, _escaped(shown[done:])])
 
 
@@ -80,7 +80,7 @@ def _escaped(text: str) -> str:
 def _at_line_start(text: str) -> str:
     """A text, escaped already, that is a paragraph and neither a list, a quotation, code nor a line's underline."""
     text = text.strip()
-    found = _LINE_START.match(text)
-    if found is None:
+    marker = _LINE_START.match(text)
+    if marker is None:
         return text
-    return text[: found.end()] + "\\" + text[found.end() :] if found["number"] else f"\\{text}"
+    return text[: marker.end()] + "\\" + text[marker.end() :] if marker["number"] else f"\\{text}"

@@ -196,15 +196,15 @@ def holding(conditions: Mapping[str, bool]) -> frozenset[str]:
 def _ungrouped(shown: Sequence[Col], rows: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
     """The rows, with a grouped cell left blank where it and the grouped ones before it are like those above."""
     grouped = [place for place, col in enumerate(shown) if col.is_grouped]
-    found: list[tuple[str, ...]] = []
+    rows_of_text: list[tuple[str, ...]] = []
     for place, row in enumerate(rows):
         cells = list(row)
         for column in grouped if place else ():
             if row[column] != rows[place - 1][column]:
                 break
             cells[column] = ""
-        found.append(tuple(cells))
-    return found
+        rows_of_text.append(tuple(cells))
+    return rows_of_text
 
 
 @dataclass(frozen=True)

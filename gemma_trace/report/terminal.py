@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from rich import box
@@ -16,7 +16,7 @@ from rich.text import Text
 from gemma_trace.health.findings import Severity
 from gemma_trace.health.merge import in_few_lines
 from gemma_trace.printable import printable
-from gemma_trace.report.number_text import NOISY_MARK
+from gemma_trace.report.number_text import NOISY_MARK, NOISY_NOTE
 from gemma_trace.report.table import Report
 from gemma_trace.report.text_table import TextColumn, TextTable
 
@@ -80,8 +80,15 @@ def print_table(shown: TextTable, console: Console) -> None:
     dropped = [column.header for index, column in enumerate(shown.columns) if index not in widths and column.header]
     hidden = [f"Hidden columns: {', '.join(dropped)}."] if dropped and shown.rows else []
     nothing = [] if shown.rows or shown.notes else [NOTHING]
-    for note in (*shown.notes, *hidden, *nothing):
+    for note in (*_notes_of(shown, widths), *hidden, *nothing):
         console.print(Text(note, style="dim"))
+
+
+def _notes_of(shown: TextTable, columns: Iterable[int]) -> list[str]:
+    """The notes, without the one about a mark that only hidden columns have."""
+    measures = [index for index in columns if shown.columns[index].holds == "measure"]
+    is_marked = any(row[index].endswith(NOISY_MARK) for row in shown.rows for index in measures)
+    return [note for note in shown.notes if note != NOISY_NOTE or is_marked]
 
 
 def _cell(cell: str, column: TextColumn, width: int) -> Text:

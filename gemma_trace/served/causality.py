@@ -24,9 +24,9 @@ def by_causality(requests: Sequence[ClientRequest], steps: Sequence[ServedStep])
     parts = _of_earlier_parts(requests, ordered, [had[0] if had else None for had in tokens])
     chosen: list[Chosen] = []
     for had, read in zip(tokens, parts, strict=True):
-        own = sorted({at for at in had if at is not None} | set(read))
-        places = {at: place for place, at in enumerate(own)}
-        chosen.append((tuple(ordered[at] for at in own), tuple(None if at is None else places[at] for at in had)))
+        instants = sorted({at for at in had if at is not None} | set(read))
+        places = {at: place for place, at in enumerate(instants)}
+        chosen.append((tuple(ordered[at] for at in instants), tuple(None if at is None else places[at] for at in had)))
     return chosen
 
 

@@ -255,10 +255,10 @@ class _Sender:
         def work() -> None:
             while not gone.is_set():
                 with lock:
-                    found = next(waiting, None)
-                if found is None:
+                    next_payload = next(waiting, None)
+                if next_payload is None:
                     return
-                number, payload = found
+                number, payload = next_payload
                 if self._config.rate:
                     time.sleep(max(0.0, began_s + number / self._config.rate - time.monotonic()))
                 answer = self._one(payload)

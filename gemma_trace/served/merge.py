@@ -277,8 +277,8 @@ class _Shifted:
             event["ts"] = msgspec.Raw(ns_to_decimal_us(at_ns + self._shift_ns))
         if self._position:
             if bytes(event.get("ph", b"")) in (b'"s"', b'"t"', b'"f"'):
-                found = value_of(event.get("id", b"0"))
-                event["id"] = self._links.arrow(found if type(found) is int else text(found))
+                arrow = value_of(event.get("id", b"0"))
+                event["id"] = self._links.arrow(arrow if type(arrow) is int else text(arrow))
             elif "args" in event:
                 event["args"] = self._links.args(bytes(event["args"]))
         if self._renames and "pid" in event:
@@ -297,13 +297,13 @@ def _pids(trace: Trace) -> set[str]:
 
 def _workers(traces: Sequence[Trace], scene: Scene) -> list[list[str]]:
     """Of each engine the ids, in the merged trace, of the processes that run its steps."""
-    found: list[list[str]] = [[] for _ in scene.engines]
+    by_engine: list[list[str]] = [[] for _ in scene.engines]
     for position, trace in enumerate(traces):
         renamed = _shared_process(trace, traces[:position])
-        for engine, names in zip(found, scene.engines, strict=True):
+        for engine, names in zip(by_engine, scene.engines, strict=True):
             if trace.path.name in names:
                 engine += [_renamed(position, pid) if renamed else pid for pid in sorted(_pids(trace))]
-    return found
+    return by_engine
 
 
 def _renamed(position: int, pid: str) -> str:

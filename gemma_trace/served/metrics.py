@@ -74,11 +74,11 @@ def told(measures: tuple[Measure, ...]) -> list[Told]:
     for measure in measures:
         bare = re.split(r"[:{]", measure.name.partition("{")[0])[-1].removesuffix("_total")
         grown[bare] = grown.get(bare, 0.0) + measure.after - measure.before
-    found: dict[str, Told] = {}
+    by_what: dict[str, Told] = {}
     for what, name in _MEANS:
         if count := grown.get(f"{name}_count"):
-            found.setdefault(what, Told(what, f"{1e3 * grown.get(f'{name}_sum', 0.0) / count:,.3f} ms per request"))
+            by_what.setdefault(what, Told(what, f"{1e3 * grown.get(f'{name}_sum', 0.0) / count:,.3f} ms per request"))
     for what, name in _CACHES:
         if asked := grown.get(f"{name}_queries"):
-            found[what] = Told(what, f"had {grown.get(f'{name}_hits', 0.0):,.0f} of {asked:,.0f}")
-    return list(found.values())
+            by_what[what] = Told(what, f"had {grown.get(f'{name}_hits', 0.0):,.0f} of {asked:,.0f}")
+    return list(by_what.values())

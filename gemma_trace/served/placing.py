@@ -79,8 +79,8 @@ def _alone(request: ClientRequest, scene: Scene) -> Placed:
 
 
 def _by_id(request: ClientRequest, steps: Sequence[ServedStep]) -> Chosen:
-    own = tuple(step for step in steps if any(request.id in name for name in step.request_ids))
-    return own, _token_steps(request, own)
+    named = tuple(step for step in steps if any(request.id in name for name in step.request_ids))
+    return named, _token_steps(request, named)
 
 
 def _token_steps(request: ClientRequest, steps: Sequence[ServedStep]) -> tuple[int | None, ...]:

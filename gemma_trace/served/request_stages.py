@@ -48,7 +48,7 @@ def _waiting(placed: Placed, first: int) -> list[Stretch]:
         before = [Stretch(request.sent_unix_ns, first, FRONT_END)]
     else:
         before = [Stretch(request.sent_unix_ns, worked, HTTP), Stretch(worked, first, QUEUE)]
-    between = [Stretch(one.end_ns, other.start_ns, QUEUE) for one, other in pairwise(steps)]
+    between = [Stretch(step.end_ns, following.start_ns, QUEUE) for step, following in pairwise(steps)]
     behind = [Stretch(steps[-1].end_ns, request.end_unix_ns, RETURN)] if steps else []
     return [*before, *between, *behind]
 

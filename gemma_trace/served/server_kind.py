@@ -69,9 +69,9 @@ def kind_of(server: Server, model: str | None) -> ServerKind:
     version = text(_asked(server, "/version", "version")) if name == VLLM else ""
     if name == SGLANG:
         version = text(_asked(server, "/server_info", "version") or _asked(server, "/get_server_info", "version"))
-    found = model or text(models[0].get("id"))
-    several = f"the server has {len(models)} models; {one_line(found)} is its first, --model NAME takes another"
-    return ServerKind(name, version[:40], found, several if model is None and len(models) > 1 else "")
+    model_name = model or text(models[0].get("id"))
+    several = f"the server has {len(models)} models; {one_line(model_name)} is its first, --model NAME takes another"
+    return ServerKind(name, version[:40], model_name, several if model is None and len(models) > 1 else "")
 
 
 def _without_models(answer: Answer) -> str:

@@ -70,13 +70,13 @@ def steps_of(engine: Sequence[Worker]) -> tuple[ServedStep, ...]:
     return tuple(steps)
 
 
-def _together(one: Worker, other: Worker) -> bool:
-    if _rank(_ENGINE, one.name) != _rank(_ENGINE, other.name):
+def _together(first: Worker, second: Worker) -> bool:
+    if _rank(_ENGINE, first.name) != _rank(_ENGINE, second.name):
         return False
-    if _rank(_PART, one.name) != _rank(_PART, other.name):
+    if _rank(_PART, first.name) != _rank(_PART, second.name):
         return True
-    same = sum(_overlapping(step, one.steps) is not None for step in other.steps)
-    return same >= _SAME * len(other.steps)
+    same = sum(_overlapping(step, first.steps) is not None for step in second.steps)
+    return same >= _SAME * len(second.steps)
 
 
 def _rank(pattern: re.Pattern[str], name: str) -> int | None:

@@ -107,7 +107,7 @@ def _connected(limits: Limits) -> duckdb.DuckDBPyConnection:
         "allow_unsigned_extensions": "false",
         "python_enable_replacements": "false",
         "temp_directory": "",
-        "memory_limit": f"{max(1, limits.memory_bytes // 10**6)}MB",
+        "memory_limit": f"{max(1, int(limits.memory_bytes // 10**6))}MB",
     }
     connection: duckdb.DuckDBPyConnection = _duckdb().connect(":memory:", config=config)
     return connection
@@ -125,14 +125,14 @@ def _answered(
         connection.execute("SET lock_configuration = true")
         with watched(connection, limits, give_up) as watch:
             try:
-                found = _rows(connection, sql, limits)
+                rows = _rows(connection, sql, limits)
             except InputError:
                 raise
             except (MemoryError, duckdb.OutOfMemoryException):
                 raise InputError(limits.memory_text) from None
             except (duckdb.Error, pa.ArrowException, RuntimeError, OSError, ValueError) as error:
                 raise InputError(_said(error, watch)) from None
-    return narrowed(found)
+    return narrowed(rows)
 
 
 def _rows(connection: duckdb.DuckDBPyConnection, sql: str, limits: Limits) -> pa.Table:
@@ -174,14 +174,14 @@ def distinct(names: Sequence[str]) -> list[str]:
     >>> distinct(["a", "a", "a_1", "a"])
     ['a', 'a_1', 'a_1_1', 'a_2']
     """
-    found: list[str] = []
+    taken: list[str] = []
     for name in names:
         fresh, number = name, 0
-        while fresh in found:
+        while fresh in taken:
             number += 1
             fresh = f"{name}_{number}"
-        found.append(fresh)
-    return found
+        taken.append(fresh)
+    return taken
 
 
 def _said(error: Exception, watch: Watch) -> str:

@@ -19,5 +19,5 @@ def sql_frame(source: Source, sql: str, limits: Limits) -> pd.DataFrame:
     Raises:
         InputError: as `query` does.
     """
-    found: pd.DataFrame = query(source, sql, limits).to_pandas(types_mapper=nullable)
-    return found
+    frame: pd.DataFrame = query(source, sql, limits).to_pandas(types_mapper=nullable)
+    return frame

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 MOST_S: Final = 10**6
 """The longest time that a query may be given, in seconds."""
 
+MOST_BYTES: Final = 10**18
+"""The most memory that a query may be given; DuckDB understands no number that is much larger."""
+
 _POLL_S: Final = 0.05
 _GRACE_S: Final = 2.0
 """So long a query may take to end when it is told to. Single functions on huge values don't listen."""
@@ -39,12 +42,12 @@ class Limits:
     """
 
     timeout_s: float = 60.0
-    memory_bytes: int = 2_000_000_000
+    memory_bytes: float = 2_000_000_000
 
     def __post_init__(self) -> None:
         if not (_is_number(self.timeout_s) and 0 < self.timeout_s <= MOST_S):
             raise ConfigError(f"--timeout is {self.timeout_s!r}; it requires a number of seconds above 0")
-        if not (_is_number(self.memory_bytes) and self.memory_bytes > 0):
+        if not (_is_number(self.memory_bytes) and 0 < self.memory_bytes <= MOST_BYTES):
             raise ConfigError(f"--memory-limit is {self.memory_bytes!r}; it requires a number of bytes above 0")
 
     @property

@@ -103,14 +103,14 @@ class FolderSource:
         if not parts:
             raise UnreadableError("none of the traces can be read; gemma-trace check says what is wrong with each")
         times = Counter(label for _, label, _, _ in parts)
-        found: dict[str, list[pa.Table]] = {name: [] for name in names}
+        by_name: dict[str, list[pa.Table]] = {name: [] for name in names}
         for path, label, rank, tables in parts:
             run = label if times[label] == 1 else path_text(path)
             for name, table in tables.items():
                 added = _ranks(rank, table.num_rows) if self._is_job else _runs(run, table.num_rows)
-                found[name].append(table.add_column(0, (RANK if self._is_job else RUN).key, added))
+                by_name[name].append(table.add_column(0, (RANK if self._is_job else RUN).key, added))
         # DuckDB takes one dictionary a column.
-        return {name: pa.concat_tables(tables).unify_dictionaries() for name, tables in found.items()}
+        return {name: pa.concat_tables(tables).unify_dictionaries() for name, tables in by_name.items()}
 
     def has_changed(self) -> bool:
         """Traces in memory stay."""

@@ -25,7 +25,8 @@ _NO_NUMBER: Final = ("correlation", "external_id", "device", "stream", "bytes", 
 def trace_table(trace: Trace, name: str) -> pa.Table:
     """One of the tables of a trace.
 
-    Columns of times and codes are those of the trace, without a copy; what is absent, `NONE` there, is NULL.
+    Columns of times and codes are those of the trace, without a copy; numbers that it keeps in 32 bits where they fit
+    are widened. What is absent, `NONE` there, is NULL.
 
     Raises:
         KeyError: there is no such table.
@@ -34,9 +35,16 @@ def trace_table(trace: Trace, name: str) -> pa.Table:
 
     columns = _MAKERS[name](trace)
     schema = TRACE_TABLES[name].arrow_schema()
-    arrays = [columns[key] for key in schema.names]
+    arrays = [_as_declared(columns[key], kind) for key, kind in zip(schema.names, schema.types, strict=True)]
     fields = [pa.field(key, array.type) for key, array in zip(schema.names, arrays, strict=True)]
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+
+
+def _as_declared(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    """A column in the type that its table has for it; texts stay codes."""
+    import pyarrow as pa
+
+    return column.cast(kind) if pa.types.is_integer(kind) else column
 
 
 def _numbers(values: npt.NDArray[Any]) -> pa.Array:
@@ -177,11 +185,11 @@ def _records(name: str, rows: Sequence[Mapping[str, Any]]) -> Columns:
     """Columns of rows that are few."""
     import pyarrow as pa
 
-    found: Columns = {}
+    arrays: Columns = {}
     for field in TRACE_TABLES[name].arrow_schema():
         values = [row.get(field.name) for row in rows]
-        found[field.name] = _texts(values) if pa.types.is_string(field.type) else pa.array(values, field.type)
-    return found
+        arrays[field.name] = _texts(values) if pa.types.is_string(field.type) else pa.array(values, field.type)
+    return arrays
 
 
 def _flows(trace: Trace) -> Columns:
@@ -216,10 +224,10 @@ def _metadata(trace: Trace) -> Columns:
     told = {key: None if value == NONE else value for key, value in told.items()}
     told |= {f"device.{index}": name for index, name in trace.devices.items()}
     if trace.metadata:
-        own = asdict(trace.metadata)
-        told |= {key: own[key] for key in ("schema_version", "created_utc", "warnings", "profiled_images")}
+        ours = asdict(trace.metadata)
+        told |= {key: ours[key] for key in ("schema_version", "created_utc", "warnings", "profiled_images")}
         for part in ("run", "environment", "workload", "config"):
-            told |= {f"{part}.{key}": value for key, value in own[part].items()}
+            told |= {f"{part}.{key}": value for key, value in ours[part].items()}
     return {"key": _texts(told), "value": _texts(map(_value_text, told.values()))}
 
 

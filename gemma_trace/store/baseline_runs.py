@@ -36,6 +36,6 @@ class BaselineRuns(Runs):
         if not self._store:
             raise ConfigError(f"{path} is in a store; give --store STORE")
         sides = stored_sides(self._store, str(path).removeprefix(PREFIX))
-        found = {path / side.side.run.source: side for side in sides}
-        self.stored |= found
-        return list(found)
+        by_source = {path / side.side.run.source: side for side in sides}
+        self.stored |= by_source
+        return list(by_source)

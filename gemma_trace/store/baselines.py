@@ -41,11 +41,11 @@ class Baseline:
     schema_version: int = SCHEMA_VERSION
 
 
-def set_baseline(store: str | Path, name: str, given: Sequence[str], *, force: bool = False) -> Baseline:
+def set_baseline(store: str | Path, name: str, runs: Sequence[str], *, force: bool = False) -> Baseline:
     """Give runs of a store a name.
 
     Args:
-        given: of each run its id or the first digits of it, its name, or the path of its trace.
+        runs: of each run its id or the first digits of it, its name, or the path of its trace.
         force: take the name from the runs that have it.
 
     Raises:
@@ -54,7 +54,7 @@ def set_baseline(store: str | Path, name: str, given: Sequence[str], *, force: b
         OutputError: the name is taken, or the store can't be written.
     """
     file = _file(name)
-    baseline = Baseline(name, tuple(_ids(store, given)), time.time_ns())
+    baseline = Baseline(name, tuple(_ids(store, runs)), time.time_ns())
     place, data = open_place(store), msgspec.json.encode(baseline)
     try:
         if force:
@@ -74,12 +74,12 @@ def baselines(store: str | Path) -> list[Baseline]:
     """
     place = open_place(store)
     try:
-        found = [_read(place, file) for file in place.files(BASELINES) if file.endswith(".json")]
+        known = [_read(place, file) for file in place.files(BASELINES) if file.endswith(".json")]
     except OSError as error:
         raise _unreadable(store, error) from error
-    if not found and not is_store(store):
+    if not known and not is_store(store):
         raise UnreadableError(f"no store at {shown_url(str(store))}; gemma-trace index makes one")
-    return found
+    return known
 
 
 def baseline_of(store: str | Path, name: str) -> Baseline:
@@ -106,12 +106,12 @@ def remove_baseline(store: str | Path, name: str) -> Baseline:
         InputError: there is none of that name.
         OutputError: it can't be removed.
     """
-    found = baseline_of(store, name)
+    removed = baseline_of(store, name)
     try:
         open_place(store).remove(_file(name))
     except OSError as error:
         raise OutputError(f"can't write {shown_url(str(store))}: {error.strerror or error}; check --store") from error
-    return found
+    return removed
 
 
 def is_baseline(path: Path) -> bool:
@@ -127,37 +127,37 @@ def _file(name: str) -> str:
 
 def _read(place: Place, file: str) -> Baseline:
     try:
-        found: Baseline = decoded(place.read(file), Baseline)
+        baseline: Baseline = decoded(place.read(file), Baseline)
     except UnreadableValueError as error:
         raise UnreadableError(f"{place.full(file)} is no baseline: {error}; set it anew with --force") from None
-    if found.schema_version > SCHEMA_VERSION:
+    if baseline.schema_version > SCHEMA_VERSION:
         raise UnreadableError(f"{place.full(file)} is of a newer gemma-trace; run: pip install --upgrade gemma-trace")
-    return found
+    return baseline
 
 
 def _unreadable(store: str | Path, error: OSError) -> UnreadableError:
     return UnreadableError(f"can't read {shown_url(str(store))}: {error.strerror or error}; check --store")
 
 
-def _ids(store: str | Path, given: Sequence[str]) -> list[str]:
+def _ids(store: str | Path, wanted: Sequence[str]) -> list[str]:
     from gemma_trace.store.rows_by_run import rows_of_store
 
     rows = rows_of_store(store, "runs")
-    found = [_run(row, rows, store) for row in given]
-    if ranks := [row["name"] for row in found if (row["world_size"] or 1) > 1]:
+    runs = [_run(row, rows, store) for row in wanted]
+    if ranks := [row["name"] for row in runs if (row["world_size"] or 1) > 1]:
         raise InputError(f"run {ranks[0]} is one rank of a job, and no baseline; compare the folders of the traces")
-    return list(dict.fromkeys(row["run_id"] for row in found))
+    return list(dict.fromkeys(row["run_id"] for row in runs))
 
 
-def _run(given: str, rows: Sequence[dict[str, Any]], store: str | Path) -> dict[str, Any]:
+def _run(text: str, rows: Sequence[dict[str, Any]], store: str | Path) -> dict[str, Any]:
     """The one row of `runs` that is meant."""
     from gemma_trace.store.indexing import run_id_of
 
-    path = path_of(given)
-    wanted = run_id_of(path) if path.is_file() else given
-    found = [row for row in rows if row["name"] == wanted or (_ID.match(wanted) and row["run_id"].startswith(wanted))]
-    if len(found) > 1:
-        raise InputError(f"{len(found)} runs are called {given!r}; give more digits of the id")
-    if not found:
-        raise InputError(f"no run {given!r} in {shown_url(str(store))}; gemma-trace index adds a trace")
-    return found[0]
+    path = path_of(text)
+    wanted = run_id_of(path) if path.is_file() else text
+    matches = [row for row in rows if row["name"] == wanted or (_ID.match(wanted) and row["run_id"].startswith(wanted))]
+    if len(matches) > 1:
+        raise InputError(f"{len(matches)} runs are called {text!r}; give more digits of the id")
+    if not matches:
+        raise InputError(f"no run {text!r} in {shown_url(str(store))}; gemma-trace index adds a trace")
+    return matches[0]

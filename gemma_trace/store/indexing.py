@@ -103,10 +103,10 @@ def job_for(
         UnreadableError: the store can't be listed, or is of a newer gemma-trace.
     """
     place = open_place(store)
-    found = _listed(store, place)
+    listed = _listed(store, place)
     place.tidy()
-    failed = frozenset[str]() if retry else found.failures
-    return IndexJob(str(store), keep_names, found.runs, failed, rules=tuple(rules))
+    failed = frozenset[str]() if retry else listed.failures
+    return IndexJob(str(store), keep_names, listed.runs, failed, rules=tuple(rules))
 
 
 def _listed(store: str | Path, place: Place) -> Contents:
@@ -126,34 +126,34 @@ def index_file(job: IndexJob, path: Path) -> Outcome:
     with contextlib.ExitStack() as copies:
         try:
             copies.enter_context(fetched_once(path))
-            found = _Content.of(path)
+            content = _Content.of(path)
         except (OSError, GemmaTraceError) as error:
             return _failed(job, path, None, _as_ours(error, path))
-        return _index(job, path, found)
+        return _index(job, path, content)
 
 
-def _index(job: IndexJob, path: Path, found: _Content) -> Outcome:
-    if found.run_id in job.known:
-        return found.outcome(path, Status.KNOWN)
-    if found.run_id in job.failed:
-        return found.outcome(path, Status.FAILED, message="it failed before; --retry tries it again")
+def _index(job: IndexJob, path: Path, content: _Content) -> Outcome:
+    if content.run_id in job.known:
+        return content.outcome(path, Status.KNOWN)
+    if content.run_id in job.failed:
+        return content.outcome(path, Status.FAILED, message="it failed before; --retry tries it again")
     file = None
     try:
         file = read_trace(path, jobs=job.jobs)
-        if file.content != found.fingerprint:
-            return found.outcome(path, Status.FAILED, message=f"{path} changed while it was read; index it again")
-        rows = rows_of(found.run_id, Trace(file, path, job.rules), file, keep_names=job.keep_names)
-        files = small_files(found.run_id, rows)
+        if file.content != content.fingerprint:
+            return content.outcome(path, Status.FAILED, message=f"{path} changed while it was read; index it again")
+        rows = rows_of(content.run_id, Trace(file, path, job.rules), file, keep_names=job.keep_names)
+        files = small_files(content.run_id, rows)
     except MemoryError:  # says nothing of the trace
         message = f"there is not enough memory for {path}; close other programs, or set GEMMA_TRACE_JOBS=1"
-        return found.outcome(path, Status.FAILED, message=message)
+        return content.outcome(path, Status.FAILED, message=message)
     except ConfigError:  # says nothing of the trace either
         raise
     except Exception as error:
-        return _failed(job, path, found, error, file)
+        return _failed(job, path, content, error, file)
     for name, data in files.items():
         _stored(job, lambda name=name, data=data: job.place.write(name, data))  # type: ignore[misc]
-    return found.outcome(path, Status.INDEXED, sum(map(len, files.values())), len(files))
+    return content.outcome(path, Status.INDEXED, sum(map(len, files.values())), len(files))
 
 
 def small_files(run_id: str, rows: dict[str, Rows]) -> dict[str, bytes]:
@@ -172,7 +172,7 @@ def small_files(run_id: str, rows: dict[str, Rows]) -> dict[str, bytes]:
 
 
 def _failed(
-    job: IndexJob, path: Path, found: _Content | None, error: Exception, file: TraceFile | None = None
+    job: IndexJob, path: Path, content: _Content | None, error: Exception, file: TraceFile | None = None
 ) -> Outcome:
     """Note that a file is no trace, or can't be read."""
     if not isinstance(error, InputError):
@@ -180,20 +180,20 @@ def _failed(
     texts = Texts(path, file, keep_names=job.keep_names)
     # A file without content is told by its path, which a hash doesn't give away.
     by_path = hashlib.sha256(b"no content:" + bytes(path.absolute())).hexdigest()
-    run_id = found.run_id if found else by_path[:RUN_ID_DIGITS]
+    run_id = content.run_id if content else by_path[:RUN_ID_DIGITS]
     row = {
         "run_id": run_id,
         "file": texts.path,
-        "file_bytes": found.fingerprint.size_bytes if found else None,
+        "file_bytes": content.fingerprint.size_bytes if content else None,
         "error": type(error).__name__,
         "message": texts.message(" ".join(str(error).split())),
         "indexer": __version__,
     }
     data = encoded(table_of([row], FAILURES), small=True)
     _stored(job, lambda: job.place.write(small_file(FAILURES.name, UNKNOWN_DAY, run_id), data))
-    if found is None:
+    if content is None:
         return Outcome(path, Status.FAILED, written_bytes=len(data), written_files=1, message=str(error))
-    return found.outcome(path, Status.FAILED, len(data), 1, str(error))
+    return content.outcome(path, Status.FAILED, len(data), 1, str(error))
 
 
 def _as_ours(error: OSError | GemmaTraceError, path: Path) -> Exception:

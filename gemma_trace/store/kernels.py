@@ -60,12 +60,12 @@ def stage_kernels(trace: Trace, most: int | None = MOST_ROWS) -> list[StageKerne
     length, owner = _calls(work, groups, row)
     edges = np.searchsorted(owner, np.arange(len(used) + 1)).tolist()
     family = _families(trace, work, row, len(used))
-    found = []
+    kernel_rows = []
     for place, each in enumerate(used.tolist()):
         stage, kernel = divmod(each, kernels)
         calls = length[edges[place] : edges[place + 1]]
         is_rest = kernel == kernels - 1
-        found.append(
+        kernel_rows.append(
             StageKernel(
                 stage=stage_names[stage],
                 side=work.on,
@@ -79,7 +79,7 @@ def stage_kernels(trace: Trace, most: int | None = MOST_ROWS) -> list[StageKerne
             )
         )
     order = {name: place for place, name in enumerate(stage_names)}
-    return sorted(found, key=lambda row: (order[row.stage], -row.sum_ns, row.kernel))
+    return sorted(kernel_rows, key=lambda row: (order[row.stage], -row.sum_ns, row.kernel))
 
 
 def _with_others(key: IntArray, length_ns: IntArray, kernels: int, most: int) -> IntArray:

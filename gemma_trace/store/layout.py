@@ -144,8 +144,8 @@ def contents(place: Place, tables: Iterable[str] = TABLES) -> Contents:
     # Manifests last: what is compacted meanwhile is in a list of small files or in a manifest, or in both.
     small: dict[str, dict[str, str]] = {}
     for table in dict.fromkeys(["runs", *tables]):
-        found = filter(None, map(_SMALL.fullmatch, place.files(f"{VERSION}/{table}")))
-        small[table] = {each["run"]: each["day"] for each in found}
+        matches = filter(None, map(_SMALL.fullmatch, place.files(f"{VERSION}/{table}")))
+        small[table] = {each["run"]: each["day"] for each in matches}
     latest: dict[str, tuple[int, str]] = {}
     for name in place.files(MANIFESTS):
         if found_number := numbered(name):
@@ -156,14 +156,14 @@ def contents(place: Place, tables: Iterable[str] = TABLES) -> Contents:
 
 def _manifest(place: Place, name: str) -> Manifest:
     try:
-        found: Manifest = decoded(place.read(name), Manifest)
+        manifest: Manifest = decoded(place.read(name), Manifest)
     except UnreadableValueError as error:
         raise UnreadableError(f"{place.full(name)} is no manifest of a store: {error}; index its traces anew") from None
-    if any(not _PART.fullmatch(part) for parts in found.files.values() for part in parts):
+    if any(not _PART.fullmatch(part) for parts in manifest.files.values() for part in parts):
         raise UnreadableError(f"{place.full(name)} lists files that are no parts; index its traces anew")
-    if found.schema_version > SCHEMA_VERSION:
+    if manifest.schema_version > SCHEMA_VERSION:
         raise UnreadableError(f"{place.full(name)} is of a newer gemma-trace; run: pip install --upgrade gemma-trace")
-    return found
+    return manifest
 
 
 def live_files(store: str | Path, table: str) -> list[str]:

@@ -163,10 +163,10 @@ class RemotePlace:
         """See `Place`."""
         with _as_os_errors():
             try:
-                found = self._files.find(f"{self._root}/{folder}" if folder else self._root)
+                listed = self._files.find(f"{self._root}/{folder}" if folder else self._root)
             except FileNotFoundError:
                 return []
-        return sorted(self._relative(each) for each in found)
+        return sorted(self._relative(each) for each in listed)
 
     def read(self, name: str) -> bytes:
         """See `Place`."""
@@ -206,8 +206,8 @@ class RemotePlace:
     def tidy(self) -> None:
         """Nothing is left: an object that isn't put whole isn't there."""
 
-    def _relative(self, found: Any) -> str:
-        path: str = self._files._strip_protocol(found)
+    def _relative(self, listed: Any) -> str:
+        path: str = self._files._strip_protocol(listed)
         return path.removeprefix(self._root).lstrip("/")
 
 

@@ -13,7 +13,7 @@ from gemma_trace.remote_errors import shown_url
 from gemma_trace.store.columns import StoreTable
 from gemma_trace.store.layout import contents
 from gemma_trace.store.places import Place, open_place
-from gemma_trace.store.schema import TABLES
+from gemma_trace.store.schema import table_named
 from gemma_trace.store.tables import decoded
 
 if TYPE_CHECKING:
@@ -36,12 +36,14 @@ def read_table(store: str | Path, name: str, where: Mapping[str, str] = MappingP
             and one file; empty keeps all.
 
     Raises:
-        ConfigError: there is no such table.
+        ConfigError: there is no such table, or it has no column of text that `where` names.
         UnreadableError: the store can't be read, or is of a newer gemma-trace.
     """
-    if name not in TABLES:
-        raise ConfigError(f"a store has no table {name!r}; it has {', '.join(TABLES)}")
-    table, place = TABLES[name], open_place(store)
+    table, place = table_named(name), open_place(store)
+    texts = [*(column.key for column in table.columns if column.type == "string"), DAY]
+    for column in where:
+        if column not in texts:
+            raise ConfigError(f"the table {name} has no column of text {column!r}; it has {', '.join(texts)}")
     try:
         return listed_anew(lambda: _joined(table, _files(place, name), place, where))
     except OSError as error:
@@ -72,8 +74,8 @@ def _joined(table: StoreTable, files: Sequence[str], place: Place, where: Mappin
     import pyarrow as pa
 
     schema = table.arrow_schema().append(pa.field(DAY, pa.string(), nullable=False))
-    found = [schema.empty_table(), *(each.cast(schema) for each in _with_days(table, files, place, where))]
-    return pa.concat_tables(found).sort_by("run_id")
+    parts = [schema.empty_table(), *(each.cast(schema) for each in _with_days(table, files, place, where))]
+    return pa.concat_tables(parts).sort_by("run_id")
 
 
 def _with_days(table: StoreTable, files: Iterable[str], place: Place, where: Mapping[str, str]) -> Iterator[pa.Table]:
@@ -82,7 +84,8 @@ def _with_days(table: StoreTable, files: Iterable[str], place: Place, where: Map
 
     for name in files:
         content = decoded(place.read(name), table, place.full(name))
+        day = _DAY.search(name)
+        content = content.append_column(DAY, pa.array([day[1] if day else None] * content.num_rows, pa.string()))
         for column, value in where.items():
             content = content.filter(pc.field(column) == value)
-        day = _DAY.search(name)
-        yield content.append_column(DAY, pa.array([day[1] if day else None] * content.num_rows, pa.string()))
+        yield content

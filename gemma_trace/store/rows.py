@@ -37,7 +37,7 @@ def rows_of(run_id: str, trace: Trace, file: TraceFile, *, keep_names: bool) -> 
     texts = Texts(trace.path, file, keep_names=keep_names)
     stages = breakdown(trace)
     run = summarize(trace, stages)
-    found: dict[str, Iterator[dict[str, Any]]] = {
+    by_table: dict[str, Iterator[dict[str, Any]]] = {
         "stages": (dict(fields_of(row)) | {"stage": texts.symbol(row.stage)} for row in stages.rows),
         "kernels": _kernels(trace, texts),
         "collectives": _collectives(trace, texts),
@@ -46,7 +46,7 @@ def rows_of(run_id: str, trace: Trace, file: TraceFile, *, keep_names: bool) -> 
         "memory": _memory(trace, texts),
         "samples": _samples(trace, stages, run, texts),
     }
-    rows = {table: [{"run_id": run_id} | row for row in found[table]] for table in found}
+    rows = {table: [{"run_id": run_id} | row for row in by_table[table]] for table in by_table}
     return rows | {RUNS.name: [run_row(run_id, trace, file.header, stages, run, texts, file.content.size_bytes)]}
 
 
@@ -57,23 +57,23 @@ def _kernels(trace: Trace, texts: Texts) -> Iterator[dict[str, Any]]:
 
 def _collectives(trace: Trace, texts: Texts) -> Iterator[dict[str, Any]]:
     """The collectives of the trace, summed up by kind, group size, type and stage."""
-    found = collectives_of(trace)
+    collectives = collectives_of(trace)
     stage_names = (*trace.stage_names, UNLINKED)
-    sizes = np.array([group.size for group in found.groups], dtype=np.int64)
-    if not len(found):
+    sizes = np.array([group.size for group in collectives.groups], dtype=np.int64)
+    if not len(collectives):
         return
-    keys = np.stack([found.kind, sizes[found.group], found.dtype, found.stage]).astype(np.int64)
+    keys = np.stack([collectives.kind, sizes[collectives.group], collectives.dtype, collectives.stage]).astype(np.int64)
     lines, line = np.unique(keys, axis=1, return_inverse=True)
-    exposed_ns = found.exposed_ns
+    exposed_ns = collectives.exposed_ns
     for place, (kind, size, dtype, stage) in enumerate(lines.T.tolist()):
         rows = np.flatnonzero(line == place)
-        dur_ns, size_bytes = found.dur_ns[rows], found.size_bytes[rows]
+        dur_ns, size_bytes = collectives.dur_ns[rows], collectives.size_bytes[rows]
         yield {
             "kind": COMMS[kind].value,
             "group_size": None if size == NONE else size,
-            "dtype": texts.told(found.dtypes[dtype]),
+            "dtype": texts.told(collectives.dtypes[dtype]),
             "stage": texts.symbol(stage_names[stage]),
-            "side": "device" if found.on_device else "host",
+            "side": "device" if collectives.on_device else "host",
             "count": len(rows),
             "sum_ns": int(dur_ns.sum()),
             "min_ns": int(dur_ns.min()),
@@ -84,12 +84,12 @@ def _collectives(trace: Trace, texts: Texts) -> Iterator[dict[str, Any]]:
 
 
 def _findings(run: RunSummary, texts: Texts) -> Iterator[dict[str, Any]]:
-    for found in run.health.findings:
+    for finding in run.health.findings:
         yield {
-            "code": found.code,
-            "severity": found.severity.value,
-            "count": found.count,
-            "message": texts.message(found.message),
+            "code": finding.code,
+            "severity": finding.severity.value,
+            "count": finding.count,
+            "message": texts.message(finding.message),
         }
 
 

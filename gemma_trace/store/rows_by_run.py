@@ -17,9 +17,9 @@ def rows_of_store(store: str | Path, table: str, runs: Sequence[str] | None = No
 
     from gemma_trace.sql.sources import StoreSource
 
-    found = StoreSource(store).opened([table])[table]
+    dataset = StoreSource(store).opened([table])[table]
     if runs is not None:
-        found = found.filter(pc.field("run_id").isin(list(runs)))
-    found = found if hasattr(found, "to_pylist") else found.to_table()
-    rows: list[dict[str, Any]] = found.to_pylist()
+        dataset = dataset.filter(pc.field("run_id").isin(list(runs)))
+    dataset = dataset if hasattr(dataset, "to_pylist") else dataset.to_table()
+    rows: list[dict[str, Any]] = dataset.to_pylist()
     return rows

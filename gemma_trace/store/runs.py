@@ -113,17 +113,17 @@ def _environment(trace: Trace, header: Header, texts: Texts) -> dict[str, Any]:
     devices = np.unique(trace.spans.device[trace.activities]).tolist()
     first = trace.devices.get(devices[0], "") if devices else ""
     if trace.metadata:
-        found = trace.metadata.environment
+        environment = trace.metadata.environment
         server, _, version = str(trace.metadata.config.get("server") or "").partition(" ")
         told = {
-            "device_name": found.device_name or first,
-            "driver": found.driver,
-            "cuda": found.cuda,
-            "torch": found.torch,
-            "transformers": found.transformers,
-            "python": found.python,
+            "device_name": environment.device_name or first,
+            "driver": environment.driver,
+            "cuda": environment.cuda,
+            "torch": environment.torch,
+            "transformers": environment.transformers,
+            "python": environment.python,
             "framework": server or "gemma-trace",
-            "framework_version": version if server else found.gemma_trace,
+            "framework_version": version if server else environment.gemma_trace,
         }
     else:
         framework = _framework(trace, header)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from gemma_trace.errors import ConfigError
 from gemma_trace.store import columns
 from gemma_trace.store.columns import (
     StoreColumn,
@@ -236,6 +237,18 @@ TABLES: Final[dict[str, StoreTable]] = {
     table.name: table for table in (RUNS, STAGES, KERNELS, COLLECTIVES, FINDINGS, DECODE, MEMORY, SAMPLES, FAILURES)
 }
 """All tables by name. In a store each has one more column, `day` (the folder): the day of `created_ns`, in UTC."""
+
+
+def table_named(name: str) -> StoreTable:
+    """The table of this name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in TABLES:
+        raise ConfigError(f"a store has no table {name!r}; it has {', '.join(TABLES)}")
+    return TABLES[name]
+
 
 RUN_TABLES: Final = tuple(name for name in TABLES if name not in ("runs", "failures"))
 """The tables that belong to a run, and count only if its row in `runs` is there."""

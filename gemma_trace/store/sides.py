@@ -62,12 +62,12 @@ def settings_of(metadata: RunMetadata | None) -> Settings:
 
 def differing(first: Settings, second: Settings) -> list[str]:
     """What both say and don't agree on, a line each."""
-    one, other = ({**each.get("config", {}), **each} for each in (first, second))
-    known = [name for name in one if name in other and name != "config"]
+    a, b = ({**each.get("config", {}), **each} for each in (first, second))
+    known = [name for name in a if name in b and name != "config"]
     return [
-        f"{name}: {'none' if one[name] is None else one[name]} → {'none' if other[name] is None else other[name]}"
+        f"{name}: {'none' if a[name] is None else a[name]} → {'none' if b[name] is None else b[name]}"
         for name in known
-        if one[name] != other[name]
+        if a[name] != b[name]
     ]
 
 
@@ -77,10 +77,10 @@ def stages_alone(side: Side) -> Side:
 
 
 def _by_run(rows: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    found: dict[str, list[dict[str, Any]]] = {}
+    by_run: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
-        found.setdefault(row["run_id"], []).append(row)
-    return found
+        by_run.setdefault(row["run_id"], []).append(row)
+    return by_run
 
 
 def _side(run: dict[str, Any], samples: list[dict[str, Any]], findings: list[dict[str, Any]]) -> StoredSide:
@@ -124,7 +124,7 @@ def _summary(
     findings: list[dict[str, Any]],
 ) -> RunSummary:
     measures = measures_of(requests)
-    found = [
+    told = [
         Finding(row["code"], Severity(row["severity"]), row["count"], row["message"], "see the trace")
         for row in findings
     ]
@@ -142,5 +142,5 @@ def _summary(
         requests=tuple(requests),
         measures={name: measures.get(name) for name in MEASURES},
         inflation=run["inflation"],
-        health=Health().plus(found),
+        health=Health().plus(told),
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from gemma_trace.arguments import checked
 from gemma_trace.remote import is_url, path_of
 from gemma_trace.remote_errors import shown_url
 from gemma_trace.stages import StageRule
@@ -17,7 +18,7 @@ from gemma_trace.store.indexing import Outcome, job_for
 from gemma_trace.store.layout import VERSION, live_files
 from gemma_trace.store.reading import read_table
 from gemma_trace.store.result import IndexResult
-from gemma_trace.store.schema import TABLES
+from gemma_trace.store.schema import TABLES, table_named
 from gemma_trace.tabular import nullable
 
 if TYPE_CHECKING:
@@ -34,9 +35,11 @@ class Store:
     >>> store.index("traces"); store.runs(); store.stages()      # doctest: +SKIP
     """
 
+    @checked
     def __init__(self, path: str | Path) -> None:
         self.path = str(getattr(path, "url", path))
 
+    @checked
     def index(
         self,
         paths: str | Path | Sequence[str | Path],
@@ -65,11 +68,11 @@ class Store:
         """
         from gemma_trace.trace.folders import find_traces
 
-        given = [paths] if isinstance(paths, str | Path) else paths
-        found = without_own(find_traces([path_of(path) for path in given]), self.path)
+        sources = [paths] if isinstance(paths, str | Path) else paths
+        files = without_own(find_traces([path_of(path) for path in sources]), self.path)
         result = IndexResult(shown_url(self.path), has_rules=bool(rules))
         job = job_for(self.path, keep_names=keep_names, retry=retry, rules=rules)
-        for outcome in outcomes(job, found, jobs):
+        for outcome in outcomes(job, files, jobs):
             result.add(outcome)
             if on_outcome:
                 on_outcome(outcome)
@@ -83,27 +86,35 @@ class Store:
         """
         return compact(self.path)
 
+    @checked
     def files(self, table: str) -> list[str]:
-        """The paths or URLs of the Parquet files that hold a table; other programs read them as they are."""
-        return live_files(self.path, table)
-
-    def table(self, name: str, where: Mapping[str, str] = MappingProxyType({})) -> pd.DataFrame:
-        """A table; `schema.TABLES` says what its columns are.
-
-        Args:
-            where: columns with the values that they have in the rows that are kept, e.g. {"stage": "prefill"}; empty
-                keeps all rows.
+        """The paths or URLs of the Parquet files that hold a table; other programs read them as they are.
 
         Raises:
             ConfigError: there is no such table.
             UnreadableError: the store can't be read.
         """
+        return live_files(self.path, table_named(table).name)
+
+    @checked
+    def table(self, name: str, where: Mapping[str, str] = MappingProxyType({})) -> pd.DataFrame:
+        """A table; `schema.TABLES` says what its columns are.
+
+        Args:
+            where: columns of text with the values that they have in the rows that are kept, e.g. {"stage": "prefill"};
+                empty keeps all rows.
+
+        Raises:
+            ConfigError: there is no such table, or it has no such column of text.
+            UnreadableError: the store can't be read.
+        """
 
         # A column of integers that has NULLs stays one: as floats they would lose their last digits.
-        found: pd.DataFrame = read_table(self.path, name, where).to_pandas(types_mapper=nullable)
-        return found
+        frame: pd.DataFrame = read_table(self.path, name, where).to_pandas(types_mapper=nullable)
+        return frame
 
-    def sql(self, query: str, *, timeout_s: float = 60.0, memory_limit_bytes: int = 2_000_000_000) -> pd.DataFrame:
+    @checked
+    def sql(self, query: str, *, timeout_s: float = 60.0, memory_limit_bytes: float = 2_000_000_000) -> pd.DataFrame:
         """The result of a SELECT on the tables; of their files what the query needs is read.
 
         Args:
@@ -150,5 +161,5 @@ def without_own(paths: Sequence[Path], store: str) -> list[Path]:
     if is_url(store):
         below = f"{shown_url(store).rstrip('/')}/{VERSION}/"
         return [path for path in paths if not str(path).startswith(below)]
-    own = os.path.join(os.path.abspath(store), VERSION, "")  # noqa: PTH100, PTH118  a million of paths are many
-    return [path for path in paths if not os.path.abspath(path).startswith(own)]  # noqa: PTH100
+    inside = os.path.join(os.path.abspath(store), VERSION, "")  # noqa: PTH100, PTH118  a million of paths are many
+    return [path for path in paths if not os.path.abspath(path).startswith(inside)]  # noqa: PTH100

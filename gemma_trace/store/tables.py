@@ -53,14 +53,14 @@ def decoded(data: bytes, table: StoreTable, name: str) -> pa.Table:
 
     try:
         # Not from a path: what lies in a folder "day=…" would get a column of that name.
-        found = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
+        content = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
         schema = table.arrow_schema()
-        if found.schema.equals(schema):
-            return found.replace_schema_metadata(schema.metadata)
+        if content.schema.equals(schema):
+            return content.replace_schema_metadata(schema.metadata)
         columns = [
-            found[field.name].cast(field.type)
-            if field.name in found.column_names
-            else pa.nulls(found.num_rows, field.type)
+            content[field.name].cast(field.type)
+            if field.name in content.column_names
+            else pa.nulls(content.num_rows, field.type)
             for field in schema
         ]
     except (pa.ArrowException, OSError, ValueError) as error:

@@ -78,7 +78,7 @@ class Derived:
         spans, host = self.spans, self.host
         step = np.array([is_step_name(name) for name in spans.names], dtype=bool)[spans.name[host]]
         rank = np.where(self.is_annotation[host], np.where(step, np.int8(1), np.int8(2)), np.int8(0))
-        return nest(spans.ts_ns[host], spans.ends_ns(host), spans.track[host], rank)
+        return nest(spans.ts_ns, spans.ends_ns(host), spans.track, rank, host)
 
     @cached_property
     def segments(self) -> Segments:

@@ -79,6 +79,9 @@ ANNOTATION_CATEGORIES: Final = _of_role(Role.ANNOTATION)
 TEXT_COLUMNS: Final = ("input_dims", "input_types", "input_strides", "concrete_inputs", "grid", "block", "collective")
 """The columns that are codes into `Events.texts`."""
 
+WIDE_COLUMNS: Final = ("correlation", "external_id", "stream", "device", "bytes")
+"""The columns that are int64 where one of their values needs that, and else int32."""
+
 
 @dataclass(frozen=True)
 class Flows:
@@ -189,11 +192,12 @@ class Events:
         dur_ns: int64, length in ns, never negative.
         place: int32, how many spans begin before this one in the file.
         name, cat, track: int32, codes into `names`, `cats`, `tracks`.
-        correlation: int64, ties a device activity to the call that launched it; `NONE` where there is none.
-        external_id: int64, Kineto's `External id`.
-        stream: int64, the device's stream.
-        device: int64, the device's index.
-        bytes: int64, size of a copy or a fill.
+        correlation: ties a device activity to the call that launched it; `NONE` where there is none. Like the four that
+            follow int32, or int64 where one of its values needs that; a DataFrame and SQL have int64.
+        external_id: Kineto's `External id`.
+        stream: the device's stream.
+        device: the device's index.
+        bytes: size of a copy or a fill.
         occupancy_pct: int32, what Kineto calls the estimated achieved occupancy, in whole percent.
         input_dims, input_types, input_strides, concrete_inputs, grid, block: int32, codes into `texts`, the argument's
             own JSON text; `NONE` if absent.
@@ -206,11 +210,11 @@ class Events:
     name: CodeArray
     cat: CodeArray
     track: CodeArray
-    correlation: IntArray
-    external_id: IntArray
-    stream: IntArray
-    device: IntArray
-    bytes: IntArray
+    correlation: Codes
+    external_id: Codes
+    stream: Codes
+    device: Codes
+    bytes: Codes
     occupancy_pct: CodeArray
     input_dims: CodeArray
     input_types: CodeArray
@@ -266,5 +270,5 @@ class Events:
                     values.tolist(), categories=pd.Index(list(tables[column.name]), dtype=object)
                 )
             else:
-                frame[column.name] = values
+                frame[column.name] = values.astype(np.int64) if column.name in WIDE_COLUMNS else values
         return pd.DataFrame(frame)

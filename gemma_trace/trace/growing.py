@@ -104,6 +104,10 @@ class GrowingColumn:
         length = len(self._values)
         return length * 2 if self._values.nbytes < LARGE_BYTES else length + length // 8
 
+    def widen(self, dtype: type[np.generic]) -> None:
+        """Have the values in another type from now on, which holds them all."""
+        self._values = self._values.astype(dtype)
+
     def take(self) -> npt.NDArray[Any]:
         """The column; it can't grow any more."""
         self._values.resize(self._used, refcheck=False)
@@ -111,10 +115,15 @@ class GrowingColumn:
 
 
 class OptionalColumn:
-    """A column of which a row may have no value, `NONE`. It takes no memory while no row has one."""
+    """A column of integers of which a row may have no value, `NONE`. It takes no memory while no row has one.
 
-    def __init__(self, dtype: type[np.generic]) -> None:
-        self._dtype = dtype
+    Args:
+        widest: the type that holds all values that may come. They are int32 until one comes that doesn't fit.
+    """
+
+    def __init__(self, widest: type[np.signedinteger[Any]]) -> None:
+        self._dtype: type[np.signedinteger[Any]] = np.int32
+        self._widest = widest
         self._empty = 0
         self._column: GrowingColumn | None = None
 
@@ -131,7 +140,9 @@ class OptionalColumn:
             place: which of them may have a value.
             values: of those; one may be `NONE` all the same.
         """
-        added = np.asarray(values, dtype=self._dtype)
+        added = np.asarray(values)
+        if not _fits(added, self._dtype):
+            self._widen()
         if self._column is None:
             if not (added != NONE).any():
                 self._empty += count
@@ -146,11 +157,24 @@ class OptionalColumn:
         elif count:
             rows[:] = added
 
+    def _widen(self) -> None:
+        self._dtype = self._widest
+        if self._column is not None:
+            self._column.widen(self._widest)
+
     def take(self) -> npt.NDArray[Any]:
         """The column; it can't grow any more. One without values is `NONE` once, repeated and not to be written to."""
         if self._column is not None:
             return self._column.take()
         return np.broadcast_to(np.asarray(NONE, dtype=self._dtype), self._empty)
+
+
+def _fits(values: npt.NDArray[Any], dtype: type[np.signedinteger[Any]]) -> bool:
+    """Whether a type of integers holds all of these."""
+    if values.dtype.itemsize <= np.dtype(dtype).itemsize or not len(values):
+        return True
+    bounds = np.iinfo(dtype)
+    return bool(bounds.min <= values.min() and values.max() <= bounds.max)
 
 
 def rows_of(column: npt.NDArray[Any], order: npt.NDArray[np.int64]) -> npt.NDArray[Any]:

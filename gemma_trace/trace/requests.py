@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from gemma_trace.arguments import is_whole, shown
 from gemma_trace.errors import ConfigError, InputError
 from gemma_trace.stages import REQUEST_CODE
 from gemma_trace.trace.events import NONE, IntArray, Track
@@ -59,10 +60,9 @@ def place_of(index: int, count: int, owner: str) -> int:
         ConfigError: it is no whole number.
         InputError: there is no request of this index.
     """
-    try:
-        place = operator.index(index)
-    except TypeError:
-        raise ConfigError(f"request={index!r} is neither an index nor a request of the trace") from None
+    if not is_whole(index):
+        raise ConfigError(f"request={shown(index)} is neither an index nor a request of the trace")
+    place = operator.index(index)
     if not 0 <= place < count:
         known = f"requests 0 to {count - 1}" if count > 1 else "request 0 alone"
         raise InputError(f"request {place} not found: {owner} has {known}")

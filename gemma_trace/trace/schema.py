@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -15,7 +15,7 @@ SPAN_COLUMNS: Final[dict[str, type[np.generic]]] = {
     "track": np.int32,
 }
 
-ARGUMENT_COLUMNS: Final[dict[str, type[np.generic]]] = {
+ARGUMENT_COLUMNS: Final[dict[str, type[np.signedinteger[Any]]]] = {
     "correlation": np.int64,
     "external_id": np.int64,
     "stream": np.int64,
@@ -30,7 +30,7 @@ ARGUMENT_COLUMNS: Final[dict[str, type[np.generic]]] = {
     "block": np.int32,
     "collective": np.int32,
 }
-"""Those of the spans that most of them have no value for."""
+"""Those of the spans that most of them have no value for, with the type that holds all values that may come."""
 
 FLOW_COLUMNS: Final[dict[str, type[np.generic]]] = {
     "ts_ns": np.int64,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from gemma_trace.trace.closed_pieces import closed_pieces, stable_order
 from gemma_trace.trace.events import NONE, CodeArray, Codes, IntArray
-from gemma_trace.trace.growing import GrowingColumn
 from gemma_trace.trace.places import distinct
 
 Ranks = npt.NDArray[np.int8] | IntArray
@@ -36,7 +35,9 @@ class Nesting:
     clipped: int
 
 
-def nest(ts_ns: IntArray, end_ns: IntArray, track: Codes, rank: Ranks | None = None) -> Nesting:
+def nest(
+    ts_ns: IntArray, end_ns: IntArray, track: Codes, rank: Ranks | None = None, rows: IntArray | None = None
+) -> Nesting:
     """Nest spans that are sorted by start, the longer first, each among those of its own track.
 
     Where a span starts inside another and ends after it, one of the two has to be clipped. Without ranks it is the
@@ -50,14 +51,16 @@ def nest(ts_ns: IntArray, end_ns: IntArray, track: Codes, rank: Ranks | None = N
         end_ns: int64 [n], ends.
         track: integer [n], which spans belong together.
         rank: integer [n], see above; None is 0 for all.
+        rows: int64 [n], where in longer columns of starts and tracks the spans are, so that nobody has to copy them.
     """
-    n = len(ts_ns)
+    n = len(end_ns)
     parent, depth = np.empty(n, dtype=np.int32), np.empty(n, dtype=np.int32)
     clipped_end = np.empty(n, dtype=np.int64)
     clipped = 0
-    for piece in closed_pieces(ts_ns, end_ns, track):
+    for piece in closed_pieces(ts_ns, end_ns, track, rows):
+        here = piece if rows is None else rows[piece]
         ranks = None if rank is None else rank[piece]
-        above, depth[piece], clipped_end[piece], cut = _nest_piece(ts_ns[piece], end_ns[piece], track[piece], ranks)
+        above, depth[piece], clipped_end[piece], cut = _nest_piece(ts_ns[here], end_ns[piece], track[here], ranks)
         parent[piece] = np.where(above >= 0, piece[above], NONE)
         clipped += cut
     return Nesting(parent, depth, clipped_end, clipped)
@@ -70,13 +73,17 @@ def _nest_piece(
     n, zero = len(ts_ns), ts_ns.min()
     # Each track gets a stretch of time of its own, so that one pass nests them all. Times are doubled so that an
     # empty span can have an inside, which makes it end after its start.
-    start = 2 * (ts_ns - zero)
-    end = np.maximum(2 * (end_ns - zero), start + 1)
+    start, end = ts_ns - zero, end_ns - zero
+    start *= 2
+    end *= 2
+    np.maximum(end, start + 1, out=end)
     first = np.flatnonzero(np.diff(track, prepend=NONE - 1))
     stretch = int(end.max()) + 1
     if len(first) * stretch < 2**62:
         offset = np.repeat(np.arange(len(first)) * stretch, np.diff(np.append(first, n)))
-        parent, depth, clipped_end, clipped = _nest_line(start + offset, end + offset, ranks)
+        start += offset
+        end += offset
+        parent, depth, clipped_end, clipped = _nest_line(start, end, ranks)
         clipped_end -= offset
     else:  # centuries of trace: nest track by track instead
         parts = []
@@ -235,19 +242,25 @@ def innermost_segments(ts_ns: IntArray, track: Codes, nesting: Nesting, rows: In
         rows: int64 [n], where in longer columns of starts and tracks the spans given to `nest` are, so that nobody has
             to copy them; `owner` is one of these then.
     """
-    columns = [GrowingColumn(dtype) for dtype in (np.int64, np.int64, np.int32)]
+    most = 2 * len(nesting.parent)  # what isn't filled takes no memory
+    columns: list[npt.NDArray[Any]] = [np.empty(most, dtype=dtype) for dtype in (np.int64, np.int64, np.int32)]
+    low = 0
     for piece in closed_pieces(ts_ns, nesting.end_ns, track, rows):
         real = piece[nesting.end_ns[piece] > ts_ns[piece if rows is None else rows[piece]]]
         here = real if rows is None else rows[real]
         start, end, owner = _segments_of(ts_ns[here], track[here], nesting, real)
+        high = low + len(start)
         for column, values in zip(columns, (start, end, owner if rows is None else rows[owner]), strict=True):
-            column.extend(values)
-    return Segments(*(column.take() for column in columns))
+            column[low:high] = values
+        low = high
+    for column in columns:
+        column.resize(low, refcheck=False)
+    return Segments(*columns)
 
 
 def _segments_of(
     ts_ns: IntArray, track: Codes, nesting: Nesting, real: IntArray
-) -> tuple[IntArray, IntArray, IntArray]:
+) -> tuple[IntArray, IntArray, CodeArray]:
     """The segments of some spans that aren't empty, with all that is in them and around them: start, end, owner.
 
     Args:
@@ -258,8 +271,7 @@ def _segments_of(
     # At one instant spans end before others start, inner ones end first, outer ones start first.
     depth = nesting.depth[real]
     order = np.lexsort((np.concatenate((depth, -1 - depth)), time, tracks))
-    owner = np.concatenate((real, nesting.parent[real].astype(np.int64)))[order]
-    tracks, start = tracks[order], time[order]
-    end = np.append(start[1:], 0)
-    kept = (owner >= 0) & (np.append(tracks[1:], NONE) == tracks) & (end > start)
-    return start[kept], end[kept], owner[kept]
+    tracks, time = tracks[order], time[order]  # so that each is in memory once
+    owner = np.concatenate((real.astype(np.int32), nesting.parent[real]))[order]
+    kept = np.flatnonzero((owner[:-1] >= 0) & (tracks[1:] == tracks[:-1]) & (time[1:] > time[:-1]))
+    return time[kept], time[kept + 1], owner[kept]

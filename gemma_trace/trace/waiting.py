@@ -12,6 +12,7 @@ from gemma_trace.trace.closed_pieces import PIECE
 from gemma_trace.trace.events import NONE, BoolArray, Events, IntArray, Role
 from gemma_trace.trace.recordings import recording_at, recording_edges
 from gemma_trace.trace.requests import main_threads
+from gemma_trace.trace.tree import Nesting
 
 if TYPE_CHECKING:
     from gemma_trace.trace.trace import Trace
@@ -51,7 +52,7 @@ def waiting_segments(trace: Trace) -> BoolArray:
     edges = recording_edges(spans)
     extents = _extents(spans, host, edges)
     parents = np.zeros(len(spans), dtype=bool)
-    parents[host[trace.nesting.parent[trace.nesting.parent != NONE]]] = True
+    parents[host] = _hold_others(trace.nesting)
     is_main = np.zeros(len(spans.tracks), dtype=bool)
     is_main[list(main_threads(trace).values())] = True
     is_frame = trace.roles.are(Role.PYTHON)
@@ -64,6 +65,15 @@ def waiting_segments(trace: Trace) -> BoolArray:
         stuck = long & ~is_main[spans.track[owner]] & ~parents[owner]
         waits[piece] = is_frame[owner] & (named[spans.name[owner]] | stuck)
     return waits
+
+
+def _hold_others(nesting: Nesting) -> BoolArray:
+    """bool [n], which spans of a nesting have one inside them."""
+    parent, found = nesting.parent, np.zeros(len(nesting.parent), dtype=bool)
+    for low in range(0, len(parent), PIECE):
+        above = parent[low : low + PIECE]
+        found[above[above != NONE]] = True
+    return found
 
 
 def _extents(spans: Events, host: IntArray, edges: IntArray) -> IntArray:

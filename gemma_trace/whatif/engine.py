@@ -6,10 +6,11 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import numpy as np
 
+from gemma_trace.arguments import is_number, shown
 from gemma_trace.errors import ConfigError
 from gemma_trace.tabular import Tabular
 from gemma_trace.trace.events import BoolArray, IntArray
@@ -197,11 +198,11 @@ class Engine:
         device = graph.is_device[moved]
         span = graph.span[moved]
         columns = (
-            np.where(device, -2 - spans.device[span], graph.cuts.line[moved]),
+            np.where(device, -2 - spans.device[span].astype(np.int64), graph.cuts.line[moved]),
             np.where(device, spans.stream[span], 0),
         )
         _, code = np.unique(np.stack(columns), axis=1, return_inverse=True)
-        return max((int(work_ns[moved[mine]].sum()) for _, mine in Places(code.reshape(-1))), default=0)
+        return max((int(work_ns[moved[rows]].sum()) for _, rows in Places(code.reshape(-1))), default=0)
 
 
 def what_if(trace: Trace, change: Change, request: int | Request | None = None) -> WhatIf:
@@ -221,15 +222,14 @@ def _patterns(given: Patterns) -> tuple[Pattern, ...]:
 
 
 def _checked(text: str, factor: float) -> float:
-    is_number = isinstance(cast("object", factor), int | float)
-    if not (is_number and math.isfinite(factor) and 0 <= factor <= MOST):
-        raise ConfigError(f"{text}={factor!r}: the factor must be from 0 to {MOST:,.0f}")
+    if not (is_number(factor) and math.isfinite(factor) and 0 <= factor <= MOST):
+        raise ConfigError(f"{text}={shown(factor)}: the factor must be from 0 to {MOST:,.0f}")
     return factor
 
 
-def _any(found: list[BoolArray], graph: Graph) -> BoolArray:
+def _any(masks: list[BoolArray], graph: Graph) -> BoolArray:
     none = np.zeros(len(graph.work_ns), dtype=bool)
-    combined: BoolArray = np.logical_or.reduce([none, *found])
+    combined: BoolArray = np.logical_or.reduce([none, *masks])
     return combined
 
 

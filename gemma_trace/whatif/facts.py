@@ -60,15 +60,15 @@ class Facts:
         """int64, the places of the activities that overlap a request, ascending."""
         stop = int(np.searchsorted(self.start_ns, request.end_ns))
         first = int(np.searchsorted(self._latest_ns, request.start_ns, side="right"))
-        found: IntArray = first + np.flatnonzero(self.end_ns[first:stop] > request.start_ns)
-        return found
+        places: IntArray = first + np.flatnonzero(self.end_ns[first:stop] > request.start_ns)
+        return places
 
     def stretches(self, track: int, request: Request) -> Stretch:
         """What a thread does during a request, clipped to it; times are from the request's start on."""
-        segments, mine = self.trace.segments, self._on_track.of(track)
-        first = int(np.searchsorted(segments.end_ns[mine], request.start_ns, side="right"))
-        stop = int(np.searchsorted(segments.start_ns[mine], request.end_ns))
-        here = mine[first:stop]
+        segments, on_track = self.trace.segments, self._on_track.of(track)
+        first = int(np.searchsorted(segments.end_ns[on_track], request.start_ns, side="right"))
+        stop = int(np.searchsorted(segments.start_ns[on_track], request.end_ns))
+        here = on_track[first:stop]
         start = np.maximum(segments.start_ns[here], request.start_ns) - request.start_ns
         end = np.minimum(segments.end_ns[here], request.end_ns) - request.start_ns
         return Stretch(start, end, segments.owner[here].astype(np.int64))
@@ -77,8 +77,8 @@ class Facts:
         """int64, where outermost spans of a thread begin within a request, from its start on."""
         roots = self.roots.get(track, _NOTHING)
         first, stop = np.searchsorted(roots, (request.start_ns, request.end_ns), side="right")
-        found: IntArray = distinct(roots[first:stop] - request.start_ns)
-        return found
+        starts_ns: IntArray = distinct(roots[first:stop] - request.start_ns)
+        return starts_ns
 
     def waits_in(self, track: int, request: Request, chosen: IntArray) -> WaitStretches:
         """Where a thread waits for the device within a request.

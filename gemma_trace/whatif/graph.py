@@ -55,8 +55,8 @@ class Edges:
         Args:
             is_device: bool [b], which boundaries are of activities.
         """
-        found: BoolArray = (self.owner >= 0) & ~is_device[self.owner]
-        return found
+        is_wait: BoolArray = (self.owner >= 0) & ~is_device[self.owner]
+        return is_wait
 
     def taken(self, chosen: IntArray | BoolArray) -> Edges:
         """Some of them."""
@@ -109,8 +109,8 @@ class Graph:
     @property
     def is_device(self) -> BoolArray:
         """bool [b], which pieces are of activities."""
-        found: BoolArray = self.cuts.line >= len(self.tracks)
-        return found
+        is_on_device: BoolArray = self.cuts.line >= len(self.tracks)
+        return is_on_device
 
 
 def put_in_order(cuts: Boundaries, threads: int, edges: Edges, work_ns: IntArray) -> tuple[IntArray, Edges]:
@@ -154,8 +154,8 @@ def _reached(cuts: Boundaries, edges: Edges, work_ns: IntArray) -> IntArray:
     """int64 [e], the instant that each edge leads to, by the measured times."""
     before = np.append(0, np.cumsum(work_ns))
     source = np.where(edges.source >= 0, cuts.at_ns[edges.source], 0)
-    found: IntArray = source + before[edges.last] - before[edges.first] + edges.delay_ns
-    return found
+    reached_ns: IntArray = source + before[edges.last] - before[edges.first] + edges.delay_ns
+    return reached_ns
 
 
 def _columns(edges: Edges) -> tuple[IntArray, ...]:

@@ -79,10 +79,10 @@ class Replay:
         change = np.zeros(len(graph.work_ns) + 1, dtype=np.int64)
         np.add.at(change, edges.first[chain], 1)
         np.add.at(change, edges.last[chain], -1)
-        found: BoolArray = np.cumsum(change)[:-1] > 0
+        is_critical: BoolArray = np.cumsum(change)[:-1] > 0
         owner = edges.owner[chain]
-        found[owner[owner >= 0]] = True
-        return found
+        is_critical[owner[owner >= 0]] = True
+        return is_critical
 
     def _times(self, work_ns: IntArray, removed: BoolArray | None) -> list[int]:
         """By the place of a point in the order, after the request's start, when it comes."""

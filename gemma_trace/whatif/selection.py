@@ -120,8 +120,8 @@ class Selector:
         fits[used] = pattern.matches(names)
         if not fits.any():
             raise self._nothing(pattern, names)
-        found: BoolArray = fits[spans.name] & among
-        return found
+        is_chosen: BoolArray = fits[spans.name] & among
+        return is_chosen
 
     def within(self, wanted: BoolArray) -> BoolArray:
         """bool [n], the spans of the host that lie in a wanted one, and the activities that were launched there."""
@@ -131,13 +131,13 @@ class Selector:
     def with_activities(self, host: BoolArray) -> BoolArray:
         """bool [n], some spans of the host, and the activities that they launched."""
         launch = self._trace.launch
-        found = host.copy()
-        found[self._trace.activities] = (launch >= 0) & host[launch]
-        return found
+        is_chosen = host.copy()
+        is_chosen[self._trace.activities] = (launch >= 0) & host[launch]
+        return is_chosen
 
     def _of_family(self, pattern: Pattern) -> BoolArray:
         trace = self._trace
-        found = np.zeros(len(trace.spans), dtype=bool)
+        is_chosen = np.zeros(len(trace.spans), dtype=bool)
         if len(trace.activities):
             code, names = families(trace, device_work(trace))
             where = trace.activities
@@ -150,8 +150,8 @@ class Selector:
         if not chosen.any():
             present = [names[each] for each in distinct(code).tolist()]
             raise self._nothing(pattern, present if any(pattern.matches(FAMILIES)) else [*present, *FAMILIES])
-        found[where] = chosen
-        return found
+        is_chosen[where] = chosen
+        return is_chosen
 
     @cached_property
     def _stage(self) -> IntArray:
@@ -165,15 +165,15 @@ class Selector:
         trace, cuts = self._trace, graph.cuts
         names = [*trace.stage_names, UNLINKED]
         stage = self._stage[graph.span]
-        own = cuts.line == 0
-        at = cuts.at_ns[own] + graph.request.start_ns
+        on_thread = cuts.line == 0
+        at = cuts.at_ns[on_thread] + graph.request.start_ns
         track = np.full(len(at), graph.request.track, dtype=np.int64)
-        stage[own] = trace.stage_of_ranges(trace.stage_range_at(track, at, after=True))
+        stage[on_thread] = trace.stage_of_ranges(trace.stage_range_at(track, at, after=True))
         fits = np.array(pattern.matches(names), dtype=bool)
         if not fits[distinct(np.concatenate((self._stage, stage)))].any():
             raise self._nothing(pattern, [names[code] for code in distinct(self._stage).tolist()])
-        found: BoolArray = fits[stage]
-        return found
+        is_chosen: BoolArray = fits[stage]
+        return is_chosen
 
     def _nothing(self, pattern: Pattern, names: list[str]) -> InputError:
         near = [name if len(name) <= _SHOWN else f"{name[:_SHOWN]}*" for name in nearest(pattern.text, names)]

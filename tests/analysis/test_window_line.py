@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from gemma_trace.analysis import window_line
 from gemma_trace.analysis.breakdown import breakdown
 from gemma_trace.analysis.critical_path import CriticalPath, critical_path, critical_paths
+from gemma_trace.analysis.intervals import union
 from gemma_trace.analysis.lanes import Lane, device_lanes, device_lanes_of, stage_lanes, stage_lanes_of
 from gemma_trace.analysis.reasons import stage_reasons
 from gemma_trace.analysis.timeline import partition
@@ -44,6 +45,24 @@ def test_the_line_of_one_request_is_the_traces_clock() -> None:
     one = line([(100, 150)])
     low, high = one.clipped(np.array([0]), np.array([90]), np.array([110]))
     assert (low.tolist(), high.tolist()) == ([100], [110])
+
+
+@given(TIMES, st.lists(TIMES, max_size=6).map(sorted))
+def test_a_window_alone_is_cut_as_the_first_of_two_is(window: tuple[int, int], intervals: Windows) -> None:
+    alone, first = line([window]), line([window, (0, 5)])
+    start, end = (np.array(column, dtype=np.int64) for column in np.array(intervals).reshape(-1, 2).T)
+    which = np.zeros(len(start), dtype=np.int64)
+    given_start, given_end = start.copy(), end.copy()
+    low, high = alone.clipped(which, start, end)
+    assert [(low - window[0]).tolist(), (high - window[0]).tolist()] == [
+        each.tolist() for each in first.clipped(which, start, end)
+    ]
+    busy = union(low, high)
+    free = alone.gaps(busy)
+    of_two = first.gaps((busy[0] - window[0], busy[1] - window[0]))
+    inside = of_two[1] <= window[1] - window[0]
+    assert [(edge - window[0]).tolist() for edge in free] == [edge[inside].tolist() for edge in of_two]
+    assert (start.tolist(), end.tolist()) == (given_start.tolist(), given_end.tolist())
 
 
 @given(st.lists(TIMES, min_size=1, max_size=6), st.lists(TIMES, max_size=12).map(sorted))
@@ -113,9 +132,9 @@ def test_all_requests_at_once_are_what_each_is_alone(
         for name in ("host", "device", "time"):
             assert rows(getattr(all_lanes, name)) == rows(getattr(alone, name))
         assert all_lanes.time.start_ns[0] == request.start_ns
-    for request, by_device in zip(requests, device_lanes_of(trace, requests), strict=True):
-        assert {key: rows(lane) for key, lane in by_device.items()} == {
-            key: rows(lane) for key, lane in device_lanes(trace, request).items()
+    for request, lanes in zip(requests, device_lanes_of(trace, requests), strict=True):
+        assert {key: rows(lane) for key, lane in lanes.by_device.items()} == {
+            key: rows(lane) for key, lane in device_lanes(trace, request).by_device.items()
         }
     for request, path in zip(requests, critical_paths(trace, requests), strict=True):
         assert path.length_ns == request.wall_ns

@@ -13,7 +13,7 @@ import torch
 from torch.profiler import ProfilerActivity
 
 from gemma_trace.capture import accelerators, models
-from gemma_trace.capture.accelerators import activity_of, can_wait_for, event_now, name_of, wait_for
+from gemma_trace.capture.accelerators import DeviceClock, activity_of, can_wait_for, name_of, wait_for
 from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.device_watch import watched_devices
 from gemma_trace.capture.distributed import Rank
@@ -63,7 +63,7 @@ def test_torchs_accelerator_is_waited_for(calls: list[Any]) -> None:
     assert calls == [XPU]
     assert [can_wait_for(device) for device in (XPU, CPU, MPS, torch.device("cuda"))] == [True, True, False, True]
     assert [activity_of(device) for device in (XPU, MPS, CPU)] == [ProfilerActivity.XPU, None, ProfilerActivity.CPU]
-    assert (event_now(CPU), event_now(MPS)) == (None, None)
+    assert [DeviceClock(*devices).now() for devices in ([CPU], [MPS], [XPU, torch.device("cuda")])] == [None] * 3
     assert (name_of(MPS), name_of(CPU)) == ("mps", None)
 
 

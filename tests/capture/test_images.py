@@ -187,6 +187,16 @@ def test_what_a_decoder_makes_of_it_is_one_line(tmp_path: Path, data: bytes) -> 
     assert "\n" not in str(caught.value)
 
 
+def test_an_image_that_memory_has_no_room_for_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_room(*_: object) -> None:
+        raise MemoryError
+
+    turned(tmp_path / "a.png", 1)
+    monkeypatch.setattr(Image.Image, "convert", no_room)
+    with pytest.raises(ImageError, match=r"a\.png does not fit into memory when it is decoded; give images= a smaller"):
+        load_image(at(tmp_path / "a.png"))
+
+
 def test_mutated_images_are_read_or_refused(tmp_path: Path) -> None:
     draw = random.Random(12)
     path = tmp_path / "image"

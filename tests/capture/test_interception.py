@@ -168,11 +168,13 @@ def test_nothing_is_heard_inside_of_a_graph_and_nothing_breaks_it(way: str) -> N
         torch._dynamo.reset()
 
 
-def test_nothing_is_heard_while_a_cuda_graph_is_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", ["cuda", "xpu"])
+def test_nothing_is_heard_while_a_graph_is_captured(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    of_kind = getattr(torch, kind)
     module, log = Doubler(), list[str]()
     capturing = {"now": True}
-    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: capturing["now"])
+    monkeypatch.setattr(of_kind, "is_initialized", lambda: True)
+    monkeypatch.setattr(of_kind, "is_current_stream_capturing", lambda: capturing["now"], raising=False)
     with ExitStack() as undo:
         listen_to_forward(module, lambda *_: log.append("+"), lambda *_: log.append("-"), undo)
         for now in (True, False):

@@ -14,6 +14,8 @@ from PIL import Image
 
 from gemma_trace.analysis.summary import summarize
 from gemma_trace.analysis.timeline import ttft_ns
+from gemma_trace.capture import session
+from gemma_trace.capture.annotate import annotate
 from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.models import LoadedModel
 from gemma_trace.capture.sending import Sender, Sent
@@ -106,6 +108,14 @@ def test_compiled_stages_keep_their_ranges(
         asked.append(forward.__self__)
         return real(forward, backend="eager") if is_traced else lambda *args, **kwargs: forward(*args, **kwargs)
 
+    @contextmanager
+    def annotated(*args: Any, detail: str, **kwargs: Any) -> Iterator[Any]:
+        details.append(detail)
+        with annotate(*args, detail=detail, **kwargs) as ranges:
+            yield ranges
+
+    details: list[str] = []
+    monkeypatch.setattr(session, "annotate", annotated)
     monkeypatch.setattr(torch, "compile", eager)
     before = type(quick.model.model.vision_tower).forward
     trace = captured(quick, tmp_path, compile="stages", runs=1)
@@ -116,6 +126,9 @@ def test_compiled_stages_keep_their_ranges(
     assert inner.vision_tower.forward.__func__ is before, "as it was"
     assert trace.metadata is not None
     assert trace.metadata.warnings == ()
+    assert details == ["stage", "stage"], (
+        "inside of what is compiled nothing listens, in the timed pass or the profiled"
+    )
 
 
 def test_options_that_make_no_sense_are_refused() -> None:

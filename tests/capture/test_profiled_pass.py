@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ import torch
 
 from gemma_trace.analysis.allocations import memory_use
 from gemma_trace.analysis.breakdown import breakdown
-from gemma_trace.capture import profiled_pass as profiled_pass_module
 from gemma_trace.capture import session
 from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.cycles import cycle_lengths
@@ -50,9 +50,11 @@ def send(index: int) -> Sent:
     return Sent(index, ())
 
 
-def passed(folder: Path, send: Any = send, progress: Any = None, requests: int = 5) -> ProfiledPass:
+def passed(
+    folder: Path, send: Any = send, progress: Any = None, requests: int = 5, devices: Sequence[torch.device] = (CPU,)
+) -> ProfiledPass:
     config = CaptureConfig(device="cpu", profile_runs=requests)
-    return profiled_pass(config, CPU, send, progress or NoProgress(), folder, longest_cycle=2)
+    return profiled_pass(config, devices, send, progress or NoProgress(), folder, longest_cycle=2)
 
 
 @pytest.mark.parametrize("requests", [*range(1, 34), 100, 101])
@@ -184,14 +186,14 @@ def test_a_cycle_that_was_never_exported_is_one_line_and_no_file(
 
 
 @pytest.mark.parametrize(
-    ("images_on", "activities"),
+    ("others", "activities"),
     [
-        (None, [torch.profiler.ProfilerActivity.CPU]),
-        ("cuda:1", [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]),
+        ([], [torch.profiler.ProfilerActivity.CPU]),
+        (["cuda:1"], [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]),
     ],
 )
 def test_the_device_that_processes_images_is_recorded_too(
-    images_on: str | None, activities: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    others: list[str], activities: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
 
@@ -202,9 +204,7 @@ def test_the_device_that_processes_images_is_recorded_too(
         asked.append(options["activities"])
         raise AskedError
 
-    device = None if images_on is None else torch.device(images_on)
-    monkeypatch.setattr(profiled_pass_module, "images_elsewhere", lambda *_: device)
     monkeypatch.setattr(torch.profiler, "profile", profile)
     with pytest.raises(AskedError):
-        passed(tmp_path)
+        passed(tmp_path, devices=[CPU, *map(torch.device, others)])
     assert asked == [activities]

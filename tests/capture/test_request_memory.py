@@ -72,6 +72,17 @@ def test_what_fits_to_the_byte_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
         check_request(tiny("sdpa"), ONE, torch.float32, torch.device("cpu"))
 
 
+def test_a_request_has_the_memory_of_all_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    needed = sum(request_bytes(tiny("sdpa"), ONE, 4).values())
+    two = torch.device("cuda", 0), torch.device("cuda", 1)
+    free = {two[0]: needed - 1, two[1]: 1}
+    monkeypatch.setattr(request_memory, "own_bytes", free.__getitem__)
+    check_request(tiny("sdpa"), ONE, torch.float32, *two)
+    free[two[1]] = 0
+    with pytest.raises(DeviceError, match=r"and cuda:0 and cuda:1 have 0\.5 GB free; lower"):
+        check_request(tiny("sdpa"), ONE, torch.float32, *two)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

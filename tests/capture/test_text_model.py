@@ -181,6 +181,7 @@ def test_after_an_interrupt_the_next_call_has_its_stages(llava: Any, error: Any,
             interrupt_next(module, error)
             with pytest.raises(error):
                 call(**inputs)
+            assert error is KeyboardInterrupt or recorder.depth == 0, "an exception ends its ranges at once"
             recorder.heard.clear()
             with ranges.stage(Stage.REQUEST):
                 model(**inputs)

@@ -76,8 +76,8 @@ def test_a_category_nobody_knows_is_a_warning_with_its_share(tmp_path: Path) -> 
     built = TraceBuilder().op("aten::mm", 0, 20_000).span("mine", "x", 10_000, 10_000).span("mine", "y", 90_000, 20_000)
     told = finding(built.load(tmp_path), "unrecognised_spans")
     assert told.message == (
-        "spans of a category that torch.profiler does not write: 2 of 3 (2 of 'mine'), over 75.0% of the time that "
-        "spans cover; counted as work of the host, because nothing tells what they are: 2"
+        "2 of 3 spans, 75.0% of the time, have a category that torch.profiler does not write: 'mine' (2). Nothing "
+        "else says what they are, so they count as work of the host"
     )
     assert (told.count, told.severity.value) == (2, "warning")
 
@@ -87,9 +87,8 @@ def test_what_was_guessed_is_said(tmp_path: Path) -> None:
     built.span("cuda", "gemm", 20, 20, pid="Device 0", tid="Stream 7")
     told = finding(built.load(tmp_path), "unrecognised_spans")
     assert told.message == (
-        "spans of a category that torch.profiler does not write: 4 of 4 (3 without a category, 1 of 'cuda'), over "
-        "100.0% of the time that spans cover; by their names or tracks taken for ops (2), device activities (1); "
-        "counted as work of the host, because nothing tells what they are: 1"
+        "4 of 4 spans, 100.0% of the time, have a category that torch.profiler does not write: none (3), 'cuda' (1). "
+        "By their names and tracks they count as ops (2), device activities (1), and 1 more as work of the host"
     )
     assert told.severity.value == "warning"
 

@@ -300,7 +300,7 @@ def test_each_of_two_devices_has_its_rows_and_its_lanes(tmp_path: Path) -> None:
         (0, "both", 320, 320, 4),
         (1, "both", 320, 320, 4),
     ]
-    lanes = device_lanes(trace, trace.requests[0])
+    lanes = device_lanes(trace, trace.requests[0]).by_device
     assert {device: lane.sums_ns() for device, lane in lanes.items()} == {0: {"both": 320}, 1: {"both": 320}}
     assert [lane.name for lane in draw_waterfall(trace, trace.requests[0], 1, 100).lanes] == [
         "host",

@@ -60,7 +60,7 @@ def test_rows_of_a_stage_add_up_to_it(tmp_path: Path, devices: int) -> None:
     )
     assert prefill.device_ns == 100 + 10 * (devices - 1), "by the clock they overlap"
     (request,) = trace.requests
-    assert [lane.sums_ns() for lane in device_lanes(trace, request).values()] == [{"prefill": 100}] * devices
+    assert [lane.sums_ns() for lane in device_lanes(trace, request).by_device.values()] == [{"prefill": 100}] * devices
     assert stage_lanes(trace, request).device.sums_ns() == {"prefill": 100 + 10 * (devices - 1)}
 
 

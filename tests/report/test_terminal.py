@@ -8,6 +8,7 @@ from rich.console import Console
 
 from gemma_trace.health.findings import Finding, Health, Severity
 from gemma_trace.report.markdown import table_to_markdown
+from gemma_trace.report.number_text import NOISY_NOTE
 from gemma_trace.report.table import Col, Report, Table
 from gemma_trace.report.terminal import column_widths, print_report, print_table
 from gemma_trace.report.text_table import TextColumn, TextTable
@@ -44,6 +45,13 @@ def test_columns_go_by_priority_and_are_named() -> None:
     assert "Hidden columns: count, rare thing." in printed(TABLE, 44)
     assert not any("Hidden" in line for line in printed(TABLE, 400))
     assert not any("Hidden" in line for line in printed(replace(TABLE, rows=()), 44)), "nothing is hidden"
+
+
+def test_the_mark_of_a_hidden_column_is_not_explained() -> None:
+    columns = (TextColumn("name", align="left"), TextColumn("median ms", 5, holds="measure"))
+    table = TextTable("Title", columns, (("x" * 20, "1.000 ±0.5!"),), notes=("Medians.", NOISY_NOTE))
+    assert printed(table, 60)[-2:] == ["Medians.", NOISY_NOTE]
+    assert printed(table, 24)[-2:] == ["Medians.", "Hidden columns: median ms."]
 
 
 SENTENCES = TextTable(

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gemma_trace.trace import closed_pieces as module
+from gemma_trace.trace import tree
 from gemma_trace.trace.closed_pieces import closed_pieces
 from gemma_trace.trace.open_spans import innermost_of
 from gemma_trace.trace.tree import innermost_segments
@@ -67,7 +68,10 @@ def test_rows_of_longer_columns_are_cut_as_their_copies_are(
     random = np.random.default_rng(seed)
     start, end, track = columns(spans)
     rows = np.flatnonzero(random.random(len(start)) < 0.6)
-    nesting = nest(start[rows], end[rows], track[rows])
+    nesting, by_rows = nest(start[rows], end[rows], track[rows]), tree.nest(start, end[rows], track, None, rows)
+    assert [getattr(by_rows, name).tolist() for name in ("parent", "depth", "end_ns")] == [
+        getattr(nesting, name).tolist() for name in ("parent", "depth", "end_ns")
+    ]
     copied = innermost_segments(start[rows], track[rows], nesting)
     taken = innermost_segments(start, track, nesting, rows)
     assert taken.owner.dtype == np.int32

@@ -113,9 +113,9 @@ def test_an_activity_that_runs_over_later_ones_is_cut_and_named(tmp_path: Path) 
     assert trace.implausible.overlong == (Overlong(span, 10**9, 50 * US, 5, 75 * US),)
     (finding,) = examine(trace).findings
     assert (finding.code, finding.severity.value, finding.count) == ("impossible_durations", "warning", 1)
-    assert "they run over 5 later ones of their stream, by 0.075 ms together" in finding.message
+    assert "1, by 0.075 ms into 5 later ones of their stream" in finding.message
     assert "vectorized_elementwise_kernel" in finding.message
-    assert "of 1,000.000 ms, which counts 0.050 ms" in finding.message
+    assert "is recorded with 1,000.000 ms and counts 0.050 ms" in finding.message
     rows = {row.name: (row.sum_ns, round(row.share_pct, 1)) for row in kernel_table(trace).rows}
     assert rows == {GEMM: (9 * 15 * US, 73.0), ADD: (50 * US, 27.0)}
 

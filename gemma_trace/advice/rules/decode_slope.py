@@ -27,8 +27,8 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
     if not series:
         return
     requests = {place: DecodeRequest(tuple(steps.tolist())) for place, steps in series.items() if steps.sum() > 0}
-    found = DecodeStatistics("steps", 1, tuple(requests.values()))
-    if not requests or (interval := found.slope_interval_us) is None or interval[0] <= 0:
+    statistics = DecodeStatistics("steps", 1, tuple(requests.values()))
+    if not requests or (interval := statistics.slope_interval_us) is None or interval[0] <= 0:
         return
     left = np.ones(len(case.trace.spans))
     lines = []
@@ -40,6 +40,7 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
     spans = (left < 1) & ~case.named(r"(?i)synchronize", case.trace.is_call)
     if not lines or not case.total_ns(spans):
         return
+    slope_us = statistics.slope.median if statistics.slope else 0
     first, last = (np.mean([line[end] for line in lines]) / 1e6 for end in (0, -1))
     yield Candidate(
         change=(
@@ -49,9 +50,8 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
         ),
         where=Stage.DECODE,
         evidence=(
-            f"each token takes {found.slope.median if found.slope else 0:,.1f} µs longer than the one before (95%: "
-            f"{interval[0]:,.1f} to {interval[1]:,.1f}): from {first:,.3f} ms to {last:,.3f} ms over "
-            f"{max(map(len, lines)):,} steps"
+            f"each token takes {slope_us:,.1f} µs longer than the one before (95%: {interval[0]:,.1f} to "
+            f"{interval[1]:,.1f}): from {first:,.3f} ms to {last:,.3f} ms over {max(map(len, lines)):,} steps"
         ),
         spans=spans,
         confidence=Confidence.MEDIUM,

@@ -30,8 +30,8 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
     waits &= ~case.in_stage(Stage.SAMPLING)
     calls = np.flatnonzero(waits)
     for request in case.requests:  # the last one has to be: without it the request would end before its work does
-        mine = calls[(trace.spans.ts_ns[calls] >= request.start_ns) & (trace.spans.ts_ns[calls] < request.end_ns)]
-        waits[mine[-1:]] = False
+        in_request = calls[(trace.spans.ts_ns[calls] >= request.start_ns) & (trace.spans.ts_ns[calls] < request.end_ns)]
+        waits[in_request[-1:]] = False
     if int(waits.sum()) < FEWEST * len(case.requests):
         return
     read = waits & inside

@@ -17,16 +17,16 @@ def _look(case: Case) -> Iterator[Candidate | Lacking]:
         return
     trace = case.trace
     bound = [
-        found.reason
-        for found in map(binding, stage_reasons(trace, case.only))
-        if found.bound is BoundBy.KIND and found.kind is Kind.LAUNCH
+        each.reason
+        for each in map(binding, stage_reasons(trace, case.only))
+        if each.bound is BoundBy.KIND and each.kind is Kind.LAUNCH
     ]
     for reason in bound:
         names = [*trace.stage_names, "unlinked"]
-        mine = case.stage == names.index(reason.stage)
+        in_stage = case.stage == names.index(reason.stage)
         frames = case.named(r"^nn\.Module: |\.py\(\d+\): ", trace.on_host)
         waits = case.named(r"(?i)synchronize", trace.is_call)
-        spans = mine & (trace.is_op | trace.is_call | frames) & ~waits
+        spans = in_stage & (trace.is_op | trace.is_call | frames) & ~waits
         if not case.total_ns(spans):
             continue
         share = 100 * reason.by_kind_ns(Kind.LAUNCH) / reason.time_ns

@@ -57,8 +57,8 @@ def _padded(case: Case) -> dict[int, float]:
     workload, labels = case.metadata.workload, case.metadata.profiled_images
     columns = (workload.images, workload.prompt_tokens, workload.padding_tokens)
     by_label = {label: padding / max(1, tokens) for label, tokens, padding in zip(*columns, strict=False)}
-    found = {request.index: labels[request.index] for request in case.requests if request.index < len(labels)}
-    return {index: min(1.0, by_label[label]) for index, label in found.items() if label in by_label}
+    label_of = {request.index: labels[request.index] for request in case.requests if request.index < len(labels)}
+    return {index: min(1.0, by_label[label]) for index, label in label_of.items() if label in by_label}
 
 
 def _prompts(case: Case) -> int:

@@ -58,8 +58,8 @@ def _of_bytes(case: Case) -> BoolArray:
     by_code = np.zeros(len(spans.texts) + 1, dtype=bool)
     for code in used.tolist():
         by_code[code] = _BYTES in spans.texts[code]
-    found: BoolArray = by_code[spans.input_types]
-    return found
+    is_of_bytes: BoolArray = by_code[spans.input_types]
+    return is_of_bytes
 
 
 RULE: Final = Rule(

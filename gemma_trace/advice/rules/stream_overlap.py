@@ -70,17 +70,17 @@ def _apart(case: Case, activities: IntArray) -> list[IntArray]:
         activities: int64, of one device.
     """
     spans = case.trace.spans
-    streams = [activities[mine] for _, mine in Places(spans.stream[activities])]
-    streams.sort(key=lambda mine: -int(case.work_ns[mine].sum()))
-    found = []
-    for place, mine in enumerate(streams[1:], start=1):
+    streams = [activities[stream] for _, stream in Places(spans.stream[activities])]
+    streams.sort(key=lambda stream: -int(case.work_ns[stream].sum()))
+    apart = []
+    for place, stream in enumerate(streams[1:], start=1):
         others = np.concatenate([each for other, each in enumerate(streams) if other != place])
-        own = union(spans.ts_ns[mine], spans.ends_ns(mine))
-        both = intersect(own, union(spans.ts_ns[others], spans.ends_ns(others)))
-        overlap, length = int((both[1] - both[0]).sum()), int((own[1] - own[0]).sum())
+        busy = union(spans.ts_ns[stream], spans.ends_ns(stream))
+        both = intersect(busy, union(spans.ts_ns[others], spans.ends_ns(others)))
+        overlap, length = int((both[1] - both[0]).sum()), int((busy[1] - busy[0]).sum())
         if overlap <= MOST_OVERLAP * length:
-            found.append(mine)
-    return found
+            apart.append(stream)
+    return apart
 
 
 RULE: Final = Rule(

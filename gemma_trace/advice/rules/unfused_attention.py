@@ -89,30 +89,30 @@ def _cores(case: Case, softmax: BoolArray) -> tuple[list[_Cores], int]:
     spans, outer = trace.spans, case.outermost(softmax)
     products = case.outermost(case.named(_PRODUCT, trace.is_op))
     masks = np.flatnonzero(case.named(_MASK, trace.is_op))
-    found, count = [], 0
-    for track, mine in Places(spans.track[outer]):
+    cores, count = [], 0
+    for track, rows in Places(spans.track[outer]):
         ops = _ops_of(case, track)
-        own = outer[mine]
+        softmaxes = outer[rows]
         near = products[spans.track[products] == track]
         if not len(near):
             continue
         starts, ends = spans.ts_ns[near], spans.ends_ns(near)
-        before = np.searchsorted(ends, spans.ts_ns[own], side="right") - 1
-        after = np.searchsorted(starts, spans.ends_ns(own))
+        before = np.searchsorted(ends, spans.ts_ns[softmaxes], side="right") - 1
+        after = np.searchsorted(starts, spans.ends_ns(softmaxes))
         both = (before >= 0) & (after < len(near))
-        own, before, after = own[both], before[both], after[both]
+        softmaxes, before, after = softmaxes[both], before[both], after[both]
         begin, end = starts[before], ends[after]
-        ops_before = np.searchsorted(ops, spans.ts_ns[own]) - np.searchsorted(ops, ends[before])
-        ops_after = np.searchsorted(ops, starts[after]) - np.searchsorted(ops, spans.ends_ns(own))
+        ops_before = np.searchsorted(ops, spans.ts_ns[softmaxes]) - np.searchsorted(ops, ends[before])
+        ops_after = np.searchsorted(ops, starts[after]) - np.searchsorted(ops, spans.ends_ns(softmaxes))
         close = (ops_before <= MOST_OPS) & (ops_after <= MOST_OPS)
-        begin, end, own = begin[close], end[close], own[close]
+        begin, end, softmaxes = begin[close], end[close], softmaxes[close]
         added = spans.ts_ns[masks[spans.track[masks] == track]]
-        masked = np.searchsorted(added, spans.ts_ns[own]) > np.searchsorted(added, begin)
+        masked = np.searchsorted(added, spans.ts_ns[softmaxes]) > np.searchsorted(added, begin)
         inside = sum(int(((begin >= request.start_ns) & (end <= request.end_ns)).sum()) for request in case.requests)
         if inside:
-            found.append(_Cores(track, begin, end, masked))
+            cores.append(_Cores(track, begin, end, masked))
             count += inside
-    return found, count
+    return cores, count
 
 
 def _ops_of(case: Case, track: int) -> IntArray:
@@ -127,11 +127,11 @@ def _during(case: Case, cores: list[_Cores]) -> BoolArray:
     """bool [n], the ops and calls that start within some stretches of a thread, and the activities launched there."""
     spans = case.trace.spans
     host = np.zeros(len(spans), dtype=bool)
-    for found in cores:
-        mine = np.flatnonzero((spans.track == found.track) & (case.trace.is_op | case.trace.is_call))
-        place = np.searchsorted(found.begin_ns, spans.ts_ns[mine], side="right") - 1
-        ends = np.append(found.end_ns, np.iinfo(np.int64).min)[place]  # the last is for none
-        host[mine[(place >= 0) & (spans.ends_ns(mine) <= ends)]] = True
+    for core in cores:
+        candidates = np.flatnonzero((spans.track == core.track) & (case.trace.is_op | case.trace.is_call))
+        place = np.searchsorted(core.begin_ns, spans.ts_ns[candidates], side="right") - 1
+        ends = np.append(core.end_ns, np.iinfo(np.int64).min)[place]  # the last is for none
+        host[candidates[(place >= 0) & (spans.ends_ns(candidates) <= ends)]] = True
     return case.with_activities(host)
 
 

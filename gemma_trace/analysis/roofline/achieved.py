@@ -34,7 +34,7 @@ class AchievedTotals:
 
 def achieved_rows(table: KernelTable, rooflines: Sequence[RowRoofline]) -> tuple[AchievedRow, ...]:
     """The rows of a drilldown, each with its roofline."""
-    return tuple(AchievedRow(row, found) for row, found in zip(table.rows, rooflines, strict=True))
+    return tuple(AchievedRow(row, roofline) for row, roofline in zip(table.rows, rooflines, strict=True))
 
 
 def achieved_totals(rows: Sequence[AchievedRow]) -> AchievedTotals:

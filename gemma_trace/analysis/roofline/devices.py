@@ -32,23 +32,25 @@ class DevicePeaks:
     note: str
 
 
-def known_peaks(name: str, own: Sequence[Peaks] = ()) -> Peaks | None:
+def known_peaks(name: str, user_peaks: Sequence[Peaks] = ()) -> Peaks | None:
     """The peaks of the device of this name: the user's own first, then the table's; None for an unknown one.
 
     NVIDIA's drivers used to leave their maker's name out ("A100-SXM4-40GB"); that is the same device.
     """
-    for peaks in own:
+    for peaks in user_peaks:
         if name in peaks.names:
             return peaks
-    found = _BY_NAME.get(name) or _BY_NAME.get(f"NVIDIA {name}")
-    return found or next((peaks for peaks in own if ANY_DEVICE in peaks.names), None)
+    listed = _BY_NAME.get(name) or _BY_NAME.get(f"NVIDIA {name}")
+    return listed or next((peaks for peaks in user_peaks if ANY_DEVICE in peaks.names), None)
 
 
-def device_peaks(trace: Trace, own: Sequence[Peaks] = (), on: Literal["device", "host"] | None = None) -> DevicePeaks:
+def device_peaks(
+    trace: Trace, user_peaks: Sequence[Peaks] = (), on: Literal["device", "host"] | None = None
+) -> DevicePeaks:
     """What to hold a trace against: never assumed, always by the name of the device that worked.
 
     Args:
-        own: the user's own peaks, e.g. of a CPU.
+        user_peaks: the user's own peaks, e.g. of a CPU.
         on: whether the work is a device's or the host's; None is the device's, where one worked.
     """
     on = on or ("device" if len(trace.activities) else "host")
@@ -59,11 +61,11 @@ def device_peaks(trace: Trace, own: Sequence[Peaks] = (), on: Literal["device", 
             shown, None, f"work on different kinds of devices ({shown}): there is no floor for a mixture"
         )
     name = names[0] if names else ""
-    peaks = known_peaks(name, own)
+    peaks = known_peaks(name, user_peaks)
     if peaks is not None:
         return DevicePeaks(name, peaks, _described(name, peaks))
-    if own:
-        given = ", ".join(each for peaks in own for each in peaks.names)
+    if user_peaks:
+        given = ", ".join(each for peaks in user_peaks for each in peaks.names)
         return DevicePeaks(
             name, None, f"the trace's device is {name or 'not named'}, and --peaks has {given}, so there is no floor"
         )

@@ -95,12 +95,12 @@ class Floors:
     @property
     def by_stage(self) -> dict[str, FloorSum]:
         """The sums by the stage's name."""
-        return {found.stage: found for found in self.sums}
+        return {floor.stage: floor for floor in self.sums}
 
     @property
     def are_known(self) -> bool:
         """Whether any stage has a floor."""
-        return any(found.floor_ns for found in self.sums)
+        return any(floor.floor_ns for floor in self.sums)
 
     @property
     def on_device(self) -> bool:
@@ -108,24 +108,24 @@ class Floors:
         return any(floor.on == "device" for floor in self.floors)
 
 
-def floors_of(trace: Trace, breakdown: StageBreakdown, own: Sequence[Peaks] = ()) -> Floors:
+def floors_of(trace: Trace, breakdown: StageBreakdown, user_peaks: Sequence[Peaks] = ()) -> Floors:
     """The floors of a breakdown's stages.
 
     Args:
-        own: the user's own peaks.
+        user_peaks: the user's own peaks.
     """
-    device = device_peaks(trace, own)
+    device = device_peaks(trace, user_peaks)
     floors = tuple(stage_floors(trace, breakdown, device.peaks))
     return Floors(floors, device, tuple(summed_floors(floors)))
 
 
-def request_floors(trace: Trace, request: int | Request | None = None, own: Sequence[Peaks] = ()) -> Floors:
+def request_floors(trace: Trace, request: int | Request | None = None, user_peaks: Sequence[Peaks] = ()) -> Floors:
     """The floors of one request's stages; of all requests for None.
 
     Raises:
         InputError: there is no such request.
     """
-    return floors_of(trace, breakdown(trace, request), own)
+    return floors_of(trace, breakdown(trace, request), user_peaks)
 
 
 def summed_floors(floors: Iterable[StageFloor]) -> list[FloorSum]:

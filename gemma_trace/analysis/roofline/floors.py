@@ -23,6 +23,7 @@ from gemma_trace.analysis.roofline.rows import Bound, roofs_of
 from gemma_trace.analysis.timeline import StageTime
 from gemma_trace.analysis.window_line import expanded
 from gemma_trace.analysis.work_pieces import Work, device_work, host_work, requests_of_work
+from gemma_trace.arguments import checked
 from gemma_trace.peaks import Peaks
 from gemma_trace.tabular import Rows
 from gemma_trace.trace.events import Codes, IntArray
@@ -78,6 +79,7 @@ class _Least:
     floor_ns: float
 
 
+@checked
 def stage_floors(trace: Trace, stages: StageBreakdown | None = None, peaks: Peaks | None = None) -> Rows[StageFloor]:
     """The floor of every stage of these requests whose work is known, in the order of the rows.
 
@@ -171,8 +173,8 @@ class _CountedStages:
         if self._peaks is None:
             return None
         ops = np.sort(self._ops(row))
-        _, mine = expanded(*(np.searchsorted(self._parts.op, ops, side) for side in ("left", "right")))
-        op, device, share = self._parts.op[mine], self._parts.device[mine], self._parts.share[mine]
+        _, parts = expanded(*(np.searchsorted(self._parts.op, ops, side) for side in ("left", "right")))
+        op, device, share = self._parts.op[parts], self._parts.device[parts], self._parts.share[parts]
         compute, memory = self._roofs.least_compute_ns[op] * share, self._roofs.least_memory_ns[op] * share
         groups, place = np.unique(np.stack((device, self._range[op])), axis=1, return_inverse=True)
         place = place.reshape(-1)
@@ -205,17 +207,18 @@ class _Parts(NamedTuple):
     share: FloatArray
 
 
-def _parts_by_device(owner: Codes, device: IntArray, length_ns: IntArray, work_ns: IntArray) -> _Parts:
+def _parts_by_device(owner: Codes, device: Codes, length_ns: IntArray, work_ns: IntArray) -> _Parts:
     """The ops' work by device.
 
     Args:
         owner: integer [n], the costed op of each piece of work; `NONE` for none.
-        device, length_ns: int64 [n], of each piece.
+        device: integer [n], of each piece.
+        length_ns: int64 [n], of each piece.
         work_ns: int64 [k], the length of each op's pieces.
     """
-    mine = owner >= 0
-    pairs, place = np.unique(np.stack((owner[mine], device[mine])), axis=1, return_inverse=True)
-    length = np.bincount(place.reshape(-1), length_ns[mine], pairs.shape[1])
+    owned = owner >= 0
+    pairs, place = np.unique(np.stack((owner[owned], device[owned])), axis=1, return_inverse=True)
+    length = np.bincount(place.reshape(-1), length_ns[owned], pairs.shape[1])
     return _Parts(pairs[0], pairs[1], length / work_ns[pairs[0]])
 
 

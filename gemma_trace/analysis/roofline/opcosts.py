@@ -59,10 +59,10 @@ class OpCosts:
 
     def owner_of(self, trace: Trace, work: Work) -> CodeArray:
         """int32, for each piece of work the costed op it is of; `NONE` for none, and for copies and fills."""
-        found = np.where(work.caller >= 0, self.owner[np.maximum(work.caller, 0)], NONE)
+        owners = np.where(work.caller >= 0, self.owner[np.maximum(work.caller, 0)], NONE)
         if work.on == "host":
-            return found
-        return np.where(trace.spans.in_categories(_COPIES)[work.span], NONE, found)
+            return owners
+        return np.where(trace.spans.in_categories(_COPIES)[work.span], NONE, owners)
 
 
 def has_shapes(trace: Trace) -> bool:
@@ -86,8 +86,8 @@ def op_costs(trace: Trace, on: Literal["device", "host"] | None = None) -> OpCos
     everything = OpCosts(on, known, table, cost, np.zeros(len(known), bool), np.zeros(len(known), np.int64), owner)
     work = device_work(trace) if on == "device" else host_work(trace)
     owners = everything.owner_of(trace, work)
-    mine = owners >= 0
-    work_ns = np.bincount(owners[mine], work.length_ns[mine], len(known)).astype(np.int64)
+    owned = owners >= 0
+    work_ns = np.bincount(owners[owned], work.length_ns[owned], len(known)).astype(np.int64)
     if on == "host" and len(trace.activities):
         launching = np.where(trace.launch >= 0, owner[np.maximum(trace.launch, 0)], NONE)
         work_ns[launching[launching >= 0]] = 0
@@ -110,13 +110,13 @@ def _costed(trace: Trace) -> tuple[IntArray, tuple[Cost, ...], IntArray]:
         calls = np.asarray(calls, dtype=np.int64)
     _, first = np.unique(calls, return_index=True)
     texts = (*spans.texts, "")  # `NONE` is the last
-    found = [
+    costs = [
         _FORMULAS[spans.names[spans.name[op]]](read_inputs(*(texts[column[op]] for column in columns)))
         for op in ops[first].tolist()
     ]
-    table = tuple(dict.fromkeys(cost for cost in found if cost is not None))
+    table = tuple(dict.fromkeys(cost for cost in costs if cost is not None))
     place = {cost: index for index, cost in enumerate(table)}
-    numbers = np.array([NONE if cost is None else place[cost] for cost in found], dtype=np.int64)
+    numbers = np.array([NONE if cost is None else place[cost] for cost in costs], dtype=np.int64)
     cost = numbers[calls] if len(ops) else np.zeros(0, dtype=np.int64)
     return ops[cost >= 0], table, cost[cost >= 0]
 
@@ -137,15 +137,15 @@ def _outermost(trace: Trace, wanted: IntArray) -> CodeArray:
     up[wanted] = np.where(depth_over < depth, over, NONE)
     while True:
         higher = np.where(inner >= 0, up[inner], NONE)
-        found = higher >= 0
-        if not found.any():
+        is_inside = higher >= 0
+        if not is_inside.any():
             return inner
-        np.copyto(inner, higher, where=found)
+        np.copyto(inner, higher, where=is_inside)
 
 
 def _by_names(trace: Trace, work: Work, owners: CodeArray, ops: int) -> BoolArray:
     """bool [ops], whether an op has a kernel that multiplies float32 as such."""
     named = np.array([bool(_WITHOUT_TF32.search(name)) for name in trace.spans.names], dtype=bool)
-    found = np.zeros(ops, dtype=bool)
-    found[owners[(owners >= 0) & named[trace.spans.name[work.span]]]] = True
-    return found
+    is_named = np.zeros(ops, dtype=bool)
+    is_named[owners[(owners >= 0) & named[trace.spans.name[work.span]]]] = True
+    return is_named

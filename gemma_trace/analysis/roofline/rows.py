@@ -99,12 +99,12 @@ def _by_piece(trace: Trace, work: Work, peaks: Peaks | None) -> dict[str, FloatA
     costs = op_costs(trace, work.on)
     roofs = roofs_of(costs, peaks)
     owner = costs.owner_of(trace, work)
-    mine = np.flatnonzero(owner >= 0)
-    part = work.length_ns[mine] / costs.work_ns[owner[mine]]
+    owned = np.flatnonzero(owner >= 0)
+    part = work.length_ns[owned] / costs.work_ns[owner[owned]]
 
     def spread(values: FloatArray) -> FloatArray:
         pieces = np.zeros(len(work))
-        pieces[mine] = values[owner[mine]] * part
+        pieces[owned] = values[owner[owned]] * part
         return pieces
 
     copied, on_bus = _copied_bytes(trace, work)

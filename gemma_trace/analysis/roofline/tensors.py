@@ -106,8 +106,8 @@ class Inputs:
         text = self.value(place)
         if not _INTEGERS.fullmatch(text):
             return None
-        found = re.findall(r"-?[0-9]+", text)
-        return tuple(map(int, found)) if all(len(each) < _DIGITS for each in found) else None
+        digits = re.findall(r"-?[0-9]+", text)
+        return tuple(map(int, digits)) if all(len(each) < _DIGITS for each in digits) else None
 
     def is_true(self, place: int) -> bool:
         """Whether the value at a place is True."""

@@ -53,11 +53,13 @@ MOST_STEPS = 120
 _NOT_IN_TTFT = frozenset({Stage.REQUEST.value, Stage.IMAGE_LOAD.value, Stage.DECODE.value, Stage.UNATTRIBUTED.value})
 
 
-def view_of(trace: Trace, detail: PageDetail = FULL, own: Sequence[Peaks] = (), stage: str | None = None) -> RunView:
+def view_of(
+    trace: Trace, detail: PageDetail = FULL, user_peaks: Sequence[Peaks] = (), stage: str | None = None
+) -> RunView:
     """Everything that the page shows of a trace.
 
     Args:
-        own: the user's own peak rates.
+        user_peaks: the user's own peak rates.
         stage: the only one whose time, kinds of work, kernels and tree are shown; None is all.
 
     Raises:
@@ -89,14 +91,14 @@ def view_of(trace: Trace, detail: PageDetail = FULL, own: Sequence[Peaks] = (), 
         stage_table=lines_table("Stages of the median request", PAGE_COLS, shown, request.wall_ns, 1, run),
         families=family_lines(trace, work),
         kernels=_kernels(trace, work, table, detail.kernels, has_several_devices=len(waterfall.lanes) > 2),
-        tables=_tables(trace, request, own) if stage is None else (),
+        tables=_tables(trace, request, user_peaks) if stage is None else (),
         tree=_tree(trace, request, detail, stage),
         decode=_decode(trace) if stage in (None, Stage.DECODE) else None,
         health=run.health,
         facts=facts_of(trace, run),
         sized=SizedRun(run.settings, run.requests),
         stage=stage,
-        advice=advise(trace, peaks=own) if stage is None else None,
+        advice=advise(trace, peaks=user_peaks) if stage is None else None,
     )
 
 
@@ -110,13 +112,13 @@ def _tree(trace: Trace, request: Request, detail: PageDetail, stage: str | None)
     return prune(whole, detail.tree_depth, detail.tree_min_pct) if whole.children else None
 
 
-def _tables(trace: Trace, request: Request, own: Sequence[Peaks]) -> tuple[Table[Any], ...]:
+def _tables(trace: Trace, request: Request, user_peaks: Sequence[Peaks]) -> tuple[Table[Any], ...]:
     """What else the command line has tables of: several devices, the roofline, the critical path, memory."""
     tables: list[Table[Any]] = []
     if len(devices_of(trace)) > 1:
         tables.append(device_table(device_use(trace, [request]), 1, request.wall_ns))
-    if len(trace.activities) or own:  # a host has no roof that is known
-        rooflines = stage_rooflines(request_floors(trace, request.index, own))
+    if len(trace.activities) or user_peaks:  # a host has no roof that is known
+        rooflines = stage_rooflines(request_floors(trace, request.index, user_peaks))
         tables += [rooflines] if rooflines.rows else []
     if len(trace.activities):  # without a device the path is what the host did
         tables.append(critical_path_table([critical_path(trace, request)], [first_token_ns(trace, request)]))

@@ -171,14 +171,14 @@ def fitting(texts: Sequence[str], width_pct: float) -> tuple[Text, ...]:
         texts: the longest first.
         width_pct: of the bar.
     """
-    found: list[Text] = []
+    fits: list[Text] = []
     until = ""
     for text in texts:
         narrowest = narrowest_box(text, width_pct)
         if narrowest != NEVER and narrowest != until:
-            found.append(Text(text, " ".join(filter(None, (f"from-{narrowest}", until and f"until-{until}")))))
+            fits.append(Text(text, " ".join(filter(None, (f"from-{narrowest}", until and f"until-{until}")))))
             until = narrowest
-    return tuple(found)
+    return tuple(fits)
 
 
 def narrowest_box(text: str, width_pct: float) -> str:

@@ -80,8 +80,8 @@ def curve_of(runs: Sequence[RunView]) -> Curve | None:
     points = size_curve([run.sized for run in runs])
     if not points:
         return None
-    found = by_series(points)
-    charts = [chart_of(own, series if len(found) > 1 else "") for series, own in found.items()]
+    curves = by_series(points)
+    charts = [chart_of(curve, series if len(curves) > 1 else "") for series, curve in curves.items()]
     return Curve(tuple(charts[:MOST_CHARTS]), size_table(points))
 
 

@@ -48,13 +48,13 @@ _SIZE: Final = re.compile(r"\d+x\d+")
 
 def facts_of(trace: Trace, run: RunSummary) -> tuple[Facts, ...]:
     """What was run and on what, as far as the trace tells; then the trace itself."""
-    found = []
+    facts = []
     if metadata := trace.metadata:
-        found.append(Facts("Run", tuple(_run(metadata, run))))
-        found.append(Facts("Machine", (*_machine(metadata.environment), *_devices(metadata))))
-        found.append(Facts("Software", tuple(_software(metadata.environment))))
-        found.append(Facts("Options", tuple(_options(metadata))))
-    return (*found, Facts("Trace", tuple(_trace(trace))))
+        facts.append(Facts("Run", tuple(_run(metadata, run))))
+        facts.append(Facts("Machine", (*_machine(metadata.environment), *_devices(metadata))))
+        facts.append(Facts("Software", tuple(_software(metadata.environment))))
+        facts.append(Facts("Options", tuple(_options(metadata))))
+    return (*facts, Facts("Trace", tuple(_trace(trace))))
 
 
 def _run(metadata: RunMetadata, run: RunSummary) -> Iterable[Fact]:
@@ -147,9 +147,9 @@ def _trace(trace: Trace) -> Iterable[Fact]:
     yield Fact("host threads", f"{len(distinct(spans.track[trace.host])):,}")
     yield Fact("device activities", f"{len(trace.activities):,}")
     if len(trace.activities):
-        own = trace.activities
-        yield Fact("devices", f"{len(distinct(spans.device[own])):,}")
-        streams = np.unique(np.stack((spans.device[own], spans.stream[own])), axis=1)
+        activities = trace.activities
+        yield Fact("devices", f"{len(distinct(spans.device[activities])):,}")
+        streams = np.unique(np.stack((spans.device[activities], spans.stream[activities])), axis=1)
         yield Fact("streams", f"{streams.shape[1]:,}")
 
 

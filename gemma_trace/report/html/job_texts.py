@@ -107,6 +107,8 @@ def _tiles(job: Job) -> Iterator[Tile]:
         yield Tile("collectives", f"{len(job.calls.parts):,}", "", "matched over the ranks")
         yield Tile("exposed communication", percent(exposed, wall_ns), "%", "of all ranks' time")
         yield Tile("waiting for other ranks", percent(waited, wall_ns), "%", "of all ranks' time")
-    found = job.health.findings
-    worse = sum(finding.severity is not Severity.INFO for finding in found)
-    yield Tile("findings", f"{len(found):,}", "", f"{worse:,} of them warnings or errors" if found else "nothing wrong")
+    findings = job.health.findings
+    worse = sum(finding.severity is not Severity.INFO for finding in findings)
+    yield Tile(
+        "findings", f"{len(findings):,}", "", f"{worse:,} of them warnings or errors" if findings else "nothing wrong"
+    )

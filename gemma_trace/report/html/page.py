@@ -77,8 +77,8 @@ def rendered(template: str, styles: Sequence[str] = (), scripts: Sequence[str] =
         styles, scripts: the names of further ones, without their endings.
     """
     style, script = _joined("css", ("style", *styles)), _joined("js", ("script", *scripts))
-    own = {"style": Markup(style), "script": Markup(script), "policy": policy(style, script), "version": __version__}
-    return _environment().get_template(template).render(**content, **own)
+    shell = {"style": Markup(style), "script": Markup(script), "policy": policy(style, script), "version": __version__}
+    return _environment().get_template(template).render(**content, **shell)
 
 
 def _interval(change: Change) -> str:
@@ -87,8 +87,8 @@ def _interval(change: Change) -> str:
 
 def _beside(pairs: Sequence[Pair]) -> Table[Any] | None:
     """Several runs against one baseline as one table; without what names folders."""
-    found = [replace(pair.diff, names=(pair.before.label, pair.after.label)) for pair in pairs]
-    return beside(found) if is_against_one(found) else None
+    diffs = [replace(pair.diff, names=(pair.before.label, pair.after.label)) for pair in pairs]
+    return beside(diffs) if is_against_one(diffs) else None
 
 
 def policy(style: str, script: str) -> str:

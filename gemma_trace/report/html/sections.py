@@ -272,9 +272,9 @@ class PairTexts:
 
 def pair_of(pair: Pair) -> PairTexts:
     """A comparison as the page shows it."""
-    found = pair.diff
-    heads = [change for change in found.stages if change.stage in ("ttft", "wall")]
+    trace_diff = pair.diff
+    heads = [change for change in trace_diff.stages if change.stage in ("ttft", "wall")]
     head = next((change for change in heads if change.before and change.after), heads[0] if heads else None)
-    notes = stage_notes(replace(found, settings=public_settings(found.settings)))
+    notes = stage_notes(replace(trace_diff, settings=public_settings(trace_diff.settings)))
     scale_ns = max(pair.before.waterfall.wall_ns, pair.after.waterfall.wall_ns)
-    return PairTexts(head, page_stages(found, notes), tuple(page_changes(found)), scale_ns)
+    return PairTexts(head, page_stages(trace_diff, notes), tuple(page_changes(trace_diff)), scale_ns)

@@ -24,11 +24,11 @@ def draw_waterfall(trace: Trace, request: Request, requests: int, cells: int) ->
     lanes = stage_lanes(trace, request)
     first = first_token_ns(trace, request)
     drawn = [_drawn("host", lanes.host, request, cells)]
-    devices = device_lanes(trace, request)
+    devices = device_lanes(trace, request).by_device
     if len(devices) > 1:
         for code, lane in devices.items():
-            own = _drawn(f"device {label_of_device(code)}", lane, request, cells)
-            drawn.append(replace(own, title=trace.devices.get(code, "")))
+            of_device = _drawn(f"device {label_of_device(code)}", lane, request, cells)
+            drawn.append(replace(of_device, title=trace.devices.get(code, "")))
     elif len(lanes.device):
         drawn.append(_drawn("device", lanes.device, request, cells))
     return Waterfall(

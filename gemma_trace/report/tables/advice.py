@@ -240,9 +240,9 @@ RULES_FILE: Final = (
 """A row per rule and finding: those advised, those that aren't, those that abstained, and those that found nothing."""
 
 
-def with_rules(report: Report, found: Advice) -> Report:
+def with_rules(report: Report, advice: Advice) -> Report:
     """The report with what every rule made of the trace."""
-    table = Table("What every rule made of it", RULES_FILE, explained(found))
+    table = Table("What every rule made of it", RULES_FILE, explained(advice))
     return report.extended([table], {"explanations": table})
 
 

@@ -89,6 +89,6 @@ def distortion_table(distortions: tuple[StageDistortion, ...]) -> Table[StageDis
     """The timed and the profiled pass, stage by stage."""
     note = (
         f"The profiler distorts {distortions[0].stage} most. Medians of the time on the host, compared image by image, "
-        f"over {distortions[0].requests} profiled requests; stages below 1% of a request are left out."
+        f"over {counted(distortions[0].requests, 'profiled request')}; stages below 1% of a request are left out."
     )
     return Table("Stages under the profiler and without it", _DISTORTION_COLS, distortions, notes=(note,))

@@ -33,8 +33,8 @@ _NOTES: Final = {
 }
 
 
-def _slope_text(found: Any) -> str:
-    return rising(found.median)
+def _slope_text(slope: Any) -> str:
+    return rising(slope.median)
 
 
 def _interval_text(ends: tuple[float, float]) -> str:

@@ -92,9 +92,9 @@ def _interval(change: Change) -> tuple[float, float] | str | None:
     return change.interval_ms or TOO_SMALL
 
 
-def interval_text(found: tuple[float, float] | str) -> str:
+def interval_text(interval: tuple[float, float] | str) -> str:
     """An interval of a difference, or why there is none."""
-    return found if isinstance(found, str) else " to ".join(signed(end) for end in found)
+    return interval if isinstance(interval, str) else " to ".join(signed(end) for end in interval)
 
 
 def _counts(change: Change) -> str:

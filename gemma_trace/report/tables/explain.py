@@ -80,5 +80,7 @@ EXPLAIN_FILE: Final = (
 
 def with_explanations(report: Report, bindings: Sequence[Binding]) -> Report:
     """The report with how each verdict came about."""
-    table = Table("How the verdicts were reached", EXPLAIN_FILE, [found for found in bindings if found.reason.time_ns])
+    table = Table(
+        "How the verdicts were reached", EXPLAIN_FILE, [binding for binding in bindings if binding.reason.time_ns]
+    )
     return report.extended([table], {"explanations": table})

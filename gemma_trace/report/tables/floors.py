@@ -102,7 +102,7 @@ def floor_notes(floors: Floors) -> tuple[str, ...]:
     if not floors.are_known:
         is_unknown = floors.device.peaks is None and floors.floors and floors.on_device
         return (floors.device.note,) if is_unknown else ()
-    by_config = [found.stage for found in floors.sums if found.by_config]
+    by_config = [floor.stage for floor in floors.sums if floor.by_config]
     return (
         _FLOOR_NOTE if floors.on_device else _HOST_FLOOR_NOTE,
         *((_CONFIG_NOTE.format(stages=", ".join(by_config)),) if by_config else ()),

@@ -189,8 +189,8 @@ def _staged(result: HtaResult) -> list[int]:
 def _shown(result: HtaResult, median: int) -> list[Scope]:
     """The whole, its requests, and of stages those of the median request, or of the one that was asked for."""
     requests = _staged(result)
-    one = median if median in requests else (requests[0] if requests else None)
-    return [scope for scope in result.scopes if scope.stage is None or scope.request == one]
+    request = median if median in requests else (requests[0] if requests else None)
+    return [scope for scope in result.scopes if scope.stage is None or scope.request == request]
 
 
 def _comparison(result: HtaResult, label: str, median: int) -> Table[Figure]:
@@ -238,7 +238,7 @@ _DECLINED: Final = (Col("analysis", "analysis", WORDS), Col("where", "where", WO
 def _declined(result: HtaResult, label: str) -> list[Table[_Group]]:
     """One line a reason, with all that it holds for."""
     grouped: dict[tuple[str, str], dict[str, None]] = {}
-    for one in result.declined:
-        grouped.setdefault((_analysis(one), one.reason), {})[one.scope.label] = None
+    for declined in result.declined:
+        grouped.setdefault((_analysis(declined), declined.reason), {})[declined.scope.label] = None
     rows = [_Group(analysis, ", ".join(where), reason) for (analysis, reason), where in grouped.items()]
     return [Table(f"Not run by HTA, {label}", _DECLINED, rows)] if rows else []

@@ -150,7 +150,7 @@ class HtaValues:
     def rows(self, analysis: Analysis, scopes: Sequence[Scope]) -> list[HtaRow]:
         """A row per part of the trace, and what of it."""
         return [
-            HtaRow(row_name(scope), of, found) for scope in scopes for of, found in self.of(analysis, scope).items()
+            HtaRow(row_name(scope), of, figures) for scope in scopes for of, figures in self.of(analysis, scope).items()
         ]
 
 
@@ -238,10 +238,10 @@ def _kernels(values: HtaValues) -> Table[HtaRow]:
 def _critical_path(values: HtaValues, result: HtaResult) -> Table[HtaRow]:
     rows = []
     for request, wall_ns in result.walls_ns.items():
-        found = values.of(Analysis.CRITICAL_PATH, Scope(request)).get("")
-        if found:
-            share = {"share_pct": 100 * found["length_ns"] / wall_ns} if wall_ns else {}
-            rows.append(HtaRow(str(request), "", {**found, **share}))
+        figures = values.of(Analysis.CRITICAL_PATH, Scope(request)).get("")
+        if figures:
+            share = {"share_pct": 100 * figures["length_ns"] / wall_ns} if wall_ns else {}
+            rows.append(HtaRow(str(request), "", {**figures, **share}))
     note = (
         "HTA's graph consists of ops, calls and activities: other time has no weight, and a wait for the device is "
         "part of it only if the trace has cuda_sync spans. So the path may be shorter than the request; it is longer "

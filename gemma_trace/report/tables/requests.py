@@ -223,17 +223,17 @@ def size_table(points: Sequence[SizePoint]) -> Table[SizePoint]:
 
 def by_series(points: Sequence[SizePoint]) -> dict[str, list[SizePoint]]:
     """The points of each series."""
-    found: dict[str, list[SizePoint]] = {}
+    curves: dict[str, list[SizePoint]] = {}
     for point in points:
-        found.setdefault(point.series, []).append(point)
-    return found
+        curves.setdefault(point.series, []).append(point)
+    return curves
 
 
 def _slopes(points: Sequence[SizePoint]) -> Iterator[str]:
-    found = by_series(points)
-    for series, own in found.items():
-        if (slope := ms_per_megapixel(own)) is not None:
-            where = f"{series}: p" if len(found) > 1 else "P"
+    curves = by_series(points)
+    for series, curve in curves.items():
+        if (slope := ms_per_megapixel(curve)) is not None:
+            where = f"{series}: p" if len(curves) > 1 else "P"
             yield (
                 f"{where}reprocessing grows by {significant(slope)} ms per megapixel (least squares over the medians)."
             )

@@ -148,12 +148,12 @@ def with_rooflines(
 
 
 def _totals(rows: tuple[AchievedRow, ...]) -> dict[str, Any]:
-    found = achieved_totals(rows)
+    totals = achieved_totals(rows)
     return {
         KERNEL.key: "all",
-        SUM.key: found.sum_ns,
+        SUM.key: totals.sum_ns,
         SHARE.key: 100.0,
-        FLOPS.key: found.flops,
-        BYTES.key: found.bytes,
-        COVERED.key: found.covered_pct,
+        FLOPS.key: totals.flops,
+        BYTES.key: totals.bytes,
+        COVERED.key: totals.covered_pct,
     }
