@@ -7,6 +7,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,15 @@ def _saved(image: Image.Image, folder: Path, place: int) -> Path:
 
 
 def write_sample_image(folder: Path, width: int, height: int) -> Path:
-    """Write a JPEG of width × height pixels whose content is the same every time.
+    """Write a JPEG of width × height pixels whose content is the same every time."""
+    path = folder / f"sample-{width}x{height}.jpg"
+    path.write_bytes(_sample_image(width, height))
+    return path
+
+
+@lru_cache(maxsize=8)
+def _sample_image(width: int, height: int) -> bytes:
+    """The content of a JPEG of width × height pixels, kept for the next capture of the process.
 
     Smooth gradients under noise of a fixed seed: decoding costs about what a photograph of the size costs.
     """
@@ -99,6 +108,4 @@ def write_sample_image(folder: Path, width: int, height: int) -> Path:
     pixels = np.clip((rows + columns) / 2 * channels + noise, 0, 255).astype(np.uint8)
     encoded = io.BytesIO()
     Image.fromarray(pixels).save(encoded, format="JPEG", quality=90)
-    path = folder / f"sample-{width}x{height}.jpg"
-    path.write_bytes(encoded.getvalue())
-    return path
+    return encoded.getvalue()

@@ -12,11 +12,13 @@ from selenium.webdriver.common.keys import Keys
 
 from gemma_trace.cli import main
 from tests.browser.conftest import OpenWindow, Window
-from tests.conftest import SAMPLES
+from tests.conftest import SAMPLES, thorough
 from tests.trace_builder import TraceBuilder
 
 TORCHVISION, PIL = (SAMPLES / f"sample-tiny-cpu-{backend}" for backend in ("torchvision", "pil"))
 OWLV2 = "h100_owlv2_vlm_proxy.json.gz"
+LOOKS = [(1400, False), (390, True), *thorough([(1400, True), (390, False)])]
+"""Width in pixels, and whether it is dark."""
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +55,7 @@ def assert_fine(window: Window, page: Path, width: int) -> None:
     assert all(box > 0.6 * min(width, 1180) and bars for box, bars in boxes)
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width", [1400, 390])
+@pytest.mark.parametrize(("width", "dark"), LOOKS)
 def test_a_capture_opens_without_complaint(browser: OpenWindow, sample: Path, width: int, dark: bool) -> None:
     window = browser(width, dark=dark)
     assert_fine(window, sample, width)
@@ -69,8 +70,7 @@ def test_a_capture_opens_without_complaint(browser: OpenWindow, sample: Path, wi
     assert any(text.startswith("vision_tower 1") for text in shown), "labelled where it stands"
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width", [1400, 390])
+@pytest.mark.parametrize(("width", "dark"), LOOKS)
 def test_a_cuda_trace_opens_without_complaint(
     browser: OpenWindow, corpus: Path, written: Callable[..., Path], width: int, dark: bool
 ) -> None:

@@ -64,8 +64,7 @@ def test_both_passes_of_a_capture_run_with_frozen_objects(
         return send(self, *arguments)
 
     monkeypatch.setattr(session._Session, "_send", sent)
-    session.profile(
-        model=quick.model, processor=quick.processor, output=tmp_path, warmup=1, runs=1, profile_runs=1, detail="stage"
-    )
+    options: dict[str, Any] = {"warmup": 1, "runs": 1, "profile_runs": 1, "detail": "stage", "image_sizes": "8x6"}
+    session.profile(model=quick.model, processor=quick.processor, output=tmp_path, **options)
     assert frozen == [False, True, True, True], "warm-up, timed, thrown away, profiled"
     assert gc.get_freeze_count() == 0

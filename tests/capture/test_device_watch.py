@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -114,9 +115,8 @@ def captured_here(quick: LoadedModel, tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def captured(quick: LoadedModel, folder: Path, runs: int = 3) -> CaptureResult:
-    return profile(
-        model=quick.model, processor=quick.processor, output=folder, runs=runs, new_tokens=2, warmup=1, profile_runs=1
-    )
+    options: dict[str, Any] = {"new_tokens": 2, "warmup": 1, "profile_runs": 1, "image_sizes": "8x6", "detail": "stage"}
+    return profile(model=quick.model, processor=quick.processor, output=folder, runs=runs, **options)
 
 
 def test_a_capture_on_the_cpu_tells_its_energy(

@@ -19,6 +19,7 @@ from gemma_trace.capture.request_memory import RequestShape, request_bytes
 from gemma_trace.capture.tiny import tiny_config
 from gemma_trace.errors import DeviceError
 from tests.capture.live_bytes import LiveBytes
+from tests.conftest import thorough
 
 CPU = torch.device("cpu")
 
@@ -115,7 +116,9 @@ def test_damaged_weights_are_left_to_transformers(
     check_host("mine", tmp_path)
 
 
-@pytest.mark.parametrize(("attn", "prompts", "words"), [("eager", 1, 1000), ("eager", 3, 500), ("sdpa", 2, 1000)])
+@pytest.mark.parametrize(
+    ("attn", "prompts", "words"), [("eager", 1, 1000), ("sdpa", 2, 1000), *thorough([("eager", 3, 500)])]
+)
 def test_a_request_takes_what_is_said(quick: LoadedModel, attn: str, prompts: int, words: int) -> None:
     """The peak of all tensors that ops make in `generate`, on the CPU, is within 30% of the estimate."""
     model, config = quick.model, quick.model.config

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from gemma_trace.capture import images
 from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.images import load_image
 from gemma_trace.capture.option_texts import size_of
@@ -44,6 +45,7 @@ def test_sample_images_differ_in_size_and_never_in_content(tmp_path: Path) -> No
     made = []
     for folder in (tmp_path / "a", tmp_path / "b"):
         folder.mkdir()
+        images._sample_image.cache_clear()
         requests = build_requests(CaptureConfig(), folder)
         made.append([image.read() for request in requests for image in request.media("image")])
     assert made[0] == made[1]

@@ -33,15 +33,15 @@ def prefill(folder: Path, length: int = 50_000, name: str = "rank0.1.pt.trace.js
     ("paths", "name", "heading"),
     [
         ([TORCHVISION], "sample-tiny-cpu-torchvision.html", "sample-tiny-cpu-torchvision"),
-        ([SAMPLES], "samples.html", "2 runs"),
         (
             [TORCHVISION, PIL],
             "sample-tiny-cpu-torchvision-vs-sample-tiny-cpu-pil.html",
             "sample-tiny-cpu-torchvision → sample-tiny-cpu-pil",
         ),
-        ([TORCHVISION, PIL, TORCHVISION], "report.html", "2 runs"),
+        ([SAMPLES], "samples.html", "2 runs"),
+        *thorough([([TORCHVISION, PIL, TORCHVISION], "report.html", "2 runs")]),
     ],
-    ids=["one", "folder", "sides", "several"],
+    ids=["one", "sides", "folder", "several"],
 )
 def test_the_page_is_named_after_what_it_shows(
     capsys: pytest.CaptureFixture[str], inside: Path, paths: list[Path], name: str, heading: str

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gemma_trace.history.change_points import FEWEST, drawn_in, shifts
+from tests.conftest import thorough
 
 NOISE = 0.02
 
@@ -37,7 +38,7 @@ def test_too_few_or_equal_values_have_no_change(values: list[float]) -> None:
     assert shifts(np.array(values, dtype=float)) == []
 
 
-@pytest.mark.parametrize("after", [FEWEST, 10, 60])
+@pytest.mark.parametrize("after", [FEWEST, 60, *thorough([10])])
 def test_a_tenth_in_noise_of_a_fiftieth_is_found_at_its_place(after: int) -> None:
     found = [[shift.place for shift in shifts(noisy(seed, (60, 1.0), (after, 1.1)))] for seed in range(20)]
     assert sum(60 in places for places in found) >= 19

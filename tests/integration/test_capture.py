@@ -132,6 +132,7 @@ def test_an_output_that_exists_is_kept_unless_forced(captured: Path, quick_gemma
         "warmup": 0,
         "runs": 0,
         "profile_runs": 1,
+        "image_sizes": "64x48",
         "name": "mine",
         "output": tmp_path,
     }
@@ -189,6 +190,7 @@ def test_a_folder_with_a_saved_model_is_captured(quick_gemma: Path, tmp_path: Pa
         "warmup": 0,
         "runs": 0,
         "profile_runs": 1,
+        "image_sizes": "64x48",
         "image_backend": "pil",
         "output": tmp_path / "out",
     }

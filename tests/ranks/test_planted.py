@@ -127,7 +127,7 @@ def test_a_shift_is_not_believed_where_ends_scatter_more(read: Callable[[Job], R
     assert not any(clock.is_corrected for clock in job.clocks)
 
 
-@pytest.mark.parametrize("seed", [0, 1, *thorough(range(2, 20))])
+@pytest.mark.parametrize("seed", [0, *thorough(range(1, 20))])
 def test_a_job_without_a_fault_names_nobody(read: Callable[[Job], RanksJob], seed: int) -> None:
     jittered = replace(EIGHT, seed=seed, jitter_pct=4.0, group_size=4 if seed % 2 else 0)
     assert read(jittered).stragglers == ()

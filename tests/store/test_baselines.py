@@ -11,7 +11,7 @@ from gemma_trace.store.baselines import baselines, set_baseline
 from gemma_trace.store.sides import stored_sides
 from gemma_trace.store.store import Store
 from gemma_trace.trace.trace import load
-from tests.conftest import SAMPLES
+from tests.conftest import SAMPLES, thorough
 from tests.store.traces import built, run_ids
 from tests.trace_builder import TraceBuilder
 
@@ -83,7 +83,7 @@ def test_a_rank_of_several_is_no_baseline(tmp_path: Path, capsys: pytest.Capture
     assert (code, "one rank of a job" in err) == (1, True)
 
 
-@pytest.mark.parametrize("name", ["sample-tiny-cpu-pil", "sample-tiny-cpu-torchvision"])
+@pytest.mark.parametrize("name", ["sample-tiny-cpu-torchvision", *thorough(["sample-tiny-cpu-pil"])])
 def test_a_runs_stages_are_those_of_its_trace(name: str, tmp_path: Path) -> None:
     (path,) = (SAMPLES / name).glob("*.json.gz")
     Store(tmp_path / "store").index(path, jobs=1)

@@ -172,7 +172,7 @@ def test_repairs_in_chunks_are_counted_once(tmp_path: Path, monkeypatch: pytest.
     }
 
 
-@pytest.mark.parametrize("chunk_bytes", [97, 200, 1024])
+@pytest.mark.parametrize("chunk_bytes", [97, *thorough([200, 1024])])
 def test_a_trace_cut_anywhere_yields_the_events_before_the_cut(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk_bytes: int
 ) -> None:

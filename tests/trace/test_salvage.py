@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import thorough
 from tests.trace.test_reader import event, names_of, read, spans_of, text_of
 
 
@@ -18,7 +19,7 @@ def compressed_events(count: int) -> tuple[bytes, int]:
     return gzip.compress(data), len(data)
 
 
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("share", [0.5, *thorough([0.1, 0.9])])
 def test_a_small_file_damaged_in_its_middle_yields_the_events_before_the_damage(tmp_path: Path, share: float) -> None:
     data, _ = compressed_events(2000)
     damaged = bytearray(data)

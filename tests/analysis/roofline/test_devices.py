@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import gzip
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +22,14 @@ def on_device(tmp_path: Path, *names: str, used: int = 0) -> Trace:
     built.span("kernel", "gemm", 10, 10, pid=used, tid=7, correlation=1, stream=7, device=used)
     built.header["deviceProperties"] = [{"id": place, "name": name} for place, name in enumerate(names)]
     return built.load(tmp_path)
+
+
+def named_at_the_head_of(path: Path) -> list[str]:
+    """What a real trace calls its devices, without reading the rest of it, which takes seconds."""
+    with gzip.open(path, "rt") as file:
+        _, key, rest = file.read(1 << 16).partition('"deviceProperties":')
+    devices: list[dict[str, Any]] = json.JSONDecoder().raw_decode(rest.lstrip())[0] if key else []
+    return [device["name"] for device in devices]
 
 
 @pytest.mark.parametrize(
@@ -109,9 +120,8 @@ def test_every_device_that_the_second_corpus_names_is_known() -> None:
     folder = SHARED / "corpus_2"
     if not folder.is_dir():
         pytest.skip(f"no folder {folder}: the second set of real traces isn't here")
-    traces = [real_trace(path) for path in sorted(folder.rglob("*.json.gz")) if "front_end" not in str(path)]
-    named = {name for trace in traces for name in trace.devices.values() if name}
-    assert named
+    named = {name for path in folder.rglob("*.json.gz") for name in named_at_the_head_of(path)}
+    assert len(named) >= 5
     assert [name for name in sorted(named) if known_peaks(name) is None] == []
 
 
