@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from gemma_trace.trace import trace as tracing
 from tests.uncounted import uncounted
@@ -41,6 +42,8 @@ SLOW = frozenset({"integration", "capture", "browser", "fuzz"})
 IN_A_WORKER = "PYTEST_XDIST_WORKER" in os.environ
 """Whether this is one of several processes that share the tests."""
 
+settings.register_profile("patient", deadline=None, suppress_health_check=list(HealthCheck))
+settings.load_profile("patient")  # how long it takes to draw an example says nothing of the code
 
 THOROUGH = "TESTS_ARE_THOROUGH"
 """Set in the environment where the tests that are marked as thorough run too."""

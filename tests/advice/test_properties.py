@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gemma_trace.advice.advise import look
@@ -69,7 +69,7 @@ def any_traces(draw: st.DrawFn) -> TraceBuilder:
     return built
 
 
-@settings(max_examples=tries(40), deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=tries(40))
 @given(any_traces())
 def test_every_ceiling_lies_within_its_request(tmp_path_factory: pytest.TempPathFactory, built: TraceBuilder) -> None:
     looked = look(built.load(tmp_path_factory.mktemp("any")), label="a")

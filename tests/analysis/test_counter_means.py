@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gemma_trace.analysis.counter_means import CounterMean, CounterUse, counter_use
@@ -91,7 +91,7 @@ def test_a_trace_without_counters_has_none(tmp_path: Path) -> None:
     assert used(on_device().load(tmp_path)) == []
 
 
-@settings(max_examples=tries(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=tries(60))
 @given(st.lists(st.tuples(st.integers(-5, 105), st.integers(-9, 9)), min_size=1, max_size=12))
 def test_means_are_those_of_a_walk_nanosecond_by_nanosecond(tmp_path: Path, values: list[tuple[int, int]]) -> None:
     built = on_device()

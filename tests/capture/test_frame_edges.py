@@ -47,7 +47,7 @@ spans = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(spans, max_size=25), st.integers(0, 25))
 def test_frames_are_trimmed_as_each_against_each_range_says(events: list[dict[str, Any]], cut: int) -> None:
     assert trimmed(events[:cut], events[cut:]) == by_definition(events)

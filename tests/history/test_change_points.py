@@ -71,7 +71,7 @@ def test_the_same_series_has_the_same_changes_whatever_its_unit() -> None:
     assert places == [shift.place for shift in shifts(1e9 * values)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.floats(-1e12, 1e12) | st.sampled_from([0.0, 1.0]), max_size=40))
 def test_whatever_the_values_changes_are_in_order_and_far_enough_apart(values: list[float]) -> None:
     found = shifts(np.array(values))

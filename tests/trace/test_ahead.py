@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gemma_trace.errors import ConfigError, GemmaTraceError, InputError
@@ -138,7 +138,7 @@ STRANGE: list[dict[str, Any]] = [
 BROKEN = ['{"ph": "X", "name" what}', '{"ph": "X", "ts": 3, "dur": NaN}', "[1]", '{"name": "\x01", "ph": "X", "ts": 1}']
 
 
-@settings(max_examples=tries(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=tries(60))
 @given(
     events=st.lists(
         st.sampled_from([json.dumps(each) for each in [*STRANGE, *trace_events(20)]] + BROKEN), max_size=60

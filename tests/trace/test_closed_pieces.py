@@ -6,7 +6,7 @@ from itertools import chain
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gemma_trace.trace import closed_pieces as module
@@ -48,7 +48,7 @@ def everything(spans: list[tuple[int, int, int]], wanted: np.ndarray, ranks: np.
     return [column.tolist() for column in found]
 
 
-@settings(max_examples=tries(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=tries(150))
 @given(spans=SPANS, size=st.integers(1, 6), seed=st.integers(0, 1000))
 def test_pieces_change_nothing(spans: list[tuple[int, int, int]], size: int, seed: int) -> None:
     random = np.random.default_rng(seed)
@@ -59,7 +59,7 @@ def test_pieces_change_nothing(spans: list[tuple[int, int, int]], size: int, see
     assert everything(spans, wanted, ranks) == whole
 
 
-@settings(max_examples=tries(100), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=tries(100))
 @given(spans=SPANS, size=st.integers(1, 6), seed=st.integers(0, 1000))
 def test_rows_of_longer_columns_are_cut_as_their_copies_are(
     spans: list[tuple[int, int, int]], size: int, seed: int
@@ -79,7 +79,7 @@ def test_rows_of_longer_columns_are_cut_as_their_copies_are(
     assert (taken.start_ns.tolist(), taken.end_ns.tolist()) == (copied.start_ns.tolist(), copied.end_ns.tolist())
 
 
-@settings(max_examples=tries(100), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=tries(100))
 @given(spans=SPANS, size=st.integers(1, 6), seed=st.integers(0, 1000))
 def test_the_innermost_is_what_a_search_finds(spans: list[tuple[int, int, int]], size: int, seed: int) -> None:
     cut_to(size)
@@ -99,7 +99,7 @@ def test_the_innermost_is_what_a_search_finds(spans: list[tuple[int, int, int]],
             assert owner == (holders[-1] if len(holders) else -1)
 
 
-@settings(max_examples=tries(100), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=tries(100))
 @given(spans=SPANS, size=st.integers(1, 6))
 def test_each_span_is_in_one_piece_and_pieces_are_apart(spans: list[tuple[int, int, int]], size: int) -> None:
     cut_to(size)

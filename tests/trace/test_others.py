@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gemma_trace.trace.cache import TraceCache
@@ -130,7 +130,7 @@ VALUES = st.dictionaries(
 )
 
 
-@settings(max_examples=tries(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=tries(60))
 @given(st.lists(st.tuples(TEXT, st.integers(-(2**50), 2**50), VALUES), min_size=1, max_size=6))
 def test_any_counters_are_read_as_they_were_written(
     tmp_path: Path, written: list[tuple[str, int, dict[str, float]]]

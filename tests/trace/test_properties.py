@@ -10,7 +10,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gemma_trace.errors import TraceFormatError
@@ -21,8 +21,8 @@ from tests.conftest import tries
 from tests.trace.owned_nesting import nest
 from tests.trace_builder import decimal_us
 
-FILES = settings(max_examples=tries(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-PURE = settings(max_examples=tries(200), deadline=None)
+FILES = settings(max_examples=tries(60))
+PURE = settings(max_examples=tries(200))
 
 
 class Span(NamedTuple):
@@ -225,7 +225,7 @@ def nested_one_by_one(start: list[int], end: list[int]) -> tuple[list[int], list
     return parents, ends
 
 
-@settings(max_examples=tries(500), deadline=None)
+@settings(max_examples=tries(500))
 @given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), min_size=1, max_size=7))
 def test_crossing_spans_nest_as_a_stack_nests_them(rows: list[tuple[int, int]]) -> None:
     spans = sorted(((first, first + length) for first, length in rows), key=lambda span: (span[0], -span[1]))

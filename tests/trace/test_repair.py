@@ -312,14 +312,14 @@ JSON = st.recursive(
 BARE = st.text(st.sampled_from("aN/0x.+-#'(é:"), min_size=1, max_size=8).filter(lambda token: token == token.strip(":"))
 
 
-@settings(max_examples=tries(100), deadline=None)
+@settings(max_examples=tries(100))
 @given(JSON, st.sampled_from([None, 1]))
 def test_no_sound_json_is_mended(value: object, indent: int | None) -> None:
     text = json.dumps(value, indent=indent, ensure_ascii=False).encode("utf-8", "replace")
     assert repaired(text) == (text, {})
 
 
-@settings(max_examples=tries(200), deadline=None)
+@settings(max_examples=tries(200))
 @given(BARE, JSON)
 def test_whatever_stands_bare_the_rest_is_kept(token: str, value: object) -> None:
     rest = json.dumps(value)
@@ -367,7 +367,7 @@ PIECES = st.sampled_from(
 )
 
 
-@settings(max_examples=tries(500), deadline=None)
+@settings(max_examples=tries(500))
 @given(st.lists(st.lists(PIECES, max_size=8), min_size=1, max_size=4))
 def test_strings_are_mended_as_character_by_character(pieces: list[list[str]]) -> None:
     texts = ["".join(piece) + "x" for piece in pieces]

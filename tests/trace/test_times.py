@@ -27,7 +27,7 @@ OTHER = st.sampled_from(
 )
 
 
-@settings(max_examples=tries(300), deadline=None)
+@settings(max_examples=tries(300))
 @given(st.lists(WHOLE, max_size=6) | st.lists(DECIMAL, max_size=6) | st.lists(WHOLE | DECIMAL | OTHER, max_size=6))
 def test_many_times_are_read_as_one_by_one(values: list[bytes]) -> None:
     each = [time_ns(value) for value in values]

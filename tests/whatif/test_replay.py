@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gemma_trace.analysis.critical_path import PathKind, critical_path
@@ -179,7 +179,7 @@ def random_traces(draw: st.DrawFn) -> TraceBuilder:
     return built.op("aten::mm", draw(times), draw(lengths) + 1).op("aten::add", draw(times), draw(lengths), tid=101)
 
 
-@settings(max_examples=tries(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=tries(60))
 @given(random_traces(), st.data())
 def test_identities_hold_on_random_graphs(
     tmp_path_factory: pytest.TempPathFactory, built: TraceBuilder, data: st.DataObject
