@@ -45,11 +45,11 @@ def test_a_line_is_the_message_and_the_advice(message: str, advice: str, line: s
 
 
 def test_lines_about_odd_traces_are_short() -> None:
-    """Little more than four lines of 80 columns, the names of kernels and steps included."""
+    """At most five lines of 80 columns, the names of kernels and steps included."""
     if not SHARED.is_dir():
         pytest.skip("needs ../shared/cases, traces that tools of others choke on")
     lines = [
         finding.line for path in sorted((SHARED / "cases").glob("*.json")) for finding in load(path).check().findings
     ]
     assert len(lines) > 10
-    assert [line for line in lines if len(f"warning: {line}") > 4 * 80 + 15] == []
+    assert [line for line in lines if len(f"warning: {line}") > 5 * 80] == []
