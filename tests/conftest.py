@@ -4,6 +4,7 @@ import fcntl
 import gc
 import importlib.util
 import os
+import pkgutil
 import socket
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+import gemma_trace
 from gemma_trace.trace import trace as tracing
 from tests.uncounted import uncounted
 from tests.warm import hold, start
@@ -80,25 +82,27 @@ def pytest_collection(session: pytest.Session) -> Generator[None, object, object
         return (yield)
     gc.disable()
     try:
-        _import_others(session.config)
-        return (yield)
+        _import_all(session.config)
+        with _not_counted(session.config):
+            return (yield)
     finally:
         gc.freeze()
         gc.enable()
 
 
-def _import_others(config: pytest.Config) -> None:
-    """Import what the tests import of others: while lines are counted, that takes twice as long."""
+def _import_all(config: pytest.Config) -> None:
+    """Import what the tests would, ours alone counted: collecting takes twice as long while lines are counted."""
     if importlib.util.find_spec("torch") is None or importlib.util.find_spec("transformers") is None:
         return
     with _not_counted(config):
         importlib.import_module("torch")
-    from gemma_trace.capture.torchvision_ops import declare_missing_operators
-
-    declare_missing_operators()
+    importlib.import_module("gemma_trace.capture.torchvision_ops").declare_missing_operators()
     with _not_counted(config):
         for name in ("configuration", "modeling", "image_processing", "image_processing_pil", "processing"):
             importlib.import_module(f"transformers.models.gemma3.{name}_gemma3")
+    for module in pkgutil.walk_packages(gemma_trace.__path__, "gemma_trace."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
 
 
 @pytest.hookimpl(wrapper=True)
