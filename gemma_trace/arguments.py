@@ -140,7 +140,8 @@ def checked(function: Callable[P, Result]) -> Callable[P, Result]:
     """A public function that refuses arguments which its annotations don't allow.
 
     What can be iterated over, but is no sequence (a generator, a set, an array), becomes a tuple where a list may be
-    given. Arguments that are missing or unknown are Python's own TypeError.
+    given, and another class's path becomes its text where a path may be. Arguments that are missing or unknown are
+    Python's own TypeError.
 
     Raises:
         KeyError: an annotation is none that `_KINDS` has; it requires a row there.
@@ -160,6 +161,8 @@ def checked(function: Callable[P, Result]) -> Callable[P, Result]:
             return value
         if "Sequence" in annotation and _is_loose(value):
             value = tuple(value)
+        if "Path" in annotation and isinstance(value, os.PathLike) and not isinstance(value, Path):
+            value = os.fspath(value)
         check_argument(name, value, annotation.removesuffix(_OR_NONE))
         return value
 

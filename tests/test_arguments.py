@@ -15,6 +15,7 @@ import pytest
 import gemma_trace
 from gemma_trace.arguments import checked
 from gemma_trace.errors import ConfigError, GemmaTraceError
+from tests.conftest import SAMPLES
 from tests.trace_builder import TraceBuilder
 
 untyped: Any = gemma_trace
@@ -165,3 +166,11 @@ def test_an_annotation_that_has_no_row_is_an_error_of_ours() -> None:
 def test_peaks_are_no_list(trace: gemma_trace.Trace) -> None:
     with pytest.raises(ConfigError, match=r"^peaks=\[\] is not a gemma_trace\.peaks\.Peaks$"):
         untyped.stage_floors(trace, peaks=[])
+
+
+def test_a_path_of_another_class_is_taken_by_its_text() -> None:
+    class OtherPath:
+        def __fspath__(self) -> str:
+            return str(SAMPLES / "sample-tiny-cpu-pil")
+
+    assert len(gemma_trace.load(OtherPath()).requests) == 2  # type: ignore[arg-type]
