@@ -18,7 +18,7 @@ from gemma_trace.analysis.taxonomy import family_of
 from gemma_trace.metadata import RunMetadata
 from gemma_trace.peaks import Peaks
 from gemma_trace.stages import Stage
-from gemma_trace.trace.events import NONE, BoolArray, CodeArray, IntArray
+from gemma_trace.trace.events import BoolArray, CodeArray, IntArray
 from gemma_trace.trace.places import Places, distinct
 from gemma_trace.trace.requests import Request
 from gemma_trace.trace.trace import Trace
@@ -81,12 +81,9 @@ class Case:
         return sums_ns
 
     @cached_property
-    def stage(self) -> IntArray:
-        """int64 [n], the stage code of each span; of an activity its launch's; one more than there are for unlinked."""
-        trace = self.trace
-        asked = np.arange(len(trace.spans))
-        asked[trace.activities] = trace.launch
-        return np.where(asked == NONE, len(trace.stage_names), trace.stage_at(asked))
+    def stage(self) -> CodeArray:
+        """int32 [n], the stage code that each span works for; one more than there are for unlinked activities."""
+        return self.trace.working_stages()
 
     @cached_property
     def innermost_line(self) -> CodeArray:

@@ -134,7 +134,7 @@ def critical_paths(trace: Trace, requests: Sequence[Request]) -> list[CriticalPa
     for index, (code, _) in enumerate(rows):
         place[code] = index
     names = tuple(name for _, name in rows)
-    launched_by = _launching_stages(trace)
+    launched_by = trace.working_stages()
     paths: list[CriticalPath] = []
     for line in lines(trace, requests):
         here = requests[len(paths) : len(paths) + len(line)]
@@ -290,10 +290,3 @@ def _cut_by_stage(trace: Trace, line: WindowLine, steps: _Steps) -> _Cut:
     joined = _Cut(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
     order = np.argsort(joined.start, kind="stable")
     return _Cut(*(column[order] for column in joined))
-
-
-def _launching_stages(trace: Trace) -> IntArray:
-    """int64 [n], the stage code of each activity or launching call; the number of stages stands for `unlinked`."""
-    asked = np.arange(len(trace.spans))
-    asked[trace.activities] = trace.launch
-    return np.where(asked == NONE, len(trace.stage_names), trace.stage_at(asked))

@@ -93,7 +93,7 @@ def _cut(trace: Trace, line: WindowLine) -> Pieces:
     called = np.where(linked, spans.ts_ns[launch], -1)
     launched = linked & (line.start_ns[window] <= called) & (called < line.end_ns[window])
     row = np.full(len(activity), UNATTRIBUTED_CODE, dtype=np.int64)
-    row[launched] = trace.stage_at(launch[launched])
+    row[launched] = trace.activity_stage[activity[launched]]
     row[~linked] = len(trace.stage_names)
     ours = launched & trace.client_tracks[line.track[window]]
     row[ours] = stretches.row[stretches.at(line.places(called[ours], window[ours]))]
@@ -150,7 +150,7 @@ def _is_for_client(
     asked_ns = trace.spans.ts_ns[asked]
     inside = (line.start_ns[window] <= asked_ns) & (asked_ns < line.end_ns[window])
     stretch = stretches.at(line.places(asked_ns, window))
-    asked_for = np.where(launch >= 0, trace.stage_at(launch), len(trace.stage_names))
+    asked_for = trace.activity_stage[place].astype(np.int64)
     in_row, client = stretches.row[stretch], line.track[window]
     return inside & (stretch >= 0) & works_for(trace, in_row, client, asked_for, trace.spans.track[asked])
 

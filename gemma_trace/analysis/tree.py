@@ -23,7 +23,7 @@ from gemma_trace.stages import LAYER_PREFIX, MODULE_PREFIX, Stage
 from gemma_trace.tabular import Tabular
 from gemma_trace.trace.events import NONE, BoolArray, Codes, IntArray
 from gemma_trace.trace.open_spans import OpenSpans
-from gemma_trace.trace.places import distinct
+from gemma_trace.trace.places import Places, distinct
 from gemma_trace.trace.trace import Trace
 
 OTHER_THREADS: Final = "other threads"
@@ -196,8 +196,9 @@ class _Builder:
         )
         parts = paths(self._layers, [group[0] for group in groups], [group[1] for group in groups], self._starts_under)
         _, host_node, launch_node = self._nodes_of(parts, [len(group[1]) for group in groups])
-        self._host = self._sums(host_node, work.length_ns)
         launch_node[trace.launch < 0] = self.ROOTS.index(UNLINKED)
+        self._put_below_labels(launch_node)
+        self._host = self._sums(host_node, work.length_ns)
         kernels, device = self._kernels(launch_node)
         return self._assemble(kernels, device)
 
@@ -222,6 +223,24 @@ class _Builder:
         self._count_spans(node, paths.span)
         held = np.where(paths.place >= 0, node[paths.place], paths.asked_root) if len(node) else paths.asked_root
         return np.split(held, np.cumsum(lengths)[:-1])
+
+    def _put_below_labels(self, node: IntArray) -> None:
+        """Give the stages that graph nodes are labelled with nodes of their own, below those of the launches.
+
+        A launch of the same stage has them already.
+
+        Args:
+            node: int64 [m], the node of each activity, which is changed in place. A stage counts its launches.
+        """
+        launch, stage = self._trace.launch, self._trace.labelled_stage
+        labelled = np.flatnonzero((stage != NONE) & (launch != NONE))
+        labelled = labelled[stage[labelled] != self._trace.stage_at(launch[labelled])]
+        stages = len(self._trace.stage_names)
+        for pair, places in Places(node[labelled] * stages + stage[labelled]):
+            self._parent.append(pair // stages)
+            self._label.append(len(self.ROOTS) + pair % stages)
+            self._count.append(len(distinct(launch[labelled[places]])))
+            node[labelled[places]] = len(self._parent) - 1
 
     def _name_nodes(self, each_layer: bool) -> tuple[list[str], list[NodeKind]]:
         """Labels and kinds: the roots, the stages, then every name as a range, module, layer or op."""

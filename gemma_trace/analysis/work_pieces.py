@@ -124,7 +124,7 @@ def stage_of_work(trace: Trace, work: Work) -> IntArray:
     and for gradients' ops outside of ranges that of the stage that asked for them.
     """
     if work.on == "device":
-        return np.where(work.caller >= 0, trace.stage_at(work.caller), len(trace.stage_names))
+        return trace.activity_stage[np.searchsorted(trace.activities, work.span)].astype(np.int64)
     at_start = trace.stage_range_at(trace.spans.track[work.span], work.start_ns, after=True)
     asked = np.where(trace.innermost_range[work.caller] == NONE, trace.asking_range[work.caller], NONE)
     return trace.stage_of_ranges(np.where(at_start >= 0, at_start, asked))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, Final
 
 import torch
@@ -16,10 +16,11 @@ from torch import nn
 
 from gemma_trace.capture.config import CaptureConfig
 from gemma_trace.capture.discovery import StageModules, find_stage_modules
-from gemma_trace.capture.interception import Call, listen_to_calls, listen_to_forward
+from gemma_trace.capture.graph_labels import labels_nodes
+from gemma_trace.capture.interception import Call, listen_to_calls, listen_to_forward, outside_graph
 from gemma_trace.capture.natural_types import checked, shown
 from gemma_trace.capture.option_texts import module_paths
-from gemma_trace.capture.ranges import ProfilerRanges, RangeSink, RangeStack
+from gemma_trace.capture.ranges import Deaf, ProfilerRanges, RangeSink, RangeStack
 from gemma_trace.capture.text_model import TextModel
 from gemma_trace.capture.wrappers import can_generate, unwrapped
 from gemma_trace.errors import ConfigError
@@ -60,7 +61,9 @@ def annotate(
     each has its own ranges. Requests that overlap on one thread, as those of asyncio's tasks do, are one range, and the
     trace says so. While no profiler runs nothing is recorded, so it can stay on. Inside of what torch.compile compiled
     or a CUDA graph captured there are no ranges; there is one around it, or none where the program replays graphs by
-    itself: put `ranges.stage(...)` around that.
+    itself: put `ranges.stage(...)` around that. The encoders in a graph that is captured in this block by
+    `torch.cuda.graph(..., enable_annotations=True)` are told apart by the labels of its nodes, and so are blocks of
+    `ranges.stage(...)` in there.
 
     Args:
         model: a vision-language model of transformers; `generate` and a plain call both get their stages. It may be
@@ -95,6 +98,16 @@ def annotate(
         if detail != "stage":
             _annotate_inside(model, modules, detail, ranges, undo)
         yield ranges
+
+
+def labelled_graphs(model: nn.Module, config: CaptureConfig) -> AbstractContextManager[Any]:
+    """Have the stages in CUDA graphs that a model captures by itself labelled, as a rule when it is first called.
+
+    Nothing is recorded meanwhile. What torch.compile is asked for is left alone: its graphs have no labels.
+    """
+    if config.compile != "off" or not torch.cuda.is_available():
+        return nullcontext()
+    return annotate(model, detail="stage", stage_modules=config.stage_module_paths, sink=Deaf())
 
 
 def text_model(model: nn.Module, modules: StageModules, ranges: RangeStack) -> TextModel:
@@ -167,5 +180,11 @@ def _annotate_inside(model: nn.Module, modules: StageModules, detail: str, range
 
 
 def _listen(module: nn.Module, name: str, ranges: RangeStack, undo: ExitStack) -> None:
-    """A range of this name around every forward of the module."""
-    listen_to_forward(module, lambda *_: ranges.open(name, module), lambda *_: ranges.close(name), undo)
+    """A range of this name around every forward of the module; a label in a CUDA graph whose nodes have labels."""
+    listen_to_forward(
+        module, lambda *_: ranges.open(name, module), lambda *_: ranges.close(name), undo, is_heard=_is_heard
+    )
+
+
+def _is_heard() -> bool:
+    return outside_graph() or labels_nodes()

@@ -40,17 +40,17 @@ _COMPILED_CALL: Final = "_compiled_call_impl"
 """What a module that `module.compile()` compiled is called through, with its hooks inside."""
 
 
-def inside_graph() -> bool:
-    """Whether torch.compile traces the caller, or a graph of CUDA's or of an XPU's is captured: no place for a range.
+def outside_graph() -> bool:
+    """Whether torch.compile doesn't trace the caller, nor a graph of CUDA's or of an XPU's is captured.
 
-    In the first it would break the graph, in the second it would be recorded once and never be heard of again.
+    In the first a range would break the graph, in the second it would be recorded once and never be heard of again.
     """
     if torch.compiler.is_compiling():
-        return True
+        return False
     if torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing():
-        return True
+        return False
     xpu_captures = getattr(torch.xpu, "is_current_stream_capturing", None)  # not in every torch
-    return bool(torch.xpu.is_initialized() and xpu_captures is not None and xpu_captures())
+    return not (torch.xpu.is_initialized() and xpu_captures is not None and xpu_captures())
 
 
 def listen_to_calls(owner: Any, name: str, wrap: Wrap, undo: ExitStack) -> None:
@@ -73,26 +73,34 @@ def listen_to_calls(owner: Any, name: str, wrap: Wrap, undo: ExitStack) -> None:
     undo.callback(stop)
 
 
-def listen_to_forward(module: nn.Module, before: Before, after: After, undo: ExitStack) -> None:
-    """Call `before` and `after` around every forward of a module, until `undo` ends; not inside of a graph.
+def listen_to_forward(
+    module: nn.Module, before: Before, after: After, undo: ExitStack, *, is_heard: Callable[[], bool] = outside_graph
+) -> None:
+    """Call `before` and `after` around every forward of a module, until `undo` ends.
 
     A listener that fails is logged: its failure is never its program's.
+
+    Args:
+        is_heard: whether to call them now; by default not inside of a graph.
     """
     if getattr(module, _COMPILED_CALL, None) is not None:
-        listen_to_calls(module, _COMPILED_CALL, functools.partial(called_between, module, before, after), undo)
+        around = functools.partial(called_between, module, before, after, is_heard=is_heard)
+        listen_to_calls(module, _COMPILED_CALL, around, undo)
         return
     for handle in (
-        module.register_forward_pre_hook(_Hook(before), with_kwargs=True),
-        module.register_forward_hook(_Hook(after), always_call=True),
+        module.register_forward_pre_hook(_Hook(before, is_heard), with_kwargs=True),
+        module.register_forward_hook(_Hook(after, is_heard), always_call=True),
     ):
         undo.callback(handle.remove)
 
 
-def called_between(module: nn.Module, before: Before, after: After, call: Call) -> Call:
+def called_between(
+    module: nn.Module, before: Before, after: After, call: Call, *, is_heard: Callable[[], bool] = outside_graph
+) -> Call:
     """A call that stands for a module's forward, with what `listen_to_forward` takes around it."""
 
     def annotated(*args: Any, **kwargs: Any) -> Any:
-        if inside_graph():
+        if not is_heard():
             return call(*args, **kwargs)
         return _call_between(module, before, after, call, args, kwargs)
 
@@ -141,11 +149,11 @@ def _tell(listen: Callable[..., None], *told: Any) -> None:
 class _Hook:
     """A hook of a module, which a copy of the module has in vain."""
 
-    def __init__(self, heard: Callable[..., None]) -> None:
-        self._heard = heard
+    def __init__(self, heard: Callable[..., None], is_heard: Callable[[], bool]) -> None:
+        self._heard, self._is_heard = heard, is_heard
 
     def __call__(self, *args: Any) -> None:
-        if not inside_graph():
+        if self._is_heard():
             _tell(self._heard, *args)
 
     def __reduce__(self) -> tuple[Any, ...]:

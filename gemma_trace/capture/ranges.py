@@ -21,12 +21,14 @@ from torch.autograd import profiler as autograd_profiler
 from torch.profiler import record_function
 
 from gemma_trace.capture.accelerators import wait_for
+from gemma_trace.capture.graph_labels import GraphLabels, labels_nodes
 from gemma_trace.capture.interception import is_running
 from gemma_trace.capture.natural_types import shown
 from gemma_trace.errors import ConfigError
 from gemma_trace.stages import INTERLEAVED, Stage, stage_of_range
 
 _LOG: Final = logging.getLogger(__name__)
+_GRAPH_LABELS: Final = GraphLabels()
 
 
 class RangeSink(Protocol):
@@ -37,6 +39,16 @@ class RangeSink(Protocol):
 
     def end(self) -> None:
         """The range that started last on the calling thread ends."""
+
+
+class Deaf:
+    """A sink that hears nothing."""
+
+    def begin(self, name: str) -> None:
+        """Nothing."""
+
+    def end(self) -> None:
+        """Nothing."""
 
 
 class ProfilerRanges(threading.local):
@@ -136,11 +148,13 @@ class _Range:
     Attributes:
         owner: the module whose call the range is around, where it is hooks that end it.
         blocks: those that it is of, in the order in which they were entered; none where hooks began it.
+        sink: who was told of it.
     """
 
     name: str
     owner: nn.Module | None = None
     blocks: list[_Block] = field(default_factory=list)
+    sink: RangeSink | None = None
 
     @property
     def is_left(self) -> bool:
@@ -155,7 +169,8 @@ _AROUND: Final[ContextVar[tuple[_Block, ...]]] = ContextVar("gemma_trace_blocks"
 class RangeStack(threading.local):
     """The ranges open on the calling thread. Keeps the sink's ranges nested, whatever the hooks see.
 
-    What a sink raises is logged, since it would end the program that is annotated.
+    What a sink raises is logged, since it would end the program that is annotated. While a CUDA graph is captured whose
+    nodes torch labels, stages are those labels, and the sink hears nothing.
 
     Ranges of one thread can't overlap without one being inside of the other. Where a program's blocks do, as those of
     asyncio's tasks that wait for something inside of their request, requests that overlap have one range together,
@@ -180,7 +195,8 @@ class RangeStack(threading.local):
         self._begin(_Range(name, owner))
 
     def _begin(self, opened: _Range) -> None:
-        if _heard(self._sink.begin, opened.name):
+        opened.sink = _GRAPH_LABELS if labels_nodes() else self._sink
+        if _heard(opened.sink.begin, opened.name):
             self._ranges.append(opened)
 
     def close_interrupted(self) -> None:
@@ -215,8 +231,8 @@ class RangeStack(threading.local):
     def close_to(self, depth: int) -> None:
         """End ranges until so many are open."""
         while len(self._ranges) > depth:
-            self._ranges.pop()
-            _heard(self._sink.end)
+            if (sink := self._ranges.pop().sink) is not None:
+                _heard(sink.end)
 
     @property
     def depth(self) -> int:

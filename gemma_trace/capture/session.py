@@ -20,7 +20,7 @@ from torch import nn
 from gemma_trace.capture.accelerators import activity_of
 from gemma_trace.capture.adapters import adapter_of
 from gemma_trace.capture.alone import alone_in_process, settings_warnings
-from gemma_trace.capture.annotate import annotate
+from gemma_trace.capture.annotate import annotate, labelled_graphs
 from gemma_trace.capture.collection import frozen_objects
 from gemma_trace.capture.compiled_stages import MOST_WARMUPS, compilations, compiled_stages, watched_decode
 from gemma_trace.capture.config import CaptureConfig
@@ -30,6 +30,7 @@ from gemma_trace.capture.distributed import process_group, this_rank
 from gemma_trace.capture.environment import describe_environment
 from gemma_trace.capture.generation import assistance_warnings, greedy_generation
 from gemma_trace.capture.given import check_applies, check_devices, identity_of, read_given
+from gemma_trace.capture.graph_labels import stages_of_nodes
 from gemma_trace.capture.images import images_as_files
 from gemma_trace.capture.imports import import_ns
 from gemma_trace.capture.models import LoadedModel, images_elsewhere, load_assistance, load_model, resolve_device
@@ -40,7 +41,7 @@ from gemma_trace.capture.output import lock_output, lock_run, made, previous_tra
 from gemma_trace.capture.phases import NoProgress, Progress
 from gemma_trace.capture.profiled_pass import MODULES_WARNING, profiled_pass
 from gemma_trace.capture.quantization import quantization_of
-from gemma_trace.capture.ranges import ProfilerRanges, RangeSink, RangeStack, SynchronizedRanges
+from gemma_trace.capture.ranges import Deaf, ProfilerRanges, RangeSink, RangeStack, SynchronizedRanges
 from gemma_trace.capture.sending import Sender, Sent
 from gemma_trace.capture.timers import StageTimer
 from gemma_trace.capture.torch_settings import torch_settings
@@ -140,7 +141,7 @@ def profile_run(
             exported, metadata = _profiled(config, run, model, processor, device, progress, scratch)
             path = trace_path(folder, worker, time.time_ns())
             progress.phase("writing the trace", 1)
-            write_trace(exported, metadata, path, keep_paths=config.keep_paths)
+            write_trace(exported, metadata, path, keep_paths=config.keep_paths, node_stages=stages_of_nodes())
         for old in previous:
             old.unlink(missing_ok=True)
         progress.step()
@@ -187,6 +188,7 @@ def _profiled(
         config=config.record()
         | ({"device": str(device)} if model is None else read_given(model, processor).record())
         | {"decode_mode": decode_mode.name}
+        | ({"labelled_graph_nodes": len(labels)} if (labels := stages_of_nodes()) else {})
         | ({"images_waited_for": True} if images_on is not None else {})
         | dict(loaded.record),
         timed_requests=tuple(timed),
@@ -255,13 +257,14 @@ class _Session:
         measured = max(config.runs, config.profile_runs)
         count = max(config.warmup, min(measured, len(self._sender.requests))) if config.warmup else 0
         self._progress.phase("warming up", count)
-        ranges = RangeStack(_Deaf())
+        ranges = RangeStack(Deaf())
         if config.cold:
             self.cold_requests = self._timed(count)
         else:
-            for index in range(count):
-                self._send(self.request(index), ranges, _ignore_tokens)
-                self._progress.step()
+            with labelled_graphs(self._loaded.model, config):
+                for index in range(count):
+                    self._send(self.request(index), ranges, _ignore_tokens)
+                    self._progress.step()
         if self._config.compile != "off":
             self._compile_all(ranges)
 
@@ -352,16 +355,6 @@ class _Session:
     def _send(self, request: ChatRequest, ranges: RangeStack, tokens_on_host: Callable[[int], None]) -> Sent:
         self._sent[request.id] = sent = self._sender.send(request, ranges, tokens_on_host)
         return sent
-
-
-class _Deaf:
-    """A sink that hears nothing."""
-
-    def begin(self, name: str) -> None:
-        """Nothing."""
-
-    def end(self) -> None:
-        """Nothing."""
 
 
 def _ignore_tokens(count: int) -> None:

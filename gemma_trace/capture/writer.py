@@ -1,7 +1,8 @@
 """The profiler's JSON → our trace file: metadata embedded, names of this machine left out, frames trimmed.
 
-Events stay as the profiler wrote them, byte for byte, but for two things: paths in strings lose their folders,
-and Python frames that cross the edge of a range end at that edge (`frame_edges.py`). The JSON goes through block by
+Events stay as the profiler wrote them, byte for byte, but for three things: paths in strings lose their folders,
+Python frames that cross the edge of a range end at that edge (`frame_edges.py`), and activities of a CUDA graph whose
+nodes are labelled have their stage among their arguments (`graph_labels.py`). The JSON goes through block by
 block, twice, since its header stands behind its events and a frame may end before the range that it crosses begins:
 in memory are a block and where the frames and ranges are.
 
@@ -12,7 +13,7 @@ later ones' ids are moved (`cycle_ids.py`), and the names of processes and threa
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -40,6 +41,7 @@ _BASE: Final = "baseTimeNanoseconds"
 _NAMING: Final = b'"ph": "M"'
 _TS = re.compile(rb'(?<!\\)("ts":\s*)[-0-9.eE+]+')
 _DUR = re.compile(rb'(?<!\\)("dur":\s*)[-0-9.eE+]+')
+_NODE = re.compile(rb'(?<!\\)"graph node id":\s*(\d+)')
 _events = msgspec.json.Decoder(list[msgspec.Raw])
 
 
@@ -48,13 +50,21 @@ def trace_path(folder: Path, worker: str, timestamp_ns: int) -> Path:
     return folder / f"{worker}.{timestamp_ns}.pt.trace.json.gz"
 
 
-def write_trace(exported: Sequence[Path], metadata: RunMetadata, path: Path, *, keep_paths: bool = False) -> None:
+def write_trace(
+    exported: Sequence[Path],
+    metadata: RunMetadata,
+    path: Path,
+    *,
+    keep_paths: bool = False,
+    node_stages: Mapping[int, str] | None = None,
+) -> None:
     """Write a trace file, whole or not at all.
 
     Args:
         exported: what `torch.profiler` exported, one cycle after the other.
         path: ends in `.json.gz`; its folder is made.
         keep_paths: leave the folders of files in texts, but for the home folder.
+        node_stages: by the id of a graph's node the stage's range that its activities are labelled with.
 
     Raises:
         CaptureError: an export is no JSON, or counts its times from elsewhere than the first.
@@ -72,7 +82,7 @@ def write_trace(exported: Sequence[Path], metadata: RunMetadata, path: Path, *, 
             path.parent.mkdir(parents=True, exist_ok=True)  # which says why it can't be
             with atomic_file(path) as out:
                 _write_header(out, header, scrub)
-                events = _EventWriter(out, scrub)
+                events = _EventWriter(out, scrub, node_stages or {})
                 for cycle in chain([first], cycles):
                     _check_base(cycle.header, first.header)
                     events.begin_cycle(cycle)
@@ -157,8 +167,8 @@ def _write_header(out: BinaryIO, header: dict[str, msgspec.Raw], scrub: PathScru
 class _EventWriter:
     """Takes the profiler's events, cycle by cycle and batch by batch, and writes them."""
 
-    def __init__(self, out: BinaryIO, scrub: PathScrubber) -> None:
-        self._out, self._scrub = out, scrub
+    def __init__(self, out: BinaryIO, scrub: PathScrubber, node_stages: Mapping[int, str]) -> None:
+        self._out, self._scrub, self._node_stages = out, scrub, node_stages
         self._renumbered = Renumbering()
         self._between = b""
         self._names: set[bytes] = set()  # what earlier cycles said of processes and threads
@@ -182,11 +192,18 @@ class _EventWriter:
             place = event - self._taken
             texts[place] = _with_edges(texts[place], *edges)
         self._taken += len(texts)
+        if self._node_stages:
+            texts = [_NODE.sub(self._labelled, text, count=1) for text in texts]
         texts = [text for text in texts if _NAMING not in text or not self._is_known(text)]
         if texts:
             self._out.write(self._between + self._scrub(self._renumbered(b",\n".join(texts))))
             self._between = b",\n"
         return True
+
+    def _labelled(self, node: re.Match[bytes]) -> bytes:
+        """A graph node's id, followed by its stage if it has one."""
+        stage = self._node_stages.get(int(node[1]))
+        return node[0] if stage is None else node[0] + b', "stage": ' + msgspec.json.encode(stage)
 
     def _is_known(self, naming: bytes) -> bool:
         """Whether an earlier cycle said the same of a process or thread, at whatever time."""

@@ -8,7 +8,8 @@ from typing import Final
 import numpy as np
 
 from gemma_trace.health.findings import Finding, Severity
-from gemma_trace.stages import StageRule
+from gemma_trace.stages import StageRule, stage_named_by
+from gemma_trace.trace.events import NONE
 from gemma_trace.trace.near_names import near_said
 from gemma_trace.trace.places import distinct
 from gemma_trace.trace.trace import Trace
@@ -25,6 +26,11 @@ def rule_findings(trace: Trace) -> Iterator[Finding]:
     on_host = np.zeros(len(spans), dtype=bool)
     on_host[trace.host] = True
     taken = np.full(len(spans.names), -1, dtype=np.int64)
+    labels = [
+        code
+        for code in distinct(spans.node_label[trace.activities]).tolist()
+        if code != NONE and stage_named_by(spans.names[code]) is None
+    ]
     near = _MOST_NEAR
     for place, (rule, names) in enumerate(zip(trace.rules, trace.rule_matches, strict=True)):
         fresh = names[taken[names] < 0]
@@ -32,6 +38,8 @@ def rule_findings(trace: Trace) -> Iterator[Finding]:
         taken[fresh] = place
         matched = np.isin(spans.name, names)
         counted = matched & on_host & ~trace.is_ours
+        if np.isin(labels, names).any():
+            continue
         if not matched.any():
             near -= 1
             yield _without_match(rule, f"matches no span{near_said(trace, rule) if near >= 0 else ''}", _ADVICE)

@@ -21,7 +21,7 @@ from gemma_trace.foreign import NONE
 from gemma_trace.ranks.collective_names import Group, Identities, Identity
 from gemma_trace.ranks.host_calls import host_calls
 from gemma_trace.ranks.kinds import COMMS
-from gemma_trace.trace.events import CodeArray, IntArray
+from gemma_trace.trace.events import CodeArray, Codes, IntArray
 from gemma_trace.trace.trace import Trace
 
 COMMUNICATION: Final = "communication"
@@ -115,6 +115,13 @@ def collectives_of(trace: Trace) -> Collectives:
     return _columns(trace, rows[real], calls[real], [identity for identity in known if identity is not None], on_device)
 
 
+def _stages(trace: Trace, rows: IntArray, calls: IntArray, on_device: bool) -> Codes:
+    """The stage code of each collective; the number of stages where its call isn't in the trace."""
+    if on_device:
+        return trace.activity_stage[np.searchsorted(trace.activities, rows)]
+    return np.where(calls >= 0, trace.stage_at(calls), len(trace.stage_names))
+
+
 def _columns(
     trace: Trace, rows: IntArray, calls: IntArray, identities: Sequence[Identity], on_device: bool
 ) -> Collectives:
@@ -138,7 +145,7 @@ def _columns(
         start_ns=start,
         dur_ns=end - start,
         launch_ns=np.where(calls >= 0, spans.ts_ns[calls], NONE),
-        stage=np.where(calls >= 0, trace.stage_at(calls), len(trace.stage_names)).astype(np.int16),
+        stage=_stages(trace, rows, calls, on_device).astype(np.int16),
         part=part,
         part_start_ns=part_start,
         part_end_ns=part_end,

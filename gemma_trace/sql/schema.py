@@ -42,6 +42,7 @@ _INPUTS: Final = (
 _CATEGORY: Final = _given("cat", "string", "its category, as the trace writes it")
 _ASKING: Final = _given("stage", "string", "the stage that asked for it; `unattributed` outside of all")
 _OCCUPANCY: Final = _column("occupancy_pct", "int32", "Kineto's estimated achieved occupancy", "%")
+_NODE_LABEL: Final = _text("node_label", "what its node of a CUDA graph is labelled; NULL where there is no label")
 _REQUEST: Final = _column("request", "int32", "the request in whose window it was asked for; NULL outside of all")
 
 SPANS: Final = StoreTable(
@@ -55,6 +56,7 @@ SPANS: Final = StoreTable(
         ),
         *(_PID, _TID, _CORRELATION, _EXTERNAL_ID, _DEVICE, _STREAM, _BYTES, _OCCUPANCY, *_INPUTS, _GRID, _BLOCK),
         _text("collective", "what a collective's call or kernel says of it, as JSON"),
+        _NODE_LABEL,
     ),
 )
 
@@ -64,8 +66,13 @@ ACTIVITIES: Final = StoreTable(
     (
         *(_SPAN, _TS, _DUR, _NAME),
         _CATEGORY,
-        *(_DEVICE, _STREAM, _CORRELATION, _BYTES, _OCCUPANCY, _GRID, _BLOCK),
-        _given("stage", "string", "the stage that asked for it; `unlinked` where its launch isn't in the trace"),
+        *(_DEVICE, _STREAM, _CORRELATION, _BYTES, _OCCUPANCY, _GRID, _BLOCK, _NODE_LABEL),
+        _given(
+            "stage",
+            "string",
+            "the stage that its graph node is labelled with, or else that asked for it; `unlinked` where its launch "
+            "is not in the trace",
+        ),
         _given("family", "string", "what kind of work it is, as in `gemma-trace kernels TRACE --by family`"),
         _REQUEST,
         _column("launch_span", "int64", "`launches.span` of the call that launched it; NULL where that isn't there"),

@@ -102,6 +102,7 @@ def _span_columns(trace: Trace, rows: npt.NDArray[np.int64] | None) -> Columns:
     columns |= {key: _optional(taken(getattr(spans, key))) for key in _NO_NUMBER}
     columns |= {key: _coded(taken(getattr(spans, key)), spans.texts) for key in TEXT_COLUMNS}
     columns |= {"name": _coded(taken(spans.name), spans.names), "cat": _coded(taken(spans.cat), spans.cats)}
+    columns["node_label"] = _coded(taken(spans.node_label), spans.names)
     columns |= _tracks(trace, taken(spans.track))
     if rows is None:
         columns["role"] = _coded(_roles(trace), [role.name.lower() for role in Role])

@@ -163,7 +163,8 @@ class Collected:
         """Append what the next array of the file gave, its codes turned into ours."""
         texts, tracks = _codes(self.texts, block.texts), _codes(self.tracks, block.tracks)
         ours = dict.fromkeys(TEXT_COLUMNS, texts) | {"track": tracks}
-        ours |= {"name": _codes(self.names, block.names), "cat": _codes(self.cats, block.cats)}
+        names = _codes(self.names, block.names)
+        ours |= {"name": names, "node_label": names, "cat": _codes(self.cats, block.cats)}
         spans = {name: ours[name][values] if name in ours else values for name, values in block.spans.items()}
         self.add_spans(spans | {"place": spans["place"] + self.begun}, slice(None), spans)
         ids, flow_ids = block.flows["id"], _NEGATIVE_IDS - _codes(self.flow_ids, block.flow_ids)

@@ -31,6 +31,7 @@ from gemma_trace.trace.event_structs import (
     tightened,
 )
 from gemma_trace.trace.events import NONE, BoolArray, CodeArray, IntArray
+from gemma_trace.trace.node_labels import node_labels
 from gemma_trace.trace.others import MEMORY_NAME, NO_PHASE, TEXT_NUMBERS, OtherEvents
 from gemma_trace.trace.times import Times, times_of
 
@@ -237,6 +238,8 @@ class ColumnBuilder:
             said = arguments.texts()
             texts = self.collected.texts
             values["collective"] = [texts[collective_text(said[index])] for index in place]
+        if (labels := node_labels(chosen)) is not None:
+            values["node_label"] = [NONE if label is None else names[label] for label in labels]
         self.collected.add_spans(columns, place, values)
 
     def _values_of(self, args: Sequence[SpanArgs]) -> dict[str, npt.ArrayLike]:

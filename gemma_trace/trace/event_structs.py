@@ -32,6 +32,10 @@ class SpanArgs(msgspec.Struct, gc=False):
     block: msgspec.Raw = ABSENT
     occupancy_pct: int | float | str = msgspec.field(name="est. achieved occupancy %", default=NONE)
     collective: msgspec.Raw = msgspec.field(name="Collective name", default=ABSENT)
+    graph_node: int | str = msgspec.field(name="graph node id", default=NONE)
+    node_stage: msgspec.Raw = msgspec.field(name="stage", default=ABSENT)
+    node_text: msgspec.Raw = msgspec.field(name="str", default=ABSENT)
+    node_annotation: msgspec.Raw = msgspec.field(name="annotation", default=ABSENT)
 
 
 class MemoryArgs(msgspec.Struct, gc=False):
@@ -154,6 +158,10 @@ class _LooseArgs(msgspec.Struct, gc=False):
     block: msgspec.Raw = ABSENT
     occupancy_pct: Any = msgspec.field(name="est. achieved occupancy %", default=NONE)
     collective: msgspec.Raw = msgspec.field(name="Collective name", default=ABSENT)
+    graph_node: Any = msgspec.field(name="graph node id", default=NONE)
+    node_stage: msgspec.Raw = msgspec.field(name="stage", default=ABSENT)
+    node_text: msgspec.Raw = msgspec.field(name="str", default=ABSENT)
+    node_annotation: msgspec.Raw = msgspec.field(name="annotation", default=ABSENT)
     reserved_bytes: Any = msgspec.field(name="Total Reserved", default=NONE)
     allocated_bytes: Any = msgspec.field(name="Total Allocated", default=NONE)
     memory_bytes: Any = msgspec.field(name="Bytes", default=NONE)

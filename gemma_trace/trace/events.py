@@ -202,6 +202,8 @@ class Events:
         input_dims, input_types, input_strides, concrete_inputs, grid, block: int32, codes into `texts`, the argument's
             own JSON text; `NONE` if absent.
         collective: int32, code into `texts`: what a collective's call or kernel says of it, see `collective_args.py`.
+        node_label: int32, code into `names`: what the node of a CUDA graph is labelled, see `node_labels.py`; `NONE` of
+            activities without a label, and of all other spans.
     """
 
     ts_ns: IntArray
@@ -223,6 +225,7 @@ class Events:
     grid: CodeArray
     block: CodeArray
     collective: CodeArray
+    node_label: CodeArray
     names: tuple[str, ...]
     cats: tuple[str, ...]
     tracks: tuple[Track, ...]
@@ -254,7 +257,7 @@ class Events:
         """The columns as a DataFrame, codes spelled out as categoricals, `track` as `pid` and `tid`."""
         import pandas as pd
 
-        tables: dict[str, tuple[str, ...]] = {"name": self.names, "cat": self.cats}
+        tables: dict[str, tuple[str, ...]] = {"name": self.names, "cat": self.cats, "node_label": self.names}
         tables |= dict.fromkeys(TEXT_COLUMNS, self.texts)
         frame: dict[str, object] = {}
         for column in fields(self):

@@ -29,6 +29,7 @@ ARGUMENT_COLUMNS: Final[dict[str, type[np.signedinteger[Any]]]] = {
     "grid": np.int32,
     "block": np.int32,
     "collective": np.int32,
+    "node_label": np.int32,
 }
 """Those of the spans that most of them have no value for, with the type that holds all values that may come."""
 

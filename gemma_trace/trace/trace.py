@@ -140,10 +140,12 @@ class Trace(Derived):
 
     def _codes(self, stages: Sequence[str | None], allowed: BoolArray) -> CodeArray:
         """Stage names by name code → stage codes by span."""
-        codes = [NONE if stage is None else self.stage_names.index(stage) for stage in stages]
-        found = np.array(codes, dtype=np.int32)[self.spans.name]
+        found = self._by_name(stages)[self.spans.name]
         found[~allowed] = NONE
         return found
+
+    def _by_name(self, stages: Sequence[str | None]) -> CodeArray:
+        return np.array([NONE if stage is None else self.stage_names.index(stage) for stage in stages], dtype=np.int32)
 
     @cached_property
     def requests(self) -> tuple[Request, ...]:
@@ -256,6 +258,39 @@ class Trace(Derived):
             int64; `UNATTRIBUTED_CODE` outside of all stages, in none but a request, or for `NONE`.
         """
         return self.stage_of_ranges(np.where(spans >= 0, self.asking_range[spans], NONE))
+
+    @cached_property
+    def labelled_stage(self) -> CodeArray:
+        """int32 [m], along `activities`, the stage code that the label of each one's graph node stands for, or `NONE`.
+
+        A label stands for a stage as the name of a span does: it is the name of a range of ours, or else a rule given
+        to `load` matches it.
+        """
+        label = self.spans.node_label[self.activities]
+        if not (label != NONE).any():
+            return np.full(len(label), NONE, dtype=np.int32)
+        ruled = first_stages(self.rules, self.rule_matches, len(self.spans.names))
+        stages = [stage_named_by(name) or rule for name, rule in zip(self.spans.names, ruled, strict=True)]
+        code = self._by_name(stages)[label]
+        code[(label == NONE) | (code == REQUEST_CODE)] = NONE
+        return code
+
+    @cached_property
+    def activity_stage(self) -> CodeArray:
+        """int32 [m], along `activities`, the stage code that each works for; the number of stages if it is unlinked.
+
+        That of its graph node's label, and of all that have none the one that launched it.
+        """
+        stage = self.stage_at(self.launch).astype(np.int32)
+        np.copyto(stage, self.labelled_stage, where=self.labelled_stage != NONE)
+        stage[self.launch == NONE] = len(self.stage_names)
+        return stage
+
+    def working_stages(self) -> CodeArray:
+        """int32 [n], the stage code that each span works for: `activity_stage`, and of the host's `stage_at`."""
+        stage = self.stage_at(np.arange(len(self.spans))).astype(np.int32)
+        stage[self.activities] = self.activity_stage
+        return stage
 
     def stage_of_ranges(self, ranges: Codes) -> IntArray:
         """int64, the stage codes of stage ranges (or `NONE`); a request's is `UNATTRIBUTED_CODE`."""

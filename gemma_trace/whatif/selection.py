@@ -155,11 +155,8 @@ class Selector:
 
     @cached_property
     def _stage(self) -> IntArray:
-        """int64 [n + 1], the stage code of each span; of activities their launch's, of unlinked ones one more."""
-        asked = np.arange(len(self._trace.spans))
-        asked[self._trace.activities] = self._trace.launch
-        stage = np.where(asked == NONE, len(self._trace.stage_names), self._trace.stage_at(asked))
-        return np.append(stage, self._trace.stage_at(np.array([NONE])))
+        """int64 [n + 1], the stage code that each span works for, and at the end that of no span."""
+        return np.append(self._trace.working_stages(), self._trace.stage_at(np.array([NONE])))
 
     def _of_stage(self, graph: Graph, pattern: Pattern) -> BoolArray:
         trace, cuts = self._trace, graph.cuts
