@@ -117,7 +117,8 @@ def test_a_label_of_the_launchs_own_stage_changes_nothing(tmp_path: Path) -> Non
 
 def test_an_activity_without_its_launch_stays_unlinked(tmp_path: Path) -> None:
     built = TraceBuilder().range("request", 0, 100)
-    built.span("kernel", "conv", 10, 10, pid=0, tid=7, **{"graph node id": 5, "stage": VISION, "device": 0})
+    args: dict[str, Any] = {"graph node id": 5, "stage": VISION, "device": 0}
+    built.span("kernel", "conv", 10, 10, pid=0, tid=7, **args)
     assert stages(built.load(tmp_path)) == {"conv": "unlinked"}
 
 
