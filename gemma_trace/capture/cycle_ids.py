@@ -47,8 +47,8 @@ class CycleIds:
     def take(self, text: bytes) -> None:
         """The JSON text of some events."""
         for kind in _KINDS:
-            found = (int(number) for name in kind.names for number in _numbers(name, text))
-            ids = [number for number in found if number >= kind.first]
+            numbers = (int(number) for name in kind.names for number in _numbers(name, text))
+            ids = [number for number in numbers if number >= kind.first]
             if ids:
                 self.lowest[kind] = min(self.lowest.get(kind, ids[0]), *ids)
                 self.highest[kind] = max(self.highest.get(kind, ids[0]), *ids)

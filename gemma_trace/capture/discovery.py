@@ -92,10 +92,10 @@ def find_stage_modules(model: nn.Module, given: Mapping[str, str] | None = None)
     vision = (chosen["vision"],) if "vision" in chosen else _vision_towers(core, decoder)
     audio = _towers(core, decoder, AUDIO_NAMES, _SOUND)
     projector = (chosen["projector"],) if "projector" in chosen else _projectors(core, (*vision, *audio))
-    found = StageModules(vision, projector, decoder, audio, _text_encoders(core, (*vision, *audio)))
+    modules = StageModules(vision, projector, decoder, audio, _text_encoders(core, (*vision, *audio)))
     kind = getattr(getattr(core, "config", None), "model_type", "")
     reasons = {name: reason_of_absence(kind, name) for name in ("vision", "projector", "decoder")}
-    return replace(found, absent={name: reason for name, reason in reasons.items() if reason})
+    return replace(modules, absent={name: reason for name, reason in reasons.items() if reason})
 
 
 def missing_stages(modules: StageModules) -> list[str]:
@@ -105,14 +105,14 @@ def missing_stages(modules: StageModules) -> list[str]:
         "projector": ("projector", "its time counts for the stage around it, or belongs to no stage"),
         "decoder": ("text decoder", "prefill and decode are the forward passes of the whole model"),
     }
-    found = {"vision": modules.vision_tower, "projector": modules.projector, "decoder": modules.decoder}
+    stage_modules = {"vision": modules.vision_tower, "projector": modules.projector, "decoder": modules.decoder}
     known = modules.absent or {}
     return [
         f"this model has no {consequences[name][0]}: {known[name]}"
         if name in known
         else f"no {consequences[name][0]} was found in this model: {consequences[name][1]}; "
         f"name it with --stage-module {name}=PATH"
-        for name, module in found.items()
+        for name, module in stage_modules.items()
         if module is None or module == ()
     ]
 

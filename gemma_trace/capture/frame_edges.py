@@ -83,10 +83,10 @@ class FrameEdges:
     def _take(self, heads: list[_Head]) -> None:
         for cat, spans in ((_FRAME, self._frames), (_RANGE, self._ranges)):
             chosen = [place for place, head in enumerate(heads) if head.cat == cat]
-            found = [heads[place] for place in chosen]
-            starts = times_of([bytes(head.ts) for head in found])
-            lengths = times_of([bytes(head.dur) for head in found])
-            threads = [self._threads[bytes(head.pid), bytes(head.tid)] for head in found]
+            kept = [heads[place] for place in chosen]
+            starts = times_of([bytes(head.ts) for head in kept])
+            lengths = times_of([bytes(head.dur) for head in kept])
+            threads = [self._threads[bytes(head.pid), bytes(head.tid)] for head in kept]
             timed = ~starts.absent
             spans.extend(starts.ns, starts.ns + lengths.ns, threads, self.events + np.array(chosen, np.int64), timed)
         self.events += len(heads)
@@ -101,8 +101,10 @@ class FrameEdges:
         nothing = np.zeros(0, dtype=np.int64)
         trimmed = [NewEdges(nothing, nothing, nothing)]
         for thread in np.unique(ranges.thread).tolist():
-            own = ranges.of(ranges.thread == thread)
-            trimmed.append(_trimmed(frames.of((frames.thread == thread) & _holds_an_edge(frames, own)), own))
+            thread_ranges = ranges.of(ranges.thread == thread)
+            trimmed.append(
+                _trimmed(frames.of((frames.thread == thread) & _holds_an_edge(frames, thread_ranges)), thread_ranges)
+            )
         event, start_ns, end_ns = map(np.concatenate, zip(*trimmed, strict=True))
         order = np.argsort(event)
         return NewEdges(event[order], start_ns[order], end_ns[order])
@@ -181,5 +183,5 @@ def _first_entered(start_ns: IntArray, end_ns: IntArray, range_start_ns: IntArra
         inside = place < len(table)
         inside[inside] = table[place[inside]] <= end_ns[inside]
         place[inside] += 1 << level
-    found = starts[place]
-    return np.where(found < end_ns, found, _NEVER)
+    next_ns = starts[place]
+    return np.where(next_ns < end_ns, next_ns, _NEVER)

@@ -70,9 +70,9 @@ def _hear_guesses(heard: list[int], get_generator: Call) -> Call:
 
         @functools.wraps(guess)
         def get_candidates(input_ids: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-            found = guess(input_ids, *args, **kwargs)
-            heard.append(found[0].shape[1] - input_ids.shape[1])
-            return found
+            candidates = guess(input_ids, *args, **kwargs)
+            heard.append(candidates[0].shape[1] - input_ids.shape[1])
+            return candidates
 
         generator.get_candidates = get_candidates
         return generator

@@ -101,8 +101,8 @@ def _dtypes(model: nn.Module) -> tuple[str, ...]:
     for weights in model.parameters():
         if weights.is_floating_point() and weights.dtype.itemsize > 1:
             counts[weights.dtype] += weights.numel()
-    found = [dtype for dtype, _ in counts.most_common()] or [getattr(model, "dtype", next(model.parameters()).dtype)]
-    return tuple(str(dtype).removeprefix("torch.") for dtype in found)
+    dtypes = [dtype for dtype, _ in counts.most_common()] or [getattr(model, "dtype", next(model.parameters()).dtype)]
+    return tuple(str(dtype).removeprefix("torch.") for dtype in dtypes)
 
 
 def _attention(config: Any) -> str | None:
@@ -113,8 +113,8 @@ def _attention(config: Any) -> str | None:
         part = getattr(config, name, None)
         if part is not None and part is not parts["text"]:
             parts[name.removesuffix("_config")] = part
-    found = {name: getattr(part, "_attn_implementation", None) for name, part in parts.items()}
-    named = {name: str(attn) for name, attn in found.items() if attn is not None}
+    kinds = {name: getattr(part, "_attn_implementation", None) for name, part in parts.items()}
+    named = {name: str(attn) for name, attn in kinds.items() if attn is not None}
     differ = len(set(named.values())) > 1
     return "+".join(map("-".join, named.items())) if differ else next(iter(named.values()), None)
 
@@ -150,17 +150,17 @@ def check_devices(model: nn.Module, config: CaptureConfig) -> None:
         ConfigError: the stages have to wait for its devices, which the options don't say: it is on one that the
             profiler doesn't see, or on several of different kinds, which have no clock together.
     """
-    found = devices_of(model)
-    if strange := sorted(str(device) for device in found if not can_wait_for(device)):
+    devices = devices_of(model)
+    if strange := sorted(str(device) for device in devices if not can_wait_for(device)):
         raise DeviceError(f"the work of {', '.join(strange)} can't be timed; move the model to the CPU or to CUDA")
     if config.sync_stages:
         return
-    if unseen := sorted(str(device) for device in found if activity_of(device) is None):
+    if unseen := sorted(str(device) for device in devices if activity_of(device) is None):
         raise ConfigError(
             f"the profiler of this torch sees no work of {', '.join(unseen)}; give sync_stages=True, so that stages "
             f"wait for it"
         )
-    working = working_devices(found)
+    working = working_devices(devices)
     if len({device.type for device in working}) > 1:
         raise ConfigError(
             f"the model is spread over {', '.join(map(str, working))}, which are of different kinds, so that no "

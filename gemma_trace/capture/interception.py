@@ -239,14 +239,14 @@ def _shadow_on_class(owner: Any, name: str) -> _Shadow:
     """The shadow of an object's method, in a class that is this object's alone."""
     if _ORIGINAL not in vars(type(owner)):
         owner.__class__ = _class_of_its_own(type(owner))
-    own = type(owner)
-    original = getattr(own, _ORIGINAL)
-    shadows: dict[str, _Shadow] = own._gemma_trace_shadows
+    subclass = type(owner)
+    original = getattr(subclass, _ORIGINAL)
+    shadows: dict[str, _Shadow] = subclass._gemma_trace_shadows
     if name not in shadows:
 
         def end() -> None:
             del shadows[name]
-            delattr(own, name)
+            delattr(subclass, name)
             if not shadows:
                 owner.__class__ = original
 
@@ -256,7 +256,7 @@ def _shadow_on_class(owner: Any, name: str) -> _Shadow:
         def called(self: Any, *args: Any, **kwargs: Any) -> Any:
             return shadow(self, *args, **kwargs)
 
-        setattr(own, name, functools.wraps(method)(called))
+        setattr(subclass, name, functools.wraps(method)(called))
     return shadows[name]
 
 
@@ -280,8 +280,8 @@ def _new_object(kind: type, *arguments: Any) -> Any:
     return kind.__new__(kind, *arguments)
 
 
-def _without(part: Any, own: type, original: type) -> Any:
+def _without(part: Any, subclass: type, original: type) -> Any:
     """The part of what `__reduce_ex__` returns, with the class that the object had before."""
-    if part is own:
+    if part is subclass:
         return original
-    return tuple(original if each is own else each for each in part) if isinstance(part, tuple) else part
+    return tuple(original if each is subclass else each for each in part) if isinstance(part, tuple) else part

@@ -143,10 +143,10 @@ def load_assistance(config: CaptureConfig, model: nn.Module, progress: Progress 
         assistant = _load(asked, device, progress or NoProgress()).model
     except ModelError as error:
         raise of_option("--assistant", error) from error
-    theirs, ours = _vocabulary(assistant), _vocabulary(model)
-    if theirs != ours:
+    draft_tokens, model_tokens = _vocabulary(assistant), _vocabulary(model)
+    if draft_tokens != model_tokens:
         raise ModelError(
-            f"{asked.model_label} has a vocabulary of {theirs:,} tokens, and the model one of {ours:,}; "
+            f"{asked.model_label} has a vocabulary of {draft_tokens:,} tokens, and the model one of {model_tokens:,}; "
             "give --assistant one of the same vocabulary"
         )
     return {"assistant_model": assistant}

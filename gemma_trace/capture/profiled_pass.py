@@ -66,8 +66,8 @@ def profiled_pass(
             heap.begin_cycle()
             with _profiler(config, devices, len(sent) + len(exported) - 1, length, exported[-1]) as profiler:
                 for still_to_come in range(length, -1, -1):
-                    found = send(len(sent))
-                    sent += [found] if still_to_come < length else []
+                    answer = send(len(sent))
+                    sent += [answer] if still_to_come < length else []
                     for device in devices:
                         wait_for(device)
                     heap.after_request(still_to_come)

@@ -121,8 +121,8 @@ class Sender:
         config, count = self._config, len(request.media("image"))
         short = with_images(request, 1)
         images = _decoded(short)
-        one = self._inputs(short, images, 1)
-        tokens = int(one["input_ids"].shape[1])
+        single = self._inputs(short, images, 1)
+        tokens = int(single["input_ids"].shape[1])
         if count > 1:
             short = with_images(request, 2)
             two = int(self._inputs(short, images := _decoded(short), 1)["input_ids"].shape[1])
@@ -134,7 +134,7 @@ class Sender:
             prompt_tokens=config.prompt_tokens or tokens,
             new_tokens=new_tokens,
             chunk_tokens=config.prefill_chunk,
-            typed="token_type_ids" in one,
+            typed="token_type_ids" in single,
         )
 
     def _inputs(self, request: ChatRequest, images: list[Image], batch: int) -> Any:

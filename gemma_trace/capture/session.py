@@ -232,7 +232,7 @@ class _Session:
         self._sender = Sender(config, loaded, generation, requests)
         self._sent: dict[str, Sent] = {}
         numbers = image_numbers(self._sender.requests)  # now, as images that are made here are gone afterwards
-        self._image_numbers = {request.id: own for request, own in zip(self._sender.requests, numbers, strict=True)}
+        self._image_numbers = {request.id: count for request, count in zip(self._sender.requests, numbers, strict=True)}
         self.cold_requests: list[RequestSample] = []
         self.profiled: list[Sent] = []
         self.warnings = request_warnings(config, requests)
@@ -319,18 +319,18 @@ class _Session:
         """
         detail = self._config.detail if self._config.compile == "off" else "stage"  # hooks inside would be compiled
         with self._annotated(ProfilerRanges(), detail=detail) as ranges:
-            found = profiled_pass(
+            profiled = profiled_pass(
                 self._config,
                 (*self._loaded.devices, *filter(None, [self._images_on])),
                 lambda index: self._send(self.request(index), ranges, _ignore_tokens),
                 self._progress,
                 scratch,
             )
-        self.profiled += found.sent
-        self.warnings += found.warnings
-        if self._config.stacks and len(found.exported) > 1 and self._only_some_have_images():
+        self.profiled += profiled.sent
+        self.warnings += profiled.warnings
+        if self._config.stacks and len(profiled.exported) > 1 and self._only_some_have_images():
             self.warnings += (MODULES_WARNING,)
-        return found.exported
+        return profiled.exported
 
     def _only_some_have_images(self) -> bool:
         """Whether some of the profiled requests have images and others don't."""

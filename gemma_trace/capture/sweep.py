@@ -188,11 +188,11 @@ def settled(cells: Sequence[Cell], *, retry: bool, redo: bool = False) -> list[C
         redo: all is to be run.
     """
     record = read_record(cells[0].config.output)
-    found: list[Cell] = []
+    named: list[Cell] = []
     for cell in cells:
-        taken = {before.name for before in found}
-        found.append(_from_before(cell, record, taken, retry=retry or redo, redo=redo))
-    return found
+        taken = {before.name for before in named}
+        named.append(_from_before(cell, record, taken, retry=retry or redo, redo=redo))
+    return named
 
 
 def _from_before(cell: Cell, record: Record, taken: Collection[str], *, retry: bool, redo: bool) -> Cell:
@@ -264,8 +264,8 @@ def same_options(recorded: Mapping[str, Any], config: CaptureConfig) -> bool:
     """
     scrub = PathScrubber(keep_paths=config.keep_paths)
     wanted = json.loads(scrub(msgspec.json.encode(config.record())))
-    device, found = wanted.pop("device"), str(recorded.get("device"))
-    same_device = device == "auto" or found.split(":")[0] == device.split(":")[0]
+    device, device_then = wanted.pop("device"), str(recorded.get("device"))
+    same_device = device == "auto" or device_then.split(":")[0] == device.split(":")[0]
     defaults = CaptureConfig().record()
     return same_device and all(recorded.get(name, defaults[name]) == value for name, value in wanted.items())
 

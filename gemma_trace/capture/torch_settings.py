@@ -55,7 +55,7 @@ def _running_on(cpus: frozenset[int] | None) -> Iterator[None]:
 
 def _set_free(before: dict[int, set[int]]) -> None:
     """Each thread as it was; those that were started meanwhile as the one that calls."""
-    own = before[threading.get_native_id()]
+    main_cpus = before[threading.get_native_id()]
     for task in Path("/proc/self/task").iterdir():
         with suppress(OSError):
-            os.sched_setaffinity(int(task.name), before.get(int(task.name), own))
+            os.sched_setaffinity(int(task.name), before.get(int(task.name), main_cpus))

@@ -47,8 +47,8 @@ def driver_hangs() -> bool:
 
 def hanging_driver() -> Check:
     """What is said where nothing can be asked."""
-    found = f"nvidia-smi does not answer within {LONGEST_S:.0f} s, so no device was checked"
-    return Check("cuda", CheckStatus.ABSENT, found, "see dmesg for what the driver says, and restart the machine")
+    text = f"nvidia-smi does not answer within {LONGEST_S:.0f} s, so no device was checked"
+    return Check("cuda", CheckStatus.ABSENT, text, "see dmesg for what the driver says, and restart the machine")
 
 
 def cuda_checks() -> Iterator[Check]:
@@ -66,8 +66,8 @@ def cuda_checks() -> Iterator[Check]:
     for index, name in enumerate(names):
         yield _device(index, name, states.get(f"cuda:{index}", GpuState()))
     if len(set(names)) > 1:
-        found = f"the devices are of {len(set(names))} kinds, and figures of one kind say nothing about another"
-        yield Check("cuda devices", CheckStatus.OK, f"{found}; choose one with --device cuda:N")
+        text = f"the devices are of {len(set(names))} kinds, and figures of one kind say nothing about another"
+        yield Check("cuda devices", CheckStatus.OK, f"{text}; choose one with --device cuda:N")
 
 
 def why_unseen() -> tuple[str, str]:
@@ -97,8 +97,8 @@ def _no_device(said: list[str]) -> Check:
 
     rocm, cuda = torch.version.hip, torch.version.cuda
     if rocm:
-        found = f"torch is built for ROCm {rocm}, but no device is visible"
-        return Check("cuda", CheckStatus.ABSENT, found, "check the driver: rocm-smi")
+        text = f"torch is built for ROCm {rocm}, but no device is visible"
+        return Check("cuda", CheckStatus.ABSENT, text, "check the driver: rocm-smi")
     if not cuda:
         mend = "install a CUDA build of torch: https://pytorch.org"
         return Check("cuda", CheckStatus.ABSENT, "torch is built without CUDA", mend)
@@ -108,18 +108,18 @@ def _no_device(said: list[str]) -> Check:
         if highest is not None and highest[0] < int(cuda.partition(".")[0]):
             return _old_driver(cuda, highest)
         if nvml is not None and _mig_without_instances(nvml):
-            found = f"torch is built for CUDA {cuda}; MIG is on, but no instance is visible"
-            return Check("cuda", CheckStatus.ABSENT, found, "make one: nvidia-smi mig -cgi PROFILE -C, or turn MIG off")
-    found = f"torch is built for CUDA {cuda}, but no device is visible"
-    return Check("cuda", CheckStatus.ABSENT, found, "check the driver: nvidia-smi, and CUDA_VISIBLE_DEVICES")
+            text = f"torch is built for CUDA {cuda}; MIG is on, but no instance is visible"
+            return Check("cuda", CheckStatus.ABSENT, text, "make one: nvidia-smi mig -cgi PROFILE -C, or turn MIG off")
+    text = f"torch is built for CUDA {cuda}, but no device is visible"
+    return Check("cuda", CheckStatus.ABSENT, text, "check the driver: nvidia-smi, and CUDA_VISIBLE_DEVICES")
 
 
 def _old_driver(cuda: str, highest: tuple[int, int]) -> Check:
-    found = f"the driver supports CUDA up to {highest[0]}.{highest[1]}, and torch is built for CUDA {cuda}"
+    text = f"the driver supports CUDA up to {highest[0]}.{highest[1]}, and torch is built for CUDA {cuda}"
     needed = _DRIVER_OF_CUDA.get(int(cuda.partition(".")[0]))
     newer = f"version {needed} or newer" if needed else "a newer one"
     mend = f"update the driver to {newer}, or install a torch for CUDA {highest[0]}: https://pytorch.org"
-    return Check("cuda", CheckStatus.ABSENT, found, mend)
+    return Check("cuda", CheckStatus.ABSENT, text, mend)
 
 
 def _name(index: int) -> str:
@@ -196,8 +196,8 @@ def _highest_cuda(nvml: Any, said: list[str]) -> tuple[int, int] | None:
         except nvml.NVMLError:
             version = None
     if version is None:
-        found = re.search(r"driver .*too old \(found version (\d+)\)", " ".join(said))
-        version = int(found[1]) if found else None
+        match = re.search(r"driver .*too old \(found version (\d+)\)", " ".join(said))
+        version = int(match[1]) if match else None
     return None if version is None else (version // 1000, version % 1000 // 10)
 
 

@@ -47,8 +47,8 @@ def examine_machine(*, ask_hub: bool = False) -> list[Check]:
 
 
 def _python() -> Check:
-    found = f"Python {platform.python_version()}, gemma-trace {__version__}, {platform.system()} {platform.machine()}"
-    return Check("python", CheckStatus.OK, found)
+    text = f"Python {platform.python_version()}, gemma-trace {__version__}, {platform.system()} {platform.machine()}"
+    return Check("python", CheckStatus.OK, text)
 
 
 def _extras() -> Iterator[Check]:
@@ -60,8 +60,8 @@ def _extras() -> Iterator[Check]:
             mend = f'pip install "gemma-trace[{extra}]"'
             yield Check(f"extra {extra}", status, f"not installed: {', '.join(missing)}", mend)
         else:
-            found = ", ".join(f"{package} {version}" for package, version in versions.items())
-            yield Check(f"extra {extra}", CheckStatus.OK, found)
+            text = ", ".join(f"{package} {version}" for package, version in versions.items())
+            yield Check(f"extra {extra}", CheckStatus.OK, text)
 
 
 def _version(package: str) -> str | None:
@@ -125,14 +125,14 @@ def _profiler() -> Check:
     seen = sum(event.device_type == torch.autograd.DeviceType.CUDA for event in recorded.events())
     if seen:
         return Check("profiler", CheckStatus.OK, f"records the CPU and CUDA; saw {seen} device activities in a trial")
-    found, mend = why_unseen()
-    return Check("profiler", CheckStatus.MISSING, found, mend)
+    text, mend = why_unseen()
+    return Check("profiler", CheckStatus.MISSING, text, mend)
 
 
 def _compiler() -> Check:
-    found = next((name for name in ("g++", "clang++", "c++") if shutil.which(name)), None)
-    if found:
-        return Check("compiler", CheckStatus.OK, f"{found}, for --compile stages on the CPU")
+    compiler = next((name for name in ("g++", "clang++", "c++") if shutil.which(name)), None)
+    if compiler:
+        return Check("compiler", CheckStatus.OK, f"{compiler}, for --compile stages on the CPU")
     missing = "no C++ compiler; --compile stages requires one on the CPU"
     return Check("compiler", CheckStatus.ABSENT, missing, "install g++")
 
@@ -160,8 +160,8 @@ def _sizes() -> Check:
         for dtype in ("bfloat16", "float32")
         if needed_bytes(parameters, dtype, device.type) <= free
     ]
-    found = f"on {device}: tiny, {', '.join(fits)}" if fits else f"on {device}: tiny only"
-    return Check("models that fit", CheckStatus.OK, found)
+    text = f"on {device}: tiny, {', '.join(fits)}" if fits else f"on {device}: tiny only"
+    return Check("models that fit", CheckStatus.OK, text)
 
 
 def _token() -> Check:

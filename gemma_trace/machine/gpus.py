@@ -17,12 +17,12 @@ from gemma_trace.machine.gpu_types import Gpu, GpuAddress, OpenedGpus
 def opened_gpus(addresses: Sequence[GpuAddress]) -> Iterator[OpenedGpus]:
     """Ask these GPUs while the block runs; it never fails, whatever the driver or its library does."""
     with ExitStack() as undo:
-        found: list[Gpu] = []
+        gpus: list[Gpu] = []
         reasons: list[str] = []
         for maker, module in (("nvidia", nvidia), ("amd", amd)):
             wanted = [address for address in addresses if address.maker == maker]
             if wanted:
                 opened = module.opened(wanted, undo)
-                found += opened.gpus
+                gpus += opened.gpus
                 reasons += [opened.why_not] if opened.why_not else []
-        yield OpenedGpus(tuple(found), "; ".join(reasons))
+        yield OpenedGpus(tuple(gpus), "; ".join(reasons))

@@ -115,9 +115,9 @@ def _cache_bytes(device: torch.device) -> int:
     """The last-level cache: CUDA's L2, or the largest that Linux lists for the first core; 0 where none is listed."""
     if device.type == "cuda":
         return int(getattr(torch.cuda.get_device_properties(device), "L2_cache_size", 0))
-    found = [0]
+    sizes = [0]
     for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
         matched = re.fullmatch(r"(\d+)([KMG])", path.read_text().strip())
         if matched:
-            found.append(int(matched[1]) * _CACHE_UNITS[matched[2]])
-    return max(found)
+            sizes.append(int(matched[1]) * _CACHE_UNITS[matched[2]])
+    return max(sizes)

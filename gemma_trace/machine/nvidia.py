@@ -35,9 +35,9 @@ def opened(addresses: Sequence[GpuAddress], undo: ExitStack) -> OpenedGpus:
     except pynvml.NVMLError as error:
         return OpenedGpus((), f"NVML says: {error}")
     undo.callback(_shut_down, pynvml)
-    found = [(address, _handle(pynvml, address)) for address in addresses]
-    gpus = tuple(NvidiaGpu(pynvml, address.device, handle) for address, handle in found if handle is not None)
-    lacking = [address.device for address, handle in found if handle is None]
+    handles = [(address, _handle(pynvml, address)) for address in addresses]
+    gpus = tuple(NvidiaGpu(pynvml, address.device, handle) for address, handle in handles if handle is not None)
+    lacking = [address.device for address, handle in handles if handle is None]
     return OpenedGpus(gpus, f"NVML does not know {', '.join(lacking)}" if lacking else "")
 
 

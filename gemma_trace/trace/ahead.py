@@ -41,10 +41,10 @@ def pays(path: Path, state: SourceState) -> bool:
     Args:
         state: of the file, of which a chunk has been read.
     """
-    found = path.stat()
-    expected = expected_json_bytes(found.st_size, compressed=state.compressed)
+    status = path.stat()
+    expected = expected_json_bytes(status.st_size, compressed=state.compressed)
     worthwhile = WORTHWHILE_FORKED_BYTES if may_fork() else WORTHWHILE_BYTES
-    return stat.S_ISREG(found.st_mode) and expected >= worthwhile
+    return stat.S_ISREG(status.st_mode) and expected >= worthwhile
 
 
 @dataclass(frozen=True)

@@ -76,14 +76,14 @@ class TraceCache:
     def is_worth(trace: Path) -> bool:
         """Whether a trace is so large, and a file that stays the same, that keeping it helps the next command."""
         try:
-            found = trace.stat()
-            if not stat.S_ISREG(found.st_mode):  # nothing may be read off a pipe
+            status = trace.stat()
+            if not stat.S_ISREG(status.st_mode):  # nothing may be read off a pipe
                 return False
             with trace.open("rb") as file:
                 compressed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
         except OSError:  # whoever reads it says why it can't be read
             return False
-        return expected_json_bytes(found.st_size, compressed=compressed) >= WORTHWHILE_BYTES
+        return expected_json_bytes(status.st_size, compressed=compressed) >= WORTHWHILE_BYTES
 
     @property
     def folder(self) -> Path:
@@ -152,8 +152,8 @@ class TraceCache:
         kept: list[tuple[float, int, Path]] = []
         for file in self.folder.glob(f"*{_SUFFIX}"):
             with contextlib.suppress(OSError):  # another process may make room at the same time
-                found = file.lstat()
-                kept.append((found.st_mtime, found.st_size, file))
+                status = file.lstat()
+                kept.append((status.st_mtime, status.st_size, file))
         total = 0
         for _, size, file in sorted(kept, reverse=True):
             total += size

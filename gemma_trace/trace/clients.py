@@ -48,11 +48,11 @@ def client_tracks(trace: Trace) -> BoolArray:
 def engines(trace: Trace) -> IntArray:
     """int64 [tracks], a number for the engine that each thread belongs to; `NONE` where it is no single one's."""
     processes = [track.pid for track in trace.spans.tracks]
-    found = np.full(len(processes), NONE, dtype=np.int64)
+    engine = np.full(len(processes), NONE, dtype=np.int64)
     for number, clients in enumerate(sorted({pid for pid in processes if pid.startswith(f"{CLIENT_PROCESS} ")})):
-        own = {clients, *clients.split(" ")[1:]}
-        found[[place for place, pid in enumerate(processes) if pid in own]] = number
-    return found
+        pids = {clients, *clients.split(" ")[1:]}
+        engine[[place for place, pid in enumerate(processes) if pid in pids]] = number
+    return engine
 
 
 def engine_stages(trace: Trace) -> BoolArray:
@@ -60,23 +60,25 @@ def engine_stages(trace: Trace) -> BoolArray:
     return np.array([name in DEVICE_STAGES for name in trace.stage_names], dtype=bool)
 
 
-def works_for(trace: Trace, own: IntArray, client: IntArray, theirs: IntArray, track: Codes) -> BoolArray:
+def works_for(trace: Trace, waits_in: IntArray, client: IntArray, works_in: IntArray, track: Codes) -> BoolArray:
     """bool, whether work is for the request of a client, by the stages that both are in when it is asked for.
 
     The request is in the stage of the work; or it is given a token by a step that reads other requests' prompts, which
     is of its `decode`. Work of which no stage is known is for every request that is in a stage of the engine.
 
     Args:
-        own: int64, the stage code of the client's thread at that time.
+        waits_in: int64, the stage code of the client's thread at that time.
         client: int64, that thread.
-        theirs: int64, the stage code of the work; the number of stages stands for `unlinked`.
+        works_in: int64, the stage code of the work; the number of stages stands for `unlinked`.
         track: int64, the thread that it was asked for on.
     """
-    one, other = trace.engines[client], trace.engines[track]
-    reads = (own == _DECODE) & np.isin(theirs, _READING)
-    unknown = (theirs == len(trace.stage_names)) & engine_stages(trace)[own]
-    found: BoolArray = ((one == other) | (one == NONE) | (other == NONE)) & ((own == theirs) | reads | unknown)
-    return found
+    of_client, of_work = trace.engines[client], trace.engines[track]
+    reads = (waits_in == _DECODE) & np.isin(works_in, _READING)
+    unknown = (works_in == len(trace.stage_names)) & engine_stages(trace)[waits_in]
+    answers: BoolArray = ((of_client == of_work) | (of_client == NONE) | (of_work == NONE)) & (
+        (waits_in == works_in) | reads | unknown
+    )
+    return answers
 
 
 def client_tokens_ns(trace: Trace, request: Request) -> IntArray:

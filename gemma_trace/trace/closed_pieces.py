@@ -59,11 +59,11 @@ def _cuts(order: Codes, ts_ns: IntArray, end_ns: IntArray, track: Codes, rows: I
             continue
         highest = np.iinfo(np.int64).min
         for low in range(begin, stop, PIECE):
-            own = order[low : min(low + PIECE, stop)]
-            start = ts_ns[own if rows is None else rows[own]]
-            reach = np.append(highest, np.maximum(start, end_ns[own]))
+            piece = order[low : min(low + PIECE, stop)]
+            start = ts_ns[piece if rows is None else rows[piece]]
+            reach = np.append(highest, np.maximum(start, end_ns[piece]))
             np.maximum.accumulate(reach, out=reach)
-            cuts[low : low + len(own)] |= start > reach[:-1]
+            cuts[low : low + len(piece)] |= start > reach[:-1]
             highest = reach[-1]
     return np.flatnonzero(cuts)
 

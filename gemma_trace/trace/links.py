@@ -122,9 +122,9 @@ def _latest_before(events: Events, activities: IntArray, calls: IntArray) -> Int
     device_process = _process_of_activities(events, activities, calls, process)
     latest = np.full(len(activities), NONE, dtype=np.int64)
     for number in distinct(device_process).tolist():
-        mine = np.flatnonzero(device_process == number)
+        of_process = np.flatnonzero(device_process == number)
         candidates = calls if number == NONE else calls[process == number]
-        latest[mine] = _latest(events, activities[mine], candidates)
+        latest[of_process] = _latest(events, activities[of_process], candidates)
     # Launched by a process that isn't the device's usual one.
     missing = np.flatnonzero((latest == NONE) & (device_process != NONE))
     latest[missing] = _latest(events, activities[missing], calls)
@@ -161,7 +161,7 @@ def _process_of_activities(events: Events, activities: IntArray, calls: IntArray
     if not 1 < len(numbers) <= MOST_PROCESSES:
         return np.full(len(activities), NONE, dtype=np.int64)
     place = events.place.astype(np.int64)
-    places = [place[calls[own]] for _, own in Places(process)]
+    places = [place[calls[of_process]] for _, of_process in Places(process)]
     first, last = np.array([each.min() for each in places]), np.array([each.max() for each in places])
     order = np.argsort(first)
     if (last[order][:-1] < first[order][1:]).all():
@@ -172,8 +172,7 @@ def _process_of_activities(events: Events, activities: IntArray, calls: IntArray
     device = device.reshape(-1)
     votes = np.zeros((known.shape[1], len(numbers)), dtype=np.int64)
     for column, number in enumerate(numbers):
-        mine = calls[process == number]
-        call = _latest(events, activities, mine)
+        call = _latest(events, activities, calls[process == number])
         early = (call >= 0) & (events.ts_ns[np.maximum(call, 0)] <= events.ts_ns[activities])
         votes[:, column] = np.bincount(device[early], minlength=len(votes))
     of_device = np.full(len(votes), NONE, dtype=np.int64)
@@ -192,10 +191,10 @@ def _by_flow(events: Events, flows: Flows, activities: IntArray, host: IntArray)
     sources, targets = _arrows(flows, np.ones(len(flows), dtype=bool))
     hit = SpanFinder(events, activities).find(flows.track[targets], flows.ts_ns[targets])
     call = SpanFinder(events, host).find(flows.track[sources], flows.ts_ns[sources])
-    found = np.full(len(events), NONE, dtype=np.int64)
+    launch = np.full(len(events), NONE, dtype=np.int64)
     both = (hit >= 0) & (call >= 0)
-    found[hit[both]] = call[both]
-    return found[activities]
+    launch[hit[both]] = call[both]
+    return launch[activities]
 
 
 def _arrows(flows: Flows, chosen: BoolArray) -> tuple[IntArray, IntArray]:

@@ -48,7 +48,7 @@ def spelled(pattern: str) -> str:
     'nn.Module: MoE _'
     """
     text = re.sub(r"\\[A-Za-z]|\(\?[A-Za-z]*[:=!)]", " ", pattern[:_READ])
-    text = re.sub(r"\\(.)|[\^$*+?{}()\[\]|]", lambda found: found[1] or " ", text)
+    text = re.sub(r"\\(.)|[\^$*+?{}()\[\]|]", lambda match: match[1] or " ", text)
     return " ".join(text.split())
 
 
@@ -62,7 +62,7 @@ def nearest(text: str, names: Sequence[str]) -> list[str]:
     shared = [sum(map(name.__contains__, pieces)) for name in lowered]
     order = sorted(range(len(names)), key=lambda place: -shared[place])
     scored = [(_likeness(wanted, lowered[place]), place) for place in order[:_COMPARED]]
-    best = sorted((found for found in scored if found[0] >= _LEAST), key=lambda found: (-found[0], found[1]))
+    best = sorted((-likeness, place) for likeness, place in scored if likeness >= _LEAST)
     return [names[place] for _, place in best[:MOST_NAMES]]
 
 

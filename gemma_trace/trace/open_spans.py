@@ -81,7 +81,7 @@ def innermost_of(
     Returns:
         int32 [n], indices of spans; `NONE` where none is open, and for all that isn't asked for.
     """
-    found = np.full(len(ts_ns), NONE, dtype=np.int32)
+    innermost = np.full(len(ts_ns), NONE, dtype=np.int32)
     held = spans[:0]
     low = 0
     while low < len(spans):
@@ -90,11 +90,11 @@ def innermost_of(
         is_wanted = wanted[piece]
         held = np.append(held, piece[is_wanted])
         if len(held):
-            found[piece] = _innermost_of(piece, held, ts_ns, dur_ns, track, is_wanted, by_time)
+            innermost[piece] = _innermost_of(piece, held, ts_ns, dur_ns, track, is_wanted, by_time)
         if high < len(spans):
             held = held[ts_ns[held] + dur_ns[held] >= ts_ns[spans[high]]]
         low = high
-    return found
+    return innermost
 
 
 def _end_of_piece(spans: IntArray, ts_ns: IntArray, low: int, size: int) -> int:
@@ -124,5 +124,5 @@ def _innermost_of(
     while len(inside := inside[chosen[place[inside]] > spans[inside]]):
         place[inside] = opened.parent[place[inside]]
         inside = inside[place[inside] >= 0]
-    found = np.where(place >= 0, chosen[place], NONE)
-    return np.where(is_wanted, spans, found)
+    around = np.where(place >= 0, chosen[place], NONE)
+    return np.where(is_wanted, spans, around)

@@ -138,11 +138,15 @@ class OtherEvents:
         self._series.extend(series)
 
     def _code(self, event: AnyEvent, argument: str) -> int:
-        own = event.id if type(event.id) is int else text(event.id)
-        key = (event.pid, own, event.name, argument)
+        series_id = event.id if type(event.id) is int else text(event.id)
+        key = (event.pid, series_id, event.name, argument)
         code = self._codes.get(key)
         if code is None:
-            parts = (event.name, "" if own == NONE else str(own), "" if argument in ("value", event.name) else argument)
+            parts = (
+                event.name,
+                "" if series_id == NONE else str(series_id),
+                "" if argument in ("value", event.name) else argument,
+            )
             known = CounterSeries(" ".join(filter(None, parts)), str(id_of(event.pid)))
             code = self._codes[key] = self._known.setdefault(known, len(self._known))
         return code
@@ -164,9 +168,9 @@ def is_known_instant(event: AnyEvent) -> bool:
 def _decoded(args: Sequence[bytes]) -> list[dict[str, Any]]:
     """Arguments as mappings; empty for what is none. All at once, unless one of them is no mapping."""
     try:
-        return _BATCH.decode(b"[%b]" % b",".join(one or b"{}" for one in args))
+        return _BATCH.decode(b"[%b]" % b",".join(each or b"{}" for each in args))
     except UNDECODABLE:
-        return [_decoded_alone(one) for one in args]
+        return [_decoded_alone(each) for each in args]
 
 
 def _decoded_alone(args: bytes) -> dict[str, Any]:

@@ -44,5 +44,5 @@ def distinct(values: npt.ArrayLike) -> IntArray:
     [3, 7]
     """
     ascending = np.sort(np.asarray(values), axis=None)
-    found: IntArray = ascending[np.append(True, ascending[1:] != ascending[:-1])[: len(ascending)]]
-    return found
+    values_once: IntArray = ascending[np.append(True, ascending[1:] != ascending[:-1])[: len(ascending)]]
+    return values_once

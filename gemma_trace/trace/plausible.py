@@ -122,8 +122,8 @@ def _displaced(events: Events) -> BoolArray | None:
     distance = np.maximum(at[first[bulk]] - at[last], at[first] - at[last[bulk]])
     at_zero = (ts_ns[first] == 0) & (ts_ns[last] == 0)
     lost = at_zero[cluster] & (at + events.dur_ns < at[first[bulk]] - APART_NS)
-    found: BoolArray = (distance > YEAR_NS)[cluster] | lost | endless
-    return found if found.any() and not found.all() else None
+    is_displaced: BoolArray = (distance > YEAR_NS)[cluster] | lost | endless
+    return is_displaced if is_displaced.any() and not is_displaced.all() else None
 
 
 def _taken(events: Events, kept: BoolArray) -> Events:
@@ -159,14 +159,14 @@ def overlaps(events: Events, activities: IntArray) -> Overlaps:
     start, end = events.ts_ns[activities], events.ends_ns(activities)
     over, covered_ns = (np.zeros(len(activities), dtype=np.int64) for _ in range(2))
     until_ns, next_end_ns = end.copy(), np.full(len(activities), _FAR)
-    for mine in _streams(events, activities):
-        starts, ends = start[mine], end[mine]
-        until_ns[mine[:-1]], next_end_ns[mine[:-1]] = starts[1:], ends[1:]
+    for on_stream in _streams(events, activities):
+        starts, ends = start[on_stream], end[on_stream]
+        until_ns[on_stream[:-1]], next_end_ns[on_stream[:-1]] = starts[1:], ends[1:]
         reached = np.append(starts[:1], np.maximum.accumulate(ends)[:-1])
-        covered_ns[mine] = np.maximum(np.minimum(reached, ends) - starts, 0)
+        covered_ns[on_stream] = np.maximum(np.minimum(reached, ends) - starts, 0)
         # From an activity's own place to the first that starts no earlier than its end.
-        later = np.searchsorted(starts, ends, side="left") - np.arange(len(mine)) - 1
-        over[mine] = np.maximum(later, 0)
+        later = np.searchsorted(starts, ends, side="left") - np.arange(len(on_stream)) - 1
+        over[on_stream] = np.maximum(later, 0)
     return Overlaps(over, until_ns, next_end_ns, covered_ns)
 
 
@@ -198,7 +198,11 @@ def _overlong(events: Events, activities: IntArray) -> tuple[Overlong, ...]:
     wrong = np.flatnonzero(runs_over & (through | (crossed.over == 0)) & (usual > 0) & (length > factor * usual))
     if int((runs_over & through).sum()) > max(3, RARE_SHARE * len(activities)):
         return ()
-    stream = {int(place): mine for mine in _streams(events, activities) for place in np.intersect1d(mine, wrong)}
+    stream = {
+        int(place): on_stream
+        for on_stream in _streams(events, activities)
+        for place in np.intersect1d(on_stream, wrong)
+    }
     overlong = []
     for place in wrong[np.argsort(-length[wrong], kind="stable")].tolist():
         later = stream[place][np.searchsorted(stream[place], place) + 1 :][: int(crossed.over[place])]

@@ -357,15 +357,15 @@ class _Reader:
         """The other top-level members, and whether the file ends as it should."""
         members: dict[str, msgspec.Raw] = {}
         if head:
-            found = self._members(head.rstrip().removesuffix(b",") + b"}")
-            self.repairs[UNREADABLE_HEADER] += found is None
-            members |= found or {}
+            parsed = self._members(head.rstrip().removesuffix(b",") + b"}")
+            self.repairs[UNREADABLE_HEADER] += parsed is None
+            members |= parsed or {}
         if tail is None:
             return members, False
         if not head:
             return members, True
-        found = self._members(b"{" + tail.lstrip().removeprefix(b",").rstrip(b"\0 \t\r\n"))
-        return members | (found or {}), found is not None
+        parsed = self._members(b"{" + tail.lstrip().removeprefix(b",").rstrip(b"\0 \t\r\n"))
+        return members | (parsed or {}), parsed is not None
 
     def _members(self, text: bytes) -> dict[str, msgspec.Raw] | None:
         try:

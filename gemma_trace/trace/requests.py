@@ -136,25 +136,25 @@ def main_threads(trace: Trace) -> dict[int, int]:
     annotated[spans.track[trace.is_annotation | (trace.stage_range != NONE)]] = True
     process = process_of_tracks(trace)
     known, first = np.unique(tracks, return_index=True)
-    found: dict[int, int] = {}
+    main_thread: dict[int, int] = {}
     of_process, on_track = Places(process[known]), Places(tracks)
     for number in dict.fromkeys(process[known[np.argsort(first)]].tolist()):
         threads = known[of_process.of(number)].tolist()
         best = max((annotated[code], _is_main(spans.tracks[code])) for code in threads)
         alike = [code for code in threads if (annotated[code], _is_main(spans.tracks[code])) == best]
-        found[number] = (
+        main_thread[number] = (
             alike[0] if len(alike) == 1 else max(alike, key=lambda code: _covered_ns(trace, host[on_track.of(code)]))
         )
-    return found
+    return main_thread
 
 
 def _is_main(track: Track) -> bool:
     return track.tid == track.pid
 
 
-def _covered_ns(trace: Trace, own: IntArray) -> int:
+def _covered_ns(trace: Trace, spans_of_request: IntArray) -> int:
     """How long a thread, of which these are the spans, is in any of them."""
     spans = trace.spans
-    covered = np.maximum.accumulate(spans.ends_ns(own))
-    before = np.append(spans.ts_ns[own[:1]], covered[:-1])
-    return int(np.maximum(covered - np.maximum(before, spans.ts_ns[own]), 0).sum())
+    covered = np.maximum.accumulate(spans.ends_ns(spans_of_request))
+    before = np.append(spans.ts_ns[spans_of_request[:1]], covered[:-1])
+    return int(np.maximum(covered - np.maximum(before, spans.ts_ns[spans_of_request]), 0).sum())

@@ -50,8 +50,8 @@ class Roles:
 
     def are(self, role: Role) -> BoolArray:
         """bool [n], which spans stand for this."""
-        found: BoolArray = self.role == role
-        return found
+        is_role: BoolArray = self.role == role
+        return is_role
 
 
 _BY_CATEGORY: Final = (
@@ -116,10 +116,10 @@ def roles_of(spans: Events, names: TrackNames) -> Roles:
 
 def _first_matches(rules: Sequence[tuple[re.Pattern[str], Role]], texts: Sequence[str], codes: CodeArray) -> RoleArray:
     """The role by the first rule that matches each text; `_UNSURE` where none does."""
-    found = np.full(len(texts), _UNSURE, dtype=np.int8)
+    role_of_text = np.full(len(texts), _UNSURE, dtype=np.int8)
     for code in distinct(codes).tolist():
-        found[code] = next((role for pattern, role in rules if pattern.fullmatch(texts[code])), _UNSURE)
-    return found[codes]
+        role_of_text[code] = next((role for pattern, role in rules if pattern.fullmatch(texts[code])), _UNSURE)
+    return role_of_text[codes]
 
 
 def _by_track(spans: Events, chosen: IntArray, names: TrackNames) -> RoleArray:
@@ -131,7 +131,7 @@ def _by_track(spans: Events, chosen: IntArray, names: TrackNames) -> RoleArray:
     working = {
         pid: next(filter(lambda kind: any(map(kind.fullmatch, of)), _STREAMS), None) for pid, of in threads.items()
     }
-    found = np.full(len(spans.tracks), _UNSURE, dtype=np.int8)
+    role_of_track = np.full(len(spans.tracks), _UNSURE, dtype=np.int8)
     for code, track in used.items():
         called = (track.pid, names.processes.get(track.pid, ""), names.labels.get(track.pid, ""))
         role = next((role for name, role in _BY_PROCESS if any(map(name.fullmatch, called))), None)
@@ -140,5 +140,5 @@ def _by_track(spans: Events, chosen: IntArray, names: TrackNames) -> RoleArray:
         streams = working[track.pid]
         thread = names.threads.get((track.pid, track.tid), track.tid)
         aside = role is Role.DEVICE and streams is not None and not streams.fullmatch(thread)
-        found[code] = Role.ASIDE if aside else role
-    return found[spans.track[chosen]]
+        role_of_track[code] = Role.ASIDE if aside else role
+    return role_of_track[spans.track[chosen]]

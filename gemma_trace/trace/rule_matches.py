@@ -55,8 +55,8 @@ def first_stages(rules: Sequence[StageRule], matches: Sequence[IntArray], names:
         matches: what `match_rules` found.
     """
     stages: list[str | None] = [None] * names
-    for rule, found in reversed(list(zip(rules, matches, strict=True))):
-        for place in found.tolist():
+    for rule, places in reversed(list(zip(rules, matches, strict=True))):
+        for place in places.tolist():
             stages[place] = rule.stage
     return stages
 

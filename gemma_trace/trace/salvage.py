@@ -186,9 +186,9 @@ class Salvage:
                 sound += group
                 continue
             self._left -= len(group)
-            for place, one in enumerate(group, begin):
-                if _decodes([one]):
-                    sound.append(one)
+            for place, text in enumerate(group, begin):
+                if _decodes([text]):
+                    sound.append(text)
                 else:
                     lost.append(events[place])
         return sound, lost
@@ -212,7 +212,7 @@ class Salvage:
 
 def _pieces(objects: list[bytes], most_bytes: int) -> Iterator[list[bytes]]:
     """The events in order, as many at a time as are no longer than this together, and one at least."""
-    ends = np.cumsum([len(one) for one in objects])
+    ends = np.cumsum([len(each) for each in objects])
     begin = 0
     while begin < len(objects):
         before = int(ends[begin - 1]) if begin else 0

@@ -131,8 +131,8 @@ def _candidates(text: bytes, place: int) -> Iterator[tuple[int, int]]:
 
     compute: Any = pc
     ends = np.array([0, len(text)], dtype=np.int64)  # pa.array would import pandas to see whether it is given any of it
-    one = pa.Array.from_buffers(pa.large_binary(), 1, [None, pa.py_buffer(ends), pa.py_buffer(text)])
-    marked = compute.replace_substring_regex(one, pattern=_PATTERN, replacement="\0\\0\1")[0].as_py()
+    texts = pa.Array.from_buffers(pa.large_binary(), 1, [None, pa.py_buffer(ends), pa.py_buffer(text)])
+    marked = compute.replace_substring_regex(texts, pattern=_PATTERN, replacement="\0\\0\1")[0].as_py()
     for number, part in enumerate(marked.split(_BEGIN)):
         if number:
             yield place, place + part.index(_END)

@@ -230,6 +230,6 @@ def _end_of_value(text: str, start: int, quote: str | None) -> int:
         end = text.find(quote, start, start + MAX_VALUE)
         if end >= 0:
             return end
-    found = _UNQUOTED.match(text, start, min(len(text), start + MAX_VALUE))
-    value = found[0] if found else ""
+    match = _UNQUOTED.match(text, start, min(len(text), start + MAX_VALUE))
+    value = match[0] if match else ""
     return start + len(value.rstrip(",;)}]\\"))

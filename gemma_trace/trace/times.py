@@ -14,8 +14,8 @@ from gemma_trace.trace.events import BoolArray, IntArray
 
 _WHOLE: Final = rb"-?+[1-3]?[0-9]{1,15}+"  # of which the nanoseconds stay below MAX_TIME_NS
 _ALL_WHOLE, _ALL_THOUSANDTHS, _ALL_PLAIN = (
-    re.compile(one + rb"(?:," + one + rb")*+")
-    for one in (_WHOLE, _WHOLE + rb"\.[0-9]{3}", _WHOLE + rb"(?:\.[0-9]{1,3})?+")
+    re.compile(pattern + rb"(?:," + pattern + rb")*+")
+    for pattern in (_WHOLE, _WHOLE + rb"\.[0-9]{3}", _WHOLE + rb"(?:\.[0-9]{1,3})?+")
 )
 _NOTHING: Final = frozenset({b"", b"null"})
 

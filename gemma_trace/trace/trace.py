@@ -122,8 +122,8 @@ class Trace(Derived):
             foreign = self._codes([_first_match(FOREIGN_RULES, name) for name in self.spans.names], framed)
             np.copyto(ranges, foreign, where=ranges == NONE)
         if self.rules:
-            found = self._codes(first_stages(self.rules, self.rule_matches, len(self.spans.names)), self.on_host)
-            np.copyto(ranges, found, where=(found != NONE) & ~self.is_ours)
+            ruled = self._codes(first_stages(self.rules, self.rule_matches, len(self.spans.names)), self.on_host)
+            np.copyto(ranges, ruled, where=(ruled != NONE) & ~self.is_ours)
         return ranges
 
     def _in_our_process(self) -> BoolArray:
@@ -140,9 +140,9 @@ class Trace(Derived):
 
     def _codes(self, stages: Sequence[str | None], allowed: BoolArray) -> CodeArray:
         """Stage names by name code → stage codes by span."""
-        found = self._by_name(stages)[self.spans.name]
-        found[~allowed] = NONE
-        return found
+        codes = self._by_name(stages)[self.spans.name]
+        codes[~allowed] = NONE
+        return codes
 
     def _by_name(self, stages: Sequence[str | None]) -> CodeArray:
         return np.array([NONE if stage is None else self.stage_names.index(stage) for stage in stages], dtype=np.int32)
@@ -222,8 +222,8 @@ class Trace(Derived):
     @cached_property
     def stage_segments(self) -> Segments:
         """The threads cut where their innermost stage range changes, by thread and start; `owner` indexes the spans."""
-        found = self.open_stages.segments()
-        return Segments(found.start_ns, found.end_ns, self.stage_ranges.astype(np.int32)[found.owner])
+        segments = self.open_stages.segments()
+        return Segments(segments.start_ns, segments.end_ns, self.stage_ranges.astype(np.int32)[segments.owner])
 
     @cached_property
     def stage_segments_order(self) -> IntArray:

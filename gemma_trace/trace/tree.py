@@ -89,8 +89,8 @@ def _nest_piece(
         parts = []
         for begin, stop in zip(first, np.append(first[1:], n), strict=True):
             line_ranks = None if ranks is None else ranks[begin:stop]
-            found = _nest_line(start[begin:stop], end[begin:stop], line_ranks)
-            parts.append((np.where(found[0] >= 0, found[0] + begin, NONE), *found[1:]))
+            nested = _nest_line(start[begin:stop], end[begin:stop], line_ranks)
+            parts.append((np.where(nested[0] >= 0, nested[0] + begin, NONE), *nested[1:]))
         parent, depth, clipped_end = (np.concatenate([part[i] for part in parts]) for i in range(3))
         clipped = sum(part[3] for part in parts)
     return parent, depth, clipped_end // 2 + zero, clipped
@@ -165,9 +165,9 @@ def _cut_at_ranked(start: IntArray, end: IntArray, rank: Ranks) -> IntArray:
         first = np.searchsorted(keeper, yields, side="right")
         inside = first < np.searchsorted(start[keeper], cut[yields], side="left")
         yields, first = yields[inside], first[inside]
-        found = first_greater(cut[keeper], first, cut[yields])
-        crossed = found < len(keeper)
-        yields, at = yields[crossed], start[keeper[found[crossed]]]
+        closing = first_greater(cut[keeper], first, cut[yields])
+        crossed = closing < len(keeper)
+        yields, at = yields[crossed], start[keeper[closing[crossed]]]
         cut[yields] = np.minimum(cut[yields], at)
     return cut
 
@@ -212,8 +212,8 @@ def _parents(depth: IntArray) -> IntArray:
         above = by_depth[levels[level - 1] : levels[level]]
         here = by_depth[levels[level] : levels[level + 1]]
         if len(above):
-            found = np.searchsorted(above, here) - 1
-            parent[here] = np.where(found >= 0, above[found], NONE)
+            place = np.searchsorted(above, here) - 1
+            parent[here] = np.where(place >= 0, above[place], NONE)
     return parent
 
 

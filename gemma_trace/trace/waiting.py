@@ -69,11 +69,11 @@ def waiting_segments(trace: Trace) -> BoolArray:
 
 def _hold_others(nesting: Nesting) -> BoolArray:
     """bool [n], which spans of a nesting have one inside them."""
-    parent, found = nesting.parent, np.zeros(len(nesting.parent), dtype=bool)
+    parent, has_children = nesting.parent, np.zeros(len(nesting.parent), dtype=bool)
     for low in range(0, len(parent), PIECE):
         above = parent[low : low + PIECE]
-        found[above[above != NONE]] = True
-    return found
+        has_children[above[above != NONE]] = True
+    return has_children
 
 
 def _extents(spans: Events, host: IntArray, edges: IntArray) -> IntArray:

@@ -154,7 +154,8 @@ def test_labels_of_any_form(tmp_path: Path, labels: dict[str, Any], stage: str) 
 
 def test_a_span_of_the_host_has_no_node(tmp_path: Path) -> None:
     built = TraceBuilder().range("request", 0, 100).range("prefill", 0, 50)
-    built.span("cuda_runtime", "cudaGraphLaunch", 10, 5, correlation=1, **{"graph node id": 5, "stage": VISION})
+    args: dict[str, Any] = {"correlation": 1, "graph node id": 5, "stage": VISION}
+    built.span("cuda_runtime", "cudaGraphLaunch", 10, 5, **args)
     assert stages(built.kernel("gemm", 20, 10, correlation=1).load(tmp_path)) == {"gemm": "prefill"}
 
 

@@ -269,7 +269,7 @@ def require_enough(trials: Sequence[Trial]) -> None:
         CaptureError: every trial of an arm failed.
     """
     for label in dict.fromkeys(trial.arm.label for trial in trials):
-        mine = [trial for trial in trials if trial.arm.label == label]
-        if not any(trial.state == "done" for trial in mine):
-            error = next((trial.error for trial in mine if trial.error), "it wasn't run")
+        of_arm = [trial for trial in trials if trial.arm.label == label]
+        if not any(trial.state == "done" for trial in of_arm):
+            error = next((trial.error for trial in of_arm if trial.error), "it wasn't run")
             raise CaptureError(f"every trial of {label} failed: {error}")
