@@ -161,8 +161,8 @@ def checked(function: Callable[P, Result]) -> Callable[P, Result]:
             return value
         if "Sequence" in annotation and _is_loose(value):
             value = tuple(value)
-        if "Path" in annotation and isinstance(value, os.PathLike) and not isinstance(value, Path):
-            value = os.fspath(value)
+        if "Path" in annotation:
+            value = _as_paths(value)
         check_argument(name, value, annotation.removesuffix(_OR_NONE))
         return value
 
@@ -183,6 +183,15 @@ def check_argument(name: str, value: object, annotation: str) -> None:
     """
     if not _KINDS[annotation].fits(value):
         raise ConfigError(f"{name}={shown(value)} is {_KINDS[annotation].refusal}")
+
+
+def _as_paths(value: Any) -> Any:
+    """The text of another class's path, by itself or in a list; all else as it is."""
+    if isinstance(value, list):
+        return [*map(_as_paths, value)]
+    if isinstance(value, tuple):
+        return tuple(map(_as_paths, value))
+    return os.fspath(value) if isinstance(value, os.PathLike) and not isinstance(value, Path) else value
 
 
 def _is_loose(value: object) -> bool:

@@ -168,9 +168,11 @@ def test_peaks_are_no_list(trace: gemma_trace.Trace) -> None:
         untyped.stage_floors(trace, peaks=[])
 
 
-def test_a_path_of_another_class_is_taken_by_its_text() -> None:
+def test_a_path_of_another_class_is_taken_by_its_text(tmp_path: Path) -> None:
     class OtherPath:
         def __fspath__(self) -> str:
             return str(SAMPLES / "sample-tiny-cpu-pil")
 
     assert len(gemma_trace.load(OtherPath()).requests) == 2  # type: ignore[arg-type]
+    for again, several in enumerate(([OtherPath()], (OtherPath(),))):
+        assert len(untyped.Store(tmp_path / "store").index(several).shown) + again == 1

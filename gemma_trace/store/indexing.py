@@ -113,7 +113,8 @@ def _listed(store: str | Path, place: Place) -> Contents:
     try:
         return contents(place, ["failures"])
     except OSError as error:
-        raise UnreadableError(f"can't read {shown_url(str(store))}: {error.strerror or error}; check --to") from error
+        reason = error.strerror or error
+        raise UnreadableError(f"can't read {shown_url(str(store))}: {reason}; check the store") from error
 
 
 def index_file(job: IndexJob, path: Path) -> Outcome:

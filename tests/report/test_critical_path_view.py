@@ -32,5 +32,19 @@ def test_the_table_by_hand(tmp_path: Path) -> None:
     (request,) = trace.requests
     section = critical_path_table([critical_path(trace, request)], [None]).as_text()
     headers = [column.header for column in section.columns]
-    assert headers == ["stage", "path ms", "%", "host ms", "launch ms", "device ms", "gap ms", "sync ms"]
-    assert section.rows == (("unattributed", "10.00", "100.0", "2.900", "0.005", "7.000", "0.000", "0.095"),)
+    assert headers == ["stage", "path ms", "%", "host ms", "launch ms", "device ms", "sync ms"], "there is no gap"
+    assert section.rows == (("unattributed", "10.00", "100.0", "2.900", "0.005", "7.000", "0.095"),)
+    (note,) = section.notes
+    assert "sync: a call returns after what it waited for." in note
+    assert "gap:" not in note
+
+
+def test_a_path_of_one_kind_is_not_split_by_kind(tmp_path: Path) -> None:
+    trace = TraceBuilder().range("request", 0, 10_000_000).range("prefill", 1_000_000, 4_000_000).load(tmp_path)
+    (request,) = trace.requests
+    section = critical_path_table([critical_path(trace, request)], [None]).as_text()
+    assert [column.header for column in section.columns] == ["stage", "path ms", "%"]
+    assert section.rows == (("prefill", "4.000", "40.0"), ("unattributed", "6.000", "60.0"))
+    assert section.notes == (
+        "The chain of work that determines how long the requests take; it adds up to the wall time.",
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from gemma_trace.analysis.critical_path import CriticalPath, PathKind
@@ -43,14 +44,25 @@ KINDS: Final = tuple(
 PATH_FILE: Final = (Col.stored(columns.REQUEST), STAGE, PATH, TO_FIRST_TOKEN, *KINDS)
 """A row per request and stage on its path."""
 
-PATH_COLS: Final = (STAGE, PATH, Col("share_pct", "", PCT, priority=1), TO_FIRST_TOKEN, *KINDS)
+_WHEN: Final = {kind: f"the path is not of one kind alone, and has {kind.value} in it" for kind in PathKind}
+
+PATH_COLS: Final = (
+    STAGE,
+    PATH,
+    Col("share_pct", "", PCT, priority=1),
+    TO_FIRST_TOKEN,
+    *(replace(col, when=_WHEN[kind]) for kind, col in zip(_KINDS, KINDS, strict=True)),
+)
 """A row per stage, the mean over the requests."""
 
-_NOTE: Final = (
-    "The chain of work that determines how long the requests take; it adds up to the wall time. host: the host "
-    "works. launch: an idle device waits for an activity that was launched. device: activities run. gap: the "
-    "device runs none although one is ready. sync: a call returns after what it waited for."
-)
+_NOTE: Final = "The chain of work that determines how long the requests take; it adds up to the wall time."
+_KIND_NOTES: Final = {
+    PathKind.HOST: "the host works",
+    PathKind.LAUNCH: "an idle device waits for an activity that was launched",
+    PathKind.DEVICE: "activities run",
+    PathKind.GAP: "the device runs none although one is ready",
+    PathKind.SYNC: "a call returns after what it waited for",
+}
 
 
 def critical_path_table(paths: Sequence[CriticalPath], first_tokens_ns: Sequence[int | None]) -> Table[PathStage]:
@@ -59,11 +71,14 @@ def critical_path_table(paths: Sequence[CriticalPath], first_tokens_ns: Sequence
     Args:
         paths: one per request.
         first_tokens_ns: when each request had its first token; where all are known there is a column of what of the
-            path lies before.
+            path lies before. Kinds of work that no path has are left out.
     """
     rows = summed_path_stages(path_stages(paths, first_tokens_ns), paths)
-    conditions = holding({FIRST_TOKENS: None not in first_tokens_ns})
-    return Table("Critical path", PATH_COLS, rows, notes=(_NOTE,), conditions=conditions, per=len(paths))
+    kinds = [kind for kind, col in zip(_KINDS, KINDS, strict=True) if any(col.raw(row) for row in rows)]
+    shown = kinds if len(kinds) > 1 else []
+    note = " ".join((_NOTE, *(f"{kind.value}: {_KIND_NOTES[kind]}." for kind in shown)))
+    conditions = holding({FIRST_TOKENS: None not in first_tokens_ns} | {_WHEN[kind]: True for kind in shown})
+    return Table("Critical path", PATH_COLS, rows, notes=(note,), conditions=conditions, per=len(paths))
 
 
 def critical_path_data(paths: Sequence[CriticalPath], first_tokens_ns: Sequence[int | None]) -> Table[PathStage]:

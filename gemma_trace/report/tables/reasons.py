@@ -133,17 +133,22 @@ _PART_COLS: Final = (
     Col("time_ns", "time", MS),
     _SHARE,
 )
-_PART_NOTES: Final = (
-    "device: what the device computes. transfer: copies, and calls that copy while the device is idle.",
-    "launch: the device waits for the host to launch. sync: the host waits in a call although the device is idle.",
-    "host: other work on the host. profiler: the profiler delays the host.",
-)
+_PART_NOTES: Final = {
+    Kind.DEVICE: "what the device computes",
+    Kind.TRANSFER: "copies, and calls that copy while the device is idle",
+    Kind.LAUNCH: "the device waits for the host to launch",
+    Kind.SYNC: "the host waits in a call although the device is idle",
+    Kind.HOST: "other work on the host",
+    Kind.PROFILER: "the profiler delays the host",
+}
 
 
 def split_table(reasons: Sequence[StageReason]) -> Table[_PartLine]:
-    """The parts of every stage's time; those under 1% of it are one row."""
+    """The parts of every stage's time; those under 1% of it are one row. The kinds that occur are explained."""
     rows = [line for reason in reasons for line in _part_lines(reason)]
-    return Table("Split of time", _PART_COLS, rows, notes=_PART_NOTES)
+    kinds = {row.kind for row in rows}
+    said = [f"{kind.value}: {text}." for kind, text in _PART_NOTES.items() if kind.value in kinds]
+    return Table("Split of time", _PART_COLS, rows, notes=(" ".join(said),) if said else ())
 
 
 def _part_lines(reason: StageReason) -> list[_PartLine]:
