@@ -8,7 +8,7 @@
 #
 # It goes on where it stopped if it is run again, and tries again what failed. What doesn't fit into the device (27b in
 # float32 takes 108 GB) is refused, recorded, and leaves its rows out. Whatever fails, the rest is done; which cell and
-# which command failed first is said at the end, and the exit code is 1.
+# which command failed first is said at the end, and the exit code is 1. At last a CUDA graph with labelled stages is tried.
 set -u
 
 here=$(dirname "$0")
@@ -63,6 +63,10 @@ for run in "$out"/*-cuda-*/; do
 	attempt stages "$run" --why --format markdown --output "$tables/stages-$name.md" --force
 	attempt kernels "$run" --by family --format markdown --output "$tables/families-$name.md" --force
 done
+# Stages inside of a CUDA graph, where torch, the driver and cuda-bindings have labels of its nodes.
+if [ -f "$here/labelled_graph.py" ]; then
+	"$python" "$here/labelled_graph.py" "$out/labelled-graph" || first=${first:-$here/labelled_graph.py}
+fi
 ls -l "$tables" "$out"/*/*.gz 2>/dev/null
 if [ -n "$first" ]; then
 	failed_cells >&2

@@ -142,7 +142,7 @@ def test_the_study_on_a_gpu_goes_on_after_what_fails(tmp_path: Path) -> None:
     program.write_text(GEMMA_TRACE)
     program.chmod(0o700)
     environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "LOG": str(tmp_path / "log")}
-    environment |= {"PYTHON": sys.executable}
+    environment |= {"PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(
         ["sh", str(ROOT / "analysis" / "run_on_gpu.sh"), "out"],
         cwd=tmp_path,
@@ -159,7 +159,8 @@ def test_the_study_on_a_gpu_goes_on_after_what_fails(tmp_path: Path) -> None:
         *("stages out/c-cuda-pil/", "kernels out/c-cuda-pil/"),
     ]
     assert done.returncode == 1
-    assert done.stderr.splitlines()[:2] == [
+    assert done.stderr.splitlines()[:3] == [
+        "labelled graphs were not tried: no CUDA device is visible",
         "the first cell that failed: b-cuda-pil: 27b needs 112 GB",
         "another one: d-cuda-pil: killed",
     ]
