@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gemma_trace.sql.sources import Source
     from gemma_trace.stages import StageRule
 
+_URL: Final = re.compile(r"\w+://")
 _SIZES: Final = {"MB": 10**6, "GB": 10**9}
 _SIZE: Final = re.compile(r"(\d{1,6}(?:\.\d{1,3})?) ?(MB|GB)", re.ASCII | re.IGNORECASE)
 
@@ -30,7 +31,10 @@ def sql(
     given: Annotated[
         list[str] | None,
         typer.Argument(
-            help="The SQL, or - to read it from stdin; then a trace, a folder of traces, or a store, also as a URL.",
+            help=(
+                "The SQL, or - to read it from stdin; then a trace, a folder of traces, or a store, also as a URL. The "
+                "path may also come first."
+            ),
             metavar="SQL PATH",
         ),
     ] = None,
@@ -91,10 +95,22 @@ def sql(
     if len(given) != (1 if file else 2):
         wanted = "PATH alone beside --file" if file else 'SQL and PATH: gemma-trace sql "SELECT …" PATH'
         raise ConfigError(f"give {wanted}")
+    if not file and _is_path(given[0]) and not _is_path(given[1]):
+        given = given[::-1]  # as in all other commands, the trace first
     text = _text(file, given)
     refuse_all_but_one_select(text)  # before a large trace is read
     source = open_source(path_of(given[-1]), read_rules(rule, rules), cached=not no_cache)
     emit(sql_report(query(source, text, limits, _give_up), [given[-1]], top), form, output, force=force, raw=raw)
+
+
+def _is_path(text: str) -> bool:
+    """Whether an argument is a path or a URL: it is there, or it is one word, which no query is."""
+    if text != "-" and not re.search(r"\s", text):
+        return True
+    try:
+        return bool(_URL.match(text)) or Path(text).exists()
+    except (OSError, ValueError):  # too long for a name, or no name
+        return False
 
 
 def open_source(path: Path, rules: Sequence[StageRule] = (), *, cached: bool = True) -> Source:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -61,6 +62,19 @@ def test_every_format_has_the_rows(trace: Path, tmp_path: Path, capsys: pytest.C
     import pyarrow.parquet as pq
 
     assert pq.read_table(tmp_path / "x.parquet").to_pylist() == rows
+
+
+def test_the_trace_may_come_first(
+    trace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sql = "SELECT name FROM activities ORDER BY span"
+    expected = run(capsys, "sql", sql, trace, "--format", "csv")
+    assert expected[0] == 0
+    assert run(capsys, "sql", trace, sql, "--format", "csv") == expected
+    monkeypatch.setattr(sys, "stdin", io.StringIO(sql))
+    assert run(capsys, "sql", trace, "-", "--format", "csv") == expected
+    assert "gone.json" in run(capsys, "sql", "gone.json", sql)[2]
+    assert run(capsys, "sql", f"SELECT '{'x' * 5000}' AS x", trace)[0] == 0, "no name of a file is that long"
 
 
 def test_the_sql_may_be_in_a_file_or_on_stdin(
