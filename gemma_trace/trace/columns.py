@@ -219,13 +219,14 @@ class ColumnBuilder:
             arguments: of the same spans; None where none of them is asked for its collective.
         """
         names, cats, tracks = self.collected.names, self.collected.cats, self.collected.tracks
+        ids = zip([span.pid for span in spans], [span.tid for span in spans], strict=True)  # which makes just one tuple
         columns: dict[str, npt.ArrayLike] = {
             "ts_ns": ts_ns,
             "dur_ns": dur_ns,
             "place": begun,
             "name": [names[span.name] for span in spans],
             "cat": [cats[span.cat] for span in spans],
-            "track": [tracks[span.pid, span.tid] for span in spans],
+            "track": np.fromiter(map(tracks.__getitem__, ids), np.int32, len(spans)),
         }
         given = [span.args for span in spans]
         nothing = _NO_ARGS if isinstance(spans[0], SpanEvent) else _NO_ARGS_AT_ALL
