@@ -318,6 +318,6 @@ def _inflation(metadata: RunMetadata, profiled_ttfts_ns: Sequence[int | None]) -
     ratios = [
         ttft / median(timed[image])
         for image, ttft in zip(metadata.profiled_images, profiled_ttfts_ns, strict=False)
-        if ttft is not None and median(timed.get(image, [0])) > 0
+        if ttft and median(timed.get(image, [0])) > 0  # in a damaged trace a request may have no length
     ]
     return median(ratios) if ratios else None

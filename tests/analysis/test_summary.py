@@ -86,6 +86,15 @@ def test_inflation_compares_requests_with_the_same_image(tmp_path: Path) -> None
     assert run.inflation == pytest.approx((120 / 100 + 120 / 70) / 2)
 
 
+def test_a_profiled_request_without_length_has_no_inflation(tmp_path: Path) -> None:
+    built = TraceBuilder().metadata(metadata([sample(100, 1, "a")]))
+    for start in (0, 1000 * MS):
+        built.range("request", start, 0).range("prefill", start, 0).range("sampling", start, 0)
+    run = summarize(built.load(tmp_path))
+    assert run.inflation is None
+    assert not [each for each in run.health.findings if each.code in ("profiler_inflation", "slower_without_profiler")]
+
+
 def test_on_a_gpu_the_devices_stages_are_on_the_devices_clock(tmp_path: Path) -> None:
     run = run_of(metadata([sample(100, 10, device_ms=7)], device="cuda"), tmp_path)
     medians = {name: measure.median for name, measure in run.measures.items() if measure}
