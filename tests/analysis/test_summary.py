@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from gemma_trace.analysis.breakdown import breakdown
 from gemma_trace.analysis.study import study_sections
-from gemma_trace.analysis.summary import RunSummary, summarize
+from gemma_trace.analysis.summary import RunSummary, profiled_requests, summarize
 from gemma_trace.metadata import Environment, RequestSample, RunIdentity, RunMetadata, StageSample, Workload
 from tests.trace_builder import TraceBuilder
 
@@ -86,11 +87,12 @@ def test_inflation_compares_requests_with_the_same_image(tmp_path: Path) -> None
     assert run.inflation == pytest.approx((120 / 100 + 120 / 70) / 2)
 
 
-def test_a_profiled_request_without_length_has_no_inflation(tmp_path: Path) -> None:
+def test_a_profiled_request_that_takes_no_time_has_no_inflation(tmp_path: Path) -> None:
     built = TraceBuilder().metadata(metadata([sample(100, 1, "a")]))
     for start in (0, 1000 * MS):
-        built.range("request", start, 0).range("prefill", start, 0).range("sampling", start, 0)
+        built.range("request", start, 200 * MS).range("image_load", start, 120 * MS).range("sampling", start, 120 * MS)
     run = summarize(built.load(tmp_path))
+    assert [request.ttft_ns for request in profiled_requests(breakdown(built.load(tmp_path)))] == [0, 0]
     assert run.inflation is None
     assert not [each for each in run.health.findings if each.code in ("profiler_inflation", "slower_without_profiler")]
 
