@@ -104,6 +104,7 @@ def _import_torch() -> None:
     from gemma_trace.capture.torchvision_ops import declare_missing_operators
 
     declare_missing_operators()
+    importlib.import_module("torch._inductor")  # as the profiler does at its first start, in 2 s
     import transformers.models.gemma3.modeling_gemma3
     import transformers.models.gemma3.processing_gemma3  # noqa: F401
 
