@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,6 +84,7 @@ def pytest_collection(session: pytest.Session) -> Generator[None, object, object
     try:
         _import_all(session.config)
         with _not_counted(session.config):
+            _import_tests(session.config)
             return (yield)
     finally:
         gc.freeze()
@@ -91,18 +92,42 @@ def pytest_collection(session: pytest.Session) -> Generator[None, object, object
 
 
 def _import_all(config: pytest.Config) -> None:
-    """Import what the tests would, ours alone counted: collecting takes twice as long while lines are counted."""
+    """Import what the tests would; of ours the first process counts the lines, which makes it take twice as long."""
     if importlib.util.find_spec("torch") is None or importlib.util.find_spec("transformers") is None:
         return
     with _not_counted(config):
-        importlib.import_module("torch")
+        importlib.import_module("torch._inductor")  # which the profiler imports when it starts
     importlib.import_module("gemma_trace.capture.torchvision_ops").declare_missing_operators()
     with _not_counted(config):
         for name in ("configuration", "modeling", "image_processing", "image_processing_pil", "processing"):
             importlib.import_module(f"transformers.models.gemma3.{name}_gemma3")
-    for module in pkgutil.walk_packages(gemma_trace.__path__, "gemma_trace."):
-        if not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
+    with nullcontext() if os.environ["PYTEST_XDIST_WORKER"] == "gw0" else _not_counted(config):
+        for module in pkgutil.walk_packages(gemma_trace.__path__, "gemma_trace."):
+            if not module.name.endswith("__main__"):
+                importlib.import_module(module.name)
+
+
+def _import_tests(config: pytest.Config) -> None:
+    """Import the files of the tests, each process from another one on: what one has compiled, the others read.
+
+    In a fresh clone each would compile all of them otherwise, which takes twice as long as all else before the tests.
+    """
+    worker = config.workerinput  # type: ignore[attr-defined]
+    given = [config.invocation_params.dir / argument.partition("::")[0] for argument in config.args]
+    files = sorted({file for path in given for file in (path.rglob("test_*.py") if path.is_dir() else [path])})
+    first = len(files) * int(worker["workerid"].removeprefix("gw")) // worker["workercount"]
+    for file in [*files[first:], *files[:first]]:
+        with suppress(Exception, pytest.skip.Exception):  # pytest imports it again, and says what is wrong
+            importlib.import_module(".".join(file.relative_to(ROOT).with_suffix("").parts))
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
+    """The process that hands the tests out runs none, and nothing of ours."""
+    if not session.config.pluginmanager.hasplugin("dsession"):
+        return (yield)
+    with _not_counted(session.config):
+        return (yield)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -116,17 +141,23 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 @contextmanager
 def _not_counted(config: pytest.Config) -> Iterator[None]:
-    """What runs meanwhile is left out of the coverage."""
-    plugin = config.pluginmanager.getplugin("_cov")
-    counting = plugin and plugin.cov_controller
-    if not counting:
-        yield
-        return
-    counting.pause()
+    """What runs meanwhile is left out of the coverage.
+
+    In a process of several pytest-cov has started a measurement of its own below the one that it keeps, which goes on
+    where that one is paused: all are stopped.
+    """
+    stopped = []
+    if config.pluginmanager.hasplugin("_cov"):
+        from coverage import Coverage
+
+        while current := Coverage.current():
+            current.stop()
+            stopped.append(current)
     try:
         yield
     finally:
-        counting.resume()
+        for each in reversed(stopped):
+            each.start()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
