@@ -110,7 +110,12 @@ def _import_torch() -> None:
 
     import gemma_trace.capture.gemma3
     import gemma_trace.capture.session
-    import gemma_trace.cli  # noqa: F401
+    import gemma_trace.cli
+
+    for command in gemma_trace.cli.COMMANDS:
+        importlib.import_module(f"gemma_trace.cli.{command.replace('-', '_')}")
+    for module in ("html.build", "records", "terminal"):
+        importlib.import_module(f"gemma_trace.report.{module}")
 
 
 def _import_hta() -> None:
