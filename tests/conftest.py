@@ -44,6 +44,9 @@ SLOW = frozenset({"integration", "capture", "browser", "fuzz"})
 IN_A_WORKER = "PYTEST_XDIST_WORKER" in os.environ
 """Whether this is one of several processes that share the tests."""
 
+if IN_A_WORKER:  # each has a core; torch's threads would wait for one another, and spin while they do
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # now, since a folder's own conftest may import torch
+
 settings.register_profile("patient", deadline=None, suppress_health_check=list(HealthCheck))
 settings.load_profile("patient")  # how long it takes to draw an example says nothing of the code
 
@@ -57,8 +60,6 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.pop(THOROUGH, None)
     if "not thorough" not in config.getoption("markexpr"):
         os.environ[THOROUGH] = "1"
-    if IN_A_WORKER:  # each has a core; torch's threads would wait for one another, and spin while they do
-        os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
