@@ -12,6 +12,7 @@ from __future__ import annotations
 import array
 import atexit
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -79,6 +80,8 @@ def serve(name: str, kind: str) -> None:
         listener.bind("\0" + name)  # in no folder: paths of sockets are short
         listener.listen(64)
         _IMPORTS[kind]()
+        gc.collect()
+        gc.freeze()  # or a child's first collection, which is a part of each capture, copies all of this memory
         if os.fork():
             os._exit(0)
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
