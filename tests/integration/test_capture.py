@@ -248,8 +248,9 @@ def test_a_missing_extra_is_named_with_its_command(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_captures_command_line_prints_the_path_alone(warm_python: str, tmp_path: Path) -> None:
+def test_the_captures_command_line_prints_the_path_alone(warm_python: str, quick_gemma: Path, tmp_path: Path) -> None:
     command = [warm_python, "-m", "gemma_trace", "capture", "--quiet", "--device", "cpu", "--warmup", "0"]
+    command += ["--model", str(quick_gemma)]
     command += ["--runs", "1", "--profile-runs", "1", "--out-dir", "out"]
     environment = os.environ | {"HF_TOKEN": "hf_thisIsMadeUpAndMustNotShow"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
