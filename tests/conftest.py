@@ -5,9 +5,11 @@ import gc
 import importlib.util
 import os
 import pkgutil
+import shlex
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
@@ -49,6 +51,9 @@ if IN_A_WORKER:  # each has a core; torch's threads would wait for one another, 
 
 settings.register_profile("patient", deadline=None, suppress_health_check=list(HealthCheck))
 settings.load_profile("patient")  # how long it takes to draw an example says nothing of the code
+
+FORKS = "TESTS_FORK_OFF"
+"""Set in the environment of the processes that share the tests: the program that forks them."""
 
 THOROUGH = "TESTS_ARE_THOROUGH"
 """Set in the environment where the tests that are marked as thorough run too."""
@@ -92,16 +97,24 @@ def pytest_collection(session: pytest.Session) -> Generator[None, object, object
         gc.enable()
 
 
-def _import_all(config: pytest.Config) -> None:
-    """Import what the tests would; of ours the first process counts the lines, which makes it take twice as long."""
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config, specs: Sequence[Any]) -> None:
+    """The processes that share the tests are forked off one that has imported torch, which takes each 5 s."""
     if importlib.util.find_spec("torch") is None or importlib.util.find_spec("transformers") is None:
         return
-    with _not_counted(config):
-        importlib.import_module("torch._inductor")  # which the profiler imports when it starts
+    folder = tempfile.TemporaryDirectory()
+    os.environ[FORKS] = str(start(Path(folder.name), "workers"))
+    config.add_cleanup(hold(Path(os.environ[FORKS])).close)
+    config.add_cleanup(folder.cleanup)
+    for spec in specs:
+        spec.python = shlex.quote(os.environ[FORKS])
+
+
+def _import_all(config: pytest.Config) -> None:
+    """Import what the tests would; of ours the first process counts the lines, which makes it take twice as long."""
+    if FORKS not in os.environ:
+        return
     importlib.import_module("gemma_trace.capture.torchvision_ops").declare_missing_operators()
-    with _not_counted(config):
-        for name in ("configuration", "modeling", "image_processing", "image_processing_pil", "processing"):
-            importlib.import_module(f"transformers.models.gemma3.{name}_gemma3")
     with nullcontext() if os.environ["PYTEST_XDIST_WORKER"] == "gw0" else _not_counted(config):
         for module in pkgutil.walk_packages(gemma_trace.__path__, "gemma_trace."):
             if not module.name.endswith("__main__"):
@@ -263,7 +276,8 @@ def captured(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def warm_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A program that takes Python's place where torch and transformers are needed, and starts at once."""
     pytest.importorskip("torch", reason="needs the extra capture")
-    program = made_once(tmp_path_factory, "warm", lambda folder: start(folder, "torch"))
+    python = os.environ.get(FORKS, sys.executable)
+    program = made_once(tmp_path_factory, "warm", lambda folder: start(folder, "torch", python))
     with hold(program):
         yield str(program)
 
