@@ -100,12 +100,13 @@ def test_perfetto_loses_nothing_and_shows_the_stages(captured: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def detailed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def detailed(tmp_path_factory: pytest.TempPathFactory, quick_gemma: Path) -> Path:
     """All that can be recorded, and no timed pass."""
 
     def capture(folder: Path) -> Path:
         config = CaptureConfig(device="cpu", warmup=0, runs=0, profile_runs=1, output=folder)
-        return profile(config, stacks=True, detail="module", memory=True, image_backend="pil").path
+        recorded: dict[str, Any] = {"stacks": True, "detail": "module", "memory": True, "image_backend": "pil"}
+        return profile(config, model=str(quick_gemma), weights="random", **recorded).path
 
     return made_once(tmp_path_factory, "detailed", capture)
 
