@@ -5,11 +5,13 @@ import gc
 import importlib.util
 import os
 import pkgutil
+import shlex
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,8 +46,14 @@ SLOW = frozenset({"integration", "capture", "browser", "fuzz"})
 IN_A_WORKER = "PYTEST_XDIST_WORKER" in os.environ
 """Whether this is one of several processes that share the tests."""
 
+if IN_A_WORKER:  # each has a core; torch's threads would wait for one another, and spin while they do
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # now, since a folder's own conftest may import torch
+
 settings.register_profile("patient", deadline=None, suppress_health_check=list(HealthCheck))
 settings.load_profile("patient")  # how long it takes to draw an example says nothing of the code
+
+FORKS = "TESTS_FORK_OFF"
+"""Set in the environment of the processes that share the tests: the program that forks them."""
 
 THOROUGH = "TESTS_ARE_THOROUGH"
 """Set in the environment where the tests that are marked as thorough run too."""
@@ -57,8 +65,6 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.pop(THOROUGH, None)
     if "not thorough" not in config.getoption("markexpr"):
         os.environ[THOROUGH] = "1"
-    if IN_A_WORKER:  # each has a core; torch's threads would wait for one another, and spin while they do
-        os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -84,25 +90,58 @@ def pytest_collection(session: pytest.Session) -> Generator[None, object, object
     try:
         _import_all(session.config)
         with _not_counted(session.config):
+            _import_tests(session.config)
             return (yield)
     finally:
         gc.freeze()
         gc.enable()
 
 
-def _import_all(config: pytest.Config) -> None:
-    """Import what the tests would, ours alone counted: collecting takes twice as long while lines are counted."""
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config, specs: Sequence[Any]) -> None:
+    """The processes that share the tests are forked off one that has imported torch, which takes each 5 s."""
     if importlib.util.find_spec("torch") is None or importlib.util.find_spec("transformers") is None:
         return
-    with _not_counted(config):
-        importlib.import_module("torch")
+    folder = tempfile.TemporaryDirectory()
+    os.environ[FORKS] = str(start(Path(folder.name), "workers"))
+    config.add_cleanup(hold(Path(os.environ[FORKS])).close)
+    config.add_cleanup(folder.cleanup)
+    for spec in specs:
+        spec.python = shlex.quote(os.environ[FORKS])
+
+
+def _import_all(config: pytest.Config) -> None:
+    """Import what the tests would; of ours the first process counts the lines, which makes it take twice as long."""
+    if FORKS not in os.environ:
+        return
     importlib.import_module("gemma_trace.capture.torchvision_ops").declare_missing_operators()
-    with _not_counted(config):
-        for name in ("configuration", "modeling", "image_processing", "image_processing_pil", "processing"):
-            importlib.import_module(f"transformers.models.gemma3.{name}_gemma3")
-    for module in pkgutil.walk_packages(gemma_trace.__path__, "gemma_trace."):
-        if not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
+    with nullcontext() if os.environ["PYTEST_XDIST_WORKER"] == "gw0" else _not_counted(config):
+        for module in pkgutil.walk_packages(gemma_trace.__path__, "gemma_trace."):
+            if not module.name.endswith("__main__"):
+                importlib.import_module(module.name)
+
+
+def _import_tests(config: pytest.Config) -> None:
+    """Import the files of the tests, each process from another one on: what one has compiled, the others read.
+
+    In a fresh clone each would compile all of them otherwise, which takes twice as long as all else before the tests.
+    """
+    worker = config.workerinput  # type: ignore[attr-defined]
+    given = [config.invocation_params.dir / argument.partition("::")[0] for argument in config.args]
+    files = sorted({file for path in given for file in (path.rglob("test_*.py") if path.is_dir() else [path])})
+    first = len(files) * int(worker["workerid"].removeprefix("gw")) // worker["workercount"]
+    for file in [*files[first:], *files[:first]]:
+        with suppress(Exception, pytest.skip.Exception):  # pytest imports it again, and says what is wrong
+            importlib.import_module(".".join(file.relative_to(ROOT).with_suffix("").parts))
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
+    """The process that hands the tests out runs none, and nothing of ours."""
+    if not session.config.pluginmanager.hasplugin("dsession"):
+        return (yield)
+    with _not_counted(session.config):
+        return (yield)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -116,17 +155,23 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 @contextmanager
 def _not_counted(config: pytest.Config) -> Iterator[None]:
-    """What runs meanwhile is left out of the coverage."""
-    plugin = config.pluginmanager.getplugin("_cov")
-    counting = plugin and plugin.cov_controller
-    if not counting:
-        yield
-        return
-    counting.pause()
+    """What runs meanwhile is left out of the coverage.
+
+    In a process of several pytest-cov has started a measurement of its own below the one that it keeps, which goes on
+    where that one is paused: all are stopped.
+    """
+    stopped = []
+    if config.pluginmanager.hasplugin("_cov"):
+        from coverage import Coverage
+
+        while current := Coverage.current():
+            current.stop()
+            stopped.append(current)
     try:
         yield
     finally:
-        counting.resume()
+        for each in reversed(stopped):
+            each.start()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -231,7 +276,8 @@ def captured(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def warm_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A program that takes Python's place where torch and transformers are needed, and starts at once."""
     pytest.importorskip("torch", reason="needs the extra capture")
-    program = made_once(tmp_path_factory, "warm", lambda folder: start(folder, "torch"))
+    python = os.environ.get(FORKS, sys.executable)
+    program = made_once(tmp_path_factory, "warm", lambda folder: start(folder, "torch", python))
     with hold(program):
         yield str(program)
 

@@ -38,5 +38,6 @@ def test_what_was_measured_is_read_by_test(tmp_path: Path) -> None:
         "": {(1, 2)},
     }
     report = tmp_path / "tests.xml"
-    report.write_text('<a><b><testcase classname="tests.a.test_b" name="test_c[d]" time="1.5" /></b></a>')
-    assert seconds_by_test(report) == {"tests/a/test_b.py::test_c[d]": 1.5}
+    case = '<testcase classname="tests.a.test_b{}" name="test_c[d]" time="1.5" />'
+    report.write_text(f"<a><b>{case.format('')}{case.format('.TestE')}</b></a>")
+    assert seconds_by_test(report) == {"tests/a/test_b.py::test_c[d]": 1.5, "tests/a/test_b.py::TestE::test_c[d]": 1.5}

@@ -1,6 +1,6 @@
 """A Python that has imported torch or HTA already, which takes others many seconds: it forks for programs.
 
-    python -m tests.warm NAME torch|hta
+    python -m tests.warm NAME workers|torch|hta
 
 The program that `start` writes takes Python's place: `-c CODE`, `-m MODULE` or a file, with the arguments, the
 environment, the folder and the streams that it is given; it ends as the fork does, and passes SIGTERM and SIGINT on.
@@ -12,7 +12,9 @@ from __future__ import annotations
 import array
 import atexit
 import contextlib
+import gc
 import importlib
+import importlib.util
 import json
 import os
 import runpy
@@ -25,6 +27,7 @@ import tempfile
 import traceback
 import uuid
 from pathlib import Path
+from types import ModuleType
 
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -47,18 +50,19 @@ os._exit(code)
 """
 
 
-def start(folder: Path, kind: str) -> Path:
+def start(folder: Path, kind: str, python: str = sys.executable) -> Path:
     """Start a server, and write the program that is to be run in Python's place; it has to be held.
 
     Args:
         folder: an empty one.
-        kind: what it has imported: `torch` or `hta`.
+        kind: what it has imported: `workers` is torch and transformers, `torch` is our commands too, and `hta` is HTA.
+        python: what the server itself is forked off.
     """
     name, program = f"gemma-trace-tests-{uuid.uuid4()}", folder / "python"
     (folder / "name").write_text(name)
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     environment = kept | {"HF_HOME": str(folder), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "tests.warm", name, kind]
+    command = [python, "-m", "tests.warm", name, kind]
     done = subprocess.run(command, cwd=_ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     program.write_text(_CLIENT.format(python=sys.executable, name=name))
@@ -79,6 +83,9 @@ def serve(name: str, kind: str) -> None:
         listener.bind("\0" + name)  # in no folder: paths of sockets are short
         listener.listen(64)
         _IMPORTS[kind]()
+        if kind != "workers":  # which freeze what they have themselves, once Hypothesis has looked for referrers
+            gc.collect()
+            gc.freeze()  # or a child's first collection, which is a part of each capture, copies all of this memory
         if os.fork():
             os._exit(0)
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -100,16 +107,28 @@ def serve(name: str, kind: str) -> None:
                 ready.close()
 
 
-def _import_torch() -> None:
+def _import_for_workers() -> None:
+    """What isn't ours: of ours the tests count the lines that an import runs."""
     from gemma_trace.capture.torchvision_ops import declare_missing_operators
 
     declare_missing_operators()
-    import transformers.models.gemma3.modeling_gemma3
-    import transformers.models.gemma3.processing_gemma3  # noqa: F401
+    importlib.import_module("torch._inductor")  # as the profiler does at its first start, in 2 s
+    for name in ("configuration", "modeling", "image_processing", "image_processing_pil", "processing"):
+        importlib.import_module(f"transformers.models.gemma3.{name}_gemma3")
+    if importlib.util.find_spec("nbformat"):
+        importlib.import_module("nbformat")  # of which a grammar of addresses takes 1 s
 
+
+def _import_torch() -> None:
+    _import_for_workers()
     import gemma_trace.capture.gemma3
     import gemma_trace.capture.session
-    import gemma_trace.cli  # noqa: F401
+    import gemma_trace.cli
+
+    for command in gemma_trace.cli.COMMANDS:
+        importlib.import_module(f"gemma_trace.cli.{command.replace('-', '_')}")
+    for module in ("html.build", "records", "terminal"):
+        importlib.import_module(f"gemma_trace.report.{module}")
 
 
 def _import_hta() -> None:
@@ -119,7 +138,7 @@ def _import_hta() -> None:
         importlib.import_module(f"hta.{module}")
 
 
-_IMPORTS = {"torch": _import_torch, "hta": _import_hta}
+_IMPORTS = {"workers": _import_for_workers, "torch": _import_torch, "hta": _import_hta}
 
 
 def _answer(asking: socket.socket) -> None:
@@ -187,7 +206,8 @@ def _run(arguments: list[str]) -> int:
             runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
         elif form == "-c":
             sys.argv = ["-c", *rest[1:]]
-            exec(compile(rest[0], "<string>", "exec"), {"__name__": "__main__"})
+            sys.modules["__main__"] = main = ModuleType("__main__")
+            exec(compile(rest[0], "<string>", "exec"), vars(main))
         else:
             sys.argv = arguments
             runpy.run_path(form, run_name="__main__")

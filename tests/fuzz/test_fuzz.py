@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -25,16 +24,16 @@ PARTS = 4
 CASES = 15
 
 
-def fuzzed(*arguments: str) -> str:
-    command = [sys.executable, "-m", "tests.fuzz.run", "--jobs", "1", *arguments]
+def fuzzed(python: str, *arguments: str) -> str:
+    command = [python, "-m", "tests.fuzz.run", "--jobs", "1", *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=HUNG_S)
     assert done.returncode == 0, done.stdout + done.stderr[-4000:]
     return done.stdout
 
 
 @pytest.mark.parametrize("part", [0, *thorough(range(1, PARTS))])
-def test_nothing_escapes_from_damaged_traces(part: int) -> None:
-    said = fuzzed("--seed", "14", "--first", str(CASES * part), "--cases", str(CASES))
+def test_nothing_escapes_from_damaged_traces(quick_python: str, part: int) -> None:
+    said = fuzzed(quick_python, "--seed", "14", "--first", str(CASES * part), "--cases", str(CASES))
     assert said.startswith(f"seed 14: {CASES} cases, ")
     assert ", 0 problems, " in said
     runs = {name: int(count) for count, name in re.findall(r"^ *(\d+)  (\w+)$", said, re.MULTILINE)}
@@ -44,9 +43,9 @@ def test_nothing_escapes_from_damaged_traces(part: int) -> None:
 
 
 @pytest.mark.parametrize("part", range(2))
-def test_nothing_escapes_from_what_was_found_before(part: int) -> None:
+def test_nothing_escapes_from_what_was_found_before(quick_python: str, part: int) -> None:
     count = len(list(cases())[part::2])
-    said = fuzzed("--corpus", f"{part}/2", "--few", str(tries(4)))
+    said = fuzzed(quick_python, "--corpus", f"{part}/2", "--few", str(tries(4)))
     assert said.startswith(f"{count} cases of the corpus")
     assert "0 problems" in said
 

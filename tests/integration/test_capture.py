@@ -100,12 +100,13 @@ def test_perfetto_loses_nothing_and_shows_the_stages(captured: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def detailed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def detailed(tmp_path_factory: pytest.TempPathFactory, quick_gemma: Path) -> Path:
     """All that can be recorded, and no timed pass."""
 
     def capture(folder: Path) -> Path:
         config = CaptureConfig(device="cpu", warmup=0, runs=0, profile_runs=1, output=folder)
-        return profile(config, stacks=True, detail="module", memory=True, image_backend="pil").path
+        recorded: dict[str, Any] = {"stacks": True, "detail": "module", "memory": True, "image_backend": "pil"}
+        return profile(config, model=str(quick_gemma), weights="random", **recorded).path
 
     return made_once(tmp_path_factory, "detailed", capture)
 
@@ -248,8 +249,9 @@ def test_a_missing_extra_is_named_with_its_command(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_captures_command_line_prints_the_path_alone(warm_python: str, tmp_path: Path) -> None:
+def test_the_captures_command_line_prints_the_path_alone(warm_python: str, quick_gemma: Path, tmp_path: Path) -> None:
     command = [warm_python, "-m", "gemma_trace", "capture", "--quiet", "--device", "cpu", "--warmup", "0"]
+    command += ["--model", str(quick_gemma)]
     command += ["--runs", "1", "--profile-runs", "1", "--out-dir", "out"]
     environment = os.environ | {"HF_TOKEN": "hf_thisIsMadeUpAndMustNotShow"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)

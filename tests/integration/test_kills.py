@@ -113,10 +113,11 @@ def test_files_are_whole_or_not_there(folder: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.capture
 def test_a_capture_or_a_sweep_that_is_killed_costs_itself(
-    warm_python: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+    warm_python: str, quick_gemma: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = folder / "runs"
     capture = ["capture", "--device", "cpu", "--warmup", "0", "--runs", "0", "--profile-runs", "1", "--detail", "stage"]
+    capture += ["--model", str(quick_gemma)]
     swept = plan({"options": {"device": "cpu"}, "matrix": {"seed": [1, 2]}}, folder / "swept")
     before = [built(cell.folder / "rank0.1.pt.trace.json.gz", cell.config) for cell in swept]
     content = [path.read_bytes() for path in before]

@@ -10,13 +10,13 @@ from tests.integration.test_kills import kills
 from tests.store.traces import built, content_of, files_of
 
 
-def test_a_store_that_was_killed_at_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_a_store_that_was_killed_at_goes_on_where_it_was(quick_python: str, tmp_path: Path) -> None:
     traces = tmp_path / "traces"
     for mark in range(2):
         built(traces / f"{mark}.json", mark)
     index = ["index", str(traces), "--to", str(tmp_path / "store-OUTPUT"), "--jobs", "1"]
     jobs: list[dict[str, Any]] = [{"name": "index", "kills": 4, "command": [*index, "--compact"]}]
-    found = kills(tmp_path, jobs)
+    found = kills(tmp_path, jobs, quick_python)
     assert [kill.killed for kill in found] == [True] * 4
     wanted = content_of(tmp_path / "store-whole")
     for kill in found:
