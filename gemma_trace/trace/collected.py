@@ -70,13 +70,13 @@ class Collected:
         self._memory = {name: GrowingColumn(dtype) for name, dtype in MEMORY_COLUMNS.items()}
 
     def add_spans(
-        self, columns: Mapping[str, npt.ArrayLike], place: Sequence[int] | slice, arguments: Mapping[str, npt.ArrayLike]
+        self, columns: Mapping[str, npt.ArrayLike], place: IntArray | slice, arguments: Mapping[str, npt.ArrayLike]
     ) -> None:
         """Append spans.
 
         Args:
             columns: the columns that every span has a value in.
-            place: which of the spans have arguments.
+            place: int64, which of the spans have arguments.
             arguments: the columns of those; what isn't among them has no value.
         """
         for name, growing in self._spans.items():

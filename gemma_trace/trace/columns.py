@@ -30,7 +30,7 @@ from gemma_trace.trace.event_structs import (
     TaggedEvent,
     tightened,
 )
-from gemma_trace.trace.events import NONE, BoolArray, CodeArray, IntArray
+from gemma_trace.trace.events import NONE, BoolArray, CodeArray, Codes, IntArray
 from gemma_trace.trace.node_labels import node_labels
 from gemma_trace.trace.others import MEMORY_NAME, NO_PHASE, TEXT_NUMBERS, OtherEvents
 from gemma_trace.trace.times import Times, times_of
@@ -241,11 +241,11 @@ class ColumnBuilder:
             values["collective"] = [texts[collective_text(said[index])] for index in place]
         if (labels := node_labels(chosen)) is not None:
             values["node_label"] = [NONE if label is None else names[label] for label in labels]
-        self.collected.add_spans(columns, place, values)
+        self.collected.add_spans(columns, np.array(place, dtype=np.int64), values)
 
     def _values_of(self, args: Sequence[SpanArgs]) -> dict[str, npt.ArrayLike]:
         """Of each column of arguments its values."""
-        integers = self._integers
+        integers = self._narrow
         columns = {
             "input_dims": [arg.input_dims for arg in args],
             "input_types": [arg.input_types for arg in args],
@@ -260,7 +260,7 @@ class ColumnBuilder:
             "stream": integers([arg.stream for arg in args]),
             "device": integers([arg.device for arg in args]),
             "bytes": integers([arg.bytes for arg in args]),
-            "occupancy_pct": _percent(integers([arg.occupancy_pct for arg in args])),
+            "occupancy_pct": _percent(self._integers([arg.occupancy_pct for arg in args])),
             **{name: codes for name, column in columns.items() if (codes := self._codes_of(column)) is not None},
         }
 
@@ -275,6 +275,13 @@ class ColumnBuilder:
             if len(texts) == len(values):
                 return np.fromiter(map(code_of.__getitem__, texts), np.int32, len(values))
         return np.array([NONE if value is ABSENT else code_of[bytes(value)] for value in values], dtype=np.int32)
+
+    def _narrow(self, values: Sequence[int | str]) -> Codes:
+        """The same as int32, where that holds them all."""
+        try:
+            return np.array(values, dtype=np.int32)
+        except (ValueError, OverflowError):
+            return self._integers(values)
 
     def _integers(self, values: Sequence[int | float | str]) -> IntArray:
         """int64; `NONE` for what is no integer, and, counted, for what 64 bits don't hold."""

@@ -75,7 +75,7 @@ class GrowingColumn:
     """A column that grows in place, so that a large trace's columns are in memory once and not as parts and whole."""
 
     def __init__(self, dtype: type[np.generic]) -> None:
-        self._values = np.empty(1024, dtype=dtype)
+        self._values = np.empty(0, dtype=dtype)
         self._used = 0
 
     def __len__(self) -> int:
@@ -90,7 +90,10 @@ class GrowingColumn:
         """Append rows, to be filled before the column grows again."""
         end = self._used + count
         if end > len(self._values):
-            self._values.resize(max(end, self._next_length()), refcheck=False)
+            if self._used:
+                self._values.resize(max(end, self._next_length()), refcheck=False)
+            else:
+                self._values = np.empty(end, dtype=self._values.dtype)  # often all that comes, where a block is read
         rows = self._values[self._used : end]
         self._used = end
         return rows
@@ -110,7 +113,8 @@ class GrowingColumn:
 
     def take(self) -> npt.NDArray[Any]:
         """The column; it can't grow any more."""
-        self._values.resize(self._used, refcheck=False)
+        if self._used < len(self._values):
+            self._values.resize(self._used, refcheck=False)
         return self._values
 
 
@@ -132,7 +136,7 @@ class OptionalColumn:
         """Whether no row has a value."""
         return self._column is None
 
-    def extend(self, count: int, place: Sequence[int] | slice, values: npt.ArrayLike) -> None:
+    def extend(self, count: int, place: Sequence[int] | npt.NDArray[np.int64] | slice, values: npt.ArrayLike) -> None:
         """Append rows.
 
         Args:
