@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import coverage
+import pytest
 
 from tests.uncounted import adding_nothing, branches_by_test, seconds_by_test
+
+coverage = pytest.importorskip("coverage", reason="needs pytest-cov")
 
 
 def test_a_slow_test_is_left_out_where_quicker_ones_reach_the_same() -> None:

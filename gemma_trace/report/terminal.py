@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from rich import box
@@ -110,9 +110,16 @@ def column_widths(shown: TextTable, room: int) -> dict[int, int]:
         del widths[max(widths, key=lambda index: (shown.columns[index].priority, index))]
     if _total(widths) > room:  # words are broken where nothing else gives way
         widths = {index: _least_width(shown, index, longest_word=0) for index in widths}
+        _narrow(widths, [index for index in widths if shown.columns[index].overflow == "fold"], room)
     _widen(widths, {index: _longest_cell(shown, index) for index in widths}, room)
     _widen(widths, {index: len(shown.columns[index].header) for index in widths}, room)
     return widths
+
+
+def _narrow(widths: dict[int, int], folded: Sequence[int], room: int) -> None:
+    """Take what is still too much from columns whose cells go on in the next line; rich would take it from any."""
+    while _total(widths) > room and (wide := [index for index in folded if widths[index] > 1]):
+        widths[max(wide, key=widths.__getitem__)] -= 1
 
 
 def _widen(widths: dict[int, int], wishes: Mapping[int, int], room: int) -> None:
