@@ -22,6 +22,8 @@ _MOST_NEAR: Final = 5
 
 def rule_findings(trace: Trace) -> Iterator[Finding]:
     """Rules that match nothing, or nothing that counts."""
+    if not trace.rules:
+        return
     spans = trace.spans
     on_host = np.zeros(len(spans), dtype=bool)
     on_host[trace.host] = True

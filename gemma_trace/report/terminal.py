@@ -111,14 +111,15 @@ def column_widths(shown: TextTable, room: int) -> dict[int, int]:
     if _total(widths) > room:  # words are broken where nothing else gives way
         widths = {index: _least_width(shown, index, longest_word=0) for index in widths}
         _narrow(widths, [index for index in widths if shown.columns[index].overflow == "fold"], room)
+        _narrow(widths, [index for index in widths if shown.columns[index].align == "left"], room)  # numbers never
     _widen(widths, {index: _longest_cell(shown, index) for index in widths}, room)
     _widen(widths, {index: len(shown.columns[index].header) for index in widths}, room)
     return widths
 
 
-def _narrow(widths: dict[int, int], folded: Sequence[int], room: int) -> None:
-    """Take what is still too much from columns whose cells go on in the next line; rich would take it from any."""
-    while _total(widths) > room and (wide := [index for index in folded if widths[index] > 1]):
+def _narrow(widths: dict[int, int], yielding: Sequence[int], room: int) -> None:
+    """Take what is still too much from some columns, the widest first; rich would take it from any."""
+    while _total(widths) > room and (wide := [index for index in yielding if widths[index] > 1]):
         widths[max(wide, key=widths.__getitem__)] -= 1
 
 

@@ -89,7 +89,8 @@ def _short(name: str) -> str:
 def _activities(reason: StageReason) -> str:
     each = reason.activities / reason.requests
     count = f"{each:,.0f}" if each >= 10 or each == int(each) else f"{each:.1f}"
-    return f"{count} activities of {(reason.median_activity_ns or 0) / 1e3:,.1f} µs (median)"
+    noun = "activity" if each == 1 else "activities"
+    return f"{count} {noun} of {(reason.median_activity_ns or 0) / 1e3:,.1f} µs (median)"
 
 
 def _host_sentence(reason: StageReason, share: str) -> str:

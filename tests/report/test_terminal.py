@@ -93,6 +93,14 @@ def test_where_nothing_else_gives_way_words_are_broken_before_names_are_cut() ->
     assert any("image_processor" in line for line in lines)
 
 
+@pytest.mark.parametrize("width", [20, 24, 30])
+def test_where_nothing_gives_way_names_are_cut_before_numbers(width: int) -> None:
+    columns = (TextColumn("stage", align="left"), TextColumn("what", align="left"), TextColumn("%"), TextColumn("ms"))
+    lines = printed(TextTable("", columns, (("vision_tower", "(host work outside ops)", "100.0", "12.34"),)), width)
+    assert max(map(len, lines)) <= width
+    assert any("100.0  12.34" in line for line in lines)
+
+
 def test_long_names_are_cut_and_numbers_never() -> None:
     lines = printed(TABLE, 60)
     row = next(line for line in lines if "xxx" in line)
