@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import errno
 import gc
 import importlib
 import io
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TextIO
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -29,6 +32,9 @@ COMMANDS: Final = tuple(SUMMARIES)
 
 FAULT: Final = 70
 """The exit code of a fault of our own; `sysexits.h` calls it EX_SOFTWARE."""
+
+FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""What the system says where a disk, or what a user may have of it, is full."""
 
 TRACE_SUFFIXES: Final = (".json", ".json.gz")
 """What is called so is taken for a trace where a command's name is expected."""
@@ -56,7 +62,7 @@ class _Command(TyperCommand):
         return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
 
 
-@contextmanager
+@contextlib.contextmanager
 def _printable_usage() -> Iterator[None]:
     try:
         yield
@@ -129,12 +135,36 @@ def entry() -> int:
         As `main`.
     """
     arguments = sys.argv[1:]
-    if not RUNS_MODELS & set(arguments):
-        # Reading a trace multiplies no matrices; starting OpenBLAS's threads is half of what importing numpy takes.
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-        # The process is short, and what it makes by the million (events, numbers, texts) is in no cycles.
-        gc.disable()
-    return main(arguments)
+    sys.stdout, sys.stderr = sys.stdout or _nowhere(), sys.stderr or _nowhere()
+    if RUNS_MODELS & set(arguments):
+        return main(arguments)
+    # Reading a trace multiplies no matrices; starting OpenBLAS's threads is half of what importing numpy takes.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # The process is short, and what it makes by the million (events, numbers, texts) is in no cycles.
+    gc.disable()
+    code = main(arguments)
+    _leave(code)
+    return code
+
+
+def _nowhere() -> TextIO:
+    """Takes what is printed where the standard output or error was closed (`>&-`), and keeps its number from files."""
+    return Path(os.devnull).open("w")
+
+
+def _leave(code: int) -> None:
+    """End the process without taking apart what it has in memory, which takes longer than many a command's work.
+
+    Returns where that isn't safe: while another thread runs, or where what was printed can't be written, which Python
+    says on its way out.
+    """
+    if threading.active_count() > 1:
+        return
+    atexit._run_exitfuncs()
+    with contextlib.suppress(OSError, ValueError):  # ValueError: it is closed
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -198,6 +228,9 @@ def _said(error: Exception) -> int:
         return error.exit_code
     if isinstance(error, MemoryError):
         say("gemma-trace: there is not enough memory; close other programs, or give a smaller trace")
+        return 1
+    if isinstance(error, OSError) and error.errno in FULL:
+        say("gemma-trace: no space is left on the disk that this writes to; make room there, or write to another")
         return 1
     say(
         f"gemma-trace: this is a bug in gemma-trace: {type(error).__name__} in {_place(error)}; "
