@@ -1,8 +1,9 @@
 """A large trace's columns on disk, so that the next command on the same trace starts at once.
 
-An Arrow file a trace behind a seal (`cache_seal.py`), keyed by the trace's content and by the code that read it: a
-trace that changes, or a reader that does, has another key, so what is found is never stale. What isn't, to the last
-byte, what was kept under its key is no entry: any doubt means that the trace is read afresh, without a word.
+One file per trace behind a seal (`cache_seal.py`), its columns as they lie in memory, so that opening it is mapping it.
+Its key is the trace's content and the code that read it: a trace that changes, or a reader that does, has another key,
+so what is found is never stale. What isn't, to the last byte, what was kept under its key is no entry: any doubt means
+that the trace is read afresh, without a word.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 import hashlib
 import os
 import stat
+import struct
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,17 +40,25 @@ environment of their process, tokens and all, into it."""
 _FLOWS: Final = "flow_"
 _MEMORY: Final = "memory_"
 _COUNTERS: Final = "counter_"
-_TABLES: Final = b"gemma_trace"
-_BOOLEAN: Final = frozenset({"flow_is_start"})
-_SUFFIX: Final = ".arrow"
+_LENGTH: Final = struct.Struct("<Q")
+_ALIGNED: Final = 64
+_SUFFIX: Final = ".columns"
 _KEY_DIGITS: Final = 40
+
+
+class _Column(msgspec.Struct, array_like=True):
+    """A column: its dtype, as numpy writes it, its length, and whether it is one value, repeated."""
+
+    dtype: str
+    length: int
+    is_repeated: bool
 
 
 class _Tables(msgspec.Struct):
     """All of a `TraceFile` that is no column."""
 
-    columns: dict[str, tuple[str, int]]
-    """The schema: of each column its dtype, as numpy writes it, and its length."""
+    columns: dict[str, _Column]
+    """In the order in which they lie behind the tables."""
     names: tuple[str, ...]
     cats: tuple[str, ...]
     tracks: tuple[tuple[str, str], ...]
@@ -125,7 +135,7 @@ class TraceCache:
             return None
         try:
             file = _decoded(content)
-        except Exception:  # whatever Arrow makes of what it doesn't know
+        except Exception:  # whatever comes of an entry that another program has sealed
             return None
         with contextlib.suppress(OSError):  # a folder that can only be read is as good
             os.utime(path, follow_symlinks=False)
@@ -150,7 +160,7 @@ class TraceCache:
         """Remove what killed processes left, and what was used longest ago until the rest is within bounds."""
         clear_partials(self.folder)
         kept: list[tuple[float, int, Path]] = []
-        for file in self.folder.glob(f"*{_SUFFIX}"):
+        for file in self.folder.glob("[!.]*"):  # those of older versions, too
             with contextlib.suppress(OSError):  # another process may make room at the same time
                 status = file.lstat()
                 kept.append((status.st_mtime, status.st_size, file))
@@ -172,12 +182,10 @@ def _make_private(folder: Path) -> None:
 
 
 def _encode(file: TraceFile, out: Any) -> None:
-    """Write a trace as an Arrow file of one row, each column a list: those of events and of flows differ in length."""
-    import pyarrow as pa
-
+    """Write a trace: the length of its tables, the tables, and its columns as they lie in memory, each aligned."""
     arrays = _columns_of(file)
     tables = _Tables(
-        columns={name: (column.dtype.str, len(column)) for name, column in arrays.items()},
+        columns={name: _Column(column.dtype.str, len(column), _is_repeated(column)) for name, column in arrays.items()},
         names=file.events.names,
         cats=file.events.cats,
         tracks=tuple((track.pid, track.tid) for track in file.events.tracks),
@@ -190,50 +198,46 @@ def _encode(file: TraceFile, out: Any) -> None:
         header={name: bytes(text) for name, text in file.header.items() if name in KEPT_MEMBERS},
         report=file.report,
     )
-    # A list of one, made of buffers: pa.array would import pandas to see whether it is given any of it.
-    ends = {name: np.array([0, len(column)], dtype=np.int64) for name, column in arrays.items()}
-    rows = {name: pa.LargeListArray.from_arrays(_as_arrow(ends[name]), _as_arrow(arrays[name])) for name in arrays}
-    table = pa.table(rows).replace_schema_metadata({_TABLES: msgspec.msgpack.encode(tables)})
-    with pa.ipc.new_file(out, table.schema) as writer:
-        writer.write_table(table)
+    text = msgspec.msgpack.encode(tables)
+    out.write(_LENGTH.pack(len(text)))
+    out.write(text)
+    end = _LENGTH.size + len(text)
+    for column in arrays.values():
+        out.write(bytes(-end % _ALIGNED))
+        out.write(np.ascontiguousarray(column[:1] if _is_repeated(column) else column).data)
+        end = out.tell()
 
 
-def _as_arrow(column: np.ndarray) -> Any:
-    """A column as an Arrow array of the same memory."""
-    import pyarrow as pa
-
-    values = pa.py_buffer(np.ascontiguousarray(column))
-    return pa.Array.from_buffers(pa.from_numpy_dtype(column.dtype), len(column), [None, values])
+def _is_repeated(column: np.ndarray) -> bool:
+    """Whether a column is one value, of which it keeps one."""
+    return len(column) > 1 and column.strides == (0,)
 
 
 def _columns_of(file: TraceFile) -> dict[str, np.ndarray]:
     parts = {"": file.events, _FLOWS: file.flows, _MEMORY: file.memory, _COUNTERS: file.counters}
-    arrays = {
+    return {
         prefix + name: column
         for prefix, part in parts.items()
         for name, column in vars(part).items()
         if isinstance(column, np.ndarray)
     }
-    return {name: column.view(np.int8) if name in _BOOLEAN else column for name, column in arrays.items()}
 
 
-def _decoded(content: Any) -> TraceFile:
-    """What `_encode` wrote.
-
-    Args:
-        content: a buffer.
+def _decoded(content: memoryview) -> TraceFile:
+    """What `_encode` wrote. Columns are views of it.
 
     Raises:
         Exception: of any kind, where it isn't.
     """
-    import pyarrow as pa
-
-    table = pa.ipc.open_file(content).read_all()
-    tables = msgspec.msgpack.decode(table.schema.metadata[_TABLES], type=_Tables)
-    if table.column_names != list(tables.columns):
-        raise ValueError("another schema")
-    columns: dict[str, Any] = {name: _mapped(table.column(name), *of) for name, of in tables.columns.items()}
-    columns |= {name: columns[name].view(np.bool_) for name in _BOOLEAN}
+    (length,) = _LENGTH.unpack_from(content)
+    end = _LENGTH.size + length
+    tables = msgspec.msgpack.decode(content[_LENGTH.size : end], type=_Tables)
+    columns: dict[str, Any] = {}
+    for name, column in tables.columns.items():
+        begin = end + -end % _ALIGNED
+        values = np.frombuffer(content, column.dtype, 1 if column.is_repeated else column.length, begin)
+        columns[name] = np.broadcast_to(values, column.length) if column.is_repeated else values
+        end = begin + values.nbytes
     flows, memory, counters = (
         {name.removeprefix(prefix): columns.pop(name) for name in list(columns) if name.startswith(prefix)}
         for prefix in (_FLOWS, _MEMORY, _COUNTERS)
@@ -248,17 +252,3 @@ def _decoded(content: Any) -> TraceFile:
         {name: msgspec.Raw(text) for name, text in tables.header.items()},
         tables.report,
     )
-
-
-def _mapped(column: Any, dtype: str, length: int) -> np.ndarray:
-    """A column as it lies in the file: pyarrow's own `to_numpy` imports pandas, which takes longer than all the rest.
-
-    Raises:
-        ValueError: it is of another type or length.
-    """
-    import pyarrow as pa
-
-    values = column.chunk(0).values
-    if len(values) != length or values.offset or values.type != pa.from_numpy_dtype(np.dtype(dtype)):
-        raise ValueError("another schema")
-    return np.frombuffer(values.buffers()[1], dtype, length)

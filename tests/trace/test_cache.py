@@ -85,7 +85,7 @@ def test_a_copy_under_another_name_is_found(tmp_path: Path, cache: TraceCache, m
     assert seen == []
 
 
-@pytest.mark.parametrize("damage", [b"", b"no arrow at all", None])
+@pytest.mark.parametrize("damage", [b"", b"no columns at all", None])
 def test_a_damaged_cache_is_read_afresh_and_mended(
     tmp_path: Path, cache: TraceCache, monkeypatch: pytest.MonkeyPatch, damage: bytes | None
 ) -> None:

@@ -6,6 +6,7 @@ import os
 import random
 import resource
 import shutil
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +15,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from gemma_trace.errors import InputError
@@ -68,24 +68,23 @@ def truncated(data: bytes, draw: random.Random) -> bytes:
 
 
 def rewritten(data: bytes, draw: random.Random) -> bytes:
-    """An Arrow file as good as any, of another schema or with other values."""
-    table = pa.ipc.open_file(pa.py_buffer(data[64:])).read_all()
-    kind = draw.randrange(4)
-    if kind == 0:
-        table = table.drop_columns([draw.choice(table.column_names)])
-    elif kind == 1:
-        table = table.rename_columns([f"{name}x" for name in table.column_names])
-    elif kind == 2:
-        index = draw.randrange(table.num_columns)
-        narrow = pa.array([[1]], pa.large_list(pa.int16()))
-        table = table.set_column(index, table.column_names[index], narrow)
-    else:
-        table = table.replace_schema_metadata({})
-    out = pa.BufferOutputStream()
-    with pa.ipc.new_file(out, table.schema) as writer:
-        writer.write_table(table)
-    arrow: bytes = out.getvalue().to_pybytes()
-    return draw.choice([arrow, data[:64] + arrow])
+    """An entry as good as any, of other columns, types or lengths, with the old seal or with none."""
+    (length,) = struct.unpack_from("<Q", data, 64)
+    tables = msgspec.msgpack.decode(data[72 : 72 + length])
+    columns = tables["columns"]
+    name = draw.choice(list(columns))
+    dtype, rows, is_repeated = columns[name]
+    changes: list[Callable[[], object]] = [
+        lambda: columns.pop(name),
+        lambda: columns.update({f"{name}x": columns.pop(name)}),
+        lambda: columns.update({name: [draw.choice(["<i2", "<f8", "|O", "?"]), rows, is_repeated]}),
+        lambda: columns.update({name: [dtype, draw.choice([rows + 1, 1 << 62]), not is_repeated]}),
+        lambda: tables.pop("columns"),
+    ]
+    draw.choice(changes)()
+    text = msgspec.msgpack.encode(tables)
+    content = struct.pack("<Q", len(text)) + text + data[72 + length :]
+    return draw.choice([content, data[:64] + content])
 
 
 def test_of_poisoned_entries_none_gives_a_wrong_figure(tmp_path: Path, cache: TraceCache) -> None:
@@ -116,6 +115,8 @@ def test_a_sound_entry_is_found(tmp_path: Path, cache: TraceCache) -> None:
     again = cache.load(cache.path_of(path))
     assert again is not None
     assert figures(again) == figures(read_trace(path))
+    assert again.events.bytes.strides == (0,), "a column of one value is kept as one"
+    assert again.events.name.strides == (4,)
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.json.gz"])
@@ -181,12 +182,12 @@ def test_a_folder_that_others_could_read_is_closed(tmp_path: Path, cache: TraceC
 
 def test_what_a_killed_writer_left_goes_and_what_a_living_one_writes_stays(tmp_path: Path, cache: TraceCache) -> None:
     cache.folder.mkdir()
-    (cache.folder / ".1234.arrow.77.partial").write_bytes(b"left")
-    with atomic_file(cache.folder / "being-written.arrow") as out:
+    (cache.folder / ".1234.columns.77.partial").write_bytes(b"left")
+    with atomic_file(cache.folder / "being-written.columns") as out:
         out.write(b"so far")
         load(written(tmp_path / "a.json", 1), cache=cache)
         assert len(list(cache.folder.glob(".*.partial"))) == 1
-    assert sorted(path.suffix for path in cache.folder.iterdir()) == [".arrow", ".arrow"]
+    assert sorted(path.suffix for path in cache.folder.iterdir()) == [".columns", ".columns"]
 
 
 @contextmanager

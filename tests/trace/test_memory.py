@@ -46,8 +46,8 @@ def test_memory_events_are_columns(tmp_path: Path) -> None:
 def test_the_cache_keeps_them(tmp_path: Path) -> None:
     file = read_trace(built().write(tmp_path / "built.json"))
     cache = TraceCache(tmp_path)
-    cache.keep(file, tmp_path / "kept.arrow")
-    again = cache.load(tmp_path / "kept.arrow")
+    cache.keep(file, tmp_path / "kept.columns")
+    again = cache.load(tmp_path / "kept.columns")
     assert again is not None
     assert again.memory.allocated_bytes.tolist() == [512, 64, 0]
     assert again.memory.device.dtype == file.memory.device.dtype
