@@ -120,8 +120,11 @@ class Collected:
         self._spans.clear()  # or each column would be in memory twice, sorted and not
         self._arguments.clear()
         order = _start_order(columns["ts_ns"], columns["dur_ns"], columns["place"])
-        for name in columns:
-            columns[name] = rows_of(columns[name], order)
+        spare: dict[str, npt.NDArray[Any]] = {}
+        for name, column in columns.items():
+            columns[name] = rows_of(column, order, spare.get(column.dtype.str))
+            if columns[name] is not column:
+                spare[column.dtype.str] = column  # whose memory takes the next one's rows
         return Events(
             **columns,
             names=tuple(self.names),
