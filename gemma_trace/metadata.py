@@ -16,9 +16,6 @@ from gemma_trace.foreign import decoded
 SCHEMA_VERSION: Final = 1
 """Raised when a field changes its meaning; new fields alone don't raise it."""
 
-METADATA_KEY: Final = "gemma_trace"
-"""The top-level key of the trace's JSON that holds the metadata."""
-
 MOST_NS: Final = 2**55 - 1
 """No request takes longer than this, which is 417 days: so sums of them fit 64 bits."""
 

@@ -8,8 +8,9 @@ from typing import Any, Self
 
 import msgspec
 
-from gemma_trace.metadata import METADATA_KEY, RunMetadata
+from gemma_trace.metadata import RunMetadata
 from gemma_trace.trace.clock import ns_to_decimal_us
+from gemma_trace.trace.header import METADATA_KEY
 from gemma_trace.trace.trace import Trace, load
 
 MAIN = 100

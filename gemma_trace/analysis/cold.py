@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from gemma_trace.trace.events import NONE, BoolArray, Codes, Events, IntArray
 from gemma_trace.trace.named_spans import named
+from gemma_trace.trace.places import is_among
 from gemma_trace.trace.trace import Trace
 
 FloatArray = npt.NDArray[np.float64]
@@ -139,7 +140,7 @@ def _of_kinds_with_a_long_one(spans: Events, ops: IntArray) -> IntArray:
     named = np.zeros(len(spans.names), dtype=bool)
     named[spans.name[long]] = True
     ops = ops[named[spans.name[ops]]]
-    return ops[np.isin(_kinds(spans, ops), _kinds(spans, long))]
+    return ops[is_among(_kinds(spans, ops), _kinds(spans, long))]
 
 
 def _compilations(trace: Trace) -> LongCalls:

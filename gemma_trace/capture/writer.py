@@ -27,9 +27,10 @@ from gemma_trace.capture.frame_edges import FrameEdges
 from gemma_trace.capture.output import made
 from gemma_trace.errors import CaptureError, InputError, OutputError
 from gemma_trace.foreign import UNDECODABLE
-from gemma_trace.metadata import METADATA_KEY, RunMetadata
+from gemma_trace.metadata import RunMetadata
 from gemma_trace.trace.clock import ns_to_decimal_us
 from gemma_trace.trace.files import atomic_file
+from gemma_trace.trace.header import METADATA_KEY
 from gemma_trace.trace.reader import stream_events
 from gemma_trace.trace.salvage import EventSink
 from gemma_trace.trace.short_paths import PathScrubber

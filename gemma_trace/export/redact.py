@@ -18,12 +18,11 @@ from gemma_trace.arguments import checked
 from gemma_trace.export.private_names import PrivateNames
 from gemma_trace.export.redacted_json import JsonRedactor, Members
 from gemma_trace.foreign import UnreadableValueError, decoded, members_of
-from gemma_trace.metadata import METADATA_KEY
 from gemma_trace.remote import path_of
 from gemma_trace.trace.columns import UNDECODABLE_EVENTS
 from gemma_trace.trace.events import ROLES, Role
 from gemma_trace.trace.files import output_file
-from gemma_trace.trace.header import metadata_of
+from gemma_trace.trace.header import METADATA_KEY, metadata_of
 from gemma_trace.trace.reader import EVENTS_KEY, UNREADABLE_HEADER, stream_events
 from gemma_trace.trace.salvage import EventSink
 

@@ -15,8 +15,7 @@ from gemma_trace.export.ids import ViewerIds
 from gemma_trace.export.links import LinkNumbers
 from gemma_trace.export.part import ExportResult, TracePart
 from gemma_trace.export.viewer_file import viewer_file
-from gemma_trace.metadata import METADATA_KEY
-from gemma_trace.trace.header import BASE_KEY
+from gemma_trace.trace.header import BASE_KEY, METADATA_KEY
 from gemma_trace.trace.reader import read_header
 from gemma_trace.trace.trace import Trace
 

@@ -18,7 +18,6 @@ from gemma_trace.errors import InputError, UnreadableError
 from gemma_trace.export.links import LinkNumbers
 from gemma_trace.foreign import UnreadableValueError, decoded, text, value_of
 from gemma_trace.metadata import (
-    METADATA_KEY,
     SCHEMA_VERSION,
     Environment,
     RequestSample,
@@ -36,7 +35,7 @@ from gemma_trace.stages import PREFIX, Stage
 from gemma_trace.trace.clients import TOKEN, client_process
 from gemma_trace.trace.clock import ns_to_decimal_us, time_ns
 from gemma_trace.trace.files import output_file
-from gemma_trace.trace.header import BASE_KEY, DEVICES_KEY
+from gemma_trace.trace.header import BASE_KEY, DEVICES_KEY, METADATA_KEY
 from gemma_trace.trace.reader import read_header, stream_events
 from gemma_trace.trace.short_paths import PathScrubber
 from gemma_trace.trace.trace import Trace, load

@@ -6,7 +6,6 @@ So only a process of a single thread is forked, as one is that runs a command.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -74,6 +73,8 @@ class Program:
     """
 
     def __init__(self, descriptor: int) -> None:
+        import json
+
         self._process = subprocess.Popen(
             # -P: no module in the current folder, which may be anybody's, is taken for one of Python's
             [sys.executable, "-P", "-c", _START, json.dumps([*map(str, sys.path)]), str(descriptor)],

@@ -11,7 +11,6 @@ import mmap
 import os
 import select
 import signal
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -138,6 +137,8 @@ def _shared_file(size: int) -> int:
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("gemma-trace")
     else:
+        import tempfile
+
         with tempfile.TemporaryFile() as file:
             descriptor = os.dup(file.fileno())
     os.ftruncate(descriptor, size)

@@ -9,7 +9,6 @@ that the trace is read afresh, without a word.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import stat
 import struct
@@ -19,11 +18,10 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from gemma_trace.metadata import METADATA_KEY
 from gemma_trace.trace.cache_seal import sealed_content, sealing
 from gemma_trace.trace.events import CounterEvents, CounterSeries, Events, Flows, MemoryEvents, Track, TrackNames
 from gemma_trace.trace.files import atomic_file, clear_partials
-from gemma_trace.trace.header import BASE_KEY, DEVICES_KEY, DISTRIBUTED_KEY
+from gemma_trace.trace.header import BASE_KEY, DEVICES_KEY, DISTRIBUTED_KEY, METADATA_KEY
 from gemma_trace.trace.reader import ReadReport, TraceFile
 from gemma_trace.trace.source import CHUNK_BYTES, GZIP_MAGIC, Fingerprint, expected_json_bytes
 
@@ -118,6 +116,8 @@ class TraceCache:
         Raises:
             OSError: the trace can't be read.
         """
+        import hashlib  # OpenSSL, which a command without a cache needn't load
+
         digest = hashlib.sha256()  # by the processor's own instructions, over twice as fast as BLAKE2b
         for module in sorted(Path(__file__).parent.glob("*.py")):
             digest.update(module.read_bytes())

@@ -6,7 +6,6 @@ The checksum is ISA-L's CRC-32, at some 10 GB/s: reading all of an entry with it
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import mmap
 import os
 import stat
@@ -87,4 +86,6 @@ def sealed_content(path: Path) -> memoryview | None:
 
 
 def _digest(name: str) -> bytes:
+    import hashlib  # OpenSSL, which a command without a cache needn't load
+
     return hashlib.blake2b(os.fsencode(name), digest_size=20).digest()

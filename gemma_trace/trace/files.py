@@ -7,7 +7,6 @@ import errno
 import glob
 import os
 import re
-import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final, cast
@@ -38,7 +37,7 @@ def atomic_file(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
     clear_partials(path.parent, _partial_prefix(path))
 
     def make() -> tuple[Path, int]:
-        partial = path.with_name(f"{_partial_prefix(path)}.{secrets.token_hex(4)}{PARTIAL_SUFFIX}")
+        partial = path.with_name(f"{_partial_prefix(path)}.{os.urandom(4).hex()}{PARTIAL_SUFFIX}")
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
         return partial, os.open(partial, flags, 0o600 if private else 0o666)
 

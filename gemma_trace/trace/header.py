@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from gemma_trace.errors import TraceFormatError
 from gemma_trace.foreign import NONE, UnreadableValueError, integer, list_of, numbers_of, text, value_of
-from gemma_trace.metadata import METADATA_KEY, SCHEMA_VERSION, RunMetadata
+
+if TYPE_CHECKING:
+    from gemma_trace.metadata import RunMetadata
+
+METADATA_KEY: Final = "gemma_trace"
+"""The top-level key of the trace's JSON that holds the metadata of a capture of ours."""
 
 EXPORT_KEY: Final = "gemma_trace_export"
 """The top-level key of what `gemma-trace export` writes, which is for viewers: ranges and launches share no track."""
@@ -109,6 +114,8 @@ def metadata_of(header: dict[str, msgspec.Raw], path: Path) -> RunMetadata | Non
     raw = header.get(METADATA_KEY)
     if raw is None:
         return None
+    from gemma_trace.metadata import SCHEMA_VERSION, RunMetadata  # which nobody else's traces need
+
     try:
         metadata = RunMetadata.from_json(raw)
     except UnreadableValueError as error:

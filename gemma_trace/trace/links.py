@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gemma_trace.trace.events import LAUNCH_CATEGORIES, NONE, BoolArray, Codes, Events, Flows, IntArray
-from gemma_trace.trace.places import Places, distinct
+from gemma_trace.trace.places import Places, distinct, is_among
 
 FORWARD_BACKWARD: frozenset[str] = frozenset({"fwdbwd"})
 """Category of the arrows from an op to the op of the autograd thread that computes its gradient."""
@@ -85,7 +85,7 @@ def _with_correlation(events: Events, host: IntArray) -> IntArray:
     is_launch = events.in_categories(LAUNCH_CATEGORIES)[calls]
     if not is_launch.all():
         launched = distinct(events.correlation[calls[is_launch]])
-        calls = calls[is_launch | ~np.isin(events.correlation[calls], launched)]
+        calls = calls[is_launch | ~is_among(events.correlation[calls], launched)]
     calls = calls[np.argsort(events.correlation[calls], kind="stable")]  # of one id they ascend by start
     again = np.flatnonzero(np.diff(events.correlation[calls]) == 0)
     outer, inner = calls[again], calls[again + 1]

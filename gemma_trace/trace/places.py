@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gemma_trace.trace.closed_pieces import stable_order
-from gemma_trace.trace.events import Codes, IntArray
+from gemma_trace.trace.events import BoolArray, Codes, IntArray
 
 
 class Places:
@@ -46,3 +46,16 @@ def distinct(values: npt.ArrayLike) -> IntArray:
     ascending = np.sort(np.asarray(values), axis=None)
     values_once: IntArray = ascending[np.append(True, ascending[1:] != ascending[:-1])[: len(ascending)]]
     return values_once
+
+
+def is_among(values: Codes, wanted: npt.ArrayLike) -> BoolArray:
+    """bool, which values of a column of integers are among others: `np.isin`, which would import `numpy.ma` first.
+
+    >>> is_among(np.array([7, 3, 7]), [7, 9]).tolist()
+    [True, False, True]
+    """
+    known = distinct(wanted)
+    if not len(known):
+        return np.zeros(len(values), dtype=bool)
+    among: BoolArray = known[np.minimum(np.searchsorted(known, values), len(known) - 1)] == values
+    return among

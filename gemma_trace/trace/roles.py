@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from gemma_trace.stages import PREFIX
 from gemma_trace.trace.events import NONE, ROLES, BoolArray, CodeArray, Events, IntArray, Role, TrackNames
-from gemma_trace.trace.places import distinct
+from gemma_trace.trace.places import distinct, is_among
 
 RoleArray = npt.NDArray[np.int8]
 
@@ -100,7 +100,7 @@ def roles_of(spans: Events, names: TrackNames) -> Roles:
     by_category = _first_matches(_BY_CATEGORY, spans.cats, spans.cat[unsure])
     by_track = _by_track(spans, unsure, names)
     launches = np.flatnonzero(role == Role.LAUNCH).tolist() + unsure[by_category == Role.LAUNCH].tolist()
-    launched = np.isin(spans.correlation[unsure], spans.correlation[launches][spans.correlation[launches] > 0])
+    launched = is_among(spans.correlation[unsure], spans.correlation[launches][spans.correlation[launches] > 0])
     on_device = (by_track == Role.DEVICE) | (launched & (spans.stream[unsure] != NONE))
     guesses = (  # a device's track says more than a name: kernels are named after ops, too
         (RoleSource.NAME, by_category),

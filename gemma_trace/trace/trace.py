@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from gemma_trace.errors import InputError, TraceFormatError
-from gemma_trace.metadata import RunMetadata
 from gemma_trace.printable import path_text
 from gemma_trace.remote import RemotePath, path_of
 from gemma_trace.stages import (
@@ -41,6 +40,8 @@ from gemma_trace.trace.waiting import waiting_segments
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from gemma_trace.metadata import RunMetadata
 
 _TRACE_SUFFIX: Final = re.compile(r"(\.pt\.trace)?(\.json)?(\.gz)?$")
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from gemma_trace.trace.closed_pieces import closed_pieces, stable_order
 from gemma_trace.trace.events import NONE, CodeArray, Codes, IntArray
-from gemma_trace.trace.places import distinct
+from gemma_trace.trace.places import distinct, is_among
 
 Ranks = npt.NDArray[np.int8] | IntArray
 
@@ -134,7 +134,7 @@ def _at_edges(start: IntArray, end: IntArray, edges: IntArray) -> IntArray:
         edges: int64, ascending: ends that other spans cross.
     """
     holds = np.searchsorted(edges, start, side="right") < np.searchsorted(edges, end, side="left")
-    return np.flatnonzero(holds | np.isin(end, edges))
+    return np.flatnonzero(holds | is_among(end, edges))
 
 
 def _clipped(start: IntArray, end: IntArray, chosen: IntArray) -> IntArray:

@@ -25,10 +25,14 @@ print(held, code, file=sys.stderr)
 NEVER = ("pandas", "numpy.ma", "pyarrow", "torch", "duckdb", "jinja2", "rich.progress")
 
 
-def imported(unwanted: tuple[str, ...], *arguments: str) -> str:
-    """Of some modules those that a command imported, and its exit code."""
+def imported(unwanted: tuple[str, ...], *arguments: str, **more: str) -> str:
+    """Of some modules those that a command imported, and its exit code.
+
+    Args:
+        more: variables of its environment.
+    """
     command = [sys.executable, "-c", SCRIPT, ",".join(unwanted), *arguments]
-    environment = {"PYTHONPATH": str(ROOT), "PATH": "", "OPENBLAS_NUM_THREADS": "1"}
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "", "OPENBLAS_NUM_THREADS": "1", **more}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
     return done.stderr.splitlines()[-1]
 
@@ -43,6 +47,19 @@ def trace(tmp_path: Path) -> str:
 def test_kernels_of_a_trace_that_is_not_ours_import_nothing_of_a_summary(trace: str) -> None:
     unwanted = (*NEVER, "gemma_trace.analysis.summary", "gemma_trace.analysis.decode", "statistics")
     assert imported(unwanted, "kernels", trace, "--by", "op", "--no-cache") == "[] 0"
+
+
+def test_kernels_of_a_large_trace_import_no_more(corpus: Path) -> None:
+    unwanted = (*NEVER, "gemma_trace.metadata", "hashlib", "tempfile")
+    assert imported(unwanted, "kernels", str(corpus / "h100_owlv2_vlm_proxy.json.gz"), "--no-cache") == "[] 0"
+
+
+def test_a_cached_trace_is_opened_without_a_library_for_it(corpus: Path, tmp_path: Path) -> None:
+    path = str(corpus / "h100_owlv2_vlm_proxy.json.gz")
+    cache = {"XDG_CACHE_HOME": str(tmp_path)}
+    assert imported(NEVER, "kernels", path, **cache) == "[] 0"
+    assert len(list(tmp_path.glob("gemma-trace/traces/*"))) == 1
+    assert imported(NEVER, "kernels", path, **cache) == "[] 0"
 
 
 def test_a_pattern_is_compiled_when_it_is_used() -> None:

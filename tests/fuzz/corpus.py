@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from gemma_trace.metadata import METADATA_KEY
+from gemma_trace.trace.header import METADATA_KEY
 from tests.fuzz.mutate import Case
 from tests.fuzz.seeds import annotations_only, of_a_server, ours_on_a_device, without_spans
 from tests.trace_builder import TraceBuilder
