@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -211,6 +212,8 @@ def load(
     on_bytes: Callable[[int], None] | None = None,
     cache: TraceCache | None = None,
     jobs: int | None = None,
+    *,
+    detailed: bool = True,
 ) -> Trace:
     """Read a trace: a file, a folder that holds just one, or a URL.
 
@@ -221,6 +224,9 @@ def load(
         cache: where a large trace's columns are kept for the next time; None keeps and finds nothing.
         jobs: how many processes may read a large file; None as GEMMA_TRACE_JOBS says, else one per core. The trace is
             the same.
+        detailed: whether the details are read too: the strides of inputs, the values of those that are no tensors, and
+            what allocators said. They are up to a fifth of the work. Without them the file is read again where
+            `Trace.details` is asked for, as rooflines and DataFrames do.
 
     Raises:
         UnreadableError: the file can't be read, or is of a newer gemma-trace.
@@ -228,9 +234,12 @@ def load(
         InputError: the folder holds several traces; `load_all` reads them.
         ConfigError: a rule can't be held against the trace's names within its time.
     """
+    from gemma_trace.trace.cache import read
     from gemma_trace.trace.folders import one_trace
 
-    return _read(one_trace(path_of(source)), rules, on_bytes, cache, jobs)
+    path = one_trace(path_of(source))
+    file = read(path, on_bytes, cache, jobs, detailed=detailed)
+    return Trace(file, path, rules, partial(read, path, None, cache, jobs))
 
 
 @checked
@@ -241,8 +250,9 @@ def load_all(folder: str | Path, rules: Sequence[StageRule] = ()) -> list[Trace]
         UnreadableError: there is none, or one of them can't be read.
     """
     from gemma_trace.trace.folders import find_traces
+    from gemma_trace.trace.reader import read_trace
 
-    return [_read(path, rules, None, None, None) for path in find_traces([path_of(folder)])]
+    return [Trace(read_trace(path), path, rules) for path in find_traces([path_of(folder)])]
 
 
 @checked
@@ -284,16 +294,6 @@ def load_ranks(source: str | Path | Sequence[str | Path], rules: Sequence[StageR
 
     paths = [source] if isinstance(source, str | Path) else source
     return load_job(find_traces([path_of(path) for path in paths]), rules, map_files)
-
-
-def _read(
-    path: Path,
-    rules: Sequence[StageRule],
-    on_bytes: Callable[[int], None] | None,
-    cache: TraceCache | None,
-    jobs: int | None,
-) -> Trace:
-    return Trace(tracing.read(path, on_bytes, cache, jobs), path, rules)
 
 
 @dataclass(frozen=True, repr=False)

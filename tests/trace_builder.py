@@ -10,7 +10,9 @@ import msgspec
 
 from gemma_trace.metadata import RunMetadata
 from gemma_trace.trace.clock import ns_to_decimal_us
+from gemma_trace.trace.events import MemoryEvents
 from gemma_trace.trace.header import METADATA_KEY
+from gemma_trace.trace.reader import TraceFile
 from gemma_trace.trace.trace import Trace, load
 
 MAIN = 100
@@ -115,3 +117,10 @@ class TraceBuilder:
     def load(self, folder: Path) -> Trace:
         """Write the trace into a folder and read it back."""
         return load(self.write(folder / "built.json"))
+
+
+def memory_of(file: TraceFile | None) -> MemoryEvents:
+    """The memory events of a file that was read with its details."""
+    assert file is not None
+    assert file.memory is not None
+    return file.memory

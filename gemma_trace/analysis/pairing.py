@@ -9,7 +9,8 @@ from typing import Final
 
 from gemma_trace.errors import InputError
 from gemma_trace.metadata import RunMetadata
-from gemma_trace.trace.trace import label_of, load_metadata
+from gemma_trace.trace.header import label_of
+from gemma_trace.trace.trace import load_metadata
 
 _INCIDENTAL: Final = frozenset({"output", "name", "force", "quiet"})
 """Options of a capture that change nothing that is measured."""

@@ -197,7 +197,9 @@ class SideReader:
         if path in self.runs.stored:
             return self.runs.stored[path].side
         if path not in self._known:
-            traces = (open_trace(file, self._rules, cached=self._cached) for file in self.runs.files_of(path))
+            traces = (
+                open_trace(file, self._rules, cached=self._cached, detailed=False) for file in self.runs.files_of(path)
+            )
             self._known[path] = side_of_ranks([side_of(trace, structure=self._structure) for trace in traces])
         return self._known[path]
 

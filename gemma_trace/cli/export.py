@@ -116,7 +116,8 @@ def redacted_copy(path: Path, output: Path | None, *, force: bool) -> Path:
     from gemma_trace.cli.output import file_stem, refuse_existing
     from gemma_trace.cli.progress import reading
     from gemma_trace.export.redact import SUFFIX, redact
-    from gemma_trace.trace.trace import label_of, load_metadata
+    from gemma_trace.trace.header import label_of
+    from gemma_trace.trace.trace import load_metadata
 
     target = output or Path(file_stem(label_of(path, load_metadata(path))) + SUFFIX)
     refuse_existing(target, force=force)

@@ -68,7 +68,7 @@ def hta(
         raise ConfigError(f"--as-is gives HTA the whole file; leave out --stage {chosen} or --as-is")
     if as_is and isinstance(trace, RemotePath):
         raise ConfigError(f"--as-is gives HTA the file itself, and it reads no URLs; leave it out, or copy {trace}")
-    loaded = open_trace(one_trace(trace), read_rules(rule, rules), cached=not no_cache)
+    loaded = open_trace(one_trace(trace), read_rules(rule, rules), cached=not no_cache, detailed=False)
     wanted = run.Wanted(
         analyses=named_analyses(analyses),
         by=by,

@@ -21,11 +21,12 @@ TraceArgument = Annotated[
 ]
 
 
-def open_trace(path: Path, rules: Sequence[StageRule] = (), *, cached: bool = True) -> Trace:
+def open_trace(path: Path, rules: Sequence[StageRule] = (), *, cached: bool = True, detailed: bool = True) -> Trace:
     """Read a trace, with progress on a terminal where it takes more than a moment.
 
     Args:
         cached: keep a large trace's columns for the next time, and find them again.
+        detailed: see `load`; without, for commands that ask for no details.
 
     Raises:
         InputError: as `load` does.
@@ -35,4 +36,4 @@ def open_trace(path: Path, rules: Sequence[StageRule] = (), *, cached: bool = Tr
 
     cache = TraceCache() if cached else None
     with reading(f"reading {path.name}", path) as on_bytes:
-        return load(path, rules, on_bytes, cache)
+        return load(path, rules, on_bytes, cache, detailed=detailed)

@@ -60,10 +60,11 @@ def kernels(
 
     user_peaks = own_peaks(peaks)
     chosen = chosen_stage(stage)
-    loaded = open_trace(one_trace(trace), read_rules(rule, rules), cached=not no_cache)
+    with_roofline = roofline or peaks is not None
+    loaded = open_trace(one_trace(trace), read_rules(rule, rules), cached=not no_cache, detailed=with_roofline)
     table = kernel_table(loaded, chosen, request, by, sort, device)
     report = kernels_report(table, loaded, run_health(loaded), top, full_names=full_names)
-    if roofline or peaks:
+    if with_roofline:
         from gemma_trace.analysis.roofline.achieved import achieved_rows
         from gemma_trace.analysis.roofline.devices import device_peaks
         from gemma_trace.analysis.roofline.rows import row_rooflines

@@ -27,7 +27,7 @@ def summarize_file(path: Path, *, rules: Sequence[StageRule], cached: bool) -> R
     from gemma_trace.trace.trace import load
 
     try:
-        return summarize(load(path, rules, cache=TraceCache() if cached else None))
+        return summarize(load(path, rules, cache=TraceCache() if cached else None, detailed=False))
     except InputError as error:
         return error
 

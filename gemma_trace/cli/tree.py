@@ -59,7 +59,7 @@ def tree(
     if min_pct != min_pct:
         raise ConfigError("--min-pct is not a number; give one from 0 to 100")
     chosen = chosen_stage(stage)
-    loaded = open_trace(one_trace(trace), read_rules(rule, rules), cached=not no_cache)
+    loaded = open_trace(one_trace(trace), read_rules(rule, rules), cached=not no_cache, detailed=False)
     whole = call_tree(loaded, request, each_layer=layers)
     tops = whole.find(NodeKind.STAGE, chosen) if chosen else list(whole.children)
     if not tops:

@@ -59,7 +59,7 @@ def what_if(
     if not (scale or remove or overlap):
         raise ConfigError("nothing would change; give --scale PATTERN=X, --remove PATTERN or --overlap PATTERN")
     change = Change.of(remove or (), dict(map(scaled, scale or ())), overlap or ())
-    loaded = open_trace(one_trace(trace), read_rules(rule, rules), cached=not no_cache)
+    loaded = open_trace(one_trace(trace), read_rules(rule, rules), cached=not no_cache, detailed=False)
     answer = replayed(loaded, change, request)
     emit(what_if_report(answer, str(loaded.path), run_health(loaded)), form, output, force=force, raw=raw)
 

@@ -38,7 +38,7 @@ MapFiles = Callable[[Callable[[Path], ReadFile], Sequence[Path]], list[ReadFile]
 def read_file(path: Path, rules: Sequence[StageRule] = ()) -> ReadFile:
     """The ranks of one file; a file that can't be read costs itself alone."""
     try:
-        traces, lost = split(load(path, rules, jobs=1))
+        traces, lost = split(load(path, rules, jobs=1, detailed=False))
         return ReadFile(path.name, tuple(summarize_rank(trace) for trace in traces), lost)
     except InputError as error:
         return ReadFile(path.name, error=str(error).replace(str(path), path.name))

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import copy
 import re
-from dataclasses import fields
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
 from gemma_trace.foreign import NONE
-from gemma_trace.trace.events import BoolArray, Events, IntArray
+from gemma_trace.trace.events import BoolArray
 from gemma_trace.trace.header import DistributedInfo
 from gemma_trace.trace.places import distinct
 from gemma_trace.trace.trace import Trace
@@ -58,14 +57,7 @@ def _part(trace: Trace, kept: BoolArray, rank: int, world_size: int) -> Trace:
     part = copy.copy(trace)
     for name in [name for name in vars(part) if hasattr(type(part), name)]:  # what was derived from all spans
         del vars(part)[name]
-    part.spans = _taken(trace.spans, np.flatnonzero(kept))
+    part.rows = np.flatnonzero(kept)
+    part.spans = trace.spans.taken(part.rows)
     part.distributed = DistributedInfo(rank, world_size, "", trace.distributed.groups if trace.distributed else ())
     return part
-
-
-def _taken(spans: Events, rows: IntArray) -> Events:
-    values: dict[str, Any] = {each.name: getattr(spans, each.name) for each in fields(spans)}
-    for name, value in values.items():
-        if isinstance(value, np.ndarray):
-            values[name] = value[rows]
-    return Events(**values)

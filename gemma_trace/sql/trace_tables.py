@@ -92,7 +92,7 @@ def _spans(trace: Trace) -> Columns:
 
 def _span_columns(trace: Trace, rows: npt.NDArray[np.int64] | None) -> Columns:
     """All that `spans` has, of some spans or, for None, of all."""
-    spans = trace.spans
+    spans = trace.details.spans
 
     def taken(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return column if rows is None else column[rows]

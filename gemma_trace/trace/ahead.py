@@ -19,7 +19,6 @@ from gemma_trace.trace.block_process import may_fork
 from gemma_trace.trace.block_worker import SLOTS
 from gemma_trace.trace.block_workers import BlockWorker, fits
 from gemma_trace.trace.collected import Block, Collected
-from gemma_trace.trace.sink import decoded_block
 from gemma_trace.trace.source import SourceState, expected_json_bytes
 
 WORTHWHILE_BYTES: Final = 96 << 20
@@ -73,6 +72,7 @@ class Ahead:
         workers: who decodes them, beside this process.
         collected: takes the blocks.
         cut_of: says where an array would be cut, if anywhere.
+        decoded: decodes a block here.
         on_chunk: is called for each chunk that is drawn.
         earn: hears how long the events were that were read.
     """
@@ -82,11 +82,12 @@ class Ahead:
         workers: Sequence[BlockWorker],
         collected: Collected,
         cut_of: Callable[[bytearray], int | None],
+        decoded: Callable[[memoryview], Block | None],
         on_chunk: Callable[[], None],
         earn: Callable[[int], None],
     ) -> None:
         self._workers, self._collected = workers, collected
-        self._cut_of, self._on_chunk, self._earn = cut_of, on_chunk, earn
+        self._cut_of, self._decoded, self._on_chunk, self._earn = cut_of, decoded, on_chunk, earn
         self._flights: deque[_Flight] = deque()
         self._most = 2 * SLOTS * len(workers)
         self._misses = self._hits = 0
@@ -127,7 +128,7 @@ class Ahead:
         worker = next((each for each in self._workers if fits(array) and each.is_free), None)
         if worker:
             worker.give(array)
-        return _Flight(pending, cut, chunk, worker, None if worker else decoded_block(array))
+        return _Flight(pending, cut, chunk, worker, None if worker else self._decoded(array))
 
     def _landed(self, pending: bytearray, chunks: Iterator[bytes]) -> tuple[bytearray, Iterator[bytes]]:
         """Wait for all; the same as `run`."""

@@ -17,7 +17,7 @@ from gemma_trace.trace.block_worker import answer_orders
 
 _START: Final = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from gemma_trace.trace.block_worker import main; main(int(sys.argv[2]))"
+    "from gemma_trace.trace.block_worker import main; main(*map(int, sys.argv[2:]))"
 )
 _THREADS: Final = Path("/proc/self/task")
 _DESCRIPTORS: Final = Path("/proc/self/fd")
@@ -53,16 +53,17 @@ def may_fork() -> bool:
         return False
 
 
-def started(descriptor: int) -> Process:
+def started(descriptor: int, *, detailed: bool) -> Process:
     """A process that decodes blocks.
 
     Args:
         descriptor: of the file that it shares with this one.
+        detailed: whether the details are read too.
 
     Raises:
         OSError, ValueError: it can't be started.
     """
-    return Forked(descriptor) if may_fork() else Program(descriptor)
+    return (Forked if may_fork() else Program)(descriptor, detailed=detailed)
 
 
 class Program:
@@ -70,14 +71,15 @@ class Program:
 
     Args:
         descriptor: of the shared file.
+        detailed: whether the details are read too.
     """
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, *, detailed: bool) -> None:
         import json
 
         self._process = subprocess.Popen(
             # -P: no module in the current folder, which may be anybody's, is taken for one of Python's
-            [sys.executable, "-P", "-c", _START, json.dumps([*map(str, sys.path)]), str(descriptor)],
+            [sys.executable, "-P", "-c", _START, json.dumps([*map(str, sys.path)]), str(descriptor), f"{detailed:d}"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -104,9 +106,10 @@ class Forked:
 
     Args:
         descriptor: of the shared file.
+        detailed: whether the details are read too.
     """
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, *, detailed: bool) -> None:
         orders, self_orders = os.pipe()
         self_answers, answers = os.pipe()
         try:
@@ -116,7 +119,7 @@ class Forked:
                 os.close(end)
             raise
         if self.pid == 0:
-            _decode(descriptor, orders, answers)
+            _decode(descriptor, orders, answers, detailed=detailed)
         os.close(orders)
         os.close(answers)
         self.orders: BinaryIO = os.fdopen(self_orders, "wb", buffering=0)
@@ -135,7 +138,9 @@ class Forked:
         return self._code
 
 
-def _decode(descriptor: int, orders: int, answers: int) -> NoReturn:  # pragma: no cover - in the forked process
+def _decode(
+    descriptor: int, orders: int, answers: int, *, detailed: bool
+) -> NoReturn:  # pragma: no cover - in the forked process
     """Be a process that decodes, to its end: nothing of what this one was is gone through on its way out."""
     code = 1
     try:
@@ -146,7 +151,7 @@ def _decode(descriptor: int, orders: int, answers: int) -> NoReturn:  # pragma: 
         for held in [int(each.name) for each in _DESCRIPTORS.iterdir()]:
             if held > 2 and held != descriptor:
                 _close(held)
-        answer_orders(descriptor)
+        answer_orders(descriptor, detailed=detailed)
         code = 0
     finally:
         os._exit(code)

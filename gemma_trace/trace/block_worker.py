@@ -99,25 +99,26 @@ def _answer(block: Block, slot: memoryview) -> bytes:
     return msgspec.msgpack.encode(BlockAnswer(placed, **rest))
 
 
-def _answered(slot: memoryview, length: int) -> bytes:
+def _answered(slot: memoryview, length: int, *, detailed: bool) -> bytes:
     try:
-        block = decoded_block(slot[:length])
+        block = decoded_block(slot[:length], detailed=detailed)
         return b"" if block is None else _answer(block, slot)
     except Exception:  # a number that no answer holds: whoever asked decodes it again, and says what is wrong
         return b""
 
 
-def main(descriptor: int) -> NoReturn:
+def main(descriptor: int, detailed: int) -> NoReturn:
     """Answer orders until there are no more, and exit; see `answer_orders`."""
-    answer_orders(descriptor)
+    answer_orders(descriptor, detailed=bool(detailed))
     sys.exit(0)
 
 
-def answer_orders(descriptor: int) -> None:
+def answer_orders(descriptor: int, *, detailed: bool) -> None:
     """Answer orders until there are no more.
 
     Args:
         descriptor: of the shared memory's file.
+        detailed: whether the details are read too.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever asks is interrupted too, and closes the input
     shared = memoryview(mmap.mmap(descriptor, SLOTS * SLOT_BYTES))
@@ -126,6 +127,6 @@ def answer_orders(descriptor: int) -> None:
         answers.flush()
         while len(order := orders.read(ORDER.size)) == ORDER.size:
             slot, length = ORDER.unpack(order)
-            answer = _answered(shared[slot * SLOT_BYTES : (slot + 1) * SLOT_BYTES], length)
+            answer = _answered(shared[slot * SLOT_BYTES : (slot + 1) * SLOT_BYTES], length, detailed=detailed)
             answers.write(LENGTH.pack(len(answer)) + answer)
             answers.flush()

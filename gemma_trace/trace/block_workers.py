@@ -25,12 +25,13 @@ class BlockWorker:
 
     Args:
         path: the trace, for messages.
+        detailed: whether the details are read too.
 
     Raises:
         OSError, ValueError: it can't be started.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, detailed: bool = True) -> None:
         self._path = path
         self._given = 0
         self._answered = 0
@@ -38,7 +39,7 @@ class BlockWorker:
         descriptor = _shared_file(SLOTS * SLOT_BYTES)
         try:
             self._shared = memoryview(mmap.mmap(descriptor, SLOTS * SLOT_BYTES))
-            self._process = started(descriptor)
+            self._process = started(descriptor, detailed=detailed)
         finally:
             os.close(descriptor)
         self._orders, self._answers = self._process.orders, self._process.answers
@@ -114,13 +115,13 @@ class BlockWorker:
 
 
 @contextlib.contextmanager
-def block_workers(path: Path, count: int) -> Iterator[list[BlockWorker]]:
+def block_workers(path: Path, count: int, *, detailed: bool = True) -> Iterator[list[BlockWorker]]:
     """So many processes, or as many as can be started; they have ended when the block has."""
     workers: list[BlockWorker] = []
     try:
         with contextlib.suppress(OSError, ValueError):
             for _ in range(count):
-                workers.append(BlockWorker(path))
+                workers.append(BlockWorker(path, detailed=detailed))
         yield workers
     finally:
         for worker in workers:

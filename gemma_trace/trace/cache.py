@@ -12,17 +12,29 @@ import contextlib
 import os
 import stat
 import struct
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 import numpy as np
 
+from gemma_trace.remote import RemotePath
 from gemma_trace.trace.cache_seal import sealed_content, sealing
-from gemma_trace.trace.events import CounterEvents, CounterSeries, Events, Flows, MemoryEvents, Track, TrackNames
+from gemma_trace.trace.events import (
+    CounterEvents,
+    CounterSeries,
+    DetailedEvents,
+    Events,
+    Flows,
+    MemoryEvents,
+    Track,
+    TrackNames,
+)
 from gemma_trace.trace.files import atomic_file, clear_partials
 from gemma_trace.trace.header import BASE_KEY, DEVICES_KEY, DISTRIBUTED_KEY, METADATA_KEY
-from gemma_trace.trace.reader import ReadReport, TraceFile
+from gemma_trace.trace.reader import ReadReport, TraceFile, read_trace
 from gemma_trace.trace.source import CHUNK_BYTES, GZIP_MAGIC, Fingerprint, expected_json_bytes
 
 WORTHWHILE_BYTES: Final = 24 << 20
@@ -172,6 +184,31 @@ class TraceCache:
                     file.unlink()
 
 
+def read(
+    path: Path,
+    on_bytes: Callable[[int], None] | None = None,
+    cache: TraceCache | None = None,
+    jobs: int | None = None,
+    *,
+    detailed: bool = True,
+) -> TraceFile:
+    """A trace file's content, out of the cache where it is kept there; see `trace.load`."""
+    if isinstance(path, RemotePath):  # to know whether it is in the cache is to read it; and nobody is asked twice
+        return read_trace(path, on_bytes, jobs)
+    if cache is None or not cache.is_worth(path):
+        return read_trace(path, on_bytes, jobs, detailed=detailed)
+    try:
+        kept, content = cache.look_up(path)
+    except OSError:
+        return read_trace(path, on_bytes, jobs, detailed=detailed)  # which says what is wrong
+    file = cache.load(kept)
+    if file is not None and (file.is_detailed or not detailed):
+        return replace(file, content=content)
+    file = read_trace(path, on_bytes, jobs, detailed=detailed)
+    cache.keep(file, kept, content)
+    return file
+
+
 def _make_private(folder: Path) -> None:
     """Make the folder, and the one of ours that it stands in, so that nobody else can look into it."""
     folder.parent.parent.mkdir(parents=True, exist_ok=True)
@@ -218,7 +255,7 @@ def _columns_of(file: TraceFile) -> dict[str, np.ndarray]:
     return {
         prefix + name: column
         for prefix, part in parts.items()
-        for name, column in vars(part).items()
+        for name, column in ({} if part is None else vars(part)).items()
         if isinstance(column, np.ndarray)
     }
 
@@ -243,10 +280,11 @@ def _decoded(content: memoryview) -> TraceFile:
         for prefix in (_FLOWS, _MEMORY, _COUNTERS)
     )
     tracks = tuple(Track(pid, tid) for pid, tid in tables.tracks)
+    columns |= {"names": tables.names, "cats": tables.cats, "tracks": tracks, "texts": tables.texts}
     return TraceFile(
-        Events(**columns, names=tables.names, cats=tables.cats, tracks=tracks, texts=tables.texts),
+        DetailedEvents(**columns) if memory else Events(**columns),
         Flows(**flows, cats=tables.flow_cats),
-        MemoryEvents(**memory),
+        MemoryEvents(**memory) if memory else None,
         CounterEvents(**counters, table=tables.counters),
         TrackNames(tables.processes, tables.labels, {(pid, tid): name for pid, tid, name in tables.threads}),
         {name: msgspec.Raw(text) for name, text in tables.header.items()},

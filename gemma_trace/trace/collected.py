@@ -11,9 +11,19 @@ import numpy as np
 import numpy.typing as npt
 
 from gemma_trace.trace.budget import EVENT_BYTES, SPAN_BYTES
-from gemma_trace.trace.events import NONE, TEXT_COLUMNS, CodeArray, Events, Flows, IntArray, MemoryEvents, Track
+from gemma_trace.trace.events import (
+    NONE,
+    TEXT_COLUMNS,
+    CodeArray,
+    DetailedEvents,
+    Events,
+    Flows,
+    IntArray,
+    MemoryEvents,
+    Track,
+)
 from gemma_trace.trace.growing import GrowingColumn, Interner, OptionalColumn, TextInterner, TrackInterner, rows_of
-from gemma_trace.trace.schema import ARGUMENT_COLUMNS, FLOW_COLUMNS, MEMORY_COLUMNS, SPAN_COLUMNS
+from gemma_trace.trace.schema import ARGUMENT_COLUMNS, DETAIL_COLUMNS, FLOW_COLUMNS, MEMORY_COLUMNS, SPAN_COLUMNS
 
 _NEGATIVE_IDS: Final = -2
 """Ids of arrows that are no numbers are this less their code."""
@@ -49,6 +59,9 @@ class Block:
 class Collected:
     """The columns of spans, arrows and memory events, and their tables.
 
+    Args:
+        detailed: whether `DETAIL_COLUMNS` and memory events are among them.
+
     Attributes:
         phases: how many events there were of each `ph`.
         repairs: how many events had to be mended or were lost, by what was wrong.
@@ -56,7 +69,8 @@ class Collected:
         begun: how many spans have begun.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, detailed: bool = True) -> None:
+        self._is_detailed = detailed
         self.phases: Counter[str] = Counter()
         self.repairs: Counter[str] = Counter()
         self.first_ns: int | None = None
@@ -65,7 +79,11 @@ class Collected:
         self.texts = TextInterner()
         self.tracks = TrackInterner()
         self._spans = {name: GrowingColumn(dtype) for name, dtype in SPAN_COLUMNS.items()}
-        self._arguments = {name: OptionalColumn(dtype) for name, dtype in ARGUMENT_COLUMNS.items()}
+        self._arguments = {
+            name: OptionalColumn(dtype)
+            for name, dtype in ARGUMENT_COLUMNS.items()
+            if detailed or name not in DETAIL_COLUMNS
+        }
         self._flows = {name: GrowingColumn(dtype) for name, dtype in FLOW_COLUMNS.items()}
         self._memory = {name: GrowingColumn(dtype) for name, dtype in MEMORY_COLUMNS.items()}
 
@@ -125,7 +143,7 @@ class Collected:
             columns[name] = rows_of(column, order, spare.get(column.dtype.str))
             if columns[name] is not column:
                 spare[column.dtype.str] = column  # whose memory takes the next one's rows
-        return Events(
+        return (DetailedEvents if self._is_detailed else Events)(
             **columns,
             names=tuple(self.names),
             cats=tuple(self.cats),
@@ -138,8 +156,10 @@ class Collected:
         columns = {name: column.take() for name, column in self._flows.items()}
         return Flows(**columns, cats=tuple(self.flow_cats))
 
-    def build_memory(self) -> MemoryEvents:
-        """All memory events."""
+    def build_memory(self) -> MemoryEvents | None:
+        """All memory events; None where they aren't collected."""
+        if not self._is_detailed:
+            return None
         return MemoryEvents(**{name: column.take() for name, column in self._memory.items()})
 
     def block(self) -> Block:

@@ -16,18 +16,20 @@ from gemma_trace.trace.collected import Collected
 from gemma_trace.trace.collective_args import collective_text
 from gemma_trace.trace.event_structs import (
     ABSENT,
-    TYPES_BY_THEMSELVES,
     AnyEvent,
     AnyMemoryArgs,
     AnySpan,
     Args,
     Arguments,
+    BriefSpanArgs,
     Event,
     ExactEvent,
     LooseEvent,
     SpanArgs,
     SpanEvent,
     TaggedEvent,
+    parts_of,
+    phases_of,
     tightened,
 )
 from gemma_trace.trace.events import NONE, BoolArray, CodeArray, Codes, IntArray
@@ -51,7 +53,7 @@ UNPAIRED_ENDS: Final = "unpaired_ends"
 _UNDERSTOOD: Final = frozenset({"X", "B", "E", "s", "f", "i"})
 """What a batch may hold that is none of `OtherEvents`' business; of instants, where all are an allocator's."""
 
-_NO_ARGS, _NO_ARGS_AT_ALL = SpanArgs(), Args()
+_NO_ARGS_AT_ALL = Args()
 _NUL: Final = b"\0"  # stands in no JSON
 _NOTHING: Final = (None, "")
 
@@ -59,14 +61,20 @@ _NOTHING: Final = (None, "")
 class ColumnBuilder:
     """Takes batches of events and collects what they hold.
 
+    Args:
+        detailed: see `is_detailed`.
+
     Attributes:
+        is_detailed: whether `DETAIL_COLUMNS` and memory events are collected too.
         collected: the columns of spans, arrows and memory events.
         repairs: how many events had to be mended or were lost, by what was wrong.
         others: the counters, the names of tracks, and what is passed over.
     """
 
-    def __init__(self) -> None:
-        self.collected = Collected()
+    def __init__(self, *, detailed: bool = True) -> None:
+        self.is_detailed = detailed
+        self._no_args = SpanArgs() if detailed else BriefSpanArgs()
+        self.collected = Collected(detailed=detailed)
         self.repairs = self.collected.repairs
         self.others = OtherEvents(self.repairs)
         self._open: dict[int, list[tuple[AnySpan, int, int]]] = {}
@@ -78,7 +86,7 @@ class ColumnBuilder:
             array: the JSON that the batch was decoded from.
         """
         times = []
-        for part, arguments in _parts(events, Arguments(array)):
+        for part, arguments in parts_of(events, Arguments(array)):
             ts_us = np.array([event.ts for event in part], dtype=np.float64)
             dur_us = np.array([event.dur for event in part], dtype=np.float64)
             if (np.abs(ts_us) >= EXACT_FLOAT_US).any() or (np.abs(dur_us) >= EXACT_FLOAT_US).any():
@@ -175,7 +183,7 @@ class ColumnBuilder:
         missing: np.ndarray,
         arguments: Arguments,
     ) -> None:
-        phases = _phases(events)
+        phases = phases_of(events)
         counts = Counter(phases)
         self.collected.phases.update(counts)
         place = np.arange(self.collected.begun, self.collected.begun + counts["X"])
@@ -229,7 +237,7 @@ class ColumnBuilder:
             "track": np.fromiter(map(tracks.__getitem__, ids), np.int32, len(spans)),
         }
         given = [span.args for span in spans]
-        nothing = _NO_ARGS if isinstance(spans[0], SpanEvent) else _NO_ARGS_AT_ALL
+        nothing = self._no_args if isinstance(spans[0], SpanEvent) else _NO_ARGS_AT_ALL
         # Python frames, most of a trace with stacks, have none of the arguments that are columns.
         place = [place for place, args in enumerate(given) if args is not None and args != nothing]
         chosen = [args for index in place if (args := given[index]) is not None]
@@ -249,11 +257,12 @@ class ColumnBuilder:
         columns = {
             "input_dims": [arg.input_dims for arg in args],
             "input_types": [arg.input_types for arg in args],
-            "input_strides": [arg.input_strides for arg in args],
-            "concrete_inputs": [arg.concrete_inputs for arg in args],
             "grid": [arg.grid for arg in args],
             "block": [arg.block for arg in args],
         }
+        if self.is_detailed:
+            columns["input_strides"] = [arg.input_strides for arg in args]
+            columns["concrete_inputs"] = [arg.concrete_inputs for arg in args]
         return {
             "correlation": integers([arg.correlation for arg in args]),
             "external_id": integers([arg.external_id for arg in args]),
@@ -310,12 +319,14 @@ class ColumnBuilder:
         return number if number >= 0 else self.collected.code_of_flow_id(text(value))
 
     def _store_memory(self, events: Sequence[AnyEvent], ts_ns: IntArray) -> int:
-        """Store the allocators' instants, and say how many there are."""
+        """Store the allocators' instants, where they are wanted, and say how many there are."""
         chosen = [
             index
             for index, event in enumerate(events)
             if event.ph == "i" and event.name == MEMORY_NAME and event.args is not None
         ]
+        if not self.is_detailed:
+            return len(chosen)
         args = cast(list[AnyMemoryArgs], [events[index].args for index in chosen])
         tracks = self.collected.tracks
         columns: dict[str, npt.ArrayLike] = {
@@ -350,27 +361,6 @@ class ColumnBuilder:
             length = np.array(lengths, np.int64)
             self.repairs[NEGATIVE_DURATIONS] += int((length < 0).sum())
             self._store(begins, np.array(starts, np.int64), np.maximum(length, 0), np.array(places, np.int64))
-
-
-def _parts(
-    events: Sequence[TaggedEvent | Event], arguments: Arguments
-) -> list[tuple[Sequence[TaggedEvent | Event], Arguments]]:
-    """The events that are no spans, and those that are: to go over objects of one type takes a third less.
-
-    All of them in one where their order among each other counts, or where they aren't told by their types.
-    """
-    kinds = list(map(type, events))
-    spans = kinds.count(SpanEvent)
-    if spans in (0, len(kinds)) or not TYPES_BY_THEMSELVES.issuperset(kinds):
-        return [(events, arguments)]
-    is_span = [kind is SpanEvent for kind in kinds]
-    is_other = [kind is not SpanEvent for kind in kinds]
-    return [(list(compress(events, chosen)), arguments.taken(chosen)) for chosen in (is_other, is_span)]
-
-
-def _phases(events: Sequence[AnyEvent]) -> list[str]:
-    kinds = list(map(type, events))
-    return ["X"] * len(kinds) if kinds.count(SpanEvent) == len(kinds) else [event.ph for event in events]
 
 
 def _us_to_ns(us: np.ndarray) -> IntArray:

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from gemma_trace.stages import LAYER_PREFIX, MODULE_PREFIX
-from gemma_trace.trace.events import BoolArray, CodeArray, Events, Flows, IntArray, MemoryEvents, Role, TrackNames
+from gemma_trace.trace.events import BoolArray, CodeArray, Events, Flows, IntArray, Role, TrackNames
 from gemma_trace.trace.links import link_launches
 from gemma_trace.trace.open_spans import innermost_of
 from gemma_trace.trace.places import Places
@@ -27,13 +27,11 @@ class Derived:
     Attributes:
         spans: the columns.
         flows: the arrows between them.
-        memory: what torch's allocators said, where memory was profiled.
         names: what its processes and threads are called.
     """
 
     spans: Events
     flows: Flows
-    memory: MemoryEvents
     names: TrackNames
 
     @cached_property
@@ -55,11 +53,6 @@ class Derived:
     def on_device(self) -> Places:
         """By the index of a device the places in `activities` of those that it ran."""
         return Places(self.spans.device[self.activities])
-
-    @cached_property
-    def memory_on(self) -> Places:
-        """By the index of a device the places of its events in `memory`."""
-        return Places(self.memory.device)
 
     @cached_property
     def host(self) -> IntArray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import IntEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -199,8 +199,7 @@ class Events:
         device: the device's index.
         bytes: size of a copy or a fill.
         occupancy_pct: int32, what Kineto calls the estimated achieved occupancy, in whole percent.
-        input_dims, input_types, input_strides, concrete_inputs, grid, block: int32, codes into `texts`, the argument's
-            own JSON text; `NONE` if absent.
+        input_dims, input_types, grid, block: int32, codes into `texts`, the argument's own JSON text; `NONE` if absent.
         collective: int32, code into `texts`: what a collective's call or kernel says of it, see `collective_args.py`.
         node_label: int32, code into `names`: what the node of a CUDA graph is labelled, see `node_labels.py`; `NONE` of
             activities without a label, and of all other spans.
@@ -220,8 +219,6 @@ class Events:
     occupancy_pct: CodeArray
     input_dims: CodeArray
     input_types: CodeArray
-    input_strides: CodeArray
-    concrete_inputs: CodeArray
     grid: CodeArray
     block: CodeArray
     collective: CodeArray
@@ -247,6 +244,16 @@ class Events:
         """
         ends: IntArray = self.ts_ns[spans] + self.dur_ns[spans]
         return ends
+
+    def taken(self, rows: IntArray | BoolArray) -> Self:
+        """Some of the spans, in the order given, with the same tables.
+
+        Args:
+            rows: int64, their indices; or bool [n], which.
+        """
+        columns = {column.name: getattr(self, column.name) for column in fields(self)}
+        chosen = {name: values[rows] for name, values in columns.items() if isinstance(values, np.ndarray)}
+        return type(self)(**columns | chosen)
 
     def in_categories(self, categories: frozenset[str]) -> BoolArray:
         """bool [n], which spans are of one of these categories (given in lower case)."""
@@ -275,3 +282,28 @@ class Events:
             else:
                 frame[column.name] = values.astype(np.int64) if column.name in WIDE_COLUMNS else values
         return pd.DataFrame(frame)
+
+
+@dataclass(frozen=True)
+class DetailedEvents(Events):
+    """The same with what rooflines and SQL alone ask for.
+
+    Attributes:
+        input_strides, concrete_inputs: int32, codes into `texts`, the argument's own JSON text; `NONE` if absent.
+    """
+
+    input_strides: CodeArray
+    concrete_inputs: CodeArray
+
+
+@dataclass(frozen=True)
+class Details:
+    """What few commands need of a trace.
+
+    Attributes:
+        spans: the spans of the trace, with all of their columns.
+        memory: what torch's allocators said, where memory was profiled.
+    """
+
+    spans: DetailedEvents
+    memory: MemoryEvents

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -10,6 +11,7 @@ import msgspec
 
 from gemma_trace.errors import TraceFormatError
 from gemma_trace.foreign import NONE, UnreadableValueError, integer, list_of, numbers_of, text, value_of
+from gemma_trace.printable import path_text
 
 if TYPE_CHECKING:
     from gemma_trace.metadata import RunMetadata
@@ -37,6 +39,8 @@ DISTRIBUTED_KEY: Final = "distributedInfo"
 
 MOST_RANKS: Final = 1 << 20
 """No job is taken to have more ranks."""
+
+_TRACE_SUFFIX: Final = re.compile(r"(\.pt\.trace)?(\.json)?(\.gz)?$")
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,11 @@ def distributed_of(header: dict[str, msgspec.Raw]) -> DistributedInfo | None:
 def _group_of(group: dict[str, Any]) -> GroupInfo:
     ranks = numbers_of(group.get("ranks"))
     return GroupInfo(text(group.get("pg_name")), text(group.get("pg_desc")), ranks)
+
+
+def label_of(path: Path, metadata: RunMetadata | None) -> str:
+    """The run's name; of a trace that isn't ours the file's, without its endings."""
+    return metadata.run.name if metadata else _TRACE_SUFFIX.sub("", path_text(path.name))
 
 
 def metadata_of(header: dict[str, msgspec.Raw], path: Path) -> RunMetadata | None:

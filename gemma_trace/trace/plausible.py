@@ -7,8 +7,8 @@ trace decades long, or a stage that took a microsecond the largest. What is done
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields, replace
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 
@@ -89,7 +89,7 @@ def plausible(events: Events) -> tuple[Events, Implausible]:
         count, activities = 0, 0
     else:
         count, activities = int(displaced.sum()), int((displaced & is_activity).sum())
-        events, is_activity = _taken(events, ~displaced), is_activity[~displaced]
+        events, is_activity = events.taken(~displaced), is_activity[~displaced]
     overlong = _overlong(events, np.flatnonzero(is_activity))
     if overlong:
         dur_ns = events.dur_ns.copy()
@@ -124,13 +124,6 @@ def _displaced(events: Events) -> BoolArray | None:
     lost = at_zero[cluster] & (at + events.dur_ns < at[first[bulk]] - APART_NS)
     is_displaced: BoolArray = (distance > YEAR_NS)[cluster] | lost | endless
     return is_displaced if is_displaced.any() and not is_displaced.all() else None
-
-
-def _taken(events: Events, kept: BoolArray) -> Events:
-    """The chosen rows of all columns."""
-    columns: dict[str, Any] = {column.name: getattr(events, column.name) for column in fields(events)}
-    chosen = {name: values[kept] for name, values in columns.items() if isinstance(values, np.ndarray)}
-    return Events(**columns | chosen)
 
 
 @dataclass(frozen=True)

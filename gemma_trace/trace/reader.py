@@ -8,6 +8,7 @@ it stands is repaired, and what can't be repaired is left out; either is counted
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -29,7 +30,7 @@ from gemma_trace.trace.events import CounterEvents, Events, Flows, MemoryEvents,
 from gemma_trace.trace.jobs import jobs_of
 from gemma_trace.trace.repair import find_array, repair_json
 from gemma_trace.trace.salvage import MAX_MENDED_BYTES, EventSink, Salvage
-from gemma_trace.trace.sink import ColumnSink
+from gemma_trace.trace.sink import ColumnSink, decoded_block
 from gemma_trace.trace.source import Fingerprint, SourceState, read_chunks
 
 EVENTS_KEY: Final = "traceEvents"
@@ -75,33 +76,43 @@ class TraceFile:
     """A trace file's content: its events as columns, and the JSON text of its other top-level members.
 
     Attributes:
+        events: `DetailedEvents` where the details were read.
+        memory: None where they weren't.
         content: tells what was read from what another file of the name holds.
     """
 
     events: Events
     flows: Flows
-    memory: MemoryEvents
+    memory: MemoryEvents | None
     counters: CounterEvents
     names: TrackNames
     header: dict[str, msgspec.Raw]
     report: ReadReport
     content: Fingerprint = field(default_factory=Fingerprint)
 
+    @property
+    def is_detailed(self) -> bool:
+        """Whether the details were read: `DETAIL_COLUMNS`, and what the allocators said."""
+        return self.memory is not None
 
-def read_trace(path: Path, on_bytes: Callable[[int], None] | None = None, jobs: int | None = None) -> TraceFile:
+
+def read_trace(
+    path: Path, on_bytes: Callable[[int], None] | None = None, jobs: int | None = None, *, detailed: bool = True
+) -> TraceFile:
     """Read a trace file, gzip or plain, an object with `traceEvents` or a bare list of events.
 
     Args:
         on_bytes: hears how many bytes of the file were read, each time some are.
         jobs: how many processes may read a large file; None as the environment says, else one a core. What is read is
             the same.
+        detailed: whether the details are read too, which is up to a fifth of the work.
 
     Raises:
         UnreadableError: the file can't be read, or what it holds doesn't fit into the free memory.
         TraceFormatError: it is no trace, or holds no event.
         ConfigError: the environment says something else than a number of processes.
     """
-    columns = ColumnSink()
+    columns = ColumnSink(detailed=detailed)
     budget = _Budget(path, columns.builder.collected)
     reader = _Reader(path, columns, SourceState(on_bytes), budget=budget, jobs=jobs_of(jobs))
     header, complete = reader.run()
@@ -261,9 +272,11 @@ class _Reader:
         if self.jobs < 2 or not isinstance(sink, ColumnSink) or not pays(self.path, self.state):
             yield None
             return
-        with block_workers(self.path, self.jobs - 1) as workers:
-            collected = sink.builder.collected
-            yield Ahead(workers, collected, cut_of, self._check_budget, self._salvage.earn) if workers else None
+        builder = sink.builder
+        decoded = functools.partial(decoded_block, detailed=builder.is_detailed)
+        with block_workers(self.path, self.jobs - 1, detailed=builder.is_detailed) as workers:
+            ahead = Ahead(workers, builder.collected, cut_of, decoded, self._check_budget, self._salvage.earn)
+            yield ahead if workers else None
 
     def _read_events(self, pending: bytearray, chunks: Iterator[bytes], ahead: Ahead | None) -> bytes | None:
         """Decode all events.

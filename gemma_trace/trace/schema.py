@@ -33,6 +33,9 @@ ARGUMENT_COLUMNS: Final[dict[str, type[np.signedinteger[Any]]]] = {
 }
 """Those of the spans that most of them have no value for, with the type that holds all values that may come."""
 
+DETAIL_COLUMNS: Final = ("input_strides", "concrete_inputs")
+"""Those of them that are read only where something needs them."""
+
 FLOW_COLUMNS: Final[dict[str, type[np.generic]]] = {
     "ts_ns": np.int64,
     "track": np.int32,

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gemma_trace.errors import InputError, TraceFormatError
-from gemma_trace.printable import path_text
-from gemma_trace.remote import RemotePath, path_of
+from gemma_trace.errors import InputError, TraceFormatError, UnreadableError
+from gemma_trace.remote import path_of
 from gemma_trace.stages import (
     FOREIGN_RULES,
     REQUEST_CODE,
@@ -23,15 +21,32 @@ from gemma_trace.stages import (
     stage_names_of,
 )
 from gemma_trace.trace.asking import asking_ranges
-from gemma_trace.trace.cache import TraceCache
+from gemma_trace.trace.cache import TraceCache, read
 from gemma_trace.trace.clients import client_tracks, engines
 from gemma_trace.trace.derived import Derived
-from gemma_trace.trace.events import NONE, BoolArray, CodeArray, Codes, IntArray, Role
-from gemma_trace.trace.header import base_ns_of, device_multiprocessors, device_names, distributed_of, metadata_of
+from gemma_trace.trace.events import (
+    NONE,
+    BoolArray,
+    CodeArray,
+    Codes,
+    DetailedEvents,
+    Details,
+    IntArray,
+    MemoryEvents,
+    Role,
+)
+from gemma_trace.trace.header import (
+    base_ns_of,
+    device_multiprocessors,
+    device_names,
+    distributed_of,
+    label_of,
+    metadata_of,
+)
 from gemma_trace.trace.open_spans import OpenSpans
 from gemma_trace.trace.places import Places, distinct
 from gemma_trace.trace.plausible import plausible
-from gemma_trace.trace.reader import ReadReport, TraceFile, read_header, read_trace
+from gemma_trace.trace.reader import ReadReport, TraceFile, read_header
 from gemma_trace.trace.requests import Request, place_of, requests_of
 from gemma_trace.trace.rule_matches import first_stages, match_rules
 from gemma_trace.trace.tree import Segments
@@ -43,17 +58,15 @@ if TYPE_CHECKING:
 
     from gemma_trace.metadata import RunMetadata
 
-_TRACE_SUFFIX: Final = re.compile(r"(\.pt\.trace)?(\.json)?(\.gz)?$")
-
 
 class Trace(Derived):
     """One trace. Everything is derived on first use and kept; nothing changes afterwards.
 
     Attributes:
         path: the file it was read from.
-        spans: the columns.
+        spans: the columns; `DetailedEvents` where the details were read.
         flows: the arrows between them.
-        memory: what torch's allocators said, where memory was profiled.
+        rows: int64, of a part of a trace which of the whole's spans it has; None of a whole.
         counters: the samples of its counters, e.g. how busy a device was.
         names: what its processes and threads are called.
         read_report: what reading brought to light.
@@ -71,11 +84,24 @@ class Trace(Derived):
     >>> trace.events().groupby("cat", observed=True)["dur_ns"].sum()      # doctest: +SKIP
     """
 
-    def __init__(self, file: TraceFile, path: Path, rules: Sequence[StageRule] = ()) -> None:
+    def __init__(
+        self,
+        file: TraceFile,
+        path: Path,
+        rules: Sequence[StageRule] = (),
+        read_again: Callable[[], TraceFile] | None = None,
+    ) -> None:
+        """Take what was read of a file.
+
+        Args:
+            rules: see `load`.
+            read_again: reads the same file with its details, where it was read without.
+        """
         self.path = path
         self.spans, self.implausible = plausible(file.events)
         self.flows = file.flows
-        self.memory = file.memory
+        self.rows: IntArray | None = None
+        self._memory, self._content, self._read_again = file.memory, file.content, read_again
         self.counters = file.counters
         self.names = file.names
         self.read_report: ReadReport = file.report
@@ -98,7 +124,35 @@ class Trace(Derived):
 
     def events(self) -> pd.DataFrame:
         """The spans as a DataFrame, a row each."""
-        return self.spans.to_frame()
+        return self.details.spans.to_frame()
+
+    @cached_property
+    def details(self) -> Details:
+        """What few commands need; for it the file is read again, where it was read without.
+
+        Raises:
+            UnreadableError: the file has changed meanwhile, or can't be read any more.
+        """
+        spans, memory = self.spans, self._memory
+        if memory is None and self._read_again:
+            file = self._read_again()
+            if file.content != self._content:
+                raise UnreadableError(f"{self.path} changed while it was read; run the command again")
+            spans, memory = plausible(file.events)[0], file.memory
+            spans = spans if self.rows is None else spans.taken(self.rows)
+        if not isinstance(spans, DetailedEvents) or memory is None:
+            raise UnreadableError(f"{self.path} was read without its details; read it with detailed=True")
+        return Details(spans, memory)
+
+    @property
+    def memory(self) -> MemoryEvents:
+        """What torch's allocators said, where memory was profiled; one of the `details`."""
+        return self.details.memory
+
+    @cached_property
+    def memory_on(self) -> Places:
+        """By the index of a device the places of its events in `memory`."""
+        return Places(self.memory.device)
 
     @cached_property
     def waits(self) -> BoolArray:
@@ -309,6 +363,8 @@ def load(
     on_bytes: Callable[[int], None] | None = None,
     cache: TraceCache | None = None,
     jobs: int | None = None,
+    *,
+    detailed: bool = True,
 ) -> Trace:
     """Read a trace file.
 
@@ -317,8 +373,9 @@ def load(
         rules: which spans are ranges of which stage, on top of those that are known; see `stages.stage_rule`.
         on_bytes: hears how many bytes of the file were read, each time some are.
         cache: where a large trace's columns are kept for the next time; None keeps and finds nothing.
-        jobs: how many processes may read a large file; None as GEMMA_TRACE_JOBS says, else one a core. The trace is the
-            same.
+        jobs: how many processes may read a large file; by default GEMMA_TRACE_JOBS, else one per core. They read alike.
+        detailed: whether the details are read too: strides, the values of inputs that are no tensors, and what
+            allocators said. Without them the file is read again where `Trace.details` is asked for.
 
     Raises:
         InputError: the file can't be read, or is of a newer gemma-trace.
@@ -327,39 +384,8 @@ def load(
             processes.
     """
     path = path_of(path)
-    return Trace(read(path, on_bytes, cache, jobs), path, rules)
-
-
-def read(
-    path: Path,
-    on_bytes: Callable[[int], None] | None = None,
-    cache: TraceCache | None = None,
-    jobs: int | None = None,
-) -> TraceFile:
-    """A trace file's content, out of the cache where it is kept there; see `load`."""
-    # To know whether a remote file is in the cache is to read it.
-    if cache is None or isinstance(path, RemotePath) or not cache.is_worth(path):
-        return read_trace(path, on_bytes, jobs)
-    return _through_cache(path, cache, on_bytes, jobs)
-
-
-def _through_cache(
-    path: Path, cache: TraceCache, on_bytes: Callable[[int], None] | None, jobs: int | None
-) -> TraceFile:
-    try:
-        kept, content = cache.look_up(path)
-    except OSError:
-        return read_trace(path, on_bytes, jobs)  # which says what is wrong
-    file = cache.load(kept)
-    if file is None:
-        file = read_trace(path, on_bytes, jobs)
-        cache.keep(file, kept, content)
-    return file
-
-
-def label_of(path: Path, metadata: RunMetadata | None) -> str:
-    """The run's name; of a trace that isn't ours the file's, without its endings."""
-    return metadata.run.name if metadata else _TRACE_SUFFIX.sub("", path_text(path.name))
+    file = read(path, on_bytes, cache, jobs, detailed=detailed)
+    return Trace(file, path, rules, partial(read, path, None, cache, jobs))
 
 
 def load_metadata(path: str | Path) -> RunMetadata | None:

@@ -29,15 +29,15 @@ _ENDLESS: Final = (
 def unusable(file: TraceFile, trace: Trace) -> str:
     """Why a trace can't be used, as the rest of a sentence that begins with its path; nothing where it can."""
     if not len(trace.spans):
-        return f"holds {_held(file)} but no span; was anything run under the profiler?"
+        return f"holds {_held(file, trace)} but no span; was anything run under the profiler?"
     if not len(trace.host) and not len(trace.activities):
         return _DISPLACED if trace.implausible.displaced else UNSEEN
     return "" if can_be_summed(trace.spans) else _ENDLESS
 
 
-def _held(file: TraceFile) -> str:
+def _held(file: TraceFile, trace: Trace) -> str:
     """What a file without spans holds."""
-    counts = {"counters": len(file.counters), "memory events": len(file.memory), "flow events": len(file.flows)}
+    counts = {"counters": len(file.counters), "memory events": len(trace.memory), "flow events": len(file.flows)}
     known = [f"{count:,} {what}" for what, count in counts.items() if count]
     others = ", ".join(f"{count:,} of {phase}" for phase, count in file.report.passed_over.items())
     return " and ".join([*known, *([f"events of other phases ({others[:80]})"] if others else [])]) or "metadata"

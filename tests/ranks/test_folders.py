@@ -15,7 +15,9 @@ import gemma_trace
 from gemma_trace.cli import main
 from gemma_trace.ranks.folders import is_job, jobs_among
 from gemma_trace.ranks.identity import identity_of
+from gemma_trace.ranks.split import split
 from gemma_trace.trace.header import DistributedInfo
+from gemma_trace.trace.trace import load
 from tests.benchmarks.rank_job import write_job
 from tests.benchmarks.rank_plan import ClockOffset, CutFile, Job, LostRank, SlowRank
 
@@ -110,6 +112,12 @@ def test_one_file_of_all_ranks_is_split(tmp_path: Path) -> None:
     job = gemma_trace.load_ranks(file)
     assert job.numbers == (0, 1, 2, 3)
     assert late(job) == [(2, "prefill", 300_000)]
+    parts, _ = split(load(file, detailed=False))
+    whole = load(file)
+    for part in parts:
+        assert part.rows is not None
+        assert part.details.spans.ts_ns.tolist() == part.spans.ts_ns.tolist() == whole.spans.ts_ns[part.rows].tolist()
+        assert part.details.spans.name.tolist() == part.spans.name.tolist() == whole.spans.name[part.rows].tolist()
 
 
 def test_a_folder_without_a_trace_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from gemma_trace.trace import cache as cache_module
-from gemma_trace.trace import trace as trace_module
 from gemma_trace.trace.cache import TraceCache
 from gemma_trace.trace.reader import TraceFile, read_trace
 from gemma_trace.trace.trace import Trace, load
@@ -48,11 +47,11 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files that are read afresh from here on."""
     seen: list[Path] = []
 
-    def noticed(path: Path, *rest: object) -> TraceFile:
+    def noticed(path: Path, *rest: object, **more: object) -> TraceFile:
         seen.append(path)
         return read_trace(path)
 
-    monkeypatch.setattr(trace_module, "read_trace", noticed)
+    monkeypatch.setattr(cache_module, "read_trace", noticed)
     return seen
 
 

@@ -19,7 +19,6 @@ import pytest
 
 from gemma_trace.errors import InputError
 from gemma_trace.trace import cache as cache_module
-from gemma_trace.trace import trace as trace_module
 from gemma_trace.trace.cache import TraceCache
 from gemma_trace.trace.files import atomic_file
 from gemma_trace.trace.reader import TraceFile, read_trace
@@ -126,11 +125,11 @@ def test_a_file_that_is_replaced_before_it_is_read_is_not_kept_as_what_it_was(
     path, other = written(tmp_path / name, 1), written(tmp_path / f"other-{name}", 2)
     original = path.read_bytes()
 
-    def replaced_before(read: Path, *rest: object) -> TraceFile:
+    def replaced_before(read: Path, *rest: object, **more: object) -> TraceFile:
         shutil.copy(other, read)
         return read_trace(read)
 
-    monkeypatch.setattr(trace_module, "read_trace", replaced_before)
+    monkeypatch.setattr(cache_module, "read_trace", replaced_before)
     load(path, cache=cache)
     monkeypatch.undo()
     monkeypatch.setattr(cache_module, "WORTHWHILE_BYTES", 1)

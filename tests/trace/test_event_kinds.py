@@ -13,6 +13,7 @@ import pytest
 
 from gemma_trace.trace import sink
 from gemma_trace.trace.reader import TraceFile, read_trace
+from tests.trace_builder import memory_of
 
 OP = {"External id": 1, "Input Dims": [[2, 3], []], "Input type": ["float", ""], "Concrete Inputs": ["", "1"]}
 KERNEL = {"device": 0, "stream": 7, "correlation": 5, "grid": [1, 2, 3], "block": [32, 1, 1], "External id": 1}
@@ -117,5 +118,5 @@ def test_the_arguments_of_a_kind_are_those_of_its_columns(tmp_path: Path) -> Non
     assert (spans.texts[spans.grid[rows["gemm"]]], spans.grid[rows["aten::addmm"]]) == ("[1, 2, 3]", -1)
     assert (spans.correlation[rows["gemm"]], spans.stream[rows["gemm"]], spans.correlation[rows["f"]]) == (5, 7, -1)
     assert spans.texts[spans.collective[rows["nccl"]]] == '{"Collective name":"b"}'
-    assert (file.memory.bytes.tolist(), file.memory.address.tolist()) == ([64], [4096])
+    assert (memory_of(file).bytes.tolist(), memory_of(file).address.tolist()) == ([64], [4096])
     assert file.report.passed_over == {"i": 2}

@@ -15,7 +15,7 @@ from gemma_trace.errors import TraceFormatError
 from gemma_trace.trace.events import Track
 from tests.trace.owned_nesting import self_ns
 from tests.trace.test_reader import event, names_of, read, spans_of, text_of
-from tests.trace_builder import TraceBuilder
+from tests.trace_builder import TraceBuilder, memory_of
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_an_occupancy_that_is_no_share_is_none(tmp_path: Path, percent: bytes) -
 def test_a_memory_events_device_is_kept_to_the_last_digit(tmp_path: Path) -> None:
     args = {"Device Type": 1, "Device Id": 2**32, "Addr": 1, "Bytes": 512, "Total Allocated": 512}
     file = read(tmp_path, text_of(event(ph="i", name="[memory]", args=args), event(ts=6)))
-    assert file.memory.device.tolist() == [2**32]
+    assert memory_of(file).device.tolist() == [2**32]
 
 
 def test_streams_and_devices_that_differ_above_32_bits_are_apart(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from gemma_trace.trace.cache import TraceCache
 from gemma_trace.trace.reader import read_trace
-from tests.trace_builder import TraceBuilder
+from tests.trace_builder import TraceBuilder, memory_of
 
 
 def memory(ts_us: float, device: int, size: int, allocated: int, reserved: int) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def built() -> TraceBuilder:
 
 def test_memory_events_are_columns(tmp_path: Path) -> None:
     file = read_trace(built().write(tmp_path / "built.json"))
-    found = file.memory
+    found = memory_of(file)
     assert found.ts_ns.tolist() == [1200, 1300, 1400]
     assert [(file.events.tracks[code].pid, file.events.tracks[code].tid) for code in found.track] == [("1", "100")] * 3
     assert found.device.tolist() == [0, -1, 0]
@@ -49,14 +49,14 @@ def test_the_cache_keeps_them(tmp_path: Path) -> None:
     cache.keep(file, tmp_path / "kept.columns")
     again = cache.load(tmp_path / "kept.columns")
     assert again is not None
-    assert again.memory.allocated_bytes.tolist() == [512, 64, 0]
-    assert again.memory.device.dtype == file.memory.device.dtype
-    assert again.memory.address.tolist() == file.memory.address.tolist()
+    assert memory_of(again).allocated_bytes.tolist() == [512, 64, 0]
+    assert memory_of(again).device.dtype == memory_of(file).device.dtype
+    assert memory_of(again).address.tolist() == memory_of(file).address.tolist()
     assert again.report.first_ns == 250
 
 
 def test_the_counts_of_a_real_trace(corpus: Path) -> None:
-    found = read_trace(corpus / "h100_bert_small.json.gz").memory
+    found = memory_of(read_trace(corpus / "h100_bert_small.json.gz"))
     assert len(found) == 236
     assert (found.device[0], found.bytes[0], found.allocated_bytes[0]) == (0, 144384, 91505152)
     assert found.address[0] == 128184607182336

@@ -178,7 +178,7 @@ def test_several_processes_read_the_same_labels(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(ahead, "WORTHWHILE_FORKED_BYTES", 0)
     monkeypatch.setattr(source, "CHUNK_BYTES", 20_000)
     workers = [WorkerOfItsOwn(), WorkerOfItsOwn()]
-    monkeypatch.setattr(reader, "block_workers", lambda path, count: contextlib.nullcontext(workers[:count]))
+    monkeypatch.setattr(reader, "block_workers", lambda path, count, detailed: contextlib.nullcontext(workers[:count]))
     assert_same(serial, read_trace(path, jobs=3))
     assert sum(worker._given for worker in workers), "none of it was read by others"
     labels_read = [

@@ -10,6 +10,7 @@ import pytest
 from gemma_trace.errors import TraceFormatError
 from gemma_trace.trace.events import NONE, Events, Track
 from gemma_trace.trace.reader import ReadReport, TraceFile, read_header, read_trace
+from tests.trace_builder import memory_of
 
 BASE: dict[str, Any] = {"ph": "X", "cat": "cpu_op", "name": "op", "pid": 1, "tid": 2, "ts": 5, "dur": 3}
 
@@ -187,7 +188,7 @@ def test_numbers_that_64_bits_do_not_hold_are_left_out_and_counted(
 def test_an_address_that_64_bits_do_not_hold_is_counted(tmp_path: Path) -> None:
     args = {"Device Type": 1, "Device Id": 0, "Addr": 2**64 - 1, "Bytes": 512}
     file = read(tmp_path, text_of(event(ph="i", name="[memory]", args=args), event(ts=6)))
-    assert (file.memory.address.tolist(), file.memory.bytes.tolist()) == ([NONE], [512])
+    assert (memory_of(file).address.tolist(), memory_of(file).bytes.tolist()) == ([NONE], [512])
     assert file.report.repairs == {"numbers_too_large": 1}
 
 

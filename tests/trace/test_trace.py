@@ -163,7 +163,8 @@ def test_devices_are_named_as_the_profiler_names_them(tmp_path: Path) -> None:
 def test_strides_and_concrete_inputs_are_columns(tmp_path: Path) -> None:
     args: dict[str, Any] = {"Input Strides": [[3, 1], []], "Concrete Inputs": ["", "[0, 1]"]}
     trace = TraceBuilder().span("cpu_op", "aten::permute", 0, 10, **args).op("aten::mm", 20, 10).load(tmp_path)
-    texts, spans = trace.spans.texts, trace.spans
+    texts, spans = trace.spans.texts, trace.details.spans
+    assert spans is trace.spans, "nothing is read twice"
     assert json.loads(texts[spans.input_strides[0]]) == [[3, 1], []]
     assert json.loads(texts[spans.concrete_inputs[0]]) == ["", "[0, 1]"]
     assert (spans.input_strides[1], spans.concrete_inputs[1]) == (-1, -1)

@@ -100,7 +100,7 @@ def op_costs(trace: Trace, on: Literal["device", "host"] | None = None) -> OpCos
 
 def _costed(trace: Trace) -> tuple[IntArray, tuple[Cost, ...], IntArray]:
     """The ops with a cost, the distinct costs, and which each op has; texts are read once a distinct call."""
-    spans = trace.spans
+    spans = trace.details.spans
     has_formula = np.array([name in _FORMULAS for name in spans.names], dtype=bool)
     ops = np.flatnonzero(has_formula[spans.name] & trace.is_op & (spans.input_dims >= 0))
     calls = spans.name[ops].astype(np.int64)
