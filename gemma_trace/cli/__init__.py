@@ -155,16 +155,23 @@ def _nowhere() -> TextIO:
 def _leave(code: int) -> None:
     """End the process without taking apart what it has in memory, which takes longer than many a command's work.
 
-    Returns where that isn't safe: while another thread runs, or where what was printed can't be written, which Python
-    says on its way out.
+    Returns where that isn't safe: while another thread runs or somebody watches, or where what was printed can't be
+    written, which Python says on its way out.
     """
-    if threading.active_count() > 1:
+    if threading.active_count() > 1 or _is_watched():
         return
     atexit._run_exitfuncs()
     with contextlib.suppress(OSError, ValueError):  # ValueError: it is closed
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def _is_watched() -> bool:
+    """Whether a profiler, a debugger or a coverage is at work, which does its own work at the end."""
+    monitoring = getattr(sys, "monitoring", None)  # from Python 3.12 on
+    tools = [monitoring.get_tool(number) for number in range(6)] if monitoring else []
+    return any((sys.gettrace(), sys.getprofile(), *tools))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

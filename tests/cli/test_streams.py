@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pstats
 import subprocess
 import sys
 from pathlib import Path
@@ -70,3 +71,20 @@ def test_closed_streams_are_written_to_by_nobody(built: Path) -> None:
 def test_the_program_ends_with_all_that_was_to_be_done(arguments: tuple[str, ...], printed: list[str]) -> None:
     done = subprocess.run([sys.executable, "-c", ENDING, *arguments], capture_output=True, text=True)
     assert (done.returncode, done.stdout.splitlines(), done.stderr) == (3, printed, "")
+
+
+def test_a_profiler_that_watches_the_program_writes_what_it_saw(built: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "cProfile",
+        "-o",
+        str(tmp_path / "seen"),
+        "-m",
+        "gemma_trace",
+        "kernels",
+        str(built),
+    ]
+    assert subprocess.run(command, capture_output=True).returncode == 0
+    functions = {name for _, _, name in pstats.Stats(str(tmp_path / "seen")).stats}  # type: ignore[attr-defined]
+    assert "kernel_table" in functions
