@@ -12,7 +12,7 @@ from functools import cache
 from typing import Final
 
 from gemma_trace.analysis.family_rules import EXTERNAL, FORMS, MARKS
-from gemma_trace.lazy_patterns import LazyPattern
+from gemma_trace.lazy_patterns import AnyOf, LazyPattern
 
 OTHER: Final = "other"
 
@@ -20,8 +20,8 @@ FAMILIES: Final = (*dict.fromkeys(family for family, _ in (*MARKS, *FORMS)), OTH
 """All families, in the order in which the rules look for them."""
 
 
-_MARK_PATTERNS: Final = tuple((family, LazyPattern(pattern)) for family, pattern in MARKS)
-_FORM_PATTERNS: Final = tuple((family, LazyPattern(pattern)) for family, pattern in FORMS)
+_MARK_PATTERNS: Final = tuple((family, AnyOf(pattern)) for family, pattern in MARKS)
+_FORM_PATTERNS: Final = tuple((family, AnyOf(pattern)) for family, pattern in FORMS)
 _FUSED: Final = re.compile(r"triton_(?!tem_)[a-z_]+_fused_|(graph_\d+_)?cpp_fused_")
 _EXTERNAL: Final = LazyPattern(EXTERNAL)
 _BACKWARD: Final = re.compile(r"^(?:autograd::engine::evaluate_function: )?(?:torch::autograd::)?(\w+?)backward\d+$")
@@ -53,10 +53,10 @@ def family_of(name: str, op: str = "") -> str:
     )
 
 
-def _first(rules: tuple[tuple[str, LazyPattern], ...], text: str) -> str | None:
+def _first(rules: tuple[tuple[str, AnyOf], ...], text: str) -> str | None:
     if not text:
         return None
-    return next((family for family, pattern in rules if pattern.search(text)), None)
+    return next((family for family, pattern in rules if pattern.is_in(text)), None)
 
 
 def _plain(name: str) -> str:

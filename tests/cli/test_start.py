@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from gemma_trace.analysis import taxonomy
 from gemma_trace.lazy_patterns import LazyPattern
 from tests.trace_builder import TraceBuilder
 
@@ -68,4 +67,3 @@ def test_a_pattern_is_compiled_when_it_is_used() -> None:
     assert pattern.search("caat")
     assert vars(pattern)["compiled"].pattern == pattern.pattern == "a+"
     assert pattern.sub(lambda found: str(len(found[0])), "caat") == "c2t"
-    assert all(isinstance(pattern, LazyPattern) for _, pattern in taxonomy._MARK_PATTERNS)
