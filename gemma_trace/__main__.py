@@ -2,6 +2,6 @@
 
 import sys
 
-from gemma_trace.cli import entry
+from gemma_trace.start import entry
 
 sys.exit(entry())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pstats
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 from tests.trace_builder import TraceBuilder
 
 FULL = Path("/dev/full")
+ROOT = Path(__file__).resolve().parents[2]
 ENDING = """
 import atexit, sys, threading, time
 import gemma_trace.cli as cli
@@ -88,3 +91,14 @@ def test_a_profiler_that_watches_the_program_writes_what_it_saw(built: Path, tmp
     assert subprocess.run(command, capture_output=True).returncode == 0
     functions = {name for _, _, name in pstats.Stats(str(tmp_path / "seen")).stats}  # type: ignore[attr-defined]
     assert "kernel_table" in functions
+
+
+@pytest.mark.parametrize("is_ignored", [False, True])
+def test_ctrl_c_while_the_program_is_imported_is_no_traceback(tmp_path: Path, is_ignored: bool) -> None:
+    (tmp_path / "typer.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGINT); raise SystemExit(7)")
+    code = "import runpy, signal; runpy.run_module('gemma_trace', run_name='__main__')"
+    if is_ignored:
+        code = code.replace("; ", "; signal.signal(signal.SIGINT, signal.SIG_IGN); ", 1)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stderr) == (7 if is_ignored else -signal.SIGINT, "")
