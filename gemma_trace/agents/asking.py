@@ -23,6 +23,7 @@ from gemma_trace.agents.sql_child import LENGTH, AgentLimits, Order
 from gemma_trace.errors import InputError
 from gemma_trace.report.table import Col, Table
 from gemma_trace.report.units import TEXT
+from gemma_trace.wording import counted
 
 LIMITS: Final = AgentLimits(timeout_s=30.0, memory_bytes=1_000_000_000)
 MOST_ROWS: Final = 1_000
@@ -56,7 +57,7 @@ def sql_tool(desk: Desk, asked: Sql) -> Found:
     notes = [f"Left out: {desk.roots.without_folders(line)}" for line in result["lost"]]
     if result["total"] > len(rows):
         notes.append(
-            f"The result has {result['total']:,} rows, of which the first {len(rows):,} are here; add a LIMIT."
+            f"The result has {counted(result['total'], 'row')}, of which the first {len(rows):,} are here; add a LIMIT."
         )
     facts = {"rows_of_result": result["total"]}
     return Found([shown], Table("Result", cols, rows), _place, facts, notes=notes, all_columns=True)

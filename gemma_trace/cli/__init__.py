@@ -129,7 +129,7 @@ def root(
 
 
 def entry() -> int:
-    """What the program `gemma-trace` runs: `main`, in a process that is its own.
+    """Run `main` in a process that is its own, as `start.py` does.
 
     Returns:
         As `main`.

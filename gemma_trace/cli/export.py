@@ -123,10 +123,10 @@ def redacted_copy(path: Path, output: Path | None, *, force: bool) -> Path:
     refuse_existing(target, force=force)
     with reading(f"writing {target.name}", path) as on_bytes:
         done = redact(path, target, on_bytes)
-    removed = ", ".join(f"{kind} {count:,} times" for kind, count in sorted(done.removed.items()))
-    remark(f"{done.events:,} events; taken out: {removed or 'nothing'}")
+    removed = ", ".join(f"{kind} {counted(count, 'time')}" for kind, count in sorted(done.removed.items()))
+    remark(f"{counted(done.events, 'event')}; taken out: {removed or 'nothing'}")
     if done.left_out:
-        say(f"{done.left_out:,} events can't be read, and are not in the copy")
+        say(f"{counted(done.left_out, 'event')} left out of the copy, which can't be read")
     if done.incomplete:
         say("the original is truncated or damaged; the copy has what can be read of it, and does not show this")
     return target

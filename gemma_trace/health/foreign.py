@@ -13,6 +13,7 @@ from gemma_trace.trace.events import IntArray, Role
 from gemma_trace.trace.others import NO_PHASE
 from gemma_trace.trace.roles import RoleSource
 from gemma_trace.trace.trace import Trace
+from gemma_trace.wording import counted
 
 MOST_NAMED: Final = 4
 """How many series, phases or categories a message names."""
@@ -52,7 +53,7 @@ def _passed_over(trace: Trace) -> Iterator[Finding]:
     report, spans = trace.read_report, trace.spans
     if not report.passed_over:
         return
-    told = _named([f"{count:,} events {_of_phase(phase)}" for phase, count in _most_first(report.passed_over)])
+    told = _named([f"{counted(count, 'event')} {_of_phase(phase)}" for phase, count in _most_first(report.passed_over)])
     length_ns = report.passed_over_ns
     if length_ns:
         whole_ns = int(spans.end_ns.max() - spans.ts_ns.min())

@@ -11,6 +11,7 @@ from gemma_trace.analysis.launched import Launches, lacking, launches
 from gemma_trace.analysis.timeline import Request
 from gemma_trace.health.findings import MISSING_DEVICE_WORK, Finding, Severity
 from gemma_trace.trace.trace import Trace
+from gemma_trace.wording import counted
 
 NOTABLE_SHARE: Final = 0.01
 """Below this share of all launches what is missing is worth knowing, and no more."""
@@ -55,9 +56,8 @@ def launch_findings(trace: Trace) -> Iterator[Finding]:
 def _missing(trace: Trace, launches: Launches, requests: Sequence[Request], places: Sequence[int]) -> Finding:
     lost, known = max(0, int(launches.missing.sum()) - len(launches.unlinked_ns)), int((~launches.captured).sum())
     if lost == known:
-        what = (
-            f"no launch has its device activity in the trace ({lost:,} launches), so there are no figures of the device"
-        )
+        all_launches = counted(lost, "launch", "launches")
+        what = f"no launch has its device activity in the trace ({all_launches}), so there are no figures of the device"
         return Finding(MISSING_DEVICE_WORK, Severity.ERROR, lost, what, _ADVICE)
     what = f"launches without their device activity in the trace: {lost:,} of {known:,} ({100 * lost / known:.1f}%)"
     if places and len(requests) > 1:

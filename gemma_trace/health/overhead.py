@@ -16,6 +16,7 @@ from gemma_trace.health.times import span_text
 from gemma_trace.trace.events import IntArray
 from gemma_trace.trace.places import Places, distinct
 from gemma_trace.trace.trace import Trace
+from gemma_trace.wording import counted
 
 NOTABLE_OVERHEAD: Final = 0.05
 """A profiler that holds the program up for a larger share of the time changes where the time goes."""
@@ -56,7 +57,7 @@ def _profiler(trace: Trace, requests: Sequence[Request], wall_ns: int) -> Iterat
         Severity.WARNING if notable else Severity.INFO,
         events,
         f"the profiler itself held the program up for {total_ns / 1e6:,.3f} ms, {100 * share:.1f}% of the time "
-        f"({events:,} events of its own overhead)",
+        f"({counted(events, 'event')} of its own overhead)",
         "do not count it as the program's time (stages --why shows it), and profile fewer steps, or without stacks and "
         "shapes"
         if notable

@@ -32,6 +32,7 @@ from gemma_trace.trace.repair import find_array, repair_json
 from gemma_trace.trace.salvage import MAX_MENDED_BYTES, EventSink, Salvage
 from gemma_trace.trace.sink import ColumnSink, decoded_block
 from gemma_trace.trace.source import Fingerprint, SourceState, read_chunks
+from gemma_trace.wording import counted
 
 EVENTS_KEY: Final = "traceEvents"
 BRACKETS_TRIED: Final = 8
@@ -120,7 +121,7 @@ def read_trace(
     collected = builder.collected
     if not collected.phases:
         if lost := (reader.repairs + builder.repairs)[UNDECODABLE_EVENTS]:
-            raise TraceFormatError(f"{path} has {lost:,} events, and none of them can be read; capture again")
+            raise TraceFormatError(f"{path} has {counted(lost, 'event')}, of which none can be read; capture again")
         raise TraceFormatError(f"{path} has no trace events; was the profiler running?")
     builder.end()
     flows, memory, events = collected.build_flows(), collected.build_memory(), collected.build()
@@ -198,7 +199,7 @@ class _Budget:
         if needed > self._bytes:
             events = self._collected.phases.total()
             raise UnreadableError(
-                f"{self._path} needs over {needed / 1e9:.1f} GB of memory ({events:,} events in its first "
+                f"{self._path} needs over {needed / 1e9:.1f} GB of memory ({counted(events, 'event')} in its first "
                 f"{inflated_bytes / 1e6:,.0f} MB of JSON), and it may use {self._bytes / 1e9:.1f} GB; capture fewer "
                 f"steps, read it on a larger machine, or set {VARIABLE} to the GB that it may use"
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from gemma_trace.trace.plausible import can_be_summed
+from gemma_trace.wording import counted
 
 if TYPE_CHECKING:
     from gemma_trace.trace.reader import TraceFile
@@ -37,7 +38,7 @@ def unusable(file: TraceFile, trace: Trace) -> str:
 
 def _held(file: TraceFile, trace: Trace) -> str:
     """What a file without spans holds."""
-    counts = {"counters": len(file.counters), "memory events": len(trace.memory), "flow events": len(file.flows)}
-    known = [f"{count:,} {what}" for what, count in counts.items() if count]
+    counts = {"counter": len(file.counters), "memory event": len(trace.memory), "flow event": len(file.flows)}
+    known = [counted(count, what) for what, count in counts.items() if count]
     others = ", ".join(f"{count:,} of {phase}" for phase, count in file.report.passed_over.items())
     return " and ".join([*known, *([f"events of other phases ({others[:80]})"] if others else [])]) or "metadata"

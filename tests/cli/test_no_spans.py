@@ -73,7 +73,7 @@ def test_what_is_no_span_at_all_is_none(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "held"),
-    [("instants", "events of other phases (1 of i)"), ("counters", "1 counters"), ("metadata", "meta")],
+    [("instants", "events of other phases (1 of i)"), ("counters", "1 counter"), ("metadata", "meta")],
 )
 def test_it_is_said_what_there_is_instead(name: str, held: str, tmp_path: Path) -> None:
     with pytest.raises(TraceFormatError, match=f"holds {re.escape(held)}"):

@@ -56,7 +56,7 @@ def test_phases_without_time_are_worth_knowing(tmp_path: Path) -> None:
     for at in range(1200):
         built.raw(ph="P", name="sample", pid=1, tid=1, ts=at)
     told = finding(built.raw(ph="", name="x", pid=1, ts=1).load(tmp_path), "passed_over")
-    assert told.message == ("not understood: 1,200 events of phase P, 1 events without a phase, none with a length")
+    assert told.message == ("not understood: 1,200 events of phase P, 1 event without a phase, none with a length")
     assert (told.count, told.severity.value) == (1201, "info")
 
 
@@ -66,7 +66,7 @@ def test_phases_that_cover_time_are_a_warning(tmp_path: Path) -> None:
         built.raw(ph=phase, cat="x", id=1, name="n", pid=1, tid=1, ts=decimal_us(at_ns))
     told = finding(built.load(tmp_path), "passed_over")
     assert told.message == (
-        "not understood: 1 events of phase b, 1 events of phase e, which cover 0.250 ms beside spans over 0.400 ms"
+        "not understood: 1 event of phase b, 1 event of phase e, which cover 0.250 ms beside spans over 0.400 ms"
     )
     assert told.severity.value == "warning"
 

@@ -183,7 +183,7 @@ def test_a_trace_of_memory_events_alone_is_told_in_the_same_words(tmp_path: Path
     path = tmp_path / "a.json"
     path.write_text(text_of({"traceEvents": [event for event in built().events if event["ph"] == "i"]}))
     for detailed in (True, False):
-        with pytest.raises(TraceFormatError, match="holds 1 memory events but no span"):
+        with pytest.raises(TraceFormatError, match="holds 1 memory event but no span"):
             load(path, detailed=detailed)
 
 

@@ -324,7 +324,7 @@ def test_a_file_whose_events_cant_be_read_says_so(tmp_path: Path) -> None:
     path.write_text(
         '{"traceEvents": [{"ph": "X", "name": "a", "ts": 1e400, "dur": 5, "args": {"x": }}, {"ph": "X", "ts"}]}'
     )
-    with pytest.raises(TraceFormatError, match="has 2 events, and none of them can be read; capture again"):
+    with pytest.raises(TraceFormatError, match="has 2 events, of which none can be read; capture again"):
         read_trace(path)
 
 

@@ -6,6 +6,7 @@ import re
 import zlib
 from typing import Final
 
+from gemma_trace import wording
 from gemma_trace.report.number_text import significant
 from gemma_trace.report.short_names import folded
 from gemma_trace.stages import Stage
@@ -64,8 +65,7 @@ def counted(count: float, what: str) -> str:
     >>> counted(1, "request"), counted(1200, "span")
     ('1 request', '1,200 spans')
     """
-    number = f"{count:,.0f}" if count == int(count) else significant(count)
-    return f"{number} {what}{'' if count == 1 else 's'}"
+    return wording.counted(int(count), what) if count == int(count) else f"{significant(count)} {what}s"
 
 
 def public_label(label: str) -> str:

@@ -13,6 +13,7 @@ from gemma_trace.report.number_text import significant
 from gemma_trace.report.table import Col, Report, Table
 from gemma_trace.report.units import COUNT, LABEL, NUMBER, TEXT, WORDS, signed_share
 from gemma_trace.store import columns
+from gemma_trace.wording import counted
 
 SPARK_WIDTH: Final = 40
 """So many characters has a sparkline at most; of more runs each is the mean of several."""
@@ -203,9 +204,9 @@ def _notes(history: History, changes: Sequence[_Row]) -> Iterator[str]:
     if not changes:
         yield "No change was found."
     if smaller := sum(series.smaller for series in history.series):
-        yield f"{smaller:,} changes below {history.least_pct:g}% are not shown; --least-pct 0 shows them."
+        yield f"Not shown: {counted(smaller, 'change')} below {history.least_pct:g}%; --least-pct 0 shows all."
     if history.undated:
-        yield f"{history.undated:,} runs are left out: their traces don't say when they were captured."
+        yield f"Left out: {counted(history.undated, 'run')} of traces that don't say when they were captured."
     if history.other_ranks:
         yield f"{history.other_ranks:,} runs are left out: they are ranks of a job, which its rank 0 stands for."
     if short := sum(len(series.points) < FEWEST_RUNS for series in history.series):

@@ -12,6 +12,7 @@ from gemma_trace.report.units import COUNT, LABEL, MB, NUMBER, WORDS
 from gemma_trace.store import columns
 from gemma_trace.store.indexing import Outcome, Status
 from gemma_trace.store.result import IndexResult
+from gemma_trace.wording import counted
 
 MOST_SHOWN: Final = 20
 """So many failures, and files that could go, people see."""
@@ -90,8 +91,9 @@ def _notes(result: IndexResult) -> list[str]:
             notes.append("The rules don't change traces that the store has; index them into a new store for that.")
     if done := result.compaction:
         notes.append(
-            f"Compacted {done.runs:,} runs of {done.days:,} days into {done.written_files:,} parts of "
-            f"{done.written_bytes / 1e6:,.2f} MB; {done.removed_files:,} files are gone."
+            f"Compacted {counted(done.runs, 'run')} of {counted(done.days, 'day')} into "
+            f"{counted(done.written_files, 'part')} of {done.written_bytes / 1e6:,.2f} MB; "
+            f"removed {counted(done.removed_files, 'file')}."
         )
     if result.prune_after_s is not None:
         notes.append(
